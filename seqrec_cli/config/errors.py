@@ -1,0 +1,14 @@
+"""The one exception a person may see: a line that says what is wrong and how to mend it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SeqrecError(Exception):
+    """Bad input. The command line prints the message on one line and exits with code 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known word, or an empty string when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,184 @@
+"""The shape of a run's configuration: one record a Hydra group, one a verb. No numbers: those are in `conf/`.
+
+A group whose options are code (dataset, model, objective) has only its common part here; each option
+extends it with a `Config` of its own, beside the code that reads it (see `slots.py`).
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from seqrec_cli.config.settings import Settings
+
+Cutoff = Annotated[int, Field(ge=1)]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+CLICK_METRICS = ("auc", "gauc", "logloss")
+
+
+def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
+    """Every metric an evaluation yields, by the names used in every file and table."""
+    ranked = tuple(f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs)
+    return (*ranked, "mrr", "corpus_auc", *CLICK_METRICS)
+
+
+def lower_is_better(metric: str) -> bool:
+    """True for metrics that fall as a model improves."""
+    return metric == "logloss"
+
+
+class DatasetConfig(Settings):
+    """What every dataset has: where it comes from and which filters shape it."""
+
+    raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
+
+    name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
+    source: str = Field(description="the reader of its raw format (a file of data/sources)")
+    archive: str | None = Field(description="a local file (path or file://) used instead of downloading")
+    url: str | None = Field(description="where `download` fetches the publisher's file")
+    checksum: str | None = Field(
+        description="the publisher's checksum, as md5:HEX or sha256:HEX", pattern=r"^(md5|sha256):[0-9a-f]+$"
+    )
+    min_rating: float | None = Field(description="drop events rated lower than this")
+    user_core: int = Field(ge=0, description="iterative k-core: keep users with at least this many events")
+    item_core: int = Field(ge=0, description="iterative k-core: keep items with at least this many events")
+    duplicates: Literal["error", "keep", "drop"] = Field(
+        description="rows that repeat an earlier row (same user, item and time): refuse, keep or drop them"
+    )
+    click_negatives: int = Field(ge=1, description="fixed negatives beside each held-out item, for AUC")
+    seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
+
+
+class ModelConfig(Settings):
+    """What every model has."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]]
+
+    name: str = Field(description="the model")
+    max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
+
+
+class ObjectiveConfig(Settings):
+    """What every objective has."""
+
+    families: ClassVar[frozenset[str]]  # model families it can train
+    rows: ClassVar[Literal["windows", "prefixes", "none"]]  # how training histories are cut
+
+    name: str = Field(description="the objective")
+
+
+class TrainerConfig(Settings):
+    """How parameters are fitted."""
+
+    max_epochs: int = Field(ge=1, description="passes over the training rows, at most")
+    max_steps: int | None = Field(ge=1, description="optimizer steps, at most; null for no limit")
+    batch_size: int = Field(ge=1, description="rows a batch")
+    batch_tokens: int | None = Field(
+        ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
+    )
+    seed: int = Field(ge=0, description="seed of initialisation, order, negatives and dropout")
+    lr: float = Field(gt=0, description="peak learning rate of AdamW")
+    betas: tuple[float, float] = Field(strict=False, description="AdamW's two averaging rates")
+    weight_decay: float = Field(ge=0, description="AdamW's decay of matrices (never of biases and norms)")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
+    final_lr: float = Field(ge=0, le=1, description="the cosine's last rate, as a fraction of lr")
+    clip_norm: float | None = Field(gt=0, description="largest gradient norm; null for no clipping")
+    monitor: str = Field(description="validation metric that chooses the best checkpoint")
+    patience: int | None = Field(ge=1, description="evaluations without improvement before stopping; null: never")
+    evaluate_every: int = Field(ge=1, description="epochs between validations")
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"trainer.betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+
+class HardwareConfig(Settings):
+    """Where and in which number format the work is done. `null` in `evaluate` means: as the run was trained."""
+
+    device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
+    precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
+    threads: int | None = Field(ge=1, description="CPU threads; null for all cores")
+
+
+class EvaluationConfig(Settings):
+    """How a model is measured."""
+
+    cutoffs: tuple[Cutoff, ...] = Field(strict=False, min_length=1, description="the k of HR@k, NDCG@k, MRR@k")
+    batch_size: int = Field(ge=1, description="users encoded at once")
+    memory_mb: int = Field(ge=1, description="memory budget of one block of scores")
+    floors: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
+
+
+class DataConfig(Settings):
+    """The verbs `download` and `preprocess`."""
+
+    dataset: DatasetConfig
+    data_dir: str = Field(description="folder of downloaded and preprocessed data")
+
+
+class TrainConfig(DataConfig):
+    """The verb `train`."""
+
+    model: ModelConfig
+    objective: ObjectiveConfig
+    trainer: TrainerConfig
+    hardware: HardwareConfig
+    evaluation: EvaluationConfig
+    run_dir: str | None = Field(description="the run's folder; null for a dated one under outputs/")
+    resume: str | None = Field(description="a run folder to go on with, from its last checkpoint")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.model.family not in self.objective.families:
+            raise ValueError(
+                f"objective={self.objective.name} cannot train model={self.model.name} ({self.model.family}); "
+                f"it trains: {', '.join(sorted(self.objective.families))}"
+            )
+        names = metric_names(self.evaluation.cutoffs)
+        if self.trainer.monitor not in names:
+            raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
+        if self.hardware.device is None or self.hardware.precision is None:
+            raise ValueError("hardware.device and hardware.precision may be null in evaluate and export only")
+        return self
+
+
+class EvaluateConfig(Settings):
+    """The verb `evaluate`. Everything not named here is restored from the run."""
+
+    ckpt: str = Field(description="a run folder or a checkpoint file")
+    split: Literal["val", "test"] = Field(description="which held-out events are ranked")
+    archive: str | None = Field(description="the raw file, if it has moved since the run")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
+    run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
+    hardware: HardwareConfig
+
+
+class ExportConfig(Settings):
+    """The verb `export`."""
+
+    ckpt: str = Field(description="a run folder or a checkpoint file")
+    format: str = Field(description="the exported program's format")
+    out: str | None = Field(description="folder to write to; null for `export/` in the run's folder")
+    archive: str | None = Field(description="the raw file, if it has moved since the run")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
+
+
+class DownloadConfig(DataConfig):
+    """The verb `download`."""
+
+
+class PreprocessConfig(DataConfig):
+    """The verb `preprocess`."""
+
+
+VERBS: dict[str, type[Settings]] = {
+    "download": DownloadConfig,
+    "preprocess": PreprocessConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+}

@@ -1,0 +1,46 @@
+"""One `Batch` for every model: carried from loader to metric.
+
+Legend: B rows (users), L history events, C candidates, K negatives. Rows are padded with 0 on the right, to the
+longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is padding).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one step; what a step does not need is None. All int64 but the labels (float32)."""
+
+    users_B: Tensor
+    items_BL: Tensor
+    lengths_B: Tensor
+    times_BL: Tensor | None = None  # seconds
+    targets_BL: Tensor | None = None  # the next item at every position, 0 where there is none
+    negatives_BLK: Tensor | None = None  # items the user has not met in training, for every position
+    candidates_BC: Tensor | None = None
+    labels_BC: Tensor | None = None
+    request_times_B: Tensor | None = None  # when the prediction is asked for (the target's own time)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device; host memory is copied without blocking where it can be."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+
+    @property
+    def mask_BL(self) -> Tensor:
+        """True at real events."""
+        return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
+
+    def __len__(self) -> int:
+        return self.items_BL.shape[0]
+
+
+def cut(flat_N: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray, dtype: type = np.int64) -> Tensor:
+    """Rows `flat[start:start+length]` as one right-padded tensor [B, longest], by one whole-array index."""
+    places_L = np.arange(max(int(lengths_B.max(initial=0)), 1))
+    index_BL = np.minimum(starts_B[:, None] + places_L, len(flat_N) - 1)
+    return torch.from_numpy(np.where(places_L < lengths_B[:, None], flat_N[index_BL], 0).astype(dtype, copy=False))

@@ -1,0 +1,108 @@
+"""The packed log: every user's history as one slice of flat, memory-mapped arrays.
+
+Legend: N events, U users, R labelled rows, C candidates a row. User rows are 0..U-1 here (a `Batch` counts users
+from 1, so that 0 is the unknown user); item indices are 1..V, 0 is padding.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqrec_cli.data.catalog import Attribute, Catalog
+
+FORMAT = 1  # raise when the files below change: older folders are then built again
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Click candidates fixed in the preprocessed data, so that every model is judged on the same ones.
+
+    `rows_R` is the user row, `ends_R` the absolute log position the history ends before (it starts at the user's
+    offset), `items_RC` the candidates (0 where there is none), `labels_RC` 1 for a click, 0 for none.
+    """
+
+    rows_R: np.ndarray
+    ends_R: np.ndarray
+    items_RC: np.ndarray
+    labels_RC: np.ndarray
+
+
+@dataclass(frozen=True)
+class PackedLog:
+    """A preprocessed dataset. Opening it maps files and reads no events."""
+
+    offsets_U1: np.ndarray  # int64: user row u owns events offsets[u]:offsets[u+1]
+    items_N: np.ndarray  # int32
+    times_N: np.ndarray | None  # int64, seconds
+    ratings_N: np.ndarray | None  # float32
+    catalog: Catalog
+    clicks: dict[str, LabelledRows] = field(default_factory=dict)  # by split: val, test
+    manifest: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets_U1) - 1
+
+    @property
+    def num_items(self) -> int:
+        return self.catalog.num_items
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies raw bytes + settings; two logs with the same fingerprint hold the same data."""
+        return str(self.manifest["fingerprint"])
+
+    @classmethod
+    def open(cls, folder: Path) -> "PackedLog":
+        """Map a folder written by `save`."""
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        load = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
+        optional = lambda name: load(name) if (folder / f"{name}.npy").exists() else None  # noqa: E731
+        item_attributes = tuple(Attribute(*row) for row in manifest["item_attributes"])
+        user_attributes = tuple(Attribute(*row) for row in manifest["user_attributes"])
+        catalog = Catalog(
+            manifest["users"],
+            manifest["items"],
+            item_attributes,
+            user_attributes,
+            {a.name: load(f"item_{a.name}") for a in item_attributes},
+            {a.name: load(f"user_{a.name}") for a in user_attributes},
+        )
+        clicks = {
+            split: LabelledRows(*(load(f"clicks_{split}_{part}") for part in ("rows", "ends", "items", "labels")))
+            for split in manifest["click_splits"]
+        }
+        return cls(load("offsets"), load("items"), optional("times"), optional("ratings"), catalog, clicks, manifest, folder)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays and the manifest; the caller writes into a temporary folder and renames it."""
+        facts = self.catalog.facts()
+        arrays: dict[str, np.ndarray | None] = {
+            "offsets": self.offsets_U1,
+            "items": self.items_N,
+            "times": self.times_N,
+            "ratings": self.ratings_N,
+            **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
+            **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
+        }
+        for split, c in self.clicks.items():
+            parts = {"rows": c.rows_R, "ends": c.ends_R, "items": c.items_RC, "labels": c.labels_RC}
+            arrays |= {f"clicks_{split}_{part}": array for part, array in parts.items()}
+        for name, array in arrays.items():
+            if array is not None:
+                np.save(folder / f"{name}.npy", array)
+        manifest = {
+            **self.manifest,
+            "format": FORMAT,
+            "users": facts["num_users"],
+            "items": facts["num_items"],
+            "events": len(self.items_N),
+            "item_attributes": facts["item_attributes"],
+            "user_attributes": facts["user_attributes"],
+            "click_splits": sorted(self.clicks),
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

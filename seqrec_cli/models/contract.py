@@ -1,0 +1,89 @@
+"""What every recommender does, whatever is inside: it scores candidates, and it scores the corpus.
+
+Legend: B rows, L history events, C candidates, D width, V items. `score_corpus` has V + 1 columns: column 0 is
+padding, never a recommendation.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+
+CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """A region outside autocast: scores are fp32, or bf16's eight bits would tie items that differ."""
+    return torch.autocast(device.type, enabled=False)
+
+
+class Recommender(nn.Module):
+    """A model of behaviour sequences. Subclasses are called `Model` and are built as `Model(cfg, catalog)`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self.num_items = catalog.num_items
+        self.num_users = catalog.num_users
+
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        """Logits [B, C] of each row's candidates as its next event; padded candidates (0) get any finite value."""
+        raise NotImplementedError
+
+    def score_corpus(self, batch: Batch) -> Tensor:
+        """Logits [B, V + 1] of every item; by default in chunks of `score`."""
+        items_V = torch.arange(self.num_items + 1, device=batch.items_BL.device)
+        chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
+        return torch.cat(chunks, dim=1)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective."""
+        return None
+
+
+class SequenceEncoder(Recommender):
+    """A model whose history becomes a vector, scored against items by inner product."""
+
+    causal = True  # position l sees events up to l only
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states [B, L, D]; state l stands after event l. Padded positions hold anything finite."""
+        raise NotImplementedError
+
+    def item_table(self) -> Tensor:
+        """Output vectors [V + 1, D], row 0 for padding."""
+        raise NotImplementedError
+
+    def last(self, batch: Batch) -> Tensor:
+        """The hidden state [B, D] after each row's last event (an empty history reads position 0)."""
+        hidden_BLD = self.encode(batch)
+        rows_B = torch.arange(len(batch), device=hidden_BLD.device)
+        return hidden_BLD[rows_B, (batch.lengths_B - 1).clamp(min=0)]
+
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        last_BD = self.last(batch)
+        with full_precision(last_BD.device):
+            return torch.einsum("bd,bcd->bc", last_BD.float(), self.item_table().float()[items_BC])
+
+    def score_corpus(self, batch: Batch) -> Tensor:
+        last_BD = self.last(batch)
+        with full_precision(last_BD.device):
+            return last_BD.float() @ self.item_table().float().T
+
+
+class CountingModel(Recommender):
+    """A model fitted by counting events in one pass, without gradients (most popular, Markov)."""
+
+    def count(self, histories: Iterable[Tensor]) -> None:
+        """Fit from training histories: each int64 [n], one user's events in order."""
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
+        # Counts have the size of what was counted: take the checkpoint's size before loading.
+        for name, buffer in list(self._buffers.items()):
+            stored = state_dict.get(prefix + name)
+            if buffer is not None and stored is not None and stored.shape != buffer.shape:
+                self._buffers[name] = torch.empty_like(stored, device=buffer.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
