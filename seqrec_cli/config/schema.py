@@ -68,6 +68,17 @@ class ObjectiveConfig(Settings):
     name: str = Field(description="the objective")
 
 
+class WindowObjectiveConfig(ObjectiveConfig):
+    """An objective with a target at every position of a window."""
+
+    families: ClassVar[frozenset[str]] = frozenset({"encoder"})
+    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "windows"
+
+    window: Literal["last", "sliding"] = Field(
+        description="last: each user's latest max_length events; sliding: the whole history, each event a target once"
+    )
+
+
 class TrainerConfig(Settings):
     """How parameters are fitted."""
 

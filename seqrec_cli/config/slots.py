@@ -57,4 +57,4 @@ def config_class(slot: str, name: str) -> type[Settings]:
     ]
     alone = ModuleType(f"seqrec_cli.config._slot_{slot}_{name}")
     exec(compile(ast.Module(keep, []), str(path), "exec"), alone.__dict__)
-    return alone.Config  # type: ignore[no-any-return]
+    return alone.Config

@@ -4,7 +4,7 @@ Legend: B rows (users), L history events, C candidates, K negatives. Rows are pa
 longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is padding).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device; host memory is copied without blocking where it can be."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+        present = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in present.items()})
 
     @property
     def mask_BL(self) -> Tensor:

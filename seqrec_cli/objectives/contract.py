@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec_cli.config.schema import ObjectiveConfig
 from seqrec_cli.config.slots import module_name
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
 class Objective:
@@ -29,3 +29,11 @@ def build_objective(cfg: ObjectiveConfig) -> Objective:
     module = importlib.import_module(module_name("objective", cfg.name))
     objective: Objective = module.Objective(module.Config(**cfg.model_dump()))
     return objective
+
+
+def at_targets(model: Recommender, batch: Batch) -> tuple[SequenceEncoder, Tensor, Tensor, Tensor]:
+    """The encoder's states [N, D] where there is a target, the targets [N], and where they stand [B, L]."""
+    assert isinstance(model, SequenceEncoder)
+    assert batch.targets_BL is not None
+    real_BL = batch.targets_BL > 0
+    return model, model.encode(batch)[real_BL], batch.targets_BL[real_BL], real_BL

@@ -1,0 +1,249 @@
+"""From the packed log to batches, each built by whole-array indexing.
+
+The order is a pure function of seed, epoch and step, so a resumed run can stand in the middle of an epoch. Rows of
+like length share a batch, so little is padded.
+
+Legend: R rows, B rows of one batch, L history events, C candidates. User rows count from 0 in the log and from 1 in
+a `Batch`.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.splits import HeldOut, held_out, train_ends
+
+LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
+_END = object()
+
+
+class Rows(Protocol):
+    """Training rows: `steps` batches an epoch, the same number every epoch."""
+
+    steps: int
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on."""
+        ...
+
+
+def windows(
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, kind: Literal["last", "sliding"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
+
+    `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once.
+    Users with fewer than two training events have no target and no window.
+    """
+    starts_U = offsets_U1[:-1]
+    targets_U = ends_U - starts_U - 1
+    if kind == "last":
+        rows_R = np.flatnonzero(targets_U > 0)
+        lengths_R = np.minimum(targets_U[rows_R], max_length) + 1
+        return rows_R, ends_U[rows_R] - lengths_R, lengths_R
+    windows_U = -(-np.maximum(targets_U, 0) // max_length)
+    rows_R = np.repeat(np.arange(len(ends_U)), windows_U)
+    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
+    lasts_R = ends_U[rows_R] - nth_R * max_length
+    first_R = np.maximum(lasts_R - max_length - 1, starts_U[rows_R])
+    return rows_R, first_R, lasts_R - first_R
+
+
+class _Rows:
+    """Shared by both kinds of training rows: the order of an epoch, and batches made ahead of their use."""
+
+    def __init__(self, lengths_R: np.ndarray, batch_size: int, batch_tokens: int | None, seed: int) -> None:
+        self.seed = seed
+        self._lengths_R = lengths_R
+        self._batch_size, self._batch_tokens = batch_size, batch_tokens
+        self.steps = len(self._order(0))
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        shuffled_R = rng.permutation(len(self._lengths_R))
+        lengths_R = self._lengths_R[shuffled_R]
+        if self._batch_tokens is None:
+            noisy_R = lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(lengths_R)))
+            by_length_R = shuffled_R[np.argsort(noisy_R, kind="stable")]
+            bounds = list(range(self._batch_size, len(by_length_R), self._batch_size))
+        else:  # sorted without noise, so that the number of batches is the same every epoch
+            order_R = np.argsort(-lengths_R, kind="stable")
+            by_length_R, bounds, start = shuffled_R[order_R], [], 0
+            while start < len(order_R):
+                start += max(1, self._batch_tokens // int(lengths_R[order_R[start]]))
+                bounds.append(start)
+            bounds = [bound for bound in bounds if bound < len(order_R)]
+        batches = np.split(by_length_R, bounds)
+        rng.shuffle(batches)
+        return batches
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        raise NotImplementedError
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on, the next one prepared while this one is used."""
+        order = self._order(epoch)
+
+        def make() -> Iterator[Batch]:
+            for step in range(start, len(order)):
+                yield self._batch(order[step], np.random.default_rng([self.seed, epoch, step]))
+
+        return ahead(make)
+
+
+class WindowRows(_Rows):
+    """One row a window: the model sees events, and at every position the next one is its target."""
+
+    def __init__(
+        self,
+        log: PackedLog,
+        max_length: int,
+        window: Literal["last", "sliding"],
+        batch_size: int,
+        batch_tokens: int | None,
+        negatives: int,
+        seed: int,
+    ) -> None:
+        ends_U = train_ends(log.offsets_U1)
+        self._log, self._negatives = log, negatives
+        self._rows_R, self._starts_R, lengths_R = windows(np.asarray(log.offsets_U1), ends_U, max_length, window)
+        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
+        super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows_B, starts_B, lengths_B = (
+            self._rows_R[picked_B],
+            self._starts_R[picked_B],
+            self._lengths_R[picked_B],
+        )
+        log, longest = self._log, int(lengths_B.max())
+        negatives_BLK = None
+        if self._met is not None:
+            drawn = draw_unmet(np.repeat(rows_B, longest), self._negatives, self._met, rng)
+            negatives_BLK = torch.from_numpy(drawn).view(len(rows_B), longest, self._negatives)
+        return Batch(
+            users_B=torch.from_numpy(rows_B + 1),
+            items_BL=cut(log.items_N, starts_B, lengths_B),
+            lengths_B=torch.from_numpy(lengths_B),
+            times_BL=None if log.times_N is None else cut(log.times_N, starts_B, lengths_B),
+            targets_BL=cut(log.items_N, starts_B + 1, lengths_B),
+            negatives_BLK=negatives_BLK,
+        )
+
+
+class PrefixRows(_Rows):
+    """One row a prefix: a history, the event that followed it, and items the user has not met in training."""
+
+    def __init__(self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int) -> None:
+        ends_U = train_ends(log.offsets_U1)
+        self._log, self._negatives = log, negatives
+        counts_U = np.maximum(ends_U - log.offsets_U1[:-1] - 1, 0)
+        self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
+        within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
+        self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
+        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        super().__init__(np.minimum(within_R + 1, max_length), batch_size, None, seed)
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]
+        negatives_BK = draw_unmet(rows_B, self._negatives, self._met, rng)
+        candidates_BC = np.concatenate([self._log.items_N[ends_B][:, None], negatives_BK], axis=1)
+        labels_BC = np.zeros(candidates_BC.shape, np.float32)
+        labels_BC[:, 0] = 1
+        return _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
+
+
+def _request(
+    log: PackedLog,
+    rows_B: np.ndarray,
+    ends_B: np.ndarray,
+    lengths_B: np.ndarray,
+    candidates_BC: np.ndarray | None = None,
+    labels_BC: np.ndarray | None = None,
+) -> Batch:
+    """Histories that end before a log position, asked about at that event's time."""
+    starts_B, times_N = ends_B - lengths_B, log.times_N
+    return Batch(
+        users_B=torch.from_numpy(rows_B + 1),
+        items_BL=cut(log.items_N, starts_B, lengths_B),
+        lengths_B=torch.from_numpy(lengths_B),
+        times_BL=None if times_N is None else cut(times_N, starts_B, lengths_B),
+        candidates_BC=None if candidates_BC is None else torch.from_numpy(candidates_BC.astype(np.int64)),
+        labels_BC=None if labels_BC is None else torch.from_numpy(labels_BC.astype(np.float32)),
+        request_times_B=None if times_N is None else torch.from_numpy(times_N[ends_B].astype(np.int64)),
+    )
+
+
+def _by_length(
+    log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(places, lengths) of batches of like length, longest first so that memory peaks at once."""
+    lengths_R = np.minimum(ends_R - log.offsets_U1[rows_R], max_length)
+    order_R = np.argsort(-lengths_R, kind="stable")
+    for first in range(0, len(order_R), batch_size):
+        places_B = order_R[first : first + batch_size]
+        yield places_B, lengths_R[places_B]
+
+
+def held_out_batches(
+    log: PackedLog, split: HeldOut, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
+    """(user rows, absolute positions of the targets, batch) of every evaluated user."""
+    targets = held_out(log, split)
+    for places_B, lengths_B in _by_length(log, targets.rows_R, targets.ends_R, max_length, batch_size):
+        rows_B, ends_B = targets.rows_R[places_B], targets.ends_R[places_B]
+        yield rows_B, ends_B, _request(log, rows_B, ends_B, lengths_B)
+
+
+def labelled_batches(
+    log: PackedLog, split: HeldOut, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """(user rows, batch) of the fixed click candidates of a split."""
+    clicks = log.clicks[split]
+    rows_R, ends_R = np.asarray(clicks.rows_R), np.asarray(clicks.ends_R)
+    for places_B, lengths_B in _by_length(log, rows_R, ends_R, max_length, batch_size):
+        rows_B, items_BC, labels_BC = rows_R[places_B], clicks.items_RC[places_B], clicks.labels_RC[places_B]
+        yield rows_B, _request(log, rows_B, ends_R[places_B], lengths_B, items_BC, labels_BC)
+
+
+def ahead(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[Batch]:
+    """Items of `make()`, produced by a thread up to `depth` ahead; its errors are raised here."""
+    made: queue.Queue[object] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(thing: object) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(thing, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in make():
+                if not put(batch):
+                    return
+            put(_END)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="seqrec-loader")
+    thread.start()
+    try:
+        while (thing := made.get()) is not _END:
+            if isinstance(thing, BaseException):
+                raise thing
+            assert isinstance(thing, Batch)
+            yield thing
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,60 @@
+"""Uniform negatives: items a user has not met, drawn for many rows at once.
+
+Legend: U users, N events, R rows, K negatives a row. Rows index users from 0, items count from 1.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
+
+
+@dataclass(frozen=True)
+class MetItems:
+    """Which items each user has met: one sorted array of `row * (V + 1) + item`, looked up by bisection."""
+
+    keys_N: np.ndarray
+    num_items: int
+
+    @classmethod
+    def of(cls, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, ends_U: np.ndarray | None = None) -> Self:
+        """Met within the whole history, or before the absolute log position `ends_U[row]`."""
+        lengths_U = np.diff(offsets_U1)
+        keys_N = np.repeat(np.arange(len(lengths_U)), lengths_U) * np.int64(num_items + 1) + items_N
+        if ends_U is not None:
+            keys_N = keys_N[np.arange(len(items_N)) < np.repeat(ends_U, lengths_U)]
+        return cls(np.unique(keys_N), num_items)
+
+    def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
+        """True where the row's user has met the item."""
+        if not len(self.keys_N):
+            return np.zeros(items_R.shape, bool)
+        wanted = rows_R * np.int64(self.num_items + 1) + items_R
+        places = np.searchsorted(self.keys_N, wanted)
+        found: np.ndarray = self.keys_N[np.minimum(places, len(self.keys_N) - 1)] == wanted
+        return found
+
+    def unmet(self, row: int) -> np.ndarray:
+        """All items the user has not met."""
+        every = np.arange(1, self.num_items + 1)
+        return every[~self.contains(np.full(len(every), row), every)]
+
+
+def draw_unmet(rows_R: np.ndarray, count: int, met: MetItems, rng: np.random.Generator) -> np.ndarray:
+    """Uniform unmet items, int64 [R, count], with replacement; 0 where the user has met every item."""
+    items_RK = rng.integers(1, met.num_items + 1, (len(rows_R), count))
+    rows_RK = np.broadcast_to(np.asarray(rows_R, np.int64)[:, None], items_RK.shape)
+    bad = np.nonzero(met.contains(rows_RK, items_RK))
+    for _ in range(ROUNDS):
+        if not len(bad[0]):
+            return items_RK
+        items_RK[bad] = rng.integers(1, met.num_items + 1, len(bad[0]))
+        still = met.contains(rows_RK[bad], items_RK[bad])
+        bad = (bad[0][still], bad[1][still])
+    for row in np.unique(bad[0]):
+        places = bad[1][bad[0] == row]
+        unmet = met.unmet(int(rows_R[row]))
+        items_RK[row, places] = rng.choice(unmet, len(places)) if len(unmet) else 0
+    return items_RK

@@ -1,0 +1,32 @@
+"""Next item at every position, binary cross-entropy against sampled negatives.
+
+SASRec as published (Kang & McAuley 2018, arXiv 1808.09781, eq. 7) takes one negative for every position, uniform
+over the items the user has not met in training. With K negatives their terms are summed.
+"""
+
+from pydantic import Field
+from torch import Tensor
+
+from seqrec_cli.config.schema import WindowObjectiveConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives import contract
+from seqrec_cli.objectives.losses import binary_cross_entropy
+
+
+class Config(WindowObjectiveConfig):
+    """Sigmoid of target and negatives."""
+
+    negatives: int = Field(ge=1, description="unmet items drawn for every position")
+
+
+class Objective(contract.Objective):
+    """Mean over the targets of the batch."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.negatives_per_position = cfg.negatives
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        encoder, queries_ND, targets_N, real_BL = contract.at_targets(model, batch)
+        assert batch.negatives_BLK is not None
+        return binary_cross_entropy(queries_ND, encoder.item_table(), targets_N, batch.negatives_BLK[real_BL])

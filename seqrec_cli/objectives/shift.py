@@ -1,0 +1,30 @@
+"""Next item at every position, softmax over the whole corpus.
+
+The SASRec+ objective (Klenitskiy & Vasilev 2023, arXiv 2309.07602), here without the B x L x V logits.
+"""
+
+from pydantic import Field
+from torch import Tensor
+
+from seqrec_cli.config.schema import WindowObjectiveConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives import contract
+from seqrec_cli.objectives.losses import corpus_cross_entropy
+
+
+class Config(WindowObjectiveConfig):
+    """Softmax over all items."""
+
+    chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
+
+
+class Objective(contract.Objective):
+    """Mean cross-entropy over all targets of the batch."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.chunk_mb = cfg.chunk_mb
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        encoder, queries_ND, targets_N, _ = contract.at_targets(model, batch)
+        return corpus_cross_entropy(queries_ND, encoder.item_table(), targets_N, self.chunk_mb)
