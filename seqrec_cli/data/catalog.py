@@ -36,7 +36,10 @@ class Catalog:
         """Sizes alone, as plain values: what a model needs to be built again before its weights are loaded."""
         as_lists = {
             kind: [[a.name, a.size, a.width] for a in attributes]
-            for kind, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes))
+            for kind, attributes in (
+                ("item_attributes", self.item_attributes),
+                ("user_attributes", self.user_attributes),
+            )
         }
         return {"num_users": self.num_users, "num_items": self.num_items, **as_lists}
 

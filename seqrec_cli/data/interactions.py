@@ -76,7 +76,16 @@ class PackedLog:
             split: LabelledRows(*(load(f"clicks_{split}_{part}") for part in ("rows", "ends", "items", "labels")))
             for split in manifest["click_splits"]
         }
-        return cls(load("offsets"), load("items"), optional("times"), optional("ratings"), catalog, clicks, manifest, folder)
+        return cls(
+            load("offsets"),
+            load("items"),
+            optional("times"),
+            optional("ratings"),
+            catalog,
+            clicks,
+            manifest,
+            folder,
+        )
 
     def save(self, folder: Path) -> None:
         """Write the arrays and the manifest; the caller writes into a temporary folder and renames it."""

@@ -25,7 +25,8 @@ class MetItems:
         keys_N = np.repeat(np.arange(len(lengths_U)), lengths_U) * np.int64(num_items + 1) + items_N
         if ends_U is not None:
             keys_N = keys_N[np.arange(len(items_N)) < np.repeat(ends_U, lengths_U)]
-        return cls(np.unique(keys_N), num_items)
+        keys_N.sort()  # np.unique hashes, which takes ten times as long
+        return cls(keys_N[np.diff(keys_N, prepend=-1) > 0], num_items)
 
     def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
         """True where the row's user has met the item."""

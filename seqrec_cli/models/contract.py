@@ -38,6 +38,8 @@ class Recommender(nn.Module):
         chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
         return torch.cat(chunks, dim=1)
 
+    sees_target_time = False  # reads the time of the event it predicts: a different protocol
+
     def auxiliary_loss(self) -> Tensor | None:
         """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective."""
         return None

@@ -24,6 +24,7 @@ class Objective(contract.Objective):
     """Mean over the targets of the batch."""
 
     def __init__(self, cfg: Config) -> None:
+        self.window = cfg.window
         self.negatives_per_position = cfg.negatives
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:

@@ -4,6 +4,7 @@ Legend: B rows, L history events, N training targets, D width, V items, K negati
 """
 
 import importlib
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ class Objective:
     """Built as `Objective(cfg)`; stateless between steps."""
 
     negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
+    window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
     negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each row's positive
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:

@@ -1,0 +1,49 @@
+"""A run's model and data, as they were: what `evaluate` and `export` begin with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from seqrec_cli.commands.console import say
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import HardwareConfig, TrainConfig
+from seqrec_cli.config.seal import reseal
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.training.checkpoint import load_checkpoint
+from seqrec_cli.training.precision import Precision, resolve_precision
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model beside the data it was trained on."""
+
+    cfg: TrainConfig
+    model: Recommender
+    log: PackedLog
+    precision: Precision
+
+
+def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: HardwareConfig) -> Restored:
+    """Read a run folder or checkpoint file; what `hardware` leaves null is as the run was trained.
+
+    Raises SeqrecError when the checkpoint is unreadable or the data are not the run's.
+    """
+    payload = load_checkpoint(Path(ckpt).expanduser())
+    plain = payload["config"]
+    plain["hardware"] |= {key: value for key, value in hardware.model_dump().items() if value is not None}
+    plain["dataset"] |= {} if archive is None else {"archive": archive}
+    plain |= {} if data_dir is None else {"data_dir": data_dir}
+    cfg = reseal("train", plain)
+    assert isinstance(cfg, TrainConfig)
+    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    if payload["fingerprint"] != log.fingerprint:
+        raise SeqrecError(
+            f"ckpt={ckpt}: the data differ from the run's (fingerprint {log.fingerprint[:12]}, "
+            f"trained on {payload['fingerprint'][:12]}); give the run's raw file as archive=PATH"
+        )
+    precision = resolve_precision(cfg.hardware)
+    model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
+    model.load_state_dict(payload["model"])
+    return Restored(cfg, model.to(precision.device), log, precision)

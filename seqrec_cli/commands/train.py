@@ -1,0 +1,144 @@
+"""`seqrec train`: data, model, objective, fit, choose on validation, measure once on test.
+
+Read `main` from top to bottom to see the order of things.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from seqrec_cli.commands.console import say
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.seal import unseal
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.evaluation.compare import protocol
+from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.floors import floors
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.reporting.curves import draw_curves
+from seqrec_cli.reporting.environment import environment, peak_memory
+from seqrec_cli.reporting.listener import TrainingListener
+from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
+from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from seqrec_cli.training.counting import fit_by_counting
+from seqrec_cli.training.loop import FitResult, fit
+from seqrec_cli.training.precision import Precision, resolve_precision
+
+
+def main(cfg: TrainConfig) -> dict[str, Any]:
+    """One run. Returns what `metrics.json` holds and the run's folder."""
+    began = time.perf_counter()
+    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    precision = resolve_precision(cfg.hardware)
+    model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(precision.device)
+    objective = build_objective(cfg.objective)
+
+    label = f"{cfg.model.name}_{cfg.dataset.name}"
+    folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
+    resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+    folder.write_config(unseal(cfg))
+    parameters = sum(p.numel() for p in model.parameters())
+    folder.write_manifest(
+        environment(precision.device)
+        | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
+        | {"data": {"name": cfg.dataset.name, "fingerprint": log.fingerprint, "folder": str(log.folder)}}
+    )
+    say(
+        f"{label}: {parameters:,} parameters, {precision.name} on {precision.device}, {log.num_users:,} users, "
+        f"{log.num_items:,} items"
+    )
+
+    def validate() -> dict[str, float]:
+        return evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision).metrics
+
+    header = {"config": unseal(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
+    if isinstance(model, CountingModel):
+        fitted = _count(model, log, header, folder)
+    else:
+        rows = _training_rows(cfg, objective, log)
+        listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
+        fitted = fit(
+            model, objective, rows, cfg.trainer, precision, validate, header, folder.path, listener, resume_from
+        )
+    folder.write_manifest({"fit": _facts(fitted), "wall_seconds": round(time.perf_counter() - began, 2)})
+    if fitted.reason == "interrupted":
+        say(f"stopped at step {fitted.steps}, nothing lost; go on with: seqrec train resume={folder.path}")
+        say(str(folder.path))
+        return {"interrupted": True, "run_dir": str(folder.path)}
+
+    metrics = _measure(cfg, model, log, precision, folder)
+    draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
+    wall_seconds = round(time.perf_counter() - began, 2)
+    folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
+    folder.mark_done()
+    say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
+    say(str(folder.path))
+    return {**metrics, "run_dir": str(folder.path)}
+
+
+def _training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Rows:
+    """The rows an objective learns from."""
+    trainer, length = cfg.trainer, cfg.model.max_length
+    if cfg.objective.rows == "prefixes":
+        if trainer.batch_tokens is not None:
+            raise SeqrecError(f"trainer.batch_tokens is for windows; objective={cfg.objective.name} reads prefixes")
+        return PrefixRows(log, length, trainer.batch_size, objective.negatives_per_row, trainer.seed)
+    return WindowRows(
+        log,
+        length,
+        objective.window,
+        trainer.batch_size,
+        trainer.batch_tokens,
+        objective.negatives_per_position,
+        trainer.seed,
+    )
+
+
+def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
+    payload = load_checkpoint(folder.last)
+    if payload["fingerprint"] != log.fingerprint:
+        raise SeqrecError(f"resume={folder.path}: the data differ from the run's (another file or other settings)")
+    return payload
+
+
+def _count(model: CountingModel, log: PackedLog, header: dict[str, Any], folder: RunFolder) -> FitResult:
+    """A counting model's whole training, with the checkpoints of any other run."""
+    began = time.perf_counter()
+    fit_by_counting(model, log)
+    payload = {**header, "epoch": 1, "step": 0, "model": model.state_dict(), "metrics": {}, "trainer": None}
+    for path in (folder.best, folder.last):
+        save_checkpoint(path, payload)
+    return FitResult({}, 1, 1, 0, time.perf_counter() - began, "finished")
+
+
+def _facts(fitted: FitResult) -> dict[str, Any]:
+    return {
+        "best_epoch": fitted.best_epoch,
+        "epochs": fitted.epochs,
+        "steps": fitted.steps,
+        "seconds": round(fitted.seconds, 2),
+        "stopped_by": fitted.reason,
+    }
+
+
+def _measure(cfg: TrainConfig, model: Any, log: PackedLog, precision: Precision, folder: RunFolder) -> dict[str, Any]:
+    """Both splits with the chosen weights; test is read here and nowhere before. Writes metrics.json and ranks."""
+    length = cfg.model.max_length
+    found = {}
+    for split in ("val", "test"):
+        evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
+        evaluation.save_ranks(folder.ranks(split))
+        found[split] = evaluation.metrics
+    beside = floors(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.floors else {}
+    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time)
+    metrics = {**found, "floors": beside, "protocol": rules}
+    folder.write_metrics(metrics)
+    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length)
+    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
+    return metrics

@@ -1,0 +1,86 @@
+"""From a verb and its overrides to one configuration tree, through Hydra's compose API."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.problems import as_seqrec_error
+from seqrec_cli.config.schema import VERBS
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def conf_folder() -> Path:
+    """The folder of YAML files: inside the package when installed from a wheel, else beside it in a checkout."""
+    for folder in (PACKAGE / "conf", PACKAGE.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise SeqrecError(f"no conf/ folder in or beside {PACKAGE}: reinstall seqrec")
+
+
+def groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """Every group and its options, sorted: the YAML files of `conf/` and of `--config-dir`."""
+    found: dict[str, set[str]] = {}
+    for folder in [conf_folder(), *([Path(config_dir)] if config_dir else [])]:
+        for path in sorted(folder.glob("*/*.yaml")):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra's global state, ours for a while: a job of a running `hydra.main` may compose too."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime
+
+    before = Singleton._instances.pop(GlobalHydra, None)
+    try:
+        initialize_config_dir(str(conf_folder()), JobRuntime.instance().get("name"), version_base="1.3")
+        yield
+    finally:
+        Singleton._instances.pop(GlobalHydra, None)
+        if before is not None:
+            Singleton._instances[GlobalHydra] = before
+
+
+def compose_raw(verb: str, overrides: list[str], config_dir: str | None = None) -> DictConfig:
+    """The verb's configuration with Hydra's own node in it. Hydra's errors pass through."""
+    from hydra import compose as hydra_compose
+
+    extra = []
+    if config_dir is not None:
+        folder = str(Path(config_dir).absolute()).replace("'", r"\'")
+        extra = [f"hydra.searchpath=['file://{folder}']"]
+    with _own_hydra():
+        return hydra_compose(verb, [*overrides, *extra], return_hydra_config=True)
+
+
+def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> DictConfig:
+    """The verb's configuration: `conf/VERB.yaml`, its groups, and the overrides on top.
+
+    Raises `SeqrecError` on an unknown verb, group, option or key, and on an override that cannot be read.
+    """
+    if verb not in VERBS:
+        raise SeqrecError(f"no verb '{verb}'{nearest(verb, VERBS)} (have: {', '.join(VERBS)})")
+    try:
+        cfg = compose_raw(verb, overrides, config_dir)
+    except Exception as error:
+        known = as_seqrec_error(error, overrides, lambda fewer: compose_raw(verb, fewer, config_dir))
+        if known is None:
+            raise
+        raise known from error
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def choices(cfg: DictConfig) -> dict[str, Any]:
+    """The option each of the verb's own groups has, from a tree with Hydra's node in it (`compose_raw`)."""
+    chosen = cfg.hydra.runtime.choices
+    return {group: chosen[group] for group in chosen if not str(group).startswith("hydra/")}

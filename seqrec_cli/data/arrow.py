@@ -1,0 +1,34 @@
+"""Arrow arrays from and to NumPy by their buffers.
+
+pyarrow's own `to_numpy` and `pa.array` import pandas, which costs more time than reading a million events.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
+
+
+def to_numpy(array: pa.Array) -> np.ndarray:
+    """Numbers without nulls, read-only; texts as an object array of str."""
+    if pa.types.is_string(array.type):
+        return np.array([*array.to_pylist(), None], object)[:-1]  # the None keeps NumPy from making it a text array
+    return np.from_dlpack(array)
+
+
+def from_integers(values: np.ndarray) -> pa.Array:
+    """int32 or int64."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def from_texts(texts: Sequence[str]) -> pa.Array:
+    """Texts, none of them null."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers).cast(pa.string())

@@ -1,0 +1,191 @@
+"""`download`: the publisher's file, streamed, resumable, checked, and in place only when it is whole.
+
+`<data_dir>/raw/NAME` is whole. `NAME.part` is not yet; `NAME.part.json` says of which url and version.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import DatasetConfig
+
+CHUNK = 1 << 18  # bytes read at once
+TIMEOUT = 30  # seconds without an answer
+MEND = "set dataset.archive=PATH to use a local copy"
+
+
+def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
+    """The raw file where it is already here: `dataset.archive`, or a finished download."""
+    if cfg.raw_is_generated:
+        return None
+    if cfg.archive is not None:
+        path = _local(cfg.archive)
+        if not path.is_file():
+            raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
+        return path
+    if cfg.url is None:
+        return None
+    target = _target(cfg.url, data_dir)
+    if not target.exists():
+        return None
+    origin = _read_json(_beside(target, ".json")).get("url", cfg.url)
+    if origin != cfg.url:
+        raise SeqrecError(f"{target} was fetched from {origin}, not from dataset.url={cfg.url}; move it away")
+    return target
+
+
+def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Path | None:
+    """The raw file, downloaded if need be; None where the source generates its data.
+
+    Raises SeqrecError when it cannot be had whole; what has arrived stays, and the next call goes on from there.
+    """
+    if cfg.raw_is_generated:
+        say(f"{cfg.name} is generated: nothing to download")
+        return None
+    path = local_file(cfg, data_dir)
+    if path is not None:
+        say(f"{path} is here: nothing to download")
+        return path
+    if cfg.url is None:
+        raise SeqrecError(f"dataset={cfg.name} has no download; {MEND}")
+    target = _target(cfg.url, data_dir)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(target):
+            if not target.exists():  # another process may have been first
+                say(f"downloading {cfg.url}")
+                _download(cfg.url, cfg.checksum, target)
+    except OSError as error:  # URLError, timeouts and torn connections are OSErrors too
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise SeqrecError(f"cannot fetch {cfg.url}: {reason}; try again, or {MEND}") from None
+    return target
+
+
+def _local(place: str) -> Path:
+    return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
+
+
+def _target(url: str, data_dir: Path) -> Path:
+    name = Path(unquote(urlsplit(url).path)).name
+    if not name:
+        raise SeqrecError(f"dataset.url={url} names no file; {MEND}")
+    return data_dir / "raw" / name
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+@contextlib.contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """Two processes must not write one part; where the system has no file locks, this does nothing."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    lock = _beside(target, ".lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(url: str, checksum: str | None, target: Path) -> None:
+    part, note = _beside(target, ".part"), _beside(target, ".part.json")
+    begun = _read_json(note)
+    # Without a version or a checksum nothing would tell a tail of other bytes.
+    resumable = part.exists() and begun.get("url") == url and bool(begun.get("version") or checksum)
+    total = _stream(url, part, note, part.stat().st_size if resumable else 0, begun.get("version"))
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise SeqrecError(
+            f"{url}: the connection ended after {size} of {total} bytes; run it again to go on from there"
+        )
+    _check(part, url, checksum)
+    _beside(target, ".json").write_text(json.dumps({"url": url}) + "\n", encoding="utf-8")
+    part.replace(target)
+    note.unlink(missing_ok=True)
+
+
+def _stream(url: str, part: Path, note: Path, have: int, version: str | None) -> int | None:
+    """Append what the part lacks, from byte `have`; the whole file's size, where the server says it."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    # If-Range: a file that has changed since comes whole, not as a tail of other bytes.
+    headers = {"User-Agent": "seqrec"}
+    if have:
+        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
+    try:
+        answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and have:  # nothing after byte `have`: start over, unless that is all there is
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                return have
+            return _stream(url, part, note, 0, None)
+        raise SeqrecError(f"{url}: the server answered {error.code} {error.reason}; {MEND}") from None
+    except ValueError as error:
+        raise SeqrecError(f"dataset.url={url}: {error}; {MEND}") from None
+    with answer:
+        start = have if answer.status == 206 else 0
+        if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise SeqrecError(f"{url}: the server sent other bytes than asked for; delete {part} and try again")
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length is not None else None
+        # An ETag marked weak does not promise equal bytes.
+        etag = answer.headers.get("ETag", "")
+        stored = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
+        note.write_text(json.dumps({"url": url, "version": stored}) + "\n", encoding="utf-8")
+        with part.open("ab" if start else "wb") as file, _progress(part.stem, start, total) as advance:
+            try:
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    advance(len(chunk))
+            except HTTPException:  # torn in the middle: the sizes tell
+                pass
+    return total
+
+
+def _check(part: Path, url: str, checksum: str | None) -> None:
+    if checksum is None:
+        return
+    kind, _, wanted = checksum.partition(":")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != wanted:
+        part.unlink()
+        raise SeqrecError(
+            f"{url}: the file's {kind} is {found}, not {wanted} (deleted); try again, "
+            "or set dataset.checksum if the publisher changed the file"
+        )
+
+
+@contextlib.contextmanager
+def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    parts = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*parts, console=console) as bar:
+        task = bar.add_task(name, total=total, completed=start)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,95 @@
+"""Which events stay: duplicates, low ratings, users and items with too few events. Every step is counted.
+
+Legend: N events in file order, K events that stay.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.data.raw import RawLog
+
+
+def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None) -> np.ndarray:
+    """True at events whose user, item and time (user and item, in a log without times) stood in an earlier row.
+
+    Users and items are codes from 0.
+    """
+    pairs_N = users_N * (int(items_N.max(initial=0)) + 1) + items_N
+    sorted_N = np.sort(pairs_N)
+    twice = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
+    suspects = np.flatnonzero(np.isin(pairs_N, twice)) if len(twice) else np.empty(0, np.int64)
+    found_N = np.zeros(len(pairs_N), bool)
+    keys = [pairs_N[suspects]] if times_N is None else [times_N[suspects], pairs_N[suspects]]
+    order = suspects[np.lexsort(keys)]  # stable: an earlier row stands before its repeats
+    same = pairs_N[order[1:]] == pairs_N[order[:-1]]
+    if times_N is not None:
+        same &= times_N[order[1:]] == times_N[order[:-1]]
+    found_N[order[1:][same]] = True
+    return found_N
+
+
+def core(users_N: np.ndarray, items_N: np.ndarray, user_core: int, item_core: int) -> np.ndarray:
+    """Events left by the iterative k-core: users and items below their least count fall, until none does."""
+    stay_N = np.ones(len(users_N), bool)
+    while True:
+        few_users = np.bincount(users_N[stay_N], minlength=int(users_N.max(initial=0)) + 1) < user_core
+        few_items = np.bincount(items_N[stay_N], minlength=int(items_N.max(initial=0)) + 1) < item_core
+        left_N = stay_N & ~few_users[users_N] & ~few_items[items_N]
+        if left_N.sum() == stay_N.sum():
+            return stay_N
+        stay_N = left_N
+
+
+def _steps(
+    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each filter's name and the events it leaves, as places in the file."""
+    repeated_N = repeats(users_N, items_N, raw.times_N)
+    count = int(repeated_N.sum())
+    if count and cfg.duplicates == "error":
+        what = "user and item" if raw.times_N is None else "user, item and time"
+        raise SeqrecError(
+            f"{count} rows repeat an earlier row (same {what}), the first is row {int(np.argmax(repeated_N)) + 1}; "
+            "set dataset.duplicates=drop or dataset.duplicates=keep"
+        )
+    kept_K = np.flatnonzero(~repeated_N) if cfg.duplicates == "drop" else np.arange(len(users_N))
+    yield f"duplicates={cfg.duplicates}", kept_K
+    if cfg.min_rating is not None:
+        if raw.ratings_N is None:
+            raise SeqrecError(f"dataset.min_rating={cfg.min_rating}, but this log has no ratings; set it to null")
+        kept_K = kept_K[raw.ratings_N[kept_K] >= cfg.min_rating]
+        yield f"min_rating={cfg.min_rating}", kept_K
+    if cfg.user_core or cfg.item_core:
+        kept_K = kept_K[core(users_N[kept_K], items_N[kept_K], cfg.user_core, cfg.item_core)]
+        yield f"user_core={cfg.user_core} item_core={cfg.item_core}", kept_K
+
+
+def apply_filters(
+    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The places [K] of the events that stay, in file order, and a row of counts for the raw log and each filter.
+
+    Users and items are codes from 0. Raises SeqrecError on duplicates (where refused) and on an empty result.
+    """
+    if not len(users_N):
+        raise SeqrecError("the raw log holds no events")
+    counts = [_counts("raw", users_N, items_N)]
+    for name, kept_K in _steps(cfg, raw, users_N, items_N):
+        before = counts[-1]
+        after = _counts(name, users_N[kept_K], items_N[kept_K])
+        removed = {f"removed_{kind}": before[kind] - after[kind] for kind in ("events", "users", "items")}
+        counts.append(after | removed)
+        if not len(kept_K):
+            raise SeqrecError(f"no events are left after dataset.{name} ({before['events']} before it); loosen it")
+    return kept_K, counts
+
+
+def _counts(name: str, users_K: np.ndarray, items_K: np.ndarray) -> dict[str, Any]:
+    kinds = {"users": users_K, "items": items_K}
+    return {"filter": name, "events": len(users_K)} | {
+        kind: int(np.count_nonzero(np.bincount(codes_K))) for kind, codes_K in kinds.items()
+    }

@@ -1,0 +1,186 @@
+"""`preprocess`: from a raw file to a packed log, built once and found again by its settings and bytes.
+
+Legend: N raw events, K events that pass the filters, U users.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.slots import module_name
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.clicks import fixed_candidates
+from seqrec_cli.data.download import fetch, local_file
+from seqrec_cli.data.filters import apply_filters
+from seqrec_cli.data.interactions import FORMAT, PackedLog
+from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.splits import MIN_EVENTS, evaluated_rows
+from seqrec_cli.data.vocabulary import encode_attribute, factorize, write_vocabulary
+
+Say = Callable[[str], None]
+LOCATION = {"archive", "url", "checksum"}  # where the bytes come from; their own hash says what they are
+HASHES = "raw-hashes.json"
+DIGITS = 8
+
+
+def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+    """The packed log of a dataset, built first where it is missing (and its raw file fetched).
+
+    Raises SeqrecError on bad input; a dataset that is already built is left as it is.
+    """
+    settings = cfg.model_dump(mode="json", exclude=LOCATION)
+    settings_hash = _digest(settings | {"format": FORMAT})
+    label = f"{cfg.name}-{settings_hash[:DIGITS]}"
+    path = local_file(cfg, data_dir)
+    if path is None and not cfg.raw_is_generated:
+        ready = sorted(data_dir.glob(f"{label}-*/manifest.json"), key=lambda manifest: manifest.stat().st_mtime)
+        if ready:
+            say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
+            return _open(ready[-1].parent)
+        path = fetch(cfg, data_dir, say)
+    raw_hash = None if path is None else _raw_hash(path, data_dir)
+    folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
+    if (folder / "manifest.json").exists():
+        say(f"{folder} is ready: nothing to do")
+        return _open(folder)
+    identity = {
+        "fingerprint": _digest({"raw": raw_hash, "settings": settings_hash}),
+        "settings": settings,
+        "raw_sha256": raw_hash,
+    }
+    module = importlib.import_module(module_name("dataset", cfg.source))
+    raw: RawLog = module.read(module.Config(**cfg.model_dump()), path)
+    log, ids = _pack(cfg, raw, identity, say)
+    _publish(log, raw, ids, folder)
+    say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
+    return _open(folder)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _raw_hash(path: Path, data_dir: Path) -> str:
+    """SHA-256 of a raw file, remembered by its place, size and time of change."""
+    stat, cache = path.stat(), data_dir / HASHES
+    key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        with path.open("rb") as file:
+            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        data_dir.mkdir(parents=True, exist_ok=True)
+        beside = cache.with_name(f".{HASHES}.{secrets.token_hex(4)}")
+        beside.write_text(json.dumps(known, indent=2), encoding="utf-8")
+        beside.replace(cache)
+    return str(known[key])
+
+
+def _open(folder: Path) -> PackedLog:
+    try:
+        return PackedLog.open(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise SeqrecError(f"{folder} is damaged ({error}); delete it, and it is built again") from None
+
+
+def _pack(
+    cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say
+) -> tuple[PackedLog, dict[str, np.ndarray]]:
+    """Filter, encode, sort and split: the log in memory, and the raw ids of its `items` and `users`."""
+    all_users, users_N = factorize(raw.users_N)
+    all_items, items_N = factorize(raw.items_N)
+    kept_K, counts = apply_filters(cfg, raw, users_N, items_N)
+    for row in counts[1:]:
+        if row["removed_events"]:
+            gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
+            say(f"{row['filter']} removed {gone}")
+    user_codes, rows_K = factorize(users_N[kept_K])
+    item_codes, items_K = factorize(items_N[kept_K])
+    ids = {"users": all_users[user_codes], "items": all_items[item_codes]}
+    if len(item_codes) < 2:
+        raise SeqrecError(f"only {len(item_codes)} item is left after the filters; ranking needs two or more")
+
+    # A stable sort: events of equal time stay in the order of the file.
+    times_K = None if raw.times_N is None else raw.times_N[kept_K]
+    order_K = np.argsort(rows_K, kind="stable") if times_K is None else np.lexsort((times_K, rows_K))
+    rows_K, items_K = rows_K[order_K], (items_K[order_K] + 1).astype(np.int32)
+    offsets_U1 = np.searchsorted(rows_K, np.arange(len(user_codes) + 1)).astype(np.int64)
+    evaluated = len(evaluated_rows(offsets_U1))
+    if not evaluated:
+        raise SeqrecError(f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated")
+    ties = 0
+    if times_K is not None:
+        times_K = times_K[order_K]
+        ties = int(np.count_nonzero((np.diff(times_K) == 0) & (np.diff(rows_K) == 0)))
+        times_K = times_K // raw.ticks_per_second
+
+    clicks = fixed_candidates(offsets_U1, items_K, len(item_codes), cfg.click_negatives, cfg.seed)
+    without = int((clicks["test"].items_RC == 0).any(axis=1).sum())
+    notes = list(raw.notes)
+    if without:
+        notes.append(f"{without} evaluated users met every item and have no click negatives")
+    if len(user_codes) > evaluated:
+        notes.append(f"{len(user_codes) - evaluated} users have under {MIN_EVENTS} events: they only train")
+    for note in notes:
+        say(note)
+
+    item_attributes = [encode_attribute(name, of, ids["items"]) for name, of in raw.item_attributes.items()]
+    user_attributes = [encode_attribute(name, of, ids["users"]) for name, of in raw.user_attributes.items()]
+    whole = counts[-1]["events"] == counts[0]["events"]  # else the process did not make these histories
+    manifest = identity | {
+        "source": cfg.source,
+        "filters": counts,
+        "order": "by time; equal times in file order (stable sort)" if raw.times_N is not None else "file order",
+        "equal_times": ties,
+        "split": "leave-last-out: last event test, second-last validation",
+        "evaluated_users": evaluated,
+        "users_too_short": len(user_codes) - evaluated,
+        "click_candidates": "the held-out item and click_negatives uniform items the user never met, with replacement",
+        "users_without_negatives": without,
+        "notes": notes,
+        "item_attribute_values": {attribute.name: texts for attribute, _, texts in item_attributes},
+        "user_attribute_values": {attribute.name: texts for attribute, _, texts in user_attributes},
+        "process": raw.process if whole else None,
+    }
+    catalog = Catalog(
+        len(user_codes),
+        len(item_codes),
+        tuple(attribute for attribute, _, _ in item_attributes),
+        tuple(attribute for attribute, _, _ in user_attributes),
+        {attribute.name: values for attribute, values, _ in item_attributes},
+        {attribute.name: values for attribute, values, _ in user_attributes},
+    )
+    ratings_K = None if raw.ratings_N is None else raw.ratings_N[kept_K][order_K]
+    return PackedLog(offsets_U1, items_K, times_K, ratings_K, catalog, clicks, manifest), ids
+
+
+def _publish(log: PackedLog, raw: RawLog, ids: dict[str, np.ndarray], folder: Path) -> None:
+    """Write beside and rename, so that a folder of that name is always whole; who comes second takes the first's."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        beside.mkdir()
+        log.save(beside)
+        write_vocabulary(beside, "items", ids["items"], raw.titles)
+        write_vocabulary(beside, "users", ids["users"])
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():
+                raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
+    except OSError as error:
+        raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

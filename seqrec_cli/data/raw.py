@@ -1,0 +1,33 @@
+"""What a source hands over: the events as they stand in the raw file, ids not yet encoded.
+
+Legend: N events in file order.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class AttributeTable:
+    """Values of one attribute: `values[k]` are those of raw id `ids[k]`, none, one or several."""
+
+    ids: np.ndarray
+    values: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """Events in file order. Raw ids are int64, or an object array of str."""
+
+    users_N: np.ndarray
+    items_N: np.ndarray
+    times_N: np.ndarray | None  # int64, in ticks; None: the order of the file is the order of events
+    ratings_N: np.ndarray | None  # float32
+    item_attributes: dict[str, AttributeTable] = field(default_factory=dict)
+    user_attributes: dict[str, AttributeTable] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what the reader had to decide, for the manifest
+    ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds
+    titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
+    process: dict[str, Any] | None = None  # settings of the process that generated the events

@@ -1,0 +1,145 @@
+"""From a model to its numbers: ranks over the corpus and click metrics, for every family alike.
+
+Legend: B users of a batch, C candidates of a user, N labelled candidates in all, R evaluated users.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import EvaluationConfig, metric_names
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import labelled_batches
+from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.evaluation.metrics import auc, gauc, logloss, ranking_metrics
+from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`metrics` by the names and in the order of `metric_names`; users whose candidates have one class are outside
+    GAUC and counted in `users_outside_gauc`."""
+
+    metrics: dict[str, float]
+    ranks: Ranks
+    users_outside_gauc: int
+    user_ids: np.ndarray | None  # raw ids of the ranked users
+    item_ids: np.ndarray | None  # raw ids of their targets
+
+    def save_ranks(self, path: Path) -> None:
+        """One row a user to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies."""
+        ranks, raw = self.ranks, {"user": self.user_ids, "item": self.item_ids}
+        table = pa.table(
+            {
+                **{name: pa.array(ids) for name, ids in raw.items() if ids is not None},
+                "user_index": ranks.rows_R + 1,
+                "item_index": ranks.items_R,
+                "rank": ranks.ranks_R,
+                "candidates": ranks.candidates_R,
+                "history": ranks.histories_R,
+            }
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        pq.write_table(table, partial)
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def measuring(model: Recommender, precision: Precision) -> Iterator[None]:
+    """Evaluation mode (each module's own mode comes back), no gradients, and the run's number format."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.to(precision.device).eval()
+    try:
+        with torch.inference_mode(), precision.autocast():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def measure(
+    model: Recommender, log: PackedLog, split: HeldOut, cfg: EvaluationConfig, max_length: int, device: torch.device
+) -> tuple[Ranks, np.ndarray, np.ndarray, np.ndarray]:
+    """Ranks, and (user rows, labels, logits), each [N], of the split's fixed click candidates, ordered by user.
+
+    Where the candidates stand beside the ranked events, their logits are read from the corpus scores: a history is
+    encoded once.
+    """
+    if split not in log.clicks:
+        raise SeqrecError(f"the dataset holds no click candidates for split={split}; run preprocess again")
+    clicks, targets = log.clicks[split], held_out(log, split)
+    together = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
+    read_RC = np.asarray(clicks.items_RC) if together else None
+    ranks, logits_RC = rank_held_out(model, log, split, cfg, max_length, device, read_RC)
+    if logits_RC is None:
+        return ranks, *score_clicks(model, log, split, cfg, max_length, device)
+    real_RC = clicks.items_RC > 0
+    rows_RC = np.broadcast_to(ranks.rows_R[:, None], real_RC.shape)
+    return ranks, rows_RC[real_RC], np.asarray(clicks.labels_RC)[real_RC], logits_RC[real_RC]
+
+
+def score_clicks(
+    model: Recommender, log: PackedLog, split: HeldOut, cfg: EvaluationConfig, max_length: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(user rows, labels, logits), each [N], of the fixed candidates of a split, ordered by user."""
+    parts = []
+    for rows_B, batch in labelled_batches(log, split, max_length, cfg.batch_size):
+        assert batch.candidates_BC is not None
+        assert batch.labels_BC is not None
+        real_BC = (batch.candidates_BC > 0).numpy()
+        moved = batch.to(device)
+        assert moved.candidates_BC is not None
+        logits_BC = model.score(moved, moved.candidates_BC).double().cpu().numpy()
+        rows_BC = np.broadcast_to(rows_B[:, None], real_BC.shape)
+        parts.append((rows_BC[real_BC], batch.labels_BC.numpy()[real_BC], logits_BC[real_BC]))
+    rows_N, labels_N, logits_N = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order_N = np.argsort(rows_N, kind="stable")  # sums of floats depend on order: make it the users'
+    return rows_N[order_N], labels_N[order_N], logits_N[order_N]
+
+
+def raw_ids(log: PackedLog, name: Literal["users", "items"], indices: np.ndarray) -> np.ndarray | None:
+    """Raw ids of indices from 1; None for a log in memory, which has no vocabulary."""
+    return None if log.folder is None else vocabulary(log.folder, name)[indices - 1]
+
+
+def evaluate(
+    model: Recommender,
+    log: PackedLog,
+    split: HeldOut,
+    cfg: EvaluationConfig,
+    max_length: int,
+    precision: Precision,
+) -> Evaluation:
+    """Measure a model on one split. The model moves to `precision.device`; its mode is left as it was.
+
+    Raises SeqrecError if the split has nobody to evaluate, or the model gives NaN.
+    """
+    with measuring(model, precision):
+        ranks, rows_N, labels_N, logits_N = measure(model, log, split, cfg, max_length, precision.device)
+    grouped, left_out = gauc(labels_N, logits_N, rows_N)
+    found = {
+        **ranking_metrics(ranks.ranks_R, ranks.candidates_R, cfg.cutoffs),
+        "auc": auc(labels_N, logits_N),
+        "gauc": grouped,
+        "logloss": logloss(labels_N, logits_N),
+    }
+    return Evaluation(
+        metrics={name: found[name] for name in metric_names(cfg.cutoffs)},
+        ranks=ranks,
+        users_outside_gauc=left_out,
+        user_ids=raw_ids(log, "users", ranks.rows_R + 1),
+        item_ids=raw_ids(log, "items", ranks.items_R),
+    )

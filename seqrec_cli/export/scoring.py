@@ -1,0 +1,131 @@
+"""What is exported, whatever the format: a model's scoring as a function of plain tensors.
+
+Encoders and counting models answer with the whole corpus, click rankers with the candidates they are given.
+
+Legend: B rows, L history events, C candidates, V items (V + 1 columns, column 0 is padding).
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+
+TIMES = ("times_BL", "request_times_B")  # inputs only of a model that reads them
+AXES = {"B": "batch", "L": "length", "C": "candidates"}
+
+
+class _Watched(Batch):
+    """A batch that remembers which of its fields were read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in TIMES:
+            object.__getattribute__(self, "__dict__").setdefault("_read", set()).add(name)
+        return object.__getattribute__(self, name)
+
+
+class Scoring(nn.Module):
+    """A model in evaluation mode, fp32, on the CPU, called with named tensors.
+
+    `inputs` are the names in order: users_B, items_BL, lengths_B, the times the model reads, and candidates_BC for a
+    click ranker. Users count from 1 (0: unknown), items from 1 (0: padding, on the right). The answer is logits
+    [B, V + 1] of the corpus, or [B, C] of the candidates.
+    """
+
+    def __init__(self, model: Recommender, log: PackedLog, max_length: int) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+        self.over_corpus = isinstance(model, SequenceEncoder | CountingModel)
+        self.max_length = max_length
+        self.num_items = log.num_items
+        times = self._times_read(log)
+        self.inputs = ("users_B", "items_BL", "lengths_B", *times, *(() if self.over_corpus else ("candidates_BC",)))
+
+    def forward(
+        self,
+        users_B: Tensor,
+        items_BL: Tensor,
+        lengths_B: Tensor,
+        times_BL: Tensor | None = None,
+        request_times_B: Tensor | None = None,
+        candidates_BC: Tensor | None = None,
+    ) -> Tensor:
+        batch = Batch(users_B, items_BL, lengths_B, times_BL=times_BL, request_times_B=request_times_B)
+        return self._answer(batch, candidates_BC)
+
+    def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
+        if isinstance(self.model, CountingModel):  # `score_corpus` may gather as many counts as each row has
+            every_V = torch.arange(self.num_items + 1)
+            return self.model.score(batch, every_V.expand(batch.items_BL.shape[0], -1))
+        if self.over_corpus:
+            return self.model.score_corpus(batch)
+        assert candidates_BC is not None
+        return self.model.score(batch, candidates_BC)
+
+    def live(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What the model itself answers, through its contract alone."""
+        given = dict(inputs)
+        candidates_BC = given.pop("candidates_BC", None)
+        with torch.inference_mode():
+            if candidates_BC is None:
+                return self.model.score_corpus(Batch(**given))
+            return self.model.score(Batch(**given), candidates_BC)
+
+    def _times_read(self, log: PackedLog) -> list[str]:
+        sample = sample_tensors(log, self.max_length, Sizes(rows=2, length=None, candidates=2))
+        candidates_BC = sample.pop("candidates_BC")
+        watched = _Watched(**sample)
+        with torch.inference_mode():
+            self._answer(watched, candidates_BC)
+        read = watched.__dict__.get("_read", set())
+        return [name for name in TIMES if name in read and name in sample]
+
+    def sample(self, log: PackedLog, sizes: "Sizes") -> dict[str, Tensor]:
+        """This model's inputs, drawn from the log."""
+        tensors = sample_tensors(log, self.max_length, sizes)
+        return {name: tensors[name] for name in self.inputs}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one call: rows, padded history length (None: that of the longest), candidates a row."""
+
+    rows: int
+    length: int | None
+    candidates: int
+
+
+def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, Tensor]:
+    """Every input a model may read: real histories from the shortest to the longest, cut to the length asked for."""
+    if not len(log.items_N):
+        raise SeqrecError("the dataset has no events to prove an export on; run preprocess again")
+    events_U = np.diff(log.offsets_U1)
+    by_length_U = np.argsort(events_U, kind="stable")
+    by_length_U = by_length_U[events_U[by_length_U] > 0]
+    picked = np.linspace(0, len(by_length_U) - 1, sizes.rows).round().astype(np.int64)
+    rows_B = by_length_U[picked]
+    ends_B = log.offsets_U1[rows_B + 1]
+    lengths_B = np.minimum(events_U[rows_B], max_length if sizes.length is None else sizes.length)
+    draw = np.random.default_rng(0)
+    tensors = {
+        "users_B": torch.from_numpy(rows_B + 1),
+        "items_BL": _padded(cut(log.items_N, ends_B - lengths_B, lengths_B), sizes.length),
+        "lengths_B": torch.from_numpy(lengths_B),
+        "candidates_BC": torch.from_numpy(draw.integers(1, log.num_items + 1, (sizes.rows, sizes.candidates))),
+    }
+    if log.times_N is not None:
+        tensors["times_BL"] = _padded(cut(log.times_N, ends_B - lengths_B, lengths_B), sizes.length)
+        tensors["request_times_B"] = torch.from_numpy(log.times_N[ends_B - 1].astype(np.int64))
+    return tensors
+
+
+def _padded(rows_BL: Tensor, length: int | None) -> Tensor:
+    missing = 0 if length is None else length - rows_BL.shape[1]
+    return nn.functional.pad(rows_BL, (0, missing))

@@ -1,0 +1,192 @@
+"""BST: a transformer over [history; candidate], then an MLP with the other features (Chen et al. 2019, 1905.06874).
+
+Candidates never see one another, but as in the paper the history sees the candidate. With one block and the
+candidate's place as the only read-out that makes no difference to what is read, so the history's keys and values
+are made once for all candidates; otherwise every pair of row and candidate is a sequence of its own.
+
+Legend: B rows, L history events, C candidates, A = B or 1 (candidates shared by all rows), N = B x C pairs,
+T = L + 1 places (the candidate last), D width, F joined features, M first width of the MLP.
+"""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import Recommender, full_precision
+from seqrec_cli.models.parts.embedding import FeatureEmbedding
+from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.mlp import Mlp
+from seqrec_cli.models.parts.pieces import piece_size, row_pieces
+from seqrec_cli.models.parts.positions import age_buckets, check_window, places_from_end
+from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
+
+
+class Config(ModelConfig):
+    """BST's sizes and variants."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+
+    embed_dim: int = Field(ge=1, description="width of every embedding and of the transformer")
+    blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
+    heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")
+    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
+    dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
+    norm: Literal["post", "pre"] = Field(description="norm after the residual sum (the paper) or before the layer")
+    positions: Literal["index", "time", "none"] = Field(
+        description="an event's distance to the candidate: in events, in time (the paper; needs times), or unused"
+    )
+    time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (positions=time)")
+    read_out: Literal["target", "all"] = Field(
+        description="what the MLP reads: the candidate's place, or all max_length + 1 places (the paper)"
+    )
+    user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
+    mlp: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        strict=False, min_length=1, description="widths of the MLP's layers (the paper: 1024, 512, 256)"
+    )
+    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.embed_dim % self.heads:
+            lower = self.embed_dim // self.heads * self.heads
+            near = " or ".join(str(n) for n in (lower, lower + self.heads) if n)
+            raise ValueError(
+                f"model.embed_dim={self.embed_dim} is not divisible by model.heads={self.heads}; try {near}"
+            )
+        return self
+
+
+class History(NamedTuple):
+    """A row's side of its pairs: embedded events, and what is made of them once for all candidates."""
+
+    events_BLD: Tensor
+    mask_BL: Tensor
+    lengths_B: Tensor
+    memory: tuple[Tensor, Tensor] | None
+    user_BM: Tensor | None
+
+
+class Model(Recommender):
+    """A history and one candidate become one logit."""
+
+    def __init__(self, cfg: Config, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.cfg = cfg
+        D, first = cfg.embed_dim, cfg.mlp[0]
+        self.items = FeatureEmbedding(
+            catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True
+        )
+        self.users = FeatureEmbedding(
+            catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
+        )
+        places = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
+        self.places = None if places is None else nn.Embedding(places, D)  # place 0 is the candidate's
+        self.blocks = nn.ModuleList(
+            TransformerBlock(D, cfg.heads, cfg.ffn_dim, cfg.norm, "leaky_relu", cfg.dropout, 0.0)
+            for _ in range(cfg.blocks)
+        )
+        self.norm = nn.LayerNorm(D) if cfg.norm == "pre" else nn.Identity()
+        # The MLP's first layer, split by what its inputs depend on: the sum equals one layer over all of them.
+        self.from_sequence = nn.Linear(D * (cfg.max_length + 1 if cfg.read_out == "all" else 1), first)
+        self.from_item = nn.Linear(self.items.width, first, bias=False)
+        self.from_user = nn.Linear(self.users.width, first, bias=False) if self.users.width else None
+        self.mlp = Mlp(cfg.mlp, "leaky_relu", cfg.dropout)
+        self.logit = nn.Linear(cfg.mlp[-1], 1)
+        initialise(self, cfg.init_std)
+
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        return self._logits(batch, items_BC)
+
+    def score_corpus(self, batch: Batch) -> Tensor:
+        return self._logits(batch, torch.arange(self.num_items + 1, device=batch.items_BL.device)[None])
+
+    def _logits(self, batch: Batch, items_AC: Tensor) -> Tensor:
+        """[B, C], in pieces of bounded memory unless a gradient or a traced program wants it whole."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._pairs(self._history(batch), items_AC)
+        rows, columns = piece_size(len(batch), items_AC.shape[1], self._numbers_per_pair(batch))
+        pieces = []
+        for part, items in row_pieces(batch, items_AC, rows):
+            history = self._history(part)
+            pieces.append(torch.cat([self._pairs(history, c) for c in items.split(columns, dim=1)], dim=1))
+        return torch.cat(pieces)
+
+    def _numbers_per_pair(self, batch: Batch) -> int:
+        places, cfg = batch.items_BL.shape[1] + 1, self.cfg
+        of_block = 6 * cfg.embed_dim + 2 * cfg.ffn_dim + 3 * cfg.heads * places
+        of_sequence = of_block * (1 if self._shares_history else places)
+        return of_sequence + 2 * sum(cfg.mlp) + self.items.width
+
+    @property
+    def _shares_history(self) -> bool:
+        return self.cfg.read_out == "target" and len(self.blocks) == 1
+
+    def _history(self, batch: Batch) -> History:
+        """What depends on the history alone."""
+        check_window(batch.items_BL, self.cfg.max_length)
+        events_BLD = self.items.summed(batch.items_BL)
+        if self.places is not None:
+            events_BLD = events_BLD + self.places(self._event_places(batch))
+        events_BLD = as_stream(events_BLD)
+        memory = self.blocks[0].remember(events_BLD) if self._shares_history else None  # type: ignore[operator]
+        user_BM = None if self.from_user is None else self.from_user(self.users.joined(batch.users_B))
+        return History(events_BLD, batch.mask_BL, batch.lengths_B, memory, user_BM)
+
+    def _event_places(self, batch: Batch) -> Tensor:
+        """[B, L], from 1: place 0 is the candidate's."""
+        if self.cfg.positions == "index":
+            return 1 + places_from_end(batch.lengths_B, batch.items_BL.shape[1])
+        if batch.times_BL is None or batch.request_times_B is None:
+            raise SeqrecError("model.positions=time needs event times, and this data has none; use index or none")
+        return 1 + age_buckets(batch.request_times_B[:, None] - batch.times_BL, self.cfg.time_buckets)
+
+    def _pairs(self, history: History, items_AC: Tensor) -> Tensor:
+        """Logits [B, C] of every row with each of its candidates."""
+        joined_ACF = self.items.joined(items_AC)
+        candidates_ACD = joined_ACF.unflatten(-1, (-1, self.cfg.embed_dim)).sum(-2)
+        if self.places is not None:
+            candidates_ACD = candidates_ACD + self.places.weight[0]
+        candidates_ACD = as_stream(candidates_ACD)
+        if self._shares_history:
+            read_BC = self.norm(self.blocks[0].read(candidates_ACD, history.memory, history.mask_BL))  # type: ignore[operator]
+        else:
+            read_BC = self._read_pairs(history, candidates_ACD.expand(len(history.events_BLD), -1, -1))
+        hidden_BCM = self.from_sequence(read_BC) + self.from_item(joined_ACF)
+        if history.user_BM is not None:
+            hidden_BCM = hidden_BCM + history.user_BM[:, None]
+        hidden_BCM = self.mlp(hidden_BCM)
+        with full_precision(hidden_BCM.device):
+            logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)
+        return logits_BC
+
+    def _read_pairs(self, history: History, candidates_BCD: Tensor) -> Tensor:
+        """What the MLP reads [B, C, ...], with every pair of row and candidate as a sequence of its own."""
+        B, C, D = candidates_BCD.shape
+        L, lengths_N = history.events_BLD.shape[1], history.lengths_B.repeat_interleave(C)
+        events_BCLD = history.events_BLD[:, None].expand(B, C, L, D)
+        x_NTD = torch.cat([events_BCLD, candidates_BCD[:, :, None]], dim=2).flatten(0, 1)
+        mask_NT = nn.functional.pad(history.mask_BL, (0, 1), value=True).repeat_interleave(C, dim=0)
+        if self.cfg.read_out == "target":
+            for block in self.blocks[:-1]:
+                x_NTD = block(x_NTD, mask_BL=mask_NT)
+            last = self.blocks[-1]
+            memory = last.remember(x_NTD[:, :-1])  # type: ignore[operator]
+            read_N1D: Tensor = last.read(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
+            return self.norm(read_N1D).view(B, C, D)  # type: ignore[no-any-return]
+        for block in self.blocks:
+            x_NTD = block(x_NTD, mask_BL=mask_NT)
+        return self._by_distance(self.norm(x_NTD), lengths_N).view(B, C, -1)
+
+    def _by_distance(self, x_NTD: Tensor, lengths_N: Tensor) -> Tensor:
+        """All places, the candidate first and then the latest event: [N, (max_length + 1) * D], zero past the first."""
+        distance_K = torch.arange(1, self.cfg.max_length + 1, device=x_NTD.device)
+        place_NK = lengths_N[:, None] - distance_K
+        index_NKD = place_NK.clamp(min=0)[..., None].expand(-1, -1, x_NTD.shape[-1])
+        events_NKD = x_NTD.gather(1, index_NKD).masked_fill(place_NK[..., None] < 0, 0.0)
+        return torch.cat([x_NTD[:, -1:], events_NKD], dim=1).flatten(1)

@@ -1,0 +1,90 @@
+"""Vectors of items and users: their own, and those of their attributes.
+
+Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a row, F attributes, D width.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.data.catalog import Attribute
+
+# Up to this many rows it is faster to average the attributes of the whole catalog once a step than those of every
+# event (1,024 rows of 50 events with 6 genre values: 3 ms against 13 ms).
+WHOLE_CATALOG = 50_000
+
+
+def _zero_padding_gradient(table: nn.Parameter) -> None:
+    if table.grad is not None:
+        table.grad[0].zero_()
+
+
+def padded_table(rows: int, dim: int) -> nn.Embedding:
+    """A table whose row 0 is zero and never learns.
+
+    `padding_idx` alone stops gradients of look-ups only; a table that is also the output layer gets one from the
+    softmax over all its rows.
+    """
+    table = nn.Embedding(rows, dim, padding_idx=0)
+    table.weight.register_post_accumulate_grad_hook(_zero_padding_gradient)
+    return table
+
+
+class AttributeEmbedding(nn.Module):
+    """An attribute's vector by row of the catalog: the mean over the row's values, zero where it has none.
+
+    The catalog's values are kept as a buffer, so a checkpoint holds all that scoring needs.
+    """
+
+    values_RW: Tensor
+
+    def __init__(self, attribute: Attribute, values_RW: np.ndarray, dim: int) -> None:
+        super().__init__()
+        self.table = padded_table(attribute.size, dim)
+        self.register_buffer("values_RW", torch.from_numpy(np.array(values_RW, dtype=np.int64)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[...] rows of the catalog -> [..., D]."""
+        means = self._means(self.values_RW[rows].flatten(0, -2))
+        return means.view(*rows.shape, means.shape[-1])
+
+    def all_rows(self) -> Tensor:
+        """The vectors of every row, [R, D]."""
+        return self._means(self.values_RW)
+
+    def _means(self, values_NW: Tensor) -> Tensor:
+        if values_NW.shape[1] == 1:
+            return nn.functional.embedding(values_NW[:, 0], self.table.weight, padding_idx=0)
+        return nn.functional.embedding_bag(values_NW, self.table.weight, mode="mean", padding_idx=0)
+
+
+class FeatureEmbedding(nn.Module):
+    """A table's own vector and those of its attributes, all of width D; without `own`, the attributes alone."""
+
+    def __init__(
+        self, rows: int, attributes: tuple[Attribute, ...], values: dict[str, np.ndarray], dim: int, own: bool
+    ) -> None:
+        super().__init__()
+        self.own = padded_table(rows, dim) if own else None
+        self.attributes = nn.ModuleDict({a.name: AttributeEmbedding(a, values[a.name], dim) for a in attributes})
+        self.whole = rows <= WHOLE_CATALOG
+        self.width = dim * (len(attributes) + own)  # of `joined`
+
+    def summed(self, rows: Tensor) -> Tensor:
+        """[...] -> [..., D]: the sum of all vectors."""
+        return torch.stack(self._vectors(rows)).sum(0) if not self.whole else self._by_row(rows, summed=True)
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """[...] -> [..., width]: all vectors one after another."""
+        return torch.cat(self._vectors(rows), dim=-1) if not self.whole else self._by_row(rows, summed=False)
+
+    def _vectors(self, rows: Tensor) -> list[Tensor]:
+        own = [] if self.own is None else [self.own(rows)]
+        return own + [attribute(rows) for attribute in self.attributes.values()]
+
+    def _by_row(self, rows: Tensor, summed: bool) -> Tensor:
+        """Make the vectors of the whole catalog, then look up."""
+        own = [] if self.own is None else [self.own.weight]
+        tables = own + [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
+        table = torch.stack(tables).sum(0) if summed else torch.cat(tables, dim=-1)
+        return nn.functional.embedding(rows, table)

@@ -1,0 +1,41 @@
+"""Position-wise layers: the transformer's feed-forward layer and the rankers' MLP.
+
+Legend: D width; leading dimensions are free.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from seqrec_cli.models.parts.dropout import Dropout
+
+Activation = Literal["relu", "gelu", "leaky_relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "leaky_relu": nn.LeakyReLU}
+
+
+class FeedForward(nn.Module):
+    """Widen, activate, narrow: [..., D] -> [..., D]; `drop` acts on the inner activations."""
+
+    def __init__(self, dim: int, width: int, activation: Activation, drop: float = 0.0) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.activation, self.drop = ACTIVATIONS[activation](), Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        narrow: Tensor = self.down(self.drop(self.activation(self.up(x))))
+        return narrow
+
+
+class Mlp(nn.Module):
+    """Activation and dropout after every layer; the input [..., widths[0]] is the first layer's linear output."""
+
+    def __init__(self, widths: tuple[int, ...], activation: Activation, drop: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.activation, self.drop = ACTIVATIONS[activation](), Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.drop(self.activation(x))
+        for layer in self.layers:
+            x = self.drop(self.activation(layer(x)))
+        return x

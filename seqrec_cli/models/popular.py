@@ -1,0 +1,41 @@
+"""Most popular: every history gets the same scores, log(1 + how often an item was met in training).
+
+Legend: B rows, C candidates, V items.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import CountingModel
+
+
+class Config(ModelConfig):
+    """No settings beyond those of every model."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "counter"
+
+
+class Model(CountingModel):
+    """Scores by item counts alone."""
+
+    counts_V: Tensor
+
+    def __init__(self, cfg: Config, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.register_buffer("counts_V", torch.zeros(catalog.num_items + 1, dtype=torch.int64))
+
+    def count(self, histories: Iterable[Tensor]) -> None:
+        events_N = torch.cat([torch.empty(0, dtype=torch.int64), *histories])
+        self.counts_V = torch.bincount(events_N, minlength=self.num_items + 1).to(self.counts_V.device)
+
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        return self.counts_V.float().log1p()[items_BC]
+
+    def score_corpus(self, batch: Batch) -> Tensor:
+        return self.counts_V.float().log1p().expand(len(batch), -1)

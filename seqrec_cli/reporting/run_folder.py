@@ -1,0 +1,187 @@
+"""A run's folder: what lies where, and every write whole or not at all."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+
+from seqrec_cli.config.errors import SeqrecError
+
+OUTPUTS = Path("outputs")  # dated runs, under the working directory
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and paths as JSON knows them; anything else is refused."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def to_json(value: Any, what: str, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity, which JSON has no word for, are refused (SeqrecError) and never written."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
+    except ValueError as error:
+        raise SeqrecError(
+            f"{what} holds a number that is not finite, so it was not written: check lr, precision and the data"
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """The files of one run. `allocate` makes a new one, `open` returns to one that exists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_yaml = path / "config.yaml"  # the sealed configuration
+        self.manifest = path / "manifest.json"  # versions, data, hardware, times; also marks a folder as a run's
+        self.metrics_jsonl = path / "metrics.jsonl"  # one row a validation
+        self.metrics_json = path / "metrics.json"  # the final metrics
+        self.best = path / "best.pt"
+        self.last = path / "last.pt"
+        self.curves_png = path / "curves.png"
+        self.tensorboard = path / "tensorboard"
+        self.done = path / "DONE"
+
+    def ranks(self, split: str) -> Path:
+        """Per-user ranks of a split (`val` or `test`)."""
+        return self.path / f"ranks_{split}.parquet"
+
+    @classmethod
+    def allocate(cls, run_dir: str | None, label: str) -> Self:
+        """A new folder: `run_dir`, or `outputs/<date>/<time>_<label>` (with a number if that is taken).
+
+        Raises SeqrecError when `run_dir` holds a run or anything else; an empty folder is fine.
+        """
+        if run_dir is None:
+            folder = cls(_dated(label))
+        else:
+            folder = cls(Path(run_dir).expanduser())
+            folder._refuse_reuse()
+            folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(folder.manifest, "x", encoding="utf-8") as file:  # of two runs started at once, one gets it
+                file.write("{}\n")
+        except FileExistsError:
+            raise SeqrecError(f"run_dir={folder.path} was just taken by another run; name another run_dir") from None
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The folder of a run that was started before, finished or not."""
+        folder = cls(Path(path).expanduser())
+        if not folder.path.is_dir():
+            raise SeqrecError(f"{folder.path} is no folder; name the folder of a run (the last line a run prints)")
+        missing = [file.name for file in (folder.manifest, folder.config_yaml) if not file.is_file()]
+        if missing:
+            raise SeqrecError(f"{folder.path} holds no run (no {' and no '.join(missing)}); name a run's folder")
+        return folder
+
+    def _refuse_reuse(self) -> None:
+        path = self.path
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise SeqrecError(f"run_dir={path} is a file; name a folder that does not exist yet")
+        if not any(path.iterdir()):
+            return
+        if self.is_done:
+            raise SeqrecError(f"run_dir={path} holds a finished run; name another run_dir")
+        if self.last.exists():
+            raise SeqrecError(
+                f"run_dir={path} holds an unfinished run; go on with resume={path}, or name another run_dir"
+            )
+        if self.manifest.exists():
+            raise SeqrecError(
+                f"run_dir={path} holds a run without a checkpoint (just begun, or stopped early); "
+                "delete the folder or name another run_dir"
+            )
+        raise SeqrecError(f"run_dir={path} is not empty and holds no run; name another run_dir")
+
+    @property
+    def is_done(self) -> bool:
+        return self.done.exists()
+
+    def mark_done(self) -> None:
+        """The last act of a run: everything else has been written."""
+        write_atomically(self.done, datetime.now().astimezone().isoformat(timespec="seconds") + "\n")
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """The sealed configuration, as YAML."""
+        write_atomically(self.config_yaml, OmegaConf.to_yaml(OmegaConf.create(config)))
+
+    def read_config(self) -> dict[str, Any]:
+        plain = OmegaConf.to_container(OmegaConf.load(self.config_yaml))
+        if not isinstance(plain, dict):
+            raise SeqrecError(f"{self.config_yaml} is no configuration; name a run's folder")
+        return {str(key): value for key, value in plain.items()}
+
+    def write_manifest(self, facts: dict[str, Any]) -> None:
+        """Add facts to the manifest; a key given again replaces the old one."""
+        merged = self.read_manifest() | facts
+        write_atomically(self.manifest, to_json(merged, self.manifest.name, indent=2) + "\n")
+
+    def read_manifest(self) -> dict[str, Any]:
+        if not self.manifest.exists():
+            return {}
+        facts: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+        return facts
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a validation's row. A resumed run that comes past a `step` again replaces that row and later ones."""
+        kept = [old for old in read_rows(self.metrics_jsonl) if old["step"] < row["step"]]
+        write_atomically(self.metrics_jsonl, _lines([*kept, row], self.metrics_jsonl.name))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """The final metrics: `{"val": {...}, "test": {...}, ...}`."""
+        write_atomically(self.metrics_json, to_json(metrics, self.metrics_json.name, indent=2) + "\n")
+
+    def read_metrics(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = json.loads(self.metrics_json.read_text(encoding="utf-8"))
+        return metrics
+
+
+def read_rows(metrics_jsonl: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, oldest first; none when the file is not there."""
+    if not metrics_jsonl.exists():
+        return []
+    return [json.loads(line) for line in metrics_jsonl.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _lines(rows: Iterable[dict[str, Any]], what: str) -> str:
+    return "".join(to_json(row, what) + "\n" for row in rows)
+
+
+def _dated(label: str) -> Path:
+    now = datetime.now()
+    day = OUTPUTS / now.strftime("%Y-%m-%d")
+    day.mkdir(parents=True, exist_ok=True)
+    stem = f"{now:%H-%M-%S}_" + re.sub(r"[^\w.+-]+", "-", label)
+    number = 1
+    while True:
+        path = day / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            path.mkdir()  # fails where another run has it: no two runs share a folder
+        except FileExistsError:
+            number += 1
+        else:
+            return path

@@ -1,0 +1,102 @@
+"""Metric tables: a model beside the floors, with the protocol the numbers were obtained by."""
+
+from collections.abc import Iterable, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from seqrec_cli.config.schema import CLICK_METRICS, lower_is_better
+
+CUTOFF = 10  # the k shown, where it was measured
+FLOORS = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
+ORACLE = "oracle"
+ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
+NO_VALUE = "-"
+
+
+def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """The columns that fit 80 characters: HR and NDCG at 10 (else at the largest k), MRR, corpus AUC, click metrics."""
+    have = list(names)
+    measured = [int(name.removeprefix("hr@")) for name in have if name.startswith("hr@")]
+    k = CUTOFF if CUTOFF in measured or not measured else max(measured)
+    wanted = (f"hr@{k}", f"ndcg@{k}", "mrr", "corpus_auc", *CLICK_METRICS)
+    return tuple(name for name in wanted if name in have)
+
+
+def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int) -> str:
+    """By which protocol a table's numbers were obtained."""
+    held_out = {"test": "each user's last event", "val": "each user's last event but one"}[split]
+    return (
+        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among the whole corpus ({num_items:,} items), "
+        f"seen items removed, ties at their mean, max_length {max_length}; "
+        f"{', '.join(CLICK_METRICS)} on the fixed candidates"
+    )
+
+
+def results_table(
+    name: str,
+    metrics: Mapping[str, float],
+    floors: Mapping[str, Mapping[str, float]],
+    title: str,
+    protocol: str,
+    validation: Mapping[str, float] | None = None,
+) -> Table:
+    """One row for the model `name`, one a floor, the oracle last; validation, if given, apart below.
+
+    The best value of each column, the oracle's and validation's set aside, is bold on a terminal.
+    """
+    columns = shown_metrics(metrics)
+    known = [floor for floor in FLOORS if floor in floors]
+    others = [floor for floor in floors if floor not in FLOORS and floor != ORACLE]
+    rivals = [(name, metrics), *((FLOORS.get(floor, floor), floors[floor]) for floor in [*known, *others])]
+
+    notes = [protocol] if ORACLE not in floors else [ORACLE_NOTE, protocol]
+    table = Table(
+        title=escape(title),
+        caption=escape("\n".join(notes)),
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", overflow="fold")  # the column that gives way on a narrow screen
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+
+    best = {column: _best(column, [row for _, row in rivals]) for column in columns}
+    for label, row in rivals:
+        cells = [_bold_if(_text(row.get(column)), row.get(column) == best[column]) for column in columns]
+        table.add_row(escape(label), *cells)
+    for label, extra in ((ORACLE, floors.get(ORACLE)), (f"{name}, val", validation)):
+        if extra is not None:
+            table.add_section()
+            table.add_row(escape(label), *(_text(extra.get(column)) for column in columns))
+    return table
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Coloured on a terminal, plain text elsewhere."""
+    console = console or Console(highlight=False)
+    console.print()
+    console.print(table)
+
+
+def _best(column: str, rows: list[Mapping[str, float]]) -> float | None:
+    values = [row[column] for row in rows if column in row]
+    if not values:
+        return None
+    return min(values) if lower_is_better(column) else max(values)
+
+
+def _text(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.4f}"
+
+
+def _bold_if(text: str, yes: bool) -> str:
+    return f"[bold]{text}[/bold]" if yes and text != NO_VALUE else text

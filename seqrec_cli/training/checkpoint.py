@@ -1,0 +1,79 @@
+"""Checkpoints: written atomically, read back as plain data (`weights_only=True` runs no code from the file)."""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqrec_cli.config.errors import SeqrecError
+
+FORMAT = 1  # raise when the keys below change their meaning
+BEST, LAST = "best.pt", "last.pt"
+KEYS = frozenset(
+    {
+        "format",
+        "config",  # the sealed config as a plain dict
+        "facts",  # Catalog.facts(): enough to build the model again
+        "fingerprint",  # of the data
+        "epoch",  # passes finished; in best.pt, the pass it was taken in
+        "step",
+        "model",  # state_dict
+        "metrics",  # validation metrics of that moment
+        "trainer",  # optimizer and the rest that `resume` needs, or None
+    }
+)
+
+
+def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+    """Write `payload` (KEYS; `format` is filled in) so that `path` holds either the old file or the whole new one."""
+    payload = {**payload, "format": FORMAT}
+    if payload.keys() != KEYS:
+        raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
+        raise
+
+
+def load_checkpoint(path: Path | str) -> dict[str, Any]:
+    """The payload of a checkpoint file, or of the best checkpoint of a run folder; tensors on the CPU.
+
+    Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
+    """
+    file = _checkpoint_file(Path(path))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a foreign file gets one line, ours
+            payload = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes from outside: torch raises a dozen kinds
+        raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give another ckpt") from error
+    if not isinstance(payload, dict) or payload.keys() != KEYS:
+        raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")
+    if payload["format"] != FORMAT:
+        raise SeqrecError(
+            f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT}; train again, "
+            "or use the version that wrote it"
+        )
+    return payload
+
+
+def _checkpoint_file(path: Path) -> Path:
+    if path.is_dir():
+        if (path / BEST).is_file():
+            return path / BEST
+        hint = f"; it was not validated yet, give {path / LAST}" if (path / LAST).is_file() else "; is it a run folder?"
+        raise SeqrecError(f"{path}: no {BEST} in it{hint}")
+    if not path.is_file():
+        raise SeqrecError(f"{path}: no such run folder or checkpoint file; give ckpt=PATH of one that exists")
+    return path

@@ -1,0 +1,276 @@
+"""The training loop: epochs of steps, validations, checkpoints, early stopping, interrupt and resume.
+
+A step is a pure function of (weights, optimizer state, seed, step number): the order of rows comes from
+`rows.epoch(epoch, start)`, and the random state is set anew at every step. So a run that was interrupted, even in
+the middle of an epoch, and resumed gives the same bits on a CPU as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainerConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from seqrec_cli.training.interrupt import StopRequest
+from seqrec_cli.training.optim import build_optimizer, learning_rate, update
+from seqrec_cli.training.precision import Precision
+from seqrec_cli.training.stopping import Stopping
+
+LOG_EVERY = 20  # steps between losses told to the listener: reading one from a GPU waits for it
+SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
+
+Reason = Literal["finished", "patience", "interrupted"]
+
+
+class Rows(Protocol):
+    """Training rows. An epoch's order depends on the epoch's number alone; `start` skips its first batches."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Listener(Protocol):
+    """Who is told how the run goes (a progress bar, TensorBoard, `metrics.jsonl`)."""
+
+    def on_start(self, total_steps: int, first_step: int) -> None:
+        """Before the first step; `first_step` steps were done by an earlier run."""
+
+    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+        """After step 1..total_steps, which learned from `targets` predictions; the loss now and then only."""
+
+    def on_validation(self, row: dict[str, Any]) -> None:
+        """After a validation: epoch, step, split, seconds, train_loss (since the last one) and the metrics."""
+
+    def on_end(self) -> None:
+        """Once, whatever ended the run."""
+
+
+@dataclass
+class FitResult:
+    """How a fit went. `epochs` counts an unfinished one; `seconds` includes validation and earlier, resumed parts."""
+
+    best_metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
+    steps: int
+    seconds: float
+    reason: Reason
+
+
+@dataclass
+class Progress:
+    """Where a run stands: `epoch` epochs are finished and `start` steps of the next are done."""
+
+    epoch: int = 0
+    start: int = 0
+    step: int = 0  # in all
+    seconds: float = 0.0  # before this process
+    loss_steps: int = 0  # steps since the last validation, and their summed loss
+    loss_sum: float = 0.0
+
+    @property
+    def epoch_under_way(self) -> int:
+        return self.epoch + (self.start > 0)
+
+
+def fit(
+    model: Recommender,
+    objective: Objective,
+    rows: Rows,
+    cfg: TrainerConfig,
+    precision: Precision,
+    validate: Callable[[], dict[str, float]],
+    header: dict[str, Any],
+    folder: Path,
+    listener: Listener,
+    resume_from: dict[str, Any] | None,
+) -> FitResult:
+    """Train `model` in place, on `precision.device`.
+
+    Writes `folder/best.pt` at every improvement of the monitored metric and `folder/last.pt` at every epoch's end
+    (and when interrupted); `header` gives their config, facts and fingerprint. `resume_from` is a loaded `last.pt`
+    of the same folder. The best weights are in `model` at the end, unless interrupted: then the last ones.
+    Raises SeqrecError when there is nothing to train on, or when the loss or the weights stop being finite.
+    """
+    if rows.steps < 1:
+        raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
+    loop = _Loop(model, objective, rows, cfg, precision, validate, header, folder, listener)
+    if resume_from is not None:
+        loop.restore(resume_from)
+    with StopRequest() as stop:
+        listener.on_start(loop.total_steps, loop.progress.step)
+        try:
+            reason = loop.run(stop)
+        finally:
+            listener.on_end()
+    if reason != "interrupted":
+        model.load_state_dict(load_checkpoint(folder / BEST)["model"])
+    best, at = loop.stopping, loop.progress
+    return FitResult(best.best_metrics, best.best_epoch, at.epoch_under_way, at.step, loop.seconds(), reason)
+
+
+@dataclass
+class _Loop:
+    """One fit: what it works on, and where it stands."""
+
+    model: Recommender
+    objective: Objective
+    rows: Rows
+    cfg: TrainerConfig
+    precision: Precision
+    validate: Callable[[], dict[str, float]]
+    header: dict[str, Any]
+    folder: Path
+    listener: Listener
+
+    def __post_init__(self) -> None:
+        self.model.to(self.precision.device)
+        self.optimizer = build_optimizer(self.model, self.cfg)
+        self.scaler = self.precision.scaler()
+        self.stopping = Stopping(self.cfg.monitor, self.cfg.patience)
+        self.progress = Progress()
+        self.metrics: dict[str, float] = {}  # of the last validation
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.precision.device)
+        self.began = time.perf_counter()
+        steps = self.cfg.max_epochs * self.rows.steps
+        self.total_steps = min(steps, self.cfg.max_steps or steps)
+
+    def seconds(self) -> float:
+        return self.progress.seconds + time.perf_counter() - self.began
+
+    def run(self, stop: StopRequest) -> Reason:
+        """Epochs until a reason to end."""
+        while True:
+            if stop.requested:
+                self.save_last()
+                return "interrupted"
+            if self.stopping.exhausted:
+                return "patience"
+            if self.progress.step >= self.total_steps and self.progress.loss_steps == 0:  # all done and validated
+                return "finished"
+            self.run_epoch(stop)
+            if not stop.requested:
+                self.close_epoch()
+
+    def run_epoch(self, stop: StopRequest) -> None:
+        """The steps that are left of this epoch, or up to a stop or the step limit."""
+        self.model.train()
+        at = self.progress
+        if at.start >= self.rows.steps or at.step >= self.total_steps:
+            return
+        for batch in self.rows.epoch(at.epoch, at.start):
+            self.run_step(batch)
+            if stop.requested or at.step >= self.total_steps:
+                return
+        if at.start < self.rows.steps:
+            raise RuntimeError(f"epoch {at.epoch} gave {at.start} batches, rows.steps promised {self.rows.steps}")
+
+    def run_step(self, batch: Batch) -> None:
+        at, device = self.progress, self.precision.device
+        step, targets = at.step + 1, count_targets(batch)
+        seed_step(self.cfg.seed, step)
+        batch = batch.to(device)
+        with self.precision.autocast():
+            loss = self.objective.loss(self.model, batch)
+        told = step % LOG_EVERY == 0 or step == self.total_steps
+        value = loss.item() if told or device.type == "cpu" else None
+        if value is not None:
+            self.check_finite(value, step)
+        lr = learning_rate(self.cfg, step, self.total_steps)
+        update(loss, self.optimizer, self.scaler, lr, self.cfg.clip_norm)
+        self.loss_sum += loss.detach()
+        at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
+        self.listener.on_step(step, value if told else None, lr, targets)
+
+    def close_epoch(self) -> None:
+        """Count the epoch, validate if it is time, keep what was best, and save."""
+        at = self.progress
+        epoch, whole = at.epoch_under_way, at.start >= self.rows.steps
+        if whole:
+            at.epoch, at.start = at.epoch + 1, 0
+        self.check_finite(self.loss_sum.item(), at.step)
+        if at.step >= self.total_steps or (whole and epoch % self.cfg.evaluate_every == 0):
+            self.run_validation(epoch)
+        self.save_last()
+
+    def run_validation(self, epoch: int) -> None:
+        at = self.progress
+        self.check_weights()
+        train_loss = self.loss_sum.item() / at.loss_steps
+        self.model.eval()
+        metrics = {name: float(value) for name, value in self.validate().items()}
+        row = {"epoch": epoch, "step": at.step, "split": "val", "seconds": self.seconds(), "train_loss": train_loss}
+        self.listener.on_validation({**row, **metrics})
+        if self.stopping.update(metrics, epoch):
+            self.save(BEST, epoch, metrics, trainer=None)
+        self.metrics, at.loss_steps = metrics, 0
+        self.loss_sum.zero_()
+
+    def check_finite(self, loss: float, step: int) -> None:
+        if not np.isfinite(loss):
+            self.refuse(f"the loss became {loss} at step {step}")
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            self.refuse(f"fp16 gradients overflow at every scale (step {step})")
+
+    def check_weights(self) -> None:
+        """A checkpoint never holds NaN: a finite loss can still have had gradients that are not."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self.model.parameters()]).all()
+        if not finite.item():
+            self.refuse(f"the weights are no longer finite at step {self.progress.step}")
+
+    def refuse(self, what: str) -> None:
+        raise SeqrecError(f"{what}; lower trainer.lr or use hardware.precision=fp32")
+
+    def save_last(self) -> None:
+        self.check_weights()
+        at = self.progress
+        trainer = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "stopping": self.stopping.state(),
+            "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
+        }
+        self.save(LAST, at.epoch, self.metrics, trainer)
+
+    def save(self, name: str, epoch: int, metrics: dict[str, float], trainer: dict[str, Any] | None) -> None:
+        moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
+        save_checkpoint(self.folder / name, {**self.header, **moment, "model": self.model.state_dict()})
+
+    def restore(self, payload: dict[str, Any]) -> None:
+        trainer = payload["trainer"]
+        if trainer is None:
+            raise SeqrecError(f"this checkpoint holds weights alone; resume from the run's {LAST}")
+        try:
+            self.model.load_state_dict(payload["model"])
+            self.optimizer.load_state_dict(trainer["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise SeqrecError("the checkpoint's weights do not fit this model; resume with the run's config") from error
+        if self.scaler.is_enabled() and trainer["scaler"]:
+            self.scaler.load_state_dict(trainer["scaler"])
+        self.stopping.restore(trainer["stopping"])
+        self.progress = Progress(**trainer["progress"])
+        self.loss_sum.fill_(self.progress.loss_sum)
+        self.metrics = payload["metrics"]
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Random state of one step (dropout, negatives): a pure function of seed and step."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]))
+
+
+def count_targets(batch: Batch) -> int:
+    """Predictions a batch teaches: positions with a target, else candidates, else rows. Call it on the host's copy."""
+    taught: Tensor | None = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC
+    return len(batch) if taught is None else int(torch.count_nonzero(taught))

@@ -1,0 +1,103 @@
+"""Where and in which number format the work is done: device, threads, autocast, gradient scaling.
+
+Parameters, gradients and optimizer state stay fp32 in every mode; only the products of a forward pass run in bf16
+or fp16, under autocast.
+"""
+
+import contextlib
+import ctypes
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import HardwareConfig
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FAST_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # the last is Arm's name
+_ALL_THREADS = torch.get_num_threads()  # before any run changes it
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A resolved choice: nothing in it is `auto` any more."""
+
+    device: torch.device
+    name: Literal["fp32", "bf16", "fp16"]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A region whose matrix products run in this format."""
+        if self.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.name])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling for fp16, whose smallest gradients would vanish; for the others it changes nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+def resolve_precision(cfg: HardwareConfig) -> Precision:
+    """Settle `auto`, set the CPU threads, and on a CPU keep freed memory.
+
+    Raises SeqrecError when a CUDA device is asked for that is not there, or when a field is still null.
+    """
+    if cfg.device is None or cfg.precision is None:
+        raise SeqrecError("hardware.device and hardware.precision are null; set both (auto is allowed)")
+    device = _device(cfg.device)
+    torch.set_num_threads(cfg.threads or _ALL_THREADS)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if cfg.precision != "auto":
+        return Precision(device, cfg.precision)
+    fast = _cuda_has_bf16(device) if device.type == "cuda" else bool(cpu_flags() & FAST_BF16)
+    return Precision(device, "bf16" if fast else "fp32")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise SeqrecError(f"hardware.device={name}: no CUDA device is available here; use hardware.device=cpu")
+        if (device.index or 0) >= count:
+            raise SeqrecError(f"hardware.device={name}: there are {count} CUDA devices, the last is cuda:{count - 1}")
+    return device
+
+
+def _cuda_has_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The processor's instruction sets by Linux's names; empty where the system does not list them."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):  # x86, Arm
+            return frozenset(value.split())
+    return frozenset()
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep large freed blocks for the next step, instead of unmapping and faulting them in again.
+
+    A step allocates and frees the same blocks each time; mapping them anew spends up to half of it in page faults.
+    Process-wide; the kept blocks can double the resident memory. True when set; other C libraries are left alone.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    if not mallopt(mmap_threshold, 1 << 30):
+        mallopt(mmap_threshold, 32 << 20)  # the highest that older glibc takes
+    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 256 << 20))

@@ -1,0 +1,51 @@
+"""Early stopping: which validation was the best, and how many have passed since."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import lower_is_better
+
+
+@dataclass
+class Stopping:
+    """Watches one validation metric. A tie is no improvement: the earlier weights are kept."""
+
+    monitor: str
+    patience: int | None  # evaluations without improvement; None: never stop
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    since_best: int = 0
+
+    def update(self, metrics: dict[str, float], epoch: int) -> bool:
+        """Take in a validation; true when it is the best so far."""
+        value = metrics.get(self.monitor)
+        if value is None:
+            raise SeqrecError(
+                f"trainer.monitor={self.monitor}: validation gave no such metric (have: {', '.join(sorted(metrics))})"
+            )
+        if math.isnan(value):
+            raise SeqrecError(f"trainer.monitor={self.monitor} is undefined on this validation data; monitor another")
+        if not self.best_metrics or self._better(value, self.best_metrics[self.monitor]):
+            self.best_metrics, self.best_epoch, self.since_best = dict(metrics), epoch, 0
+            return True
+        self.since_best += 1
+        return False
+
+    def _better(self, value: float, best: float) -> bool:
+        return value < best if lower_is_better(self.monitor) else value > best
+
+    @property
+    def exhausted(self) -> bool:
+        """True when patience has run out."""
+        return self.patience is not None and self.since_best >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; `monitor` and `patience` are its own config's."""
+        return {key: value for key, value in asdict(self).items() if key not in ("monitor", "patience")}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the `state` of an earlier run."""
+        self.best_metrics, self.best_epoch = dict(state["best_metrics"]), state["best_epoch"]
+        self.since_best = state["since_best"]

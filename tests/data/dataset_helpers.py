@@ -1,0 +1,65 @@
+"""Dataset records from the shipped YAML, and small archives in the publishers' form."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.slots import config_class
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.preprocess import prepare
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+RATINGS_1M = ("1::10::5::300", "1::20::3::100", "1::30::4::100", "1::40::1::200", "2::20::2::5", "2::10::4::6")
+MOVIES_1M = (
+    "10::Toy Story (1995)::Animation|Comedy",
+    "20::Mis\u00e9rables, Les (1958)::Drama",
+    "30::2001: A Space Odyssey (1968)::Drama|Sci-Fi|Thriller",
+    "40::Untitled::Comedy",
+    "50::Nobody Saw It (2000)::Drama",
+)
+USERS_1M = ("1::F::1::10::48067", "2::M::56::16::70072")
+
+
+def dataset(option: str, **values: Any) -> DatasetConfig:
+    """The sealed record of conf/dataset/<option>.yaml with some values replaced."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        plain = OmegaConf.to_container(compose(f"dataset/{option}"), resolve=True)["dataset"]  # type: ignore[index,call-overload]
+    return config_class("dataset", plain["source"])(**plain | {k: _plain(v) for k, v in values.items()})  # type: ignore[return-value]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def build(cfg: DatasetConfig, data_dir: Path) -> PackedLog:
+    """Prepare, saying nothing."""
+    return prepare(cfg, data_dir, lambda line: None)
+
+
+def lines(*rows: str) -> bytes:
+    """Rows as a latin-1 file."""
+    return "".join(f"{row}\n" for row in rows).encode("latin-1")
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    """A zip archive."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+def ml_1m(
+    folder: Path,
+    ratings: tuple[str, ...] = RATINGS_1M,
+    movies: tuple[str, ...] = MOVIES_1M,
+    users: tuple[str, ...] = USERS_1M,
+) -> Path:
+    """A small archive in the form of MovieLens-1M."""
+    tables = {"ratings": ratings, "movies": movies, "users": users}
+    return archive(folder / "ml-1m.zip", {f"ml-1m/{name}.dat": lines(*rows) for name, rows in tables.items()})

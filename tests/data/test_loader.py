@@ -1,0 +1,140 @@
+"""Training rows and held-out batches against what can be read off the histories."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.loader import PrefixRows, WindowRows, ahead, held_out_batches, labelled_batches, windows
+from tests.toylog import packed, random_histories
+
+HISTORIES = random_histories(37, 50, 30, seed=3)
+
+
+def window_rows(
+    log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1
+) -> WindowRows:
+    return WindowRows(log, max_length, window, batch_size, batch_tokens, negatives, seed)
+
+
+def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
+    """(user, inputs, targets) of every row without its padding."""
+    assert batch.targets_BL is not None
+    return [
+        (int(u), batch.items_BL[b, :n].tolist(), batch.targets_BL[b, :n].tolist())
+        for b, (u, n) in enumerate(zip(batch.users_B, batch.lengths_B.tolist(), strict=True))
+    ]
+
+
+def test_cut_pads_on_the_right() -> None:
+    assert cut(np.arange(10), np.array([2, 7, 9]), np.array([3, 1, 0])).tolist() == [[2, 3, 4], [7, 0, 0], [0, 0, 0]]
+
+
+def test_last_windows_are_the_latest_training_events() -> None:
+    log = packed(HISTORIES, 50)
+    seen = [row for batch in window_rows(log).epoch(0) for row in rows_of(batch)]
+    expected = []
+    for user, history in enumerate(HISTORIES, start=1):
+        train = history[:-2][-9:]
+        if len(train) > 1:
+            expected.append((user, train[:-1], train[1:]))
+    assert sorted(seen) == sorted(expected)
+
+
+def test_sliding_windows_make_every_training_event_a_target_once() -> None:
+    log = packed(HISTORIES, 50)
+    rows = window_rows(log, window="sliding")
+    seen = Counter((u, t) for batch in rows.epoch(0) for u, _, targets in rows_of(batch) for t in targets)
+    expected = Counter((u, t) for u, history in enumerate(HISTORIES, 1) for t in history[1:-2])
+    assert seen == expected
+    _, starts_R, lengths_R = windows(log.offsets_U1, log.offsets_U1[1:] - 2, 8, "sliding")
+    assert lengths_R.max() == 9
+    assert (starts_R >= 0).all()
+
+
+def test_order_is_a_function_of_seed_epoch_and_step() -> None:
+    log = packed(HISTORIES, 50)
+    rows = window_rows(log, negatives=2)
+    whole = list(rows.epoch(3))
+    assert len(whole) == rows.steps
+    for later, batch in zip(window_rows(log, negatives=2).epoch(3, start=2), whole[2:], strict=True):
+        assert torch.equal(later.items_BL, batch.items_BL)
+        assert torch.equal(later.negatives_BLK, batch.negatives_BLK)
+    users = [[b.users_B.tolist() for b in r] for r in (rows.epoch(4), window_rows(log, seed=2).epoch(3), whole)]
+    assert users[0] != users[2]
+    assert users[1] != users[2]
+
+
+def test_like_lengths_share_a_batch() -> None:
+    log = packed(random_histories(200, 50, 40, seed=5), 50)
+    batches = list(window_rows(log, max_length=40, batch_size=20).epoch(0))
+    padded = sum(b.items_BL.numel() for b in batches)
+    real = sum(int(b.lengths_B.sum()) for b in batches)
+    assert real / padded > 0.8  # in random order it would be about 0.55
+
+
+def test_token_budget_bounds_a_batch_and_keeps_the_number_of_steps() -> None:
+    log = packed(HISTORIES, 50)
+    rows = window_rows(log, batch_tokens=40)
+    for epoch in range(3):
+        batches = list(rows.epoch(epoch))
+        assert len(batches) == rows.steps
+        assert all(b.items_BL.numel() <= 40 for b in batches)
+    assert sum(len(b) for b in batches) == sum(len(h) > 3 for h in HISTORIES)
+
+
+def test_window_negatives_are_unmet_in_training_and_may_be_held_out_items() -> None:
+    log = packed([[1, 2, 3, 4, 5]], 6)
+    drawn = {
+        i for e in range(60) for b in window_rows(log, negatives=2).epoch(e) for i in b.negatives_BLK.flatten().tolist()
+    }
+    assert drawn == {4, 5, 6}
+
+
+def test_prefixes_are_all_training_positions() -> None:
+    log = packed(HISTORIES, 50)
+    rows = PrefixRows(log, max_length=8, batch_size=16, negatives=3, seed=0)
+    seen = []
+    for batch in rows.epoch(0):
+        for b, n in enumerate(batch.lengths_B.tolist()):
+            user, positive = int(batch.users_B[b]), int(batch.candidates_BC[b, 0])
+            seen.append((user, batch.items_BL[b, :n].tolist(), positive))
+            assert not set(batch.candidates_BC[b, 1:].tolist()) & set(HISTORIES[user - 1][:-2])
+        assert batch.labels_BC[:, 0].eq(1).all()
+        assert batch.labels_BC[:, 1:].eq(0).all()
+    expected = [(u, h[max(0, t - 8) : t], h[t]) for u, h in enumerate(HISTORIES, 1) for t in range(1, len(h) - 2)]
+    assert sorted(seen) == sorted(expected)
+
+
+@pytest.mark.parametrize(("split", "back"), [("val", 2), ("test", 1)])
+def test_held_out_histories_end_before_the_target(split, back) -> None:
+    log = packed(HISTORIES, 50, click_negatives=4)
+    seen = {}
+    for rows_B, ends_B, batch in held_out_batches(log, split, 8, 10):
+        for b, n in enumerate(batch.lengths_B.tolist()):
+            seen[int(rows_B[b])] = (batch.items_BL[b, :n].tolist(), int(log.items_N[ends_B[b]]))
+            assert batch.request_times_B[b] == log.times_N[ends_B[b]]
+    assert seen == {u: (h[:-back][-8:], h[-back]) for u, h in enumerate(HISTORIES)}
+    labelled = {
+        int(r): b.candidates_BC[i] for rows, b in labelled_batches(log, split, 8, 10) for i, r in enumerate(rows)
+    }
+    assert {u: int(c[0]) for u, c in labelled.items()} == {u: h[-back] for u, h in enumerate(HISTORIES)}
+    assert all(not set(c[1:].tolist()) & set(HISTORIES[u]) for u, c in labelled.items())
+
+
+def test_a_log_without_times_gives_batches_without_times() -> None:
+    log = packed(HISTORIES, 50, times=False)
+    assert next(iter(window_rows(log).epoch(0))).times_BL is None
+
+
+def test_errors_of_the_loader_thread_reach_the_consumer() -> None:
+    def broken():
+        yield next(iter(window_rows(packed(HISTORIES, 50)).epoch(0)))
+        raise RuntimeError("disk gone")
+
+    stream = ahead(broken)
+    next(stream)
+    with pytest.raises(RuntimeError, match="disk gone"):
+        next(stream)

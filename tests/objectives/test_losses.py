@@ -1,0 +1,93 @@
+"""The chunked softmax against torch's own, gradients included; sampled losses against a loop."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqrec_cli.objectives import losses
+from seqrec_cli.objectives.losses import binary_cross_entropy, chunk_rows, corpus_cross_entropy
+
+
+def both(n: int, d: int, v: int, scale: float = 1.0, dtype: torch.dtype | None = None):
+    """(ours, torch's): loss, gradient of queries, gradient of the table."""
+    generator = torch.Generator().manual_seed(n * 1000 + v)
+    queries = torch.randn(n, d, generator=generator)
+    table = torch.randn(v + 1, d, generator=generator) * scale
+    targets = torch.randint(1, v + 1, (n,), generator=generator)
+    results = []
+    for ours in (True, False):
+        q, w = queries.clone().requires_grad_(), table.clone().requires_grad_()
+        if ours:
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                loss = corpus_cross_entropy(q, w, targets, budget_mb=1)
+        else:
+            loss = F.cross_entropy(q @ w[1:].T, targets - 1)
+        (3 * loss).backward()
+        results.append((loss.detach(), q.grad, w.grad))
+    return results
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 20), st.integers(2, 90))
+def test_equals_torch_in_fp32(n, d, v) -> None:
+    for ours, theirs in zip(*both(n, d, v), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch) -> None:
+    monkeypatch.setattr(losses, "MOST_ROWS", 7)
+    for ours, theirs in zip(*both(50, 8, 33), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_products_stay_close() -> None:
+    (loss, dq, dw), (loss_, dq_, dw_) = both(400, 16, 300, scale=0.3, dtype=torch.bfloat16)
+    assert loss.dtype == torch.float32
+    assert abs(loss - loss_) < 5e-3
+    for ours, theirs in ((dq, dq_), (dw, dw_)):
+        assert (ours - theirs).norm() / theirs.norm() < 0.02
+        assert ours.dtype == torch.float32
+
+
+def test_padding_row_gets_no_gradient_and_no_probability() -> None:
+    queries, table = torch.ones(4, 3, requires_grad=True), torch.zeros(6, 3)
+    table[0] = 100.0
+    table.requires_grad_()
+    loss = corpus_cross_entropy(queries, table, torch.tensor([1, 2, 3, 4]), budget_mb=1)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(5))
+    assert table.grad[0].abs().sum() == 0
+
+
+def test_far_target_saturates_its_loss_and_keeps_its_gradient() -> None:
+    queries = torch.tensor([[1.0]], requires_grad=True)
+    loss = corpus_cross_entropy(queries, torch.tensor([[0.0], [500.0], [0.0]]), torch.tensor([2]), budget_mb=1)
+    loss.backward()
+    assert 87 < loss.item() < 88
+    assert queries.grad.item() == pytest.approx(500.0)
+
+
+def test_without_gradients_it_is_the_plain_loss() -> None:
+    q, w, t = torch.randn(5, 4), torch.randn(9, 4), torch.tensor([1, 8, 3, 3, 2])
+    with torch.no_grad():
+        assert corpus_cross_entropy(q, w, t, 1).item() == pytest.approx(F.cross_entropy(q @ w[1:].T, t - 1).item())
+
+
+def test_chunk_follows_from_the_budget() -> None:
+    assert chunk_rows(columns=1_000_000, itemsize=2, budget_mb=256) == 67  # logits and probabilities: 4 MB a row
+    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256) == losses.MOST_ROWS
+    assert chunk_rows(columns=10**9, itemsize=4, budget_mb=1) == 1
+
+
+def test_binary_cross_entropy_is_its_formula() -> None:
+    q, w = torch.randn(3, 4), torch.randn(7, 4)
+    targets, negatives = torch.tensor([1, 2, 3]), torch.tensor([[4, 5], [6, 0], [1, 1]])
+    expected = 0.0
+    for n in range(3):
+        expected -= math.log(torch.sigmoid(q[n] @ w[targets[n]]))
+        expected -= sum(math.log(1 - torch.sigmoid(q[n] @ w[k])) for k in negatives[n] if k > 0)
+    assert binary_cross_entropy(q, w, targets, negatives).item() == pytest.approx(expected / 3, rel=1e-5)

@@ -1,0 +1,224 @@
+"""The house keeps its order: imports point down, files stay small, every YAML file seals, lint and types pass."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from seqrec_cli.config.compose import compose, conf_folder, groups
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import VERBS
+from seqrec_cli.config.seal import seal
+from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.slots import FOLDERS, config_class, names
+from seqrec_cli.config.words import settings_in
+
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "seqrec_cli"
+LEVELS = {
+    "cli": 8,
+    "commands": 7,
+    "export": 6,
+    "serving": 6,
+    "reporting": 6,
+    "evaluation": 6,
+    "training": 5,
+    "objectives": 4,
+    "models": 3,
+    "data": 2,
+    "config": 1,
+}
+LONGEST_FILE = 350
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "cli" if first == "__main__" else first
+
+
+def imports(text: str, package: tuple[str, ...]) -> Iterator[str]:
+    """Every module a file imports, wherever the statement stands; relative ones in full."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def upward(room: str, text: str, package: tuple[str, ...]) -> list[str]:
+    """The imports that point up, or sideways between rooms of one level."""
+    found = []
+    for module in imports(text, package):
+        parts = module.split(".")
+        other = parts[1] if parts[0] == "seqrec_cli" and len(parts) > 1 else None
+        if other in LEVELS and other != room and LEVELS[other] >= LEVELS[room]:
+            found.append(module)
+    return found
+
+
+def test_every_room_has_a_level() -> None:
+    assert {room_of(path) for path in SOURCES} <= LEVELS.keys()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    package = ("seqrec_cli", *path.relative_to(PACKAGE).parts[:-1])
+    assert upward(room_of(path), path.read_text(encoding="utf-8"), package) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "text", "refused"),
+    [
+        ("data", "from seqrec_cli.models import build", True),
+        ("data", "def f():\n    import seqrec_cli.models.build", True),
+        ("evaluation", "from seqrec_cli.reporting.tables import x", True),
+        ("evaluation", "from ..export import x", True),
+        ("models", "from seqrec_cli import training", True),
+        ("models", "from seqrec_cli.data.batch import Batch", False),
+        ("models", "from .parts import x\nimport numpy", False),
+    ],
+)
+def test_the_walk_sees_upward_imports(room: str, text: str, refused: bool) -> None:
+    assert bool(upward(room, text, ("seqrec_cli", room))) is refused
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no docstring"
+
+
+def test_only_the_command_line_knows_hydra() -> None:
+    for path in SOURCES:
+        if room_of(path) not in ("cli", "commands", "config"):
+            modules = {module.split(".")[0] for module in imports(path.read_text(encoding="utf-8"), ("seqrec_cli",))}
+            assert "hydra" not in modules, path
+
+
+def records() -> Iterator[type[Settings]]:
+    """Every record a configuration can hold."""
+    waiting: list[type[Settings]] = [*VERBS.values()]
+    waiting += [config_class(slot, name) for slot in FOLDERS for name in names(slot)]
+    seen = set()
+    while waiting:
+        record = waiting.pop()
+        if record not in seen:
+            seen.add(record)
+            yield record
+            inner = (settings_in(field.annotation) for field in record.model_fields.values())
+            waiting += [found for found in inner if found is not None]
+
+
+def test_every_field_has_a_description_and_no_default() -> None:
+    for record in records():
+        for name, field in record.model_fields.items():
+            where = f"{record.__module__}.{record.__qualname__}.{name}"
+            assert field.is_required(), f"{where}: numbers are in conf/"
+            assert field.description or settings_in(field.annotation), f"{where}: no description"
+
+
+OPTIONS = [(group, option) for group, options in groups().items() for option in options]
+VERB_OF = {"as_trained": "evaluate"}  # hardware options for other verbs than train
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["/".join(pair) for pair in OPTIONS])
+def test_every_option_composes_and_seals(group: str, option: str) -> None:
+    verb = VERB_OF.get(option, "train")
+    chosen = OmegaConf.load(conf_folder() / f"{verb}.yaml").defaults
+    plus = "" if any(group in entry for entry in chosen if entry != "_self_") else "+"
+    if verb == "evaluate":
+        seal(verb, compose(verb, [f"{group}={option}", "ckpt=x"]))
+        return
+    # an objective needs a model of its family; sealing with one of them is enough
+    models = [[]] if group != "objective" else [[f"model={model}"] for model in groups()["model"]]
+    refusals = []
+    for model in models:
+        cfg = compose(verb, [*model, f"{plus}{group}={option}"])
+        for key in OmegaConf.missing_keys(cfg):
+            OmegaConf.update(cfg, key, "given")
+        try:
+            record = seal(verb, cfg)
+        except SeqrecError as error:
+            refusals.append(str(error))
+            continue
+        if group in FOLDERS:
+            assert isinstance(record, VERBS[verb])
+            assert getattr(record, group).name == cfg[group].name
+        return
+    pytest.fail("; ".join(refusals))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_its_file(verb: str) -> None:
+    cfg = compose(verb, ["ckpt=x"] if verb in ("evaluate", "export") else [])
+    assert type(seal(verb, cfg)) is VERBS[verb]
+
+
+def test_every_registered_name_has_a_file_in_conf() -> None:
+    for slot in ("model", "objective"):
+        used = {compose("train", [f"{slot}={option}"])[slot].name for option in groups()[slot]}
+        assert used == set(names(slot))
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed (development extra)")
+    command = [sys.executable, "-m", name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["check", "."], ["format", "--check", "."]], ids=["lint", "format"])
+def test_ruff(arguments: list[str]) -> None:
+    done = tool("ruff", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_types() -> None:
+    done = tool("mypy")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# A home folder, or an index other than the public ones: such a line works on one machine only.
+OF_ONE_MACHINE = re.compile(
+    r"(?<![\w.$}])/(?:home|Users)/[\w.-]+/|(?<![\w.$}])/root/"
+    r"|--(?:extra-)?index-url|(?:index-url|PIP_INDEX_URL|UV_INDEX_URL)\s*="
+)
+
+
+def test_no_path_of_a_machine_and_no_index_address() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, cwd=REPO, check=False)
+    if listed.returncode != 0:
+        pytest.skip("no git checkout here")
+    offending = []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = REPO / name
+        if not path.is_file() or path == Path(__file__).resolve():
+            continue
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        offending += [f"{name}: {found[0]}" for found in OF_ONE_MACHINE.finditer(text)]
+    assert offending == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("open('/home/ann/data.csv')", True),
+        ("cd /root/x", True),
+        ("pip install --index-url x", True),
+        ("outputs/home/x/", False),
+        ("$HOME/root/", False),
+    ],
+)
+def test_the_pattern_finds_paths_of_a_machine(text: str, found: bool) -> None:
+    assert bool(OF_ONE_MACHINE.search(text)) is found

@@ -1,0 +1,90 @@
+"""Atomic writes, reading without running code, and one clear line for anything else."""
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_toys import HEADER
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.training.checkpoint import BEST, FORMAT, LAST, load_checkpoint, save_checkpoint
+
+
+def payload(value: float = 1.0) -> dict[str, Any]:
+    model = {"weight": torch.full((3,), value)}
+    return {**HEADER, "epoch": 2, "step": 7, "model": model, "metrics": {"mrr": 0.5}, "trainer": None}
+
+
+def test_round_trip_by_file_and_by_run_folder(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / BEST, payload(4.0))
+    for place in (tmp_path, tmp_path / BEST, str(tmp_path / BEST)):
+        loaded = load_checkpoint(place)
+        assert torch.equal(loaded.pop("model")["weight"], torch.full((3,), 4.0))
+        expected = {**payload(), "format": FORMAT}
+        del expected["model"]
+        assert loaded == expected
+    assert os.listdir(tmp_path) == [BEST]
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path / LAST, payload(1.0))
+
+    def half(_: Any, file: io.BufferedWriter) -> None:
+        file.write(b"half a checkpoint")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(SeqrecError, match=r"last\.pt: could not be written \(No space left"):
+        save_checkpoint(tmp_path / LAST, payload(2.0))
+    assert os.listdir(tmp_path) == [LAST]
+    assert load_checkpoint(tmp_path / LAST)["model"]["weight"][0] == 1.0
+
+
+def test_a_payload_with_other_keys_is_refused_at_writing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keys"):
+        save_checkpoint(tmp_path / LAST, {**payload(), "epochs": 3})
+    assert os.listdir(tmp_path) == []
+
+
+class Intruder:
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return os.mkdir, ("intruder",)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({**payload(), "metrics": Intruder()}, "evil.pt")
+    with pytest.raises(SeqrecError, match="not a readable checkpoint"):
+        load_checkpoint("evil.pt")
+    assert not Path("intruder").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps({"a": 1})], ids=["empty", "text", "pickle"])
+def test_foreign_files_give_one_line(tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(SeqrecError, match=r"x\.pt: not a") as caught:
+        load_checkpoint(tmp_path / "x.pt")
+    assert "\n" not in str(caught.value)
+    assert not recwarn.list
+
+
+def test_torn_missing_and_other_formats(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / LAST, payload())
+    with pytest.raises(SeqrecError, match=r"no best\.pt in it; it was not validated yet"):
+        load_checkpoint(tmp_path)
+    whole = (tmp_path / LAST).read_bytes()
+    (tmp_path / BEST).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SeqrecError, match="torn"):
+        load_checkpoint(tmp_path)
+    torch.save({"state_dict": {}}, tmp_path / BEST)
+    with pytest.raises(SeqrecError, match="not a seqrec checkpoint"):
+        load_checkpoint(tmp_path)
+    torch.save({**payload(), "format": FORMAT + 1}, tmp_path / BEST)
+    with pytest.raises(SeqrecError, match=f"format {FORMAT + 1}"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(SeqrecError, match="no such run folder"):
+        load_checkpoint(tmp_path / "nowhere")
