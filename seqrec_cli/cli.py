@@ -157,14 +157,14 @@ def _job(cfg: "DictConfig") -> float | None:
     from hydra.types import RunMode
 
     from seqrec_cli.commands import dispatch, sweep
-    from seqrec_cli.config.seal import seal
 
     hydra = HydraConfig.get()
     verb = str(hydra.callbacks["seqrec"].verb)
     if hydra.mode == RunMode.MULTIRUN:
         return sweep.run_job(verb, cfg, hydra)
     try:
-        result = dispatch.run_sealed(verb, seal(verb, cfg))
+        record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
+        result = dispatch.run_sealed(verb, record)
     except SeqrecError as error:
         raise _Refused(str(error)) from error
     except OSError as error:

@@ -3,6 +3,9 @@
 import importlib
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec_cli.commands.resume import resumed
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.seal import seal
 from seqrec_cli.config.settings import Settings
@@ -10,7 +13,13 @@ from seqrec_cli.config.settings import Settings
 
 def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
     """Compose, seal and run: what `seqrec VERB OVERRIDES` does. Raises `SeqrecError` on bad input."""
-    return run_sealed(verb, seal(verb, compose(verb, overrides)))
+    return run_sealed(verb, record_of(verb, compose(verb, overrides), overrides))
+
+
+def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
+    """The sealed record of a composed tree; of a resumed run, its own record with `overrides` on top."""
+    resume = OmegaConf.select(cfg, "resume")
+    return seal(verb, cfg) if resume is None else resumed(str(resume), overrides)
 
 
 def run_sealed(verb: str, record: Settings) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from seqrec_cli.commands.dispatch import run_sealed
+from seqrec_cli.commands.dispatch import record_of, run_sealed
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.problems import one_line
 from seqrec_cli.config.schema import lower_is_better
-from seqrec_cli.config.seal import seal
 
 TEST_METRICS = ("hr@10", "ndcg@10", "auc")
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
@@ -80,7 +79,7 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
         if "run_dir" in cfg:
             cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
             row["run_dir"] = cfg.run_dir
-        record = seal(verb, cfg)
+        record = record_of(verb, cfg, overrides)
         result = run_sealed(verb, record)
         row["run_dir"] = result.get("run_dir", row["run_dir"])
         trainer = getattr(record, "trainer", None)

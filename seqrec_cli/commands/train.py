@@ -86,8 +86,6 @@ def _training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Ro
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     if cfg.objective.rows == "prefixes":
-        if trainer.batch_tokens is not None:
-            raise SeqrecError(f"trainer.batch_tokens is for windows; objective={cfg.objective.name} reads prefixes")
         return PrefixRows(log, length, trainer.batch_size, objective.negatives_per_row, trainer.seed)
     return WindowRows(
         log,

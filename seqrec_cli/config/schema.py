@@ -149,6 +149,11 @@ class TrainConfig(DataConfig):
                 f"objective={self.objective.name} cannot train model={self.model.name} ({self.model.family}); "
                 f"it trains: {', '.join(sorted(self.objective.families))}"
             )
+        if self.trainer.batch_tokens is not None and self.objective.rows != "windows":
+            raise ValueError(
+                f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
+                "set trainer.batch_size instead"
+            )
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")

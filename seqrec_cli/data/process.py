@@ -34,6 +34,13 @@ def _zipf(count: int, exponent: float) -> np.ndarray:
     return weights / weights.sum()
 
 
+def _draw_distinct(weights_V: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Places drawn by weight without replacement, by exponential races (Efraimidis & Spirakis, 2006), int64 [count]."""
+    races_V = rng.exponential(size=len(weights_V)) / np.maximum(weights_V, np.finfo(float).tiny)
+    drawn: np.ndarray = np.argsort(races_V)[:count]
+    return drawn
+
+
 class SyntheticProcess:
     """The process of one configuration. `generate` draws it; `probabilities` is its law."""
 
@@ -43,15 +50,18 @@ class SyntheticProcess:
         rng = np.random.default_rng([cfg.seed, 0])
         self.category_V = rng.permutation(np.arange(items) % categories)
         links_C = np.roll(order := rng.permutation(categories), -1)[np.argsort(order)]  # a cycle over all categories
+        # A category's items share most successors, as alike things are followed by alike things.
         self.successors_VS = np.zeros((items + 1, cfg.successors), np.int64)
-        for item in range(items):
-            own = self.category_V[item]
-            near_V = (self.category_V == own) | (self.category_V == links_C[own])
+        for category in range(categories):
+            near_V = (self.category_V == category) | (self.category_V == links_C[category])
             weights_V = np.where(near_V, cfg.linked / near_V.sum(), (1 - cfg.linked) / max(1, (~near_V).sum()))
-            # Exponential races: the S smallest are a weighted draw without replacement (Efraimidis & Spirakis, 2006).
-            races_V = rng.exponential(size=items) / np.maximum(weights_V, 1e-12)
-            races_V[item] = np.inf
-            self.successors_VS[item + 1] = np.argsort(races_V)[: cfg.successors] + 1
+            shared_S = _draw_distinct(weights_V, cfg.successors, rng)
+            for item in np.flatnonzero(self.category_V == category):
+                own_S = rng.random(cfg.successors) < cfg.own_successors
+                own_S |= shared_S == item  # nothing follows itself
+                weights_K = weights_V.copy()
+                weights_K[[item, *shared_S]] = 0
+                self.successors_VS[item + 1] = np.where(own_S, _draw_distinct(weights_K, cfg.successors, rng), shared_S) + 1
         self.successor_weights_S = _zipf(cfg.successors, cfg.successor_decay)
         self.lag_weights_J = np.array(cfg.lag_weights)
         popularity_V = rng.permutation(_zipf(items, cfg.popularity_decay))

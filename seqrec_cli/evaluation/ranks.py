@@ -6,7 +6,7 @@ A constant scorer lands mid-corpus. Nothing is sorted, and no users × items mat
 scores fit a memory budget.
 
 Legend: R evaluated users, B users of a block, V items (scores have V + 1 columns, 0 is padding), D width, M seen
-events of a block.
+events of a block, W columns counted at once.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,8 @@ from seqrec_cli.data.loader import held_out_batches
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
 
-BYTES_A_SCORE = 8  # a float32 score, and the comparisons made of it
+BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
+COUNTED_AT_ONCE = 2**20  # scores compared at once: counting widens each comparison to eight bytes
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,11 @@ def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[T
     scores_BV[:, 0] = nan
     scores_BV.view(-1).index_fill_(0, seen_M, nan)
     scores_BV.scatter_(1, targets_B[:, None], nan)
-    higher_B = torch.count_nonzero(scores_BV > own_B1, dim=1)
-    equal_B = torch.count_nonzero(scores_BV == own_B1, dim=1)
-    others_B = torch.count_nonzero(scores_BV == scores_BV, dim=1)
+    higher_B, equal_B, others_B = (torch.zeros_like(targets_B) for _ in range(3))
+    for part_BW in scores_BV.split(max(1, COUNTED_AT_ONCE // len(scores_BV)), dim=1):
+        higher_B += torch.count_nonzero(part_BW > own_B1, dim=1)
+        equal_B += torch.count_nonzero(part_BW == own_B1, dim=1)
+        others_B += torch.count_nonzero(part_BW == part_BW, dim=1)
     return 1 + higher_B.double() + equal_B.double() / 2, others_B + 1
 
 
@@ -98,13 +101,18 @@ class CorpusScorer:
         if self._table_VD is None:
             for start in range(0, len(batch), self._rows):
                 part = _slice(batch, slice(start, start + self._rows)) if self._rows < len(batch) else batch
-                yield self._model.score_corpus(part).clone()  # it may be a view of the model's own buffers
+                # A copy: the scores may be a view of the model's own buffers.
+                yield self._model.score_corpus(part).clone(memory_format=torch.contiguous_format)
             return
         assert isinstance(self._model, SequenceEncoder)
         last_BD = self._model.last(batch).float()
         for part_BD in last_BD.split(self._rows):
-            with full_precision(last_BD.device):
-                yield part_BD @ self._table_VD.T
+            yield self._product(part_BD, self._table_VD)
+
+    @staticmethod
+    def _product(last_BD: Tensor, table_VD: Tensor) -> Tensor:
+        with full_precision(last_BD.device):  # left before the block is handed over: autocast is the caller's again
+            return last_BD @ table_VD.T
 
 
 def rank_held_out(
@@ -146,5 +154,6 @@ def rank_held_out(
             seen_M = tensor(seen_places(log, rows_B[part], ends_B[part]))
             ranks_B, counts_B = count_ranks(scores_BV, tensor(items_R[here_B]), seen_M)
             ranks_R[here_B], candidates_R[here_B] = ranks_B.cpu().numpy(), counts_B.cpu().numpy()
+            del scores_BV  # before the next block is made
     ranks = Ranks(rows_R, items_R, ranks_R, candidates_R, targets.ends_R - log.offsets_U1[rows_R])
     return ranks, scores_RC

@@ -15,6 +15,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.scoring import Scoring, Sizes
 
 PROGRAM = "model.pt2"
+SHORTEST = 2  # a window up to this long is exported at its full length
 
 
 class TorchProgram:
@@ -26,20 +27,20 @@ class TorchProgram:
         The batch is always dynamic. The history length is too where the model's code permits it, else it is
         max_length.
         """
-        try:
-            program, length = self._trace(scoring, log, dynamic_length=True), None
-        except Exception as why:  # torch.export raises a dozen kinds for code that depends on a size
+        wishes = [True, False] if scoring.max_length > SHORTEST else [False]
+        for dynamic_length in wishes:
             try:
-                program, length = self._trace(scoring, log, dynamic_length=False), scoring.max_length
-            except Exception as error:
-                first_line = str(error).strip().splitlines()[0]
-                raise SeqrecError(f"torch.export cannot trace this model: {first_line}") from why
+                program = self._trace(scoring, log, dynamic_length)
+                break
+            except Exception as error:  # torch.export raises a dozen kinds for code that depends on a size
+                if dynamic_length == wishes[-1]:
+                    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    raise SeqrecError(f"torch.export cannot trace this model: {first_line}") from error
         torch.export.save(program, folder / PROGRAM)
-        fixed = {"batch": None, "length": length}
+        fixed = {"batch": None, "length": None if dynamic_length else scoring.max_length}
         return fixed if scoring.over_corpus else {**fixed, "candidates": None}
 
     def _trace(self, scoring: Scoring, log: PackedLog, dynamic_length: bool) -> torch.export.ExportedProgram:
-        dynamic_length = dynamic_length and scoring.max_length > 2
         # Traced at sizes that are neither 0 nor 1 nor a limit: those would be taken for constants.
         length = scoring.max_length - 1 if dynamic_length else scoring.max_length
         dims = {"B": Dim("batch", min=1), "C": Dim("candidates", min=1)}

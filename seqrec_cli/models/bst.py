@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.rules import heads_divide
 from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
@@ -53,12 +54,7 @@ class Config(ModelConfig):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if self.embed_dim % self.heads:
-            lower = self.embed_dim // self.heads * self.heads
-            near = " or ".join(str(n) for n in (lower, lower + self.heads) if n)
-            raise ValueError(
-                f"model.embed_dim={self.embed_dim} is not divisible by model.heads={self.heads}; try {near}"
-            )
+        heads_divide(self.embed_dim, self.heads)
         return self
 
 
@@ -78,10 +74,9 @@ class Model(Recommender):
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.cfg = cfg
+        self.sees_target_time = cfg.positions == "time"
         D, first = cfg.embed_dim, cfg.mlp[0]
-        self.items = FeatureEmbedding(
-            catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True
-        )
+        self.items = FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True)
         self.users = FeatureEmbedding(
             catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
         )
@@ -178,7 +173,7 @@ class Model(Recommender):
             last = self.blocks[-1]
             memory = last.remember(x_NTD[:, :-1])  # type: ignore[operator]
             read_N1D: Tensor = last.read(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
-            return self.norm(read_N1D).view(B, C, D)  # type: ignore[no-any-return]
+            return self.norm(read_N1D).view(B, C, D)
         for block in self.blocks:
             x_NTD = block(x_NTD, mask_BL=mask_NT)
         return self._by_distance(self.norm(x_NTD), lengths_N).view(B, C, -1)

@@ -61,7 +61,7 @@ class SequenceEncoder(Recommender):
     def last(self, batch: Batch) -> Tensor:
         """The hidden state [B, D] after each row's last event (an empty history reads position 0)."""
         hidden_BLD = self.encode(batch)
-        rows_B = torch.arange(len(batch), device=hidden_BLD.device)
+        rows_B = torch.arange(hidden_BLD.shape[0], device=hidden_BLD.device)
         return hidden_BLD[rows_B, (batch.lengths_B - 1).clamp(min=0)]
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:

@@ -50,16 +50,14 @@ class Model(CountingModel):
         same_user = users_N[1:] == users_N[:-1]
         pairs = events_N[:-1][same_user] * (self.num_items + 1) + events_N[1:][same_user]
         keys_E, counts_E = torch.unique(pairs, return_counts=True)
-        distinct, rank_V = torch.unique(
-            torch.bincount(events_N, minlength=self.num_items + 1), return_inverse=True
-        )
+        distinct, rank_V = torch.unique(torch.bincount(events_N, minlength=self.num_items + 1), return_inverse=True)
         device = self.keys_E.device
         self.keys_E, self.counts_E = keys_E.to(device), counts_E.float().to(device)
         self.popularity_V = (rank_V.float() / len(distinct)).to(device)
 
     def _last_items(self, batch: Batch) -> Tensor:
         """[B]; 0, which nothing follows, for an empty history."""
-        rows_B = torch.arange(len(batch), device=batch.items_BL.device)
+        rows_B = torch.arange(batch.items_BL.shape[0], device=batch.items_BL.device)
         last_B = batch.items_BL[rows_B, (batch.lengths_B - 1).clamp(min=0)]
         return torch.where(batch.lengths_B > 0, last_B, 0)
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from seqrec_cli.config.rules import heads_divide
 from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
@@ -45,12 +46,7 @@ class Config(ModelConfig):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if self.embed_dim % self.heads:
-            lower = self.embed_dim // self.heads * self.heads
-            near = " or ".join(str(n) for n in (lower, lower + self.heads) if n)
-            raise ValueError(
-                f"model.embed_dim={self.embed_dim} is not divisible by model.heads={self.heads}; try {near}"
-            )
+        heads_divide(self.embed_dim, self.heads)
         return self
 
 

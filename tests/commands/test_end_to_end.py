@@ -16,6 +16,7 @@ TINY = [
     "dataset=synthetic",
     "dataset.users=120",
     "dataset.items=60",
+    "dataset.max_events=30",
     "trainer.max_epochs=3",
     "trainer.patience=null",
     "model.max_length=20",
@@ -154,7 +155,13 @@ def test_resume_keeps_the_model(base, sasrec) -> None:
 
 
 def test_preprocess_twice_does_nothing_and_says_so(base, capsys) -> None:
-    overrides = ["dataset=synthetic", "dataset.users=120", "dataset.items=60", f"data_dir={base / 'data'}"]
+    overrides = [
+        "dataset=synthetic",
+        "dataset.users=120",
+        "dataset.items=60",
+        "dataset.max_events=30",
+        f"data_dir={base / 'data'}",
+    ]
     seqrec_cli.run("preprocess", overrides)
     capsys.readouterr()
     found = seqrec_cli.run("preprocess", overrides)

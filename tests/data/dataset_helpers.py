@@ -28,8 +28,8 @@ USERS_1M = ("1::F::1::10::48067", "2::M::56::16::70072")
 def dataset(option: str, **values: Any) -> DatasetConfig:
     """The sealed record of conf/dataset/<option>.yaml with some values replaced."""
     with initialize_config_dir(str(CONF), version_base=None):
-        plain = OmegaConf.to_container(compose(f"dataset/{option}"), resolve=True)["dataset"]  # type: ignore[index,call-overload]
-    return config_class("dataset", plain["source"])(**plain | {k: _plain(v) for k, v in values.items()})  # type: ignore[return-value]
+        plain = OmegaConf.to_container(compose(f"dataset/{option}"), resolve=True)["dataset"]
+    return config_class("dataset", plain["source"])(**plain | {k: _plain(v) for k, v in values.items()})
 
 
 def _plain(value: Any) -> Any:

@@ -145,7 +145,7 @@ def test_builders_at_once_end_with_one_whole_dataset(cfg: DatasetConfig, tmp_pat
 def test_a_damaged_dataset_is_named(cfg: DatasetConfig, tmp_path: Path) -> None:
     folder = build(cfg, tmp_path / "data").folder
     (folder / "items.npy").unlink()
-    with pytest.raises(SeqrecError, match="is damaged .*; delete it"):
+    with pytest.raises(SeqrecError, match=r"is damaged .*; delete it"):
         build(cfg, tmp_path / "data")
 
 

@@ -48,7 +48,7 @@ def test_bad_files_are_refused_on_one_line(tmp_path: Path, text: str, complaint:
 
 
 def test_it_has_no_download(tmp_path: Path) -> None:
-    with pytest.raises(SeqrecError, match="set dataset.archive=PATH"):
+    with pytest.raises(SeqrecError, match=r"set dataset\.archive=PATH"):
         build(dataset("sequences"), tmp_path)
 
 

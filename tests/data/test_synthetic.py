@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {"users": 300, "items": 60, "categories": 6, "min_events
 
 
 def process(**values: Any) -> SyntheticProcess:
-    return SyntheticProcess(dataset("synthetic", **SMALL | values))  # type: ignore[arg-type]
+    return SyntheticProcess(dataset("synthetic", **SMALL | values))
 
 
 def histories(made: SyntheticProcess) -> list[list[int]]:
@@ -113,7 +113,7 @@ def test_full_predictability_ends_even_when_all_successors_were_seen() -> None:
 def test_attributes_are_the_processs_own(tmp_path: Path) -> None:
     cfg = dataset("synthetic", **SMALL)
     log = build(cfg, tmp_path)
-    made = SyntheticProcess(cfg)  # type: ignore[arg-type]
+    made = SyntheticProcess(cfg)
     raw_items = vocabulary(log.folder, "items")
     names = log.manifest["item_attribute_values"]["category"]
     found = [names[value - 1] for value in log.catalog.item_values["category"][1:, 0]]
@@ -145,7 +145,8 @@ def test_the_oracle_beats_markov_and_popularity(tmp_path: Path) -> None:
     assert (oracle[:, 0] == 0).all()
     markov = follows_VV[log.items_N[targets.ends_R - 1]] + popular_V / popular_V.sum()
     mrr = [(1 / ranks(log, scores)).mean() for scores in (oracle, markov, np.tile(popular_V, (len(oracle), 1)))]
-    assert mrr[0] > 1.15 * mrr[1] > 1.15**2 * mrr[2]
+    assert mrr[0] > 1.05 * mrr[1]
+    assert mrr[1] > 1.5 * mrr[2]
 
 
 def test_the_oracle_reads_histories_by_packed_index(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_the_oracle_reads_histories_by_packed_index(tmp_path: Path) -> None:
     log = build(cfg, tmp_path)
     raw_items = vocabulary(log.folder, "items")
     assert len(raw_items) < 60
-    made = SyntheticProcess(cfg)  # type: ignore[arg-type]
+    made = SyntheticProcess(cfg)
     rows_B = np.array([2, 0, 1, 3])
     ends_B = log.offsets_U1[rows_B] + np.array([0, 1, 2, 5])
     scores = oracle_scores(log, rows_B, ends_B)

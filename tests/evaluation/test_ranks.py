@@ -32,7 +32,7 @@ class Table(Recommender):
 
     def score_corpus(self, batch: Batch) -> torch.Tensor:
         self.largest = max(self.largest, len(batch))
-        return self.scores_UV[batch.users_B - 1]
+        return self.scores_UV[batch.users_B - 1].T.contiguous().T  # column by column in memory
 
     def score(self, batch: Batch, items_BC: torch.Tensor) -> torch.Tensor:
         return self.scores_UV[batch.users_B - 1].gather(1, items_BC)
@@ -167,6 +167,7 @@ def test_memory_budgets_change_blocks_but_not_ranks(random_log, monkeypatch, kin
     model = Last(random_log.num_items) if kind == "encoder" else Table(scores_UV.astype(np.float32))
     with torch.inference_mode():
         whole, _ = rank_held_out(model, random_log, "test", config(batch_size=50), 10, CPU)
+        monkeypatch.setattr(ranks_module, "COUNTED_AT_ONCE", 6)  # and three columns counted at once
         # As a corpus of half a megabyte a user would: two users a block.
         monkeypatch.setattr(ranks_module, "BYTES_A_SCORE", 2**19 // (random_log.num_items + 1))
         blocks: list[int] = []
@@ -186,3 +187,12 @@ def test_nobody_to_evaluate_is_an_error(log_of, random_log):
     alone = log_of([[1, 2], [2]], 2)
     with pytest.raises(SeqrecError, match="three events"):
         rank_held_out(Constant(2), replace(alone), "test", config(), 10, CPU)
+
+
+def test_blocks_are_fp32_products_and_leave_autocast_as_it_was(random_log):
+    model = Last(random_log.num_items)
+    batch = Batch(torch.tensor([1, 2]), torch.tensor([[3], [4]]), torch.tensor([1, 1]))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for scores_BV in ranks_module.CorpusScorer(model, 1).blocks(batch):
+            assert scores_BV.dtype == torch.float32
+            assert torch.is_autocast_enabled("cpu")

@@ -28,8 +28,9 @@ class Config(DatasetConfig):
         strict=False, min_length=1, description="how often an event follows from the last, second-last, ... one"
     )
     successors: int = Field(ge=1, description="items that may follow from an item")
+    own_successors: float = Field(ge=0, le=1, description="part of them that is the item's own, not its category's")
     successor_decay: float = Field(ge=0, description="Zipf exponent of the successors' weights")
-    linked: float = Field(ge=0, le=1, description="part of successors drawn from the item's two linked categories")
+    linked: float = Field(ge=0, le=1, description="part of successors drawn from the item's category and the one after it")
     popularity_decay: float = Field(ge=0, description="Zipf exponent of the items' popularity")
     affinity: float = Field(ge=1, description="how much more a segment takes from a category it likes")
     session_events: float = Field(ge=1, description="mean events a session")
@@ -43,8 +44,8 @@ class Config(DatasetConfig):
                 "dataset.min_events <= dataset.max_events < dataset.items is needed (no user repeats an item), got "
                 f"{self.min_events}, {self.max_events}, {self.items}"
             )
-        if self.successors >= self.items:
-            raise ValueError(f"dataset.successors={self.successors} must be below dataset.items={self.items}")
+        if 2 * self.successors >= self.items:
+            raise ValueError(f"dataset.successors={self.successors} must be below half of dataset.items={self.items}")
         if self.categories > self.items:
             raise ValueError(f"dataset.categories={self.categories} exceeds dataset.items={self.items}")
         if min(self.lag_weights) < 0 or sum(self.lag_weights) <= 0 or self.lag_weights[0] <= 0:

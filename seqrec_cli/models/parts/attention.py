@@ -24,9 +24,7 @@ def additive_mask(causal: bool, mask_BT: Tensor | None, q_BHLd: Tensor, keys: in
     return mask
 
 
-def attend(
-    q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, causal: bool, mask_BT: Tensor | None, drop: float
-) -> Tensor:
+def attend(q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, causal: bool, mask_BT: Tensor | None, drop: float) -> Tensor:
     """softmax(q k' / sqrt(d) + mask) v -> [B, H, L, d]; `drop` is the dropout of the weights (0 in evaluation).
 
     `scaled_dot_product_attention` where it is fast: on accelerators, and on CPUs in fp32 (forward and backward

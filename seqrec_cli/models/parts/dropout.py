@@ -40,7 +40,7 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():  # both have a fused generator of their own
         return nn.functional.dropout(x, probability, training=True)
-    dropped: Tensor = _ByteDropout.apply(x, dropped_levels(probability))  # type: ignore[no-untyped-call]
+    dropped: Tensor = _ByteDropout.apply(x, dropped_levels(probability))
     return dropped
 
 

@@ -3,6 +3,7 @@
 Legend: D width; leading dimensions are free.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Mlp(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], activation: Activation, drop: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation, self.drop = ACTIVATIONS[activation](), Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

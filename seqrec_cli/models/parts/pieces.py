@@ -5,6 +5,7 @@ Legend: B rows, C candidates, A = B or 1 (candidates shared by all rows).
 
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 from torch import Tensor
 
@@ -29,5 +30,5 @@ def row_pieces(batch: Batch, items_AC: Tensor, rows: int) -> Iterator[tuple[Batc
     named = {f.name: getattr(batch, f.name) for f in fields(batch)}
     for start in range(0, len(batch), rows):
         here = slice(start, start + rows)
-        part = Batch(**{name: None if tensor is None else tensor[here] for name, tensor in named.items()})
-        yield part, items_AC if items_AC.shape[0] == 1 else items_AC[here]
+        cut: dict[str, Any] = {name: None if tensor is None else tensor[here] for name, tensor in named.items()}
+        yield Batch(**cut), items_AC if items_AC.shape[0] == 1 else items_AC[here]

@@ -1,0 +1,9 @@
+"""Rules between settings that several models share."""
+
+
+def heads_divide(embed_dim: int, heads: int) -> None:
+    """Refuse a width that does not split evenly over the attention heads."""
+    if embed_dim % heads:
+        lower = embed_dim // heads * heads
+        near = " or ".join(str(width) for width in (lower, lower + heads) if width)
+        raise ValueError(f"model.embed_dim={embed_dim} is not divisible by model.heads={heads}; try {near}")

@@ -1,0 +1,151 @@
+"""A tiny catalog, batches made by hand, and small versions of every model of conf/model.
+
+Legend: B rows, L history events, C candidates, V items.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.config.slots import config_class
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+ITEMS, USERS = 40, 8
+
+# Every model shrinks the settings it has of these; a new model may need another line.
+SMALL: dict[str, Any] = {"embed_dim": 16, "ffn_dim": 24, "heads": 2, "max_length": 12, "mlp": [12, 8]}
+
+
+def model_names() -> list[str]:
+    """The models of conf/model."""
+    return sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+
+
+def numbers(name: str) -> dict[str, Any]:
+    """The `model:` block of a model's YAML."""
+    block: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())["model"]
+    return block
+
+
+def small_config(name: str, **changes: Any) -> ModelConfig:
+    """A model's shipped settings with small sizes and no dropout, and `changes` on top."""
+    plain = numbers(name)
+    still = {key: 0.0 for key in plain if key.endswith("dropout")}
+    small = {key: value for key, value in SMALL.items() if key in plain}
+    return config_class("model", plain["name"])(**(plain | small | still | changes))  # type: ignore[return-value]
+
+
+def toy_catalog() -> Catalog:
+    """40 items with up to three genres and a decade, 8 users with a segment; every value occurs."""
+    rng = np.random.default_rng(0)
+    genres = np.zeros((ITEMS + 1, 3), np.int32)
+    for item in range(1, ITEMS + 1):
+        values = rng.choice(np.arange(1, 6), size=1 + item % 3, replace=False)
+        genres[item, : len(values)] = values
+    decades = (np.arange(ITEMS + 1) % 4).astype(np.int32)[:, None]
+    segments = (1 + np.arange(USERS + 1) % 3).astype(np.int32)[:, None]
+    segments[0] = 0
+    return Catalog(
+        USERS,
+        ITEMS,
+        (Attribute("genre", 6, 3), Attribute("decade", 4, 1)),
+        (Attribute("segment", 4, 1),),
+        {"genre": genres, "decade": decades},
+        {"segment": segments},
+    )
+
+
+def toy_histories() -> list[Tensor]:
+    """One history a user, no item twice in one, 4 to 11 events; the first items of all users differ."""
+    generator = torch.Generator().manual_seed(1)
+    rest = [torch.randperm(ITEMS - USERS, generator=generator)[: 3 + u] + USERS + 1 for u in range(USERS)]
+    return [torch.cat([torch.tensor([u + 1]), items]) for u, items in enumerate(rest)]
+
+
+def toy_batch() -> Batch:
+    """The toy histories but for their last event, with times, targets at every position and labelled candidates."""
+    histories = toy_histories()
+    lengths_B = torch.tensor([len(h) - 1 for h in histories])
+    width = int(lengths_B.max())
+    pad = lambda items: F.pad(items, (0, width - len(items)))  # noqa: E731
+    last_B = torch.stack([h[-1] for h in histories])
+    times_BL = torch.stack([pad(3600 * torch.arange(1, len(h)) ** 2) for h in histories])
+    return Batch(
+        users_B=torch.arange(1, USERS + 1),
+        items_BL=torch.stack([pad(h[:-1]) for h in histories]),
+        lengths_B=lengths_B,
+        times_BL=times_BL,
+        targets_BL=torch.stack([pad(h[1:]) for h in histories]),
+        candidates_BC=torch.stack([last_B, last_B % ITEMS + 1], dim=1),  # the second: some other item
+        labels_BC=torch.tensor([[1.0, 0.0]]).repeat(USERS, 1),
+        request_times_B=times_BL.amax(1) + 1800,
+    )
+
+
+def rows(batch: Batch, which: Any) -> Batch:
+    """Some rows of a batch."""
+    return Batch(**{k: None if v is None else v[which] for k, v in vars(batch).items()})
+
+
+def padded(batch: Batch, more: int) -> Batch:
+    """The batch with `more` padded positions."""
+    longer = {k: F.pad(v, (0, more)) for k, v in vars(batch).items() if k.endswith("_BL") and v is not None}
+    return replace(batch, **longer)
+
+
+def toy_model(name: str, seed: int = 0, **changes: Any) -> Recommender:
+    """A small model; one that counts has counted the toy histories."""
+    model = build_model(small_config(name, **changes), toy_catalog(), seed)
+    if isinstance(model, CountingModel):
+        model.count(toy_histories())
+    return model
+
+
+def toy_loss(model: Recommender, batch: Batch) -> Tensor:
+    """A loss of the kind the model is trained by: softmax over items, or cross-entropy of labelled candidates."""
+    assert batch.targets_BL is not None
+    if isinstance(model, SequenceEncoder) and model.causal:
+        real_BL = batch.targets_BL > 0
+        return F.cross_entropy(model.encode(batch)[real_BL] @ model.item_table().T, batch.targets_BL[real_BL])
+    if isinstance(model, SequenceEncoder | CountingModel):
+        last_B = batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
+        return F.cross_entropy(model.score_corpus(batch), last_B)
+    assert batch.candidates_BC is not None
+    assert batch.labels_BC is not None
+    loss = F.binary_cross_entropy_with_logits(model.score(batch, batch.candidates_BC), batch.labels_BC)
+    auxiliary = model.auxiliary_loss()
+    return loss if auxiliary is None else loss + auxiliary
+
+
+def losses(model: Recommender, steps: int, lr: float) -> Iterator[float]:
+    """The loss of each of `steps` AdamW steps on the toy batch."""
+    batch = toy_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01)
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = toy_loss(model, batch)
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def golden_losses(name: str) -> list[float]:
+    """What tests/golden/NAME.json records: three steps in fp32 from seed 0, or the one loss of counted scores."""
+    model = toy_model(name)
+    if isinstance(model, CountingModel):
+        return [toy_loss(model, toy_batch()).item()]
+    return list(losses(model, steps=3, lr=0.01))
