@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VERBS = {
     "download": "fetch a dataset's raw file",
     "preprocess": "turn the raw file into the packed log (downloads first if needed)",
+    "plan": "what training would take: parameters, memory, FLOPs, time (takes the settings of train)",
     "train": "fit a model, choose on validation, measure once on test (preprocesses first if needed)",
     "evaluate": "repeat a run's measurement from its checkpoint",
     "export": "write a trained model as a program that needs no seqrec",

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from seqrec_cli.commands.dispatch import share_cores
+
+share_cores()  # before any test imports torch
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -14,11 +16,13 @@ from seqrec_cli.config.seal import unseal
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.floors import floors
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.reporting.curves import draw_curves
 from seqrec_cli.reporting.environment import environment, peak_memory
@@ -28,6 +32,7 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.counting import fit_by_counting
 from seqrec_cli.training.loop import FitResult, fit
+from seqrec_cli.training.memory import memory_outlook
 from seqrec_cli.training.precision import Precision, resolve_precision
 
 
@@ -37,7 +42,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
     precision = resolve_precision(cfg.hardware)
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(precision.device)
+    if cfg.hardware.embedding == "sparse":
+        use_sparse_rows(model)
     objective = build_objective(cfg.objective)
+    objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
@@ -61,7 +69,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if isinstance(model, CountingModel):
         fitted = _count(model, log, header, folder)
     else:
-        rows = _training_rows(cfg, objective, log)
+        rows = training_rows(cfg, objective, log)
+        warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
+        if warning is not None:
+            say(warning)
         listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
         fitted = fit(
             model, objective, rows, cfg.trainer, precision, validate, header, folder.path, listener, resume_from
@@ -82,7 +93,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     return {**metrics, "run_dir": str(folder.path)}
 
 
-def _training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Rows:
+def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     if cfg.objective.rows == "prefixes":

@@ -29,6 +29,7 @@ FLAGS = {
 EXAMPLES = {
     "download": ["seqrec download dataset=ml-1m", "seqrec download dataset=ml-1m dataset.archive=ml-1m.zip"],
     "preprocess": ["seqrec preprocess dataset=ml-1m", "seqrec preprocess dataset=ml-1m dataset.user_core=5"],
+    "plan": ["seqrec plan", "seqrec plan dataset=ml-1m model=sasrec model.embed_dim=256"],
     "train": [
         "seqrec train",
         "seqrec train dataset=ml-1m model=sasrec trainer.lr=5e-4 run_dir=runs/first",

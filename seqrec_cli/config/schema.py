@@ -54,6 +54,7 @@ class ModelConfig(Settings):
     """What every model has."""
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]]
+    sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
 
     name: str = Field(description="the model")
     max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
@@ -64,6 +65,7 @@ class ObjectiveConfig(Settings):
 
     families: ClassVar[frozenset[str]]  # model families it can train
     rows: ClassVar[Literal["windows", "prefixes", "none"]]  # how training histories are cut
+    sparse_rows: ClassVar[bool] = False  # reads some rows of the item table, not all
 
     name: str = Field(description="the objective")
 
@@ -113,6 +115,9 @@ class HardwareConfig(Settings):
     device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
     threads: int | None = Field(ge=1, description="CPU threads; null for all cores")
+    embedding: Literal["dense", "sparse"] | None = Field(
+        description="sparse: a step updates the rows of item and user tables that it used, and no others"
+    )
 
 
 class EvaluationConfig(Settings):
@@ -157,9 +162,28 @@ class TrainConfig(DataConfig):
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
-        if self.hardware.device is None or self.hardware.precision is None:
-            raise ValueError("hardware.device and hardware.precision may be null in evaluate and export only")
+        hardware = self.hardware
+        if hardware.device is None or hardware.precision is None or hardware.embedding is None:
+            raise ValueError("hardware.device, precision and embedding may be null in evaluate and export only")
+        if hardware.embedding == "sparse":
+            self._rows_can_be_sparse()
         return self
+
+    def _rows_can_be_sparse(self) -> None:
+        if not self.model.sparse_rows:
+            raise ValueError(
+                f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "
+                "use hardware.embedding=dense"
+            )
+        if not self.objective.sparse_rows:
+            raise ValueError(
+                f"hardware.embedding=sparse: objective={self.objective.name} needs the whole item table at every "
+                "step; use hardware.embedding=dense, or objective=sampled_softmax"
+            )
+
+
+class PlanConfig(TrainConfig):
+    """The verb `plan`: what it plans is the `train` of the same settings."""
 
 
 class EvaluateConfig(Settings):
@@ -194,6 +218,7 @@ class PreprocessConfig(DataConfig):
 VERBS: dict[str, type[Settings]] = {
     "download": DownloadConfig,
     "preprocess": PreprocessConfig,
+    "plan": PlanConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,

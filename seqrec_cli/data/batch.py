@@ -1,6 +1,6 @@
 """One `Batch` for every model: carried from loader to metric.
 
-Legend: B rows (users), L history events, C candidates, K negatives. Rows are padded with 0 on the right, to the
+Legend: B rows (users), L history events, N targets, C candidates, K negatives. Rows are padded with 0 on the right, to the
 longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is padding).
 """
 
@@ -20,6 +20,7 @@ class Batch:
     lengths_B: Tensor
     times_BL: Tensor | None = None  # seconds
     targets_BL: Tensor | None = None  # the next item at every position, 0 where there is none
+    places_N: Tensor | None = None  # where the targets stand in the flattened [B * L], known without asking the device
     negatives_BLK: Tensor | None = None  # items the user has not met in training, for every position
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
@@ -34,6 +35,13 @@ class Batch:
     def mask_BL(self) -> Tensor:
         """True at real events."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
+
+    def target_places(self) -> Tensor:
+        """`places_N`, or found in `targets_BL` (a GPU then has to be waited for)."""
+        if self.places_N is not None:
+            return self.places_N
+        assert self.targets_BL is not None
+        return self.targets_BL.flatten().nonzero().squeeze(1)
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]

@@ -45,7 +45,7 @@ class Catalog:
 
     @classmethod
     def blank(cls, facts: dict[str, Any]) -> "Catalog":
-        """A catalog of those sizes whose attribute values are all absent (a checkpoint's weights hold the real ones)."""
+        """A catalog of those sizes without attribute values (a checkpoint's weights hold the real ones)."""
         item_attributes = tuple(Attribute(*row) for row in facts["item_attributes"])
         user_attributes = tuple(Attribute(*row) for row in facts["user_attributes"])
         zeros = lambda rows, attributes: {a.name: np.zeros((rows + 1, a.width), np.int32) for a in attributes}  # noqa: E731

@@ -33,6 +33,14 @@ class Rows(Protocol):
         """The batches of one epoch from step `start` on."""
         ...
 
+    def lengths(self, epoch: int) -> list[np.ndarray]:
+        """The row lengths of each batch of an epoch."""
+        ...
+
+    def largest(self) -> Batch:
+        """The batch that needs the most memory."""
+        ...
+
 
 def windows(
     offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, kind: Literal["last", "sliding"]
@@ -83,6 +91,18 @@ class _Rows:
         batches = np.split(by_length_R, bounds)
         rng.shuffle(batches)
         return batches
+
+    def lengths(self, epoch: int) -> list[np.ndarray]:
+        """The row lengths of each batch of an epoch, in order: its work, known before a batch is cut."""
+        return [self._lengths_R[picked_B] for picked_B in self._order(epoch)]
+
+    def largest(self) -> Batch:
+        """The longest rows that can share a batch: what needs the most memory."""
+        longest = int(self._lengths_R.max())
+        size = self._batch_size if self._batch_tokens is None else max(1, self._batch_tokens // longest)
+        size = min(size, len(self._lengths_R))
+        picked_B = np.argpartition(self._lengths_R, -size)[-size:]
+        return self._batch(picked_B, np.random.default_rng([self.seed]))
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         raise NotImplementedError

@@ -1,9 +1,10 @@
 """The process behind `dataset=synthetic`, and its oracle: the exact probability of every next item.
 
 With probability `predictability` an event follows from a recent one: a lag j is drawn from `lag_weights` (as many as
-the history is long), and the event is one of the few successors of the item at that lag. Else it is drawn from the
-popularity of items in the user's segment. A user never repeats an item: the draw is conditional on unseen items, so
-it is proportional to this mixture restricted to them. Lags beyond the first are what a Markov chain cannot see.
+the history is long), and the event is one of the few successors of the item at that lag, most of them shared by the
+item's category. Else it is drawn from the popularity of items in the user's segment. A user never repeats an item:
+the draw is conditional on unseen items, so it is proportional to this mixture restricted to them. Lags beyond the
+first are what a Markov chain cannot see.
 
 Legend: U users, T steps, A users drawn together, J lags, S successors, V items (raw ids 1..V; 0 stands for none).
 """
@@ -24,7 +25,7 @@ START = 1_704_067_200  # seconds: the first sessions begin within START_DAYS of 
 START_DAYS = 30
 DAY, HOUR = 86_400, 3_600
 LIKED = 0.25  # part of the categories a segment likes
-LEAST_CHANCE = 1e-9  # of a popular draw even where predictability is 1: all successors may have been seen
+LEAST_CHANCE = 1e-9  # of what the settings rule out but the end of a short supply may force
 ROUNDS = 12  # rejected draws before a user's next item is drawn from the exact restricted mixture
 EXACT_ROWS = 256  # such users drawn together: [EXACT_ROWS, V] float64
 
@@ -36,7 +37,8 @@ def _zipf(count: int, exponent: float) -> np.ndarray:
 
 def _draw_distinct(weights_V: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Places drawn by weight without replacement, by exponential races (Efraimidis & Spirakis, 2006), int64 [count]."""
-    races_V = rng.exponential(size=len(weights_V)) / np.maximum(weights_V, np.finfo(float).tiny)
+    with np.errstate(divide="ignore"):
+        races_V = rng.exponential(size=len(weights_V)) / weights_V  # weight 0 arrives last
     drawn: np.ndarray = np.argsort(races_V)[:count]
     return drawn
 
@@ -55,13 +57,16 @@ class SyntheticProcess:
         for category in range(categories):
             near_V = (self.category_V == category) | (self.category_V == links_C[category])
             weights_V = np.where(near_V, cfg.linked / near_V.sum(), (1 - cfg.linked) / max(1, (~near_V).sum()))
+            weights_V = np.maximum(weights_V, LEAST_CHANCE)
             shared_S = _draw_distinct(weights_V, cfg.successors, rng)
             for item in np.flatnonzero(self.category_V == category):
                 own_S = rng.random(cfg.successors) < cfg.own_successors
                 own_S |= shared_S == item  # nothing follows itself
                 weights_K = weights_V.copy()
                 weights_K[[item, *shared_S]] = 0
-                self.successors_VS[item + 1] = np.where(own_S, _draw_distinct(weights_K, cfg.successors, rng), shared_S) + 1
+                self.successors_VS[item + 1] = (
+                    np.where(own_S, _draw_distinct(weights_K, cfg.successors, rng), shared_S) + 1
+                )
         self.successor_weights_S = _zipf(cfg.successors, cfg.successor_decay)
         self.lag_weights_J = np.array(cfg.lag_weights)
         popularity_V = rng.permutation(_zipf(items, cfg.popularity_decay))

@@ -33,6 +33,14 @@ def train_ends(offsets_U1: np.ndarray) -> np.ndarray:
     return offsets_U1[1:] - np.where(lengths_U >= MIN_EVENTS, 2, 0)
 
 
+def training_counts(log: PackedLog) -> np.ndarray:
+    """Every item's training events, int64 [V + 1]; row 0 (padding) has none."""
+    every_V = np.bincount(log.items_N, minlength=log.num_items + 1)
+    ends_R = log.offsets_U1[evaluated_rows(log.offsets_U1) + 1]
+    held_2R = log.items_N[np.concatenate([ends_R - 1, ends_R - 2])]
+    return every_V - np.bincount(held_2R, minlength=log.num_items + 1)
+
+
 def held_out(log: PackedLog, split: HeldOut) -> Targets:
     """The held-out event of every evaluated user."""
     rows_R = evaluated_rows(log.offsets_U1)

@@ -32,6 +32,7 @@ class Config(ModelConfig):
     """BST's sizes and variants."""
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    sparse_rows: ClassVar[bool] = True
 
     embed_dim: int = Field(ge=1, description="width of every embedding and of the transformer")
     blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")

@@ -7,6 +7,7 @@ padding, never a recommendation.
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec_cli.data.batch import Batch
@@ -38,6 +39,7 @@ class Recommender(nn.Module):
         chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
         return torch.cat(chunks, dim=1)
 
+    sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def auxiliary_loss(self) -> Tensor | None:
@@ -58,6 +60,10 @@ class SequenceEncoder(Recommender):
         """Output vectors [V + 1, D], row 0 for padding."""
         raise NotImplementedError
 
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Output vectors [..., D] of items [...]: row-sparse gradients where the model has them, none for padding."""
+        return F.embedding(items, self.item_table(), padding_idx=0, sparse=self.sparse_rows)
+
     def last(self, batch: Batch) -> Tensor:
         """The hidden state [B, D] after each row's last event (an empty history reads position 0)."""
         hidden_BLD = self.encode(batch)
@@ -67,7 +73,7 @@ class SequenceEncoder(Recommender):
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         last_BD = self.last(batch)
         with full_precision(last_BD.device):
-            return torch.einsum("bd,bcd->bc", last_BD.float(), self.item_table().float()[items_BC])
+            return torch.einsum("bd,bcd->bc", last_BD.float(), self.item_vectors(items_BC).float())
 
     def score_corpus(self, batch: Batch) -> Tensor:
         last_BD = self.last(batch)

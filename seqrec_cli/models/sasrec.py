@@ -31,6 +31,7 @@ class Config(ModelConfig):
     """SASRec's sizes and variants."""
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    sparse_rows: ClassVar[bool] = True
 
     embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
     blocks: int = Field(ge=1, description="transformer blocks")

@@ -4,6 +4,8 @@ SASRec as published (Kang & McAuley 2018, arXiv 1808.09781, eq. 7) takes one neg
 over the items the user has not met in training. With K negatives their terms are summed.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -16,6 +18,8 @@ from seqrec_cli.objectives.losses import binary_cross_entropy
 
 class Config(WindowObjectiveConfig):
     """Sigmoid of target and negatives."""
+
+    sparse_rows: ClassVar[bool] = True
 
     negatives: int = Field(ge=1, description="unmet items drawn for every position")
 
@@ -30,4 +34,6 @@ class Objective(contract.Objective):
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         encoder, queries_ND, targets_N, real_BL = contract.at_targets(model, batch)
         assert batch.negatives_BLK is not None
-        return binary_cross_entropy(queries_ND, encoder.item_table(), targets_N, batch.negatives_BLK[real_BL])
+        negatives_NK = batch.negatives_BLK[real_BL]
+        positives_ND, negatives_NKD = encoder.item_vectors(targets_N), encoder.item_vectors(negatives_NK)
+        return binary_cross_entropy(queries_ND, positives_ND, negatives_NKD, negatives_NK > 0)

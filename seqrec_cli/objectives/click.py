@@ -20,6 +20,7 @@ class Config(ObjectiveConfig):
 
     families: ClassVar[frozenset[str]] = frozenset({"encoder", "ranker"})
     rows: ClassVar[Literal["windows", "prefixes", "none"]] = "prefixes"
+    sparse_rows: ClassVar[bool] = True
 
     negatives: int = Field(ge=1, description="unmet items beside each row's positive")
 

@@ -15,11 +15,14 @@ from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
 class Objective:
-    """Built as `Objective(cfg)`; stateless between steps."""
+    """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps."""
 
     negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
     window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
     negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each row's positive
+
+    def prepare(self, counts_V: Tensor) -> None:
+        """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         """The scalar to minimise (mean over the batch's targets), any auxiliary loss of the model included."""
@@ -34,8 +37,8 @@ def build_objective(cfg: ObjectiveConfig) -> Objective:
 
 
 def at_targets(model: Recommender, batch: Batch) -> tuple[SequenceEncoder, Tensor, Tensor, Tensor]:
-    """The encoder's states [N, D] where there is a target, the targets [N], and where they stand [B, L]."""
+    """The encoder's states [N, D] where there is a target, the targets [N], and their places in [B * L]."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
-    real_BL = batch.targets_BL > 0
-    return model, model.encode(batch)[real_BL], batch.targets_BL[real_BL], real_BL
+    places_N = batch.target_places()
+    return model, model.encode(batch).flatten(0, 1)[places_N], batch.targets_BL.flatten()[places_N], places_N

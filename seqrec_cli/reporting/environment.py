@@ -14,7 +14,7 @@ import seqrec_cli
 if TYPE_CHECKING:
     import torch  # seconds to import: only what needs it does so
 
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "hydra-core", "omegaconf", "pydantic")
+PACKAGES = ("torch", "numpy", "pyarrow", "hydra-core", "omegaconf", "pydantic")
 MEGABYTE = 2**20
 
 

@@ -256,7 +256,9 @@ class _Loop:
             self.model.load_state_dict(payload["model"])
             self.optimizer.load_state_dict(trainer["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise SeqrecError("the checkpoint's weights do not fit this model; resume with the run's config") from error
+            raise SeqrecError(
+                "the checkpoint's weights do not fit this model; resume with the run's config, hardware.embedding too"
+            ) from error
         if self.scaler.is_enabled() and trainer["scaler"]:
             self.scaler.load_state_dict(trainer["scaler"])
         self.stopping.restore(trainer["stopping"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.config.schema import TrainerConfig
+from seqrec_cli.training.sparse import RowAdamW, row_tables
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -22,13 +23,18 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def build_optimizer(model: nn.Module, cfg: TrainerConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, 2019), its update fused into one pass over the parameters."""
+    """AdamW (Loshchilov & Hutter, 2019), its update fused into one pass over the parameters; tables with row-sparse
+    gradients are updated by the row."""
     decayed, undecayed = parameter_groups(model)
+    by_row = row_tables(model)
+    found = {id(p) for p in by_row}
     groups = [
-        {"params": decayed, "weight_decay": cfg.weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": cfg.weight_decay, "by_row": False},
+        {"params": [p for p in undecayed if id(p) not in found], "weight_decay": 0.0, "by_row": False},
+        {"params": by_row, "weight_decay": 0.0, "by_row": True},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=cfg.lr, betas=cfg.betas, fused=True)
+    kind = RowAdamW if by_row else torch.optim.AdamW
+    return kind([g for g in groups if g["params"]], lr=cfg.lr, betas=cfg.betas, fused=True)
 
 
 def learning_rate(cfg: TrainerConfig, step: int, total_steps: int) -> float:
@@ -54,8 +60,20 @@ def update(
     scaler.scale(loss).backward()
     if clip_norm is not None:
         scaler.unscale_(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
+        clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+
+
+def clip(parameters: list[nn.Parameter], clip_norm: float) -> None:
+    """Scale all gradients by min(1, clip_norm / their norm). Of a row-sparse gradient the rows it holds count."""
+    gradients = []
+    for p in parameters:
+        if p.grad is not None and p.grad.is_sparse:
+            p.grad = p.grad.coalesce()  # no work where a table's hook has done it
+            gradients.append(p.grad.values())
+        elif p.grad is not None:
+            gradients.append(p.grad)
+    norm = nn.utils.get_total_norm(gradients, foreach=True)
+    torch._foreach_mul_(gradients, (clip_norm / (norm + 1e-6)).clamp(max=1.0))

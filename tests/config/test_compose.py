@@ -38,7 +38,7 @@ def test_experiment_needs_no_plus_and_wins_over_the_model_but_not_over_the_comma
 def test_extra_folder_with_a_space_and_a_quote(tmp_path: Path) -> None:
     folder = tmp_path / "it's mine"
     (folder / "hardware").mkdir(parents=True)
-    (folder / "hardware" / "slow.yaml").write_text("device: cpu\nprecision: fp32\nthreads: 1\n")
+    (folder / "hardware" / "slow.yaml").write_text("device: cpu\nprecision: fp32\nthreads: 1\nembedding: dense\n")
     assert compose("train", ["dataset=ml-100k", "hardware=slow"], str(folder)).hardware.threads == 1
     assert "slow" in groups(str(folder))["hardware"]
     assert "slow" not in groups()["hardware"]

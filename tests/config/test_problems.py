@@ -38,6 +38,10 @@ REFUSALS = [
     ("train", ["data_dir=${nowhere}"], "data_dir: Interpolation key 'nowhere' not found"),
     ("train", ["trainer.monitor=ndcg@7"], "trainer.monitor=ndcg@7 is no metric"),
     ("train", ["model=sasrec", "objective=count"], "objective=count cannot train model=sasrec"),
+    ("train", ["hardware.embedding=sparse"], "hardware.embedding=sparse: objective=shift needs the whole item table"),
+    ("train", ["hardware.embedding=sparse", "model=popular"], "model=popular has no tables that are only looked up"),
+    ("train", ["hardware.embedding=rows"], "hardware.embedding=rows: expected one of dense, sparse"),
+    ("train", ["hardware.embedding=null"], "hardware.device, precision and embedding may be null in evaluate"),
     ("train", ["model.name=torch"], "model.name=torch: no such name"),
     ("train", ["~model.name"], "model.name is missing"),
 ]

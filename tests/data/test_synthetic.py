@@ -69,6 +69,25 @@ def test_probabilities_follow_the_definition() -> None:
     assert made.next_probabilities([], segment=1) == pytest.approx(made.popular_GV[1])
 
 
+@pytest.mark.parametrize(("own", "linked", "categories"), [(0.0, 1.0, 20), (1.0, 1.0, 20), (1.0, 0.0, 1)])
+def test_successors_are_distinct_also_where_items_run_short(own: float, linked: float, categories: int) -> None:
+    lists = process(categories=categories, linked=linked, own_successors=own, successors=8).successors_VS[1:]
+    assert all(len({*row, item}) == 9 for item, row in enumerate(lists.tolist(), 1))
+
+
+def test_successors_lie_in_linked_categories_and_are_mostly_shared() -> None:
+    made = process(items=600, linked=0.9, own_successors=0.2, successors=5)
+    lists = made.successors_VS[1:]
+    assert all(len({*row, item}) == 6 for item, row in enumerate(lists.tolist(), 1))  # distinct, and never itself
+    shared, linked = [], []
+    for category in range(6):
+        here = lists[made.category_V == category]
+        shared.append(np.mean([(here == row).mean() for row in here]))
+        linked.append(np.sort(np.bincount(made.category_V[here - 1].ravel(), minlength=6))[-2:].sum() / here.size)
+    assert np.mean(shared) == pytest.approx(0.8**2, abs=0.08)  # two items agree where neither has its own
+    assert np.mean(linked) > 0.75
+
+
 @pytest.mark.parametrize("rounds", [0, 12])
 def test_events_are_drawn_by_the_law_restricted_to_unseen_items(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to draw, the exact one (0 rounds) and by rejection, against the sum of the users' probabilities."""
@@ -177,7 +196,7 @@ def test_filters_that_remove_events_end_the_oracle(tmp_path: Path) -> None:
     [
         ({"max_events": 60}, "no user repeats an item"),
         ({"min_events": 16}, r"min_events <= dataset\.max_events"),
-        ({"successors": 60}, r"dataset\.successors=60 must be below"),
+        ({"successors": 60}, r"dataset\.successors=60 must be below half"),
         ({"categories": 61}, r"dataset\.categories=61 exceeds"),
         ({"lag_weights": [0.0, 1.0]}, r"dataset\.lag_weights"),
         ({"between_hours": [5.0, 2.0]}, r"dataset\.between_hours"),

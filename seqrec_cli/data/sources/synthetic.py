@@ -30,7 +30,9 @@ class Config(DatasetConfig):
     successors: int = Field(ge=1, description="items that may follow from an item")
     own_successors: float = Field(ge=0, le=1, description="part of them that is the item's own, not its category's")
     successor_decay: float = Field(ge=0, description="Zipf exponent of the successors' weights")
-    linked: float = Field(ge=0, le=1, description="part of successors drawn from the item's category and the one after it")
+    linked: float = Field(
+        ge=0, le=1, description="part of successors drawn from the item's category and the one after it"
+    )
     popularity_decay: float = Field(ge=0, description="Zipf exponent of the items' popularity")
     affinity: float = Field(ge=1, description="how much more a segment takes from a category it likes")
     session_events: float = Field(ge=1, description="mean events a session")

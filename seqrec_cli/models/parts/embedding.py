@@ -15,7 +15,12 @@ WHOLE_CATALOG = 50_000
 
 
 def _zero_padding_gradient(table: nn.Parameter) -> None:
-    if table.grad is not None:
+    if table.grad is None:
+        return
+    if table.grad.is_sparse:  # one entry a row from here on, as norms and updates need it
+        table.grad = table.grad.coalesce()
+        table.grad.values().masked_fill_((table.grad.indices()[0] == 0)[:, None], 0.0)
+    else:
         table.grad[0].zero_()
 
 
@@ -28,6 +33,20 @@ def padded_table(rows: int, dim: int) -> nn.Embedding:
     table = nn.Embedding(rows, dim, padding_idx=0)
     table.weight.register_post_accumulate_grad_hook(_zero_padding_gradient)
     return table
+
+
+def use_sparse_rows(model: nn.Module) -> None:
+    """Give the tables of items and users row-sparse gradients, so that a step's cost does not grow with them.
+
+    For models whose settings have `sparse_rows`. Tables of attributes, small and wholly used, stay dense.
+    """
+    small = {id(part.table) for part in model.modules() if isinstance(part, AttributeEmbedding)}
+    for part in model.modules():
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None and id(part) not in small:
+            part.sparse = True
+        elif isinstance(part, FeatureEmbedding):
+            part.whole = False
+    model.sparse_rows = True  # type: ignore[assignment]
 
 
 class AttributeEmbedding(nn.Module):

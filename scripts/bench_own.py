@@ -1,0 +1,260 @@
+"""seqrec's own side of the benchmark: the steps `seqrec train` takes, timed through its own loop.
+
+Legend: S timed steps, B rows of a batch.
+"""
+
+import contextlib
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_ceiling import synchronize
+
+from seqrec_cli.commands.console import say
+from seqrec_cli.commands.train import training_rows
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import Rows
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import held_out, training_counts
+from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from seqrec_cli.models.parts.embedding import use_sparse_rows
+from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.reporting.environment import peak_memory
+from seqrec_cli.training.cost import Shapes, count_flops, step_cost
+from seqrec_cli.training.loop import fit
+from seqrec_cli.training.precision import Precision, resolve_precision
+
+WARM_UP = 10  # steps before the clock: kernels are chosen, compiled and their memory fetched
+EVALUATIONS = 3  # passes over the test users, fewer where they take long
+EVALUATION_SECONDS = 10.0
+PROFILE_ROWS = 30
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run of `seqrec train` would work on."""
+
+    cfg: TrainConfig
+    log: PackedLog
+    precision: Precision
+    objective: Objective
+    rows: Rows
+
+    def model(self) -> Recommender:
+        """A fresh one on the device."""
+        model = build_model(self.cfg.model, self.log.catalog, self.cfg.trainer.seed).to(self.precision.device)
+        if self.cfg.hardware.embedding == "sparse":
+            use_sparse_rows(model)
+        return model
+
+
+def set_up(cfg: TrainConfig) -> Setup:
+    """Data (preprocessed if need be), device, objective and rows. Raises SeqrecError for a model without steps."""
+    precision = resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
+    if cfg.objective.rows == "none":
+        raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
+    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    objective = build_objective(cfg.objective)
+    objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
+    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log))
+
+
+def _batches(rows: Rows, epoch: int = 0) -> Generator[Batch, None, None]:
+    """An epoch that can be closed before its end."""
+    yield from rows.epoch(epoch)
+
+
+@dataclass
+class TimedRows:
+    """Rows as one epoch: warm-up batches of epoch 1, then `count` of epoch 0 (and on), at whose start `begin` is
+    called."""
+
+    rows: Rows
+    warm_up: int
+    count: int
+    begin: Callable[[], None]
+    lengths_S: list[torch.Tensor] = field(default_factory=list)  # [B] each, of the timed batches
+    padded_S: list[int] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        return self.warm_up + self.count
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        yield from self._take(self.warm_up, 1)
+        self.begin()
+        for batch in self._take(self.count, 0):
+            self.lengths_S.append(batch.lengths_B)
+            self.padded_S.append(batch.items_BL.numel())
+            yield batch
+
+    def _take(self, count: int, first: int) -> Iterator[Batch]:
+        for epoch in itertools.count(first):
+            with contextlib.closing(_batches(self.rows, epoch)) as batches:
+                for batch in batches:
+                    yield batch
+                    count -= 1
+                    if not count:
+                        return
+
+
+@dataclass
+class Marks:
+    """A listener that knows when each step ended and what it taught."""
+
+    last: int
+    end: Callable[[], None]
+    at: list[float] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+
+    def on_start(self, total_steps: int, first_step: int) -> None: ...
+
+    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+        if step == self.last:
+            self.end()
+        self.at.append(time.perf_counter())
+        self.targets.append(targets)
+
+    def on_validation(self, row: dict[str, Any]) -> None: ...
+
+    def on_end(self) -> None: ...
+
+
+def drive(
+    setup: Setup, warm_up: int, count: int, begin: Callable[[], None], end: Callable[[], None]
+) -> tuple[Recommender, TimedRows, Marks]:
+    """Train a fresh model for `warm_up + count` steps by `fit`, as `seqrec train` does, without validation."""
+    cfg = setup.cfg.trainer.model_copy(update={"max_epochs": 1, "max_steps": None})
+    model = setup.model()
+    rows, marks = TimedRows(setup.rows, warm_up, count, begin), Marks(warm_up + count, end)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            model=model,
+            objective=setup.objective,
+            rows=rows,
+            cfg=cfg,
+            precision=setup.precision,
+            validate=lambda: {cfg.monitor: 0.0},
+            header={"config": {}, "facts": {}, "fingerprint": ""},
+            folder=Path(folder),
+            listener=marks,
+            resume_from=None,
+        )
+    return model, rows, marks
+
+
+def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
+    """A whole epoch (or `steps`) after the warm-up: rates, time, memory and useful FLOPs."""
+    if setup.rows.steps < 1:
+        raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
+    count, device, began = steps or setup.rows.steps, setup.precision.device, [0.0]
+
+    def begin() -> None:
+        forget_peak(device)
+        synchronize(device)
+        began[0] = time.perf_counter()
+
+    model, rows, marks = drive(setup, min(WARM_UP, setup.rows.steps), count, begin, lambda: synchronize(device))
+    ends_S = np.array([began[0], *marks.at[-count:]])
+    seconds = float(ends_S[-1] - ends_S[0])
+    targets_S, lengths = marks.targets[-count:], [lengths_B.cpu().numpy() for lengths_B in rows.lengths_S]
+    tokens, targets = int(sum(map(np.sum, lengths))), int(sum(targets_S))
+    flops = useful_flops(setup, model, lengths, targets_S)
+    return {
+        "what": "training.loop.fit, loader and optimizer included, validation and checkpoints not",
+        "steps": count,
+        "warm_up": rows.warm_up,
+        "seconds": seconds,
+        "tokens": tokens,
+        "padded_tokens": sum(rows.padded_S),
+        "targets": targets,
+        "sequences": sum(map(len, lengths)),
+        "tokens_s": tokens / seconds,
+        "padded_tokens_s": sum(rows.padded_S) / seconds,
+        "targets_s": targets / seconds,
+        "sequences_s": sum(map(len, lengths)) / seconds,
+        "ms_step": 1000 * seconds / count,
+        "ms_step_median": 1000 * statistics.median(np.diff(ends_S).tolist()),
+        "epoch_steps": setup.rows.steps,
+        "epoch_seconds": seconds * setup.rows.steps / count,
+        "useful_flop": flops,
+        "useful_gflop_s": sum(flops.values()) / seconds / 1e9,
+        **peak_memory(device),
+    }
+
+
+def useful_flops(setup: Setup, model: Recommender, lengths: list[np.ndarray], targets: list[int]) -> dict[str, float]:
+    """FLOPs of forward and backward that the timed steps could not do without, by part.
+
+    Products alone, two FLOPs a multiply-add: 6 for each matrix weight and real token, attention over real places (half
+    of them under a causal mask), 6 N D V of a softmax over the corpus. Padding and repeated work count nothing.
+    """
+    with contextlib.closing(_batches(setup.rows)) as batches:
+        cost = step_cost(model, setup.objective, next(batches), setup.precision, count_flops)
+    parts = cost.parts(Shapes.of(zip(lengths, targets, strict=True), padded=False))
+    if isinstance(model, SequenceEncoder) and model.causal:
+        parts["attention"] /= 2
+    return parts
+
+
+def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str, Any]:
+    """The test users ranked among the whole corpus without their seen items, all metrics included."""
+    cfg, device = setup.cfg, setup.precision.device
+    model = model or setup.model()
+    assert not isinstance(model, CountingModel)
+    users, passes = len(held_out(setup.log, "test").rows_R), []
+    forget_peak(device)
+    while len(passes) < EVALUATIONS and sum(passes) < EVALUATION_SECONDS:
+        began = time.perf_counter()
+        evaluate(model, setup.log, "test", cfg.evaluation, cfg.model.max_length, setup.precision)
+        synchronize(device)
+        passes.append(time.perf_counter() - began)
+    seconds = statistics.median(passes)
+    return {
+        "what": "evaluation.evaluate on test: ranks in the whole corpus, seen items removed, click metrics too",
+        "seen_removed": True,
+        "passes": len(passes),
+        "users": users,
+        "seconds": seconds,
+        "users_s": users / seconds,
+        "scores_s": users * setup.log.num_items / seconds,
+        **peak_memory(device),
+    }
+
+
+def profile_step(setup: Setup) -> str:
+    """torch.profiler's table of one step, its operators by their own time."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if setup.precision.device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    profiler = torch.profiler.profile(activities=activities, record_shapes=True)
+
+    def end() -> None:
+        synchronize(setup.precision.device)
+        profiler.stop()
+
+    drive(setup, min(WARM_UP, setup.rows.steps), 1, profiler.start, end)
+    by = "self_cuda_time_total" if len(activities) > 1 else "self_cpu_time_total"
+    return str(profiler.key_averages().table(sort_by=by, row_limit=PROFILE_ROWS))
+
+
+def forget_peak(device: torch.device) -> None:
+    """Start the count of peak memory anew, where the system lets a process do so (Linux, proc(5))."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        return

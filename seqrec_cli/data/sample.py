@@ -1,0 +1,44 @@
+"""A few of a log's users as a log of their own, for measurements that need not see everybody.
+
+Legend: U users, N events, R rows of a split.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from seqrec_cli.data.interactions import LabelledRows, PackedLog
+from seqrec_cli.data.splits import evaluated_rows
+
+
+def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
+    """The log of these user rows alone (ascending); items and attributes stay whole, so a model fits both."""
+    starts_U, ends_U = log.offsets_U1[users_U], log.offsets_U1[users_U + 1]
+    lengths_U = ends_U - starts_U
+    offsets_U1 = np.concatenate([[0], np.cumsum(lengths_U)]).astype(np.int64)
+    events_N = np.arange(offsets_U1[-1]) + np.repeat(starts_U - offsets_U1[:-1], lengths_U)
+    clicks = {}
+    for split, c in log.clicks.items():
+        kept = np.flatnonzero(np.isin(c.rows_R, users_U))
+        rows_R = np.searchsorted(users_U, np.asarray(c.rows_R)[kept])
+        ends_R = np.asarray(c.ends_R)[kept] - starts_U[rows_R] + offsets_U1[rows_R]
+        clicks[split] = LabelledRows(rows_R, ends_R, np.asarray(c.items_RC)[kept], np.asarray(c.labels_RC)[kept])
+    return replace(
+        log,
+        offsets_U1=offsets_U1,
+        items_N=np.asarray(log.items_N)[events_N],
+        times_N=None if log.times_N is None else np.asarray(log.times_N)[events_N],
+        ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
+        clicks=clicks,
+        folder=None,
+    )
+
+
+def evenly_by_length(log: PackedLog, max_length: int, batch_size: int, batches: int) -> np.ndarray:
+    """Rows of `batches` whole evaluation batches, evenly spaced among all, which are sorted by length."""
+    rows_R = evaluated_rows(log.offsets_U1)
+    lengths_R = np.minimum(np.diff(log.offsets_U1)[rows_R], max_length)
+    order_R = rows_R[np.argsort(-lengths_R, kind="stable")]
+    groups = [order_R[first : first + batch_size] for first in range(0, len(order_R), batch_size)]
+    wanted = np.unique(((np.arange(batches) + 0.5) * len(groups) / batches).astype(int))
+    return np.sort(np.concatenate([groups[place] for place in wanted]))

@@ -1,0 +1,211 @@
+"""Will a training step fit? What it needs, what there is, and what to lower."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.objectives.losses import chunk_rows
+from seqrec_cli.training.live import live_bytes
+from seqrec_cli.training.loop import count_targets
+from seqrec_cli.training.precision import DTYPES, Precision
+from seqrec_cli.training.sparse import row_tables
+
+MOMENTS = 2  # AdamW keeps two numbers for each parameter
+# A CPU's allocator keeps freed blocks (`precision.keep_freed_memory`): beside the tensors alive at a step's height
+# the process held 40 to 100 % of their size again (SASRec and BST, fp32 and bf16, 0.6 to 1 GB).
+KEPT_FREE = {"cpu": 1.0}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes at the height of a training step; the model's own are there before it."""
+
+    model: int
+    gradients: int
+    optimizer: int
+    activations: int = 0  # kept from forward for backward
+    temporary: int = 0  # what else lives at the height
+    loss_chunk: int = 0
+    kept_free: int = 0  # the allocator's, at most
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class LossChunk:
+    """The softmax's scratch memory in bytes: its budget, what one chunk takes, and all targets' logits at once."""
+
+    budget: int
+    used: int
+    unchunked: int
+    rows: int
+
+
+def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
+    """Their elements' bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def fixed_memory(model: nn.Module) -> StepMemory:
+    """What a step needs whatever the batch. The model may stand on torch's meta device, where it takes nothing.
+
+    Row-sparse gradients hold the rows of one batch and are not part of it.
+    """
+    trained = bytes_of([p for p in model.parameters() if p.requires_grad])
+    own = bytes_of([*model.parameters(), *model.buffers()])
+    return StepMemory(model=own, gradients=trained - bytes_of(row_tables(model)), optimizer=MOMENTS * trained)
+
+
+def loss_chunk(model: Recommender, objective: Objective, precision: Precision, targets: int) -> LossChunk | None:
+    """The chunk of a softmax over the corpus; None for an objective that has none."""
+    budget_mb = getattr(objective, "chunk_mb", None)
+    if budget_mb is None or not isinstance(model, SequenceEncoder):
+        return None
+    row = model.num_items * DTYPES.get(precision.name, torch.float32).itemsize
+    rows = min(chunk_rows(model.num_items, row // model.num_items, budget_mb), targets)
+    return LossChunk(budget_mb * 2**20, rows * row, targets * row, rows)
+
+
+def step_memory_law(
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision
+) -> Callable[[int], StepMemory]:
+    """What a step needs, as a function of its rows, all as long as the longest of `batch` (its like on the host).
+
+    Costs two steps of a few rows.
+    """
+    fixed = fixed_memory(model)
+    targets_a_row = -(-count_targets(batch) // len(batch))
+    chunked = loss_chunk(model, objective, precision, targets_a_row) is not None
+    logits = (model.num_items, model.num_items + 1) if chunked else ()
+    live = live_bytes(model, objective, batch, precision, logits)
+
+    def law(rows: int) -> StepMemory:
+        saved = live.saved(rows)
+        temporary = max(live.height(rows) - saved - fixed.gradients, 0)
+        chunk = loss_chunk(model, objective, precision, rows * targets_a_row)
+        kept = int((saved + temporary) * KEPT_FREE.get(precision.device.type, 0.0))
+        used = 0 if chunk is None else chunk.used
+        return StepMemory(fixed.model, fixed.gradients, fixed.optimizer, saved, temporary, used, kept)
+
+    return law
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had: free on the GPU, else the less of the system's and the control group's.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    known = [left for left in (system_left(), group_left()) if left is not None]
+    return min(known, default=None)
+
+
+def system_left(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Linux's own estimate of what can be had without swapping."""
+    try:
+        for line in meminfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def group_left(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """What the control groups above this process leave it, in version 2 or 1; file caches count as free."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return None
+    left = []
+    for _, controllers, path in lines:
+        if controllers == "":
+            names, base = ("memory.max", "memory.current", "inactive_file"), root
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            base = root / "memory"
+        else:
+            continue
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(base) and (found := _left_in(folder, *names)) is not None:
+                left.append(found)
+    return min(left, default=None)
+
+
+def _left_in(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+    try:
+        most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(most - used + int(stat.get(cache, 0)), 0)
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return None
+
+
+def memory_warning(
+    memory: StepMemory,
+    there: int,
+    available: int | None,
+    cfg: TrainConfig,
+    law: Callable[[int], StepMemory] | None = None,
+    batch: Batch | None = None,
+) -> str | None:
+    """One line when a step may not fit, with what to lower; None when it will, or when nobody knows.
+
+    Of the need, `there` bytes are allocated already. With the law and the largest batch, the size that fits is named.
+    """
+    if available is None or memory.total - there <= available:
+        return None
+    lower = []
+    if law is None or batch is None or law(1).total - there > available:
+        chunk_mb = getattr(cfg.objective, "chunk_mb", None)
+        if chunk_mb is not None and memory.loss_chunk > available // 2:
+            lower = [f"objective.chunk_mb (now {chunk_mb})"]
+        lower += ["model.embed_dim", "the number of items (dataset.item_core)"]
+    else:
+        fits = _most_rows(law, len(batch), available + there)
+        by_tokens = cfg.trainer.batch_tokens is not None
+        name, now = ("batch_tokens", cfg.trainer.batch_tokens) if by_tokens else ("batch_size", cfg.trainer.batch_size)
+        most = fits * batch.items_BL.shape[1] if by_tokens else fits
+        lower = [f"trainer.{name} (now {now}; {most} fits)", f"model.max_length (now {cfg.model.max_length})"]
+    return (
+        f"WARNING: out of memory ahead: a training step needs up to {in_bytes(memory.total - there)} "
+        f"and {in_bytes(available)} is free; lower {' or '.join(lower)}"
+    )
+
+
+def _most_rows(law: Callable[[int], StepMemory], rows: int, available: int) -> int:
+    """The most rows whose step fits, between 1 (which does) and `rows` (which do not)."""
+    fits, fails = 1, rows
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if law(middle).total <= available else (fits, middle)
+    return fits
+
+
+def in_bytes(size: float) -> str:
+    """A size in the unit that keeps it short."""
+    for unit, scale in (("GB", 2**30), ("MB", 2**20), ("kB", 2**10)):
+        if size >= scale:
+            return f"{size / scale:,.{1 if size < 100 * scale else 0}f} {unit}"
+    return f"{size:.0f} B"
+
+
+def memory_outlook(
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
+) -> str | None:
+    """The warning for a run whose model stands and whose largest batch is `batch`, before its first step."""
+    law = step_memory_law(model, objective, batch, precision)
+    memory = law(len(batch))
+    return memory_warning(memory, memory.model, available_memory(precision.device), cfg, law, batch)

@@ -1,0 +1,51 @@
+"""A training step tried on a few rows, so that what it costs is known before a real one is taken.
+
+Legend: B rows, L history events.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.training.precision import Precision
+
+
+def crop(batch: Batch, rows: int, length: int, targets: int) -> Batch:
+    """`rows` copies of the batch's longest row, cut to `length` events, the first `targets` of them with a target."""
+    take_B = batch.lengths_B.argmax().repeat(rows)
+    parts: dict[str, Tensor] = {}
+    for name in (f.name for f in fields(batch)):
+        tensor = getattr(batch, name)
+        if tensor is not None:
+            parts[name] = tensor[take_B, :length] if name.endswith(("_BL", "_BLK")) else tensor[take_B]
+    parts["lengths_B"] = parts["lengths_B"].clamp(max=length)
+    if batch.targets_BL is not None:
+        parts["targets_BL"][:, targets:] = 0
+    return replace(batch, **parts)
+
+
+def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> Tensor:
+    """What a step minimises, in the run's number format."""
+    with precision.autocast():
+        return objective.loss(model, batch.to(precision.device))
+
+
+@contextlib.contextmanager
+def rehearsing(model: Recommender, precision: Precision) -> Iterator[None]:
+    """Training mode, and nothing is compiled; gradients, random state and the model's mode are put back after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [precision.device] if precision.device.type == "cuda" else []
+    model.train()
+    try:
+        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        model.zero_grad(set_to_none=True)
+        for module, training in modes:
+            module.training = training

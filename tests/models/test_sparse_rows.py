@@ -1,0 +1,94 @@
+"""Row-sparse gradients: of the rows a step used and no others, with the same numbers as dense ones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+import yaml
+from torch import nn
+
+from seqrec_cli.config.slots import config_class
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.parts.embedding import AttributeEmbedding, use_sparse_rows
+from seqrec_cli.objectives.contract import build_objective
+
+OBJECTIVES = toy.ROOT / "conf" / "objective"
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every model and objective that may train with row-sparse gradients."""
+    found = []
+    for name in toy.model_names():
+        model = config_class("model", toy.numbers(name)["name"])
+        for path in sorted(OBJECTIVES.glob("*.yaml")):
+            objective = config_class("objective", yaml.safe_load(path.read_text())["name"])
+            fit = model.family in objective.families  # type: ignore[attr-defined]
+            if fit and model.sparse_rows and objective.sparse_rows:  # type: ignore[attr-defined]
+                found.append((name, path.stem))
+    return found
+
+
+def batch() -> Batch:
+    """The first three toy users, so that most items are not used; with one negative a position."""
+    few = toy.rows(toy.toy_batch(), slice(0, 3))
+    assert few.targets_BL is not None
+    return Batch(**(vars(few) | {"negatives_BLK": (few.targets_BL % toy.ITEMS + 1)[:, :, None]}))
+
+
+def gradients(name: str, objective: str, sparse: bool) -> tuple[Recommender, float]:
+    """A model after one backward pass, and the loss."""
+    model = toy.toy_model(name)
+    if sparse:
+        use_sparse_rows(model)
+    path: Path = OBJECTIVES / f"{objective}.yaml"
+    plain = yaml.safe_load(path.read_text()) | ({"negatives": 6} if objective == "sampled_softmax" else {})
+    built = build_objective(config_class("objective", plain["name"])(**plain))  # type: ignore[arg-type]
+    built.prepare(torch.ones(toy.ITEMS + 1, dtype=torch.int64))
+    torch.manual_seed(0)
+    loss = built.loss(model.train(), batch())
+    loss.backward()
+    return model, loss.item()
+
+
+def test_there_are_such_pairs() -> None:
+    assert {("sasrec", "sampled_softmax"), ("sasrec", "bce"), ("sasrec", "click"), ("bst", "click")} <= set(pairs())
+    assert not any(objective == "shift" for _, objective in pairs())
+
+
+@pytest.mark.parametrize(("name", "objective"), pairs())
+def test_rows_in_use_get_the_dense_gradient_and_others_none(name: str, objective: str) -> None:
+    (dense, loss_), (sparse, loss) = gradients(name, objective, False), gradients(name, objective, True)
+    assert loss == pytest.approx(loss_, rel=1e-5)
+    small = {id(part.table) for part in sparse.modules() if isinstance(part, AttributeEmbedding)}
+    tables = {
+        f"{key}.weight"
+        for key, part in sparse.named_modules()
+        if isinstance(part, nn.Embedding) and part.padding_idx == 0 and id(part) not in small
+    }
+    assert tables
+    for (key, ours), theirs in zip(sparse.named_parameters(), dense.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert ours.grad.is_sparse == (key in tables), key
+        torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=1e-7)
+        if key in tables:
+            used = set(theirs.grad.any(1).nonzero()[:, 0].tolist())
+            held = ours.grad.indices()[0].tolist()
+            assert used <= set(held) - {0}
+            assert len(held) < len(theirs)
+            assert not ours.grad.to_dense()[0].any()
+
+
+def test_a_gradient_of_the_padding_row_is_zeroed() -> None:
+    model = toy.toy_model("sasrec")
+    use_sparse_rows(model)
+    table = next(m for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse)
+    rows = torch.tensor([0, 3, 3])
+    nn.functional.embedding(rows, table.weight, sparse=True).sum().backward()
+    gradient = table.weight.grad
+    assert gradient is not None
+    assert gradient.is_coalesced()
+    assert not gradient.to_dense()[0].any()
+    assert (gradient.to_dense()[3] == 2).all()
