@@ -32,7 +32,7 @@ from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncod
 from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.reporting.environment import peak_memory
-from seqrec_cli.training.cost import Shapes, count_flops, step_cost
+from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
 
@@ -68,7 +68,7 @@ def set_up(cfg: TrainConfig) -> Setup:
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
-    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log))
+    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
 
 
 def _batches(rows: Rows, epoch: int = 0) -> Generator[Batch, None, None]:
@@ -202,8 +202,8 @@ def useful_flops(setup: Setup, model: Recommender, lengths: list[np.ndarray], ta
     of them under a causal mask), 6 N D V of a softmax over the corpus. Padding and repeated work count nothing.
     """
     with contextlib.closing(_batches(setup.rows)) as batches:
-        cost = step_cost(model, setup.objective, next(batches), setup.precision, count_flops)
-    parts = cost.parts(Shapes.of(zip(lengths, targets, strict=True), padded=False))
+        law = step_flops(model, setup.objective, next(batches), setup.precision)
+    parts = law.parts(Shapes.of(zip(lengths, targets, strict=True), padded=False))
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts

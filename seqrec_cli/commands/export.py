@@ -12,7 +12,7 @@ from seqrec_cli.export.formats import check_format, export
 def main(cfg: ExportConfig) -> dict[str, Any]:
     """Write the program and its vocabularies; what was written and how closely scores agreed."""
     check_format(cfg.format)
-    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None)
+    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False)
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
     source = Path(cfg.ckpt).expanduser()
     beside = source if source.is_dir() else source.parent

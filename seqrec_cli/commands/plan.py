@@ -106,7 +106,7 @@ def _measure(
     model = _model(cfg, log).to(precision.device)
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
-    rows = training_rows(cfg, objective, log)
+    rows = training_rows(cfg, objective, log, precision.device)
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
     largest = rows.largest()

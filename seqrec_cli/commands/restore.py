@@ -32,6 +32,7 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
     """
     payload = load_checkpoint(Path(ckpt).expanduser())
     plain = payload["config"]
+    plain["hardware"] |= {"compile": False}  # one measurement does not pay for compiling
     plain["hardware"] |= {key: value for key, value in hardware.model_dump().items() if value is not None}
     plain["dataset"] |= {} if archive is None else {"archive": archive}
     plain |= {} if data_dir is None else {"data_dir": data_dir}

@@ -30,6 +30,7 @@ from seqrec_cli.reporting.listener import TrainingListener
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.counting import fit_by_counting
 from seqrec_cli.training.loop import FitResult, fit
 from seqrec_cli.training.memory import memory_outlook
@@ -44,6 +45,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(precision.device)
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
+    if cfg.hardware.compile and not isinstance(model, CountingModel):
+        compile_model(model, precision.device)
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
 
@@ -69,7 +72,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if isinstance(model, CountingModel):
         fitted = _count(model, log, header, folder)
     else:
-        rows = training_rows(cfg, objective, log)
+        rows = training_rows(cfg, objective, log, precision.device)
         warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
         if warning is not None:
             say(warning)
@@ -93,7 +96,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     return {**metrics, "run_dir": str(folder.path)}
 
 
-def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Rows:
+def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     if cfg.objective.rows == "prefixes":
@@ -106,6 +109,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog) -> Row
         trainer.batch_tokens,
         objective.negatives_per_position,
         trainer.seed,
+        device,
     )
 
 

@@ -118,6 +118,7 @@ class HardwareConfig(Settings):
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
+    compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
 
 
 class EvaluationConfig(Settings):
@@ -162,14 +163,16 @@ class TrainConfig(DataConfig):
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
-        hardware = self.hardware
-        if hardware.device is None or hardware.precision is None or hardware.embedding is None:
-            raise ValueError("hardware.device, precision and embedding may be null in evaluate and export only")
-        if hardware.embedding == "sparse":
+        unset = [name for name, value in self.hardware if value is None and name != "threads"]
+        if unset:
+            raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
+        if self.hardware.embedding == "sparse":
             self._rows_can_be_sparse()
         return self
 
     def _rows_can_be_sparse(self) -> None:
+        if self.hardware.compile:
+            raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
         if not self.model.sparse_rows:
             raise ValueError(
                 f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "

@@ -47,8 +47,16 @@ class Batch:
         return self.items_BL.shape[0]
 
 
-def cut(flat_N: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray, dtype: type = np.int64) -> Tensor:
-    """Rows `flat[start:start+length]` as one right-padded tensor [B, longest], by one whole-array index."""
-    places_L = np.arange(max(int(lengths_B.max(initial=0)), 1))
-    index_BL = np.minimum(starts_B[:, None] + places_L, len(flat_N) - 1)
-    return torch.from_numpy(np.where(places_L < lengths_B[:, None], flat_N[index_BL], 0).astype(dtype, copy=False))
+def cut(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
+    """Rows `flat[start:start+length]` as one right-padded int64 tensor [B, longest], by one whole-array index.
+
+    The rows are cut where `flat_N` lies: a log kept on a GPU gives batches there, and nothing waits for it.
+    """
+    flat_N = torch.from_numpy(flat_N) if isinstance(flat_N, np.ndarray) else flat_N
+    starts_B1, lengths_B1 = (
+        torch.from_numpy(np.asarray(x, np.int64)).to(flat_N.device, non_blocking=True)[:, None]
+        for x in (starts_B, lengths_B)
+    )
+    places_L = torch.arange(max(int(lengths_B.max(initial=0)), 1), device=flat_N.device)
+    index_BL = (starts_B1 + places_L).clamp_(max=len(flat_N) - 1)
+    return flat_N[index_BL].long().masked_fill_(places_L >= lengths_B1, 0)

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.interactions import PackedLog
@@ -62,6 +63,11 @@ def windows(
     lasts_R = ends_U[rows_R] - nth_R * max_length
     first_R = np.maximum(lasts_R - max_length - 1, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R
+
+
+def resident(flat_N: np.ndarray, device: torch.device) -> Tensor:
+    """A log's array as a tensor: the mapped file itself on a CPU, a copy in a GPU's memory."""
+    return torch.from_numpy(flat_N).to(device)
 
 
 class _Rows:
@@ -130,9 +136,12 @@ class WindowRows(_Rows):
         batch_tokens: int | None,
         negatives: int,
         seed: int,
+        device: torch.device,
     ) -> None:
         ends_U = train_ends(log.offsets_U1)
-        self._log, self._negatives = log, negatives
+        self._negatives, self._device = negatives, device
+        self._items_N = resident(log.items_N, device)
+        self._times_N = None if log.times_N is None else resident(log.times_N, device)
         self._rows_R, self._starts_R, lengths_R = windows(np.asarray(log.offsets_U1), ends_U, max_length, window)
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
         super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
@@ -143,19 +152,21 @@ class WindowRows(_Rows):
             self._starts_R[picked_B],
             self._lengths_R[picked_B],
         )
-        log, longest = self._log, int(lengths_B.max())
+        longest = int(lengths_B.max())
+        places_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
         negatives_BLK = None
         if self._met is not None:
             drawn = draw_unmet(np.repeat(rows_B, longest), self._negatives, self._met, rng)
             negatives_BLK = torch.from_numpy(drawn).view(len(rows_B), longest, self._negatives)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
-            items_BL=cut(log.items_N, starts_B, lengths_B),
+            items_BL=cut(self._items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if log.times_N is None else cut(log.times_N, starts_B, lengths_B),
-            targets_BL=cut(log.items_N, starts_B + 1, lengths_B),
+            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+            targets_BL=cut(self._items_N, starts_B + 1, lengths_B),
+            places_N=torch.from_numpy(places_N),
             negatives_BLK=negatives_BLK,
-        )
+        ).to(self._device)
 
 
 class PrefixRows(_Rows):

@@ -32,8 +32,8 @@ class Objective(contract.Objective):
         self.negatives_per_position = cfg.negatives
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, real_BL = contract.at_targets(model, batch)
+        encoder, queries_ND, targets_N, places_N = contract.at_targets(model, batch)
         assert batch.negatives_BLK is not None
-        negatives_NK = batch.negatives_BLK[real_BL]
+        negatives_NK = batch.negatives_BLK.flatten(0, 1)[places_N]
         positives_ND, negatives_NKD = encoder.item_vectors(targets_N), encoder.item_vectors(negatives_NK)
         return binary_cross_entropy(queries_ND, positives_ND, negatives_NKD, negatives_NK > 0)

@@ -82,7 +82,8 @@ def _memory(plan: Mapping[str, Any]) -> list[Row]:
     for name in ("model", "gradients", "optimizer", "activations", "temporary", "loss_chunk", "kept_free"):
         note = ""
         if name == "loss_chunk" and chunk is not None:
-            note = f"budget {in_bytes(chunk['budget'])}; whole {in_bytes(chunk['unchunked'])}"
+            budget = "" if chunk["budget"] is None else f"budget {in_bytes(chunk['budget'])}; "
+            note = f"{budget}whole {in_bytes(chunk['unchunked'])}"
         if memory[name] is None:
             rows.append((f"  {PARTS.get(name, name)}", "-", ""))
         elif memory[name]:

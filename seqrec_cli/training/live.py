@@ -50,7 +50,7 @@ def live_bytes(
 ) -> LiveBytes:
     """The lines for batches like `batch` (on the host). Weights stay as they are.
 
-    Tensors [n, w] with w in `leave_out` are not counted: the logits of a chunked softmax, which do not grow with rows.
+    Tensors [..., w] with w in `leave_out` are not counted: the logits of a chunked softmax do not grow with rows.
     """
     length = int(batch.items_BL.shape[1])
     watched = [watch(model, objective, crop(batch, rows, length, length), precision, leave_out) for rows in ROWS]
@@ -112,7 +112,7 @@ class _Watcher(TorchDispatchMode):
     def _see(self, tensor: Tensor) -> None:
         storage, key = tensor.untyped_storage(), _key(tensor)
         if key not in self.known:
-            out = tensor.ndim == 2 and tensor.shape[1] in self.leave_out
+            out = tensor.ndim >= 2 and tensor.shape[-1] in self.leave_out
             self.known[key] = 0 if out else storage.nbytes()
             self.live += self.known[key]
             weakref.finalize(storage, self._gone, key)

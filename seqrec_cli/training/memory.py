@@ -9,7 +9,8 @@ from torch import nn
 
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives import sampled_losses, sampled_softmax
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.objectives.losses import chunk_rows
 from seqrec_cli.training.live import live_bytes
@@ -17,6 +18,7 @@ from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import DTYPES, Precision
 from seqrec_cli.training.sparse import row_tables
 
+SAMPLED_SCORE = 16  # bytes beside a sampled score: it in fp32 twice, its gradient, masks
 MOMENTS = 2  # AdamW keeps two numbers for each parameter
 # A CPU's allocator keeps freed blocks (`precision.keep_freed_memory`): beside the tensors alive at a step's height
 # the process held 40 to 100 % of their size again (SASRec and BST, fp32 and bf16, 0.6 to 1 GB).
@@ -42,12 +44,12 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class LossChunk:
-    """The softmax's scratch memory in bytes: its budget, what one chunk takes, and all targets' logits at once."""
+    """A softmax's scratch memory in bytes: what one chunk takes, all targets' logits at once, and the budget if set."""
 
-    budget: int
     used: int
     unchunked: int
-    rows: int
+    budget: int | None
+    width: int  # of a row of logits
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
@@ -66,13 +68,26 @@ def fixed_memory(model: nn.Module) -> StepMemory:
 
 
 def loss_chunk(model: Recommender, objective: Objective, precision: Precision, targets: int) -> LossChunk | None:
-    """The chunk of a softmax over the corpus; None for an objective that has none."""
+    """The chunk of a softmax over the corpus or over samples; None for an objective that has none."""
+    if isinstance(objective, sampled_softmax.Objective):
+        width = objective.cfg.negatives
+        whole = targets * width * SAMPLED_SCORE
+        return LossChunk(min(sampled_losses.CHUNK * SAMPLED_SCORE, whole), whole, None, width)
     budget_mb = getattr(objective, "chunk_mb", None)
-    if budget_mb is None or not isinstance(model, SequenceEncoder):
+    if budget_mb is None:
         return None
-    row = model.num_items * DTYPES.get(precision.name, torch.float32).itemsize
-    rows = min(chunk_rows(model.num_items, row // model.num_items, budget_mb), targets)
-    return LossChunk(budget_mb * 2**20, rows * row, targets * row, rows)
+    itemsize = DTYPES.get(precision.name, torch.float32).itemsize
+    rows, row = chunk_rows(model.num_items, itemsize, budget_mb), model.num_items * itemsize
+    return LossChunk(min(rows, targets) * row, targets * row, budget_mb * 2**20, model.num_items)
+
+
+def _logits(chunk: LossChunk | None, model: nn.Module, length: int) -> tuple[int, ...]:
+    """The widths by which a chunk's tensors are known; none where others have them too: better counted twice."""
+    if chunk is None:
+        return ()
+    others = {length, *(size for parameter in model.parameters() for size in parameter.shape[1:])}
+    widths = (chunk.width, chunk.width + 1)
+    return () if others & set(widths) else widths
 
 
 def step_memory_law(
@@ -84,8 +99,8 @@ def step_memory_law(
     """
     fixed = fixed_memory(model)
     targets_a_row = -(-count_targets(batch) // len(batch))
-    chunked = loss_chunk(model, objective, precision, targets_a_row) is not None
-    logits = (model.num_items, model.num_items + 1) if chunked else ()
+    chunk = loss_chunk(model, objective, precision, targets_a_row)
+    logits = _logits(chunk, model, batch.items_BL.shape[1])
     live = live_bytes(model, objective, batch, precision, logits)
 
     def law(rows: int) -> StepMemory:

@@ -23,10 +23,13 @@ def crop(batch: Batch, rows: int, length: int, targets: int) -> Batch:
     for name in (f.name for f in fields(batch)):
         tensor = getattr(batch, name)
         if tensor is not None:
-            parts[name] = tensor[take_B, :length] if name.endswith(("_BL", "_BLK")) else tensor[take_B]
+            own = tensor if name == "places_N" else tensor[take_B]
+            parts[name] = own[:, :length] if name.endswith(("_BL", "_BLK")) else own
     parts["lengths_B"] = parts["lengths_B"].clamp(max=length)
     if batch.targets_BL is not None:
         parts["targets_BL"][:, targets:] = 0
+    if "places_N" in parts:
+        parts["places_N"] = parts["targets_BL"].flatten().nonzero()[:, 0]
     return replace(batch, **parts)
 
 

@@ -41,7 +41,7 @@ REFUSALS = [
     ("train", ["hardware.embedding=sparse"], "hardware.embedding=sparse: objective=shift needs the whole item table"),
     ("train", ["hardware.embedding=sparse", "model=popular"], "model=popular has no tables that are only looked up"),
     ("train", ["hardware.embedding=rows"], "hardware.embedding=rows: expected one of dense, sparse"),
-    ("train", ["hardware.embedding=null"], "hardware.device, precision and embedding may be null in evaluate"),
+    ("train", ["hardware.embedding=null"], "hardware.embedding may be null in evaluate"),
     ("train", ["model.name=torch"], "model.name=torch: no such name"),
     ("train", ["~model.name"], "model.name is missing"),
 ]

@@ -16,7 +16,7 @@ HISTORIES = random_histories(37, 50, 30, seed=3)
 def window_rows(
     log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1
 ) -> WindowRows:
-    return WindowRows(log, max_length, window, batch_size, batch_tokens, negatives, seed)
+    return WindowRows(log, max_length, window, batch_size, batch_tokens, negatives, seed, torch.device("cpu"))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:

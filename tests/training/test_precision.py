@@ -22,7 +22,7 @@ def _same_threads() -> Any:
 
 
 def hardware(device: str | None = "cpu", precision: Any = "auto", threads: int | None = 1) -> HardwareConfig:
-    return HardwareConfig(device=device, precision=precision, threads=threads, embedding="dense")
+    return HardwareConfig(device=device, precision=precision, threads=threads, embedding="dense", compile=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Activations of click rankers with a learned slope for each channel: PReLU, and Dice (Zhou et al. 2018, 1706.06978).
+
+Legend: M channels (the last dimension); leading dimensions are free.
+"""
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-8  # of the variance, as in the paper
+MOMENTUM = 0.1  # share of a new batch in the running statistics
+SLOPE = 0.25  # PReLU's first slope, torch's own
+
+
+class PReLU(nn.Module):
+    """x where it is positive, else its channel's slope times x: [..., M] -> [..., M]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((channels,), SLOPE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.prelu(x.flatten(0, -2), self.slope.to(x.dtype)).view_as(x)
+
+
+class Dice(nn.Module):
+    """PReLU whose bend is soft and stands at the batch's mean (eq. 4): p x + (1 - p) slope x, with
+    p = sigmoid((x - mean) / sqrt(variance + epsilon)) of each channel.
+
+    In training the statistics are the batch's own, of its real elements, and gradients flow through them; in
+    evaluation they are running averages, so a score depends on no other row.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(channels))  # as in the authors' code
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, real: Tensor | None = None, moments: Tensor | None = None) -> Tensor:
+        """[..., M] -> [..., M]. `real` [...] is False at padding; `moments` are given where x is a part of a batch."""
+        if not self.training:
+            moments = torch.stack([self.running_mean, self.running_var])
+        elif moments is None:
+            moments = self.moments(self.sums(x, real))
+        scale = (moments[1] + EPSILON).rsqrt()
+        shift = -moments[0] * scale
+        gate = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype)).sigmoid()
+        slope = self.slope.to(x.dtype)
+        return x * torch.addcmul(slope, 1 - slope, gate)
+
+    def sums(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """[3, M]: the number of real elements, their sum and sum of squares, both about the running mean.
+
+        Those of a batch's parts add up. About a point near the mean, the squares do not cancel.
+        """
+        apart = x.flatten(0, -2).float() - self.running_mean
+        if real is None:
+            count = torch.full_like(self.running_mean, apart.shape[0])
+            return torch.stack([count, apart.sum(0), apart.square().sum(0)])
+        weights = real.expand(x.shape[:-1]).flatten()[:, None].float()
+        kept = apart * weights
+        return torch.stack([weights.sum().expand_as(self.running_mean), kept.sum(0), (kept * apart).sum(0)])
+
+    def moments(self, sums: Tensor) -> Tensor:
+        """[2, M]: a training batch's mean and variance from its `sums`; the running averages take their share."""
+        mean, square = sums[1:] / sums[0].clamp(min=1)
+        moments = torch.stack([mean + self.running_mean, (square - mean * mean).clamp(min=0)])
+        with torch.no_grad():
+            self.running_mean.lerp_(moments[0].detach(), MOMENTUM)
+            self.running_var.lerp_(moments[1].detach(), MOMENTUM)
+        return moments
+
+
+def activate(layer: nn.Module, x: Tensor, real: Tensor | None) -> Tensor:
+    """Any activation: one that keeps statistics is told which elements are real."""
+    activated: Tensor = layer(x, real) if isinstance(layer, Dice) else layer(x)
+    return activated
