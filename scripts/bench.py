@@ -98,7 +98,7 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     cfg = seal("train", compose("train", asked.overrides, asked.config_dir))
     assert isinstance(cfg, TrainConfig)
     for name in asked.vs:
-        shape_of(cfg.model, name)
+        shape_of(cfg, name)
     # Before torch is here: the kernel counts what a process held when it started another as that one's own peak.
     preprocess = time_preprocessing(cfg.dataset, Path(cfg.data_dir)) if "preprocess" in asked.parts else None
 
@@ -140,7 +140,7 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
 
 def time_preprocessing(dataset: DatasetConfig, data_dir: Path) -> dict[str, float]:
     """`seqrec preprocess` of the raw file in a process and a folder of its own. A download is not timed."""
-    import yaml
+    from omegaconf import OmegaConf
 
     from seqrec_cli.data.download import fetch
 
@@ -149,7 +149,7 @@ def time_preprocessing(dataset: DatasetConfig, data_dir: Path) -> dict[str, floa
         options = Path(folder) / "dataset"
         options.mkdir()
         plain = unseal(dataset) | {"archive": None if raw is None else str(raw.resolve())}
-        (options / "benchmark.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+        OmegaConf.save(OmegaConf.create(plain), options / "benchmark.yaml")
         try:
             return seqrec("preprocess", "--config-dir", folder, "dataset=benchmark", f"data_dir={folder}/data")
         except SystemExit as error:

@@ -32,6 +32,7 @@ from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncod
 from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.reporting.environment import peak_memory
+from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
@@ -57,6 +58,8 @@ class Setup:
         model = build_model(self.cfg.model, self.log.catalog, self.cfg.trainer.seed).to(self.precision.device)
         if self.cfg.hardware.embedding == "sparse":
             use_sparse_rows(model)
+        if self.cfg.hardware.compile:
+            compile_model(model, self.precision.device)
         return model
 
 
@@ -169,9 +172,9 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     model, rows, marks = drive(setup, min(WARM_UP, setup.rows.steps), count, begin, lambda: synchronize(device))
     ends_S = np.array([began[0], *marks.at[-count:]])
     seconds = float(ends_S[-1] - ends_S[0])
-    targets_S, lengths = marks.targets[-count:], [lengths_B.cpu().numpy() for lengths_B in rows.lengths_S]
-    tokens, targets = int(sum(map(np.sum, lengths))), int(sum(targets_S))
-    flops = useful_flops(setup, model, lengths, targets_S)
+    tokens, targets = sum(int(lengths_B.sum()) for lengths_B in rows.lengths_S), sum(marks.targets[-count:])
+    sequences = sum(map(len, rows.lengths_S))
+    flops = useful_flops(setup, model, count)
     return {
         "what": "training.loop.fit, loader and optimizer included, validation and checkpoints not",
         "steps": count,
@@ -180,11 +183,11 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
         "tokens": tokens,
         "padded_tokens": sum(rows.padded_S),
         "targets": targets,
-        "sequences": sum(map(len, lengths)),
+        "sequences": sequences,
         "tokens_s": tokens / seconds,
         "padded_tokens_s": sum(rows.padded_S) / seconds,
         "targets_s": targets / seconds,
-        "sequences_s": sum(map(len, lengths)) / seconds,
+        "sequences_s": sequences / seconds,
         "ms_step": 1000 * seconds / count,
         "ms_step_median": 1000 * statistics.median(np.diff(ends_S).tolist()),
         "epoch_steps": setup.rows.steps,
@@ -195,15 +198,18 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     }
 
 
-def useful_flops(setup: Setup, model: Recommender, lengths: list[np.ndarray], targets: list[int]) -> dict[str, float]:
-    """FLOPs of forward and backward that the timed steps could not do without, by part.
+def useful_flops(setup: Setup, model: Recommender, steps: int) -> dict[str, float]:
+    """FLOPs of forward and backward that the first `steps` of epoch 0 (and on) could not do without, by part.
 
     Products alone, two FLOPs a multiply-add: 6 for each matrix weight and real token, attention over real places (half
     of them under a causal mask), 6 N D V of a softmax over the corpus. Padding and repeated work count nothing.
     """
-    with contextlib.closing(_batches(setup.rows)) as batches:
-        law = step_flops(model, setup.objective, next(batches), setup.precision)
-    parts = law.parts(Shapes.of(zip(lengths, targets, strict=True), padded=False))
+    rows, objective = setup.rows, setup.objective
+    largest = rows.largest()
+    law = step_flops(model, objective, largest, setup.precision)
+    sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
+    candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
+    parts = law.parts(Shapes.of(itertools.islice(sizes, steps), padded=False, candidates=candidates))
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts
@@ -214,7 +220,7 @@ def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str,
     cfg, device = setup.cfg, setup.precision.device
     model = model or setup.model()
     assert not isinstance(model, CountingModel)
-    users, passes = len(held_out(setup.log, "test").rows_R), []
+    users, passes = len(held_out(setup.log, "test").rows_R), list[float]()
     forget_peak(device)
     while len(passes) < EVALUATIONS and sum(passes) < EVALUATION_SECONDS:
         began = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.schema import ModelConfig, TrainConfig
+from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 
 TORCH = "torch==2.13.0"
@@ -36,6 +36,7 @@ class Peer:
     module: str
     script: str
     family: str = "encoder"
+    models: tuple[str, ...] | None = None  # of that family; None for all
 
 
 REPLAY = ("replay-rec==0.22.0", "lightning==2.6.6")
@@ -50,6 +51,8 @@ PEERS = {
     "torch-rechub": Peer(
         "torch-rechub", ("torch-rechub==0.9.0",), "torch_rechub.trainers", "run_torch_rechub.py", "ranker"
     ),
+    # A plain re-creation of a system's step, not a package: nothing to install.
+    "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",)),
 }
 SHAPE = {  # the settings of a model that its peers are built from
     "encoder": ("embed_dim", "blocks", "heads", "ffn_dim", "dropout"),
@@ -73,8 +76,11 @@ def known(names: list[str]) -> list[str]:
 def environment(cache: Path, peer: Peer) -> Path:
     """The Python of the peer's environment under `cache`, made if it is not there.
 
-    Raises SeqrecError when pip fails, or when a folder that is there cannot import the peer.
+    A peer without one runs under this Python. Raises SeqrecError when pip fails, or when a folder that is there cannot
+    import the peer.
     """
+    if not peer.environment:
+        return Path(sys.executable)
     folder = cache.expanduser().absolute() / peer.environment
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
@@ -121,11 +127,16 @@ def _last(text: str) -> str:
     return (errors or lines or ["no message"])[-1]
 
 
-def shape_of(model: ModelConfig, name: str) -> dict[str, Any]:
+def shape_of(cfg: TrainConfig, name: str) -> dict[str, Any]:
     """The model's settings that a peer is built from. Raises SeqrecError where the two cannot be compared."""
-    family = PEERS[name].family
+    model, family = cfg.model, PEERS[name].family
     if model.family != family:
         raise SeqrecError(f"--vs {name} is compared with models of the family {family}, not model={model.name}")
+    models = PEERS[name].models
+    if models is not None and model.name not in models:
+        raise SeqrecError(f"--vs {name} has no counterpart of model={model.name}; use {' or '.join(models)}")
+    if family == "encoder" and cfg.objective.name != "shift":
+        raise SeqrecError(f"--vs {name} learns by the softmax over all items: use objective=shift")
     keys = SHAPE[family]
     if family == "ranker":
         if model.name not in RANKERS:
@@ -158,7 +169,7 @@ def request_of(
     precision: str,
 ) -> dict[str, Any]:
     """What a peer script is asked for, but for `scratch`, the folder it may write to."""
-    shape = shape_of(cfg.model, name)
+    shape = shape_of(cfg, name)
     # A click row of ours is a positive and its negatives; peers count samples.
     samples = 1 + cfg.objective.negatives if PEERS[name].family == "ranker" else 1  # type: ignore[attr-defined]
     return shape | {

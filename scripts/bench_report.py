@@ -1,5 +1,6 @@
 """The benchmark's figures as a person reads them."""
 
+import statistics
 from typing import Any
 
 from rich.console import Console
@@ -69,8 +70,7 @@ def _beside(result: dict[str, Any]) -> Table:
         for part, ratio in found.items():
             figure = ratio["figure"]
             own, other = (
-                sorted(turn[side][part][figure] for turn in result["rounds"])[(len(result["rounds"]) - 1) // 2]
-                for side in ("seqrec", name)
+                statistics.median(turn[side][part][figure] for turn in result["rounds"]) for side in ("seqrec", name)
             )
             kept = part == "evaluate" and peer[part]["seen_removed"] is False
             how = ", ".join(

@@ -98,17 +98,15 @@ def test_useful_flops_are_the_hand_count(bench_own: ModuleType, monkeypatch: pyt
     histories = [(rng.permutation(V)[:length] + 1).tolist() for length in (6, 9, 14, 14, 12, 5)]
     monkeypatch.setattr(bench_own, "prepare", lambda *given: packed(histories, V))
     setup = bench_own.set_up(cfg)
-    lengths = [np.array([3, 6, 9]), np.array([11, 2])]
-    targets = [18, 13]
-    parts = bench_own.useful_flops(setup, setup.model(), lengths, targets)
+    parts = bench_own.useful_flops(setup, setup.model(), steps=setup.rows.steps)
 
-    tokens, pairs = 31, 3**2 + 6**2 + 9**2 + 11**2 + 2**2
+    lengths = (3, 6, 11, 11, 9, 2)  # of the inputs: a history without its last two events and its last target
+    tokens, pairs = sum(lengths), sum(length**2 for length in lengths)
     weights = blocks * (4 * D * D + 2 * D * F)
     assert parts["layers"] == pytest.approx(6 * weights * tokens, rel=1e-3)
     assert parts["attention"] == pytest.approx(12 * D * blocks * pairs / 2, rel=1e-3)
-    assert sum(parts.values()) == pytest.approx(
-        6 * weights * tokens + 6 * D * blocks * pairs + 6 * sum(targets) * D * V, rel=1e-3
-    )
+    loss = 6 * tokens * D * V  # every token has a target
+    assert sum(parts.values()) == pytest.approx(6 * weights * tokens + 6 * D * blocks * pairs + loss, rel=1e-3)
 
 
 class Batches:
@@ -210,6 +208,7 @@ def test_ratios_are_taken_round_by_round(bench_peers: ModuleType) -> None:
     [
         (["--vs", "rectool"], "did you mean 'rectools'?"),
         (["--vs", "torch-rechub"], "family ranker, not model=sasrec"),
+        (["--vs", "replay,rectools", "objective=bce"], "use objective=shift"),
         (["--parts", "trian"], "did you mean 'train'?"),
         (["--steps", "0"], "expected a whole number from 1"),
         (["--parts", "preprocess", "--vs", "replay"], "add train or evaluate"),

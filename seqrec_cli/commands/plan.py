@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,9 +17,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.train import training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import Rows
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
 from seqrec_cli.data.splits import evaluated_rows, training_counts
@@ -31,6 +28,7 @@ from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
+from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.memory import (
@@ -104,14 +102,16 @@ def _measure(
 ) -> None:
     """Fill the plan with what needs the model itself: activations, work and, if all of it fits, time."""
     model = _model(cfg, log).to(precision.device)
+    if cfg.hardware.compile:
+        compile_model(model, precision.device)
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
     rows = training_rows(cfg, objective, log, precision.device)
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
     largest = rows.largest()
-    batches = _batches(rows, largest)
-    padded, useful = Shapes.of(batches, padded=True), Shapes.of(batches, padded=False)
+    candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
+    padded, useful = (Shapes.of(rows.sizes(0), padded, candidates) for padded in (True, False))
     steps = cfg.trainer.max_epochs * rows.steps
     plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
 
@@ -136,13 +136,6 @@ def _measure(
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
 
 
-def _batches(rows: Rows, example: Batch) -> list[tuple[np.ndarray, int]]:
-    """Row lengths and targets of every batch of epoch 0: a target an event, or as many a row as in the example."""
-    a_row = count_targets(example) // len(example)
-    by_event = example.targets_BL is not None
-    return [(lengths_B, int(lengths_B.sum()) if by_event else a_row * len(lengths_B)) for lengths_B in rows.lengths(0)]
-
-
 def _rates(flops: float, targets: float, precision: Precision) -> dict[str, float]:
     ceiling = gemm_rate(precision)
     return {"targets_per_second": targets, "ceiling": ceiling, "fraction": flops / ceiling}
@@ -154,7 +147,7 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
     users_U = evenly_by_length(log, length, cfg.evaluation.batch_size, EVALUATED_BATCHES)
     few = of_users(log, users_U)
     seconds: list[float] = []
-    while len(seconds) < 2 and sum(seconds) < EVALUATION_SECONDS:  # the first time warms up
+    while len(seconds) < 2 and (cfg.hardware.compile or sum(seconds) < EVALUATION_SECONDS):  # the first time warms up
         began = time.perf_counter()
         evaluate(model, few, "val", cfg.evaluation, length, precision)
         seconds.append(time.perf_counter() - began)

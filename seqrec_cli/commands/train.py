@@ -13,6 +13,8 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import unseal
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
 from seqrec_cli.data.preprocess import prepare
@@ -100,7 +102,21 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     if cfg.objective.rows == "prefixes":
-        return PrefixRows(log, length, trainer.batch_size, objective.negatives_per_row, trainer.seed)
+        negatives = objective.negatives_per_row
+        if objective.positions and cfg.model.all_positions:
+            return PositionRows(log, length, trainer.batch_size, negatives, trainer.seed, device)
+        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed)
+    if objective.masking is not None:
+        return ClozeRows(
+            log,
+            length,
+            objective.window,
+            trainer.batch_size,
+            trainer.batch_tokens,
+            objective.masking,
+            trainer.seed,
+            device,
+        )
     return WindowRows(
         log,
         length,

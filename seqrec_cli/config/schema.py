@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from seqrec_cli.config.settings import Settings
 
 Cutoff = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
@@ -55,9 +56,25 @@ class ModelConfig(Settings):
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]]
     sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
+    causal: ClassVar[bool] = True  # of encoders: a state sees no later event
+    all_positions: ClassVar[bool] = False  # a ranker that scores candidates at any place of a history in one forward
 
     name: str = Field(description="the model")
     max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
+
+
+class InterestConfig(ModelConfig):
+    """What every ranker has that makes one vector of a history and reads it by an MLP (`models/interest.py`)."""
+
+    sparse_rows: ClassVar[bool] = True
+    all_positions: ClassVar[bool] = True
+
+    embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
+    user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
+    mlp: tuple[Width, ...] = Field(strict=False, min_length=1, description="widths of the MLP's layers")
+    activation: Literal["dice", "prelu"] = Field(description="activation of the MLP, with learned slopes")
+    dropout: float = Field(ge=0, lt=1, description="dropout of the MLP (CPU: steps of 1/256)")
+    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
 
 
 class ObjectiveConfig(Settings):
@@ -66,6 +83,7 @@ class ObjectiveConfig(Settings):
     families: ClassVar[frozenset[str]]  # model families it can train
     rows: ClassVar[Literal["windows", "prefixes", "none"]]  # how training histories are cut
     sparse_rows: ClassVar[bool] = False  # reads some rows of the item table, not all
+    causal: ClassVar[bool | None] = None  # encoders it trains: causal ones, bidirectional ones, or (None) both
 
     name: str = Field(description="the objective")
 
@@ -75,6 +93,7 @@ class WindowObjectiveConfig(ObjectiveConfig):
 
     families: ClassVar[frozenset[str]] = frozenset({"encoder"})
     rows: ClassVar[Literal["windows", "prefixes", "none"]] = "windows"
+    causal: ClassVar[bool | None] = True
 
     window: Literal["last", "sliding"] = Field(
         description="last: each user's latest max_length events; sliding: the whole history, each event a target once"
@@ -155,6 +174,7 @@ class TrainConfig(DataConfig):
                 f"objective={self.objective.name} cannot train model={self.model.name} ({self.model.family}); "
                 f"it trains: {', '.join(sorted(self.objective.families))}"
             )
+        self._directions_fit()
         if self.trainer.batch_tokens is not None and self.objective.rows != "windows":
             raise ValueError(
                 f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
@@ -169,6 +189,14 @@ class TrainConfig(DataConfig):
         if self.hardware.embedding == "sparse":
             self._rows_can_be_sparse()
         return self
+
+    def _directions_fit(self) -> None:
+        if self.model.family != "encoder" or self.objective.causal in (None, self.model.causal):
+            return
+        pair = f"objective={self.objective.name} cannot train model={self.model.name}"
+        if self.model.causal:
+            raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=shift")
+        raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _rows_can_be_sparse(self) -> None:
         if self.hardware.compile:

@@ -1,7 +1,8 @@
 """One `Batch` for every model: carried from loader to metric.
 
-Legend: B rows (users), L history events, N targets, C candidates, K negatives. Rows are padded with 0 on the right, to the
-longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is padding).
+Legend: B rows (users), L history events, N targets, M the most targets of a row, C candidates, K negatives. Rows are
+padded with 0 on the right, to the longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is
+padding); an event that is to be guessed (cloze) has the item MASKED.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -9,6 +10,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from torch import Tensor
+
+MASKED = -1
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,13 @@ class Batch:
     items_BL: Tensor
     lengths_B: Tensor
     times_BL: Tensor | None = None  # seconds
-    targets_BL: Tensor | None = None  # the next item at every position, 0 where there is none
+    targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     places_N: Tensor | None = None  # where the targets stand in the flattened [B * L], known without asking the device
+    masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     negatives_BLK: Tensor | None = None  # items the user has not met in training, for every position
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
+    ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
     request_times_B: Tensor | None = None  # when the prediction is asked for (the target's own time)
 
     def to(self, device: torch.device) -> "Batch":
@@ -42,6 +47,16 @@ class Batch:
             return self.places_N
         assert self.targets_BL is not None
         return self.targets_BL.flatten().nonzero().squeeze(1)
+
+    def target_columns(self) -> Tensor:
+        """`masked_BM`, or found in `targets_BL` (a GPU then has to be waited for)."""
+        if self.masked_BM is not None:
+            return self.masked_BM
+        assert self.targets_BL is not None
+        L = self.items_BL.shape[1]
+        columns_L = torch.arange(L, device=self.items_BL.device)
+        sorted_BL = columns_L.where(self.targets_BL > 0, L).sort(dim=1).values
+        return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]

@@ -25,6 +25,9 @@ LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batch
 _END = object()
 
 
+RowSizes = tuple[np.ndarray, np.ndarray]  # lengths [B] and targets [B] of a batch's rows
+
+
 class Rows(Protocol):
     """Training rows: `steps` batches an epoch, the same number every epoch."""
 
@@ -34,8 +37,8 @@ class Rows(Protocol):
         """The batches of one epoch from step `start` on."""
         ...
 
-    def lengths(self, epoch: int) -> list[np.ndarray]:
-        """The row lengths of each batch of an epoch."""
+    def sizes(self, epoch: int) -> list[RowSizes]:
+        """The row lengths of each batch of an epoch, and how many targets each row has."""
         ...
 
     def largest(self) -> Batch:
@@ -98,9 +101,12 @@ class _Rows:
         rng.shuffle(batches)
         return batches
 
-    def lengths(self, epoch: int) -> list[np.ndarray]:
-        """The row lengths of each batch of an epoch, in order: its work, known before a batch is cut."""
-        return [self._lengths_R[picked_B] for picked_B in self._order(epoch)]
+    def sizes(self, epoch: int) -> list[RowSizes]:
+        """The row lengths of each batch of an epoch and the rows' targets, in order: its work, before any is cut."""
+        return [(self._lengths_R[picked_B], self._targets(picked_B)) for picked_B in self._order(epoch)]
+
+    def _targets(self, picked_B: np.ndarray) -> np.ndarray:
+        return np.ones(len(picked_B), np.int64)
 
     def largest(self) -> Batch:
         """The longest rows that can share a batch: what needs the most memory."""
@@ -145,6 +151,9 @@ class WindowRows(_Rows):
         self._rows_R, self._starts_R, lengths_R = windows(np.asarray(log.offsets_U1), ends_U, max_length, window)
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
         super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
+
+    def _targets(self, picked_B: np.ndarray) -> np.ndarray:
+        return self._lengths_R[picked_B]
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, starts_B, lengths_B = (

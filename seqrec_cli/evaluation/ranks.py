@@ -22,7 +22,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import held_out_batches
 from seqrec_cli.data.splits import HeldOut, held_out
-from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
+from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
 COUNTED_AT_ONCE = 2**20  # scores compared at once: counting widens each comparison to eight bytes
@@ -94,7 +94,7 @@ class CorpusScorer:
         self._model, self._rows = model, rows
         self._table_VD: Tensor | None = None
         if isinstance(model, SequenceEncoder) and type(model).score_corpus is SequenceEncoder.score_corpus:
-            self._table_VD = model.item_table().float()
+            self._table_VD, self._bias_V = model.item_table().float(), model.item_bias()
 
     def blocks(self, batch: Batch) -> Iterator[Tensor]:
         """Scores of the batch's rows, in order."""
@@ -107,12 +107,12 @@ class CorpusScorer:
         assert isinstance(self._model, SequenceEncoder)
         last_BD = self._model.last(batch).float()
         for part_BD in last_BD.split(self._rows):
-            yield self._product(part_BD, self._table_VD)
+            yield self._product(part_BD, self._table_VD, self._bias_V)
 
     @staticmethod
-    def _product(last_BD: Tensor, table_VD: Tensor) -> Tensor:
+    def _product(last_BD: Tensor, table_VD: Tensor, bias_V: Tensor | None) -> Tensor:
         with full_precision(last_BD.device):  # left before the block is handed over: autocast is the caller's again
-            return last_BD @ table_VD.T
+            return corpus_scores(last_BD, table_VD, bias_V)
 
 
 def rank_held_out(

@@ -21,6 +21,13 @@ def full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
+def corpus_scores(last_BD: Tensor, table_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Inner products with every item, and the items' bias where there is one, [B, V + 1] in fp32."""
+    if bias_V is None:
+        return last_BD.float() @ table_VD.float().T
+    return torch.addmm(bias_V.float(), last_BD.float(), table_VD.float().T)
+
+
 class Recommender(nn.Module):
     """A model of behaviour sequences. Subclasses are called `Model` and are built as `Model(cfg, catalog)`."""
 
@@ -39,6 +46,14 @@ class Recommender(nn.Module):
         chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
         return torch.cat(chunks, dim=1)
 
+    def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
+        """Logits [B, C], each candidate's after its own part of the row: event `ends_BC` and later ones are unseen.
+
+        Equal to `score` of a row a candidate that ends there, cut to the model's latest max_length events; the row
+        itself may be longer. For models whose settings have `all_positions`. An end of 0 marks padding.
+        """
+        raise NotImplementedError
+
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
@@ -48,7 +63,7 @@ class Recommender(nn.Module):
 
 
 class SequenceEncoder(Recommender):
-    """A model whose history becomes a vector, scored against items by inner product."""
+    """A model whose history becomes a vector, scored against items by inner product and, maybe, a bias of their own."""
 
     causal = True  # position l sees events up to l only
 
@@ -59,6 +74,15 @@ class SequenceEncoder(Recommender):
     def item_table(self) -> Tensor:
         """Output vectors [V + 1, D], row 0 for padding."""
         raise NotImplementedError
+
+    def encode_targets(self, batch: Batch) -> Tensor:
+        """The states [N, D] of `encode` where the batch has targets; a model may save itself the others."""
+        # `index_select`, for its backward on a CPU is ten times as fast as that of `hidden[places]`.
+        return self.encode(batch).flatten(0, 1).index_select(0, batch.target_places())
+
+    def item_bias(self) -> Tensor | None:
+        """What is added to the inner products, [V + 1]; None for nothing."""
+        return None
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Output vectors [..., D] of items [...]: row-sparse gradients where the model has them, none for padding."""
@@ -73,12 +97,14 @@ class SequenceEncoder(Recommender):
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         last_BD = self.last(batch)
         with full_precision(last_BD.device):
-            return torch.einsum("bd,bcd->bc", last_BD.float(), self.item_vectors(items_BC).float())
+            scores_BC = torch.einsum("bd,bcd->bc", last_BD.float(), self.item_vectors(items_BC).float())
+            bias_V = self.item_bias()
+            return scores_BC if bias_V is None else scores_BC + F.embedding(items_BC, bias_V[:, None])[..., 0]
 
     def score_corpus(self, batch: Batch) -> Tensor:
         last_BD = self.last(batch)
         with full_precision(last_BD.device):
-            return last_BD.float() @ self.item_table().float().T
+            return corpus_scores(last_BD, self.item_table(), self.item_bias())
 
 
 class CountingModel(Recommender):

@@ -24,7 +24,7 @@ from seqrec_cli.models.parts.embedding import padded_table
 from seqrec_cli.models.parts.initialise import initialise
 from seqrec_cli.models.parts.mlp import FeedForward
 from seqrec_cli.models.parts.positions import PositionEmbedding, check_window
-from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
+from seqrec_cli.models.parts.transformer import TransformerBlock
 
 
 class Config(ModelConfig):
@@ -93,7 +93,7 @@ class Model(SequenceEncoder):
     def encode(self, batch: Batch) -> Tensor:
         check_window(batch.items_BL, self.max_length)
         x_BLD = self.places(self.items(batch.items_BL) * self.scale, batch.lengths_B)
-        x_BLD = self.drop(as_stream(x_BLD))
+        x_BLD = self.drop(x_BLD)
         for block in self.blocks:  # rows end in padding, which nothing before it can see: no mask is needed
             x_BLD = block(x_BLD, causal=True)
         with full_precision(x_BLD.device):

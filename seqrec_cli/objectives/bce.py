@@ -35,5 +35,5 @@ class Objective(contract.Objective):
         encoder, queries_ND, targets_N, places_N = contract.at_targets(model, batch)
         assert batch.negatives_BLK is not None
         negatives_NK = batch.negatives_BLK.flatten(0, 1)[places_N]
-        positives_ND, negatives_NKD = encoder.item_vectors(targets_N), encoder.item_vectors(negatives_NK)
+        queries_ND, positives_ND, negatives_NKD = contract.to_score(encoder, queries_ND, targets_N, negatives_NK)
         return binary_cross_entropy(queries_ND, positives_ND, negatives_NKD, negatives_NK > 0)

@@ -6,11 +6,14 @@ Legend: B rows, L history events, N training targets, D width, V items, K negati
 import importlib
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec_cli.config.schema import ObjectiveConfig
 from seqrec_cli.config.slots import module_name
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
@@ -19,7 +22,9 @@ class Objective:
 
     negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
     window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
-    negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each row's positive
+    masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
+    negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each positive
+    positions: bool = False  # prefixes: several of a user in one row, for models with `all_positions`
 
     def prepare(self, counts_V: Tensor) -> None:
         """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
@@ -41,4 +46,16 @@ def at_targets(model: Recommender, batch: Batch) -> tuple[SequenceEncoder, Tenso
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
     places_N = batch.target_places()
-    return model, model.encode(batch).flatten(0, 1)[places_N], batch.targets_BL.flatten()[places_N], places_N
+    return model, model.encode_targets(batch), batch.targets_BL.flatten()[places_N], places_N
+
+
+def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:
+    """The queries and the vectors of `items`, such that their inner products are the items' scores.
+
+    An item bias makes both one number wider: 1 in the queries, the bias in the vectors.
+    """
+    vectors, bias_V = [encoder.item_vectors(each) for each in items], encoder.item_bias()
+    if bias_V is None:
+        return queries, *vectors
+    biases = (F.embedding(each, bias_V[:, None]) for each in items)
+    return F.pad(queries, (0, 1), value=1.0), *(torch.cat(pair, -1) for pair in zip(vectors, biases, strict=True))

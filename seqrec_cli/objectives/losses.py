@@ -40,12 +40,16 @@ class _CorpusCrossEntropy(torch.autograd.Function):
     """Forward runs in chunks and forms the gradient in the same pass: a chunk's logits die with it."""
 
     @staticmethod
-    def forward(ctx: Any, queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int) -> Tensor:
+    def forward(
+        ctx: Any, queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int, bias_V: Tensor | None
+    ) -> Tensor:
         dtype, total = product_dtype(queries_ND.device), len(queries_ND)
         items_VD = table_VD[1:].to(dtype)  # without padding; target t stands in column t - 1
         columns_N = targets_N - 1
         grad_queries_ND = torch.empty(queries_ND.shape, dtype=queries_ND.dtype, device=queries_ND.device)
         grad_table_VD = torch.zeros(table_VD.shape, dtype=torch.float32, device=table_VD.device)
+        items_V = None if bias_V is None else bias_V[1:].to(dtype)
+        grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
         size = min(total, chunk_rows(len(items_VD), items_VD.element_size(), budget_mb))
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
@@ -53,7 +57,11 @@ class _CorpusCrossEntropy(torch.autograd.Function):
             for rows in range(0, total, max(size, 1)):
                 queries_nD = queries_ND[rows : rows + size].to(dtype)
                 targets_n = (torch.arange(len(queries_nD), device=queries_nD.device), columns_N[rows : rows + size])
-                probability_nV = torch.mm(queries_nD, items_VD.T, out=chunk_nV[: len(queries_nD)])
+                probability_nV = chunk_nV[: len(queries_nD)]
+                if items_V is None:
+                    torch.mm(queries_nD, items_VD.T, out=probability_nV)
+                else:
+                    torch.addmm(items_V, queries_nD, items_VD.T, out=probability_nV)
                 # One kernel, fp32 inside whatever the dtype of its ends; it writes an element after its last read.
                 torch.softmax(probability_nV, dim=1, out=probability_nV)
                 own_n = probability_nV[targets_n].float()
@@ -62,7 +70,9 @@ class _CorpusCrossEntropy(torch.autograd.Function):
                 probability_nV[targets_n] = (own_n - 1).to(dtype)
                 grad_queries_ND[rows : rows + size] = probability_nV @ items_VD
                 add_product(grad_table_VD[1:], probability_nV, queries_nD)
-        ctx.save_for_backward(grad_queries_ND, grad_table_VD)
+                if grad_bias_V is not None:
+                    grad_bias_V[1:] += probability_nV.sum(0, dtype=torch.float32)
+        ctx.save_for_backward(grad_queries_ND, grad_table_VD, grad_bias_V)
         ctx.total = total
         ctx.table_dtype = table_VD.dtype
         return loss / total
@@ -70,7 +80,7 @@ class _CorpusCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_queries_ND, grad_table_VD = ctx.saved_tensors
+        grad_queries_ND, grad_table_VD, grad_bias_V = ctx.saved_tensors
         scale = grads[0] / ctx.total
         # In place: the node is used once, and these are the largest tensors of a step.
         return (
@@ -78,20 +88,25 @@ class _CorpusCrossEntropy(torch.autograd.Function):
             grad_table_VD.mul_(scale).to(ctx.table_dtype),
             None,
             None,
+            None if grad_bias_V is None else grad_bias_V.mul_(scale),
         )
 
 
-def corpus_cross_entropy(queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int) -> Tensor:
+def corpus_cross_entropy(
+    queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int, bias_V: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy of each query's target among all items, in `budget_mb` of scratch memory.
 
-    Products run in autocast's format, sums and the loss in fp32. One target's loss saturates at 87 nats (the
-    smallest fp32 probability); its gradient does not.
+    An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
+    format, sums and the loss in fp32. One target's loss saturates at 87 nats (the smallest fp32 probability); its
+    gradient does not.
     """
     if torch.is_grad_enabled():
-        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, budget_mb)
+        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, budget_mb, bias_V)
         return loss
     with torch.no_grad():
-        return F.cross_entropy(queries_ND.float() @ table_VD[1:].float().T, targets_N - 1)
+        logits_NV = queries_ND.float() @ table_VD[1:].float().T
+        return F.cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V[1:], targets_N - 1)
 
 
 def binary_cross_entropy(queries_ND: Tensor, positives_ND: Tensor, negatives_NKD: Tensor, present_NK: Tensor) -> Tensor:

@@ -58,5 +58,5 @@ class Objective(contract.Objective):
         negatives_GK = self.sampler.draw(len(targets_GM), self.cfg.negatives, targets_GM.device)
         with torch.no_grad():
             log_expected_GK = self.sampler.log_expected(negatives_GK)
-        positives_GMD, vectors_GKD = model.item_vectors(targets_GM), model.item_vectors(negatives_GK)
+        queries_GMD, positives_GMD, vectors_GKD = contract.to_score(model, queries_GMD, targets_GM, negatives_GK)
         return sampled_cross_entropy(queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK)

@@ -28,4 +28,5 @@ class Objective(contract.Objective):
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         encoder, queries_ND, targets_N, _ = contract.at_targets(model, batch)
-        return corpus_cross_entropy(queries_ND, encoder.item_table(), targets_N, self.chunk_mb)
+        table_VD, bias_V = encoder.item_table(), encoder.item_bias()
+        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V)

@@ -23,5 +23,7 @@ def compile_model(model: Recommender, device: torch.device) -> None:
         torch.compiler.reset()
     if isinstance(model, SequenceEncoder):
         model.encode = torch.compile(model.encode, dynamic=True)  # type: ignore[method-assign]
+        if type(model).encode_targets is not SequenceEncoder.encode_targets:  # that one calls `encode`
+            model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]
     else:
         model.score = torch.compile(model.score, dynamic=True)  # type: ignore[method-assign]

@@ -1,8 +1,8 @@
 """Floating-point operations of a training step, as a function of the batch's shape.
 
-They are a sum of terms in rows, tokens (rows x length), pairs (rows x length^2) and targets, whatever the model. So
-they are counted on a few rows, and the sum holds for every batch of an epoch before any of them is run. A model whose
-work follows other terms (length^3, say) is outside this file's reach.
+They are a sum of terms in rows, tokens (rows x length), pairs (rows x length^2), targets or candidates, and reads
+(these x length), whatever the model. So they are counted on a few rows, and the sum holds for every batch of an
+epoch before any of them is run. A model whose work follows other terms (length^3, say) is outside this file's reach.
 
 Legend: S batches, B rows of a batch, L history events.
 """
@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.loader import RowSizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.loop import count_targets
@@ -31,65 +32,83 @@ class Shapes:
 
     rows_S: np.ndarray
     tokens_S: np.ndarray
-    pairs_S: np.ndarray  # of a query's and a key's place
-    targets_S: np.ndarray
+    pairs_S: np.ndarray  # of two events of a row
+    targets_S: np.ndarray  # or candidates
+    reads_S: np.ndarray  # pairs of a target or candidate and an event of its row
 
     @classmethod
-    def of(cls, batches: Iterable[tuple[np.ndarray, int]], padded: bool) -> "Shapes":
-        """From each batch's row lengths and number of targets: as it is computed, or as if nothing were padded."""
+    def of(cls, batches: Iterable[RowSizes], padded: bool, candidates: int | None) -> "Shapes":
+        """From each batch's row lengths and targets a row: as it is computed, or as if nothing were padded.
+
+        `candidates` stand beside each target, itself included; None where targets are scored without (windows).
+        """
         table = []
-        for lengths_B, targets in batches:
-            lengths = lengths_B.astype(np.int64)
-            filled = np.full_like(lengths, max(int(lengths.max()), 1)) if padded else lengths
-            table.append((len(lengths), filled.sum(), (filled**2).sum(), targets))
-        return cls(*np.asarray(table, np.float64).reshape(-1, 4).T)
+        for lengths_B, targets_B in batches:
+            lengths, each = np.asarray(lengths_B, np.int64), np.asarray(targets_B, np.int64)
+            if padded:
+                lengths = np.full_like(lengths, max(int(lengths.max()), 1))
+                each = each if candidates is None else np.full_like(each, each.max())
+            each = each * (candidates or 1)
+            table.append((len(lengths), lengths.sum(), (lengths**2).sum(), each.sum(), (each * lengths).sum()))
+        return cls(*np.asarray(table, np.float64).reshape(-1, 5).T)
 
     @classmethod
     def of_batch(cls, batch: Batch) -> "Shapes":
         """One batch as it is computed, its padding included."""
         B, L = batch.items_BL.shape
-        return cls(*np.asarray([[B, B * L, B * L * L, count_targets(batch)]], np.float64).T)
+        targets = count_targets(batch) if batch.candidates_BC is None else batch.candidates_BC.numel()
+        return cls(*np.asarray([[B, B * L, B * L * L, targets, targets * L]], np.float64).T)
 
     def terms(self) -> np.ndarray:
-        """[S, 5]: the constant 1, rows, tokens, pairs, targets."""
-        columns = (np.ones_like(self.rows_S), self.rows_S, self.tokens_S, self.pairs_S, self.targets_S)
-        return np.stack(columns, axis=1)
+        """[S, 6]: the constant 1, rows, tokens, pairs, targets, reads."""
+        columns = (self.rows_S, self.tokens_S, self.pairs_S, self.targets_S, self.reads_S)
+        return np.stack((np.ones_like(self.rows_S), *columns), axis=1)
 
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs by their five coefficients: once a step, and for each row, token, pair and target."""
+    """FLOPs by their coefficients: once a step, and for each row, token, pair, target and read."""
 
-    coefficients_5: np.ndarray
+    coefficients_6: np.ndarray
 
     def total(self, shapes: Shapes) -> np.ndarray:
         """FLOPs of each batch, [S]."""
-        return np.round(shapes.terms() @ self.coefficients_5)
+        return np.round(shapes.terms() @ self.coefficients_6)
 
     def parts(self, shapes: Shapes) -> dict[str, float]:
-        """The batches' FLOPs together, by what they grow with: tokens (layers), pairs (attention), targets (the loss,
-        and all that reads candidates), or nothing (once)."""
-        once, rows, tokens, pairs, targets = shapes.terms().sum(axis=0) * self.coefficients_5
-        parts = {"layers": tokens, "attention": pairs, "targets": rows + targets, "once": once}
+        """The batches' FLOPs together, by what they grow with: tokens (layers), pairs of events, or of target
+        and event (attention), targets (loss and read-out), or nothing (once)."""
+        once, rows, tokens, pairs, targets, reads = shapes.terms().sum(axis=0) * self.coefficients_6
+        parts = {"layers": tokens, "attention": pairs + reads, "targets": rows + targets, "once": once}
         return {name: float(round(value)) for name, value in parts.items()}
 
 
 def step_flops(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> StepFlops:
-    """The law of a step's FLOPs, solved from small crops of a real batch on the host. Weights stay as they are."""
+    """The law of a step's FLOPs, solved from small crops of a real batch. Weights stay as they are."""
     crops = list(_crops(batch))
     flops_S = np.array([count_flops(model, objective, small, precision) for small in crops], np.float64)
-    terms_S5 = np.concatenate([Shapes.of_batch(small).terms() for small in crops])
-    scale_5 = np.abs(terms_S5).max(axis=0)
-    # Terms that always go together (prefixes: targets and rows) share their cost: the shortest solution.
-    solved_5 = np.linalg.lstsq(terms_S5 / scale_5, flops_S, rcond=None)[0]
-    return StepFlops(solved_5 / scale_5)
+    terms_S6 = np.concatenate([Shapes.of_batch(small).terms() for small in crops])
+    scale_6 = np.maximum(np.abs(terms_S6).max(axis=0), 1)
+    # Terms that always go together share their cost: the shortest solution.
+    solved_6 = np.linalg.lstsq(terms_S6 / scale_6, flops_S, rcond=None)[0]
+    return StepFlops(solved_6 / scale_6)
 
 
 def _crops(batch: Batch) -> Iterator[Batch]:
-    """Two and four rows, three lengths, one target a row and two: enough to tell the terms apart."""
+    """Two and four rows, three lengths, all candidates and half of them (or four targets and two): enough to tell the
+    terms apart."""
+    candidates = 4 if batch.candidates_BC is None else batch.candidates_BC.shape[1]
     longest = max(int(batch.lengths_B.max()), 1)
-    lengths = [max(min(2, longest), longest * k // 3) for k in (3, 2, 1)]
-    for rows, length, targets in (*((2, length, 1) for length in lengths), (4, longest, 1), (2, longest, 2)):
+    L, middle, short = (max(min(2, longest), longest * k // 3) for k in (3, 2, 1))
+    all_, half = candidates, max(candidates // 2, 1)
+    for rows, length, targets in (
+        (2, L, all_),
+        (2, middle, all_),
+        (2, short, all_),
+        (4, L, all_),
+        (2, L, half),
+        (2, middle, half),
+    ):
         yield crop(batch, rows, length, targets)
 
 

@@ -1,14 +1,15 @@
 """Bytes of tensors that live at the height of a training step, known before the step is taken.
 
-Two small steps of two and four rows are watched, operation by operation. Rows add to the same operations, so what
-lives after each of them is a line in the number of rows, and the height for any batch is the highest of the lines.
+A few small steps are watched, operation by operation. More rows and targets go through the same operations, so what
+lives after each of them is a plane over the two, and the height for any batch is the highest of the planes.
 
-Legend: T operations of a step, B rows.
+Legend: T operations of a step, S small steps.
 """
 
 import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -21,45 +22,67 @@ from torch.utils._pytree import tree_leaves
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.rehearsal import crop, loss_of, rehearsing
 
-ROWS = (2, 4)  # never one: a dimension of size one hides copies that larger batches make
+Sizes = tuple[tuple[int, int | None], ...]  # rows, and targets of each (None: all candidates)
+
+# Never one: a dimension of size one hides copies that larger batches make. Few targets: each is a row of scores over
+# the corpus.
+SMALL: Sizes = ((2, 2), (4, 2), (2, 4))
+SMALL_WITH_CANDIDATES: Sizes = ((2, None), (4, None), (16, None))
+# For models that cut what they do into pieces.
+LARGER: Sizes = ((16, 2), (32, 2), (16, 4))
+LARGER_WITH_CANDIDATES: Sizes = ((16, None), (32, None))
 
 
 @dataclass(frozen=True)
 class LiveBytes:
-    """Bytes as lines in the number of rows, all as long as the longest."""
+    """Bytes as planes over (1, rows, targets), for rows as long as the longest."""
 
-    base_T: np.ndarray  # of tensors that live after each operation
-    each_T: np.ndarray
-    saved_base: float  # of those that forward keeps for backward
-    saved_each: float
+    planes_3T: np.ndarray  # of tensors that live after each operation
+    saved_3: np.ndarray  # of those that forward keeps for backward
 
-    def height(self, rows: int) -> int:
+    def height(self, rows: int, targets: int) -> int:
         """The most that live at once, gradients included; not the model's own, nor what was left out."""
-        return int((self.base_T + rows * self.each_T).max())
+        return round(float((np.array([1, rows, targets]) @ self.planes_3T).max()))
 
-    def saved(self, rows: int) -> int:
+    def saved(self, rows: int, targets: int) -> int:
         """The activations kept for backward."""
-        return int(self.saved_base + rows * self.saved_each)
+        return round(float(np.array([1, rows, targets]) @ self.saved_3))
 
 
 def live_bytes(
     model: Recommender, objective: Objective, batch: Batch, precision: Precision, leave_out: Collection[int] = ()
 ) -> LiveBytes:
-    """The lines for batches like `batch` (on the host). Weights stay as they are.
+    """The planes for batches like `batch`. Weights stay as they are.
 
     Tensors [..., w] with w in `leave_out` are not counted: the logits of a chunked softmax do not grow with rows.
     """
-    length = int(batch.items_BL.shape[1])
-    watched = [watch(model, objective, crop(batch, rows, length, length), precision, leave_out) for rows in ROWS]
-    (few_T, saved_few), (more_T, saved_more) = watched
-    if len(few_T) != len(more_T):  # other operations for other sizes: the heights alone can be compared
-        few_T, more_T = few_T.max(keepdims=True), more_T.max(keepdims=True)
-    apart = ROWS[1] - ROWS[0]
-    each_T, saved_each = (more_T - few_T) / apart, (saved_more - saved_few) / apart
-    return LiveBytes(few_T - ROWS[0] * each_T, each_T, saved_few - ROWS[0] * saved_each, saved_each)
+    windows = batch.targets_BL is not None
+    small, larger = (SMALL, LARGER) if windows else (SMALL_WITH_CANDIDATES, LARGER_WITH_CANDIDATES)
+    sizes_S3, watched = _watch_all(model, objective, batch, precision, leave_out, small)
+    traces = [trace_T for trace_T, _ in watched]
+    if len({len(trace_T) for trace_T in traces}) > 1:  # other operations for other sizes: heights alone can be compared
+        sizes_S3, watched = _watch_all(model, objective, batch, precision, leave_out, larger)
+        traces = [trace_T.max(keepdims=True) for trace_T, _ in watched]
+    saved_S = np.array([saved for _, saved in watched], np.float64)
+    solve = partial(np.linalg.lstsq, sizes_S3, rcond=None)
+    return LiveBytes(solve(np.stack(traces))[0], solve(saved_S)[0])
+
+
+def _watch_all(
+    model: Recommender,
+    objective: Objective,
+    batch: Batch,
+    precision: Precision,
+    leave_out: Collection[int],
+    sizes: Sizes,
+) -> tuple[np.ndarray, list[tuple[np.ndarray, int]]]:
+    crops = [crop(batch, rows, batch.items_BL.shape[1], targets) for rows, targets in sizes]
+    watched = [watch(model, objective, small, precision, leave_out) for small in crops]
+    return np.array([[1, len(small), count_targets(small)] for small in crops], np.float64), watched
 
 
 def watch(

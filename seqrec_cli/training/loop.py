@@ -273,6 +273,11 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def count_targets(batch: Batch) -> int:
-    """Predictions a batch teaches: positions with a target, else candidates, else rows. Call it on the host's copy."""
+    """Predictions a batch teaches: positions with a target, else candidates, else rows.
+
+    Without `places_N` it looks into the batch: call it on the host's copy.
+    """
+    if batch.places_N is not None:
+        return len(batch.places_N)
     taught: Tensor | None = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC
     return len(batch) if taught is None else int(torch.count_nonzero(taught))

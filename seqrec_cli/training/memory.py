@@ -95,7 +95,7 @@ def step_memory_law(
 ) -> Callable[[int], StepMemory]:
     """What a step needs, as a function of its rows, all as long as the longest of `batch` (its like on the host).
 
-    Costs two steps of a few rows.
+    Costs a few steps of a few rows.
     """
     fixed = fixed_memory(model)
     targets_a_row = -(-count_targets(batch) // len(batch))
@@ -104,9 +104,10 @@ def step_memory_law(
     live = live_bytes(model, objective, batch, precision, logits)
 
     def law(rows: int) -> StepMemory:
-        saved = live.saved(rows)
-        temporary = max(live.height(rows) - saved - fixed.gradients, 0)
-        chunk = loss_chunk(model, objective, precision, rows * targets_a_row)
+        targets = rows * targets_a_row
+        saved = live.saved(rows, targets)
+        temporary = max(live.height(rows, targets) - saved - fixed.gradients, 0)
+        chunk = loss_chunk(model, objective, precision, targets)
         kept = int((saved + temporary) * KEPT_FREE.get(precision.device.type, 0.0))
         used = 0 if chunk is None else chunk.used
         return StepMemory(fixed.model, fixed.gradients, fixed.optimizer, saved, temporary, used, kept)
@@ -192,12 +193,19 @@ def memory_warning(
         fits = _most_rows(law, len(batch), available + there)
         by_tokens = cfg.trainer.batch_tokens is not None
         name, now = ("batch_tokens", cfg.trainer.batch_tokens) if by_tokens else ("batch_size", cfg.trainer.batch_size)
-        most = fits * batch.items_BL.shape[1] if by_tokens else fits
-        lower = [f"trainer.{name} (now {now}; {most} fits)", f"model.max_length (now {cfg.model.max_length})"]
+        each = batch.items_BL.shape[1] if by_tokens else _targets_a_row(batch)
+        lower = [f"trainer.{name} (now {now}; {fits * each} fits)", f"model.max_length (now {cfg.model.max_length})"]
     return (
         f"WARNING: out of memory ahead: a training step needs up to {in_bytes(memory.total - there)} "
         f"and {in_bytes(available)} is free; lower {' or '.join(lower)}"
     )
+
+
+def _targets_a_row(batch: Batch) -> int:
+    """What one row adds to trainer.batch_size: 1, but for rows with a run of targets, which are counted themselves."""
+    if batch.ends_BC is None or batch.labels_BC is None:
+        return 1
+    return int(batch.labels_BC.sum(dim=1).max())
 
 
 def _most_rows(law: Callable[[int], StepMemory], rows: int, available: int) -> int:

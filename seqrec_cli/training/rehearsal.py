@@ -16,21 +16,25 @@ from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.precision import Precision
 
 
-def crop(batch: Batch, rows: int, length: int, targets: int) -> Batch:
-    """`rows` copies of the batch's longest row, cut to `length` events, the first `targets` of them with a target."""
+def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Batch:
+    """`rows` copies of the batch's longest row, cut to `length` events and the first `targets` targets or candidates.
+
+    None keeps them all.
+    """
     take_B = batch.lengths_B.argmax().repeat(rows)
     parts: dict[str, Tensor] = {}
     for name in (f.name for f in fields(batch)):
         tensor = getattr(batch, name)
-        if tensor is not None:
-            own = tensor if name == "places_N" else tensor[take_B]
-            parts[name] = own[:, :length] if name.endswith(("_BL", "_BLK")) else own
+        if tensor is not None and name not in ("places_N", "masked_BM"):  # found again in targets_BL
+            width = length if name.endswith(("_BL", "_BLK")) else targets
+            parts[name] = tensor[take_B] if name.endswith("_B") else tensor[take_B, :width]
     parts["lengths_B"] = parts["lengths_B"].clamp(max=length)
-    if batch.targets_BL is not None:
+    if batch.targets_BL is not None and targets is not None:
+        parts["targets_BL"][:, :targets].clamp_(min=1)  # cloze: not every event is a target
         parts["targets_BL"][:, targets:] = 0
-    if "places_N" in parts:
-        parts["places_N"] = parts["targets_BL"].flatten().nonzero()[:, 0]
-    return replace(batch, **parts)
+    if batch.ends_BC is not None:
+        parts["ends_BC"] = parts["ends_BC"].clamp(max=length)
+    return replace(batch, places_N=None, masked_BM=None, **parts)
 
 
 def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> Tensor:
@@ -41,8 +45,10 @@ def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: P
 
 @contextlib.contextmanager
 def rehearsing(model: Recommender, precision: Precision) -> Iterator[None]:
-    """Training mode, and nothing is compiled; gradients, random state and the model's mode are put back after it."""
+    """Training mode, and nothing is compiled. Gradients, buffers (running statistics), random state and the model's
+    mode are put back after it."""
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = [precision.device] if precision.device.type == "cuda" else []
     model.train()
     try:
@@ -50,5 +56,7 @@ def rehearsing(model: Recommender, precision: Precision) -> Iterator[None]:
             yield
     finally:
         model.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
         for module, training in modes:
             module.training = training

@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 # Numbers of all layers that rows handled together may have on a CPU. What fits its cache is three times as fast
 # (forward and backward of the first layer, 64 rows of 65 events and 32 candidates, F 32, M 36: 63 ms whole, 19 ms by
 # 8 rows), so much that backward makes them again, which bounds their memory too.
-CACHED = 1 << 19
+CACHED = 1 << 20
 
 
 class Candidates(NamedTuple):

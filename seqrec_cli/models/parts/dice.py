@@ -3,12 +3,33 @@
 Legend: M channels (the last dimension); leading dimensions are free.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 EPSILON = 1e-8  # of the variance, as in the paper
 MOMENTUM = 0.1  # share of a new batch in the running statistics
 SLOPE = 0.25  # PReLU's first slope, torch's own
+
+
+class _PReLU(torch.autograd.Function):
+    """torch's own but for its backward pass, which on a CPU takes 2.2 ms where this one takes 0.3 (14,000 rows of 36).
+
+    `where` is the trap there, at ten times the price of an addition; a ReLU's gradient chooses as well.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return nn.functional.prelu(x.flatten(0, -2), slope).view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(gradients[0], x, 0)
+        of_slope = (gradients[0] * x.clamp(max=0)).flatten(0, -2).sum(0)
+        return torch.lerp(above, gradients[0], slope), of_slope
 
 
 class PReLU(nn.Module):
@@ -19,7 +40,11 @@ class PReLU(nn.Module):
         self.slope = nn.Parameter(torch.full((channels,), SLOPE))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.prelu(x.flatten(0, -2), self.slope.to(x.dtype)).view_as(x)
+        slope = self.slope.to(x.dtype)
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return nn.functional.prelu(x.flatten(0, -2), slope).view_as(x)
+        activated: Tensor = _PReLU.apply(x, slope)
+        return activated
 
 
 class Dice(nn.Module):
@@ -57,12 +82,9 @@ class Dice(nn.Module):
         Those of a batch's parts add up. About a point near the mean, the squares do not cancel.
         """
         apart = x.flatten(0, -2).float() - self.running_mean
-        if real is None:
-            count = torch.full_like(self.running_mean, apart.shape[0])
-            return torch.stack([count, apart.sum(0), apart.square().sum(0)])
-        weights = real.expand(x.shape[:-1]).flatten()[:, None].float()
-        kept = apart * weights
-        return torch.stack([weights.sum().expand_as(self.running_mean), kept.sum(0), (kept * apart).sum(0)])
+        weights = torch.ones_like(apart[:, 0]) if real is None else real.expand(x.shape[:-1]).flatten().float()
+        with torch.autocast(x.device.type, enabled=False):  # products with the weights: sums in one pass
+            return torch.stack([weights.sum().expand_as(apart[0]), weights @ apart, weights @ apart.square()])
 
     def moments(self, sums: Tensor) -> Tensor:
         """[2, M]: a training batch's mean and variance from its `sums`; the running averages take their share."""

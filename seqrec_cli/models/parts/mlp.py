@@ -3,15 +3,20 @@
 Legend: D width; leading dimensions are free.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
 
+from seqrec_cli.models.parts.dice import Dice, PReLU, activate
 from seqrec_cli.models.parts.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "leaky_relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "leaky_relu": nn.LeakyReLU}
+
+
+LEARNED: dict[str, Callable[[int], nn.Module]] = {"dice": Dice, "prelu": PReLU}  # a slope a channel
 
 
 class FeedForward(nn.Module):
@@ -30,13 +35,20 @@ class FeedForward(nn.Module):
 class Mlp(nn.Module):
     """Activation and dropout after every layer; the input [..., widths[0]] is the first layer's linear output."""
 
-    def __init__(self, widths: tuple[int, ...], activation: Activation, drop: float) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], activation: Activation | Literal["dice", "prelu"], drop: float
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.activation, self.drop = ACTIVATIONS[activation](), Dropout(drop)
+        self.activations = nn.ModuleList(
+            LEARNED[activation](width) if activation in LEARNED else ACTIVATIONS[activation]() for width in widths
+        )
+        self.drop = Dropout(drop)
+        self.numbers = 2 * sum(widths)  # that one input becomes, about
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.activation(x))
-        for layer in self.layers:
-            x = self.drop(self.activation(layer(x)))
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        """`real` [...] is False where an input is padding: activations with statistics leave it out."""
+        x = self.drop(activate(self.activations[0], x, real))
+        for layer, activation in zip(self.layers, self.activations[1:], strict=True):
+            x = self.drop(activate(activation, layer(x), real))
         return x

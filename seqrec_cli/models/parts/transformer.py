@@ -1,6 +1,7 @@
 """Transformer blocks: attention and a feed-forward layer, each with a residual connection.
 
-Legend: B rows, L positions, C candidates, T remembered positions, D width. Masks are True at real positions.
+Legend: B rows, L positions, N targets, M the most targets of a row, C candidates, T remembered positions, D width.
+Masks are True at real positions.
 """
 
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.mlp import Activation, FeedForward
@@ -48,6 +50,20 @@ class TransformerBlock(nn.Module):
     def forward(self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None) -> Tensor:
         inner = self._before(x_BLD)
         return self._after(x_BLD, self.attention(inner, inner, causal, mask_BL))
+
+    def at_targets(self, x_BLD: Tensor, batch: Batch, mask_BL: Tensor) -> Tensor:
+        """The block's output [N, D] where the batch has targets; other places are keys and values alone."""
+        (B, L, D), columns_BM, places_N = x_BLD.shape, batch.target_columns(), batch.target_places()
+        M = columns_BM.shape[1]
+        counts_B = (columns_BM < L).sum(1)
+        rows_N = places_N // L
+        nth_N = torch.arange(places_N.shape[0], device=places_N.device) - (counts_B.cumsum(0) - counts_B)[rows_N]
+        firsts_B1 = torch.arange(B, device=places_N.device)[:, None] * L
+        inner = self._before(x_BLD)
+        asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM.clamp(max=L - 1)).flatten())
+        attended_BMD = self.attention(asked_BMD.view(B, M, D), inner, False, mask_BL)
+        attended_ND = attended_BMD.flatten(0, 1).index_select(0, rows_N * M + nth_N)
+        return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
 
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of positions that candidates will read."""

@@ -1,0 +1,103 @@
+"""Click training at all positions: rows that carry several targets, so that the events they share are read once.
+
+The examples are those of `PrefixRows`, each target once with the latest max_length events before it; a row holds a run
+of them and the events that any of them needs.
+
+Legend: R rows, B rows of one batch, T targets of a row, C = T x (1 + K) candidates, K negatives of a target.
+"""
+
+import numpy as np
+import torch
+
+from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, resident
+from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.splits import train_ends
+
+# Targets a row. More would share more events, but look at more pairs of event and candidate that are then masked, and
+# fill a batch from fewer users: at max_length 50, 16 targets look at 65 events each, of which 50 count.
+TARGETS = 16
+
+
+def target_runs(
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, targets: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of at most `targets` next events as (user rows, starts, lengths, numbers of targets), cut from each end.
+
+    A run's events lie at start to start + length - 1, the last of its targets at start + length. The first target's
+    whole history is there, up to max_length events.
+    """
+    starts_U = offsets_U1[:-1]
+    targets_U = np.maximum(ends_U - starts_U - 1, 0)
+    runs_U = -(-targets_U // targets)
+    rows_R = np.repeat(np.arange(len(ends_U)), runs_U)
+    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(runs_U) - runs_U, runs_U)
+    lasts_R = ends_U[rows_R] - 1 - nth_R * targets
+    counts_R = np.minimum(lasts_R - starts_U[rows_R], targets)
+    first_R = np.maximum(lasts_R - counts_R + 1 - max_length, starts_U[rows_R])
+    return rows_R, first_R, lasts_R - first_R, counts_R
+
+
+class PositionRows(_Rows):
+    """One row a run of targets; each target's candidates are its event and items unmet in training.
+
+    A batch holds `batch_size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
+    """
+
+    def __init__(
+        self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int, device: torch.device
+    ) -> None:
+        ends_U = train_ends(log.offsets_U1)
+        self._log, self._negatives, self._device = log, negatives, device
+        self._items_N = resident(log.items_N, device)
+        self._times_N = None if log.times_N is None else resident(log.times_N, device)
+        self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
+            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batch_size)
+        )
+        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        super().__init__(lengths_R, batch_size, None, seed)
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        noisy_R = self._lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(self._lengths_R)))
+        batches = self._by_targets(np.argsort(noisy_R, kind="stable"))
+        rng.shuffle(batches)
+        return batches
+
+    def _by_targets(self, order_R: np.ndarray) -> list[np.ndarray]:
+        """Cut an order of rows wherever their targets fill another batch: ceil(targets / batch_size) batches."""
+        if not len(order_R):
+            return []
+        batch_R = (np.cumsum(self._counts_R[order_R]) - 1) // self._batch_size
+        return np.split(order_R, np.flatnonzero(np.diff(batch_R)) + 1)
+
+    def _targets(self, picked_B: np.ndarray) -> np.ndarray:
+        return self._counts_R[picked_B]
+
+    def largest(self) -> Batch:
+        longest_first = np.argsort(-self._lengths_R, kind="stable")
+        return self._batch(self._by_targets(longest_first)[0], np.random.default_rng([self.seed]))
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows_B, starts_B = self._rows_R[picked_B], self._starts_R[picked_B]
+        lengths_B, counts_B = self._lengths_R[picked_B], self._counts_R[picked_B]
+        B, T, K = len(picked_B), int(counts_B.max()), self._negatives
+        nth_T = np.arange(T)
+        real_BT = nth_T < counts_B[:, None]
+        ends_BT = np.where(real_BT, (lengths_B - counts_B + 1)[:, None] + nth_T, 0)
+        candidates_BTC = np.empty((B, T, 1 + K), np.int64)
+        candidates_BTC[:, :, 0] = self._log.items_N[starts_B[:, None] + ends_BT]
+        candidates_BTC[:, :, 1:] = draw_unmet(np.repeat(rows_B, T), K, self._met, rng).reshape(B, T, K)
+        candidates_BTC[~real_BT] = 0
+        labels_BTC = np.zeros((B, T, 1 + K), np.float32)
+        labels_BTC[:, :, 0] = real_BT
+        return Batch(
+            users_B=torch.from_numpy(rows_B + 1),
+            items_BL=cut(self._items_N, starts_B, lengths_B),
+            lengths_B=torch.from_numpy(lengths_B),
+            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+            candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
+            labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
+            ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
+        ).to(self._device)

@@ -1,0 +1,110 @@
+"""Cloze training: windows with some events hidden, whose items are the targets (BERT4Rec, arXiv 1904.06690, 3.6).
+
+Who is hidden is drawn here, from seed, epoch and step: other events in every epoch, the same ones after a resume. It
+is drawn on the host, so the number of targets is known without asking a GPU.
+
+Legend: R rows, B rows of one batch, L events, N targets, M the most targets of a row.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from seqrec_cli.data.batch import MASKED, Batch, cut
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import RowSizes, _Rows, resident, windows
+from seqrec_cli.data.splits import train_ends
+
+KEPT = 0  # written over a chosen event: nothing
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How events are chosen, and what is written over them."""
+
+    share: float  # of a row's events; at least one
+    random: float  # of the chosen: overwritten by a random item
+    keep: float  # of the chosen: left as they are; the others are masked
+    last: float  # of the rows: the final event alone is chosen and masked, as at prediction time
+
+    def counts(self, lengths_B: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """How many events each row gives, [B], the share rounded up or down at random; and which rows give the last."""
+        counts_B = np.maximum(np.floor(self.share * lengths_B + rng.random(len(lengths_B))), 1).astype(np.int64)
+        final_B = rng.random(len(lengths_B)) < self.last
+        return np.where(final_B, 1, counts_B), final_B
+
+    def draw(self, lengths_B: np.ndarray, num_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Columns [B, M] of the chosen events, ascending, L where a row has fewer; what to write over each, [B, M]."""
+        counts_B, final_B = self.counts(lengths_B, rng)
+        L, M = int(lengths_B.max()), int(counts_B.max())
+        keys_BL = rng.random((len(lengths_B), L), dtype=np.float32)
+        keys_BL[np.arange(L) >= lengths_B[:, None]] = 2  # padding comes last
+        columns_BM = np.argsort(keys_BL, axis=1)[:, :M]
+        columns_BM[final_B, 0] = lengths_B[final_B] - 1
+        columns_BM[np.arange(M) >= counts_B[:, None]] = L
+        columns_BM.sort(axis=1)
+        chance_BM = rng.random(columns_BM.shape)
+        chance_BM[final_B] = 1
+        written_BM = rng.integers(1, num_items + 1, columns_BM.shape)
+        written_BM[chance_BM >= self.random] = KEPT
+        written_BM[chance_BM >= self.random + self.keep] = MASKED
+        return columns_BM, written_BM
+
+
+class ClozeRows(_Rows):
+    """One row a window of at most max_length training events, two at least.
+
+    `last` takes each user's latest ones; `sliding` the whole history, cut from its end, neighbours sharing one event.
+    """
+
+    def __init__(
+        self,
+        log: PackedLog,
+        max_length: int,
+        window: Literal["last", "sliding"],
+        batch_size: int,
+        batch_tokens: int | None,
+        masking: Masking,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._masking, self._device, self._num_items = masking, device, log.num_items
+        self._items_N = resident(log.items_N, device)
+        self._times_N = None if log.times_N is None else resident(log.times_N, device)
+        # A next-item window is its inputs and one event more, the last target: here that one is an input too.
+        self._rows_R, self._starts_R, lengths_R = windows(
+            np.asarray(log.offsets_U1), train_ends(log.offsets_U1), max_length - 1, window
+        )
+        super().__init__(lengths_R, batch_size, batch_tokens, seed)
+
+    def sizes(self, epoch: int) -> list[RowSizes]:
+        found = []
+        for step, picked_B in enumerate(self._order(epoch)):
+            lengths_B = self._lengths_R[picked_B]
+            counts_B, _ = self._masking.counts(lengths_B, np.random.default_rng([self.seed, epoch, step]))
+            found.append((lengths_B, counts_B))
+        return found
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows_B, starts_B, lengths_B = self._rows_R[picked_B], self._starts_R[picked_B], self._lengths_R[picked_B]
+        columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
+        L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
+        places_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
+        places_N = torch.from_numpy(places_BM[real_BM]).to(self._device, non_blocking=True)
+        written_N = torch.from_numpy(written_BM[real_BM]).to(self._device, non_blocking=True)
+        items_BL = cut(self._items_N, starts_B, lengths_B)
+        targets_BL = torch.zeros_like(items_BL)
+        targets_N = items_BL.view(-1)[places_N]
+        targets_BL.view(-1)[places_N] = targets_N
+        items_BL.view(-1)[places_N] = torch.where(written_N == KEPT, targets_N, written_N)
+        return Batch(
+            users_B=torch.from_numpy(rows_B + 1),
+            items_BL=items_BL,
+            lengths_B=torch.from_numpy(lengths_B),
+            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+            targets_BL=targets_BL,
+            places_N=places_N,
+            masked_BM=torch.from_numpy(columns_BM),
+        ).to(self._device)

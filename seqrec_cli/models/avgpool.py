@@ -1,0 +1,30 @@
+"""Average pooling: the mean of the history beside the candidate, the base model of DIN (Zhou et al. 2018, 1706.06978,
+section 4.2, there a sum).
+
+Legend: B rows, L history events, C candidates, F features of an item.
+"""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.models.interest import History, InterestRanker
+
+
+class Config(InterestConfig):
+    """Average pooling's sizes: those of every such ranker."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+
+
+class Model(InterestRanker):
+    """A history looks the same to every candidate."""
+
+    def remember(self, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+        """The means [B, C, F] of the events that are seen, zero where there are none."""
+        shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
+        return shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF
+
+    def interest(self, history: History, candidates: Tensor) -> Tensor:
+        return history.memory

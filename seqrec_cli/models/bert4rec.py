@@ -1,0 +1,161 @@
+"""BERT4Rec: a transformer that reads a history in both directions and guesses masked events (Sun et al. 2019,
+arXiv 1904.06690).
+
+`norm: post` is the paper's block (section 3.3), `norm: pre` trains more steadily. `head: gelu` is its output layer,
+P(v) = softmax(GELU(h W + b) E' + b_v) (eq. 7), with the LayerNorm before the product that BERT and the authors' code
+have. Deviations: dropout acts on the blocks' outputs and on attention, not inside the feed-forward layer; weights
+start as `parts/initialise` says.
+
+To predict, a mask is put behind the latest max_length - 1 events and its state is read. The mask is a vector of its
+own, no row of the item table: no score of the corpus is its.
+
+Legend: B rows, L events, W = L or L + 1 places, N targets, D width, V items.
+"""
+
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.data.batch import MASKED, Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import SequenceEncoder, full_precision
+from seqrec_cli.models.parts.dropout import Dropout
+from seqrec_cli.models.parts.embedding import FeatureEmbedding, padded_table
+from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.positions import PositionEmbedding, check_window
+from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
+
+
+class Config(ModelConfig):
+    """BERT4Rec's sizes and variants."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    causal: ClassVar[bool] = False
+
+    max_length: int = Field(ge=2, description="places the model reads, the latest events and, to predict, a mask")
+    embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
+    blocks: int = Field(ge=1, description="transformer blocks")
+    heads: int = Field(ge=1, description="attention heads; divides embed_dim")
+    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
+    dropout: float = Field(ge=0, lt=1, description="dropout of embeddings and layer outputs (CPU: steps of 1/256)")
+    attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
+    norm: Literal["pre", "post"] = Field(description="LayerNorm before each layer, or after each residual (published)")
+    embedding_norm: bool = Field(description="LayerNorm of the embeddings, as in BERT")
+    positions: Literal["absolute", "reversed", "none"] = Field(
+        description="places counted from the window's start, from its end, or not at all"
+    )
+    head: Literal["gelu", "linear"] = Field(
+        description="before the product with the items: a GELU layer (published), or nothing"
+    )
+    attributes: bool = Field(description="add the vectors of the items' attributes (genres, ...) to the input")
+    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        heads_divide(self.embed_dim, self.heads)
+        return self
+
+
+class Model(SequenceEncoder):
+    """Bidirectional transformer whose output layer is the item table with a bias an item."""
+
+    causal = False
+
+    def __init__(self, cfg: Config, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.max_length = cfg.max_length
+        dim = cfg.embed_dim
+        self.items = padded_table(catalog.num_items + 1, dim)
+        self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1))
+        self.mask_D = nn.Parameter(torch.empty(dim))
+        self.attributes = _attributes(catalog, dim) if cfg.attributes else None
+        self.places = PositionEmbedding(cfg.positions, cfg.max_length, dim)
+        self.norm_embedding = nn.LayerNorm(dim) if cfg.embedding_norm else nn.Identity()
+        self.drop = Dropout(cfg.dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, cfg.heads, cfg.ffn_dim, cfg.norm, "gelu", cfg.dropout, cfg.attention_dropout)
+            for _ in range(cfg.blocks)
+        )
+        # The last block's outputs are normed already where norms stand behind the layers.
+        self.norm_last = nn.LayerNorm(dim) if cfg.norm == "pre" else nn.Identity()
+        self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU()) if cfg.head == "gelu" else None
+        self.norm_head = nn.LayerNorm(dim) if cfg.head == "gelu" else nn.Identity()
+        initialise(self, cfg.init_std)
+        nn.init.trunc_normal_(self.mask_D, std=cfg.init_std, a=-2 * cfg.init_std, b=2 * cfg.init_std)
+
+    def encode(self, batch: Batch) -> Tensor:
+        x_BLD, mask_BL = self._embed(batch), batch.mask_BL
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask_BL=mask_BL)
+        return self._read(x_BLD)
+
+    def encode_targets(self, batch: Batch) -> Tensor:
+        """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
+        x_BLD, mask_BL = self._embed(batch), batch.mask_BL
+        *lower, last = self.blocks
+        for block in lower:
+            x_BLD = block(x_BLD, mask_BL=mask_BL)
+        assert isinstance(last, TransformerBlock)
+        return self._read(last.at_targets(x_BLD, batch, mask_BL))
+
+    def last(self, batch: Batch) -> Tensor:
+        """The state [B, D] of a mask behind each row's last event."""
+        return self.encode_targets(self._ask(batch))
+
+    def item_table(self) -> Tensor:
+        return self.items.weight
+
+    def item_bias(self) -> Tensor:
+        return self.bias_V
+
+    def _embed(self, batch: Batch) -> Tensor:
+        check_window(batch.items_BL, self.max_length)
+        masked_BL = batch.items_BL == MASKED
+        items_BL = batch.items_BL.masked_fill(masked_BL, 0)
+        x_BLD = self.items(items_BL)
+        if self.attributes is not None:
+            x_BLD = x_BLD + self.attributes.summed(items_BL)
+        x_BLD = torch.where(masked_BL[:, :, None], self.mask_D, x_BLD)
+        x_BLD = self.norm_embedding(self.places(x_BLD, batch.lengths_B))
+        embedded: Tensor = self.drop(as_stream(x_BLD))
+        return embedded
+
+    def _read(self, x: Tensor) -> Tensor:
+        """What is multiplied with the item table, from the last block's outputs [..., D]."""
+        if self.head is not None:
+            x = self.head(self.norm_last(x))
+            with full_precision(x.device):
+                query: Tensor = self.norm_head(x.float())
+            return query
+        with full_precision(x.device):
+            state: Tensor = self.norm_last(x.float())
+        return state
+
+    def _ask(self, batch: Batch) -> Batch:
+        """The rows with a mask behind their last event, as their only target; a full row gives up its first event."""
+        check_window(batch.items_BL, self.max_length)
+        B, L = batch.items_BL.shape
+        W = torch.sym_min(L + 1, self.max_length)
+        lengths_B = batch.lengths_B.clamp(max=self.max_length - 1)
+        columns_W = torch.arange(W, device=lengths_B.device)
+        items_BL = nn.functional.pad(batch.items_BL, (0, 1))
+        items_BW = items_BL.gather(1, (batch.lengths_B - lengths_B)[:, None] + columns_W)
+        items_BW = items_BW.masked_fill(columns_W == lengths_B[:, None], MASKED)
+        return Batch(
+            users_B=batch.users_B,
+            items_BL=items_BW,
+            lengths_B=lengths_B + 1,
+            places_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
+            masked_BM=lengths_B[:, None],
+        )
+
+
+def _attributes(catalog: Catalog, dim: int) -> FeatureEmbedding:
+    if not catalog.item_attributes:
+        raise SeqrecError("model.attributes=true: the dataset has no item attributes; use model.attributes=false")
+    return FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, dim, own=False)

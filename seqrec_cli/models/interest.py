@@ -1,0 +1,121 @@
+"""Rankers that make one vector of a history, the interest, and read it beside the candidate and the user by an MLP.
+
+A subclass says how the interest comes about (average pooling: a mean; DIN: weighted by the candidate). What depends on
+the history alone is made once for all its candidates, and the MLP's first layer is split by what its inputs depend on.
+
+Legend: B rows, L history events, C candidates ([B, C, ...], or [C, ...] where all rows share them), D width of an
+embedding, F features of an item (D for its own vector and for each attribute), M first width of the MLP.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import Recommender, full_precision
+from seqrec_cli.models.parts.embedding import FeatureEmbedding
+from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.mlp import Mlp
+from seqrec_cli.models.parts.pieces import piece_size
+from seqrec_cli.models.parts.positions import check_window
+from seqrec_cli.models.parts.transformer import as_stream
+
+CACHED_PIECE = 1 << 20  # numbers of a piece of corpus on a CPU: beyond its cache they cost several times as much
+
+
+class History(NamedTuple):
+    """A row's side of its pairs: what is kept of its events, which of them each candidate sees, the user's part."""
+
+    memory: Tensor
+    sees_BLC: Tensor  # [B, L, C], or [B, L, 1] where all candidates see the same
+    user_BM: Tensor | None
+
+    def rows(self, which: slice) -> "History":
+        user_BM = None if self.user_BM is None else self.user_BM[which]
+        return History(self.memory[which], self.sees_BLC[which], user_BM)
+
+
+class InterestRanker(Recommender):
+    """A history and one candidate become one logit."""
+
+    def __init__(self, cfg: InterestConfig, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.max_length = cfg.max_length
+        D, first = cfg.embed_dim, cfg.mlp[0]
+        self.items = FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True)
+        self.users = FeatureEmbedding(
+            catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
+        )
+        self.from_interest = nn.Linear(self.items.width, first)
+        self.from_item = nn.Linear(self.items.width, first, bias=False)
+        self.from_user = nn.Linear(self.users.width, first, bias=False) if self.users.width else None
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout)
+        self.logit = nn.Linear(cfg.mlp[-1], 1)
+        self.add_interest(cfg)
+        initialise(self, cfg.init_std)
+
+    def add_interest(self, cfg: InterestConfig) -> None:
+        """Make the modules that `interest` needs."""
+
+    def remember(self, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+        """What `interest` reads of a history, made once for all candidates; rows first."""
+        return events_BLF
+
+    def interest(self, history: History, candidates: Tensor) -> Tensor:
+        """The interest [B, C, F], or [B, 1, F] if it is the same for all candidates."""
+        raise NotImplementedError
+
+    def numbers_per_pair(self, length: int) -> int:
+        """About how many numbers `interest` makes for a pair of a history of that length and a candidate."""
+        return 0
+
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        return self._logits(batch, items_BC)
+
+    def score_corpus(self, batch: Batch) -> Tensor:
+        return self._logits(batch, torch.arange(self.num_items + 1, device=batch.items_BL.device))
+
+    def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
+        places_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
+        ends_B1C = ends_BC[:, None]
+        return self._pairs(
+            self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)), items_BC
+        )
+
+    def _logits(self, batch: Batch, items: Tensor) -> Tensor:
+        """[B, C], in pieces of bounded memory unless a gradient or a traced program wants it whole."""
+        check_window(batch.items_BL, self.max_length)
+        history = self._history(batch, batch.mask_BL[..., None])
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._pairs(history, items)
+        B, C = len(batch), items.shape[-1]
+        numbers = self.numbers_per_pair(batch.items_BL.shape[1]) + self.mlp.numbers + self.items.width
+        budget = CACHED_PIECE if items.device.type == "cpu" else None
+        rows, columns = piece_size(B, C, numbers, budget)
+        logits_BC = torch.empty((B, C), device=items.device)
+        for top in range(0, B, rows):
+            here = slice(top, top + rows)
+            part, wanted = history.rows(here), items if items.dim() == 1 else items[here]
+            for left in range(0, C, columns):
+                across = slice(left, left + columns)
+                logits_BC[here, across] = self._pairs(part, wanted[..., across])
+        return logits_BC
+
+    def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
+        memory = self.remember(as_stream(self.items.joined(batch.items_BL)), sees_BLC)
+        user_BM = None if self.from_user is None else self.from_user(self.users.joined(batch.users_B))
+        return History(memory, sees_BLC, user_BM)
+
+    def _pairs(self, history: History, items: Tensor) -> Tensor:
+        """Logits [B, C] of every row with each of its candidates."""
+        candidates = as_stream(self.items.joined(items))
+        hidden_BCM = self.from_interest(self.interest(history, candidates)) + self.from_item(candidates)
+        if history.user_BM is not None:
+            hidden_BCM = hidden_BCM + history.user_BM[:, None]
+        hidden_BCM = self.mlp(hidden_BCM, items > 0)
+        with full_precision(hidden_BCM.device):
+            logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)
+        return logits_BC

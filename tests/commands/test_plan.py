@@ -1,0 +1,165 @@
+"""`seqrec plan`: the numbers, the warning, and nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqrec_cli
+from seqrec_cli import cli
+from seqrec_cli.commands import plan, train
+from seqrec_cli.commands.plan import parameters_by_part
+from seqrec_cli.config.compose import compose, groups
+from seqrec_cli.config.seal import seal, unseal
+from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.models.build import build_model
+from seqrec_cli.training import memory, probe
+
+TINY = ["dataset=synthetic", "dataset.users=120", "dataset.items=60", "dataset.max_events=30", "hardware.device=cpu"]
+SMALL = ["model.embed_dim=16", "model.blocks=1", "model.heads=2", "model.ffn_dim=32", "model.max_length=20"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(probe, "GEMM_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "GEMM_SIZE", {"cpu": 256})
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return [*TINY, f"data_dir={tmp_path_factory.mktemp('plan') / 'data'}"]
+
+
+def test_plan_takes_the_settings_of_train() -> None:
+    said = ["model=bst", "trainer.lr=0.5", "run_dir=x"]
+    assert unseal(seal("plan", compose("plan", said))) == unseal(seal("train", compose("train", said)))
+
+
+def test_parameters_of_sasrec_by_hand(words: list[str]) -> None:
+    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL])
+    D, F, L = 16, 32, 20
+    block = (D + 1) * D + (D + 1) * 2 * D + (D + 1) * D + (D + 1) * F + (F + 1) * D + 2 * 2 * D
+    items = int(found["parameters"]["item_table"] / D) - 1
+    assert 40 <= items <= 60
+    assert found["parameters"] == {
+        "total": (items + 1) * D + L * D + block + 2 * D,
+        "item_table": (items + 1) * D,
+        "positions": L * D,
+        "blocks": block,
+        "rest": 2 * D,
+    }
+    assert found["memory"]["model"] == found["memory"]["gradients"] == 4 * found["parameters"]["total"]
+    assert found["memory"]["optimizer"] == 8 * found["parameters"]["total"]
+
+
+@pytest.mark.parametrize("model", ["sasrec", "bst"])
+def test_every_number_is_there_and_no_run(
+    words: list[str], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["plan", *words, f"model={model}", *SMALL, "trainer.batch_size=64", "trainer.max_epochs=3"]) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        "parameters",
+        "activations",
+        "steps an epoch",
+        "work of a step",
+        "time of an epoch",
+        "time of the run",
+    ):
+        assert line in printed
+    assert ("loss chunk" in printed) == (model == "sasrec")
+    assert "WARNING" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_numbers_agree(words: list[str]) -> None:
+    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, "trainer.batch_size=16", "trainer.max_epochs=4"])
+    steps, flops, times, memory_ = found["steps"], found["flops"], found["time"], found["memory"]
+    assert steps == {"epoch": 8, "total": 32}
+    assert flops["epoch"] == pytest.approx(sum(flops["parts"].values()))
+    assert flops["step"] == pytest.approx(flops["epoch"] / 8)
+    assert flops["epoch_with_padding"] >= flops["epoch"]
+    assert times["fraction"] == pytest.approx(flops["epoch"] / times["epoch"] / times["ceiling"])
+    assert (times["epochs"], times["evaluations"]) == (4, 6)
+    assert times["run"] == pytest.approx(4 * times["epoch"] + 6 * times["evaluation"])
+    parts = ("model", "gradients", "optimizer", "activations", "temporary", "loss_chunk", "kept_free")
+    assert memory_["total"] == sum(memory_[part] for part in parts) < memory_["available"]
+    assert found["warning"] is None
+
+
+def test_unfinished_epochs_are_validated_too(words: list[str]) -> None:
+    shape = [*words, *SMALL, "trainer.batch_size=16", "trainer.max_epochs=9", "trainer.evaluate_every=2"]
+    found = seqrec_cli.run("plan", [*shape, "trainer.max_steps=20"])
+    assert found["steps"]["total"] == 20
+    assert found["time"]["epochs"] == 2.5
+    assert found["time"]["evaluations"] == 2 + 2  # after epoch 2, and after the last step
+
+
+def test_activations_grow_with_the_batch(words: list[str]) -> None:
+    sizes = []
+    for rows in (10, 20, 40):
+        found = seqrec_cli.run("plan", [*words, *SMALL, "model.max_length=8", f"trainer.batch_size={rows}"])
+        sizes.append(found["memory"]["activations"])
+    assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=1e-6)
+
+
+def test_warns_and_does_not_probe(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
+    monkeypatch.setattr(plan, "probe_steps", lambda *given: pytest.fail("probed"))
+    assert cli.main(["plan", *words, *SMALL]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("WARNING: out of memory ahead")
+    assert "lower trainer.batch_size (now" in last
+
+
+def test_warns_of_a_model_that_cannot_even_be_built(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
+    monkeypatch.setattr(plan, "training_rows", lambda *given: pytest.fail("went on"))
+    found = seqrec_cli.run("plan", [*words, "model.embed_dim=2048", "model.heads=1"])
+    assert "model.embed_dim" in found["warning"]
+    assert found["memory"]["activations"] is None
+    assert found["time"] is None
+
+
+def test_train_warns_before_its_first_step(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda device: 100_000)
+
+    def refuse(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        seqrec_cli.run("train", [*words, *SMALL, f"run_dir={tmp_path / 'run'}"])
+    assert "WARNING: out of memory ahead" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["popular", "markov"])
+def test_counting_models_have_nothing_to_fit(words: list[str], model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = seqrec_cli.run("plan", [*words, f"model={model}"])
+    assert found["nothing_to_fit"] is True
+    assert found["time"] is None
+    assert "there is nothing to fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", groups()["model"])
+def test_a_model_without_storage_has_the_same_parameters(model: str) -> None:
+    catalog = Catalog(
+        8,
+        9,
+        (Attribute("genre", 4, 2),),
+        (Attribute("segment", 3, 1),),
+        {"genre": torch.ones(10, 2).numpy()},
+        {"segment": torch.ones(9, 1).numpy()},
+    )
+    cfg = seal("train", compose("train", [f"model={model}"]))
+    assert isinstance(cfg, plan.TrainConfig)
+    with torch.device("meta"):
+        sketch = build_model(cfg.model, catalog, 0)
+    assert parameters_by_part(sketch) == parameters_by_part(build_model(cfg.model, catalog, 0))
+    assert all(p.device.type == "meta" for p in sketch.parameters())
