@@ -37,6 +37,7 @@ class Peer:
     script: str
     family: str = "encoder"
     models: tuple[str, ...] | None = None  # of that family; None for all
+    objective: str = "shift"  # what an encoder's peer learns by
 
 
 REPLAY = ("replay-rec==0.22.0", "lightning==2.6.6")
@@ -52,7 +53,7 @@ PEERS = {
         "torch-rechub", ("torch-rechub==0.9.0",), "torch_rechub.trainers", "run_torch_rechub.py", "ranker"
     ),
     # A plain re-creation of a system's step, not a package: nothing to install.
-    "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",)),
+    "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",), objective="cloze"),
 }
 SHAPE = {  # the settings of a model that its peers are built from
     "encoder": ("embed_dim", "blocks", "heads", "ffn_dim", "dropout"),
@@ -60,7 +61,7 @@ SHAPE = {  # the settings of a model that its peers are built from
 }
 RANKERS: dict[str, tuple[str, ...]] = {"bst": ("blocks", "heads", "ffn_dim"), "din": ()}
 FIGURES = {  # the first that both sides have; scores are users times the items each is ranked among
-    "train": ("targets_s",),
+    "train": ("targets_s", "sequences_s"),
     "evaluate": ("users_s", "scores_s"),
 }
 
@@ -135,8 +136,9 @@ def shape_of(cfg: TrainConfig, name: str) -> dict[str, Any]:
     models = PEERS[name].models
     if models is not None and model.name not in models:
         raise SeqrecError(f"--vs {name} has no counterpart of model={model.name}; use {' or '.join(models)}")
-    if family == "encoder" and cfg.objective.name != "shift":
-        raise SeqrecError(f"--vs {name} learns by the softmax over all items: use objective=shift")
+    objective = PEERS[name].objective
+    if family == "encoder" and cfg.objective.name != objective:
+        raise SeqrecError(f"--vs {name} learns by the softmax over all items: use objective={objective}")
     keys = SHAPE[family]
     if family == "ranker":
         if model.name not in RANKERS:

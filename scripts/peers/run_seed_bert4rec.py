@@ -156,6 +156,7 @@ def main() -> None:
                 break
     if "train" in request["parts"]:
         train = clock.answer("training step with logits at every place, targets are the masked events")
+        del train["targets_s"]  # rows are the same windows as seqrec's, but its rows that mask one event teach less
     parameters = sum(p.numel() for p in model.parameters())
     shape = f"plain pre-norm BERT4Rec, {parameters:,} parameters, untied output, ffn_dim={request['ffn_dim']}"
     give(request, "seed-bert4rec", "torch", shape, train=train)

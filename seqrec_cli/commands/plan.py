@@ -1,8 +1,8 @@
 """`seqrec plan`: what `seqrec train` with the same settings would take, before it is run.
 
 Parameters and fixed memory come from a model without storage, FLOPs and activations from a few rows, time from two
-seconds of real steps. Where the memory will not do, a WARNING line says so and nothing large is tried. Writes nothing
-but the preprocessed data.
+seconds of real steps. Where memory will not do, a WARNING line says so, nothing large is tried, and the exit code is
+still 0: the question was answered. Writes nothing but the preprocessed data.
 """
 
 import time

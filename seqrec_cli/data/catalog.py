@@ -48,7 +48,10 @@ class Catalog:
         """A catalog of those sizes without attribute values (a checkpoint's weights hold the real ones)."""
         item_attributes = tuple(Attribute(*row) for row in facts["item_attributes"])
         user_attributes = tuple(Attribute(*row) for row in facts["user_attributes"])
-        zeros = lambda rows, attributes: {a.name: np.zeros((rows + 1, a.width), np.int32) for a in attributes}  # noqa: E731
+
+        def zeros(rows: int, attributes: tuple[Attribute, ...]) -> dict[str, np.ndarray]:
+            return {a.name: np.zeros((rows + 1, a.width), np.int32) for a in attributes}
+
         return cls(
             facts["num_users"],
             facts["num_items"],

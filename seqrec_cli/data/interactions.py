@@ -60,10 +60,14 @@ class PackedLog:
     def open(cls, folder: Path) -> "PackedLog":
         """Map a folder written by `save`."""
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        load = lambda name: np.load(
-            folder / f"{name}.npy", mmap_mode="c"
-        )  # torch wants writable memory; nothing is written back  # noqa: E731
-        optional = lambda name: load(name) if (folder / f"{name}.npy").exists() else None  # noqa: E731
+
+        def load(name: str) -> np.ndarray:
+            array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="c")  # torch wants writable memory
+            return array
+
+        def optional(name: str) -> np.ndarray | None:
+            return load(name) if (folder / f"{name}.npy").exists() else None
+
         item_attributes = tuple(Attribute(*row) for row in manifest["item_attributes"])
         user_attributes = tuple(Attribute(*row) for row in manifest["user_attributes"])
         catalog = Catalog(

@@ -76,7 +76,7 @@ def _memory(plan: Mapping[str, Any]) -> list[Row]:
         (
             "memory of a step",
             in_bytes(memory["total"]),
-            "at most" if available is None else f"at most; {in_bytes(available)} is free",
+            "about" if available is None else f"about; {in_bytes(available)} is free",
         )
     ]
     for name in ("model", "gradients", "optimizer", "activations", "temporary", "loss_chunk", "kept_free"):

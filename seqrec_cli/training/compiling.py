@@ -7,7 +7,7 @@ from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
 def compile_model(model: Recommender, device: torch.device) -> None:
-    """Compile what a step runs: an encoder's `encode`, any other model's `score`; sizes of batches stay free.
+    """Compile what a step runs: an encoder's `encode`, any other model's scores of candidates; batch sizes stay free.
 
     Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
     """
@@ -27,3 +27,4 @@ def compile_model(model: Recommender, device: torch.device) -> None:
             model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]
     else:
         model.score = torch.compile(model.score, dynamic=True)  # type: ignore[method-assign]
+        model.score_positions = torch.compile(model.score_positions, dynamic=True)  # type: ignore[method-assign]

@@ -54,14 +54,21 @@ class LiveBytes:
 
 
 def live_bytes(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, leave_out: Collection[int] = ()
+    model: Recommender,
+    objective: Objective,
+    batch: Batch,
+    precision: Precision,
+    leave_out: Collection[int] = (),
+    quick: bool = False,
 ) -> LiveBytes:
     """The planes for batches like `batch`. Weights stay as they are.
 
     Tensors [..., w] with w in `leave_out` are not counted: the logits of a chunked softmax do not grow with rows.
+    `quick` trusts the smallest steps: too high for a model that cuts large batches into pieces.
     """
     windows = batch.targets_BL is not None
     small, larger = (SMALL, LARGER) if windows else (SMALL_WITH_CANDIDATES, LARGER_WITH_CANDIDATES)
+    small = small[:2] if quick and not windows else small
     sizes_S3, watched = _watch_all(model, objective, batch, precision, leave_out, small)
     traces = [trace_T for trace_T, _ in watched]
     if len({len(trace_T) for trace_T in traces}) > 1:  # other operations for other sizes: heights alone can be compared

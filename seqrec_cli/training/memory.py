@@ -21,7 +21,7 @@ from seqrec_cli.training.sparse import row_tables
 SAMPLED_SCORE = 16  # bytes beside a sampled score: it in fp32 twice, its gradient, masks
 MOMENTS = 2  # AdamW keeps two numbers for each parameter
 # A CPU's allocator keeps freed blocks (`precision.keep_freed_memory`): beside the tensors alive at a step's height
-# the process held 40 to 100 % of their size again (SASRec and BST, fp32 and bf16, 0.6 to 1 GB).
+# the process held 40 to 120 % of their size again (SASRec, BERT4Rec and BST, fp32 and bf16, 0.4 to 2 GB).
 KEPT_FREE = {"cpu": 1.0}
 
 
@@ -35,7 +35,7 @@ class StepMemory:
     activations: int = 0  # kept from forward for backward
     temporary: int = 0  # what else lives at the height
     loss_chunk: int = 0
-    kept_free: int = 0  # the allocator's, at most
+    kept_free: int = 0  # the allocator's
 
     @property
     def total(self) -> int:
@@ -91,17 +91,17 @@ def _logits(chunk: LossChunk | None, model: nn.Module, length: int) -> tuple[int
 
 
 def step_memory_law(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision, quick: bool = False
 ) -> Callable[[int], StepMemory]:
     """What a step needs, as a function of its rows, all as long as the longest of `batch` (its like on the host).
 
-    Costs a few steps of a few rows.
+    Costs a few steps of a few rows; `quick` fewer of them, and is too high for a model that works in pieces.
     """
     fixed = fixed_memory(model)
     targets_a_row = -(-count_targets(batch) // len(batch))
     chunk = loss_chunk(model, objective, precision, targets_a_row)
     logits = _logits(chunk, model, batch.items_BL.shape[1])
-    live = live_bytes(model, objective, batch, precision, logits)
+    live = live_bytes(model, objective, batch, precision, logits, quick)
 
     def law(rows: int) -> StepMemory:
         targets = rows * targets_a_row
@@ -196,7 +196,7 @@ def memory_warning(
         each = batch.items_BL.shape[1] if by_tokens else _targets_a_row(batch)
         lower = [f"trainer.{name} (now {now}; {fits * each} fits)", f"model.max_length (now {cfg.model.max_length})"]
     return (
-        f"WARNING: out of memory ahead: a training step needs up to {in_bytes(memory.total - there)} "
+        f"WARNING: out of memory ahead: a training step needs about {in_bytes(memory.total - there)} "
         f"and {in_bytes(available)} is free; lower {' or '.join(lower)}"
     )
 
@@ -229,6 +229,10 @@ def memory_outlook(
     model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
 ) -> str | None:
     """The warning for a run whose model stands and whose largest batch is `batch`, before its first step."""
-    law = step_memory_law(model, objective, batch, precision)
-    memory = law(len(batch))
-    return memory_warning(memory, memory.model, available_memory(precision.device), cfg, law, batch)
+    for quick in (True, False):
+        law = step_memory_law(model, objective, batch, precision, quick)
+        memory = law(len(batch))
+        warning = memory_warning(memory, memory.model, available_memory(precision.device), cfg, law, batch)
+        if warning is None:
+            break
+    return warning

@@ -53,6 +53,15 @@ def test_parameters_of_sasrec_by_hand(words: list[str]) -> None:
     assert found["memory"]["optimizer"] == 8 * found["parameters"]["total"]
 
 
+def test_sparse_rows_keep_no_gradient_of_the_table(words: list[str]) -> None:
+    sparse = ["objective=sampled_softmax", "hardware.embedding=sparse"]
+    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, *sparse])
+    parameters = found["parameters"]
+    assert found["memory"]["gradients"] == 4 * (parameters["total"] - parameters["item_table"])
+    assert found["memory"]["optimizer"] == 8 * parameters["total"]
+    assert found["time"]["epoch"] > 0
+
+
 @pytest.mark.parametrize("model", ["sasrec", "bst"])
 def test_every_number_is_there_and_no_run(
     words: list[str], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

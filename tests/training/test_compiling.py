@@ -22,7 +22,7 @@ class Ranker(Recommender):
         return items_BC + 1.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What torch was asked to compile, without waiting for a compiler."""
     asked: list[object] = []

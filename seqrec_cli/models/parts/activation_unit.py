@@ -112,10 +112,7 @@ class ActivationUnit(nn.Module):
         """[B, L, C, width] after `activated` activations, and the next layer's product if there is one."""
         x = self._first(events_BLF, self.prepare(candidates))
         for place, layer in enumerate(self.activations[:activated]):
-            if isinstance(layer, Dice):
-                x = layer(x, sees_BLC, moments[place] if moments else None)
-            else:
-                x = layer(x)
+            x = layer(x, sees_BLC, moments[place] if moments else None) if isinstance(layer, Dice) else layer(x)
             if place < len(self.layers):
                 x = self.layers[place](x)
         return x

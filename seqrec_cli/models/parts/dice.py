@@ -77,19 +77,16 @@ class Dice(nn.Module):
         return x * torch.addcmul(slope, 1 - slope, gate)
 
     def sums(self, x: Tensor, real: Tensor | None) -> Tensor:
-        """[3, M]: the number of real elements, their sum and sum of squares, both about the running mean.
-
-        Those of a batch's parts add up. About a point near the mean, the squares do not cancel.
-        """
-        apart = x.flatten(0, -2).float() - self.running_mean
-        weights = torch.ones_like(apart[:, 0]) if real is None else real.expand(x.shape[:-1]).flatten().float()
+        """[3, M]: the number of real elements, their sum and their sum of squares; those of a batch's parts add up."""
+        x_NM = x.flatten(0, -2).float()
+        weights_N = torch.ones_like(x_NM[:, 0]) if real is None else real.expand(x.shape[:-1]).flatten().float()
         with torch.autocast(x.device.type, enabled=False):  # products with the weights: sums in one pass
-            return torch.stack([weights.sum().expand_as(apart[0]), weights @ apart, weights @ apart.square()])
+            return torch.stack([weights_N.sum().expand_as(x_NM[0]), weights_N @ x_NM, weights_N @ x_NM.square()])
 
     def moments(self, sums: Tensor) -> Tensor:
         """[2, M]: a training batch's mean and variance from its `sums`; the running averages take their share."""
         mean, square = sums[1:] / sums[0].clamp(min=1)
-        moments = torch.stack([mean + self.running_mean, (square - mean * mean).clamp(min=0)])
+        moments = torch.stack([mean, (square - mean * mean).clamp(min=0)])
         with torch.no_grad():
             self.running_mean.lerp_(moments[0].detach(), MOMENTUM)
             self.running_var.lerp_(moments[1].detach(), MOMENTUM)

@@ -35,9 +35,7 @@ class FeedForward(nn.Module):
 class Mlp(nn.Module):
     """Activation and dropout after every layer; the input [..., widths[0]] is the first layer's linear output."""
 
-    def __init__(
-        self, widths: tuple[int, ...], activation: Activation | Literal["dice", "prelu"], drop: float
-    ) -> None:
+    def __init__(self, widths: tuple[int, ...], activation: Activation | Literal["dice", "prelu"], drop: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(

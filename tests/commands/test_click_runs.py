@@ -1,0 +1,72 @@
+"""Whole runs of rankers that learn several targets of a user in one row, and of the same rankers a row a target."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqrec_cli
+from seqrec_cli.commands.train import training_rows
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.seal import seal
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.loader import PrefixRows
+from seqrec_cli.objectives.contract import build_objective
+from tests.toylog import packed, random_histories
+
+TINY = [
+    "dataset=synthetic",
+    "dataset.users=120",
+    "dataset.items=60",
+    "dataset.max_events=30",
+    "trainer.max_epochs=2",
+    "trainer.batch_size=64",
+    "trainer.lr=5e-3",
+    "evaluation.floors=false",
+    "model.max_length=10",
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("click")
+
+
+def train(base: Path, name: str, *overrides: str) -> dict:
+    return seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", f"run_dir={base / name}", *overrides])
+
+
+def test_din_learns_evaluates_again_and_exports(base) -> None:
+    result = train(base, "din", "model=din", "model.unit_activation=dice")
+    assert result["val"]["auc"] > 0.52
+    assert seqrec_cli.run("evaluate", [f"ckpt={base / 'din'}"])["test"] == result["test"]
+    written = seqrec_cli.run("export", [f"ckpt={base / 'din'}", "format=torch", f"out={base / 'export'}"])
+    assert written["max_difference"] < 1e-4
+
+
+def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> None:
+    same = ("model=avgpool", "trainer.schedule=constant")  # the same rates, however long the run
+    whole = train(base, "whole", *same)
+    train(base, "half", *same, "trainer.max_epochs=1")
+    seqrec_cli.run("train", [f"resume={base / 'half'}", "trainer.max_epochs=2"])
+    first, second = (torch.load(base / name / "last.pt", weights_only=True)["model"] for name in ("whole", "half"))
+    assert "mlp.activations.0.running_mean" in first
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert whole["test"]["hr@10"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind"),
+    [
+        (["model=din"], PositionRows),
+        (["model=avgpool"], PositionRows),
+        (["model=din", "objective.positions=false"], PrefixRows),
+        (["model=bst"], PrefixRows),
+    ],
+)
+def test_rows_of_several_targets_where_model_and_settings_allow(overrides: list[str], kind: type) -> None:
+    cfg = seal("train", compose("train", overrides))
+    rows = training_rows(
+        cfg, build_objective(cfg.objective), packed(random_histories(9, 30, 20), 30), torch.device("cpu")
+    )  # type: ignore[attr-defined, arg-type]
+    assert type(rows) is kind
