@@ -18,21 +18,18 @@ import torch
 from bench_ceiling import synchronize
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.train import training_rows
+from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import Rows
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.data.splits import held_out, training_counts
+from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
-from seqrec_cli.models.parts.embedding import use_sparse_rows
-from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.reporting.environment import peak_memory
-from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
@@ -55,12 +52,7 @@ class Setup:
 
     def model(self) -> Recommender:
         """A fresh one on the device."""
-        model = build_model(self.cfg.model, self.log.catalog, self.cfg.trainer.seed).to(self.precision.device)
-        if self.cfg.hardware.embedding == "sparse":
-            use_sparse_rows(model)
-        if self.cfg.hardware.compile:
-            compile_model(model, self.precision.device)
-        return model
+        return fresh_model(self.cfg, self.log, self.precision.device)
 
 
 def set_up(cfg: TrainConfig) -> Setup:
@@ -69,8 +61,7 @@ def set_up(cfg: TrainConfig) -> Setup:
     if cfg.objective.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
-    objective = build_objective(cfg.objective)
-    objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
+    objective = objective_for(cfg, log, precision.device)
     return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
 
 

@@ -14,21 +14,17 @@ import torch
 from torch import nn
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.train import training_rows
+from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
-from seqrec_cli.data.splits import evaluated_rows, training_counts
+from seqrec_cli.data.splits import evaluated_rows
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel, Recommender
-from seqrec_cli.models.parts.embedding import use_sparse_rows
-from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
-from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.memory import (
@@ -57,7 +53,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     precision = resolve_precision(cfg.hardware)
     title = f"{cfg.model.name}_{cfg.dataset.name}, {precision.name} on {precision.device}"
     with torch.device("meta"):
-        sketch = _model(cfg, log)
+        sketch = fresh_model(cfg, log, torch.device("meta"))
     plan: dict[str, Any] = {"parameters": parameters_by_part(sketch), "precision": precision.name}
     plan |= {"memory": None, "loss_chunk": None, "steps": None, "flops": None, "time": None, "warning": None}
     plan["nothing_to_fit"] = isinstance(sketch, CountingModel)
@@ -86,13 +82,6 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def _model(cfg: TrainConfig, log: PackedLog) -> Recommender:
-    model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
-    if cfg.hardware.embedding == "sparse":
-        use_sparse_rows(model)
-    return model
-
-
 def _memory(memory: StepMemory, available: int | None) -> dict[str, Any]:
     return asdict(memory) | {"total": memory.total, "available": available}
 
@@ -101,11 +90,8 @@ def _measure(
     cfg: TrainConfig, log: PackedLog, precision: Precision, available: int | None, plan: dict[str, Any]
 ) -> None:
     """Fill the plan with what needs the model itself: activations, work and, if all of it fits, time."""
-    model = _model(cfg, log).to(precision.device)
-    if cfg.hardware.compile:
-        compile_model(model, precision.device)
-    objective = build_objective(cfg.objective)
-    objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
+    model = fresh_model(cfg, log, precision.device)
+    objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, precision.device)
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")

@@ -7,32 +7,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import unseal
-from seqrec_cli.data.click_rows import PositionRows
-from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.floors import floors
-from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel
-from seqrec_cli.models.parts.embedding import use_sparse_rows
-from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.reporting.curves import draw_curves
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
-from seqrec_cli.training.compiling import compile_model
 from seqrec_cli.training.counting import fit_by_counting
 from seqrec_cli.training.loop import FitResult, fit
 from seqrec_cli.training.memory import memory_outlook
@@ -44,13 +35,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     began = time.perf_counter()
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
     precision = resolve_precision(cfg.hardware)
-    model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(precision.device)
-    if cfg.hardware.embedding == "sparse":
-        use_sparse_rows(model)
-    if cfg.hardware.compile and not isinstance(model, CountingModel):
-        compile_model(model, precision.device)
-    objective = build_objective(cfg.objective)
-    objective.prepare(torch.from_numpy(training_counts(log)).to(precision.device))
+    model = fresh_model(cfg, log, precision.device)
+    objective = objective_for(cfg, log, precision.device)
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
@@ -96,37 +82,6 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
     say(str(folder.path))
     return {**metrics, "run_dir": str(folder.path)}
-
-
-def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
-    """The rows an objective learns from."""
-    trainer, length = cfg.trainer, cfg.model.max_length
-    if cfg.objective.rows == "prefixes":
-        negatives = objective.negatives_per_row
-        if objective.positions and cfg.model.all_positions:
-            return PositionRows(log, length, trainer.batch_size, negatives, trainer.seed, device)
-        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed)
-    if objective.masking is not None:
-        return ClozeRows(
-            log,
-            length,
-            objective.window,
-            trainer.batch_size,
-            trainer.batch_tokens,
-            objective.masking,
-            trainer.seed,
-            device,
-        )
-    return WindowRows(
-        log,
-        length,
-        objective.window,
-        trainer.batch_size,
-        trainer.batch_tokens,
-        objective.negatives_per_position,
-        trainer.seed,
-        device,
-    )
 
 
 def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:

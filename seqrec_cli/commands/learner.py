@@ -1,0 +1,63 @@
+"""What a training run consists of, made the same way for `train`, `plan` and the benchmarks."""
+
+import torch
+
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.cloze_rows import ClozeRows
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
+from seqrec_cli.data.splits import training_counts
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import CountingModel, Recommender
+from seqrec_cli.models.parts.embedding import use_sparse_rows
+from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.training.compiling import compile_model
+
+
+def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
+    """The model before its first step, with row-sparse tables and compiled where the config says so."""
+    model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
+    if cfg.hardware.embedding == "sparse":
+        use_sparse_rows(model)
+    if cfg.hardware.compile and device.type != "meta" and not isinstance(model, CountingModel):
+        compile_model(model, device)
+    return model
+
+
+def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:
+    """The objective, told of the items' training counts."""
+    objective = build_objective(cfg.objective)
+    objective.prepare(torch.from_numpy(training_counts(log)).to(device))
+    return objective
+
+
+def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
+    """The rows an objective learns from."""
+    trainer, length = cfg.trainer, cfg.model.max_length
+    if cfg.objective.rows == "prefixes":
+        negatives = objective.negatives_per_row
+        if objective.positions and cfg.model.all_positions:
+            return PositionRows(log, length, trainer.batch_size, negatives, trainer.seed, device)
+        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed)
+    if objective.masking is not None:
+        return ClozeRows(
+            log,
+            length,
+            objective.window,
+            trainer.batch_size,
+            trainer.batch_tokens,
+            objective.masking,
+            trainer.seed,
+            device,
+        )
+    return WindowRows(
+        log,
+        length,
+        objective.window,
+        trainer.batch_size,
+        trainer.batch_tokens,
+        objective.negatives_per_position,
+        trainer.seed,
+        device,
+    )
