@@ -91,14 +91,29 @@ class Model(SequenceEncoder):
         )
 
     def encode(self, batch: Batch) -> Tensor:
-        check_window(batch.items_BL, self.max_length)
-        x_BLD = self.places(self.items(batch.items_BL) * self.scale, batch.lengths_B)
-        x_BLD = self.drop(x_BLD)
+        x_BLD = self._embed(batch)
         for block in self.blocks:  # rows end in padding, which nothing before it can see: no mask is needed
             x_BLD = block(x_BLD, causal=True)
-        with full_precision(x_BLD.device):
-            hidden_BLD: Tensor = self.norm(x_BLD.float())
-        return hidden_BLD
+        return self._read(x_BLD)
+
+    def last(self, batch: Batch) -> Tensor:
+        *lower, top = self.blocks
+        if not isinstance(top, TransformerBlock):
+            return super().last(batch)
+        x_BLD = self._embed(batch)
+        for block in lower:
+            x_BLD = block(x_BLD, causal=True)
+        return self._read(top.at_end(x_BLD, batch.lengths_B))
+
+    def _embed(self, batch: Batch) -> Tensor:
+        check_window(batch.items_BL, self.max_length)
+        embedded: Tensor = self.drop(self.places(self.items(batch.items_BL) * self.scale, batch.lengths_B))
+        return embedded
+
+    def _read(self, x: Tensor) -> Tensor:
+        with full_precision(x.device):
+            hidden: Tensor = self.norm(x.float())
+        return hidden
 
     def item_table(self) -> Tensor:
         return self.items.weight

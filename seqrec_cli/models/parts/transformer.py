@@ -65,6 +65,15 @@ class TransformerBlock(nn.Module):
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, rows_N * M + nth_N)
         return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
 
+    def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+        """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
+        lengths_B = lengths_B.clamp(min=1)
+        inner = self._before(x_BLD)
+        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        seen_BL = torch.arange(x_BLD.shape[1], device=x_BLD.device) < lengths_B[:, None]
+        attended_B1D = self.attention(inner[rows_B, lengths_B - 1, None], inner, False, seen_BL)
+        return self._after(x_BLD[rows_B, lengths_B - 1], attended_B1D[:, 0])
+
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of positions that candidates will read."""
         return self.attention.remember(self._before(x_BTD))
