@@ -191,7 +191,7 @@ def test_types() -> None:
 
 # A home folder, or an index other than the public ones: such a line works on one machine only.
 OF_ONE_MACHINE = re.compile(
-    r"(?<![\w.$}])/(?:home|Users)/[\w.-]+/|(?<![\w.$}])/root/"
+    r"(?<![\w.$}])/(?:home|Users)/[\w.-]+/|(?<![\w.$}])/(?:root)/"
     r"|--(?:extra-)?index-url|(?:index-url|PIP_INDEX_URL|UV_INDEX_URL)\s*="
 )
 
