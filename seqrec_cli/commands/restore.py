@@ -38,13 +38,13 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
     plain |= {} if data_dir is None else {"data_dir": data_dir}
     cfg = reseal("train", plain)
     assert isinstance(cfg, TrainConfig)
+    precision = resolve_precision(cfg.hardware)
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
     if payload["fingerprint"] != log.fingerprint:
         raise SeqrecError(
             f"ckpt={ckpt}: the data differ from the run's (fingerprint {log.fingerprint[:12]}, "
             f"trained on {payload['fingerprint'][:12]}); give the run's raw file as archive=PATH"
         )
-    precision = resolve_precision(cfg.hardware)
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
     model.load_state_dict(payload["model"])
     return Restored(cfg, model.to(precision.device), log, precision)

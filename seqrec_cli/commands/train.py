@@ -33,8 +33,8 @@ from seqrec_cli.training.precision import Precision, resolve_precision
 def main(cfg: TrainConfig) -> dict[str, Any]:
     """One run. Returns what `metrics.json` holds and the run's folder."""
     began = time.perf_counter()
+    precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
-    precision = resolve_precision(cfg.hardware)
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
 
