@@ -7,3 +7,9 @@ def heads_divide(embed_dim: int, heads: int) -> None:
         lower = embed_dim // heads * heads
         near = " or ".join(str(width) for width in (lower, lower + heads) if width)
         raise ValueError(f"model.embed_dim={embed_dim} is not divisible by model.heads={heads}; try {near}")
+
+
+def stride_needs_sliding(window: str, stride: int | None) -> None:
+    """Refuse a stride for windows that do not slide."""
+    if stride is not None and window != "sliding":
+        raise ValueError(f"objective.stride={stride} needs objective.window=sliding; set that, or stride=null")

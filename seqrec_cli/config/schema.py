@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.rules import stride_needs_sliding
 from seqrec_cli.config.settings import Settings
 
 Cutoff = Annotated[int, Field(ge=1)]
@@ -98,6 +99,14 @@ class WindowObjectiveConfig(ObjectiveConfig):
     window: Literal["last", "sliding"] = Field(
         description="last: each user's latest max_length events; sliding: the whole history, each event a target once"
     )
+    stride: int | None = Field(
+        ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"
+    )
+
+    @model_validator(mode="after")
+    def _stride_slides(self) -> Self:
+        stride_needs_sliding(self.window, self.stride)
+        return self
 
 
 class TrainerConfig(Settings):
@@ -116,6 +125,11 @@ class TrainerConfig(Settings):
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
     final_lr: float = Field(ge=0, le=1, description="the cosine's last rate, as a fraction of lr")
+    ema: float | None = Field(
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is validated and kept; null: none",
+    )
     clip_norm: float | None = Field(gt=0, description="largest gradient norm; null for no clipping")
     monitor: str = Field(description="validation metric that chooses the best checkpoint")
     patience: int | None = Field(ge=1, description="evaluations without improvement before stopping; null: never")
@@ -175,10 +189,21 @@ class TrainConfig(DataConfig):
                 f"it trains: {', '.join(sorted(self.objective.families))}"
             )
         self._directions_fit()
+        stride = getattr(self.objective, "stride", None)
+        if stride is not None and stride > self.model.max_length:
+            raise ValueError(
+                f"objective.stride={stride} would leave events out between windows of "
+                f"model.max_length={self.model.max_length}; set it to at most that"
+            )
         if self.trainer.batch_tokens is not None and self.objective.rows != "windows":
             raise ValueError(
                 f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
                 "set trainer.batch_size instead"
+            )
+        if self.trainer.ema is not None and self.hardware.embedding == "sparse":
+            raise ValueError(
+                "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
+                "set trainer.ema=null or hardware.embedding=dense"
             )
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:

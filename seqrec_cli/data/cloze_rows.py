@@ -64,6 +64,7 @@ class ClozeRows(_Rows):
         log: PackedLog,
         max_length: int,
         window: Literal["last", "sliding"],
+        stride: int | None,
         batch_size: int,
         batch_tokens: int | None,
         masking: Masking,
@@ -73,9 +74,11 @@ class ClozeRows(_Rows):
         self._masking, self._device, self._num_items = masking, device, log.num_items
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
-        # A next-item window is its inputs and one event more, the last target: here that one is an input too.
+        # A next-item window is its inputs and one event more, the last target: here that one is an input too, and
+        # windows share at least one event, or a first window of one event could be left.
+        stride = None if stride is None else min(stride, max_length - 1)
         self._rows_R, self._starts_R, lengths_R = windows(
-            np.asarray(log.offsets_U1), train_ends(log.offsets_U1), max_length - 1, window
+            np.asarray(log.offsets_U1), train_ends(log.offsets_U1), max_length - 1, window, stride
         )
         super().__init__(lengths_R, batch_size, batch_tokens, seed)
 

@@ -47,11 +47,16 @@ class Rows(Protocol):
 
 
 def windows(
-    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, kind: Literal["last", "sliding"]
+    offsets_U1: np.ndarray,
+    ends_U: np.ndarray,
+    max_length: int,
+    kind: Literal["last", "sliding"],
+    stride: int | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
 
-    `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once.
+    `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once,
+    or more often if windows `stride` events apart overlap.
     Users with fewer than two training events have no target and no window.
     """
     starts_U = offsets_U1[:-1]
@@ -60,10 +65,11 @@ def windows(
         rows_R = np.flatnonzero(targets_U > 0)
         lengths_R = np.minimum(targets_U[rows_R], max_length) + 1
         return rows_R, ends_U[rows_R] - lengths_R, lengths_R
-    windows_U = -(-np.maximum(targets_U, 0) // max_length)
+    stride = stride or max_length
+    windows_U = np.where(targets_U > 0, 1 - (-np.maximum(targets_U - max_length, 0) // stride), 0)
     rows_R = np.repeat(np.arange(len(ends_U)), windows_U)
     nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
-    lasts_R = ends_U[rows_R] - nth_R * max_length
+    lasts_R = ends_U[rows_R] - nth_R * stride
     first_R = np.maximum(lasts_R - max_length - 1, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R
 
@@ -138,6 +144,7 @@ class WindowRows(_Rows):
         log: PackedLog,
         max_length: int,
         window: Literal["last", "sliding"],
+        stride: int | None,
         batch_size: int,
         batch_tokens: int | None,
         negatives: int,
@@ -148,7 +155,9 @@ class WindowRows(_Rows):
         self._negatives, self._device = negatives, device
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
-        self._rows_R, self._starts_R, lengths_R = windows(np.asarray(log.offsets_U1), ends_U, max_length, window)
+        self._rows_R, self._starts_R, lengths_R = windows(
+            np.asarray(log.offsets_U1), ends_U, max_length, window, stride
+        )
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
         super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
 

@@ -28,7 +28,7 @@ class Objective(contract.Objective):
     """Mean over the targets of the batch."""
 
     def __init__(self, cfg: Config) -> None:
-        self.window = cfg.window
+        self.window, self.stride = cfg.window, cfg.stride
         self.negatives_per_position = cfg.negatives
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:

@@ -43,7 +43,7 @@ class Objective(contract.Objective):
     """Mean cross-entropy over the hidden events of the batch."""
 
     def __init__(self, cfg: Config) -> None:
-        self.window = cfg.window
+        self.window, self.stride = cfg.window, cfg.stride
         self.chunk_mb = cfg.chunk_mb
         self.masking = Masking(cfg.mask, cfg.random, cfg.keep, cfg.last)
 

@@ -22,6 +22,7 @@ class Objective:
 
     negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
     window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
+    stride: int | None = None  # events between sliding windows; None: max_length
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
     negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each positive
     positions: bool = False  # prefixes: several of a user in one row, for models with `all_positions`

@@ -39,7 +39,7 @@ class Objective(contract.Objective):
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        self.window = cfg.window
+        self.window, self.stride = cfg.window, cfg.stride
         self.sampler: Sampler | None = None
 
     def prepare(self, counts_V: Tensor) -> None:

@@ -23,7 +23,7 @@ class Objective(contract.Objective):
     """Mean cross-entropy over all targets of the batch."""
 
     def __init__(self, cfg: Config) -> None:
-        self.window = cfg.window
+        self.window, self.stride = cfg.window, cfg.stride
         self.chunk_mb = cfg.chunk_mb
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:

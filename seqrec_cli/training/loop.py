@@ -5,6 +5,7 @@ A step is a pure function of (weights, optimizer state, seed, step number): the 
 the middle of an epoch, and resumed gives the same bits on a CPU as one that was not.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.training.averaging import MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from seqrec_cli.training.interrupt import StopRequest
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
@@ -139,6 +141,7 @@ class _Loop:
         self.model.to(self.precision.device)
         self.optimizer = build_optimizer(self.model, self.cfg)
         self.scaler = self.precision.scaler()
+        self.average = None if self.cfg.ema is None else MovingAverage(self.model, self.cfg.ema)
         self.stopping = Stopping(self.cfg.monitor, self.cfg.patience)
         self.progress = Progress()
         self.metrics: dict[str, float] = {}  # of the last validation
@@ -190,6 +193,8 @@ class _Loop:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.total_steps)
         update(loss, self.optimizer, self.scaler, lr, self.cfg.clip_norm)
+        if self.average is not None:
+            self.average.update(step)
         self.loss_sum += loss.detach()
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
         self.listener.on_step(step, value if told else None, lr, targets)
@@ -210,11 +215,12 @@ class _Loop:
         self.check_weights()
         train_loss = self.loss_sum.item() / at.loss_steps
         self.model.eval()
-        metrics = {name: float(value) for name, value in self.validate().items()}
-        row = {"epoch": epoch, "step": at.step, "split": "val", "seconds": self.seconds(), "train_loss": train_loss}
-        self.listener.on_validation({**row, **metrics})
-        if self.stopping.update(metrics, epoch):
-            self.save(BEST, epoch, metrics, trainer=None)
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            metrics = {name: float(value) for name, value in self.validate().items()}
+            row = {"epoch": epoch, "step": at.step, "split": "val", "seconds": self.seconds(), "train_loss": train_loss}
+            self.listener.on_validation({**row, **metrics})
+            if self.stopping.update(metrics, epoch):
+                self.save(BEST, epoch, metrics, trainer=None)
         self.metrics, at.loss_steps = metrics, 0
         self.loss_sum.zero_()
 
@@ -240,6 +246,7 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "stopping": self.stopping.state(),
+            "average": None if self.average is None else self.average.state(),
             "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
         }
         self.save(LAST, at.epoch, self.metrics, trainer)
@@ -262,6 +269,8 @@ class _Loop:
         if self.scaler.is_enabled() and trainer["scaler"]:
             self.scaler.load_state_dict(trainer["scaler"])
         self.stopping.restore(trainer["stopping"])
+        if self.average is not None:
+            self.average.restore(trainer.get("average"))  # absent from older checkpoints
         self.progress = Progress(**trainer["progress"])
         self.loss_sum.fill_(self.progress.loss_sum)
         self.metrics = payload["metrics"]

@@ -8,6 +8,7 @@ import torch
 
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.loader import PrefixRows, WindowRows, ahead, held_out_batches, labelled_batches, windows
+from seqrec_cli.data.splits import train_ends
 from tests.toylog import packed, random_histories
 
 HISTORIES = random_histories(37, 50, 30, seed=3)
@@ -16,7 +17,7 @@ HISTORIES = random_histories(37, 50, 30, seed=3)
 def window_rows(
     log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1
 ) -> WindowRows:
-    return WindowRows(log, max_length, window, batch_size, batch_tokens, negatives, seed, torch.device("cpu"))
+    return WindowRows(log, max_length, window, None, batch_size, batch_tokens, negatives, seed, torch.device("cpu"))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
@@ -49,9 +50,24 @@ def test_sliding_windows_make_every_training_event_a_target_once() -> None:
     seen = Counter((u, t) for batch in rows.epoch(0) for u, _, targets in rows_of(batch) for t in targets)
     expected = Counter((u, t) for u, history in enumerate(HISTORIES, 1) for t in history[1:-2])
     assert seen == expected
-    _, starts_R, lengths_R = windows(log.offsets_U1, log.offsets_U1[1:] - 2, 8, "sliding")
+    _, starts_R, lengths_R = windows(log.offsets_U1, log.offsets_U1[1:] - 2, 8, "sliding", None)
     assert lengths_R.max() == 9
     assert (starts_R >= 0).all()
+
+
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_a_stride_sets_windows_that_far_apart(stride: int) -> None:
+    log = packed(HISTORIES, 50)
+    rows_R, starts_R, lengths_R = windows(log.offsets_U1, train_ends(log.offsets_U1), 8, "sliding", stride)
+    expected = []
+    for user, (first, end) in enumerate(zip(log.offsets_U1[:-1], train_ends(log.offsets_U1), strict=True)):
+        while end - first > 1:
+            start = max(first, end - 9)
+            expected.append((user, start, end - start))
+            if start == first:
+                break
+            end -= stride
+    assert list(zip(rows_R, starts_R, lengths_R, strict=True)) == expected
 
 
 def test_order_is_a_function_of_seed_epoch_and_step() -> None:

@@ -136,7 +136,8 @@ def test_uniform_draws_reach_every_item_and_no_padding() -> None:
 
 
 def objective(**changes: Any) -> Objective:
-    plain = {"name": "sampled_softmax", "window": "last", "negatives": 6, "shared": "batch", "sampling": "uniform"}
+    plain = {"name": "sampled_softmax", "window": "last", "stride": None}
+    plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
     built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
     built.prepare(COUNTS_V)
     return built

@@ -99,10 +99,11 @@ def test_max_steps_and_rare_validation(tmp_path: Path, max_steps: int, validated
 
 @pytest.mark.parametrize("where", [(1, 2), (1, 4), (2, 0), (3, 4)])
 @pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("ema", [None, 0.9])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    tmp_path: Path, where: tuple[int, int], number: signal.Signals
+    tmp_path: Path, where: tuple[int, int], number: signal.Signals, ema: float | None
 ) -> None:
-    cfg = settings(evaluate_every=2)
+    cfg = settings(evaluate_every=2, ema=ema)
     (tmp_path / "whole").mkdir()
     whole, whole_model, whole_told = train(tmp_path / "whole", cfg)
     before = [signal.getsignal(n) for n in SIGNALS]

@@ -30,6 +30,7 @@ DEFAULTS = {
     "warmup_steps": 2,
     "schedule": "cosine",
     "final_lr": 0.1,
+    "ema": None,
     "clip_norm": 1.0,
     "monitor": "ndcg@10",
     "patience": None,
