@@ -38,8 +38,17 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
     if cfg.objective.rows == "prefixes":
         negatives = objective.negatives_per_row
         if objective.positions and cfg.model.all_positions:
-            return PositionRows(log, length, trainer.batch_size, negatives, trainer.seed, device)
-        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed)
+            return PositionRows(
+                log,
+                length,
+                trainer.batch_size,
+                negatives,
+                trainer.seed,
+                device,
+                whole=not cfg.model.recurrent,
+                history_negatives=cfg.model.history_negatives,
+            )
+        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed, cfg.model.history_negatives)
     if objective.masking is not None:
         return ClozeRows(
             log,

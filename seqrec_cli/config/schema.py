@@ -59,9 +59,15 @@ class ModelConfig(Settings):
     sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
     causal: ClassVar[bool] = True  # of encoders: a state sees no later event
     all_positions: ClassVar[bool] = False  # a ranker that scores candidates at any place of a history in one forward
+    recurrent: ClassVar[bool] = False  # its states depend on where a row begins: no row may exceed max_length
 
     name: str = Field(description="the model")
     max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
+
+    @property
+    def history_negatives(self) -> int:
+        """Unmet items that training draws beside every event of a history, for a loss of the model's own."""
+        return 0
 
 
 class InterestConfig(ModelConfig):

@@ -1,7 +1,8 @@
 """Click training at all positions: rows that carry several targets, so that the events they share are read once.
 
 The examples are those of `PrefixRows`, each target once with the latest max_length events before it; a row holds a run
-of them and the events that any of them needs.
+of them and the events that any of them needs. A model whose states depend on where a row begins gets rows of at most
+max_length events: the earlier targets of a run then have up to TARGETS - 1 events fewer behind them.
 
 Legend: R rows, B rows of one batch, T targets of a row, C = T x (1 + K) candidates, K negatives of a target.
 """
@@ -11,7 +12,7 @@ import torch
 
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, resident
+from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, draw_beside, resident
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import train_ends
 
@@ -22,12 +23,12 @@ TARGETS = 8
 
 
 def target_runs(
-    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, targets: int
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, targets: int, whole: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Runs of at most `targets` next events as (user rows, starts, lengths, numbers of targets), cut from each end.
 
     A run's events lie at start to start + length - 1, the last of its targets at start + length. The first target's
-    whole history is there, up to max_length events.
+    whole history is there, up to max_length events; without `whole` the last one's, and rows stay within max_length.
     """
     starts_U = offsets_U1[:-1]
     targets_U = np.maximum(ends_U - starts_U - 1, 0)
@@ -36,7 +37,7 @@ def target_runs(
     nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(runs_U) - runs_U, runs_U)
     lasts_R = ends_U[rows_R] - 1 - nth_R * targets
     counts_R = np.minimum(lasts_R - starts_U[rows_R], targets)
-    first_R = np.maximum(lasts_R - counts_R + 1 - max_length, starts_U[rows_R])
+    first_R = np.maximum(lasts_R - (counts_R - 1 if whole else 0) - max_length, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R, counts_R
 
 
@@ -47,14 +48,23 @@ class PositionRows(_Rows):
     """
 
     def __init__(
-        self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int, device: torch.device
+        self,
+        log: PackedLog,
+        max_length: int,
+        batch_size: int,
+        negatives: int,
+        seed: int,
+        device: torch.device,
+        whole: bool = True,
+        history_negatives: int = 0,
     ) -> None:
         ends_U = train_ends(log.offsets_U1)
         self._log, self._negatives, self._device = log, negatives, device
+        self._history_negatives = history_negatives
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
-            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batch_size)
+            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batch_size), whole
         )
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
         super().__init__(lengths_R, batch_size, None, seed)
@@ -93,6 +103,7 @@ class PositionRows(_Rows):
         candidates_BTC[~real_BT] = 0
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT
+        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=cut(self._items_N, starts_B, lengths_B),
@@ -101,4 +112,5 @@ class PositionRows(_Rows):
             candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
+            negatives_BLK=beside,
         ).to(self._device)

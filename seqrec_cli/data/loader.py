@@ -10,6 +10,7 @@ a `Batch`.
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -174,8 +175,7 @@ class WindowRows(_Rows):
         places_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
         negatives_BLK = None
         if self._met is not None:
-            drawn = draw_unmet(np.repeat(rows_B, longest), self._negatives, self._met, rng)
-            negatives_BLK = torch.from_numpy(drawn).view(len(rows_B), longest, self._negatives)
+            negatives_BLK = draw_beside(rows_B, lengths_B, self._negatives, self._met, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=cut(self._items_N, starts_B, lengths_B),
@@ -190,9 +190,11 @@ class WindowRows(_Rows):
 class PrefixRows(_Rows):
     """One row a prefix: a history, the event that followed it, and items the user has not met in training."""
 
-    def __init__(self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int) -> None:
+    def __init__(
+        self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int, history_negatives: int = 0
+    ) -> None:
         ends_U = train_ends(log.offsets_U1)
-        self._log, self._negatives = log, negatives
+        self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
         counts_U = np.maximum(ends_U - log.offsets_U1[:-1] - 1, 0)
         self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
         within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
@@ -206,7 +208,20 @@ class PrefixRows(_Rows):
         candidates_BC = np.concatenate([self._log.items_N[ends_B][:, None], negatives_BK], axis=1)
         labels_BC = np.zeros(candidates_BC.shape, np.float32)
         labels_BC[:, 0] = 1
-        return _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
+        batch = _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
+        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
+        return replace(batch, negatives_BLK=beside)
+
+
+def draw_beside(
+    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, met: MetItems, rng: np.random.Generator
+) -> Tensor | None:
+    """Unmet items beside every event of the rows, [B, L, K]; None if none are asked for."""
+    if not count:
+        return None
+    longest = max(int(lengths_B.max(initial=0)), 1)
+    drawn = draw_unmet(np.repeat(rows_B, longest), count, met, rng)
+    return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 
 def _request(

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
 
 
@@ -21,10 +22,10 @@ class Config(InterestConfig):
 class Model(InterestRanker):
     """A history looks the same to every candidate."""
 
-    def remember(self, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """The means [B, C, F] of the events that are seen, zero where there are none."""
         shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
-        return shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF
+        return (shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF,)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
-        return history.memory
+        return history.memory[0]

@@ -50,7 +50,8 @@ class Recommender(nn.Module):
         """Logits [B, C], each candidate's after its own part of the row: event `ends_BC` and later ones are unseen.
 
         Equal to `score` of a row a candidate that ends there, cut to the model's latest max_length events; the row
-        itself may be longer. For models whose settings have `all_positions`. An end of 0 marks padding.
+        itself may be longer, unless the settings have `recurrent`. For models whose settings have `all_positions`. An
+        end of 0 marks padding.
         """
         raise NotImplementedError
 

@@ -34,7 +34,7 @@ class Model(InterestRanker):
         self.unit = ActivationUnit(self.items.width, cfg.unit, cfg.unit_activation, cfg.softmax)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
-        interest_BCF: Tensor = self.unit(history.memory, candidates, history.sees_BLC)
+        interest_BCF: Tensor = self.unit(history.memory[0], candidates, history.sees_BLC)
         return interest_BCF
 
     def numbers_per_pair(self, length: int) -> int:

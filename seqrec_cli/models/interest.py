@@ -4,7 +4,8 @@ A subclass says how the interest comes about (average pooling: a mean; DIN: weig
 the history alone is made once for all its candidates, and the MLP's first layer is split by what its inputs depend on.
 
 Legend: B rows, L history events, C candidates ([B, C, ...], or [C, ...] where all rows share them), D width of an
-embedding, F features of an item (D for its own vector and for each attribute), M first width of the MLP.
+embedding, F features of an item (D for its own vector and for each attribute), I width of the interest, M first width
+of the MLP.
 """
 
 from typing import NamedTuple
@@ -29,17 +30,19 @@ CACHED_PIECE = 1 << 20  # numbers of a piece of corpus on a CPU: beyond its cach
 class History(NamedTuple):
     """A row's side of its pairs: what is kept of its events, which of them each candidate sees, the user's part."""
 
-    memory: Tensor
+    memory: tuple[Tensor, ...]  # rows first
     sees_BLC: Tensor  # [B, L, C], or [B, L, 1] where all candidates see the same
     user_BM: Tensor | None
 
     def rows(self, which: slice) -> "History":
         user_BM = None if self.user_BM is None else self.user_BM[which]
-        return History(self.memory[which], self.sees_BLC[which], user_BM)
+        return History(tuple(kept[which] for kept in self.memory), self.sees_BLC[which], user_BM)
 
 
 class InterestRanker(Recommender):
     """A history and one candidate become one logit."""
+
+    fp32_interest = False  # under autocast too the MLP's first layer reads the interest in fp32
 
     def __init__(self, cfg: InterestConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
@@ -49,7 +52,7 @@ class InterestRanker(Recommender):
         self.users = FeatureEmbedding(
             catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
         )
-        self.from_interest = nn.Linear(self.items.width, first)
+        self.from_interest = nn.Linear(self.interest_width(cfg), first)
         self.from_item = nn.Linear(self.items.width, first, bias=False)
         self.from_user = nn.Linear(self.users.width, first, bias=False) if self.users.width else None
         self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout)
@@ -57,15 +60,19 @@ class InterestRanker(Recommender):
         self.add_interest(cfg)
         initialise(self, cfg.init_std)
 
+    def interest_width(self, cfg: InterestConfig) -> int:
+        """The width I of the interest: that of an item's features, if it is made of them."""
+        return self.items.width
+
     def add_interest(self, cfg: InterestConfig) -> None:
         """Make the modules that `interest` needs."""
 
-    def remember(self, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """What `interest` reads of a history, made once for all candidates; rows first."""
-        return events_BLF
+        return (events_BLF,)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
-        """The interest [B, C, F], or [B, 1, F] if it is the same for all candidates."""
+        """The interest [B, C, I], or [B, 1, I] if it is the same for all candidates."""
         raise NotImplementedError
 
     def numbers_per_pair(self, length: int) -> int:
@@ -105,14 +112,20 @@ class InterestRanker(Recommender):
         return logits_BC
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
-        memory = self.remember(as_stream(self.items.joined(batch.items_BL)), sees_BLC)
+        memory = self.remember(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
         user_BM = None if self.from_user is None else self.from_user(self.users.joined(batch.users_B))
         return History(memory, sees_BLC, user_BM)
 
     def _pairs(self, history: History, items: Tensor) -> Tensor:
         """Logits [B, C] of every row with each of its candidates."""
         candidates = as_stream(self.items.joined(items))
-        hidden_BCM = self.from_interest(self.interest(history, candidates)) + self.from_item(candidates)
+        interest = self.interest(history, candidates)
+        if self.fp32_interest:
+            with full_precision(interest.device):
+                of_interest = self.from_interest(interest.float())
+        else:
+            of_interest = self.from_interest(interest)
+        hidden_BCM = of_interest + self.from_item(candidates)
         if history.user_BM is not None:
             hidden_BCM = hidden_BCM + history.user_BM[:, None]
         hidden_BCM = self.mlp(hidden_BCM, items > 0)

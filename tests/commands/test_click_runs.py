@@ -44,6 +44,14 @@ def test_din_learns_evaluates_again_and_exports(base) -> None:
     assert written["max_difference"] < 1e-4
 
 
+def test_dien_learns_with_its_auxiliary_loss_evaluates_again_and_exports(base) -> None:
+    result = train(base, "dien", "model=dien", "model.embed_dim=8")
+    assert result["val"]["auc"] > 0.52
+    assert seqrec_cli.run("evaluate", [f"ckpt={base / 'dien'}"])["test"] == result["test"]
+    written = seqrec_cli.run("export", [f"ckpt={base / 'dien'}", "format=torch", f"out={base / 'dien_export'}"])
+    assert written["max_difference"] < 1e-4
+
+
 def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> None:
     same = ("model=avgpool", "trainer.schedule=constant")  # the same rates, however long the run
     whole = train(base, "whole", *same)
@@ -60,6 +68,7 @@ def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> No
     [
         (["model=din"], PositionRows),
         (["model=avgpool"], PositionRows),
+        (["model=dien"], PositionRows),
         (["model=din", "objective.positions=false"], PrefixRows),
         (["model=bst"], PrefixRows),
     ],

@@ -97,3 +97,22 @@ def test_users_without_a_training_target_have_no_row() -> None:
     rows = PositionRows(packed([[1, 2, 3], [4]], 6), 8, 50, 1, 0, CPU)
     assert rows.steps == 0
     assert list(rows.epoch(0)) == []
+
+
+def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_their_events() -> None:
+    log = packed(random_histories(20, 60, 40), 60)
+    rows = PositionRows(log, 6, 64, 1, 0, torch.device("cpu"), whole=False, history_negatives=2)
+    taught = 0
+    for batch in rows.epoch(0):
+        assert batch.items_BL.shape[1] <= 6
+        assert batch.negatives_BLK is not None
+        assert batch.negatives_BLK.shape == (*batch.items_BL.shape, 2)
+        assert batch.ends_BC is not None
+        assert torch.equal(batch.ends_BC.amax(1), batch.lengths_B)
+        taught += int((batch.labels_BC > 0).sum())  # type: ignore[operator]
+        for user, beside in zip(batch.users_B.tolist(), batch.negatives_BLK, strict=True):
+            met = log.items_N[log.offsets_U1[user - 1] : log.offsets_U1[user] - 2]
+            assert not set(beside.flatten().tolist()) & set(met.tolist())
+    whole = PositionRows(log, 6, 64, 1, 0, torch.device("cpu"))
+    assert taught == sum(int((batch.labels_BC > 0).sum()) for batch in whole.epoch(0))  # type: ignore[operator]
+    assert next(whole.epoch(0)).negatives_BLK is None

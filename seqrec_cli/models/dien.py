@@ -1,0 +1,127 @@
+"""DIEN: interests extracted by a GRU, and their evolution towards the candidate (Zhou et al. 2019, arXiv 1809.03672).
+
+The first GRU does not see the candidate and is run once a history. Attention is eq. 8; AIGRU, AGRU and AUGRU are eq.
+9-13; the auxiliary loss is eq. 7 with one sampled item a step. Deviations: the auxiliary loss is a mean over the
+events, as in the authors' code (the paper sums those of a history); where `hidden` is not the width of an item's
+vectors, they are first projected to it. The authors' code takes an MLP in place of both inner products.
+
+Legend: B rows, L history events, C candidates, F features of an item, H hidden width.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as nnf
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import full_precision
+from seqrec_cli.models.interest import History, InterestRanker
+from seqrec_cli.models.parts.positions import check_window
+from seqrec_cli.models.parts.recurrence import Recurrence
+
+
+class Config(InterestConfig):
+    """DIEN's sizes and variants."""
+
+    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    recurrent: ClassVar[bool] = True
+
+    hidden: int | None = Field(ge=1, description="width of both GRUs; null: that of an item's joined vectors")
+    evolution: Literal["augru", "agru", "aigru"] = Field(
+        description="attention scales the update gate (the paper's choice), replaces it, or scales the input"
+    )
+    auxiliary: float = Field(ge=0, description="weight of the loss that has each state tell its next event")
+    pooled: bool = Field(
+        description="whether the MLP also reads the history's mean and its product with the candidate (as in its code)"
+    )
+
+    @property
+    def history_negatives(self) -> int:
+        return int(self.auxiliary > 0)
+
+
+class Model(InterestRanker):
+    """What a user is interested in moves; what matters to the candidate is how it got there."""
+
+    fp32_interest = True  # the state's small steps are lost in bf16
+
+    def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
+        check_window(batch.items_BL, self.max_length)  # an earlier start would be another history to the first GRU
+        return super().score_positions(batch, items_BC, ends_BC)
+
+    def interest_width(self, cfg: Config) -> int:  # type: ignore[override]
+        width = self.items.width
+        return (cfg.hidden or width) + (2 * width if cfg.pooled else 0)
+
+    def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
+        width, H = self.items.width, cfg.hidden or self.items.width
+        self.cfg, self.hidden = cfg, H
+        self.extractor = Recurrence(width, H, cfg.max_length)
+        self.attention_keys = nn.Linear(H, width, bias=False)
+        self.evolution = Recurrence(H, H, cfg.max_length, replace=cfg.evolution == "agru")
+        aligned = width == H or not cfg.auxiliary
+        self.to_hidden = nn.Identity() if aligned else nn.Linear(width, H, bias=False)
+        self._auxiliary: Tensor | None = None
+
+    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
+        """The interests' attention keys [B, L, F], the evolution's inputs [B, L, 3H], and the mean event [B, C, F]."""
+        mask_BL1 = batch.mask_BL[..., None]
+        states_BLH = self.extractor.states(self.extractor.project(events_BLF), mask_BL1)[:, :, 0]
+        if self.training:
+            self._auxiliary = self._tell_next(batch, states_BLH, events_BLF)
+        projected_BLG = nnf.linear(states_BLH, self.evolution.project.weight)
+        if self.cfg.evolution != "aigru":  # there the attention scales the inputs before the bias
+            projected_BLG = projected_BLG + self.evolution.project.bias
+        memory = (self.attention_keys(states_BLH), projected_BLG)
+        if not self.cfg.pooled:
+            return memory
+        shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
+        return *memory, shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF
+
+    def weights(self, history: History, candidates: Tensor) -> Tensor:
+        """Attention [B, L, C] over the events that a candidate sees, zero elsewhere."""
+        with full_precision(candidates.device):
+            raw_BLC = history.memory[0].float() @ candidates.float().transpose(-1, -2)
+        low = torch.finfo(raw_BLC.dtype).min / 2  # finite: a candidate that sees nothing gets no NaN
+        return raw_BLC.masked_fill(~history.sees_BLC, low).softmax(1).masked_fill(~history.sees_BLC, 0.0)
+
+    def interest(self, history: History, candidates: Tensor) -> Tensor:
+        weights_BLC, projected_BLG = self.weights(history, candidates), history.memory[1]
+        if self.cfg.evolution == "aigru":
+            last_BCH = self._scaled_inputs(projected_BLG, weights_BLC, history.sees_BLC)
+        else:
+            last_BCH = self.evolution.last(projected_BLG, weights_BLC)
+        if not self.cfg.pooled:
+            return last_BCH
+        candidates_BCF = candidates.expand(*weights_BLC.shape[::2], -1)
+        mean_BCF = history.memory[2].expand_as(candidates_BCF)
+        return torch.cat([last_BCH, (mean_BCF * candidates_BCF).float(), mean_BCF.float()], dim=-1)
+
+    def _scaled_inputs(self, projected_BLG: Tensor, weights_BLC: Tensor, sees_BLC: Tensor) -> Tensor:
+        """AIGRU: every pair of row and candidate has inputs of its own."""
+        B, L, C = weights_BLC.shape
+        inputs_BCLG = weights_BLC.transpose(1, 2)[..., None] * projected_BLG[:, None] + self.evolution.project.bias
+        sees_BCL = sees_BLC.expand(B, L, C).transpose(1, 2)
+        return self.evolution.last(inputs_BCLG.flatten(0, 1), sees_BCL.reshape(B * C, L, 1)).view(B, C, -1)
+
+    def _tell_next(self, batch: Batch, states_BLH: Tensor, events_BLF: Tensor) -> Tensor | None:
+        """Eq. 7: each state's inner product with the next event, against a sampled item's; None without samples."""
+        if batch.negatives_BLK is None or not self.cfg.auxiliary:
+            return None
+        sampled_BLF = self.items.joined(batch.negatives_BLK[:, 1:, 0])
+        before_BLH, real_BL = states_BLH[:, :-1].float(), batch.mask_BL[:, 1:].float()
+        clicked_BL, other_BL = (
+            (before_BLH * self.to_hidden(items).float()).sum(-1) for items in (events_BLF[:, 1:], sampled_BLF)
+        )
+        losses_BL = nnf.softplus(-clicked_BL) + nnf.softplus(other_BL)
+        return self.cfg.auxiliary * (losses_BL * real_BL).sum() / real_BL.sum().clamp(min=1)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        return self._auxiliary if self.training else None
+
+    def numbers_per_pair(self, length: int) -> int:
+        inputs = 3 * self.hidden * length if self.cfg.evolution == "aigru" else 0
+        return 3 * length + 8 * self.hidden + 2 * inputs
