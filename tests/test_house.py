@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from seqrec_cli.config.compose import compose, conf_folder, groups
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import VERBS
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.seal import missing_keys, seal
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.slots import FOLDERS, config_class, names
 from seqrec_cli.config.words import settings_in
@@ -145,7 +145,7 @@ def test_every_option_composes_and_seals(group: str, option: str) -> None:
     refusals = []
     for model in models:
         cfg = compose(verb, [*model, f"{plus}{group}={option}"])
-        for key in OmegaConf.missing_keys(cfg):
+        for key in list(missing_keys(OmegaConf.to_container(cfg))):
             OmegaConf.update(cfg, key, "given")
         try:
             record = seal(verb, cfg)

@@ -34,6 +34,8 @@ class DatasetConfig(Settings):
     """What every dataset has: where it comes from and which filters shape it."""
 
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
+    several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
+    locations: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum"})  # say where bytes are, not which
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -50,6 +52,11 @@ class DatasetConfig(Settings):
     )
     click_negatives: int = Field(ge=1, description="fixed negatives beside each held-out item, for AUC")
     seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """What `download` fetches."""
+        return () if self.url is None else (self.url,)
 
 
 class ModelConfig(Settings):

@@ -26,7 +26,7 @@ def seal(verb: str, cfg: DictConfig) -> Settings:
     Raises `SeqrecError`: one line with the first problem, by its dotted key, and the number of others.
     """
     try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
+        missing = sorted(missing_keys(OmegaConf.to_container(cfg)))
         if missing:
             fields = dict(fields_of(verb, OmegaConf.to_container(cfg)))
             _refuse([missing_in_words(key, fields.get(key)) for key in missing])
@@ -35,6 +35,14 @@ def seal(verb: str, cfg: DictConfig) -> Settings:
         where = f"{error.full_key}: " if error.full_key else ""
         raise SeqrecError(where + one_line(str(error).splitlines()[0])) from error
     return reseal(verb, plain)
+
+
+def missing_keys(plain: Any, prefix: str = "") -> Iterator[str]:
+    """Keys of an unresolved tree that must still be given; what is interpolated from them is not asked for."""
+    for name, value in plain.items() if isinstance(plain, dict) else ():
+        if value == "???":
+            yield f"{prefix}{name}"
+        yield from missing_keys(value, f"{prefix}{name}.")
 
 
 def reseal(verb: str, plain: Any) -> Settings:

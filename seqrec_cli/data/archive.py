@@ -1,8 +1,12 @@
-"""Members of a publisher's zip archive."""
+"""The publisher's raw files: members of a zip archive, files of a folder, or one file by itself."""
 
+import contextlib
+import gzip
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from seqrec_cli.config.errors import SeqrecError
 
@@ -24,3 +28,52 @@ def read_members(path: Path, *names: str) -> list[bytes]:
             f"{path} is torn or no zip archive ({error}); delete it and run `seqrec download`, "
             "or set dataset.archive to a whole copy"
         ) from None
+
+
+BESIDE = (".part", ".lock", ".part.json")  # what a download keeps beside a file
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The raw files of a folder, by name; hidden ones and a download's notes beside them are none."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    notes = {f"{name}.json" for name in names}
+    return [folder / name for name in sorted(names - notes) if name[0] != "." and not name.endswith(BESIDE)]
+
+
+class RawFiles:
+    """The files of a folder or a zip archive, or the one file `path` is, by name (without their folders)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._members: dict[str, str] = {}
+        if path.is_dir():
+            self.names = [file.name for file in files_in(path)]
+        elif path.suffix.lower() == ".zip":
+            with self._whole(), zipfile.ZipFile(path) as archive:
+                inside = [member for member in archive.namelist() if not member.endswith("/")]
+            shown = [member for member in inside if not member.startswith("__MACOSX")]
+            self._members = {member.rpartition("/")[2]: member for member in shown}
+            self.names = sorted(self._members)
+        else:
+            self.names = [path.name]
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """A file's bytes, decompressed where its name ends in .gz. Raises SeqrecError where it is torn."""
+        with self._whole(), contextlib.ExitStack() as stack:
+            if self._members:
+                archive = stack.enter_context(zipfile.ZipFile(self.path))
+                file = cast(BinaryIO, stack.enter_context(archive.open(self._members[name])))
+            else:
+                place = self.path / name if self.path.is_dir() else self.path
+                file = stack.enter_context(place.open("rb"))
+            yield cast(BinaryIO, stack.enter_context(gzip.open(file))) if name.endswith(".gz") else file
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise SeqrecError(
+                f"{self.path} is torn or not what its name says ({error}); set dataset.archive to a whole copy"
+            ) from None

@@ -20,23 +20,26 @@ MEND = "set dataset.archive=PATH to use a local copy"
 
 
 def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
-    """The raw file where it is already here: `dataset.archive`, or a finished download."""
+    """The raw file where it is already here: `dataset.archive`, or a finished download.
+
+    A dataset of several files may have a folder as its archive, and its downloads lie in a folder.
+    """
     if cfg.raw_is_generated:
         return None
     if cfg.archive is not None:
         path = _local(cfg.archive)
-        if not path.is_file():
+        if not path.is_file() and not (path.is_dir() and cfg.several_files):
             raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
         return path
-    if cfg.url is None:
+    targets = _targets(cfg, data_dir)
+    if not targets or not all(target.exists() for target in targets.values()):
         return None
-    target = _target(cfg.url, data_dir)
-    if not target.exists():
-        return None
-    origin = _read_json(_beside(target, ".json")).get("url", cfg.url)
-    if origin != cfg.url:
-        raise SeqrecError(f"{target} was fetched from {origin}, not from dataset.url={cfg.url}; move it away")
-    return target
+    for url, target in targets.items():
+        origin = _read_json(_beside(target, ".json")).get("url", url)
+        if origin != url:
+            raise SeqrecError(f"{target} was fetched from {origin}, not from dataset.url={url}; move it away")
+    first = next(iter(targets.values()))
+    return first.parent if cfg.several_files else first
 
 
 def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Path | None:
@@ -51,30 +54,35 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
     if path is not None:
         say(f"{path} is here: nothing to download")
         return path
-    if cfg.url is None:
+    if not cfg.urls:
         raise SeqrecError(f"dataset={cfg.name} has no download; {MEND}")
-    target = _target(cfg.url, data_dir)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target):
-            if not target.exists():  # another process may have been first
-                say(f"downloading {cfg.url}")
-                _download(cfg.url, cfg.checksum, target)
-    except OSError as error:  # URLError, timeouts and torn connections are OSErrors too
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise SeqrecError(f"cannot fetch {cfg.url}: {reason}; try again, or {MEND}") from None
-    return target
+    for url, target in _targets(cfg, data_dir).items():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _only_one(target):
+                if not target.exists():  # another process may have been first
+                    say(f"downloading {url}")
+                    _download(url, cfg.checksum, target)
+        except OSError as error:  # URLError, timeouts and torn connections are OSErrors too
+            reason = getattr(error, "reason", None) or error.strerror or error
+            raise SeqrecError(f"cannot fetch {url}: {reason}; try again, or {MEND}") from None
+    return local_file(cfg, data_dir)
 
 
 def _local(place: str) -> Path:
     return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
 
 
-def _target(url: str, data_dir: Path) -> Path:
-    name = Path(unquote(urlsplit(url).path)).name
-    if not name:
-        raise SeqrecError(f"dataset.url={url} names no file; {MEND}")
-    return data_dir / "raw" / name
+def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:
+    """Where the file of each url is to lie."""
+    targets = {}
+    folder = data_dir / "raw" / cfg.name if cfg.several_files else data_dir / "raw"
+    for url in cfg.urls:
+        name = Path(unquote(urlsplit(url).path)).name
+        if not name:
+            raise SeqrecError(f"dataset.url={url} names no file; {MEND}")
+        targets[url] = folder / name
+    return targets
 
 
 def _beside(path: Path, ending: str) -> Path:

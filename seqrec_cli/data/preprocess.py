@@ -18,6 +18,7 @@ import numpy as np
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.config.slots import module_name
+from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.clicks import fixed_candidates
 from seqrec_cli.data.download import fetch, local_file
@@ -28,7 +29,6 @@ from seqrec_cli.data.splits import MIN_EVENTS, evaluated_rows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize, write_vocabulary
 
 Say = Callable[[str], None]
-LOCATION = {"archive", "url", "checksum"}  # where the bytes come from; their own hash says what they are
 HASHES = "raw-hashes.json"
 DIGITS = 8
 
@@ -38,7 +38,7 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
     Raises SeqrecError on bad input; a dataset that is already built is left as it is.
     """
-    settings = cfg.model_dump(mode="json", exclude=LOCATION)
+    settings = cfg.model_dump(mode="json", exclude=set(cfg.locations))
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -71,7 +71,9 @@ def _digest(value: Any) -> str:
 
 
 def _raw_hash(path: Path, data_dir: Path) -> str:
-    """SHA-256 of a raw file, remembered by its place, size and time of change."""
+    """SHA-256 of a raw file, remembered by its place, size and time of change; of a folder, by its files' names too."""
+    if path.is_dir():
+        return _digest([[file.name, _raw_hash(file, data_dir)] for file in files_in(path)])
     stat, cache = path.stat(), data_dir / HASHES
     key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
     try:

@@ -28,8 +28,11 @@ USERS_1M = ("1::F::1::10::48067", "2::M::56::16::70072")
 def dataset(option: str, **values: Any) -> DatasetConfig:
     """The sealed record of conf/dataset/<option>.yaml with some values replaced."""
     with initialize_config_dir(str(CONF), version_base=None):
-        plain = OmegaConf.to_container(compose(f"dataset/{option}"), resolve=True)["dataset"]
-    return config_class("dataset", plain["source"])(**plain | {k: _plain(v) for k, v in values.items()})
+        tree = compose(f"dataset/{option}")
+    for key, value in values.items():  # before others are interpolated from it
+        OmegaConf.update(tree, f"dataset.{key}", _plain(value), merge=False)
+    plain = OmegaConf.to_container(tree, resolve=True)["dataset"]
+    return config_class("dataset", plain["source"])(**plain)
 
 
 def _plain(value: Any) -> Any:
