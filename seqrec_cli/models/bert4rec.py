@@ -18,123 +18,105 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.encoders import EncoderConfig
 from seqrec_cli.config.rules import heads_divide
-from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import SequenceEncoder, full_precision
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.embedding import FeatureEmbedding, padded_table
-from seqrec_cli.models.parts.initialise import initialise
-from seqrec_cli.models.parts.positions import PositionEmbedding, check_window
+from seqrec_cli.models.contract import full_precision
+from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts.positions import attention_places, check_window
 from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
 
 
-class Config(ModelConfig):
+class Config(EncoderConfig):
     """BERT4Rec's sizes and variants."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    sparse_rows: ClassVar[bool] = False
     causal: ClassVar[bool] = False
 
     max_length: int = Field(ge=2, description="places the model reads, the latest events and, to predict, a mask")
-    embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
     blocks: int = Field(ge=1, description="transformer blocks")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
-    dropout: float = Field(ge=0, lt=1, description="dropout of embeddings and layer outputs (CPU: steps of 1/256)")
     attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
     norm: Literal["pre", "post"] = Field(description="LayerNorm before each layer, or after each residual (published)")
     embedding_norm: bool = Field(description="LayerNorm of the embeddings, as in BERT")
-    positions: Literal["absolute", "reversed", "none"] = Field(
-        description="places counted from the window's start, from its end, or not at all"
-    )
     head: Literal["gelu", "linear"] = Field(
         description="before the product with the items: a GELU layer (published), or nothing"
     )
-    attributes: bool = Field(description="add the vectors of the items' attributes (genres, ...) to the input")
-    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads)
+        heads_divide(self.embed_dim, self.heads, self.positions)
         return self
 
 
-class Model(SequenceEncoder):
-    """Bidirectional transformer whose output layer is the item table with a bias an item."""
+class Model(ItemEncoder):
+    """Bidirectional transformer that reads its answers where events are masked."""
 
     causal = False
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
-        super().__init__(catalog)
-        self.max_length = cfg.max_length
+        super().__init__(cfg, catalog)
+        self.mask_D = nn.Parameter(torch.empty(cfg.embed_dim))
+        nn.init.trunc_normal_(self.mask_D, std=cfg.init_std, a=-2 * cfg.init_std, b=2 * cfg.init_std)
+
+    def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
         dim = cfg.embed_dim
-        self.items = padded_table(catalog.num_items + 1, dim)
-        self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1))
-        self.mask_D = nn.Parameter(torch.empty(dim))
-        self.attributes = _attributes(catalog, dim) if cfg.attributes else None
-        self.places = PositionEmbedding(cfg.positions, cfg.max_length, dim)
         self.norm_embedding = nn.LayerNorm(dim) if cfg.embedding_norm else nn.Identity()
-        self.drop = Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, cfg.heads, cfg.ffn_dim, cfg.norm, "gelu", cfg.dropout, cfg.attention_dropout)
+            TransformerBlock(
+                dim,
+                cfg.heads,
+                cfg.ffn_dim,
+                cfg.norm,
+                "gelu",
+                cfg.dropout,
+                cfg.attention_dropout,
+                attention_places(cfg.positions, cfg.heads, dim // cfg.heads, cfg.max_length),
+            )
             for _ in range(cfg.blocks)
         )
         # The last block's outputs are normed already where norms stand behind the layers.
         self.norm_last = nn.LayerNorm(dim) if cfg.norm == "pre" else nn.Identity()
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU()) if cfg.head == "gelu" else None
         self.norm_head = nn.LayerNorm(dim) if cfg.head == "gelu" else nn.Identity()
-        initialise(self, cfg.init_std)
-        nn.init.trunc_normal_(self.mask_D, std=cfg.init_std, a=-2 * cfg.init_std, b=2 * cfg.init_std)
 
-    def encode(self, batch: Batch) -> Tensor:
-        x_BLD, mask_BL = self._embed(batch), batch.mask_BL
+    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        mask_BL = batch.mask_BL
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_BL=mask_BL)
-        return self._read(x_BLD)
+        return x_BLD
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
-        x_BLD, mask_BL = self._embed(batch), batch.mask_BL
+        x_BLD, mask_BL = self.embed(batch), batch.mask_BL
         *lower, last = self.blocks
         for block in lower:
             x_BLD = block(x_BLD, mask_BL=mask_BL)
         assert isinstance(last, TransformerBlock)
-        return self._read(last.at_targets(x_BLD, batch, mask_BL))
+        return self.read(last.at_targets(x_BLD, batch, mask_BL))
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""
         return self.encode_targets(self._ask(batch))
 
-    def item_table(self) -> Tensor:
-        return self.items.weight
-
-    def item_bias(self) -> Tensor:
-        return self.bias_V
-
-    def _embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         check_window(batch.items_BL, self.max_length)
         masked_BL = batch.items_BL == MASKED
-        items_BL = batch.items_BL.masked_fill(masked_BL, 0)
-        x_BLD = self.items(items_BL)
-        if self.attributes is not None:
-            x_BLD = x_BLD + self.attributes.summed(items_BL)
-        x_BLD = torch.where(masked_BL[:, :, None], self.mask_D, x_BLD)
+        x_BLD = self.of_items(batch.items_BL.masked_fill(masked_BL, 0))
+        x_BLD = self.of_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
         x_BLD = self.norm_embedding(self.places(x_BLD, batch.lengths_B))
         embedded: Tensor = self.drop(as_stream(x_BLD))
         return embedded
 
-    def _read(self, x: Tensor) -> Tensor:
-        """What is multiplied with the item table, from the last block's outputs [..., D]."""
+    def read(self, x: Tensor) -> Tensor:
         if self.head is not None:
             x = self.head(self.norm_last(x))
             with full_precision(x.device):
-                query: Tensor = self.norm_head(x.float())
-            return query
+                return self.as_queries(self.norm_head(x.float()))
         with full_precision(x.device):
-            state: Tensor = self.norm_last(x.float())
-        return state
+            return self.as_queries(self.norm_last(x.float()))
 
     def _ask(self, batch: Batch) -> Batch:
         """The rows with a mask behind their last event, as their only target; a full row gives up its first event."""
@@ -153,9 +135,3 @@ class Model(SequenceEncoder):
             places_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
             masked_BM=lengths_B[:, None],
         )
-
-
-def _attributes(catalog: Catalog, dim: int) -> FeatureEmbedding:
-    if not catalog.item_attributes:
-        raise SeqrecError("model.attributes=true: the dataset has no item attributes; use model.attributes=false")
-    return FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, dim, own=False)

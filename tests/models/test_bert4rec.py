@@ -26,7 +26,7 @@ VARIANTS = [
     {"norm": "post", "embedding_norm": False, "positions": "absolute"},
     {"head": "linear", "norm": "pre"},
     {"head": "linear", "norm": "post", "blocks": 1},
-    {"attributes": True, "positions": "none"},
+    {"attributes": "add", "positions": "none"},
 ]
 
 
@@ -134,15 +134,15 @@ def test_the_published_network_by_hand() -> None:
 
 
 def test_attributes_reach_the_input_and_must_be_there() -> None:
-    model, batch = small(attributes=True), toy.toy_batch()
+    model, batch = small(attributes="add"), toy.toy_batch()
     before = model.score_corpus(batch)
     assert model.attributes is not None
     with torch.no_grad():
         for part in model.attributes.attributes.values():
             part.table.weight[1:].normal_()  # type: ignore[operator, union-attr]
     assert not torch.allclose(model.score_corpus(batch), before, atol=1e-3)
-    with pytest.raises(SeqrecError, match=r"model\.attributes=true: the dataset has no item attributes"):
-        build_model(toy.small_config("bert4rec", attributes=True), Catalog(2, 5), 0)
+    with pytest.raises(SeqrecError, match=r"model\.attributes=concat: the dataset has no item attributes"):
+        build_model(toy.small_config("bert4rec", attributes="concat"), Catalog(2, 5), 0)
 
 
 @pytest.mark.parametrize("last", [0.0, 0.3])

@@ -1,16 +1,20 @@
 """Scaled dot-product attention with several heads (Vaswani et al. 2017, eq. 1), on the path that is fast here.
 
-Legend: B rows, L queries, T keys, C candidates, H heads, D width, d = D / H. Masks are True at real keys.
+Legend: B rows, L queries, T keys, C candidates, H heads, D width, d = D / H; A is B, or 1 where all rows are alike.
+Masks are True at real keys.
 """
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_cli.models.parts.dropout import dropout
+from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 
 
-def additive_mask(causal: bool, mask_BT: Tensor | None, q_BHLd: Tensor, keys: int) -> Tensor:
-    """What is added to logits [B, H, L, T]: 0 where a query may look, a very low number elsewhere.
+def additive_mask(
+    causal: bool, mask_BT: Tensor | None, q_BHLd: Tensor, keys: int, bias_AHLT: Tensor | None = None
+) -> Tensor:
+    """What is added to logits [B, H, L, T]: the bias (0 without) where a query may look, a very low number elsewhere.
 
     It has one row where all rows are the same, and one query where all queries are.
     The number is finite, so that a row without any real key gets even weights and not NaN.
@@ -20,27 +24,40 @@ def additive_mask(causal: bool, mask_BT: Tensor | None, q_BHLd: Tensor, keys: in
     mask = q_BHLd.new_zeros((1, 1, queries if causal else 1, keys))
     if causal:
         mask = mask + q_BHLd.new_full((queries, keys), low).triu(1)
+    if bias_AHLT is not None:
+        mask = mask + bias_AHLT.to(mask.dtype)
     if mask_BT is not None:
         mask = mask.masked_fill(~mask_BT[:, None, None, :], low)
     return mask
 
 
-def attend(q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, causal: bool, mask_BT: Tensor | None, drop: float) -> Tensor:
-    """softmax(q k' / sqrt(d) + mask) v -> [B, H, L, d]; `drop` is the dropout of the weights (0 in evaluation).
+def attend(
+    q_BHLd: Tensor,
+    k_BHTd: Tensor,
+    v_BHTd: Tensor,
+    causal: bool,
+    mask_BT: Tensor | None,
+    drop: float,
+    bias_AHLT: Tensor | None = None,
+) -> Tensor:
+    """softmax(q k' / sqrt(d) + bias + mask) v -> [B, H, L, d]; `drop` is the dropout of the weights (0 in evaluation).
 
     `scaled_dot_product_attention` where it is fast: on accelerators, and on CPUs in fp32 (forward and backward
     13 ms against 39 ms of plain products, B=128 H=2 L=100 d=32, two cores). In bf16 on a CPU its backward pass is
-    slow (34 against 5 ms; L=200: 51 against 19), and with dropout it has no fused path there.
+    slow (34 against 5 ms; L=200: 51 against 19), and with dropout or a learned bias it has no fused path there.
     """
-    if q_BHLd.device.type != "cpu" or (q_BHLd.dtype == torch.float32 and drop == 0.0):
-        alone = causal and mask_BT is None
-        mask = None if alone or mask_BT is None else additive_mask(causal, mask_BT, q_BHLd, k_BHTd.shape[2])
+    on_cpu, T = q_BHLd.device.type == "cpu", k_BHTd.shape[2]
+    if not on_cpu or (q_BHLd.dtype == torch.float32 and drop == 0.0 and bias_AHLT is None):
+        unmasked = mask_BT is None and bias_AHLT is None
+        mask = None if unmasked else additive_mask(causal, mask_BT, q_BHLd, T, bias_AHLT)
         return nn.functional.scaled_dot_product_attention(
-            q_BHLd, k_BHTd, v_BHTd, attn_mask=mask, dropout_p=drop, is_causal=alone
+            q_BHLd, k_BHTd, v_BHTd, attn_mask=mask, dropout_p=drop, is_causal=causal and unmasked
         )
     B, H, L, d = q_BHLd.shape
-    T = k_BHTd.shape[2]
-    mask = additive_mask(causal, mask_BT, q_BHLd, T)
+    mask = additive_mask(causal, mask_BT, q_BHLd, T, bias_AHLT)
+    if bias_AHLT is not None:  # differs between heads: added in a pass of its own, not written out for every row
+        weights = torch.add(mask, q_BHLd @ k_BHTd.transpose(2, 3), alpha=d**-0.5).softmax(-1)
+        return dropout(weights, drop, training=True) @ v_BHTd
     # Broadcast as far as it can be: a mask of keys written out for every query made this product 4 times as slow.
     mask = mask.flatten(0, 1) if mask_BT is None else mask.expand(B, H, *mask.shape[2:]).flatten(0, 1)
     flat_q, flat_k, flat_v = (x.reshape(B * H, -1, d) for x in (q_BHLd, k_BHTd, v_BHTd))
@@ -49,11 +66,22 @@ def attend(q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, causal: bool, mask_BT
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention with learned projections; `project` adds the last one, over the joined heads."""
+    """Attention with learned projections; `project` adds the last one, over the joined heads.
 
-    def __init__(self, dim: int, heads: int, drop: float, project: bool = True) -> None:
+    `places` makes it know how far apart a query and a key stand, which are else a set to it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        drop: float,
+        project: bool = True,
+        places: Rotary | RelativeBias | None = None,
+    ) -> None:
         super().__init__()
         self.heads, self.drop = heads, drop
+        self.places = places
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim) if project else nn.Identity()
@@ -70,12 +98,21 @@ class MultiHeadAttention(nn.Module):
         return self.drop if self.training else 0.0
 
     def forward(
-        self, queries_BLD: Tensor, memory_BTD: Tensor, causal: bool = False, mask_BT: Tensor | None = None
+        self,
+        queries_BLD: Tensor,
+        memory_BTD: Tensor,
+        causal: bool = False,
+        mask_BT: Tensor | None = None,
+        places_BL: Tensor | None = None,
     ) -> Tensor:
-        """Every query looks at the memory -> [B, L, D]."""
+        """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ..."""
         k, v = self.remember(memory_BTD)
-        q = self._split(self.query(queries_BLD))
-        return self._join(attend(q, k, v, causal, mask_BT, self._weight_drop()))
+        q, bias = self._split(self.query(queries_BLD)), None
+        if isinstance(self.places, Rotary):
+            q, k = self.places(q, places_BL), self.places(k)
+        elif self.places is not None:
+            bias = self.places(memory_BTD.shape[1], places_BL)
+        return self._join(attend(q, k, v, causal, mask_BT, self._weight_drop(), bias))
 
     def remember(self, memory_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, d]: made once, read by any number of candidates."""

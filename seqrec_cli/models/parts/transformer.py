@@ -13,6 +13,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.mlp import Activation, FeedForward
+from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 
 
 def as_stream(x: Tensor) -> Tensor:
@@ -39,10 +40,11 @@ class TransformerBlock(nn.Module):
         activation: Activation,
         drop: float,
         attention_drop: float,
+        places: Rotary | RelativeBias | None = None,
     ) -> None:
         super().__init__()
         self.pre = norm == "pre"
-        self.attention = MultiHeadAttention(dim, heads, attention_drop)
+        self.attention = MultiHeadAttention(dim, heads, attention_drop, places=places)
         self.feed_forward = FeedForward(dim, ffn_dim, activation)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = Dropout(drop)
@@ -60,8 +62,9 @@ class TransformerBlock(nn.Module):
         nth_N = torch.arange(places_N.shape[0], device=places_N.device) - (counts_B.cumsum(0) - counts_B)[rows_N]
         firsts_B1 = torch.arange(B, device=places_N.device)[:, None] * L
         inner = self._before(x_BLD)
-        asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM.clamp(max=L - 1)).flatten())
-        attended_BMD = self.attention(asked_BMD.view(B, M, D), inner, False, mask_BL)
+        columns_BM = columns_BM.clamp(max=L - 1)
+        asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM).flatten())
+        attended_BMD = self.attention(asked_BMD.view(B, M, D), inner, False, mask_BL, columns_BM)
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, rows_N * M + nth_N)
         return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
 
@@ -71,7 +74,7 @@ class TransformerBlock(nn.Module):
         inner = self._before(x_BLD)
         rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
         seen_BL = torch.arange(x_BLD.shape[1], device=x_BLD.device) < lengths_B[:, None]
-        attended_B1D = self.attention(inner[rows_B, lengths_B - 1, None], inner, False, seen_BL)
+        attended_B1D = self.attention(inner[rows_B, lengths_B - 1, None], inner, False, seen_BL, lengths_B[:, None] - 1)
         return self._after(x_BLD[rows_B, lengths_B - 1], attended_B1D[:, 0])
 
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:

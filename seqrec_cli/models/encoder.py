@@ -1,0 +1,133 @@
+"""What next-item encoders share: from a batch to the vectors their layers read, and from states to scores.
+
+Legend: B rows, L history events, N targets, D width, V items, F joined attributes' width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import SequenceEncoder, full_precision
+from seqrec_cli.models.parts.dropout import Dropout
+from seqrec_cli.models.parts.embedding import FeatureEmbedding, padded_table
+from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.positions import PositionEmbedding, check_window
+
+
+class ItemEncoder(SequenceEncoder):
+    """An encoder around the layers of a subclass, which `add_layers` makes and `through` runs.
+
+    With a temperature, queries and item vectors are of length 1 and queries are then divided by it: whoever
+    multiplies them (losses, scores, exports) gets cosines over temperature, and need not know.
+    """
+
+    norm: nn.Module  # in front of the product with the items
+
+    def __init__(self, cfg: EncoderConfig, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.max_length, self.temperature, self.user_dropout = cfg.max_length, cfg.temperature, cfg.user_dropout
+        D = cfg.embed_dim
+        self.scale = 1.0  # of the item vectors in the input
+        self.items = padded_table(catalog.num_items + 1, D)
+        self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
+        self.join = None
+        if self.attributes is not None and cfg.attributes == "concat":
+            self.join = nn.Linear(D + self.attributes.width, D, bias=False)
+        self.users = padded_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
+        self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if cfg.user_dim else None
+        self.places = PositionEmbedding(cfg.positions, cfg.max_length, D)
+        self.drop = Dropout(cfg.dropout)
+        self.add_layers(cfg)
+        self.output = None if cfg.tied else padded_table(catalog.num_items + 1, D)
+        self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1)) if cfg.item_bias else None
+        initialise(self, cfg.init_std)
+
+    def add_layers(self, cfg: EncoderConfig) -> None:
+        """Make the layers and `norm`."""
+        raise NotImplementedError
+
+    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """The layers' outputs [B, L, D]."""
+        raise NotImplementedError
+
+    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """The layers' outputs [B, D] at each row's last event; a model may save itself the others."""
+        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        return self.through(x_BLD, batch)[rows_B, (batch.lengths_B - 1).clamp(min=0)]
+
+    def encode(self, batch: Batch) -> Tensor:
+        return self.read(self.through(self.embed(batch), batch))
+
+    def last(self, batch: Batch) -> Tensor:
+        return self.read(self.through_to_end(self.embed(batch), batch))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """What the layers read, [B, L, D]: item, attributes, user and place."""
+        check_window(batch.items_BL, self.max_length)
+        x_BLD = self.of_user(self.of_items(batch.items_BL), batch.users_B)
+        embedded: Tensor = self.drop(self.places(x_BLD, batch.lengths_B))
+        return embedded
+
+    def of_items(self, items_BL: Tensor) -> Tensor:
+        """Input vectors [B, L, D] of items with their attributes."""
+        x_BLD: Tensor = self.items(items_BL)
+        if self.join is not None and self.attributes is not None:
+            x_BLD = self.join(torch.cat([x_BLD, self.attributes.joined(items_BL)], dim=-1))
+        elif self.attributes is not None:
+            x_BLD = x_BLD + self.attributes.summed(items_BL)
+        return x_BLD if self.scale == 1.0 else x_BLD * self.scale
+
+    def of_user(self, x_BLD: Tensor, users_B: Tensor) -> Tensor:
+        """x plus what is known of each row's user, at every event.
+
+        SSE-PT (Wu et al. 2020, arXiv 1908.05435) joins the two and lets the whole network be that much wider; here
+        a projection keeps the width. Instead of drawing another user at random (its SSE), training now and then
+        takes the user for an unknown one, so that rows of unknown users are no stranger to the network.
+        """
+        if self.users is None or self.from_user is None:
+            return x_BLD
+        if self.training and self.user_dropout:
+            forgotten_B = torch.rand(users_B.shape, device=users_B.device) < self.user_dropout
+            users_B = users_B.masked_fill(forgotten_B, 0)
+        with_user: Tensor = x_BLD + self.from_user(self.users(users_B))[:, None]
+        return with_user
+
+    def read(self, x: Tensor) -> Tensor:
+        """What is multiplied with the item vectors, from the layers' outputs [..., D]."""
+        with full_precision(x.device):
+            return self.as_queries(self.norm(x.float()))
+
+    def as_queries(self, states: Tensor) -> Tensor:
+        """States [..., D] in fp32 as they are, or of length 1 / temperature."""
+        return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
+
+    def item_table(self) -> Tensor:
+        return self._as_vectors(self._output())
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return self._as_vectors(F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows))
+
+    def item_bias(self) -> Tensor | None:
+        return self.bias_V
+
+    def _output(self) -> Tensor:
+        return self.items.weight if self.output is None else self.output.weight
+
+    def _as_vectors(self, rows: Tensor) -> Tensor:
+        if self.temperature is None:
+            return rows
+        with full_precision(rows.device):
+            return F.normalize(rows.float(), dim=-1)
+
+
+def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
+    if not catalog.item_attributes:
+        raise SeqrecError(
+            f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
+        )
+    rows = catalog.num_items + 1
+    return FeatureEmbedding(rows, catalog.item_attributes, catalog.item_values, cfg.embed_dim, own=False)

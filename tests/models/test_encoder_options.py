@@ -1,0 +1,282 @@
+"""What all encoders share: places, attributes, the user, and how states become scores."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import toy
+import yaml
+from pydantic import ValidationError
+from test_contract import Scores, plain_inputs
+from torch import Tensor
+from torch.export import Dim
+
+from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.config.slots import config_class
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts.attention import MultiHeadAttention
+from seqrec_cli.models.parts.embedding import use_sparse_rows
+from seqrec_cli.models.parts.positions import RelativeBias, Rotary, attention_places
+from seqrec_cli.objectives.contract import build_objective
+
+KINDS = ("absolute", "reversed", "rotary", "relative", "none")
+
+
+def config_of(name: str) -> type[EncoderConfig]:
+    return config_class("model", toy.numbers(name)["name"])  # type: ignore[return-value]
+
+
+ENCODERS = [name for name in toy.model_names() if issubclass(config_of(name), EncoderConfig)]
+ATTENDING = [name for name in ENCODERS if config_of(name).attends]
+CAUSAL = [name for name in ENCODERS if config_of(name).causal]
+PLACED = [(name, kind) for name, kind in itertools.product(ATTENDING, KINDS)]
+OPTIONS = [
+    {"tied": False, "item_bias": True},
+    {"temperature": 0.2, "tied": False, "attributes": "concat"},
+    {"temperature": 0.2, "item_bias": True, "attributes": "add", "user_dim": 5},
+]
+
+
+def encoder(name: str, **changes: object) -> ItemEncoder:
+    if not config_of(name).attends and changes.get("positions") in ("rotary", "relative"):
+        pytest.skip("nothing to attend with")
+    model = toy.toy_model(name, **changes)
+    assert isinstance(model, ItemEncoder)
+    if model.bias_V is not None:
+        torch.nn.init.normal_(model.bias_V)
+    return model.eval()
+
+
+def whole_loss(model: ItemEncoder, batch: Batch) -> Tensor:
+    """Cross-entropy of every position's target, or of the event behind the last, from explicit scores."""
+    assert batch.targets_BL is not None
+    if not model.causal:
+        return toy.toy_loss(model, batch)
+    real_BL = batch.targets_BL > 0
+    scores_NV = model.encode(batch)[real_BL] @ model.item_table().T
+    bias_V = model.item_bias()
+    return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+
+
+def test_the_encoders_are_found() -> None:
+    assert {"sasrec", "bert4rec"} <= set(ENCODERS)
+    assert {"sasrec", "bert4rec"} <= set(ATTENDING)
+
+
+@pytest.mark.parametrize("changes", OPTIONS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_way_to_a_score_gives_the_same(name: str, changes: dict[str, object]) -> None:
+    model, batch = encoder(name, **changes), toy.toy_batch()
+    corpus_BV = model.score_corpus(batch)
+    items_BC = torch.randint(1, toy.ITEMS + 1, (toy.USERS, 5), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(model.score(batch, items_BC), corpus_BV.gather(1, items_BC), rtol=1e-5, atol=1e-5)
+    last_BD, rows = model.last(batch), model.items.weight if model.output is None else model.output.weight
+    if "temperature" in changes:
+        torch.testing.assert_close(last_BD.norm(dim=1), torch.full((toy.USERS,), 5.0))
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    expected_BV = last_BD @ rows.T
+    expected_BV = expected_BV if model.bias_V is None else expected_BV + model.bias_V
+    torch.testing.assert_close(corpus_BV, expected_BV, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [*OPTIONS, *({"positions": kind} for kind in KINDS)])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_option_reaches_all_parameters(name: str, changes: dict[str, object]) -> None:
+    model, batch = encoder(name, **changes), toy.toy_batch()
+    whole_loss(model, batch).backward()
+    untouched = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert untouched == []
+    for part in model.modules():
+        if isinstance(part, torch.nn.Embedding) and part.padding_idx == 0:
+            assert not part.weight[0].any()
+            assert part.weight.grad is not None
+            assert not part.weight.grad[0].any()
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_state_is_the_one_after_the_last_event_and_sees_nothing_behind(name: str, kind: str) -> None:
+    model, batch = encoder(name, positions=kind), toy.toy_batch()
+    if model.sees_target_time:
+        pytest.skip("the time of the prediction is seen, by design")
+    hidden_BLD = model.encode(batch)
+    expected = torch.stack([hidden_BLD[b, n - 1] for b, n in enumerate(batch.lengths_B.tolist())])
+    torch.testing.assert_close(model.last(batch), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encode(toy.padded(batch, 1))[:, :-1], hidden_BLD, rtol=1e-4, atol=1e-5)
+    changed = dataclasses.replace(batch, items_BL=batch.items_BL.clone())
+    changed.items_BL[-1, 6:] = 1
+    torch.testing.assert_close(model.encode(changed)[-1, :6], hidden_BLD[-1, :6], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind"), PLACED)
+def test_order_matters_where_places_are_told_apart(name: str, kind: str) -> None:
+    batch = toy.rows(toy.toy_batch(), slice(7, 8))
+    order = [1, 0, *range(2, batch.items_BL.shape[1])]
+    swapped = dataclasses.replace(batch, items_BL=batch.items_BL[:, order])
+    once = {"blocks": 1, "init_std": 1.0} | ({"position_bias": False} if "position_bias" in toy.numbers(name) else {})
+    model = encoder(name, positions=kind, **once)
+    same = torch.allclose(model.score_corpus(batch), model.score_corpus(swapped), atol=1e-4)
+    assert same is (kind == "none")
+
+
+@pytest.mark.parametrize("changes", [{"attributes": "add"}, {"attributes": "concat"}])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_attributes_are_read(name: str, changes: dict[str, object]) -> None:
+    model, batch = encoder(name, **changes), toy.toy_batch()
+    before = model.last(batch)
+    assert model.attributes is not None
+    with torch.no_grad():
+        for part in model.attributes.attributes.values():
+            part.table.weight[1:].normal_()  # type: ignore[operator, union-attr]
+    assert not torch.allclose(model.last(batch), before, atol=1e-3)
+    assert not model.of_items(torch.tensor([[0]])).any()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_unknown_user_is_a_zero_vector_and_known_ones_differ(name: str) -> None:
+    model, batch = encoder(name, user_dim=6, init_std=1.0), toy.toy_batch()
+    plain = encoder(name, init_std=1.0)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "user" not in k})
+    unknown = dataclasses.replace(batch, users_B=torch.zeros(toy.USERS, dtype=torch.int64))
+    torch.testing.assert_close(model.score_corpus(unknown), plain.score_corpus(batch))
+    assert not torch.allclose(model.score_corpus(batch), plain.score_corpus(batch), atol=1e-2)
+
+
+def test_training_takes_some_users_for_unknown_ones() -> None:
+    model = encoder("sasrec", user_dim=6, user_dropout=0.75, init_std=1.0).train()
+    x, users = torch.zeros(4000, 2, 16), torch.ones(4000, dtype=torch.int64)
+    torch.manual_seed(0)
+    told_BLD = model.of_user(x, users)
+    known_B = told_BLD.any(2).any(1)
+    assert known_B.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(told_BLD[known_B], model.eval().of_user(x, users)[known_B])  # whole, or not at all
+
+
+LOSSES: dict[str, dict[str, object]] = {
+    "shift": {"chunk_mb": 1},
+    "sampled_softmax": {"negatives": 20_000, "shared": "batch", "sampling": "uniform"},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, *OPTIONS])
+@pytest.mark.parametrize("objective", LOSSES)
+def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> None:
+    """The full softmax is exact; a sampled one with a large sample is near it."""
+    model, batch = encoder("sasrec", **changes), toy.toy_batch()
+    shipped = yaml.safe_load((toy.ROOT / "conf" / "objective" / f"{objective}.yaml").read_text(encoding="utf-8"))
+    built = build_objective(config_class("objective", objective)(**(shipped | LOSSES[objective])))  # type: ignore[arg-type]
+    built.prepare(torch.ones(toy.ITEMS + 1, dtype=torch.int64))
+    assert batch.targets_BL is not None
+    real_BL = batch.targets_BL > 0
+    scores_NV = model.encode(batch)[real_BL] @ model.item_table()[1:].T
+    scores_NV = scores_NV if model.bias_V is None else scores_NV + model.bias_V[1:]
+    expected = F.cross_entropy(scores_NV, batch.targets_BL[real_BL] - 1)
+    gradients = torch.autograd.grad(expected, list(model.parameters()), retain_graph=True)
+    torch.manual_seed(0)
+    loss = built.loss(model, batch)
+    ours = torch.autograd.grad(loss, list(model.parameters()))
+    if objective == "shift":
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+        for ours_, theirs in zip(ours, gradients, strict=True):
+            torch.testing.assert_close(ours_, theirs, rtol=1e-3, atol=1e-6)
+    else:
+        assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["rotary", "relative"])
+@pytest.mark.parametrize("name", ATTENDING)
+def test_places_in_attention_export_and_compile(name: str, kind: str) -> None:
+    model, batch = encoder(name, positions=kind, item_bias=True, temperature=0.1), toy.toy_batch()
+    inputs = plain_inputs(batch)
+    B, L, C = Dim("B", min=1), Dim("L", min=1, max=12), Dim("C", min=1)
+    shapes = ({0: B}, {0: B, 1: L}, {0: B}, {0: B, 1: L}, {0: B}, {0: B, 1: C})
+    program = torch.export.export(Scores(model), inputs, dynamic_shapes=shapes, strict=False)
+    few = plain_inputs(toy.padded(toy.rows(batch, slice(2, 7)), 1))
+    torch.testing.assert_close(program.module()(*few), Scores(model)(*few), rtol=1e-5, atol=1e-5)
+    torch._dynamo.reset()
+    compiled = torch.compile(Scores(model.train()), backend="aot_eager", fullgraph=True)
+    compiled(*inputs).sum().backward()
+    torch.testing.assert_close(compiled(*inputs), Scores(model)(*inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_row_sparse_tables_with_scores_by_cosine() -> None:
+    for changes in OPTIONS:
+        dense, sparse = encoder("sasrec", **changes), encoder("sasrec", **changes)
+        sparse.load_state_dict(dense.state_dict())
+        use_sparse_rows(sparse)
+        batch = toy.rows(toy.toy_batch(), slice(0, 3))
+        items_BC = torch.tensor([[1, 9], [7, 0], [9, 30]])
+        for model in (dense, sparse):
+            model.score(batch, items_BC).square().sum().backward()
+        for ours, theirs in zip(sparse.parameters(), dense.parameters(), strict=True):
+            assert (ours.grad is None) == (theirs.grad is None)
+            if ours.grad is not None and theirs.grad is not None:
+                torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=1e-5)
+        table = sparse.items if sparse.output is None else sparse.output
+        assert table.weight.grad is not None
+        assert table.weight.grad.is_sparse
+        assert sparse.users is None or sparse.users.weight.grad.is_sparse  # type: ignore[union-attr]
+
+
+def test_rotation_is_that_of_complex_numbers_and_products_know_the_distance_alone() -> None:
+    rotary, d = Rotary(6, 9), 6
+    x = torch.randn(2, 3, 9, d, generator=torch.Generator().manual_seed(0))
+    places = torch.arange(9, dtype=torch.float64)
+    rates = torch.tensor([10_000 ** (-2 * k / d) for k in range(3)], dtype=torch.float64)
+    turned = torch.complex(x[..., :3].double(), x[..., 3:].double()) * torch.exp(1j * places[:, None] * rates)
+    torch.testing.assert_close(rotary(x), torch.cat([turned.real, turned.imag], -1).float(), rtol=1e-5, atol=1e-5)
+    chosen = torch.tensor([[4, 0], [8, 3]])
+    picked = x[:, :, :2]
+    for b, n in np.ndindex(2, 2):
+        alone = torch.zeros(1, 1, 9, d)
+        alone[0, 0, chosen[b, n]] = picked[b, 1, n]
+        torch.testing.assert_close(rotary(picked, chosen)[b, 1, n], rotary(alone)[0, 0, chosen[b, n]])
+    q, k = x[0, 0, :1].expand(9, d)[None, None], x[0, 0, 1:2].expand(9, d)[None, None]
+    products = (rotary(q) @ rotary(k).transpose(2, 3))[0, 0]
+    for shift in range(-8, 9):
+        diagonal = products.diagonal(shift)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kind", ["rotary", "relative"])
+def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    places = attention_places(kind, 2, 4, 7)  # type: ignore[arg-type]
+    layer = MultiHeadAttention(8, 2, 0.0, places=places)
+    x = torch.randn(2, 5, 8)
+    mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    q, (k, v) = layer._split(layer.query(x)), layer.remember(x)
+    expected = torch.zeros(2, 2, 5, 4)
+    for b, h, i in np.ndindex(2, 2, 5):
+        seen = [j for j in range(5) if (not causal or j <= i) and (mask_BT is None or mask_BT[b, j])]
+        logits = []
+        for j in seen:
+            if isinstance(places, RelativeBias):
+                logits.append(q[b, h, i] @ k[b, h, j] / 2 + places.table.weight[i - j + 6, h])
+            else:
+                turn = lambda y, place: places(y[None, None, None], torch.tensor([[place]]))[0, 0, 0]  # noqa: E731
+                logits.append(turn(q[b, h, i], i) @ turn(k[b, h, j], j) / 2)
+        expected[b, h, i] = torch.stack(logits).softmax(0) @ v[b, h, seen]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        got = layer(x, x, causal, mask_BT)
+        asked = layer(x[:, [3, 1]], x, False, mask_BT, torch.tensor([[3, 1], [3, 1]])) if not causal else None
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(got.float(), layer._join(expected), rtol=tolerance, atol=tolerance)
+    if asked is not None:
+        torch.testing.assert_close(asked.float(), layer._join(expected)[:, [3, 1]], rtol=tolerance, atol=tolerance)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"rotary turns pairs of numbers, .* gives heads of 3; use an even width"):
+        toy.small_config("sasrec", embed_dim=6, heads=2, positions="rotary")
+    with pytest.raises(ValidationError, match="temperature"):
+        toy.small_config("sasrec", temperature=0.0)
+    for name in set(ENCODERS) - set(ATTENDING):
+        with pytest.raises(ValidationError, match=f"positions=relative acts on .* model={name} has none; use absolute"):
+            toy.small_config(name, positions="relative")
