@@ -18,6 +18,8 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 CLICK_METRICS = ("auc", "gauc", "logloss")
 
+TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
+
 
 def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
     """Every metric an evaluation yields, by the names used in every file and table."""
@@ -35,7 +37,8 @@ class DatasetConfig(Settings):
 
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
-    locations: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum"})  # say where bytes are, not which
+    # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
+    aside: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -52,6 +55,9 @@ class DatasetConfig(Settings):
     )
     click_negatives: int = Field(ge=1, description="fixed negatives beside each held-out item, for AUC")
     seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
+    time_context: tuple[Literal["hour", "weekday"], ...] = Field(
+        strict=False, description="context of a request by its own, the target's, time (UTC): a protocol of its own"
+    )
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """One `Batch` for every model: carried from loader to metric.
 
-Legend: B rows (users), L history events, N targets, M the most targets of a row, C candidates, K negatives. Rows are
-padded with 0 on the right, to the longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is
-padding); an event that is to be guessed (cloze) has the item MASKED.
+Legend: B rows (users), L history events, N targets, M the most targets of a row, C candidates, K negatives, F context
+attributes (those of `Catalog.context_attributes`, in their order; 0 is absent). Rows are padded with 0 on the right, to
+the longest of their own batch. Users count from 1 (0 is unknown), items from 1 (0 is padding); an event that is to be
+guessed (cloze) has the item MASKED.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -30,6 +31,8 @@ class Batch:
     labels_BC: Tensor | None = None
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
     request_times_B: Tensor | None = None  # when the prediction is asked for (the target's own time)
+    context_BF: Tensor | None = None  # the request's context; None where the catalog has no context attributes
+    context_BCF: Tensor | None = None  # each candidate's request's own, instead of `context_BF`, in rows with `ends_BC`
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device; host memory is copied without blocking where it can be."""

@@ -23,7 +23,10 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Sizes and attributes. Attribute arrays have a row for index 0, all zeros: `values[name]` is int32 [V+1, W]."""
+    """Sizes and attributes. Attribute arrays have a row for index 0, all zeros: `values[name]` is int32 [V+1, W].
+
+    Context attributes are of a request (device, hour), have one value each, and come with the batch.
+    """
 
     num_users: int
     num_items: int
@@ -31,6 +34,7 @@ class Catalog:
     user_attributes: tuple[Attribute, ...] = ()
     item_values: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     user_values: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    context_attributes: tuple[Attribute, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Sizes alone, as plain values: what a model needs to be built again before its weights are loaded."""
@@ -39,6 +43,7 @@ class Catalog:
             for kind, attributes in (
                 ("item_attributes", self.item_attributes),
                 ("user_attributes", self.user_attributes),
+                ("context_attributes", self.context_attributes),
             )
         }
         return {"num_users": self.num_users, "num_items": self.num_items, **as_lists}
@@ -59,4 +64,5 @@ class Catalog:
             user_attributes,
             zeros(facts["num_items"], item_attributes),
             zeros(facts["num_users"], user_attributes),
+            tuple(Attribute(*row) for row in facts["context_attributes"]),
         )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, draw_beside, resident
 from seqrec_cli.data.negatives import MetItems, draw_unmet
@@ -103,6 +104,7 @@ class PositionRows(_Rows):
         candidates_BTC[~real_BT] = 0
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT
+        context_BTF = contexts(self._log, starts_B[:, None] + ends_BT)
         beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
@@ -112,5 +114,6 @@ class PositionRows(_Rows):
             candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
+            context_BCF=None if context_BTF is None else torch.from_numpy(np.repeat(context_BTF, 1 + K, axis=1)),
             negatives_BLK=beside,
         ).to(self._device)

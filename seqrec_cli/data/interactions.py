@@ -1,7 +1,7 @@
 """The packed log: every user's history as one slice of flat, memory-mapped arrays.
 
-Legend: N events, U users, R labelled rows, C candidates a row. User rows are 0..U-1 here (a `Batch` counts users
-from 1, so that 0 is the unknown user); item indices are 1..V, 0 is padding.
+Legend: N events, U users, R labelled rows, C candidates a row, F context attributes. User rows are 0..U-1
+here (a `Batch` counts users from 1, so that 0 is the unknown user); item indices are 1..V, 0 is padding.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 from seqrec_cli.data.catalog import Attribute, Catalog
 
-FORMAT = 1  # raise when the files below change: older folders are then built again
+FORMAT = 2  # raise when the files below change: older folders are then built again
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class PackedLog:
     catalog: Catalog
     clicks: dict[str, LabelledRows] = field(default_factory=dict)  # by split: val, test
     manifest: dict[str, Any] = field(default_factory=dict)
+    context_NF: np.ndarray | None = None  # int32: what was logged with each event, 0 where nothing was
+    time_context: tuple[str, ...] = ()  # what its requests also tell of their own time, after the logged context
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
 
     @property
@@ -77,6 +79,7 @@ class PackedLog:
             user_attributes,
             {a.name: load(f"item_{a.name}") for a in item_attributes},
             {a.name: load(f"user_{a.name}") for a in user_attributes},
+            tuple(Attribute(*row) for row in manifest["context_attributes"]),
         )
         clicks = {
             split: LabelledRows(*(load(f"clicks_{split}_{part}") for part in ("rows", "ends", "items", "labels")))
@@ -90,7 +93,8 @@ class PackedLog:
             catalog,
             clicks,
             manifest,
-            folder,
+            optional("context"),
+            folder=folder,
         )
 
     def save(self, folder: Path) -> None:
@@ -101,6 +105,7 @@ class PackedLog:
             "items": self.items_N,
             "times": self.times_N,
             "ratings": self.ratings_N,
+            "context": self.context_NF,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
         }
@@ -118,6 +123,7 @@ class PackedLog:
             "events": len(self.items_N),
             "item_attributes": facts["item_attributes"],
             "user_attributes": facts["user_attributes"],
+            "context_attributes": facts["context_attributes"],
             "click_splits": sorted(self.clicks),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

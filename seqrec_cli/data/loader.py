@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import HeldOut, held_out, train_ends
@@ -232,8 +233,8 @@ def _request(
     candidates_BC: np.ndarray | None = None,
     labels_BC: np.ndarray | None = None,
 ) -> Batch:
-    """Histories that end before a log position, asked about at that event's time."""
-    starts_B, times_N = ends_B - lengths_B, log.times_N
+    """Histories that end before a log position, asked about at that event's time and in its context."""
+    starts_B, times_N, context_BF = ends_B - lengths_B, log.times_N, contexts(log, ends_B)
     return Batch(
         users_B=torch.from_numpy(rows_B + 1),
         items_BL=cut(log.items_N, starts_B, lengths_B),
@@ -242,6 +243,7 @@ def _request(
         candidates_BC=None if candidates_BC is None else torch.from_numpy(candidates_BC.astype(np.int64)),
         labels_BC=None if labels_BC is None else torch.from_numpy(labels_BC.astype(np.float32)),
         request_times_B=None if times_N is None else torch.from_numpy(times_N[ends_B].astype(np.int64)),
+        context_BF=None if context_BF is None else torch.from_numpy(context_BF),
     )
 
 

@@ -1,6 +1,6 @@
 """`preprocess`: from a raw file to a packed log, built once and found again by its settings and bytes.
 
-Legend: N raw events, K events that pass the filters, U users.
+Legend: N raw events, K events that pass the filters, U users, F context attributes.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.config.slots import module_name
 from seqrec_cli.data.archive import files_in
-from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.clicks import fixed_candidates
+from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.filters import apply_filters
 from seqrec_cli.data.interactions import FORMAT, PackedLog
@@ -38,7 +39,11 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
     Raises SeqrecError on bad input; a dataset that is already built is left as it is.
     """
-    settings = cfg.model_dump(mode="json", exclude=set(cfg.locations))
+    return with_time_context(_prepared(cfg, data_dir, say), cfg.time_context)
+
+
+def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+    settings = cfg.model_dump(mode="json", exclude=set(cfg.aside))
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -154,6 +159,7 @@ def _pack(
         "notes": notes,
         "item_attribute_values": {attribute.name: texts for attribute, _, texts in item_attributes},
         "user_attribute_values": {attribute.name: texts for attribute, _, texts in user_attributes},
+        "context_values": {name: texts for name, (_, texts) in raw.context.items()},
         "process": raw.process if whole else None,
     }
     catalog = Catalog(
@@ -163,9 +169,12 @@ def _pack(
         tuple(attribute for attribute, _, _ in user_attributes),
         {attribute.name: values for attribute, values, _ in item_attributes},
         {attribute.name: values for attribute, values, _ in user_attributes},
+        tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items()),
     )
+    context = [codes_N[kept_K][order_K] + 1 for codes_N, _ in raw.context.values()]
+    context_KF = np.stack(context, axis=1).astype(np.int32) if context else None
     ratings_K = None if raw.ratings_N is None else raw.ratings_N[kept_K][order_K]
-    return PackedLog(offsets_U1, items_K, times_K, ratings_K, catalog, clicks, manifest), ids
+    return PackedLog(offsets_U1, items_K, times_K, ratings_K, catalog, clicks, manifest, context_KF), ids
 
 
 def _publish(log: PackedLog, raw: RawLog, ids: dict[str, np.ndarray], folder: Path) -> None:

@@ -27,6 +27,7 @@ class RawLog:
     ratings_N: np.ndarray | None  # float32
     item_attributes: dict[str, AttributeTable] = field(default_factory=dict)
     user_attributes: dict[str, AttributeTable] = field(default_factory=dict)
+    context: dict[str, tuple[np.ndarray, list[str]]] = field(default_factory=dict)  # codes int32 [N] (-1: none), texts
     notes: tuple[str, ...] = ()  # what the reader had to decide, for the manifest
     ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary

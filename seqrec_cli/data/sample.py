@@ -30,6 +30,7 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         times_N=None if log.times_N is None else np.asarray(log.times_N)[events_N],
         ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
         clicks=clicks,
+        context_NF=None if log.context_NF is None else np.asarray(log.context_NF)[events_N],
         folder=None,
     )
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.data.context import TIME_VALUES
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.scoring import AXES, Scoring, Sizes
 from seqrec_cli.export.torch_program import TorchProgram
@@ -77,6 +78,8 @@ def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], for
     """What a caller of the program must know, as plain values."""
     corpus = scoring.over_corpus
     shape_of = {letter: axes[axis] or axis for letter, axis in AXES.items() if axis in axes}
+    context = log.catalog.context_attributes
+    shape_of["F"] = len(context)
     return {
         "format": format,
         "inputs": [
@@ -91,6 +94,9 @@ def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], for
         },
         "padding": {"value": 0, "side": "right"},
         "unknown_user": 0,
+        "context": [_context(name, log) for name in (a.name for a in context)]
+        if "context_BF" in scoring.inputs
+        else [],
         "lengths_B": "events of each row before its padding, at most max_length, the latest kept",
         "max_length": scoring.max_length,
         "num_items": log.num_items,
@@ -103,6 +109,13 @@ def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], for
             "python": platform.python_version(),
         },
     }
+
+
+def _context(name: str, log: PackedLog) -> dict[str, Any]:
+    """A context attribute's values: what 1, 2, ... stand for (0: absent)."""
+    if name in log.time_context:
+        return {"name": name, "values": list(TIME_VALUES[name])}
+    return {"name": name, "values": log.manifest["context_values"][name]}
 
 
 def export(model: Recommender, log: PackedLog, max_length: int, format: str, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Encoders and counting models answer with the whole corpus, click rankers with the candidates they are given.
 
-Legend: B rows, L history events, C candidates, V items (V + 1 columns, column 0 is padding).
+Legend: B rows, L history events, C candidates, F context attributes, V items (V + 1 columns, column 0 is padding).
 """
 
 import copy
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
 
-TIMES = ("times_BL", "request_times_B")  # inputs only of a model that reads them
+OPTIONAL = ("times_BL", "request_times_B", "context_BF")  # inputs only of a model that reads them
 AXES = {"B": "batch", "L": "length", "C": "candidates"}
 
 
@@ -26,7 +27,7 @@ class _Watched(Batch):
     """A batch that remembers which of its fields were read."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in TIMES:
+        if name in OPTIONAL:
             object.__getattribute__(self, "__dict__").setdefault("_read", set()).add(name)
         return object.__getattribute__(self, name)
 
@@ -34,9 +35,9 @@ class _Watched(Batch):
 class Scoring(nn.Module):
     """A model in evaluation mode, fp32, on the CPU, called with named tensors.
 
-    `inputs` are the names in order: users_B, items_BL, lengths_B, the times the model reads, and candidates_BC for a
-    click ranker. Users count from 1 (0: unknown), items from 1 (0: padding, on the right). The answer is logits
-    [B, V + 1] of the corpus, or [B, C] of the candidates.
+    `inputs` are the names in order: users_B, items_BL, lengths_B, the times and context the model reads, and
+    candidates_BC for a click ranker. Users count from 1 (0: unknown), items from 1 (0: padding, on the right). The
+    answer is logits [B, V + 1] of the corpus, or [B, C] of the candidates.
     """
 
     def __init__(self, model: Recommender, log: PackedLog, max_length: int) -> None:
@@ -45,8 +46,8 @@ class Scoring(nn.Module):
         self.over_corpus = isinstance(model, SequenceEncoder | CountingModel)
         self.max_length = max_length
         self.num_items = log.num_items
-        times = self._times_read(log)
-        self.inputs = ("users_B", "items_BL", "lengths_B", *times, *(() if self.over_corpus else ("candidates_BC",)))
+        optional = self._read(log)
+        self.inputs = ("users_B", "items_BL", "lengths_B", *optional, *(() if self.over_corpus else ("candidates_BC",)))
 
     def forward(
         self,
@@ -55,9 +56,11 @@ class Scoring(nn.Module):
         lengths_B: Tensor,
         times_BL: Tensor | None = None,
         request_times_B: Tensor | None = None,
+        context_BF: Tensor | None = None,
         candidates_BC: Tensor | None = None,
     ) -> Tensor:
-        batch = Batch(users_B, items_BL, lengths_B, times_BL=times_BL, request_times_B=request_times_B)
+        requests = {"request_times_B": request_times_B, "context_BF": context_BF}
+        batch = Batch(users_B, items_BL, lengths_B, times_BL=times_BL, **requests)
         return self._answer(batch, candidates_BC)
 
     def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
@@ -78,14 +81,14 @@ class Scoring(nn.Module):
                 return self.model.score_corpus(Batch(**given))
             return self.model.score(Batch(**given), candidates_BC)
 
-    def _times_read(self, log: PackedLog) -> list[str]:
+    def _read(self, log: PackedLog) -> list[str]:
         sample = sample_tensors(log, self.max_length, Sizes(rows=2, length=None, candidates=2))
         candidates_BC = sample.pop("candidates_BC")
         watched = _Watched(**sample)
         with torch.inference_mode():
             self._answer(watched, candidates_BC)
         read = watched.__dict__.get("_read", set())
-        return [name for name in TIMES if name in read and name in sample]
+        return [name for name in OPTIONAL if name in read and name in sample]
 
     def sample(self, log: PackedLog, sizes: "Sizes") -> dict[str, Tensor]:
         """This model's inputs, drawn from the log."""
@@ -123,6 +126,9 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
     if log.times_N is not None:
         tensors["times_BL"] = _padded(cut(log.times_N, ends_B - lengths_B, lengths_B), sizes.length)
         tensors["request_times_B"] = torch.from_numpy(log.times_N[ends_B - 1].astype(np.int64))
+    context_BF = contexts(log, ends_B - 1)
+    if context_BF is not None:
+        tensors["context_BF"] = torch.from_numpy(context_BF)
     return tensors
 
 

@@ -75,7 +75,7 @@ class Model(Recommender):
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.cfg = cfg
-        self.sees_target_time = cfg.positions == "time"
+        self.sees_target_time |= cfg.positions == "time"
         D, first = cfg.embed_dim, cfg.mlp[0]
         self.items = FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True)
         self.users = FeatureEmbedding(

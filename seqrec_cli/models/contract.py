@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec_cli.config.schema import TIME_CONTEXT
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 
@@ -35,6 +36,8 @@ class Recommender(nn.Module):
         super().__init__()
         self.num_items = catalog.num_items
         self.num_users = catalog.num_users
+        if self.reads_context and any(a.name in TIME_CONTEXT for a in catalog.context_attributes):
+            self.sees_target_time = True
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         """Logits [B, C] of each row's candidates as its next event; padded candidates (0) get any finite value."""
@@ -56,6 +59,7 @@ class Recommender(nn.Module):
         raise NotImplementedError
 
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
+    reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def auxiliary_loss(self) -> Tensor | None:

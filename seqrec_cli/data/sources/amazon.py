@@ -35,7 +35,7 @@ class Config(DatasetConfig):
     """Which category of which edition, and what of the metadata becomes an item attribute."""
 
     several_files: ClassVar[bool] = True
-    locations: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "publisher"})
+    aside: ClassVar[frozenset[str]] = DatasetConfig.aside | {"publisher"}
 
     category: str = Field(pattern=r"^\w+$", description="the category as its files are called, as in Electronics")
     edition: Literal[2014, 2018, 2023] = Field(description="the year of publication, which decides the files' form")

@@ -28,6 +28,9 @@ class Config(DatasetConfig):
     columns: tuple[str, ...] | None = Field(strict=False, description="names for the columns of a file without header")
     item_attribute_columns: tuple[str | int, ...] = Field(strict=False, description="categorical columns of the item")
     user_attribute_columns: tuple[str | int, ...] = Field(strict=False, description="categorical columns of the user")
+    context_columns: tuple[str | int, ...] = Field(
+        strict=False, description="categorical columns of the event: known when it is predicted (device, city)"
+    )
     value_separator: str | None = Field(
         min_length=1, description="text between several values in one attribute field; null: one value a field"
     )
@@ -43,7 +46,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     """The file's events. An attribute of an item or user is taken from its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     wanted = [column for column in named if column is not None]
-    wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns]
+    wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
     else:
@@ -58,6 +61,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
         _attributes(columns, cfg.item_attribute_columns, items_N, "item", cfg.value_separator, notes),
         _attributes(columns, cfg.user_attribute_columns, users_N, "user", cfg.value_separator, notes),
+        {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         tuple(notes),
         ticks,
     )
@@ -77,10 +81,12 @@ def _attributes(
         if differ:
             notes.append(f"{differ} {kind}s have rows with differing {name}; each takes its first row's")
         values = [_split(texts[code], separator) for code in picked]
-        tables[re.sub(r"\W+", "_", f"column_{name}" if isinstance(name, int) else name)] = AttributeTable(
-            owners, values
-        )
+        tables[_attribute_name(name)] = AttributeTable(owners, values)
     return tables
+
+
+def _attribute_name(name: Column) -> str:
+    return re.sub(r"\W+", "_", f"column_{name}" if isinstance(name, int) else name)
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

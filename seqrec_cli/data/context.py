@@ -1,0 +1,47 @@
+"""Context of a request: what was logged with an event (device, city), and, if asked for, the hour and weekday.
+
+Legend: N events, F context attributes; `...` is any shape of requests. A request is asked at an event, its target.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TIME_CONTEXT
+from seqrec_cli.data.catalog import Attribute
+from seqrec_cli.data.interactions import PackedLog
+
+DAY, HOUR = 86_400, 3_600
+# UTC; value 1 is the first of these (0: absent).
+TIME_VALUES = {"hour": tuple(map(str, range(24))), "weekday": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")}
+FIRST_WEEKDAY = 3  # 1970-01-01 was a Thursday
+
+
+def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
+    """The log whose requests also tell the hour or weekday they are asked at: the target's own time."""
+    if not names:
+        return log
+    if log.times_N is None:
+        raise SeqrecError(f"dataset.time_context={list(names)}, but this log has no times; set it to []")
+    known = {attribute.name for attribute in log.catalog.context_attributes}
+    for name in names:
+        if name in known:
+            raise SeqrecError(f"dataset.time_context: the log already has a context attribute '{name}'; leave it out")
+    added = tuple(Attribute(name, len(TIME_VALUES[name]) + 1, 1) for name in TIME_CONTEXT if name in names)
+    catalog = replace(log.catalog, context_attributes=(*log.catalog.context_attributes, *added))
+    return replace(log, catalog=catalog, time_context=tuple(attribute.name for attribute in added))
+
+
+def contexts(log: PackedLog, events: np.ndarray) -> np.ndarray | None:
+    """Context [..., F] (int64) of requests at these absolute log positions [...]; None where the log has none."""
+    if not log.catalog.context_attributes:
+        return None
+    parts = [] if log.context_NF is None else [np.asarray(log.context_NF[events], np.int64)]
+    if log.time_context:
+        assert log.times_N is not None
+        times = np.asarray(log.times_N[events], np.int64)
+        values = {"hour": times // HOUR % 24, "weekday": (times // DAY + FIRST_WEEKDAY) % 7}
+        parts.append(np.stack([values[name] + 1 for name in log.time_context], axis=-1))
+    return np.concatenate(parts, axis=-1)
