@@ -71,4 +71,5 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
         objective.negatives_per_position,
         trainer.seed,
         device,
+        objective.draws_by_row,
     )

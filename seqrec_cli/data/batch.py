@@ -26,7 +26,7 @@ class Batch:
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     places_N: Tensor | None = None  # where the targets stand in the flattened [B * L], known without asking the device
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
-    negatives_BLK: Tensor | None = None  # items the user has not met in training, beside every event
+    negatives_BLK: Tensor | None = None  # items unmet in training, beside every event; or L is 1: beside the row
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them

@@ -152,9 +152,10 @@ class WindowRows(_Rows):
         negatives: int,
         seed: int,
         device: torch.device,
+        draws_by_row: bool,
     ) -> None:
         ends_U = train_ends(log.offsets_U1)
-        self._negatives, self._device = negatives, device
+        self._negatives, self._device, self._draws_by_row = negatives, device, draws_by_row
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
         self._rows_R, self._starts_R, lengths_R = windows(
@@ -176,7 +177,8 @@ class WindowRows(_Rows):
         places_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
         negatives_BLK = None
         if self._met is not None:
-            negatives_BLK = draw_beside(rows_B, lengths_B, self._negatives, self._met, rng)
+            draws_B = np.ones_like(lengths_B) if self._draws_by_row else lengths_B
+            negatives_BLK = draw_beside(rows_B, draws_B, self._negatives, self._met, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=cut(self._items_N, starts_B, lengths_B),

@@ -30,6 +30,7 @@ class Config(WindowObjectiveConfig):
     random: float = Field(ge=0, le=1, description="share of the hidden events that become a random item, not a mask")
     keep: float = Field(ge=0, le=1, description="share of the hidden events that stay as they are")
     last: float = Field(ge=0, le=1, description="share of the rows that mask their final event alone")
+    smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
     chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
 
     @model_validator(mode="after")
@@ -44,10 +45,10 @@ class Objective(contract.Objective):
 
     def __init__(self, cfg: Config) -> None:
         self.window, self.stride = cfg.window, cfg.stride
-        self.chunk_mb = cfg.chunk_mb
+        self.chunk_mb, self.smoothing = cfg.chunk_mb, cfg.smoothing
         self.masking = Masking(cfg.mask, cfg.random, cfg.keep, cfg.last)
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         encoder, queries_ND, targets_N, _ = contract.at_targets(model, batch)
         table_VD, bias_V = encoder.item_table(), encoder.item_bias()
-        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V)
+        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V, self.smoothing)

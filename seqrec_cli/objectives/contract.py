@@ -21,6 +21,7 @@ class Objective:
     """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps."""
 
     negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
+    draws_by_row: bool = False  # windows: a row's positions share the drawn items
     window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
     stride: int | None = None  # events between sliding windows; None: max_length
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)

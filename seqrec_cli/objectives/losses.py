@@ -93,27 +93,34 @@ class _CorpusCrossEntropy(torch.autograd.Function):
 
 
 def corpus_cross_entropy(
-    queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int, bias_V: Tensor | None = None
+    queries_ND: Tensor,
+    table_VD: Tensor,
+    targets_N: Tensor,
+    budget_mb: int,
+    bias_V: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Mean cross-entropy of each query's target among all items, in `budget_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
     format, sums and the loss in fp32. One target's loss saturates at 87 nats (the smallest fp32 probability); its
-    gradient does not.
+    gradient does not. Of a target's probability all items share `label_smoothing` alike, the target included.
     """
     if torch.is_grad_enabled():
         loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, budget_mb, bias_V)
-        return loss
-    with torch.no_grad():
+    else:
         logits_NV = queries_ND.float() @ table_VD[1:].float().T
-        return F.cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V[1:], targets_N - 1)
+        loss = F.cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V[1:], targets_N - 1)
+    if label_smoothing == 0:
+        return loss
+    # log sum exp - (1 - e) s(target) - e mean s  =  the loss + e (s(target) - mean s): no pass over the scores.
+    ahead_ND = F.embedding(targets_N, table_VD).float() - table_VD[1:].float().mean(0)
+    ahead_N1 = None if bias_V is None else (F.embedding(targets_N, bias_V[:, None]) - bias_V[1:].mean()).float()
+    return loss + label_smoothing * lead(queries_ND, ahead_ND, ahead_N1)
 
 
-def binary_cross_entropy(queries_ND: Tensor, positives_ND: Tensor, negatives_NKD: Tensor, present_NK: Tensor) -> Tensor:
-    """Mean over targets of -log s(target) - sum_k log(1 - s(negative_k)), s the sigmoid of the inner product.
-
-    SASRec (Kang & McAuley 2018, eq. 7) with K = 1. An absent negative (the user has met every item) counts nothing.
-    """
-    positive_N = (queries_ND * positives_ND).sum(-1)
-    negative_NK = torch.einsum("nd,nkd->nk", queries_ND, negatives_NKD)
-    return (F.softplus(-positive_N.float()) + (F.softplus(negative_NK.float()) * present_NK).sum(-1)).mean()
+def lead(queries_ND: Tensor, ahead_ND: Tensor, ahead_N1: Tensor | None = None) -> Tensor:
+    """The mean difference of two scores, from the differences of their items' vectors and biases, in fp32."""
+    with torch.autocast(queries_ND.device.type, enabled=False):
+        leads_N = (queries_ND.float() * ahead_ND).sum(-1)
+        return (leads_N if ahead_N1 is None else leads_N + ahead_N1[:, 0]).mean()

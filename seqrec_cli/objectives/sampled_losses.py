@@ -1,79 +1,46 @@
-"""Softmax over the target and sampled negatives: who is drawn, and the loss.
+"""Losses over targets and sampled negatives: scores in chunks, and the gradient made in the same pass.
 
-Legend: G groups that share negatives (1, or a sequence each), M positions of a group, g and m those of one chunk,
-K negatives, D width, V items (counted from 1; 0 is padding).
+No copy of a vector is made for a pair of position and negative where one product can score them all.
+
+Legend: G groups that share negatives (1, or a sequence each), M positions of a group, g and m those of one chunk;
+N positions with negatives of their own, n those of one chunk; K negatives, C = 1 + K scores, the target's first;
+D width, X rows of a table that negatives are looked up in.
 """
 
-import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqrec_cli.objectives.criteria import Criterion
 from seqrec_cli.objectives.losses import product_dtype
 
 CHUNK = 2**20  # scores of one chunk: the passes over them stay in cache
+# With negatives of its own a position is scored against the whole table, and its negatives picked, while the table
+# has at most this many rows a negative: a product of matrices outruns gathering vectors by far.
+TABLE_ROWS_A_NEGATIVE = 64
 
 
-class Sampler(Protocol):
-    """A distribution over items, drawn from with torch's generator: the seed of a step decides its negatives."""
-
-    def draw(self, groups: int, negatives: int, device: torch.device) -> Tensor:
-        """Items [G, K], with replacement."""
-
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        """Log of how often each would be drawn in K draws, fp32 [G, K]."""
-
-
-class UniformSampler:
-    """Every item alike."""
-
-    def __init__(self, num_items: int) -> None:
-        self.num_items = num_items
-
-    def draw(self, groups: int, negatives: int, device: torch.device) -> Tensor:
-        return torch.randint(1, self.num_items + 1, (groups, negatives), device=device)
-
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        return torch.full(items_GK.shape, math.log(items_GK.shape[1] / self.num_items), device=items_GK.device)
-
-
-class PopularitySampler:
-    """In proportion to counts, int64 [V + 1]; an item that was never counted is never drawn.
-
-    Bisection of the summed counts: whole numbers, so exact at any size, and log V steps a draw.
-    """
-
-    def __init__(self, counts_V: Tensor) -> None:
-        self.counts_V, self.ends_V = counts_V, counts_V[1:].cumsum(0)
-        self.total = int(self.ends_V[-1])
-
-    def draw(self, groups: int, negatives: int, device: torch.device) -> Tensor:
-        events_GK = torch.randint(0, self.total, (groups, negatives), device=device)
-        return torch.searchsorted(self.ends_V, events_GK, right=True) + 1
-
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        return self.counts_V[items_GK].float().log() + math.log(items_GK.shape[1] / self.total)
-
-
-class _SampledCrossEntropy(torch.autograd.Function):
+class _SharedNegatives(torch.autograd.Function):
     """Forward runs in chunks and forms the gradient in the same pass, as the softmax over the corpus does."""
 
     @staticmethod
     def forward(
         ctx: Any,
+        criterion: Criterion,
         queries_GMD: Tensor,
         positives_GMD: Tensor,
         vectors_GKD: Tensor,
         targets_GM: Tensor,
         negatives_GK: Tensor,
-        log_expected_GK: Tensor,
+        log_expected_GK: Tensor | None,
     ) -> Tensor:
         device, dtype = queries_GMD.device, product_dtype(queries_GMD.device)
         keys_GKD, real_GM = vectors_GKD.to(dtype), targets_GM > 0
         targets_GM1, negatives_G1K = targets_GM[:, :, None].int(), negatives_GK[:, None].int()
+        absent_G1K = negatives_G1K == 0
         grad_queries_GMD, grad_positives_GMD = torch.empty_like(queries_GMD), torch.empty_like(positives_GMD)
         grad_vectors_GKD = torch.zeros(vectors_GKD.shape, device=device)
         share = 1 / real_GM.sum().clamp(min=1)  # of each position in the mean
@@ -82,16 +49,12 @@ class _SampledCrossEntropy(torch.autograd.Function):
             for g, m in chunks(len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1]):
                 queries_gmD, positives_gmD = queries_GMD[g, m].float(), positives_GMD[g, m].float()
                 products_gmD = queries_GMD[g, m].to(dtype)
-                scores_gmK = products_gmD @ keys_GKD[g].mT - log_expected_GK[g, None]  # bf16 - fp32: fp32
-                scores_gmK.masked_fill_(targets_GM1[g, m] == negatives_G1K[g], -torch.inf)
-                # The target is there with certainty: its expected count is 1, and nothing is taken off.
-                scores_gmC = torch.cat([(queries_gmD * positives_gmD).sum(-1, keepdim=True), scores_gmK], dim=-1)
-                torch.softmax(scores_gmC, dim=-1, out=scores_gmC)
-                own_gm1 = scores_gmC[..., :1]
-                loss -= (own_gm1[..., 0].clamp(min=torch.finfo(torch.float32).tiny).log() * real_GM[g, m]).sum()
-                weight_gm1 = real_GM[g, m, None] * share
-                away_gm1 = (own_gm1 - 1) * weight_gm1
-                others_gmK = (scores_gmC[..., 1:] * weight_gm1).to(dtype)
+                out = (targets_GM1[g, m] == negatives_G1K[g]) | absent_G1K[g]
+                offset = None if log_expected_GK is None else log_expected_GK[g, None]
+                scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset, out)
+                loss += (criterion(scores_gmC) * real_GM[g, m]).sum()
+                scores_gmC *= real_GM[g, m, None] * share
+                away_gm1, others_gmK = scores_gmC[..., :1], scores_gmC[..., 1:].to(dtype)
                 grad_positives_GMD[g, m] = away_gm1 * queries_gmD
                 grad_queries_GMD[g, m] = others_gmK @ keys_GKD[g] + away_gm1 * positives_gmD
                 grad_vectors_GKD[g] += others_gmK.mT @ products_gmD
@@ -101,7 +64,87 @@ class _SampledCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(gradient.mul_(grads[0].to(gradient.dtype)) for gradient in ctx.saved_tensors), None, None, None)
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None)
+
+
+class _OwnNegatives(torch.autograd.Function):
+    """The same where each position has negatives of its own, rows of one table."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        criterion: Criterion,
+        queries_ND: Tensor,
+        positives_ND: Tensor,
+        table_XD: Tensor,
+        rows_NK: Tensor,
+        out_NK: Tensor,
+        log_expected_NK: Tensor | None,
+        whole: bool,
+    ) -> Tensor:
+        device, dtype = queries_ND.device, product_dtype(queries_ND.device)
+        keys_XD, (N, K), X = table_XD.to(dtype), rows_NK.shape, len(table_XD)
+        grad_queries_ND, grad_positives_ND = torch.empty_like(queries_ND), torch.empty_like(positives_ND)
+        grad_table_XD = torch.zeros(table_XD.shape, device=device)
+        loss = torch.zeros((), device=device)
+        with torch.autocast(device.type, enabled=False):
+            for _, n in chunks(1, N, X if whole else K * keys_XD.shape[1]):
+                queries_nD, positives_nD = queries_ND[n].float(), positives_ND[n].float()
+                products_nD, rows_nK = queries_ND[n].to(dtype), rows_NK[n]
+                if whole:
+                    scores_nK = (products_nD @ keys_XD.T).gather(1, rows_nK)
+                else:
+                    vectors_nKD = keys_XD[rows_nK]
+                    scores_nK = (vectors_nKD @ products_nD[:, :, None])[..., 0]
+                offset = None if log_expected_NK is None else log_expected_NK[n]
+                scores_nC = joined(queries_nD, positives_nD, scores_nK, offset, out_NK[n])
+                loss += criterion(scores_nC).sum()
+                scores_nC /= N
+                away_n1, others_nK = scores_nC[:, :1], scores_nC[:, 1:]
+                grad_positives_ND[n] = away_n1 * queries_nD
+                if whole:
+                    others_nX = torch.zeros(len(others_nK), X, device=device).scatter_add_(1, rows_nK, others_nK)
+                    pulls_nX = others_nX.to(dtype)
+                    grad_queries_ND[n] = pulls_nX @ keys_XD + away_n1 * positives_nD
+                    grad_table_XD += pulls_nX.T @ products_nD
+                else:
+                    pulls_nK = others_nK.to(dtype)
+                    grad_queries_ND[n] = (pulls_nK[:, None] @ vectors_nKD)[:, 0] + away_n1 * positives_nD
+                    pulls_nKD = others_nK[..., None] * queries_nD[:, None]
+                    grad_table_XD.index_add_(0, rows_nK.flatten(), pulls_nKD.flatten(0, 1))
+        ctx.save_for_backward(grad_queries_ND, grad_positives_ND, grad_table_XD.to(table_XD.dtype))
+        return loss / N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None)
+
+
+def scored_whole(num_items: int, negatives: int) -> bool:
+    """True where a position with negatives of its own is scored against all items."""
+    return num_items <= TABLE_ROWS_A_NEGATIVE * negatives
+
+
+def joined(queries: Tensor, positives: Tensor, products: Tensor, offset: Tensor | None, out: Tensor) -> Tensor:
+    """Scores fp32 [..., 1 + K]: the target's, then the negatives', -inf where `out`.
+
+    The target is there with certainty: its expected count is 1, and nothing is taken off.
+    """
+    scores = products.new_empty((*products.shape[:-1], products.shape[-1] + 1), dtype=torch.float32)
+    torch.sum(queries * positives, dim=-1, out=scores[..., 0])
+    others = scores[..., 1:]
+    if offset is None:
+        others.copy_(products)
+    else:
+        torch.sub(products, offset, out=others)
+    others.masked_fill_(out, -torch.inf)
+    return scores
+
+
+def scaled(gradients: tuple[Tensor, ...], scale: Tensor) -> Iterator[Tensor]:
+    """In place: the node is used once."""
+    return (gradient.mul_(scale.to(gradient.dtype)) for gradient in gradients)
 
 
 def chunks(groups: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
@@ -113,21 +156,43 @@ def chunks(groups: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]
             yield slice(group, group + size), slice(row, row + height)
 
 
-def sampled_cross_entropy(
+def shared_loss(
+    criterion: Criterion,
     queries_GMD: Tensor,
     positives_GMD: Tensor,
     vectors_GKD: Tensor,
     targets_GM: Tensor,
     negatives_GK: Tensor,
-    log_expected_GK: Tensor,
+    log_expected_GK: Tensor | None = None,
 ) -> Tensor:
-    """Mean over real targets (> 0) of -s(target) + log(exp s(target) + sum_k exp(s(negative_k)) / expected count_k).
+    """Mean of the criterion over real targets (> 0), each beside its group's negatives.
 
-    The sum over negatives is an unbiased estimate of the full softmax's (importance sampling: Bengio & Senecal,
-    IEEE TNN 19(4), 2008), so the loss tends to the full softmax as K grows; a negative that equals the
-    target of a position is left out there. Products run in autocast's format, the softmax and the loss in fp32.
+    Scores are inner products, those of negatives less `log_expected_GK`: the softmax is then that of importance
+    sampling (Bengio & Senecal, IEEE TNN 19(4), 2008), whose sum over negatives is an unbiased estimate of the sum
+    over all other items, and the loss tends to the full softmax as K grows. A negative that equals the target of a
+    position is left out there, and so is an absent one (0). Products run in autocast's format, the rest in fp32.
     """
-    loss: Tensor = _SampledCrossEntropy.apply(
-        queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
+    loss: Tensor = _SharedNegatives.apply(
+        criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
+    )
+    return loss
+
+
+def own_loss(
+    criterion: Criterion,
+    queries_ND: Tensor,
+    positives_ND: Tensor,
+    table_XD: Tensor,
+    rows_NK: Tensor,
+    out_NK: Tensor,
+    log_expected_NK: Tensor | None,
+    whole: bool,
+) -> Tensor:
+    """As `shared_loss`, with negatives of each position's own: `rows_NK` of the table, without those in `out_NK`.
+
+    `whole`: by one product with all rows, else by looking each negative's vector up.
+    """
+    loss: Tensor = _OwnNegatives.apply(
+        criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_NK, whole
     )
     return loss

@@ -16,6 +16,7 @@ from seqrec_cli.objectives.losses import corpus_cross_entropy
 class Config(WindowObjectiveConfig):
     """Softmax over all items."""
 
+    smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
     chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
 
 
@@ -24,9 +25,9 @@ class Objective(contract.Objective):
 
     def __init__(self, cfg: Config) -> None:
         self.window, self.stride = cfg.window, cfg.stride
-        self.chunk_mb = cfg.chunk_mb
+        self.chunk_mb, self.smoothing = cfg.chunk_mb, cfg.smoothing
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         encoder, queries_ND, targets_N, _ = contract.at_targets(model, batch)
         table_VD, bias_V = encoder.item_table(), encoder.item_bias()
-        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V)
+        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V, self.smoothing)

@@ -10,8 +10,9 @@ from torch import nn
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.objectives import sampled_losses, sampled_softmax
+from seqrec_cli.objectives import sampled_losses
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.losses import chunk_rows
 from seqrec_cli.training.live import live_bytes
 from seqrec_cli.training.loop import count_targets
@@ -69,8 +70,10 @@ def fixed_memory(model: nn.Module) -> StepMemory:
 
 def loss_chunk(model: Recommender, objective: Objective, precision: Precision, targets: int) -> LossChunk | None:
     """The chunk of a softmax over the corpus or over samples; None for an objective that has none."""
-    if isinstance(objective, sampled_softmax.Objective):
-        width = objective.cfg.negatives
+    if isinstance(objective, ContrastObjective):
+        width = objective.scores_a_target(model.num_items)
+        if width is None:
+            return None
         whole = targets * width * SAMPLED_SCORE
         return LossChunk(min(sampled_losses.CHUNK * SAMPLED_SCORE, whole), whole, None, width)
     budget_mb = getattr(objective, "chunk_mb", None)

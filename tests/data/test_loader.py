@@ -15,9 +15,10 @@ HISTORIES = random_histories(37, 50, 30, seed=3)
 
 
 def window_rows(
-    log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1
+    log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1, by_row=False
 ) -> WindowRows:
-    return WindowRows(log, max_length, window, None, batch_size, batch_tokens, negatives, seed, torch.device("cpu"))
+    device = torch.device("cpu")
+    return WindowRows(log, max_length, window, None, batch_size, batch_tokens, negatives, seed, device, by_row)
 
 
 def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
@@ -107,6 +108,14 @@ def test_window_negatives_are_unmet_in_training_and_may_be_held_out_items() -> N
         i for e in range(60) for b in window_rows(log, negatives=2).epoch(e) for i in b.negatives_BLK.flatten().tolist()
     }
     assert drawn == {4, 5, 6}
+
+
+def test_a_row_s_positions_may_share_their_negatives() -> None:
+    log = packed(HISTORIES, 50)
+    for batch in window_rows(log, negatives=9, by_row=True).epoch(0):
+        assert batch.negatives_BLK.shape == (len(batch), 1, 9)
+        for user, drawn in zip(batch.users_B.tolist(), batch.negatives_BLK[:, 0].tolist(), strict=True):
+            assert not set(drawn) & set(HISTORIES[user - 1][:-2])
 
 
 def test_prefixes_are_all_training_positions() -> None:

@@ -1,4 +1,4 @@
-"""The chunked softmax against torch's own, gradients included; sampled losses against a loop."""
+"""The chunked softmax against torch's own, gradients included."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqrec_cli.objectives import losses
-from seqrec_cli.objectives.losses import binary_cross_entropy, chunk_rows, corpus_cross_entropy
+from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
 
 
 def both(n: int, d: int, v: int, scale: float = 1.0, dtype: torch.dtype | None = None):
@@ -83,13 +83,29 @@ def test_chunk_follows_from_the_budget() -> None:
     assert chunk_rows(columns=10**9, itemsize=4, budget_mb=1) == 1
 
 
-def test_binary_cross_entropy_is_its_formula() -> None:
-    q, w = torch.randn(3, 4), torch.randn(7, 4)
-    targets, negatives = torch.tensor([1, 2, 3]), torch.tensor([[4, 5], [6, 0], [1, 1]])
-    expected = 0.0
-    for n in range(3):
-        expected -= math.log(torch.sigmoid(q[n] @ w[targets[n]]))
-        expected -= sum(math.log(1 - torch.sigmoid(q[n] @ w[k])) for k in negatives[n] if k > 0)
-    assert binary_cross_entropy(q, w[targets], w[negatives], negatives > 0).item() == pytest.approx(
-        expected / 3, rel=1e-5
-    )
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+def test_label_smoothing_equals_torch(monkeypatch, bias: bool) -> None:
+    monkeypatch.setattr(losses, "MOST_ROWS", 7)
+    results = []
+    for ours in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        q = torch.randn(50, 8, generator=generator).requires_grad_()
+        w = torch.randn(34, 8, generator=generator).requires_grad_()
+        b = torch.randn(34, generator=generator).requires_grad_()
+        targets = torch.randint(1, 34, (50,), generator=generator)
+        if ours:
+            loss = corpus_cross_entropy(q, w, targets, 1, b if bias else None, label_smoothing=0.2)
+        else:
+            logits = q @ w[1:].T + (b[1:] if bias else 0)
+            loss = F.cross_entropy(logits, targets - 1, label_smoothing=0.2)
+        (3 * loss).backward()
+        results.append((loss.detach(), q.grad, w.grad, *([b.grad] if bias else [])))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_label_smoothing_without_gradients() -> None:
+    q, w, t = torch.randn(5, 4), torch.randn(9, 4), torch.tensor([1, 8, 3, 3, 2])
+    with torch.no_grad():
+        ours = corpus_cross_entropy(q, w, t, 1, label_smoothing=0.3).item()
+    assert ours == pytest.approx(F.cross_entropy(q @ w[1:].T, t - 1, label_smoothing=0.3).item(), rel=1e-5)

@@ -42,7 +42,9 @@ class Clicks(Recommender):
 
 def objective(name: str):
     plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    return build_objective(config_class("objective", name)(**plain))
+    built = build_objective(config_class("objective", name)(**plain))
+    built.prepare(torch.arange(7))
+    return built
 
 
 def window_batch() -> Batch:

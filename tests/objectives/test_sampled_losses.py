@@ -1,4 +1,4 @@
-"""The sampled softmax against a plain loop and against the full softmax it estimates; who is drawn, and how often."""
+"""The sampled softmax against a plain loop and against the full softmax it estimates."""
 
 import math
 from typing import Any
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from test_objectives import Fixed, window_batch
 
 from seqrec_cli.objectives import sampled_losses
-from seqrec_cli.objectives.sampled_losses import PopularitySampler, UniformSampler, sampled_cross_entropy
+from seqrec_cli.objectives.criteria import softmax
+from seqrec_cli.objectives.sampled_losses import own_loss, shared_loss
 from seqrec_cli.objectives.sampled_softmax import Config, Objective
+from seqrec_cli.objectives.samplers import UniformSampler, build_sampler
 
 V, D = 12, 5
 COUNTS_V = torch.tensor([0, 5, 0, 1, 9, 2, 2, 7, 1, 4, 3, 8, 6])
@@ -27,7 +29,7 @@ def by_loop(queries, table, targets, negatives, log_expected) -> torch.Tensor:
             own = queries[g, m] @ table[target]
             total = own.exp()
             for k, negative in enumerate(negatives[g].tolist()):
-                if negative != target:
+                if negative not in (0, target):
                     total = total + (queries[g, m] @ table[negative]).exp() / math.exp(log_expected[g, k])
             losses.append(total.log() - own)
     return torch.stack(losses).mean()
@@ -35,7 +37,7 @@ def by_loop(queries, table, targets, negatives, log_expected) -> torch.Tensor:
 
 def gathered(queries, table, targets, negatives, log_expected) -> torch.Tensor:
     positives, vectors = F.embedding(targets, table, 0), F.embedding(negatives, table, 0)
-    return sampled_cross_entropy(queries, positives, vectors, targets, negatives, log_expected)
+    return shared_loss(softmax, queries, positives, vectors, targets, negatives, log_expected)
 
 
 def inputs(groups: int, rows: int, count: int) -> tuple[torch.Tensor, ...]:
@@ -74,14 +76,43 @@ def test_all_items_once_are_the_full_softmax() -> None:
     assert loss.item() == pytest.approx(F.cross_entropy(queries[0] @ table[1:].T, targets[0] - 1).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "popularity"])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "gathered"])
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, whole: bool) -> None:
+    """Positions as groups of one, negatives twice and absent ones among them."""
+    monkeypatch.setattr(sampled_losses, "CHUNK", chunk)
+    queries, table, targets, negatives, log_expected = inputs(9, 1, 8)
+    targets, negatives = targets.clamp(min=1), negatives.clone()
+    negatives[:, 1], negatives[:, 2] = negatives[:, 0], 0
+
+    def ours(q, w, *_: Any) -> torch.Tensor:
+        out = (negatives == targets) | (negatives == 0)
+        return own_loss(softmax, q[:, 0], w[targets[:, 0]], w, negatives, out, log_expected, whole)
+
+    def plain(q, w, *_: Any) -> torch.Tensor:
+        return by_loop(q, w, targets, negatives, log_expected)
+
+    results = []
+    for loss_of in (ours, plain):
+        q, w = queries.clone().requires_grad_(), table.clone().requires_grad_()
+        loss = loss_of(q, w)
+        (3 * loss).backward()
+        results.append((loss.detach(), q.grad, w.grad))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "popularity", "in_batch", "mixed"])
 def test_many_negatives_tend_to_the_full_softmax(sampling: str) -> None:
     """Two hundred thousand draws with replacement: only the log-q correction brings the loss there."""
     queries, table, targets, _, _ = inputs(1, 17, 8)
     counts = COUNTS_V.clamp(min=1)
-    sampler = UniformSampler(V) if sampling == "uniform" else PopularitySampler(counts)
+    counts[0] = 0
+    sampler = build_sampler(sampling, counts, 0.3)
+    assert sampler is not None
     torch.manual_seed(0)
-    negatives = sampler.draw(1, 200_000, torch.device("cpu"))
+    of_all_batches = torch.arange(V + 1).repeat_interleave(counts)
+    negatives = sampler.draw(1, 200_000, of_all_batches)
     loss = gathered(queries, table, targets, negatives, sampler.log_expected(negatives)).item()
     assert loss == pytest.approx(F.cross_entropy(queries[0] @ table[1:].T, targets[0] - 1).item(), rel=0.01)
 
@@ -112,39 +143,16 @@ def test_bf16_products_stay_close() -> None:
     assert near.item() == pytest.approx(exact.item(), abs=0.02)
 
 
-def test_popular_items_are_drawn_by_their_counts() -> None:
-    torch.manual_seed(0)
-    sampler = PopularitySampler(COUNTS_V)
-    items = sampler.draw(3, 100_000, torch.device("cpu"))
-    assert items.shape == (3, 100_000)
-    found_V, expected_V = torch.bincount(items.flatten(), minlength=V + 1), COUNTS_V / COUNTS_V.sum() * items.numel()
-    assert found_V[0] == found_V[2] == 0
-    drawn = expected_V > 0
-    chi2 = ((found_V - expected_V)[drawn] ** 2 / expected_V[drawn]).sum().item()
-    assert chi2 < 29.6  # 10 degrees of freedom, 0.1 %
-    expected_in_a_group = sampler.log_expected(items).exp()[0, :50]
-    torch.testing.assert_close(expected_in_a_group, (expected_V / 3)[items[0, :50]], rtol=1e-4, atol=0.0)
-
-
-def test_uniform_draws_reach_every_item_and_no_padding() -> None:
-    torch.manual_seed(0)
-    items = UniformSampler(V).draw(1, 12_000, torch.device("cpu"))
-    found_V = torch.bincount(items.flatten(), minlength=V + 1)
-    assert found_V[0] == 0
-    assert ((found_V[1:] - 1000) ** 2 / 1000).sum().item() < 31.3  # 11 degrees of freedom, 0.1 %
-    assert UniformSampler(V).log_expected(items)[0, 0].item() == pytest.approx(math.log(1000))
-
-
 def objective(**changes: Any) -> Objective:
-    plain = {"name": "sampled_softmax", "window": "last", "stride": None}
+    plain = {"name": "sampled_softmax", "window": "last", "stride": None, "uniform_share": 0.5}
     plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
     built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
     built.prepare(COUNTS_V)
     return built
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "popularity"])
-@pytest.mark.parametrize("shared", ["batch", "sequence"])
+@pytest.mark.parametrize("sampling", ["uniform", "popularity", "in_batch", "mixed"])
+@pytest.mark.parametrize("shared", ["batch", "sequence", "position"])
 def test_the_objective_draws_and_scores(shared: str, sampling: str) -> None:
     torch.manual_seed(1)
     table, batch = torch.randn(V + 1, D), window_batch()
@@ -158,11 +166,20 @@ def test_the_objective_draws_and_scores(shared: str, sampling: str) -> None:
     assert loss == seeded(5) != seeded(6)
 
     torch.manual_seed(5)
-    sampler = UniformSampler(V) if sampling == "uniform" else PopularitySampler(COUNTS_V)
+    sampler = build_sampler(sampling, COUNTS_V, 0.5)
+    assert sampler is not None
     assert batch.targets_BL is not None
     real = batch.targets_BL > 0
     queries, targets = table[batch.items_BL], batch.targets_BL
+    of_batch = targets[real]
     if shared == "batch":
-        queries, targets = queries[real][None], targets[real][None]
-    negatives = sampler.draw(len(targets), 6, torch.device("cpu"))
+        queries, targets = queries[real][None], of_batch[None]
+    elif shared == "position":
+        queries, targets = queries[real][:, None], of_batch[:, None]
+    negatives = sampler.draw(len(targets), 6, of_batch)
     assert loss == pytest.approx(by_loop(queries, table, targets, negatives, sampler.log_expected(negatives)).item())
+
+
+def test_unmet_negatives_cannot_stand_for_the_corpus() -> None:
+    with pytest.raises(ValueError, match=r"sampled_softmax cannot take objective\.sampling=unmet"):
+        objective(sampling="unmet", shared="sequence")

@@ -1,0 +1,24 @@
+"""Next item at every position, to be ranked above sampled negatives.
+
+Bayesian personalised ranking (Rendle et al. 2009, arXiv 1205.2618, BPR-Opt): -log s(target - negative), here the mean
+over K negatives of a position. The paper's prior on the parameters is the optimizer's weight decay; its users are
+histories, its negatives unmet items drawn uniformly.
+"""
+
+from seqrec_cli.config.schema import NegativesConfig
+from seqrec_cli.objectives.contrast import ContrastObjective
+from seqrec_cli.objectives.criteria import Criterion, pairwise
+
+
+class Config(NegativesConfig):
+    """Sigmoid of the target's lead over each negative."""
+
+
+class Objective(ContrastObjective):
+    """Mean over the targets of the batch."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+
+    def build_criterion(self, num_items: int) -> Criterion:
+        return pairwise

@@ -1,0 +1,99 @@
+"""What objectives with sampled negatives share: drawing them, and setting each target against them.
+
+Legend: B rows, L history events, N training targets, G groups that share negatives, K negatives, D width, V items.
+"""
+
+import torch
+from torch import Tensor
+
+from seqrec_cli.config.schema import NegativesConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.objectives import contract
+from seqrec_cli.objectives.criteria import Criterion
+from seqrec_cli.objectives.sampled_losses import own_loss, scored_whole, shared_loss
+from seqrec_cli.objectives.samplers import Sampler, build_sampler
+
+FEW = 8  # negatives of a position whose vectors are copied, one for each
+
+
+class ContrastObjective(contract.Objective):
+    """Mean over the batch's targets of a criterion, each target beside its negatives; to be prepared first."""
+
+    log_q = False  # negatives' scores are corrected by how often they are expected
+
+    def __init__(self, cfg: NegativesConfig) -> None:
+        self.cfg = cfg
+        self.window, self.stride = cfg.window, cfg.stride
+        self.negatives_per_position = cfg.negatives if cfg.sampling == "unmet" else 0
+        self.draws_by_row = cfg.shared == "sequence"
+        self.sampler: Sampler | None = None
+
+    def prepare(self, counts_V: Tensor) -> None:
+        self.sampler = build_sampler(self.cfg.sampling, counts_V, self.cfg.uniform_share)
+        self.criterion = self.build_criterion(len(counts_V) - 1)
+
+    def build_criterion(self, num_items: int) -> Criterion:
+        """What a target's and its negatives' scores cost."""
+        raise NotImplementedError
+
+    def scores_a_target(self, num_items: int) -> int | None:
+        """How many scores a target has in a chunk of them; None where its scores come without chunks' scratch."""
+        if self.cfg.shared != "position":
+            return self.cfg.negatives
+        if scored_whole(num_items, self.cfg.negatives):
+            return num_items + 1
+        return None if self.cfg.negatives <= FEW else self.cfg.negatives
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        return self.against_negatives(batch, *contract.at_targets(model, batch))
+
+    def against_negatives(
+        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, places_N: Tensor
+    ) -> Tensor:
+        """The loss of targets [N] whose states are `queries_ND`, at `places_N` of the flattened [B * L]."""
+        B, L = batch.items_BL.shape
+        groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
+        negatives_GK = self._draw(batch, groups, targets_N, places_N)
+        log_expected_GK = None
+        if self.log_q:
+            assert self.sampler is not None
+            log_expected_GK = self.sampler.log_expected(negatives_GK)
+        if self.cfg.shared == "position":
+            items_X, rows_NK = _looked_up(encoder, negatives_GK)
+            queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
+            out_NK = (negatives_GK == targets_N[:, None]) | (negatives_GK == 0)
+            whole = scored_whole(encoder.num_items, self.cfg.negatives)
+            return own_loss(self.criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_GK, whole)
+        if self.cfg.shared == "batch":
+            queries_GMD, targets_GM = queries_ND[None], targets_N[None]
+        else:
+            queries_GMD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(0, places_N, queries_ND)
+            queries_GMD = queries_GMD.view(B, L, -1)
+            targets_GM = targets_N.new_zeros(B * L).index_copy(0, places_N, targets_N).view(B, L)
+        queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
+        return shared_loss(
+            self.criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
+        )
+
+    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, places_N: Tensor) -> Tensor:
+        if self.sampler is not None:
+            return self.sampler.draw(groups, self.cfg.negatives, targets_N)
+        assert batch.negatives_BLK is not None
+        negatives = batch.negatives_BLK.flatten(0, 1)
+        return negatives if self.cfg.shared == "sequence" else negatives[places_N]
+
+
+def _looked_up(encoder: SequenceEncoder, negatives_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Items [X] that hold all negatives, and where each negative stands among them, [N, K].
+
+    A few negatives as they are; of many, the whole corpus, but for row-sparse tables: there the used rows, which have
+    to be counted. The choice hangs on sizes known before the run, so that a step's cost can be foretold.
+    """
+    if negatives_NK.shape[1] <= FEW and not scored_whole(encoder.num_items, negatives_NK.shape[1]):
+        return negatives_NK.flatten(), torch.arange(negatives_NK.numel(), device=negatives_NK.device).view_as(
+            negatives_NK
+        )
+    if encoder.sparse_rows:
+        return torch.unique(negatives_NK, return_inverse=True)
+    return torch.arange(encoder.num_items + 1, device=negatives_NK.device), negatives_NK

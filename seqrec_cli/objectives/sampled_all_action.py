@@ -1,0 +1,50 @@
+"""One of the next events at every position, at random, softmax over it and sampled negatives.
+
+PinnerFormer (Pancha et al. 2022, arXiv 2205.04507, section 3.5.4): the dense all-action loss and the sampled softmax
+with log-q correction (eq. 4), negatives from the batch and uniform. Here a future is the next `horizon` events of the
+window instead of some days, and every position has one, not a random few.
+"""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from seqrec_cli.config.rules import all_items_drawn
+from seqrec_cli.config.schema import NegativesConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.objectives import contract
+from seqrec_cli.objectives.contrast import ContrastObjective
+from seqrec_cli.objectives.criteria import Criterion, softmax
+from seqrec_cli.objectives.future import drawn_ahead
+
+
+class Config(NegativesConfig):
+    """Softmax over a drawn target and negatives."""
+
+    horizon: int = Field(ge=1, description="of how many of the next events a position's target is drawn")
+
+    @model_validator(mode="after")
+    def _all_drawn(self) -> Self:
+        all_items_drawn(self.name, self.sampling)
+        return self
+
+
+class Objective(ContrastObjective):
+    """Mean over all positions of the batch."""
+
+    log_q = True
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.horizon = cfg.horizon
+
+    def build_criterion(self, num_items: int) -> Criterion:
+        return softmax
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        encoder, queries_ND, _, places_N = contract.at_targets(model, batch)
+        assert batch.targets_BL is not None
+        drawn_N = drawn_ahead(batch.targets_BL, self.horizon).flatten()[places_N]
+        return self.against_negatives(batch, encoder, queries_ND, drawn_N, places_N)
