@@ -154,7 +154,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
     model = build_model(cfg, log.catalog, 0)
     assert isinstance(model, SequenceEncoder)
     rows = ClozeRows(log, 8, "sliding", None, 16, None, Masking(0.2, 0.1, 0.1, last), 0, torch.device("cpu"))
-    plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1}
+    plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0}
     plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
     objective = build_objective(config_class("objective", "cloze")(**plain))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
