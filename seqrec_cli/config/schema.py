@@ -92,7 +92,9 @@ class InterestConfig(ModelConfig):
     embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
     user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
     mlp: tuple[Width, ...] = Field(strict=False, min_length=1, description="widths of the MLP's layers")
-    activation: Literal["dice", "prelu"] = Field(description="activation of the MLP, with learned slopes")
+    activation: Literal["dice", "prelu", "relu"] = Field(
+        description="activation of the MLP; dice and prelu have learned slopes"
+    )
     dropout: float = Field(ge=0, lt=1, description="dropout of the MLP (CPU: steps of 1/256)")
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
 

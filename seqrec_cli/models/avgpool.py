@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqrec_cli.config.schema import InterestConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.interest import History, InterestRanker
+from seqrec_cli.models.interest import History, InterestRanker, shares
 
 
 class Config(InterestConfig):
@@ -24,8 +24,7 @@ class Model(InterestRanker):
 
     def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """The means [B, C, F] of the events that are seen, zero where there are none."""
-        shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
-        return (shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF,)
+        return (shares(sees_BLC, events_BLF.dtype) @ events_BLF,)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
         return history.memory[0]

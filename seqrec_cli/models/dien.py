@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from seqrec_cli.config.schema import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
-from seqrec_cli.models.interest import History, InterestRanker
+from seqrec_cli.models.interest import History, InterestRanker, shares
 from seqrec_cli.models.parts.positions import check_window
 from seqrec_cli.models.parts.recurrence import Recurrence
 
@@ -47,6 +47,7 @@ class Model(InterestRanker):
     """What a user is interested in moves; what matters to the candidate is how it got there."""
 
     fp32_interest = True  # the state's small steps are lost in bf16
+    pieces_at_once = 8  # every step of the loop starts a dozen operations
 
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
         check_window(batch.items_BL, self.max_length)  # an earlier start would be another history to the first GRU
@@ -78,8 +79,7 @@ class Model(InterestRanker):
         memory = (self.attention_keys(states_BLH), projected_BLG)
         if not self.cfg.pooled:
             return memory
-        shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
-        return *memory, shares_BLC.to(events_BLF.dtype).transpose(1, 2) @ events_BLF
+        return *memory, shares(sees_BLC, events_BLF.dtype) @ events_BLF
 
     def weights(self, history: History, candidates: Tensor) -> Tensor:
         """Attention [B, L, C] over the events that a candidate sees, zero elsewhere."""

@@ -39,10 +39,17 @@ class History(NamedTuple):
         return History(tuple(kept[which] for kept in self.memory), self.sees_BLC[which], user_BM)
 
 
+def shares(sees_BLC: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, C, L]: the share of each event in the mean of those that are seen; zero where there are none."""
+    shares_BLC = sees_BLC.float() / sees_BLC.sum(1, keepdim=True).clamp(min=1)
+    return shares_BLC.to(dtype).transpose(1, 2)
+
+
 class InterestRanker(Recommender):
     """A history and one candidate become one logit."""
 
     fp32_interest = False  # under autocast too the MLP's first layer reads the interest in fp32
+    pieces_at_once = 1  # of CACHED_PIECE: more where a piece costs much whatever its size
 
     def __init__(self, cfg: InterestConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
@@ -70,6 +77,10 @@ class InterestRanker(Recommender):
     def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """What `interest` reads of a history, made once for all candidates; rows first."""
         return (events_BLF,)
+
+    def wide(self, history: History, items: Tensor) -> Tensor | None:
+        """What is added to the MLP's logits [B, C]."""
+        return None
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
         """The interest [B, C, I], or [B, 1, I] if it is the same for all candidates."""
@@ -100,7 +111,7 @@ class InterestRanker(Recommender):
             return self._pairs(history, items)
         B, C = len(batch), items.shape[-1]
         numbers = self.numbers_per_pair(batch.items_BL.shape[1]) + self.mlp.numbers + self.items.width
-        budget = CACHED_PIECE if items.device.type == "cpu" else None
+        budget = CACHED_PIECE * self.pieces_at_once if items.device.type == "cpu" else None
         rows, columns = piece_size(B, C, numbers, budget)
         logits_BC = torch.empty((B, C), device=items.device)
         for top in range(0, B, rows):
@@ -131,4 +142,5 @@ class InterestRanker(Recommender):
         hidden_BCM = self.mlp(hidden_BCM, items > 0)
         with full_precision(hidden_BCM.device):
             logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)
-        return logits_BC
+        wide_BC = self.wide(history, items)
+        return logits_BC if wide_BC is None else logits_BC + wide_BC

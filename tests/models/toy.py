@@ -26,7 +26,7 @@ GOLDEN = ROOT / "tests" / "golden"
 ITEMS, USERS = 40, 8
 
 # Every model shrinks the settings it has of these; a new model may need another line.
-SMALL: dict[str, Any] = {"embed_dim": 16, "ffn_dim": 24, "heads": 2, "max_length": 12, "mlp": [12, 8]}
+SMALL: dict[str, Any] = {"embed_dim": 16, "ffn_dim": 24, "heads": 2, "max_length": 12, "mlp": [12, 8], "hidden": 10}
 
 
 def model_names() -> list[str]:
@@ -92,6 +92,7 @@ def toy_batch() -> Batch:
         candidates_BC=torch.stack([last_B, last_B % ITEMS + 1], dim=1),  # the second: some other item
         labels_BC=torch.tensor([[1.0, 0.0]]).repeat(USERS, 1),
         request_times_B=times_BL.amax(1) + 1800,
+        negatives_BLK=(torch.arange(USERS)[:, None, None] + torch.arange(width)[:, None]) % ITEMS + 1,
     )
 
 
