@@ -44,6 +44,14 @@ def test_din_learns_evaluates_again_and_exports(base) -> None:
     assert written["max_difference"] < 1e-4
 
 
+@pytest.mark.parametrize("name", ["dsin", "widedeep"])
+def test_other_rankers_learn_and_export(base, name: str) -> None:
+    result = train(base, name, f"model={name}", "model.embed_dim=8")
+    assert result["val"]["auc"] > 0.52
+    written = seqrec_cli.run("export", [f"ckpt={base / name}", "format=torch", f"out={base / name}_export"])
+    assert written["max_difference"] < 1e-4
+
+
 def test_dien_learns_with_its_auxiliary_loss_evaluates_again_and_exports(base) -> None:
     result = train(base, "dien", "model=dien", "model.embed_dim=8")
     assert result["val"]["auc"] > 0.52
@@ -71,6 +79,7 @@ def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> No
         (["model=dien"], PositionRows),
         (["model=din", "objective.positions=false"], PrefixRows),
         (["model=bst"], PrefixRows),
+        (["model=dsin"], PrefixRows),
     ],
 )
 def test_rows_of_several_targets_where_model_and_settings_allow(overrides: list[str], kind: type) -> None:

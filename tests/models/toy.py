@@ -26,7 +26,16 @@ GOLDEN = ROOT / "tests" / "golden"
 ITEMS, USERS = 40, 8
 
 # Every model shrinks the settings it has of these; a new model may need another line.
-SMALL: dict[str, Any] = {"embed_dim": 16, "ffn_dim": 24, "heads": 2, "max_length": 12, "mlp": [12, 8], "hidden": 10}
+SMALL: dict[str, Any] = {
+    "embed_dim": 16,
+    "ffn_dim": 24,
+    "heads": 2,
+    "max_length": 12,
+    "mlp": [12, 8],
+    "hidden": 10,
+    "session_gap": 600,
+    "session_events": 3,
+}
 
 
 def model_names() -> list[str]:
