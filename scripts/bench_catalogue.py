@@ -105,7 +105,8 @@ def measure(case: str, items: int, steps: int, overrides: list[str]) -> dict[str
         began = synchronised(precision)
         with precision.autocast():
             loss = objective.loss(model, batch)
-        update(loss, optimizer, scaler, cfg.trainer.lr, cfg.trainer.clip_norm)
+        scaler.scale(loss).backward()
+        update(optimizer, scaler, cfg.trainer.lr, cfg.trainer.clip_norm)
         return synchronised(precision) - began
 
     step(0, 2)

@@ -29,6 +29,7 @@ from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.memory import (
     StepMemory,
+    at_once,
     available_memory,
     fixed_memory,
     loss_chunk,
@@ -95,7 +96,7 @@ def _measure(
     rows = training_rows(cfg, objective, log, precision.device)
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
-    largest = rows.largest()
+    largest = at_once(cfg.trainer, rows.largest())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
     padded, useful = (Shapes.of(rows.sizes(0), padded, candidates) for padded in (True, False))
     steps = cfg.trainer.max_epochs * rows.steps

@@ -160,6 +160,11 @@ class TrainerConfig(Settings):
     batch_tokens: int | None = Field(
         ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
     )
+    part_tokens: int | None = Field(
+        ge=1,
+        description="padded tokens worked on at once; a larger batch is taken in parts whose gradients add up: "
+        "the same step in less memory; null: whole",
+    )
     seed: int = Field(ge=0, description="seed of initialisation, order, negatives and dropout")
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     betas: tuple[float, float] = Field(strict=False, description="AdamW's two averaging rates")

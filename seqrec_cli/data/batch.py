@@ -61,6 +61,21 @@ class Batch:
         sorted_BL = columns_L.where(self.targets_BL > 0, L).sort(dim=1).values
         return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
+    def part(self, first: int, last: int) -> "Batch":
+        """Rows `first` to `last` - 1, as wide as before."""
+        every = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        places_N = every.pop("places_N", None)
+        if places_N is not None:
+            L = self.items_BL.shape[1]
+            places_N = places_N[(places_N >= first * L) & (places_N < last * L)] - first * L
+        return replace(self, places_N=places_N, **{name: tensor[first:last] for name, tensor in every.items()})
+
+    def parts(self, tokens: int) -> list["Batch"]:
+        """The batch in parts of about equal size, of at most `tokens` padded events each (but one row at least)."""
+        rows = max(1, tokens // self.items_BL.shape[1])
+        size = -(-len(self) // -(-len(self) // rows))
+        return [self.part(first, min(first + size, len(self))) for first in range(0, len(self), size)]
+
     def __len__(self) -> int:
         return self.items_BL.shape[0]
 

@@ -184,20 +184,31 @@ class _Loop:
         at, device = self.progress, self.precision.device
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
-        batch = batch.to(device)
-        with self.precision.autocast():
-            loss = self.objective.loss(self.model, batch)
+        loss = self.learn(batch, targets)
         told = step % LOG_EVERY == 0 or step == self.total_steps
         value = loss.item() if told or device.type == "cpu" else None
         if value is not None:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.total_steps)
-        update(loss, self.optimizer, self.scaler, lr, self.cfg.clip_norm)
+        update(self.optimizer, self.scaler, lr, self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
-        self.loss_sum += loss.detach()
+        self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
         self.listener.on_step(step, value if told else None, lr, targets)
+
+    def learn(self, batch: Batch, targets: int) -> Tensor:
+        """The batch's loss, its gradients added up part by part; a part counts by its targets."""
+        tokens = self.cfg.part_tokens
+        parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
+        total = torch.zeros((), device=self.precision.device)
+        for part in parts:
+            share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
+            with self.precision.autocast():
+                loss = self.objective.loss(self.model, part.to(self.precision.device)) * share
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
 
     def close_epoch(self) -> None:
         """Count the epoch, validate if it is time, keep what was best, and save."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.schema import TrainConfig, TrainerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import sampled_losses
@@ -194,14 +194,20 @@ def memory_warning(
         lower += ["model.embed_dim", "the number of items (dataset.item_core)"]
     else:
         fits = _most_rows(law, len(batch), available + there)
-        by_tokens = cfg.trainer.batch_tokens is not None
-        name, now = ("batch_tokens", cfg.trainer.batch_tokens) if by_tokens else ("batch_size", cfg.trainer.batch_size)
-        each = batch.items_BL.shape[1] if by_tokens else _targets_a_row(batch)
+        name, now, each = _size_of_steps(cfg.trainer, batch)
         lower = [f"trainer.{name} (now {now}; {fits * each} fits)", f"model.max_length (now {cfg.model.max_length})"]
     return (
         f"WARNING: out of memory ahead: a training step needs about {in_bytes(memory.total - there)} "
         f"and {in_bytes(available)} is free; lower {' or '.join(lower)}"
     )
+
+
+def _size_of_steps(cfg: TrainerConfig, batch: Batch) -> tuple[str, int, int]:
+    """The setting that says how much is worked on at once, its value, and what one row adds to it."""
+    for name, tokens in (("part_tokens", cfg.part_tokens), ("batch_tokens", cfg.batch_tokens)):
+        if tokens is not None:
+            return name, tokens, batch.items_BL.shape[1]
+    return "batch_size", cfg.batch_size, _targets_a_row(batch)
 
 
 def _targets_a_row(batch: Batch) -> int:
@@ -228,10 +234,16 @@ def in_bytes(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def at_once(cfg: TrainerConfig, batch: Batch) -> Batch:
+    """What of a batch a step works on at a time."""
+    return batch if cfg.part_tokens is None else batch.parts(cfg.part_tokens)[0]
+
+
 def memory_outlook(
     model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
 ) -> str | None:
     """The warning for a run whose model stands and whose largest batch is `batch`, before its first step."""
+    batch = at_once(cfg.trainer, batch)
     for quick in (True, False):
         law = step_memory_law(model, objective, batch, precision, quick)
         memory = law(len(batch))

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.training.sparse import RowAdamW, row_tables
@@ -51,13 +51,10 @@ def learning_rate(cfg: TrainerConfig, step: int, total_steps: int) -> float:
     return cfg.lr * (cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def update(
-    loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lr: float, clip_norm: float | None
-) -> None:
-    """Backward, unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out."""
+def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lr: float, clip_norm: float | None) -> None:
+    """Unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-    scaler.scale(loss).backward()
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm)

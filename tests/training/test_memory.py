@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from planned import batch_of, built, config
+from training_toys import update
 
 from seqrec_cli.models.parts import activation_unit
 from seqrec_cli.training.live import live_bytes, watch
@@ -20,7 +21,7 @@ from seqrec_cli.training.memory import (
     step_memory_law,
     system_left,
 )
-from seqrec_cli.training.optim import build_optimizer, update
+from seqrec_cli.training.optim import build_optimizer
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.rehearsal import crop
 

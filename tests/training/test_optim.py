@@ -5,9 +5,9 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
-from training_toys import settings, toy_model
+from training_toys import settings, toy_model, update
 
-from seqrec_cli.training.optim import build_optimizer, learning_rate, parameter_groups, update
+from seqrec_cli.training.optim import build_optimizer, learning_rate, parameter_groups
 
 
 def test_biases_norms_and_embedding_tables_do_not_decay() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_toys import CPU, ToyModel, ToyObjective, ToyRows, settings, toy_model, train
+from training_toys import CPU, ToyModel, ToyObjective, ToyRows, settings, toy_model, train, update
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.training.checkpoint import LAST, load_checkpoint
-from seqrec_cli.training.optim import build_optimizer, update
+from seqrec_cli.training.optim import build_optimizer
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.sparse import RowAdamW
 

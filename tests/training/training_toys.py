@@ -13,6 +13,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.training import optim
 from seqrec_cli.training.loop import FitResult, fit
 from seqrec_cli.training.precision import Precision
 
@@ -23,6 +24,7 @@ DEFAULTS = {
     "max_steps": None,
     "batch_size": 4,
     "batch_tokens": None,
+    "part_tokens": None,
     "seed": 3,
     "lr": 0.05,
     "betas": (0.9, 0.98),
@@ -40,6 +42,14 @@ DEFAULTS = {
 
 def settings(**changes: Any) -> TrainerConfig:
     return TrainerConfig(**{**DEFAULTS, **changes})
+
+
+def update(
+    loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lr: float, clip_norm: float | None
+) -> None:
+    """Backward and an update of the weights."""
+    scaler.scale(loss).backward()
+    optim.update(optimizer, scaler, lr, clip_norm)
 
 
 class ToyModel(Recommender):
