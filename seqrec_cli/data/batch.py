@@ -30,7 +30,7 @@ class Batch:
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
-    request_times_B: Tensor | None = None  # when the prediction is asked for (the target's own time)
+    request_times_B: Tensor | None = None  # when the prediction is asked for (the last target's own time)
     context_BF: Tensor | None = None  # the request's context; None where the catalog has no context attributes
     context_BCF: Tensor | None = None  # each candidate's request's own, instead of `context_BF`, in rows with `ends_BC`
 

@@ -187,7 +187,11 @@ class WindowRows(_Rows):
             targets_BL=cut(self._items_N, starts_B + 1, lengths_B),
             places_N=torch.from_numpy(places_N),
             negatives_BLK=negatives_BLK,
+            request_times_B=self._times_of(starts_B + lengths_B),
         ).to(self._device)
+
+    def _times_of(self, places_B: np.ndarray) -> Tensor | None:
+        return None if self._times_N is None else cut(self._times_N, places_B, np.ones_like(places_B))[:, 0]
 
 
 class PrefixRows(_Rows):

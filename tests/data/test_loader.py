@@ -45,6 +45,18 @@ def test_last_windows_are_the_latest_training_events() -> None:
     assert sorted(seen) == sorted(expected)
 
 
+def test_windows_know_when_their_last_target_is() -> None:
+    log = packed(HISTORIES, 50)
+    assert log.times_N is not None
+    for batch in window_rows(log, window="sliding").epoch(0):
+        assert batch.request_times_B is not None
+        assert batch.times_BL is not None
+        for b, (_, _, targets) in enumerate(rows_of(batch)):
+            assert batch.request_times_B[b] == batch.times_BL[b, len(targets) - 1] + 60  # a minute between events
+            assert log.items_N[int(batch.request_times_B[b]) // 60] == targets[-1]
+    assert next(iter(window_rows(packed(HISTORIES, 50, times=False)).epoch(0))).request_times_B is None
+
+
 def test_sliding_windows_make_every_training_event_a_target_once() -> None:
     log = packed(HISTORIES, 50)
     rows = window_rows(log, window="sliding")

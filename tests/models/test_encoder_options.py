@@ -75,8 +75,8 @@ def test_every_way_to_a_score_gives_the_same(name: str, changes: dict[str, objec
     items_BC = torch.randint(1, toy.ITEMS + 1, (toy.USERS, 5), generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(model.score(batch, items_BC), corpus_BV.gather(1, items_BC), rtol=1e-5, atol=1e-5)
     last_BD, rows = model.last(batch), model.items.weight if model.output is None else model.output.weight
-    if "temperature" in changes:
-        torch.testing.assert_close(last_BD.norm(dim=1), torch.full((toy.USERS,), 5.0))
+    if model.temperature is not None:
+        torch.testing.assert_close(last_BD.norm(dim=1), torch.full((toy.USERS,), 1 / model.temperature))
         rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
     expected_BV = last_BD @ rows.T
     expected_BV = expected_BV if model.bias_V is None else expected_BV + model.bias_V

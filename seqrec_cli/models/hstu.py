@@ -1,0 +1,167 @@
+"""HSTU: attention without softmax whose output is gated by the query's own event (Zhai et al. 2024, arXiv 2402.17152).
+
+    U, V, Q, K = silu(f1(norm(x)))                        (eq. 1)
+    A = silu(Q K' + position bias + time bias) / n        (eq. 2; in the authors' code n = max_length)
+    y = x + f2(norm(A V) * U)                             (eq. 3, and the residual of their code)
+
+Norms have no weights and f1 no bias, as in the authors' code; it adds learned places to the input too
+(`positions: absolute`) and scales items by sqrt(D) there. Its biases are shared by the heads, one number a distance
+i - j and one a bucket of log time. That time runs from event j to the event that query i is to predict
+(`time_bias: target`): whoever answers requests knows the present time, but next-item protocols do not give it. So the
+bias that needs it is off by default, and shows in the protocol of every result; `past` runs from event j to event i.
+Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `age_buckets`; weights start as
+`parts/initialise` says; without a temperature (the authors: 0.05) a LayerNorm stands in front of the output.
+
+Legend: B rows, L events, T keys, H heads, D width, d = D / H.
+"""
+
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts.attention import additive_mask
+from seqrec_cli.models.parts.dropout import Dropout
+from seqrec_cli.models.parts.positions import RelativeBias, Rotary
+from seqrec_cli.models.parts.time_bias import TimeBias, query_times, time_buckets
+
+EPS = 1e-6  # of the norms, as in the authors' code: averages over many events are small
+
+
+class Config(EncoderConfig):
+    """HSTU's sizes and variants."""
+
+    blocks: int = Field(ge=1, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
+    heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 1, and 2 in the large one)")
+    position_bias: bool = Field(
+        description="a learned number for each distance in attention, beside what `positions` adds (relative has it)"
+    )
+    time_bias: Literal["none", "past", "target"] = Field(
+        description="a learned number for the log time since each event: none, as of the latest event (past), or as of "
+        "the event to predict (target; then the protocol says that the model saw its time)"
+    )
+    time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (time_bias)")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        heads_divide(self.embed_dim, self.heads, self.positions)
+        return self
+
+
+def pointwise_attend(
+    q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, bias_ALT: Tensor | None, rows_alike: bool, mask_BT: Tensor | None
+) -> Tensor:
+    """silu(q k' + bias) v, summed over the keys of `mask_BT`, or up to the query's own place -> [B, H, L, d].
+
+    silu of a very low number is 0, so the mask is part of the bias and costs no pass of its own; one that is the same
+    for all rows (A = 1) is part of the product.
+    """
+    (B, H, L, d), T = q_BHLd.shape, k_BHTd.shape[2]
+    added = additive_mask(mask_BT is None, mask_BT, q_BHLd, T, None if bias_ALT is None else bias_ALT[:, None])
+    if rows_alike or H == 1:
+        flat_q, flat_k = q_BHLd.reshape(B * H, L, d), k_BHTd.reshape(B * H, T, d)
+        logits = torch.baddbmm(added[:, 0], flat_q, flat_k.transpose(1, 2)).view(B, H, L, T)
+    else:
+        logits = added + q_BHLd @ k_BHTd.transpose(2, 3)
+    return F.silu(logits) @ v_BHTd
+
+
+class Unit(nn.Module):
+    """One layer."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        D = cfg.embed_dim
+        self.heads, self.max_length = cfg.heads, cfg.max_length
+        self.norm = nn.LayerNorm(D, EPS, elementwise_affine=False)
+        self.norm_attended = nn.LayerNorm(D, EPS, elementwise_affine=False)
+        self.project = nn.Linear(D, 4 * D, bias=False)  # rows in the order U, Q, K, V
+        self.out = nn.Linear(D, D)
+        self.drop = Dropout(cfg.dropout)
+        self.turn = Rotary(D // cfg.heads, cfg.max_length) if cfg.positions == "rotary" else None
+        by_distance = cfg.position_bias or cfg.positions == "relative"
+        self.by_distance = RelativeBias(1, cfg.max_length) if by_distance else None
+        self.by_time = None if cfg.time_bias == "none" else TimeBias(cfg.time_buckets)
+
+    def forward(self, x_BLD: Tensor, buckets_BLT: Tensor | None) -> Tensor:
+        u, q, k, v = F.silu(self.project(self.norm(x_BLD))).chunk(4, dim=-1)
+        return self._after(x_BLD, u, self._attended(q, k, v, buckets_BLT))
+
+    def at_end(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
+        """The layer's output [B, D] at each row's last event (its first place, if it has none)."""
+        ends_B = lengths_B.clamp(min=1) - 1
+        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        inner, of_query, of_key = self.norm(x_BLD), *self.project.weight.chunk(2)
+        u, q = F.silu(F.linear(inner[rows_B, ends_B, None], of_query)).chunk(2, dim=-1)
+        k, v = F.silu(F.linear(inner, of_key)).chunk(2, dim=-1)
+        seen_BT = torch.arange(x_BLD.shape[1], device=x_BLD.device) <= ends_B[:, None]
+        attended_B1D = self._attended(q, k, v, buckets_B1T, ends_B[:, None], seen_BT)
+        return self._after(x_BLD[rows_B, ends_B], u[:, 0], attended_B1D[:, 0])
+
+    def _attended(
+        self,
+        q_BLD: Tensor,
+        k_BTD: Tensor,
+        v_BTD: Tensor,
+        buckets_BLT: Tensor | None,
+        places_BL: Tensor | None = None,
+        mask_BT: Tensor | None = None,
+    ) -> Tensor:
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q_BLD, k_BTD, v_BTD / self.max_length))
+        if self.turn is not None:
+            q, k = self.turn(q, places_BL), self.turn(k)
+        bias = None if self.by_distance is None else self.by_distance(k.shape[2], places_BL)[:, 0].to(q.dtype)
+        if self.by_time is not None and buckets_BLT is not None:
+            of_time = self.by_time(buckets_BLT).to(q.dtype)
+            bias = of_time if bias is None else bias + of_time
+        rows_alike = self.by_time is None and mask_BT is None
+        return pointwise_attend(q, k, v, bias, rows_alike, mask_BT).transpose(1, 2).flatten(2)
+
+    def _after(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
+        after: Tensor = x + self.out(self.drop(self.norm_attended(attended) * u))
+        return after
+
+
+class Model(ItemEncoder):
+    """A stack of units, and a product with the items."""
+
+    def __init__(self, cfg: Config, catalog: Catalog) -> None:
+        super().__init__(cfg, catalog)
+        self.time_bias, self.time_buckets = cfg.time_bias, cfg.time_buckets
+        self.sees_target_time = cfg.time_bias == "target"
+
+    def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
+        self.scale = cfg.embed_dim**0.5
+        self.blocks = nn.ModuleList(Unit(cfg) for _ in range(cfg.blocks))
+        # States that are brought to length 1 anyway go there as they are.
+        self.norm = nn.LayerNorm(cfg.embed_dim, EPS) if cfg.temperature is None else nn.Identity()
+
+    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        buckets_BLT = self._buckets(batch)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, buckets_BLT)
+        return x_BLD
+
+    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        *lower, top = self.blocks
+        assert isinstance(top, Unit)
+        buckets_BLT = self._buckets(batch)
+        for block in lower:
+            x_BLD = block(x_BLD, buckets_BLT)
+        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        ends_B = batch.lengths_B.clamp(min=1) - 1
+        return top.at_end(x_BLD, batch.lengths_B, None if buckets_BLT is None else buckets_BLT[rows_B, ends_B, None])
+
+    def _buckets(self, batch: Batch) -> Tensor | None:
+        if self.time_bias == "none":
+            return None
+        asked_BL = query_times(batch, self.time_bias == "target")
+        assert batch.times_BL is not None
+        return time_buckets(asked_BL, batch.times_BL, self.time_buckets)
