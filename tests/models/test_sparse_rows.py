@@ -80,7 +80,8 @@ def test_rows_in_use_get_the_dense_gradient_and_others_none(name: str, objective
         assert ours.grad is not None
         assert theirs.grad is not None
         assert ours.grad.is_sparse == (key in tables), key
-        torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=1e-6)
+        rounding = 1e-5 * theirs.grad.abs().max().item()
+        torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=rounding)
         if key in tables:
             used = set(theirs.grad.any(1).nonzero()[:, 0].tolist())
             held = ours.grad.indices()[0].tolist()
