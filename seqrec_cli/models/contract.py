@@ -62,6 +62,10 @@ class Recommender(nn.Module):
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
+    def learners(self) -> "tuple[Recommender, ...]":
+        """Whom the objective teaches: this model, or (a mixture) each of its members by itself."""
+        return (self,)
+
     def auxiliary_loss(self) -> Tensor | None:
         """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective."""
         return None

@@ -198,16 +198,21 @@ class _Loop:
         self.listener.on_step(step, value if told else None, lr, targets)
 
     def learn(self, batch: Batch, targets: int) -> Tensor:
-        """The batch's loss, its gradients added up part by part; a part counts by its targets."""
+        """The batch's loss, its gradients added up part by part; a part counts by its targets.
+
+        Of several learners the mean of their losses is told, and each learns from its own.
+        """
         tokens = self.cfg.part_tokens
         parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
-        total = torch.zeros((), device=self.precision.device)
+        total, learners = torch.zeros((), device=self.precision.device), self.model.learners()
         for part in parts:
             share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
-            with self.precision.autocast():
-                loss = self.objective.loss(self.model, part.to(self.precision.device)) * share
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
+            part = part.to(self.precision.device)
+            for learner in learners:
+                with self.precision.autocast():
+                    loss = self.objective.loss(learner, part) * share
+                self.scaler.scale(loss).backward()
+                total += loss.detach() / len(learners)
         return total
 
     def close_epoch(self) -> None:

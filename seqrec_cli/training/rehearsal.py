@@ -39,8 +39,10 @@ def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Ba
 
 def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> Tensor:
     """What a step minimises, in the run's number format."""
+    batch = batch.to(precision.device)
     with precision.autocast():
-        return objective.loss(model, batch.to(precision.device))
+        losses = [objective.loss(learner, batch) for learner in model.learners()]
+    return torch.stack(losses).sum()
 
 
 @contextlib.contextmanager

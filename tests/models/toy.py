@@ -52,9 +52,16 @@ def numbers(name: str) -> dict[str, Any]:
 def small_config(name: str, **changes: Any) -> ModelConfig:
     """A model's shipped settings with small sizes and no dropout, and `changes` on top."""
     plain = numbers(name)
+    return config_class("model", plain["name"])(**(_shrunk(plain) | changes))  # type: ignore[return-value]
+
+
+def _shrunk(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings with small sizes and no dropout, those of a mixture's members too."""
     still = {key: 0.0 for key in plain if key.endswith("dropout")}
     small = {key: value for key, value in SMALL.items() if key in plain}
-    return config_class("model", plain["name"])(**(plain | small | still | changes))  # type: ignore[return-value]
+    if "members" in plain:
+        small["members"] = {key: _shrunk(member) for key, member in plain["members"].items()}
+    return plain | small | still
 
 
 def toy_catalog() -> Catalog:

@@ -1,0 +1,78 @@
+"""A mixture of encoders: the mean of its members' scores, each taught by itself, and refusals."""
+
+import pytest
+import torch
+import toy
+from pydantic import ValidationError
+
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.seal import reseal, seal, unseal
+from seqrec_cli.config.slots import config_class
+from seqrec_cli.models.contract import SequenceEncoder
+from seqrec_cli.models.mixture import Model
+from seqrec_cli.objectives.contract import build_objective
+
+
+def mixture(**changes: object) -> Model:
+    settings = toy.small_config("mixture").model_dump()
+    for member in settings["members"].values():
+        member.update(changes)
+    model = toy.build_model(config_class("model", "mixture")(**settings), toy.toy_catalog(), 0)
+    assert isinstance(model, Model)
+    return model.eval()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_scores_are_the_members_mean(bias: bool) -> None:
+    model, batch = mixture(item_bias=bias), toy.toy_batch()
+    if bias:
+        for parameter in (member.bias_V for member in model.members.values()):
+            torch.nn.init.normal_(parameter)
+    members = list(model.members.values())
+    assert len(members) == 2
+    mean_BV = sum(member.score_corpus(batch) for member in members) / len(members)
+    torch.testing.assert_close(model.score_corpus(batch)[:, 1:], mean_BV[:, 1:])
+    items_BC = torch.arange(1, 25).view(8, 3)
+    mean_BC = sum(member.score(batch, items_BC) for member in members) / len(members)
+    torch.testing.assert_close(model.score(batch, items_BC), mean_BC)
+
+
+def test_each_member_learns_as_if_it_were_alone() -> None:
+    model, batch = mixture(), toy.toy_batch()
+    settings = {"name": "shift", "window": "last", "stride": None, "smoothing": 0.0, "chunk_mb": 1}
+    objective = build_objective(config_class("objective", "shift")(**settings))  # type: ignore[arg-type]
+    for learner in model.learners():
+        objective.loss(learner, batch).backward()
+    joint = {name: p.grad.clone() for name, p in model.named_parameters()}
+    for key, member in model.members.items():
+        assert isinstance(member, SequenceEncoder)
+        member.zero_grad()
+        objective.loss(member, batch).backward()
+        for name, p in member.named_parameters():
+            assert torch.equal(joint[f"members.{key}.{name}"], p.grad)
+
+
+def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> None:
+    cfg = seal("train", compose("train", ["model=mixture", "model.members.sasrec.embed_dim=32"]))
+    assert reseal("train", unseal(cfg)) == cfg
+    assert unseal(cfg)["model"]["members"]["sasrec"]["embed_dim"] == 32
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.members.sasrec.name=bert4rec", "model.members.sasrec.name=bert4rec is no causal encoder"),
+        ("model.members.sasrec.name=mixture", "model.members.sasrec.name=mixture is no causal encoder"),
+        ("model.members.sasrec.name=sasrek", "sasrek"),
+        ("model.members.hstu.max_length=50", "model.members.hstu.max_length=50 is not model.max_length=200"),
+        ("model.members.sasrec.heads=3", "model.members.sasrec"),
+        ("model.members.sasrec.dropout=1.5", "model.members.sasrec.dropout"),
+    ],
+)
+def test_members_that_do_not_fit_are_refused_by_name(override: str, words: str) -> None:
+    with pytest.raises((SeqrecError, ValidationError)) as caught:
+        seal("train", compose("train", ["model=mixture", override]))
+    assert isinstance(caught.value, SeqrecError)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
