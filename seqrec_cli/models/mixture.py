@@ -37,6 +37,7 @@ class Config(ModelConfig):
             if not isinstance(name, str):
                 raise ValueError(f"{where}.name is missing: name a model")
             kind = config_class("model", name)
+            assert issubclass(kind, ModelConfig)
             if name == self.name or kind.family != "encoder" or not kind.causal:
                 raise ValueError(f"{where}.name={name} is no causal encoder, which a mixture is made of")
             try:
