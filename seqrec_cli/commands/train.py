@@ -12,6 +12,7 @@ from seqrec_cli.commands.learner import fresh_model, objective_for, training_row
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import unseal
+from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.compare import protocol
@@ -35,6 +36,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    refuse_single_class(log)
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
 

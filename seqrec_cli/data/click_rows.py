@@ -68,6 +68,7 @@ class PositionRows(_Rows):
             np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batch_size), whole
         )
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        self._met.refuse_all_met(log.num_users)
         super().__init__(lengths_R, batch_size, None, seed)
 
     def _order(self, epoch: int) -> list[np.ndarray]:

@@ -5,7 +5,8 @@ Legend: R evaluated users, C = 1 + click_negatives candidates, the held-out item
 
 import numpy as np
 
-from seqrec_cli.data.interactions import LabelledRows
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import HeldOut, evaluated_rows
 
@@ -27,3 +28,16 @@ def fixed_candidates(
         labels_RC[:, 0] = 1
         clicks[split] = LabelledRows(rows_R, ends_R, items_RC, labels_RC)
     return clicks
+
+
+def refuse_single_class(log: PackedLog) -> None:
+    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be had."""
+    for split, rows in log.clicks.items():
+        real_RC = np.asarray(rows.items_RC) > 0
+        positives = int(np.count_nonzero((np.asarray(rows.labels_RC) > 0) & real_RC))
+        if positives in (0, int(np.count_nonzero(real_RC))):
+            only = "positive" if positives else "negative"
+            raise SeqrecError(
+                f"all click labels of split={split} are {only}, so nothing is to be told apart; give data with both "
+                "(users who have met every item have no negatives)"
+            )

@@ -162,6 +162,8 @@ class WindowRows(_Rows):
             np.asarray(log.offsets_U1), ends_U, max_length, window, stride
         )
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
+        if self._met is not None:
+            self._met.refuse_all_met(log.num_users)
         super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
@@ -207,6 +209,7 @@ class PrefixRows(_Rows):
         within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
         self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        self._met.refuse_all_met(log.num_users)
         super().__init__(np.minimum(within_R + 1, max_length), batch_size, None, seed)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:

@@ -8,6 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from seqrec_cli.config.errors import SeqrecError
+
 ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
 
 
@@ -36,6 +38,15 @@ class MetItems:
         places = np.searchsorted(self.keys_N, wanted)
         found: np.ndarray = self.keys_N[np.minimum(places, len(self.keys_N) - 1)] == wanted
         return found
+
+    def refuse_all_met(self, num_users: int) -> None:
+        """Raises SeqrecError when every user has met every item: all labels drawn for training would be positive."""
+        counts_U = np.bincount(self.keys_N // (self.num_items + 1), minlength=num_users)
+        if num_users and (counts_U >= self.num_items).all():
+            raise SeqrecError(
+                "all training labels would be positive: every user has met every item, so no negative can be drawn; "
+                "use objective=shift, or data with more items"
+            )
 
     def unmet(self, row: int) -> np.ndarray:
         """All items the user has not met."""

@@ -1,6 +1,7 @@
 """Click prediction: an event that followed a history is clicked, sampled unmet items are not.
 
 The binary cross-entropy of DIN (Zhou et al. 2018, arXiv 1706.06978, eq. 2) and BST. Encoders may be trained by it too.
+Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and a weight of the positive label are options beside it.
 """
 
 from typing import ClassVar, Literal
@@ -27,6 +28,8 @@ class Config(ObjectiveConfig):
         description="several targets of a user in one row where the model allows it, their common history read once; "
         "false: one row a target"
     )
+    smoothing: float = Field(ge=0, lt=1, description="labels 1 and 0 become 1 - smoothing / 2 and smoothing / 2")
+    positive_weight: float = Field(gt=0, description="what a positive label counts, beside 1 for a negative one")
 
 
 class Objective(contract.Objective):
@@ -35,6 +38,7 @@ class Objective(contract.Objective):
     def __init__(self, cfg: Config) -> None:
         self.negatives_per_row = cfg.negatives
         self.positions = cfg.positions
+        self.smoothing, self.positive_weight = cfg.smoothing, cfg.positive_weight
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         assert batch.candidates_BC is not None
@@ -44,7 +48,14 @@ class Objective(contract.Objective):
         else:
             logits_BC = model.score_positions(batch, batch.candidates_BC, batch.ends_BC).float()
         present_BC = (batch.candidates_BC > 0).float()
-        losses_BC = F.binary_cross_entropy_with_logits(logits_BC, batch.labels_BC, reduction="none")
+        losses_BC = self._losses(logits_BC, batch.labels_BC)
         loss = (losses_BC * present_BC).sum() / present_BC.sum()
         auxiliary = model.auxiliary_loss()
         return loss if auxiliary is None else loss + auxiliary
+
+    def _losses(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
+        """-w y log s - (1 - y) log(1 - s), s the sigmoid of the logit, y the smoothed label, w the positive weight."""
+        if self.smoothing:
+            labels_BC = labels_BC * (1 - self.smoothing) + self.smoothing / 2
+        weight = None if self.positive_weight == 1 else logits_BC.new_full((), self.positive_weight)
+        return F.binary_cross_entropy_with_logits(logits_BC, labels_BC, reduction="none", pos_weight=weight)

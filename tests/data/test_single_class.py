@@ -1,0 +1,57 @@
+"""Labels of one class are refused before any work: of the fixed candidates, and of drawn negatives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.clicks import refuse_single_class
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import PrefixRows, WindowRows
+from tests.toylog import packed
+
+CPU = torch.device("cpu")
+LOG = packed([[1, 2, 3, 4], [4, 3, 1, 2, 5]], 6, click_negatives=2)
+ALL_MET = packed([[1, 2, 3, 1, 2], [2, 3, 1, 3, 2]], 3)
+
+
+def labelled(split: str, label: float | None, no_negatives: bool = False) -> PackedLog:
+    rows = LOG.clicks[split]
+    labels = rows.labels_RC if label is None else np.full_like(rows.labels_RC, label)
+    items = rows.items_RC * (rows.labels_RC > 0) if no_negatives else rows.items_RC
+    return replace(LOG, clicks=LOG.clicks | {split: replace(rows, labels_RC=labels, items_RC=items)})
+
+
+def test_both_classes_are_accepted() -> None:
+    refuse_single_class(LOG)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (labelled("val", 1), "labels of split=val are positive"),
+        (labelled("test", 0), "labels of split=test are negative"),
+        (labelled("test", None, no_negatives=True), "labels of split=test are positive"),
+    ],
+)
+def test_candidates_of_one_class_are_refused(log: PackedLog, words: str) -> None:
+    with pytest.raises(SeqrecError, match=f"all click {words}"):
+        refuse_single_class(log)
+
+
+def test_training_without_a_possible_negative_is_refused() -> None:
+    for make in (
+        lambda log: PositionRows(log, 4, 8, 1, 0, CPU),
+        lambda log: PrefixRows(log, 4, 8, 1, 0),
+        lambda log: WindowRows(log, 4, "last", None, 8, None, 1, 0, CPU, False),
+    ):
+        assert make(LOG).steps
+        with pytest.raises(SeqrecError, match="every user has met every item"):
+            make(ALL_MET)
+
+
+def test_next_item_windows_need_no_negatives() -> None:
+    assert WindowRows(ALL_MET, 4, "last", None, 8, None, 0, 0, CPU, False).steps
