@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.rules import drawn_as_asked, stride_needs_sliding
+from seqrec_cli.config.rules import stride_needs_sliding
 from seqrec_cli.config.settings import Settings
 
 Cutoff = Annotated[int, Field(ge=1)]
@@ -130,27 +130,6 @@ class WindowObjectiveConfig(ObjectiveConfig):
         return self
 
 
-class NegativesConfig(WindowObjectiveConfig):
-    """An objective that sets a position's target against sampled items."""
-
-    sparse_rows: ClassVar[bool] = True
-
-    negatives: int = Field(ge=1, description="items drawn, with replacement, for each position, sequence or batch")
-    shared: Literal["position", "sequence", "batch"] = Field(
-        description="whose negatives are the same: nobody's, a history's positions', or all targets' of a batch"
-    )
-    sampling: Literal["unmet", "uniform", "popularity", "in_batch", "mixed"] = Field(
-        description="how they are drawn: from items the user has not met, from all alike, by training events, from "
-        "the batch's targets, or from these and from all items"
-    )
-    uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")
-
-    @model_validator(mode="after")
-    def _can_be_drawn(self) -> Self:
-        drawn_as_asked(self.sampling, self.shared, self.negatives, self.uniform_share)
-        return self
-
-
 class TrainerConfig(Settings):
     """How parameters are fitted."""
 
@@ -172,10 +151,19 @@ class TrainerConfig(Settings):
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
     final_lr: float = Field(ge=0, le=1, description="the cosine's last rate, as a fraction of lr")
+    plateau: int | None = Field(
+        ge=1, description="evaluations without improvement before the rate is reduced, again and again; null: never"
+    )
+    plateau_factor: float = Field(gt=0, lt=1, description="what the rate is then multiplied by")
     ema: float | None = Field(
         gt=0,
         lt=1,
         description="decay of a moving average of the weights, which is validated and kept; null: none",
+    )
+    swa_epochs: int | None = Field(
+        ge=2,
+        description="at the end, the mean of the weights after each of the last so many epochs is validated too, and "
+        "kept if it is better than every epoch; null: none",
     )
     clip_norm: float | None = Field(gt=0, description="largest gradient norm; null for no clipping")
     monitor: str = Field(description="validation metric that chooses the best checkpoint")
@@ -186,6 +174,28 @@ class TrainerConfig(Settings):
     def _betas_in_range(self) -> Self:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"trainer.betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_average_of_epochs_that_are(self) -> Self:
+        if self.swa_epochs is None:
+            return self
+        if self.ema is not None:
+            raise ValueError("trainer.swa_epochs and trainer.ema are two averages of the same weights; set one to null")
+        if self.swa_epochs > self.max_epochs:
+            raise ValueError(
+                f"trainer.swa_epochs={self.swa_epochs} averages more epochs than trainer.max_epochs={self.max_epochs}; "
+                "lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plateau_comes_first(self) -> Self:
+        if self.plateau is not None and self.patience is not None and self.plateau >= self.patience:
+            raise ValueError(
+                f"trainer.plateau={self.plateau} would never reduce the rate: trainer.patience={self.patience} stops "
+                "the run by then; raise patience, or lower plateau"
+            )
         return self
 
 

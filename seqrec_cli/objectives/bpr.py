@@ -5,7 +5,7 @@ over K negatives of a position. The paper's prior on the parameters is the optim
 histories, its negatives unmet items drawn uniformly.
 """
 
-from seqrec_cli.config.schema import NegativesConfig
+from seqrec_cli.config.negatives import NegativesConfig
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, pairwise
 

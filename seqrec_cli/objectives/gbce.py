@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.schema import NegativesConfig
+from seqrec_cli.config.negatives import NegativesConfig
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, sigmoid
 

@@ -10,8 +10,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from seqrec_cli.config.negatives import NegativesConfig
 from seqrec_cli.config.rules import all_items_drawn
-from seqrec_cli.config.schema import NegativesConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract

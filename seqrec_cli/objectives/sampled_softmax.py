@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import model_validator
 
+from seqrec_cli.config.negatives import NegativesConfig
 from seqrec_cli.config.rules import all_items_drawn
-from seqrec_cli.config.schema import NegativesConfig
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, softmax
 

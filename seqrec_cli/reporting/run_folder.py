@@ -147,8 +147,12 @@ class RunFolder:
         return facts
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add a validation's row. A resumed run that comes past a `step` again replaces that row and later ones."""
-        kept = [old for old in read_rows(self.metrics_jsonl) if old["step"] < row["step"]]
+        """Add a validation's row. A resumed run that comes past a `step` again replaces that row and later ones.
+
+        Of one step `val` stands before `val_swa`, the average's.
+        """
+        place = (row["step"], row["split"])
+        kept = [old for old in read_rows(self.metrics_jsonl) if (old["step"], old["split"]) < place]
         write_atomically(self.metrics_jsonl, _lines([*kept, row], self.metrics_jsonl.name))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:

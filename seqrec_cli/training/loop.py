@@ -21,12 +21,12 @@ from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.training.averaging import MovingAverage
+from seqrec_cli.training.averaging import EpochAverage, MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from seqrec_cli.training.interrupt import StopRequest
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
-from seqrec_cli.training.stopping import Stopping
+from seqrec_cli.training.stopping import Plateau, Stopping
 
 LOG_EVERY = 20  # steps between losses told to the listener: reading one from a GPU waits for it
 SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
@@ -81,6 +81,7 @@ class Progress:
     seconds: float = 0.0  # before this process
     loss_steps: int = 0  # steps since the last validation, and their summed loss
     loss_sum: float = 0.0
+    train_loss: float = 0.0  # the mean that the last validation told
 
     @property
     def epoch_under_way(self) -> int:
@@ -142,7 +143,9 @@ class _Loop:
         self.optimizer = build_optimizer(self.model, self.cfg)
         self.scaler = self.precision.scaler()
         self.average = None if self.cfg.ema is None else MovingAverage(self.model, self.cfg.ema)
+        self.swa = None if self.cfg.swa_epochs is None else EpochAverage(self.model, self.cfg.swa_epochs)
         self.stopping = Stopping(self.cfg.monitor, self.cfg.patience)
+        self.plateau = Plateau(self.cfg.plateau, self.cfg.plateau_factor)
         self.progress = Progress()
         self.metrics: dict[str, float] = {}  # of the last validation
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.precision.device)
@@ -159,10 +162,10 @@ class _Loop:
             if stop.requested:
                 self.save_last()
                 return "interrupted"
-            if self.stopping.exhausted:
-                return "patience"
-            if self.progress.step >= self.total_steps and self.progress.loss_steps == 0:  # all done and validated
-                return "finished"
+            done = self.progress.step >= self.total_steps and self.progress.loss_steps == 0  # and validated
+            if self.stopping.exhausted or done:
+                self.validate_epoch_average()
+                return "patience" if self.stopping.exhausted else "finished"
             self.run_epoch(stop)
             if not stop.requested:
                 self.close_epoch()
@@ -189,7 +192,7 @@ class _Loop:
         value = loss.item() if told or device.type == "cpu" else None
         if value is not None:
             self.check_finite(value, step)
-        lr = learning_rate(self.cfg, step, self.total_steps)
+        lr = learning_rate(self.cfg, step, self.total_steps) * self.plateau.scale
         update(self.optimizer, self.scaler, lr, self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
@@ -222,6 +225,8 @@ class _Loop:
         if whole:
             at.epoch, at.start = at.epoch + 1, 0
         self.check_finite(self.loss_sum.item(), at.step)
+        if self.swa is not None:
+            self.swa.keep(epoch)
         if at.step >= self.total_steps or (whole and epoch % self.cfg.evaluate_every == 0):
             self.run_validation(epoch)
         self.save_last()
@@ -232,13 +237,34 @@ class _Loop:
         train_loss = self.loss_sum.item() / at.loss_steps
         self.model.eval()
         with contextlib.nullcontext() if self.average is None else self.average.in_place():
-            metrics = {name: float(value) for name, value in self.validate().items()}
-            row = {"epoch": epoch, "step": at.step, "split": "val", "seconds": self.seconds(), "train_loss": train_loss}
-            self.listener.on_validation({**row, **metrics})
-            if self.stopping.update(metrics, epoch):
+            metrics = self.told_metrics(epoch, "val", train_loss)
+            improved = self.stopping.update(metrics, epoch)
+            self.plateau.update(improved)
+            if improved:
                 self.save(BEST, epoch, metrics, trainer=None)
-        self.metrics, at.loss_steps = metrics, 0
+        self.metrics, at.loss_steps, at.train_loss = metrics, 0, train_loss
         self.loss_sum.zero_()
+
+    def told_metrics(self, epoch: int, split: str, train_loss: float) -> dict[str, float]:
+        """Validate what the model holds, and tell the listener."""
+        metrics = {name: float(value) for name, value in self.validate().items()}
+        row = {"epoch": epoch, "step": self.progress.step, "split": split, "seconds": self.seconds()}
+        self.listener.on_validation({**row, "train_loss": train_loss, **metrics})
+        return metrics
+
+    def validate_epoch_average(self) -> None:
+        """At a run's end, once: the mean of its last epochs' weights is kept if it is better than the best epoch."""
+        at = self.progress
+        if self.swa is None or len(self.swa.kept) < 2 or self.swa.validated_at == at.step:
+            return
+        epoch = max(self.swa.kept)
+        self.model.eval()
+        with self.swa.in_place():
+            metrics = self.told_metrics(epoch, "val_swa", at.train_loss)
+            if self.stopping.offer(metrics, epoch):
+                self.save(BEST, epoch, metrics, trainer=None)
+        self.swa.validated_at = at.step
+        self.save_last()
 
     def check_finite(self, loss: float, step: int) -> None:
         if not np.isfinite(loss):
@@ -262,6 +288,8 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "stopping": self.stopping.state(),
+            "plateau": self.plateau.state(),
+            "swa": None if self.swa is None else self.swa.state(),
             "average": None if self.average is None else self.average.state(),
             "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
         }
@@ -285,6 +313,10 @@ class _Loop:
         if self.scaler.is_enabled() and trainer["scaler"]:
             self.scaler.load_state_dict(trainer["scaler"])
         self.stopping.restore(trainer["stopping"])
+        if "plateau" in trainer:  # absent from older checkpoints
+            self.plateau.restore(trainer["plateau"])
+        if self.swa is not None:
+            self.swa.restore(trainer.get("swa"))
         if self.average is not None:
             self.average.restore(trainer.get("average"))  # absent from older checkpoints
         self.progress = Progress(**trainer["progress"])

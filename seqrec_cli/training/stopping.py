@@ -1,4 +1,4 @@
-"""Early stopping: which validation was the best, and how many have passed since."""
+"""What validations decide: which was the best, when to stop, and when to reduce the learning rate."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -20,6 +20,12 @@ class Stopping:
 
     def update(self, metrics: dict[str, float], epoch: int) -> bool:
         """Take in a validation; true when it is the best so far."""
+        best = self.offer(metrics, epoch)
+        self.since_best = 0 if best else self.since_best + 1
+        return best
+
+    def offer(self, metrics: dict[str, float], epoch: int) -> bool:
+        """Take in the validation of weights beside the run's own course: patience is not touched."""
         value = metrics.get(self.monitor)
         if value is None:
             raise SeqrecError(
@@ -28,9 +34,8 @@ class Stopping:
         if math.isnan(value):
             raise SeqrecError(f"trainer.monitor={self.monitor} is undefined on this validation data; monitor another")
         if not self.best_metrics or self._better(value, self.best_metrics[self.monitor]):
-            self.best_metrics, self.best_epoch, self.since_best = dict(metrics), epoch, 0
+            self.best_metrics, self.best_epoch = dict(metrics), epoch
             return True
-        self.since_best += 1
         return False
 
     def _better(self, value: float, best: float) -> bool:
@@ -49,3 +54,30 @@ class Stopping:
         """Take over the `state` of an earlier run."""
         self.best_metrics, self.best_epoch = dict(state["best_metrics"]), state["best_epoch"]
         self.since_best = state["since_best"]
+
+
+@dataclass
+class Plateau:
+    """Multiplies the schedule's rate by `factor` after every `patience` evaluations without improvement.
+
+    Evaluations count anew after a reduction and after an improvement.
+    """
+
+    patience: int | None  # None: never
+    factor: float
+    scale: float = 1.0
+    since: int = 0
+
+    def update(self, improved: bool) -> None:
+        """Take in a validation."""
+        self.since = 0 if improved else self.since + 1
+        if self.patience is not None and self.since >= self.patience:
+            self.scale, self.since = self.scale * self.factor, 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; `patience` and `factor` are its own config's."""
+        return {"scale": self.scale, "since": self.since}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the `state` of an earlier run."""
+        self.scale, self.since = state["scale"], state["since"]

@@ -120,10 +120,13 @@ def test_manifest_is_merged(folder):
 
 def test_metrics_rows_are_appended_and_replaced_when_a_step_comes_again(folder):
     for step in (10, 20, 30):
-        folder.append_metrics({"epoch": step // 10, "step": step, "mrr": step / 100})
+        folder.append_metrics({"epoch": step // 10, "step": step, "split": "val", "mrr": step / 100})
     assert [row["mrr"] for row in read_rows(folder.metrics_jsonl)] == [0.1, 0.2, 0.3]
-    folder.append_metrics({"epoch": 2, "step": 20, "mrr": 0.9})
+    folder.append_metrics({"epoch": 2, "step": 20, "split": "val", "mrr": 0.9})
     assert [row["mrr"] for row in read_rows(folder.metrics_jsonl)] == [0.1, 0.9]
+    for mrr in (0.7, 0.8):
+        folder.append_metrics({"epoch": 2, "step": 20, "split": "val_swa", "mrr": mrr})
+    assert [row["mrr"] for row in read_rows(folder.metrics_jsonl)] == [0.1, 0.9, 0.8]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
@@ -134,10 +137,10 @@ def test_numbers_that_are_not_finite_are_refused_and_the_file_kept(folder, write
         "write_manifest": folder.manifest,
         "append_metrics": folder.metrics_jsonl,
     }[write]
-    getattr(folder, write)({"step": 1, "mrr": 0.25})
+    getattr(folder, write)({"step": 1, "split": "val", "mrr": 0.25})
     before = file.read_text()
     with pytest.raises(SeqrecError, match="not finite"):
-        getattr(folder, write)({"step": 2, "mrr": value})
+        getattr(folder, write)({"step": 2, "split": "val", "mrr": value})
     assert file.read_text() == before
     assert folder.metrics_jsonl is not file or all(json.loads(line) for line in before.splitlines())
 

@@ -247,3 +247,20 @@ def test_no_rows_is_refused(tmp_path: Path) -> None:
     rows.steps = 0
     with pytest.raises(SeqrecError, match="no training rows"):
         train(tmp_path, rows=rows)
+
+
+def test_the_rate_falls_on_a_plateau_and_a_resumed_run_knows(tmp_path: Path) -> None:
+    cfg = settings(schedule="constant", warmup_steps=0, plateau=1, plateau_factor=0.1, max_epochs=4)
+    scores = [1.0, 2.0, 2.0, 3.0]
+    _, _, told = train(tmp_path, cfg, scores=iter(scores))
+    assert [lr for _, _, lr, _ in told.steps] == pytest.approx([0.05] * 15 + [0.005] * 5)
+    rows = ToyRows(at={(3, 2): lambda: os.kill(os.getpid(), signal.SIGINT)})
+    train(tmp_path, cfg, scores=iter(scores), rows=rows)
+    _, _, told = train(tmp_path, cfg, scores=iter(scores[3:]), resume_from=load_checkpoint(tmp_path / LAST))
+    assert [lr for _, _, lr, _ in told.steps] == pytest.approx([0.005] * len(told.steps))
+    assert told.steps
+
+
+def test_a_plateau_that_patience_would_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"plateau=3 would never reduce the rate: trainer\.patience=3"):
+        settings(plateau=3, patience=3)

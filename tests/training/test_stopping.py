@@ -3,7 +3,7 @@
 import pytest
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.training.stopping import Stopping
+from seqrec_cli.training.stopping import Plateau, Stopping
 
 
 def feed(stopping: Stopping, values: list[float]) -> list[bool]:
@@ -40,3 +40,35 @@ def test_a_metric_that_is_missing_or_undefined_is_refused() -> None:
         stopping.update({"mrr": 0.1}, 1)
     with pytest.raises(SeqrecError, match="undefined"):
         stopping.update({"auc": float("nan")}, 1)
+
+
+def test_an_offer_can_be_the_best_and_costs_no_patience() -> None:
+    stopping = Stopping("auc", patience=2)
+    feed(stopping, [0.6, 0.5])
+    assert not stopping.offer({"auc": 0.6}, 2)
+    assert stopping.offer({"auc": 0.7}, 2)
+    assert (stopping.best_epoch, stopping.best_metrics, stopping.since_best) == (2, {"auc": 0.7}, 1)
+
+
+def test_the_rate_falls_after_each_spell_without_improvement() -> None:
+    plateau, scales = Plateau(2, 0.5), []
+    for improved in (True, False, False, False, True, False, False, False, False):
+        plateau.update(improved)
+        scales.append(plateau.scale)
+    assert scales == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_without_a_plateau_the_rate_stays() -> None:
+    plateau = Plateau(None, 0.5)
+    for _ in range(50):
+        plateau.update(False)
+    assert plateau.scale == 1.0
+
+
+def test_a_plateau_s_state_goes_over_to_another_run() -> None:
+    first, second = Plateau(2, 0.1), Plateau(2, 0.1)
+    for improved in (True, False, False, False):
+        first.update(improved)
+    second.restore(first.state())
+    second.update(False)
+    assert second.scale == pytest.approx(0.01)
