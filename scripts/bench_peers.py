@@ -37,7 +37,7 @@ class Peer:
     script: str
     family: str = "encoder"
     models: tuple[str, ...] | None = None  # of that family; None for all
-    objective: str = "shift"  # what an encoder's peer learns by
+    objectives: tuple[str, ...] = ("shift",)  # of seqrec's that an encoder's peer may stand beside
 
 
 REPLAY = ("replay-rec==0.22.0", "lightning==2.6.6")
@@ -52,8 +52,11 @@ PEERS = {
     "torch-rechub": Peer(
         "torch-rechub", ("torch-rechub==0.9.0",), "torch_rechub.trainers", "run_torch_rechub.py", "ranker"
     ),
-    # A plain re-creation of a system's step, not a package: nothing to install.
-    "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",), objective="cloze"),
+    # Plain re-creations of a system's step, not packages: nothing to install.
+    "pmixer-sasrec": Peer(
+        "", (), "torch", "run_pmixer_sasrec.py", models=("sasrec",), objectives=("shift", "bce", "gbce", "bpr")
+    ),
+    "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",), objectives=("cloze",)),
 }
 SHAPE = {  # the settings of a model that its peers are built from
     "encoder": ("embed_dim", "blocks", "heads", "ffn_dim", "dropout"),
@@ -136,9 +139,9 @@ def shape_of(cfg: TrainConfig, name: str) -> dict[str, Any]:
     models = PEERS[name].models
     if models is not None and model.name not in models:
         raise SeqrecError(f"--vs {name} has no counterpart of model={model.name}; use {' or '.join(models)}")
-    objective = PEERS[name].objective
-    if family == "encoder" and cfg.objective.name != objective:
-        raise SeqrecError(f"--vs {name} learns by the softmax over all items: use objective={objective}")
+    objectives = PEERS[name].objectives
+    if family == "encoder" and cfg.objective.name not in objectives:
+        raise SeqrecError(f"--vs {name} has no counterpart of this objective: use objective={' or '.join(objectives)}")
     keys = SHAPE[family]
     if family == "ranker":
         if model.name not in RANKERS:

@@ -192,6 +192,41 @@ def test_a_peer_answers_from_its_own_process(
         bench_peers.run_peer(Path(sys.executable), request | {"tuned": True})
 
 
+@pytest.mark.parametrize("name", ["pmixer-sasrec", "seed-bert4rec"])
+def test_a_plain_peer_learns_and_counts_its_targets(bench_peers: ModuleType, tmp_path: Path, name: str) -> None:
+    """Three users a batch of three, so each step has every training event; one is cut to max_length."""
+    model = {"pmixer-sasrec": "sasrec", "seed-bert4rec": "bert4rec"}[name]
+    shape = ["model.embed_dim=8", "model.ffn_dim=16", "model.blocks=1", "model.heads=1", "model.max_length=6"]
+    log = packed([[1, 2, 3, 4, 1, 2], [2, 3, 4, 1, 2], [3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2], [5, 6]], 9)
+    bench_peers.write_events(log, tmp_path / "events.txt")
+    request = bench_peers.request_of(
+        name=name,
+        cfg=sealed(f"model={model}", *shape, "model.dropout=0", "trainer.batch_size=3"),
+        log=log,
+        events=tmp_path / "events.txt",
+        parts=["train", "evaluate"],
+        steps=150,
+        warm_up=1,
+        max_seconds=60.0,
+        threads=1,
+        tuned=True,
+        precision="fp32",
+    )
+    answer = bench_peers.run_peer(Path(sys.executable), request)
+    train = answer["train"]
+    assert (answer["peer"], train["steps"]) == (name, 150)
+    assert train["sequences_s"] * train["seconds"] == pytest.approx(3 * 150)
+    assert 0 < train["last_loss"] < train["first_loss"]
+    if name == "pmixer-sasrec":  # both losses start near log 2; inputs are all events but the two held out and the last
+        assert train["first_loss"] > 1
+        assert train["targets"] == 150 * (3 + 2 + 6)
+        assert train["targets_s"] * train["seconds"] == pytest.approx(train["targets"])
+    else:  # at least one event a row is masked, at most all of them
+        assert 150 * 3 <= train["targets"] <= 150 * (4 + 3 + 6)
+        assert "targets_s" not in train  # rows count there
+    assert "evaluate" not in answer  # they rank sampled items only, or nothing
+
+
 def test_ratios_are_taken_round_by_round(bench_peers: ModuleType) -> None:
     rounds = [
         ({"train": {"targets_s": own}, "evaluate": {"users_s": 8.0, "scores_s": 80.0}}, {"train": {"targets_s": peer}})
@@ -209,6 +244,7 @@ def test_ratios_are_taken_round_by_round(bench_peers: ModuleType) -> None:
         (["--vs", "rectool"], "did you mean 'rectools'?"),
         (["--vs", "torch-rechub"], "family ranker, not model=sasrec"),
         (["--vs", "replay,rectools", "objective=bce"], "use objective=shift"),
+        (["--vs", "pmixer-sasrec", "objective=all_action"], "use objective=shift or bce"),
         (["--parts", "trian"], "did you mean 'train'?"),
         (["--steps", "0"], "expected a whole number from 1"),
         (["--parts", "preprocess", "--vs", "replay"], "add train or evaluate"),

@@ -137,7 +137,7 @@ def main() -> None:
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     measure = nn.CrossEntropyLoss(ignore_index=IGNORED)
     low = request["precision"] == "bf16"
-    train, clock = None, Clock(request)
+    train, clock, losses = None, Clock(request), list[float]()
     while "train" in request["parts"] and not clock.done:
         for inputs_BL, labels_BL in loader:
             inputs, labels = inputs_BL.to(device), labels_BL.to(device)
@@ -149,14 +149,16 @@ def main() -> None:
             nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
             scheduler.step()
-            if not math.isfinite(loss.item()):
-                raise RuntimeError(f"the loss became {loss.item()}")
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise RuntimeError(f"the loss became {losses[-1]}")
             clock.step(int((labels_BL != IGNORED).sum()), len(labels_BL))
             if clock.done:
                 break
     if "train" in request["parts"]:
         train = clock.answer("training step with logits at every place, targets are the masked events")
         del train["targets_s"]  # rows are the same windows as seqrec's, but its rows that mask one event teach less
+        train |= {"first_loss": losses[0], "last_loss": losses[-1]}
     parameters = sum(p.numel() for p in model.parameters())
     shape = f"plain pre-norm BERT4Rec, {parameters:,} parameters, untied output, ffn_dim={request['ffn_dim']}"
     give(request, "seed-bert4rec", "torch", shape, train=train)
