@@ -1,0 +1,23 @@
+"""Every experiment composes, seals, and says at its top how it is run, how long it takes and what to expect."""
+
+from pathlib import Path
+
+import pytest
+
+from seqrec_cli.config.compose import compose, conf_folder
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.seal import seal
+
+EXPERIMENTS = sorted((conf_folder() / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_can_run_and_says_what_it_gives(path: Path) -> None:
+    cfg = seal("train", compose("train", [f"experiment={path.stem}"]))
+    assert isinstance(cfg, TrainConfig)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [line for line in lines[1:] if line.startswith("#")]
+    assert lines[0] == "# @package _global_"
+    assert any(f"seqrec train experiment={path.stem}" in line for line in header)
+    assert any("Run time:" in line for line in header)
+    assert any("Expect" in line for line in header)
