@@ -23,6 +23,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
-    line = protocol_line(run.cfg.dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length)
+    dataset = run.cfg.dataset
+    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, dataset.protocol)
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     return metrics

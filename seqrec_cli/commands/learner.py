@@ -6,7 +6,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
+from seqrec_cli.data.loader import LabelledTraining, PrefixRows, Rows, WindowRows
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel, Recommender
@@ -32,12 +32,19 @@ def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Obj
     return objective
 
 
+def _in_runs(cfg: TrainConfig, objective: Objective) -> bool:
+    """Whether a row holds several of a user's targets."""
+    return objective.positions and cfg.model.all_positions
+
+
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     if cfg.objective.rows == "prefixes":
-        negatives = objective.negatives_per_row
-        if objective.positions and cfg.model.all_positions:
+        negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
+        if fixed is not None and (cfg.dataset.protocol != "positions" or not _in_runs(cfg, objective)):
+            return LabelledTraining(log, length, trainer.batch_size, trainer.seed, cfg.model.history_negatives)
+        if _in_runs(cfg, objective):
             return PositionRows(
                 log,
                 length,
@@ -47,6 +54,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
                 device,
                 whole=not cfg.model.recurrent,
                 history_negatives=cfg.model.history_negatives,
+                fixed=fixed,
             )
         return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed, cfg.model.history_negatives)
     if objective.masking is not None:

@@ -20,7 +20,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
-from seqrec_cli.data.splits import evaluated_rows
+from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import CountingModel, Recommender
 from seqrec_cli.reporting.plan_table import plan_table
@@ -131,7 +131,7 @@ def _rates(flops: float, targets: float, precision: Precision) -> dict[str, floa
 def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision: Precision) -> dict[str, float]:
     """Seconds of a validation, from a few of its batches."""
     length = cfg.model.max_length
-    users_U = evenly_by_length(log, length, cfg.evaluation.batch_size, EVALUATED_BATCHES)
+    users_U = evenly_by_length(log, "val", length, cfg.evaluation.batch_size, EVALUATED_BATCHES)
     few = of_users(log, users_U)
     seconds: list[float] = []
     while len(seconds) < 2 and (cfg.hardware.compile or sum(seconds) < EVALUATION_SECONDS):  # the first time warms up
@@ -139,7 +139,7 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
         evaluate(model, few, "val", cfg.evaluation, length, precision)
         seconds.append(time.perf_counter() - began)
     rate = len(users_U) / seconds[-1]
-    return {"users_per_second": rate, "evaluation": len(evaluated_rows(log.offsets_U1)) / rate}
+    return {"users_per_second": rate, "evaluation": len(held_out(log, "val").rows_R) / rate}
 
 
 def _whole_run(cfg: TrainConfig, steps: dict[str, int], times: dict[str, float]) -> dict[str, float]:

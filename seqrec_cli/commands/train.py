@@ -125,6 +125,6 @@ def _measure(cfg: TrainConfig, model: Any, log: PackedLog, precision: Precision,
     rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time)
     metrics = {**found, "floors": beside, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length)
+    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
     print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
     return metrics

@@ -20,6 +20,8 @@ CLICK_METRICS = ("auc", "gauc", "logloss")
 
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
 
+Protocol = Literal["leave_last", "positions", "last", "impressions", "impressions_by_user"]
+
 
 def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
     """Every metric an evaluation yields, by the names used in every file and table."""
@@ -38,6 +40,7 @@ class DatasetConfig(Settings):
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
+    logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
     aside: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
@@ -53,11 +56,35 @@ class DatasetConfig(Settings):
     duplicates: Literal["error", "keep", "drop"] = Field(
         description="rows that repeat an earlier row (same user, item and time): refuse, keep or drop them"
     )
-    click_negatives: int = Field(ge=1, description="fixed negatives beside each held-out item, for AUC")
+    protocol: Protocol = Field(
+        description="leave_last: last event test; positions: that, one fixed negative an event (DIN); last: users "
+        "split, one negative by popularity beside the last event (DIEN); impressions: logged requests, last test; "
+        "impressions_by_user: users split"
+    )
+    click_negatives: int = Field(
+        ge=1, description="fixed negatives beside each held-out item, for AUC; protocols other than leave_last have 1"
+    )
+    held_out_users: float = Field(
+        gt=0, lt=0.5, description="where users are split: the share that validates, and the share that tests"
+    )
     seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         strict=False, description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+
+    @model_validator(mode="after")
+    def _protocol_fits(self) -> Self:
+        if self.protocol != "leave_last" and self.click_negatives != 1:
+            raise ValueError(
+                f"dataset.protocol={self.protocol} draws no click_negatives of your choice; set "
+                f"dataset.click_negatives=1 (it is {self.click_negatives})"
+            )
+        if self.protocol.startswith("impressions") and not self.logs_impressions:
+            raise ValueError(
+                f"dataset.protocol={self.protocol} needs logged impressions, and dataset.source={self.source} has "
+                "none; use dataset.protocol=positions or last"
+            )
+        return self
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -128,6 +155,17 @@ class WindowObjectiveConfig(ObjectiveConfig):
     def _stride_slides(self) -> Self:
         stride_needs_sliding(self.window, self.stride)
         return self
+
+
+class ClickObjectiveConfig(ObjectiveConfig):
+    """An objective that learns from labelled candidates: the dataset's own, or drawn ones."""
+
+    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "prefixes"
+
+    negatives: int = Field(ge=1, description="unmet items beside each positive, where they are drawn in training")
+    redraw: bool = Field(
+        description="draw them anew every epoch also where dataset.protocol=positions has a fixed one for each event"
+    )
 
 
 class TrainerConfig(Settings):
@@ -252,6 +290,7 @@ class TrainConfig(DataConfig):
                 f"objective.stride={stride} would leave events out between windows of "
                 f"model.max_length={self.model.max_length}; set it to at most that"
             )
+        self._candidates_fit()
         if self.trainer.batch_tokens is not None and self.objective.rows != "windows":
             raise ValueError(
                 f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
@@ -271,6 +310,21 @@ class TrainConfig(DataConfig):
         if self.hardware.embedding == "sparse":
             self._rows_can_be_sparse()
         return self
+
+    def _candidates_fit(self) -> None:
+        protocol, objective = self.dataset.protocol, self.objective
+        if protocol == "leave_last" or not isinstance(objective, ClickObjectiveConfig):
+            return
+        if objective.redraw and protocol != "positions":
+            raise ValueError(
+                f"objective.redraw=true: dataset.protocol={protocol} has its own training candidates; set it to false"
+            )
+        if not objective.redraw and objective.negatives != 1:
+            more = " or objective.redraw=true" if protocol == "positions" else ""
+            raise ValueError(
+                f"objective.negatives={objective.negatives}: dataset.protocol={protocol} has its own training "
+                f"candidates; set objective.negatives=1{more}"
+            )
 
     def _directions_fit(self) -> None:
         if self.model.family != "encoder" or self.objective.causal in (None, self.model.causal):

@@ -12,7 +12,7 @@ import torch
 
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, draw_beside, resident
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import train_ends
@@ -43,7 +43,7 @@ def target_runs(
 
 
 class PositionRows(_Rows):
-    """One row a run of targets; each target's candidates are its event and items unmet in training.
+    """One row a run of targets; each target's candidates are its event and items unmet in training (or `fixed` ones).
 
     A batch holds `batch_size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
     """
@@ -58,10 +58,11 @@ class PositionRows(_Rows):
         device: torch.device,
         whole: bool = True,
         history_negatives: int = 0,
+        fixed: LabelledRows | None = None,
     ) -> None:
-        ends_U = train_ends(log.offsets_U1)
+        ends_U = train_ends(log)
         self._log, self._negatives, self._device = log, negatives, device
-        self._history_negatives = history_negatives
+        self._history_negatives, self._fixed = history_negatives, fixed
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
@@ -101,7 +102,11 @@ class PositionRows(_Rows):
         ends_BT = np.where(real_BT, (lengths_B - counts_B + 1)[:, None] + nth_T, 0)
         candidates_BTC = np.empty((B, T, 1 + K), np.int64)
         candidates_BTC[:, :, 0] = self._log.items_N[starts_B[:, None] + ends_BT]
-        candidates_BTC[:, :, 1:] = draw_unmet(np.repeat(rows_B, T), K, self._met, rng).reshape(B, T, K)
+        if self._fixed is None:
+            candidates_BTC[:, :, 1:] = draw_unmet(np.repeat(rows_B, T), K, self._met, rng).reshape(B, T, K)
+        else:  # its rows are the training events in the order of the log
+            places_BT = np.searchsorted(self._fixed.ends_R, starts_B[:, None] + ends_BT)
+            candidates_BTC[:, :, 1:] = self._fixed.items_RC[np.minimum(places_BT, len(self._fixed.ends_R) - 1), 1:]
         candidates_BTC[~real_BT] = 0
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT

@@ -78,7 +78,7 @@ class ClozeRows(_Rows):
         # windows share at least one event, or a first window of one event could be left.
         stride = None if stride is None else min(stride, max_length - 1)
         self._rows_R, self._starts_R, lengths_R = windows(
-            np.asarray(log.offsets_U1), train_ends(log.offsets_U1), max_length - 1, window, stride
+            np.asarray(log.offsets_U1), train_ends(log), max_length - 1, window, stride
         )
         super().__init__(lengths_R, batch_size, batch_tokens, seed)
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, nearest
@@ -163,6 +164,30 @@ class Columns:
         known_N = to_numpy(coded.is_valid().cast(pa.uint8())).astype(bool)
         codes_N = np.frombuffer(coded.indices.buffers()[1], np.int32, len(coded), coded.offset * 4)
         return np.where(known_N, codes_N, -1), coded.dictionary.to_pylist()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def where(self, keep_N: np.ndarray) -> "Columns":
+        """Some of the rows (a mask)."""
+        return Columns(self._table.filter(pa.array(keep_N.tolist(), pa.bool_())), self.label, self._names)
+
+    def whole_numbers(self, column: Column) -> np.ndarray:
+        """True at rows that hold digits alone, bool [N]."""
+        digits = pc.fill_null(pc.match_substring_regex(self._column(column), "^[0-9]{1,18}$"), False)
+        return to_numpy(digits.cast(pa.uint8())).astype(bool)
+
+    def lists(self, column: Column, separator: str) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers of all rows' lists, one after another, int64 [S], and where each row's begin, int64 [N + 1]."""
+        split = pc.split_pattern(self._column(column).fill_null(""), separator)
+        texts = split.flatten()
+        present_S = to_numpy(pc.not_equal(texts, "").cast(pa.uint8())).astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum(present_S)])[to_numpy(split.offsets) - split.offsets[0].as_py()]
+        try:
+            numbers = texts.filter(pc.not_equal(texts, "")).cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({_one_line(error)})") from None
+        return to_numpy(numbers), bounds
 
     def _iso(self, values: pa.Array, column: Column) -> tuple[np.ndarray, int]:
         for zone in (None, "UTC"):

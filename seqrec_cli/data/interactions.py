@@ -29,6 +29,25 @@ class LabelledRows:
     items_RC: np.ndarray
     labels_RC: np.ndarray
 
+    def at(self, which: np.ndarray) -> "LabelledRows":
+        """Some of the rows: a mask or places."""
+        return LabelledRows(self.rows_R[which], self.ends_R[which], self.items_RC[which], self.labels_RC[which])
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Absolute log positions, int64 [U]: where training events end, and the targets of both splits (-1: none)."""
+
+    train_U: np.ndarray
+    val_U: np.ndarray
+    test_U: np.ndarray
+
+    def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """(user rows, positions) of a split's targets."""
+        ends_U = np.asarray(self.val_U if split == "val" else self.test_U)
+        rows_R = np.flatnonzero(ends_U >= 0)
+        return rows_R, ends_U[rows_R]
+
 
 @dataclass(frozen=True)
 class PackedLog:
@@ -39,9 +58,10 @@ class PackedLog:
     times_N: np.ndarray | None  # int64, seconds
     ratings_N: np.ndarray | None  # float32
     catalog: Catalog
-    clicks: dict[str, LabelledRows] = field(default_factory=dict)  # by split: val, test
+    clicks: dict[str, LabelledRows] = field(default_factory=dict)  # by split: val, test, maybe train
     manifest: dict[str, Any] = field(default_factory=dict)
     context_NF: np.ndarray | None = None  # int32: what was logged with each event, 0 where nothing was
+    ends: Ends | None = None  # None: leave-last-out
     time_context: tuple[str, ...] = ()  # what its requests also tell of their own time, after the logged context
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
 
@@ -94,6 +114,7 @@ class PackedLog:
             clicks,
             manifest,
             optional("context"),
+            Ends(load("ends_train"), load("ends_val"), load("ends_test")) if manifest["ends"] else None,
             folder=folder,
         )
 
@@ -106,6 +127,9 @@ class PackedLog:
             "times": self.times_N,
             "ratings": self.ratings_N,
             "context": self.context_NF,
+            "ends_train": None if self.ends is None else self.ends.train_U,
+            "ends_val": None if self.ends is None else self.ends.val_U,
+            "ends_test": None if self.ends is None else self.ends.test_U,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
         }
@@ -124,6 +148,7 @@ class PackedLog:
             "item_attributes": facts["item_attributes"],
             "user_attributes": facts["user_attributes"],
             "context_attributes": facts["context_attributes"],
+            "ends": self.ends is not None,
             "click_splits": sorted(self.clicks),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

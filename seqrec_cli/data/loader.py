@@ -154,7 +154,7 @@ class WindowRows(_Rows):
         device: torch.device,
         draws_by_row: bool,
     ) -> None:
-        ends_U = train_ends(log.offsets_U1)
+        ends_U = train_ends(log)
         self._negatives, self._device, self._draws_by_row = negatives, device, draws_by_row
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
@@ -202,7 +202,7 @@ class PrefixRows(_Rows):
     def __init__(
         self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int, history_negatives: int = 0
     ) -> None:
-        ends_U = train_ends(log.offsets_U1)
+        ends_U = train_ends(log)
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
         counts_U = np.maximum(ends_U - log.offsets_U1[:-1] - 1, 0)
         self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
@@ -220,6 +220,24 @@ class PrefixRows(_Rows):
         labels_BC[:, 0] = 1
         batch = _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
         beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
+        return replace(batch, negatives_BLK=beside)
+
+
+class LabelledTraining(_Rows):
+    """One row a labelled row of the dataset's training split: its protocol's own candidates, the same every epoch."""
+
+    def __init__(self, log: PackedLog, max_length: int, batch_size: int, seed: int, history_negatives: int = 0) -> None:
+        self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
+        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, train_ends(log))
+        lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
+        super().__init__(np.minimum(lengths_R, max_length), batch_size, None, seed)
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
+        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
+        items_BC, labels_BC = rows.items_RC[:, :widest], rows.labels_RC[:, :widest]
+        batch = _request(self._log, rows.rows_R, rows.ends_R, lengths_B, items_BC, labels_BC)
+        beside = draw_beside(rows.rows_R, lengths_B, self._history_negatives, self._met, rng)
         return replace(batch, negatives_BLK=beside)
 
 

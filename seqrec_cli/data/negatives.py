@@ -1,4 +1,4 @@
-"""Uniform negatives: items a user has not met, drawn for many rows at once.
+"""Negatives: items a user has not met, uniform or by popularity, drawn for many rows at once.
 
 Legend: U users, N events, R rows, K negatives a row. Rows index users from 0, items count from 1.
 """
@@ -54,19 +54,33 @@ class MetItems:
         return every[~self.contains(np.full(len(every), row), every)]
 
 
-def draw_unmet(rows_R: np.ndarray, count: int, met: MetItems, rng: np.random.Generator) -> np.ndarray:
-    """Uniform unmet items, int64 [R, count], with replacement; 0 where the user has met every item."""
-    items_RK = rng.integers(1, met.num_items + 1, (len(rows_R), count))
+def draw_unmet(
+    rows_R: np.ndarray, count: int, met: MetItems, rng: np.random.Generator, pool_N: np.ndarray | None = None
+) -> np.ndarray:
+    """Unmet items, int64 [R, count], with replacement; 0 where the user has met every item.
+
+    Uniform, or as often as they stand in `pool_N`.
+    """
+
+    def draw(shape: int | tuple[int, int]) -> np.ndarray:
+        if pool_N is None:
+            return rng.integers(1, met.num_items + 1, shape)
+        return np.asarray(pool_N)[rng.integers(0, len(pool_N), shape)].astype(np.int64)
+
+    items_RK = draw((len(rows_R), count))
     rows_RK = np.broadcast_to(np.asarray(rows_R, np.int64)[:, None], items_RK.shape)
     bad = np.nonzero(met.contains(rows_RK, items_RK))
     for _ in range(ROUNDS):
         if not len(bad[0]):
             return items_RK
-        items_RK[bad] = rng.integers(1, met.num_items + 1, len(bad[0]))
+        items_RK[bad] = draw(len(bad[0]))
         still = met.contains(rows_RK[bad], items_RK[bad])
         bad = (bad[0][still], bad[1][still])
+    weights_V = None if pool_N is None else np.bincount(pool_N, minlength=met.num_items + 1).astype(np.float64)
     for row in np.unique(bad[0]):
         places = bad[1][bad[0] == row]
         unmet = met.unmet(int(rows_R[row]))
-        items_RK[row, places] = rng.choice(unmet, len(places)) if len(unmet) else 0
+        weights = None if weights_V is None or not weights_V[unmet].any() else weights_V[unmet]
+        chances = None if weights is None else weights / weights.sum()
+        items_RK[row, places] = rng.choice(unmet, len(places), p=chances) if len(unmet) else 0
     return items_RK

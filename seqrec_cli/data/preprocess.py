@@ -20,13 +20,14 @@ from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.config.slots import module_name
 from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.catalog import Attribute, Catalog
-from seqrec_cli.data.clicks import fixed_candidates
+from seqrec_cli.data.clicks import BY_USER, WORDS, fixed
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.filters import apply_filters
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.splits import MIN_EVENTS, evaluated_rows
+from seqrec_cli.data.requests import labelled_requests
+from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.vocabulary import encode_attribute, factorize, write_vocabulary
 
 Say = Callable[[str], None]
@@ -107,14 +108,17 @@ def _pack(
 ) -> tuple[PackedLog, dict[str, np.ndarray]]:
     """Filter, encode, sort and split: the log in memory, and the raw ids of its `items` and `users`."""
     all_users, users_N = factorize(raw.users_N)
-    all_items, items_N = factorize(raw.items_N)
+    shown = raw.impressions.shown_S if cfg.protocol.startswith("impressions") and raw.impressions else raw.items_N[:0]
+    all_items, coded = factorize(np.concatenate([raw.items_N, shown]) if len(shown) else raw.items_N)
+    items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
     kept_K, counts = apply_filters(cfg, raw, users_N, items_N)
     for row in counts[1:]:
         if row["removed_events"]:
             gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
             say(f"{row['filter']} removed {gone}")
     user_codes, rows_K = factorize(users_N[kept_K])
-    item_codes, items_K = factorize(items_N[kept_K])
+    item_codes, items_K = factorize(np.concatenate([items_N[kept_K], shown_S]))
+    items_K, shown_S = items_K[: len(kept_K)], items_K[len(kept_K) :] + 1
     ids = {"users": all_users[user_codes], "items": all_items[item_codes]}
     if len(item_codes) < 2:
         raise SeqrecError(f"only {len(item_codes)} item is left after the filters; ranking needs two or more")
@@ -124,22 +128,29 @@ def _pack(
     order_K = np.argsort(rows_K, kind="stable") if times_K is None else np.lexsort((times_K, rows_K))
     rows_K, items_K = rows_K[order_K], (items_K[order_K] + 1).astype(np.int32)
     offsets_U1 = np.searchsorted(rows_K, np.arange(len(user_codes) + 1)).astype(np.int64)
-    evaluated = len(evaluated_rows(offsets_U1))
-    if not evaluated:
-        raise SeqrecError(f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated")
     ties = 0
     if times_K is not None:
         times_K = times_K[order_K]
         ties = int(np.count_nonzero((np.diff(times_K) == 0) & (np.diff(rows_K) == 0)))
         times_K = times_K // raw.ticks_per_second
 
-    clicks = fixed_candidates(offsets_U1, items_K, len(item_codes), cfg.click_negatives, cfg.seed)
-    without = int((clicks["test"].items_RC == 0).any(axis=1).sum())
+    requests = None
+    if len(shown_S):
+        assert raw.impressions is not None
+        places_N = np.full(len(raw.items_N), -1, np.int64)
+        places_N[kept_K[order_K]] = np.arange(len(order_K))
+        requests = labelled_requests(raw.impressions, shown_S, places_N, rows_K, items_K)
+    elif not (np.diff(offsets_U1) >= MIN_EVENTS).any():
+        raise SeqrecError(f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated")
+    ends, clicks = fixed(cfg, offsets_U1, items_K, len(item_codes), requests)
+    evaluated = len(ends.targets("test")[0])
+    without = 0 if requests else int((clicks["test"].items_RC == 0).any(axis=1).sum())
     notes = list(raw.notes)
     if without:
         notes.append(f"{without} evaluated users met every item and have no click negatives")
-    if len(user_codes) > evaluated:
-        notes.append(f"{len(user_codes) - evaluated} users have under {MIN_EVENTS} events: they only train")
+    short = 0 if BY_USER[cfg.protocol] else len(user_codes) - evaluated
+    if short:
+        notes.append(f"{short} users have under {MIN_EVENTS} {'requests' if requests else 'events'}: they only train")
     for note in notes:
         say(note)
 
@@ -151,16 +162,16 @@ def _pack(
         "filters": counts,
         "order": "by time; equal times in file order (stable sort)" if raw.times_N is not None else "file order",
         "equal_times": ties,
-        "split": "leave-last-out: last event test, second-last validation",
+        "split": WORDS[cfg.protocol][0],
         "evaluated_users": evaluated,
-        "users_too_short": len(user_codes) - evaluated,
-        "click_candidates": "the held-out item and click_negatives uniform items the user never met, with replacement",
+        "users_too_short": short,
+        "click_candidates": WORDS[cfg.protocol][1],
         "users_without_negatives": without,
         "notes": notes,
         "item_attribute_values": {attribute.name: texts for attribute, _, texts in item_attributes},
         "user_attribute_values": {attribute.name: texts for attribute, _, texts in user_attributes},
         "context_values": {name: texts for name, (_, texts) in raw.context.items()},
-        "process": raw.process if whole else None,
+        "process": raw.process if whole and cfg.protocol != "last" else None,  # whose law knows no popular negatives
     }
     catalog = Catalog(
         len(user_codes),
@@ -174,7 +185,8 @@ def _pack(
     context = [codes_N[kept_K][order_K] + 1 for codes_N, _ in raw.context.values()]
     context_KF = np.stack(context, axis=1).astype(np.int32) if context else None
     ratings_K = None if raw.ratings_N is None else raw.ratings_N[kept_K][order_K]
-    return PackedLog(offsets_U1, items_K, times_K, ratings_K, catalog, clicks, manifest, context_KF), ids
+    stored = None if cfg.protocol in ("leave_last", "positions") else ends
+    return PackedLog(offsets_U1, items_K, times_K, ratings_K, catalog, clicks, manifest, context_KF, stored), ids
 
 
 def _publish(log: PackedLog, raw: RawLog, ids: dict[str, np.ndarray], folder: Path) -> None:

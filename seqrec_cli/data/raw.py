@@ -1,6 +1,6 @@
 """What a source hands over: the events as they stand in the raw file, ids not yet encoded.
 
-Legend: N events in file order.
+Legend: N events in file order, Q requests, S items shown.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +18,18 @@ class AttributeTable:
 
 
 @dataclass(frozen=True)
+class Impressions:
+    """What was shown at each request: items `shown_S[offsets_Q1[q]:offsets_Q1[q + 1]]`, no item twice.
+
+    `events_Q` are the requests' own events in the log, the clicks; the clicked item is among those shown.
+    """
+
+    events_Q: np.ndarray
+    offsets_Q1: np.ndarray
+    shown_S: np.ndarray  # raw ids
+
+
+@dataclass(frozen=True)
 class RawLog:
     """Events in file order. Raw ids are int64, or an object array of str."""
 
@@ -28,6 +40,7 @@ class RawLog:
     item_attributes: dict[str, AttributeTable] = field(default_factory=dict)
     user_attributes: dict[str, AttributeTable] = field(default_factory=dict)
     context: dict[str, tuple[np.ndarray, list[str]]] = field(default_factory=dict)  # codes int32 [N] (-1: none), texts
+    impressions: Impressions | None = None
     notes: tuple[str, ...] = ()  # what the reader had to decide, for the manifest
     ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary

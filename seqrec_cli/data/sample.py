@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
-from seqrec_cli.data.splits import evaluated_rows
+from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
+from seqrec_cli.data.splits import HeldOut, held_out
 
 
 def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
@@ -23,6 +23,14 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         rows_R = np.searchsorted(users_U, np.asarray(c.rows_R)[kept])
         ends_R = np.asarray(c.ends_R)[kept] - starts_U[rows_R] + offsets_U1[rows_R]
         clicks[split] = LabelledRows(rows_R, ends_R, np.asarray(c.items_RC)[kept], np.asarray(c.labels_RC)[kept])
+    ends = log.ends
+    if ends is not None:  # -1 (no target) stays
+
+        def moved(ends_U: np.ndarray) -> np.ndarray:
+            picked_U = np.asarray(ends_U)[users_U]
+            return np.where(picked_U < 0, picked_U, picked_U - starts_U + offsets_U1[:-1])
+
+        ends = Ends(moved(ends.train_U), moved(ends.val_U), moved(ends.test_U))
     return replace(
         log,
         offsets_U1=offsets_U1,
@@ -30,15 +38,16 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         times_N=None if log.times_N is None else np.asarray(log.times_N)[events_N],
         ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
         clicks=clicks,
+        ends=ends,
         context_NF=None if log.context_NF is None else np.asarray(log.context_NF)[events_N],
         folder=None,
     )
 
 
-def evenly_by_length(log: PackedLog, max_length: int, batch_size: int, batches: int) -> np.ndarray:
+def evenly_by_length(log: PackedLog, split: HeldOut, max_length: int, batch_size: int, batches: int) -> np.ndarray:
     """Rows of `batches` whole evaluation batches, evenly spaced among all, which are sorted by length."""
-    rows_R = evaluated_rows(log.offsets_U1)
-    lengths_R = np.minimum(np.diff(log.offsets_U1)[rows_R], max_length)
+    targets = held_out(log, split)
+    rows_R, lengths_R = targets.rows_R, np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)
     order_R = rows_R[np.argsort(-lengths_R, kind="stable")]
     groups = [order_R[first : first + batch_size] for first in range(0, len(order_R), batch_size)]
     wanted = np.unique(((np.arange(batches) + 0.5) * len(groups) / batches).astype(int))

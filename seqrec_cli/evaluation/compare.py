@@ -9,7 +9,7 @@ from seqrec_cli.data.splits import HeldOut
 
 PROTOCOL_KEY = "protocol"  # of a metric row
 FILTERS = ("min_rating", "user_core", "item_core", "duplicates")
-CLICKS = ("click_negatives", "seed")
+CLICKS = ("protocol", "click_negatives", "seed")
 
 
 def protocol(
@@ -26,6 +26,7 @@ def protocol(
         "fingerprint": log.fingerprint,
         "filters": {name: settings[name] for name in FILTERS},
         "split": split,
+        "held_out": log.manifest["split"],
         "candidates": "whole corpus",
         "seen_items": "removed: all before the target, whole history",
         "equal_timestamps": log.manifest["order"],

@@ -4,26 +4,24 @@ The binary cross-entropy of DIN (Zhou et al. 2018, arXiv 1706.06978, eq. 2) and 
 Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and a weight of the positive label are options beside it.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import ObjectiveConfig
+from seqrec_cli.config.schema import ClickObjectiveConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract
 
 
-class Config(ObjectiveConfig):
+class Config(ClickObjectiveConfig):
     """Sigmoid of labelled candidates."""
 
     families: ClassVar[frozenset[str]] = frozenset({"encoder", "ranker"})
-    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "prefixes"
     sparse_rows: ClassVar[bool] = True
 
-    negatives: int = Field(ge=1, description="unmet items beside each positive")
     positions: bool = Field(
         description="several targets of a user in one row where the model allows it, their common history read once; "
         "false: one row a target"
@@ -39,6 +37,7 @@ class Objective(contract.Objective):
         self.negatives_per_row = cfg.negatives
         self.positions = cfg.positions
         self.smoothing, self.positive_weight = cfg.smoothing, cfg.positive_weight
+        self.redraw = cfg.redraw
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         assert batch.candidates_BC is not None

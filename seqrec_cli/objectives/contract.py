@@ -26,6 +26,7 @@ class Objective:
     stride: int | None = None  # events between sliding windows; None: max_length
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
     negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each positive
+    redraw: bool = False  # prefixes: draw those anew every epoch even where the dataset has fixed ones
     positions: bool = False  # prefixes: several of a user in one row, for models with `all_positions`
 
     def prepare(self, counts_V: Tensor) -> None:

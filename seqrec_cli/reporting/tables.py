@@ -25,13 +25,21 @@ def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in wanted if name in have)
 
 
-def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int) -> str:
+TARGETS = {"test": "each user's last event", "val": "each user's last event but one"}
+OTHER_TARGETS = {  # by protocol, where they are others
+    "last": dict.fromkeys(TARGETS, "the last event of users who did not train"),
+    "impressions": {"test": "each user's last request", "val": "each user's last request but one"},
+    "impressions_by_user": dict.fromkeys(TARGETS, "the last request of users who did not train"),
+}
+
+
+def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int, protocol: str) -> str:
     """By which protocol a table's numbers were obtained."""
-    held_out = {"test": "each user's last event", "val": "each user's last event but one"}[split]
+    held_out = OTHER_TARGETS.get(protocol, TARGETS)[split]
     return (
         f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among the whole corpus ({num_items:,} items), "
         f"seen items removed, ties at their mean, max_length {max_length}; "
-        f"{', '.join(CLICK_METRICS)} on the fixed candidates"
+        f"{', '.join(CLICK_METRICS)} on the fixed candidates (protocol {protocol})"
     )
 
 

@@ -13,7 +13,7 @@ from seqrec_cli.models.contract import CountingModel
 
 def training_histories(log: PackedLog) -> Iterator[Tensor]:
     """Each user's training events in order, int64 [n]; users without any are left out."""
-    for start, end in zip(log.offsets_U1[:-1].tolist(), train_ends(log.offsets_U1).tolist(), strict=True):
+    for start, end in zip(log.offsets_U1[:-1].tolist(), train_ends(log).tolist(), strict=True):
         if end > start:
             yield torch.from_numpy(log.items_N[start:end].astype(np.int64))
 

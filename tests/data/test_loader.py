@@ -71,9 +71,9 @@ def test_sliding_windows_make_every_training_event_a_target_once() -> None:
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_a_stride_sets_windows_that_far_apart(stride: int) -> None:
     log = packed(HISTORIES, 50)
-    rows_R, starts_R, lengths_R = windows(log.offsets_U1, train_ends(log.offsets_U1), 8, "sliding", stride)
+    rows_R, starts_R, lengths_R = windows(log.offsets_U1, train_ends(log), 8, "sliding", stride)
     expected = []
-    for user, (first, end) in enumerate(zip(log.offsets_U1[:-1], train_ends(log.offsets_U1), strict=True)):
+    for user, (first, end) in enumerate(zip(log.offsets_U1[:-1], train_ends(log), strict=True)):
         while end - first > 1:
             start = max(first, end - 9)
             expected.append((user, start, end - start))

@@ -153,7 +153,7 @@ def ranks(log: PackedLog, scores_RV: np.ndarray) -> np.ndarray:
 
 def test_the_oracle_beats_markov_and_popularity(tmp_path: Path) -> None:
     log = build(dataset("synthetic", **SMALL | {"users": 1000}), tmp_path)
-    targets, ends_U = held_out(log, "test"), train_ends(log.offsets_U1)
+    targets, ends_U = held_out(log, "test"), train_ends(log)
     popular_V, follows_VV = np.zeros(log.num_items + 1), np.zeros((log.num_items + 1, log.num_items + 1))
     for start, end in zip(log.offsets_U1[:-1], ends_U, strict=True):
         history = log.items_N[start:end]

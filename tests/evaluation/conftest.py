@@ -26,12 +26,14 @@ def make_log(histories: Sequence[Sequence[int]], num_items: int, seed: int = 0) 
         manifest={
             "fingerprint": "f" * 8,
             "order": "file order",
+            "split": "leave-last-out",
             "settings": {
                 "name": "toy",
                 "min_rating": None,
                 "user_core": 0,
                 "item_core": 0,
                 "duplicates": "keep",
+                "protocol": "leave_last",
                 "click_negatives": 3,
                 "seed": seed,
             },

@@ -240,6 +240,8 @@ def test_rows_of_different_protocols_are_refused(random_log):
         "chosen_by": protocol(random_log, "test", 50, "auc", False),
         "sees_target_time": protocol(random_log, "test", 50, "ndcg@10", True),
         "fingerprint": {**row["protocol"], "fingerprint": "other"},
+        "held_out": {**row["protocol"], "held_out": "by user"},
+        "clicks": {**row["protocol"], "clicks": row["protocol"]["clicks"] | {"protocol": "positions"}},
     }
     for field, other in changes.items():
         with pytest.raises(SeqrecError, match=f"1 and 3 differ in {field}"):

@@ -14,7 +14,7 @@ FLOORS = {
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
     "random": dict.fromkeys(NAMES, 0.01),
 }
-PROTOCOL = protocol_line("ml-1m", "0123456789abcdef", "test", 3416, 200)
+PROTOCOL = protocol_line("ml-1m", "0123456789abcdef", "test", 3416, 200, "leave_last")
 
 
 def metrics() -> dict[str, float]:
@@ -67,7 +67,8 @@ def test_protocol_and_oracle_are_explained():
         "generating process's own score",
     ):
         assert fact in text
-    assert "each user's last event but one" in protocol_line("x", "0", "val", 1, 1)
+    assert "each user's last event but one" in protocol_line("x", "0", "val", 1, 1, "positions")
+    assert "users who did not train" in protocol_line("x", "0", "val", 1, 1, "last")
 
 
 def test_without_an_oracle_nothing_speaks_of_one():

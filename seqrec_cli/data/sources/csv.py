@@ -62,8 +62,8 @@ def read(cfg: Config, path: Path) -> RawLog:
         _attributes(columns, cfg.item_attribute_columns, items_N, "item", cfg.value_separator, notes),
         _attributes(columns, cfg.user_attribute_columns, users_N, "user", cfg.value_separator, notes),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
-        tuple(notes),
-        ticks,
+        notes=tuple(notes),
+        ticks_per_second=ticks,
     )
 
 
