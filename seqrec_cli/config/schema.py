@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.dataset import DatasetConfig as DatasetConfig
 from seqrec_cli.config.rules import stride_needs_sliding
 from seqrec_cli.config.settings import Settings
 
@@ -17,10 +18,6 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 CLICK_METRICS = ("auc", "gauc", "logloss")
-
-TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
-
-Protocol = Literal["leave_last", "positions", "last", "impressions", "impressions_by_user"]
 
 
 def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
@@ -32,64 +29,6 @@ def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
 def lower_is_better(metric: str) -> bool:
     """True for metrics that fall as a model improves."""
     return metric == "logloss"
-
-
-class DatasetConfig(Settings):
-    """What every dataset has: where it comes from and which filters shape it."""
-
-    raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
-    several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
-    # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
-    logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
-    aside: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
-
-    name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
-    source: str = Field(description="the reader of its raw format (a file of data/sources)")
-    archive: str | None = Field(description="a local file (path or file://) used instead of downloading")
-    url: str | None = Field(description="where `download` fetches the publisher's file")
-    checksum: str | None = Field(
-        description="the publisher's checksum, as md5:HEX or sha256:HEX", pattern=r"^(md5|sha256):[0-9a-f]+$"
-    )
-    min_rating: float | None = Field(description="drop events rated lower than this")
-    user_core: int = Field(ge=0, description="iterative k-core: keep users with at least this many events")
-    item_core: int = Field(ge=0, description="iterative k-core: keep items with at least this many events")
-    duplicates: Literal["error", "keep", "drop"] = Field(
-        description="rows that repeat an earlier row (same user, item and time): refuse, keep or drop them"
-    )
-    protocol: Protocol = Field(
-        description="leave_last: last event test; positions: that, one fixed negative an event (DIN); last: users "
-        "split, one negative by popularity beside the last event (DIEN); impressions: logged requests, last test; "
-        "impressions_by_user: users split"
-    )
-    click_negatives: int = Field(
-        ge=1, description="fixed negatives beside each held-out item, for AUC; protocols other than leave_last have 1"
-    )
-    held_out_users: float = Field(
-        gt=0, lt=0.5, description="where users are split: the share that validates, and the share that tests"
-    )
-    seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
-    time_context: tuple[Literal["hour", "weekday"], ...] = Field(
-        strict=False, description="context of a request by its own, the target's, time (UTC): a protocol of its own"
-    )
-
-    @model_validator(mode="after")
-    def _protocol_fits(self) -> Self:
-        if self.protocol != "leave_last" and self.click_negatives != 1:
-            raise ValueError(
-                f"dataset.protocol={self.protocol} draws no click_negatives of your choice; set "
-                f"dataset.click_negatives=1 (it is {self.click_negatives})"
-            )
-        if self.protocol.startswith("impressions") and not self.logs_impressions:
-            raise ValueError(
-                f"dataset.protocol={self.protocol} needs logged impressions, and dataset.source={self.source} has "
-                "none; use dataset.protocol=positions or last"
-            )
-        return self
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """What `download` fetches."""
-        return () if self.url is None else (self.url,)
 
 
 class ModelConfig(Settings):

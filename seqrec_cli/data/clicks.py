@@ -15,8 +15,8 @@ Legend: U users, N events, R labelled rows, C candidates, Q requests.
 
 import numpy as np
 
+from seqrec_cli.config.dataset import DatasetConfig, Protocol
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig, Protocol
 from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import TIME_CONTEXT
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.data.interactions import PackedLog
 

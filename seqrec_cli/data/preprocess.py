@@ -140,10 +140,11 @@ def _pack(
         places_N = np.full(len(raw.items_N), -1, np.int64)
         places_N[kept_K[order_K]] = np.arange(len(order_K))
         requests = labelled_requests(raw.impressions, shown_S, places_N, rows_K, items_K)
-    elif not (np.diff(offsets_U1) >= MIN_EVENTS).any():
-        raise SeqrecError(f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated")
     ends, clicks = fixed(cfg, offsets_U1, items_K, len(item_codes), requests)
     evaluated = len(ends.targets("test")[0])
+    if not evaluated or not len(ends.targets("val")[0]):
+        what = "requests" if requests else "events"
+        raise SeqrecError(f"no user has {MIN_EVENTS} {what} or more after the filters, so nobody can be evaluated")
     without = 0 if requests else int((clicks["test"].items_RC == 0).any(axis=1).sum())
     notes = list(raw.notes)
     if without:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec_cli.config.schema import TIME_CONTEXT
+from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 

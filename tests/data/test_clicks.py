@@ -9,6 +9,7 @@ from dataset_helpers import build, dataset
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
@@ -84,7 +85,7 @@ def test_events_of_held_out_users_never_train(tmp_path: Path) -> None:
     assert training_counts(log).tolist() == counts.tolist()
     cpu = torch.device("cpu")
     for rows in (
-        WindowRows(log, 5, "sliding", None, 8, None, 0, 0, cpu),
+        WindowRows(log, 5, "sliding", None, 8, None, 0, 0, cpu, True),
         PrefixRows(log, 5, 8, 1, 0),
         PositionRows(log, 5, 8, 1, 0, cpu),
         LabelledTraining(log, 5, 8, 0),
@@ -158,10 +159,18 @@ def test_impossible_settings_are_refused(changes: dict, message: str) -> None:
         dataset("csv", archive="x", **{"click_negatives": 1} | changes)
 
 
-def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
-    rows = [f"{user},{item},{item}" for user in range(9) for item in range(4)]  # everybody met everything
+def test_a_user_who_met_everything_has_no_negative(tmp_path: Path) -> None:
+    rows = [f"{user},{item},{item}" for user in range(9) for item in range(4)]
     (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
-    for protocol, split in (("positions", "test"), ("last", "train")):
-        cfg = dataset("csv", archive=tmp_path / "log.csv", protocol=protocol, click_negatives=1)
-        with pytest.raises(SeqrecError, match=rf"protocol={protocol}: all \d+ labels are positive in split {split}"):
-            build(cfg, tmp_path)
+    for protocol, split in (("positions", "val"), ("last", "train")):
+        log = build(dataset("csv", archive=tmp_path / "log.csv", protocol=protocol, click_negatives=1), tmp_path)
+        assert not log.clicks[split].items_RC[:, 1].any()
+        with pytest.raises(SeqrecError, match="labels of split=.* are positive"):
+            refuse_single_class(log)
+
+
+def test_nobody_to_hold_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\na,1,1\na,2,2\nb,3,1\n")
+    for protocol in ("positions", "last"):
+        with pytest.raises(SeqrecError, match="nobody can be evaluated"):
+            build(dataset("csv", archive=tmp_path / "log.csv", protocol=protocol, click_negatives=1), tmp_path)
