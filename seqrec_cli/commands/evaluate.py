@@ -6,6 +6,7 @@ from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.schema import EvaluateConfig
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 
@@ -20,6 +21,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     if cfg.run_dir is not None:
         folder = RunFolder.allocate(cfg.run_dir, "evaluate")
         evaluation.save_ranks(folder.ranks(cfg.split))
+        draw_reliability(folder.reliability_png(cfg.split), evaluation.reliability)
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()

@@ -22,6 +22,7 @@ from seqrec_cli.models.contract import CountingModel
 from seqrec_cli.reporting.curves import draw_curves
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
+from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
@@ -114,12 +115,13 @@ def _facts(fitted: FitResult) -> dict[str, Any]:
 
 
 def _measure(cfg: TrainConfig, model: Any, log: PackedLog, precision: Precision, folder: RunFolder) -> dict[str, Any]:
-    """Both splits with the chosen weights; test is read here and nowhere before. Writes metrics.json and ranks."""
+    """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
     found = {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
         evaluation.save_ranks(folder.ranks(split))
+        draw_reliability(folder.reliability_png(split), evaluation.reliability)
         found[split] = evaluation.metrics
     beside = floors(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.floors else {}
     rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time)

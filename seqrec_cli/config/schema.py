@@ -17,7 +17,7 @@ Width = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
-CLICK_METRICS = ("auc", "gauc", "logloss")
+CLICK_METRICS = ("auc", "gauc", "logloss", "ece")
 
 
 def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
 
 def lower_is_better(metric: str) -> bool:
     """True for metrics that fall as a model improves."""
-    return metric == "logloss"
+    return metric in ("logloss", "ece")
 
 
 class ModelConfig(Settings):

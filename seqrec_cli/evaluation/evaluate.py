@@ -21,7 +21,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.evaluation.metrics import auc, gauc, logloss, ranking_metrics
+from seqrec_cli.evaluation.metrics import Calibration, auc, calibration, gauc, logloss, ranking_metrics
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
@@ -35,6 +35,7 @@ class Evaluation:
     metrics: dict[str, float]
     ranks: Ranks
     users_outside_gauc: int
+    reliability: Calibration
     user_ids: np.ndarray | None  # raw ids of the ranked users
     item_ids: np.ndarray | None  # raw ids of their targets
 
@@ -130,16 +131,19 @@ def evaluate(
     with measuring(model, precision):
         ranks, rows_N, labels_N, logits_N = measure(model, log, split, cfg, max_length, precision.device)
     grouped, left_out = gauc(labels_N, logits_N, rows_N)
+    reliability = calibration(labels_N, logits_N)
     found = {
         **ranking_metrics(ranks.ranks_R, ranks.candidates_R, cfg.cutoffs),
         "auc": auc(labels_N, logits_N),
         "gauc": grouped,
         "logloss": logloss(labels_N, logits_N),
+        "ece": reliability.error,
     }
     return Evaluation(
         metrics={name: found[name] for name in metric_names(cfg.cutoffs)},
         ranks=ranks,
         users_outside_gauc=left_out,
+        reliability=reliability,
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
         item_ids=raw_ids(log, "items", ranks.items_R),
     )

@@ -28,8 +28,11 @@ from seqrec_cli.training.precision import Precision
 COUNTED = ("popular", "markov")
 
 
-def random_floor(candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """Exact expectations for a rank uniform over 1..n of each user, and for click logits of 0."""
+def random_floor(candidates_R: np.ndarray, clicked: float, cutoffs: tuple[int, ...]) -> dict[str, float]:
+    """Exact expectations for a rank uniform over 1..n of each user, and for click logits of 0.
+
+    `clicked` is the share of positives among the click candidates.
+    """
     places_V = np.arange(1, int(candidates_R.max()) + 1, dtype=np.float64)
 
     def expected(kind: str, k: int | None) -> float:
@@ -39,6 +42,7 @@ def random_floor(candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str
 
     ranked = {f"{kind}@{k}": expected(kind, k) for kind in ("hr", "ndcg", "mrr") for k in cutoffs}
     rest = {"mrr": expected("mrr", None), "corpus_auc": 0.5, "auc": 0.5, "gauc": 0.5, "logloss": math.log(2)}
+    rest["ece"] = abs(0.5 - clicked)
     found = ranked | rest
     return {name: found[name] for name in metric_names(cutoffs)}
 
@@ -96,7 +100,8 @@ def floors(
         fit_by_counting(model, log)
         evaluation = evaluate(model, log, split, cfg, max_length, precision)
         found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
-    found = {"random": random_floor(candidates_R, cfg.cutoffs)} | found
+    labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
+    found = {"random": random_floor(candidates_R, float(labels_N.mean()), cfg.cutoffs)} | found
     if has_oracle(log):
         found["oracle"] = evaluate(Oracle(log, split), log, split, cfg, max_length, precision).metrics
     return found

@@ -62,6 +62,10 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.done = path / "DONE"
 
+    def reliability_png(self, split: str) -> Path:
+        """The reliability plot of a split's click candidates."""
+        return self.path / f"reliability_{split}.png"
+
     def ranks(self, split: str) -> Path:
         """Per-user ranks of a split (`val` or `test`)."""
         return self.path / f"ranks_{split}.parquet"

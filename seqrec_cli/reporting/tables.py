@@ -9,6 +9,7 @@ from rich.table import Table
 
 from seqrec_cli.config.schema import CLICK_METRICS, lower_is_better
 
+NOT_SHOWN = "ece"  # in metrics.json and its plot: a column more would not fit
 CUTOFF = 10  # the k shown, where it was measured
 FLOORS = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
 ORACLE = "oracle"
@@ -22,7 +23,7 @@ def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
     measured = [int(name.removeprefix("hr@")) for name in have if name.startswith("hr@")]
     k = CUTOFF if CUTOFF in measured or not measured else max(measured)
     wanted = (f"hr@{k}", f"ndcg@{k}", "mrr", "corpus_auc", *CLICK_METRICS)
-    return tuple(name for name in wanted if name in have)
+    return tuple(name for name in wanted if name in have and name != NOT_SHOWN)
 
 
 TARGETS = {"test": "each user's last event", "val": "each user's last event but one"}

@@ -158,11 +158,12 @@ def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
 
 
 def test_random_floor_by_hand():
-    found = random_floor(np.array([2, 4]), (3,))
+    found = random_floor(np.array([2, 4]), 0.2, (3,))
     assert found["hr@3"] == pytest.approx((1 + 3 / 4) / 2)
     assert found["ndcg@3"] == pytest.approx(((1 + 1 / math.log2(3)) / 2 + (1 + 1 / math.log2(3) + 1 / 2) / 4) / 2)
     assert found["mrr@3"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3) / 4) / 2)
     assert found["mrr"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) / 2)
+    assert found["ece"] == pytest.approx(0.3)
     assert (found["corpus_auc"], found["auc"], found["gauc"], found["logloss"]) == (0.5, 0.5, 0.5, math.log(2))
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.evaluation.metrics import auc, gauc, logloss, ranking_metrics
+from seqrec_cli.evaluation import metrics as metrics_module
+from seqrec_cli.evaluation.metrics import auc, calibration, gauc, logloss, ranking_metrics
 
 
 def test_ranking_metrics_by_hand():
@@ -106,3 +107,65 @@ def test_scores_that_are_not_finite_are_an_error(bad):
 def test_gauc_without_a_user_of_both_classes_is_an_error():
     with pytest.raises(SeqrecError, match="no user has both"):
         gauc(np.array([1, 0]), np.array([0.0, 1.0]), np.array([1, 2]))
+
+
+def labelled(rows: int, precise: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores with many ties (and -0 beside 0), users in no order."""
+    rng = np.random.default_rng(seed)
+    scores_N = rng.integers(-6, 7, rows) / np.float64(3 if precise else 4)  # thirds are no float32
+    scores_N[rng.random(rows) < 0.05] = -0.0
+    return (rng.random(rows) < 0.3).astype(np.int8), scores_N, rng.integers(0, 9, rows)
+
+
+@pytest.mark.parametrize("precise", [False, True])
+@pytest.mark.parametrize("part", [7, 1 << 20])
+def test_parts_of_any_size_give_the_exact_numbers(precise, part, monkeypatch):
+    monkeypatch.setattr(metrics_module, "PART", part)
+    y, z, users = labelled(400, precise)
+    assert auc(y, z) == pytest.approx(roc_auc_score(y, z), abs=1e-12)
+    assert auc(1 - y, z) == pytest.approx(1 - roc_auc_score(y, z), abs=1e-12)
+    assert logloss(y, z) == pytest.approx(log_loss(y, 1 / (1 + np.exp(-z))), abs=1e-12)
+    each = [(roc_auc_score(y[users == u], z[users == u]), (users == u).sum()) for u in range(9)]
+    weighted = sum(value * size for value, size in each) / len(y)
+    assert gauc(y, z, users)[0] == pytest.approx(weighted, abs=1e-12)
+    whole = calibration(y, z)
+    monkeypatch.setattr(metrics_module, "PART", 1 << 20)
+    assert calibration(y, z).error == pytest.approx(whole.error, abs=1e-12)
+
+
+def test_gauc_weights_users_by_candidates_shown():
+    # One user ranks 1 of 1 pair right, another 1 of 3 of four candidates; a third has one class.
+    y = np.array([1, 0, 1, 0, 0, 0, 1, 1])
+    z = np.array([2.0, 1.0, 5.0, 6.0, 7.0, 1.0, 0.0, 1.0])
+    users = np.array([3, 3, 8, 8, 8, 8, 9, 9])
+    assert gauc(y, z, users) == (pytest.approx((2 * 1 + 4 / 3) / 6), 1)
+
+
+def test_differences_below_float32_are_no_ties():
+    y, z = np.array([1, 0]), np.array([1 + 1e-12, 1.0])
+    assert auc(y, z) == 1
+    assert gauc(y, z, np.zeros(2, int))[0] == 1
+
+
+def test_calibration_by_hand():
+    chances = np.array([0.05, 0.15, 0.15, 0.2, 0.95])  # .2 ends the second of ten bins
+    y = np.array([0, 1, 0, 0, 1])
+    found = calibration(y, np.log(chances / (1 - chances)) - 1e-9, bins=10)
+    assert found.counts_K.tolist() == [1, 3, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert found.clicked_K[1] == pytest.approx(1 / 3)
+    assert found.predicted_K[1] == pytest.approx(0.5 / 3)
+    assert found.error == pytest.approx((0.05 + abs(1 - 0.5) + 0.05) / 5)
+
+
+def test_calibration_agrees_with_a_loop_and_sees_overconfidence():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, 3000)
+    y = rng.random(3000) < 1 / (1 + np.exp(-logits))
+    for scale in (1.0, 3.0):
+        chances = 1 / (1 + np.exp(-scale * logits))
+        gaps = 0.0
+        for k in range(15):
+            here = (chances > k / 15) & (chances <= (k + 1) / 15)
+            gaps += here.sum() * abs(y[here].mean() - chances[here].mean()) if here.any() else 0
+        assert calibration(y, scale * logits).error == pytest.approx(gaps / 3000, abs=1e-9)
+    assert calibration(y, logits).error < 0.03 < calibration(y, 3 * logits).error
