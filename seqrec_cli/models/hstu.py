@@ -31,6 +31,7 @@ from seqrec_cli.models.parts.attention import additive_mask
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 from seqrec_cli.models.parts.time_bias import TimeBias, query_times, time_buckets
+from seqrec_cli.models.parts.transformer import row_ends
 
 EPS = 1e-6  # of the norms, as in the authors' code: averages over many events are small
 
@@ -96,12 +97,10 @@ class Unit(nn.Module):
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
         """The layer's output [B, D] at each row's last event (its first place, if it has none)."""
-        ends_B = lengths_B.clamp(min=1) - 1
-        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        rows_B, ends_B, seen_BT = row_ends(x_BLD, lengths_B)
         inner, of_query, of_key = self.norm(x_BLD), *self.project.weight.chunk(2)
         u, q = F.silu(F.linear(inner[rows_B, ends_B, None], of_query)).chunk(2, dim=-1)
         k, v = F.silu(F.linear(inner, of_key)).chunk(2, dim=-1)
-        seen_BT = torch.arange(x_BLD.shape[1], device=x_BLD.device) <= ends_B[:, None]
         attended_B1D = self._attended(q, k, v, buckets_B1T, ends_B[:, None], seen_BT)
         return self._after(x_BLD[rows_B, ends_B], u[:, 0], attended_B1D[:, 0])
 
@@ -155,8 +154,7 @@ class Model(ItemEncoder):
         buckets_BLT = self._buckets(batch)
         for block in lower:
             x_BLD = block(x_BLD, buckets_BLT)
-        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
-        ends_B = batch.lengths_B.clamp(min=1) - 1
+        rows_B, ends_B, _ = row_ends(x_BLD, batch.lengths_B)
         return top.at_end(x_BLD, batch.lengths_B, None if buckets_BLT is None else buckets_BLT[rows_B, ends_B, None])
 
     def _buckets(self, batch: Batch) -> Tensor | None:

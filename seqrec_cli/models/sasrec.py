@@ -21,7 +21,7 @@ from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.mlp import FeedForward
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary, attention_places
-from seqrec_cli.models.parts.transformer import TransformerBlock
+from seqrec_cli.models.parts.transformer import TransformerBlock, row_ends, run_causal, run_causal_to_end
 
 
 class Config(EncoderConfig):
@@ -52,7 +52,17 @@ class PublishedBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
         queries = self.norm_attention(x_BLD)
-        x = self.norm_feed_forward(queries + self.attention(queries, x_BLD, causal))
+        return self._after(queries, self.attention(queries, x_BLD, causal))
+
+    def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+        """The block's output [B, D] at each row's last event (its first place, if it has none)."""
+        rows_B, ends_B, seen_BL = row_ends(x_BLD, lengths_B)
+        queries_B1D = self.norm_attention(x_BLD[rows_B, ends_B, None])
+        attended_B1D = self.attention(queries_B1D, x_BLD, False, seen_BL, ends_B[:, None])
+        return self._after(queries_B1D, attended_B1D)[:, 0]
+
+    def _after(self, queries: Tensor, attended: Tensor) -> Tensor:
+        x = self.norm_feed_forward(queries + attended)
         wide: Tensor = x + self.drop(self.feed_forward(x))
         return wide
 
@@ -81,17 +91,10 @@ class Model(ItemEncoder):
         )
 
     def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        for block in self.blocks:  # rows end in padding, which nothing before it can see: no mask is needed
-            x_BLD = block(x_BLD, causal=True)
-        return x_BLD
+        return run_causal(self.blocks, x_BLD)
 
     def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        *lower, top = self.blocks
-        if not isinstance(top, TransformerBlock):
-            return super().through_to_end(x_BLD, batch)
-        for block in lower:
-            x_BLD = block(x_BLD, causal=True)
-        return top.at_end(x_BLD, batch.lengths_B)
+        return run_causal_to_end(self.blocks, x_BLD, batch.lengths_B)
 
 
 def _attention_places(cfg: Config) -> Rotary | RelativeBias | None:

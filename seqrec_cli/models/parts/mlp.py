@@ -1,4 +1,4 @@
-"""Position-wise layers: the transformer's feed-forward layer and the rankers' MLP.
+"""Position-wise layers: the transformer's feed-forward layers and the rankers' MLP.
 
 Legend: D width; leading dimensions are free.
 """
@@ -29,6 +29,23 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         narrow: Tensor = self.down(self.drop(self.activation(self.up(x))))
+        return narrow
+
+
+class SwiGLU(nn.Module):
+    """silu(x W1) * (x W2), narrowed again: [..., D] -> [..., D] (Shazeer 2020, arXiv 2002.05202, eq. 6).
+
+    `drop` acts on the inner products; there are no biases.
+    """
+
+    def __init__(self, dim: int, width: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(dim, 2 * width, bias=False), nn.Linear(width, dim, bias=False)
+        self.drop = Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, dim=-1)
+        narrow: Tensor = self.down(self.drop(nn.functional.silu(gate) * value))
         return narrow
 
 

@@ -4,6 +4,7 @@ Legend: B rows, L positions, N targets, M the most targets of a row, C candidate
 Masks are True at real positions.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -26,6 +27,31 @@ def as_stream(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         return x.to(torch.get_autocast_dtype("cpu"))
     return x
+
+
+def row_ends(x_BLD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row numbers [B], the place [B] of each row's last event (0 if it has none), and the places up to it [B, L]."""
+    ends_B = lengths_B.clamp(min=1) - 1
+    B, L, _ = x_BLD.shape
+    return (
+        torch.arange(B, device=x_BLD.device),
+        ends_B,
+        torch.arange(L, device=x_BLD.device) <= ends_B[:, None],
+    )
+
+
+def run_causal(blocks: Iterable[nn.Module], x_BLD: Tensor) -> Tensor:
+    """Through all blocks. Rows end in padding, which nothing before it can see: no mask is needed."""
+    for block in blocks:
+        x_BLD = block(x_BLD, causal=True)
+    return x_BLD
+
+
+def run_causal_to_end(blocks: Iterable[nn.Module], x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+    """What `run_causal` gives at each row's last event, [B, D]; the top block makes nothing else."""
+    *lower, top = blocks
+    end_BD: Tensor = top.at_end(run_causal(lower, x_BLD), lengths_B)  # type: ignore[operator]
+    return end_BD
 
 
 class TransformerBlock(nn.Module):
@@ -70,12 +96,9 @@ class TransformerBlock(nn.Module):
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
-        lengths_B = lengths_B.clamp(min=1)
-        inner = self._before(x_BLD)
-        rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
-        seen_BL = torch.arange(x_BLD.shape[1], device=x_BLD.device) < lengths_B[:, None]
-        attended_B1D = self.attention(inner[rows_B, lengths_B - 1, None], inner, False, seen_BL, lengths_B[:, None] - 1)
-        return self._after(x_BLD[rows_B, lengths_B - 1], attended_B1D[:, 0])
+        inner, (rows_B, ends_B, seen_BL) = self._before(x_BLD), row_ends(x_BLD, lengths_B)
+        attended_B1D = self.attention(inner[rows_B, ends_B, None], inner, False, seen_BL, ends_B[:, None])
+        return self._after(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
 
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of positions that candidates will read."""
