@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "max_length": 12,
     "mlp": [12, 8],
     "hidden": 10,
+    "states": 12,
     "session_gap": 600,
     "session_events": 3,
 }
@@ -136,7 +137,8 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
     assert batch.targets_BL is not None
     if isinstance(model, SequenceEncoder) and model.causal:
         real_BL = batch.targets_BL > 0
-        return F.cross_entropy(model.encode(batch)[real_BL] @ model.item_table().T, batch.targets_BL[real_BL])
+        scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
+        return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
     if isinstance(model, SequenceEncoder | CountingModel):
         last_B = batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
         return F.cross_entropy(model.score_corpus(batch), last_B)

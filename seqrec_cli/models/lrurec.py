@@ -1,0 +1,103 @@
+"""LRURec: linear recurrent units over the history, whose cost grows with its length alone (Yue et al. 2024,
+arXiv 2310.02367).
+
+`norm: post` is the authors' block, x = norm(x + drop(unit(x))), x = norm(x + drop(ffn(x))), behind a norm of the
+dropped-out embeddings; `norm: pre` is x = x + drop(f(norm(x))) with a norm in front of the output. Deviations:
+histories are padded on the right, which a causal recurrence never sees, so it needs no mask; weights start as
+`parts/initialise` says (the authors: 0.02 throughout).
+
+Legend: B rows, L history events, D width, N complex numbers of a state.
+"""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts.dropout import Dropout
+from seqrec_cli.models.parts.linear_recurrence import LinearRecurrence
+from seqrec_cli.models.parts.mlp import FeedForward
+from seqrec_cli.models.parts.transformer import row_ends
+
+
+class Config(EncoderConfig):
+    """LRURec's sizes and variants."""
+
+    attends: ClassVar[bool] = False
+
+    blocks: int = Field(ge=1, description="recurrent units, each with a feed-forward layer")
+    states: int = Field(ge=1, description="complex numbers of a unit's state (the paper: 2 embed_dim)")
+    ring: tuple[float, float] = Field(
+        strict=False, description="least and greatest decay a step, in absolute value, that a unit starts with"
+    )
+    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
+    norm: Literal["post", "pre"] = Field(description="norms behind the residual sums (published), or before the layers")
+
+    @model_validator(mode="after")
+    def _ring_is_inside(self) -> Self:
+        inner, outer = self.ring
+        if not 0 < inner < outer < 1:
+            raise ValueError(f"model.ring={list(self.ring)}: two decays between 0 and 1, the smaller one first")
+        return self
+
+
+class Block(nn.Module):
+    """A recurrent unit and a feed-forward layer, over [L, B, D]."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.pre = cfg.norm == "pre"
+        self.unit = LinearRecurrence(cfg.embed_dim, cfg.states, cfg.ring, cfg.max_length)
+        self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "gelu", cfg.dropout)
+        self.norm_unit, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
+        self.drop = Dropout(cfg.dropout)
+
+    def forward(self, x_LBD: Tensor) -> Tensor:
+        return self._after(x_LBD, self._states(x_LBD))
+
+    def at_end(self, x_LBD: Tensor, ends_B: Tensor, rows_B: Tensor) -> Tensor:
+        """The block's output [B, D] at one place of each row."""
+        return self._after(x_LBD[ends_B, rows_B], self._states(x_LBD)[ends_B, rows_B])
+
+    def _states(self, x_LBD: Tensor) -> Tensor:
+        return self.unit.states(self.norm_unit(x_LBD) if self.pre else x_LBD)
+
+    def _after(self, x: Tensor, states: Tensor) -> Tensor:
+        x = x + self.drop(self.unit.out(states))
+        if self.pre:
+            return x + self.drop(self.feed_forward(self.norm_feed_forward(x)))
+        x = self.norm_unit(x)
+        normed: Tensor = self.norm_feed_forward(x + self.drop(self.feed_forward(x)))
+        return normed
+
+
+class Model(ItemEncoder):
+    """A stack of blocks. They run with the steps first: a step's numbers of all rows lie together."""
+
+    def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
+        post = cfg.norm == "post"
+        self.norm_embedding = nn.LayerNorm(cfg.embed_dim) if post else nn.Identity()
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.blocks))
+        self.norm = nn.Identity() if post else nn.LayerNorm(cfg.embed_dim)
+
+    def embed(self, batch: Batch) -> Tensor:
+        normed: Tensor = self.norm_embedding(super().embed(batch))
+        return normed
+
+    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        x_LBD = x_BLD.transpose(0, 1).contiguous()
+        for block in self.blocks:
+            x_LBD = block(x_LBD)
+        return x_LBD.transpose(0, 1)
+
+    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        *lower, top = self.blocks
+        assert isinstance(top, Block)
+        x_LBD = x_BLD.transpose(0, 1).contiguous()
+        for block in lower:
+            x_LBD = block(x_LBD)
+        rows_B, ends_B, _ = row_ends(x_BLD, batch.lengths_B)
+        return top.at_end(x_LBD, ends_B, rows_B)
