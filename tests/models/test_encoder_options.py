@@ -15,7 +15,6 @@ from torch.export import Dim
 
 from seqrec_cli.config.encoders import EncoderConfig
 from seqrec_cli.config.slots import config_class
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.embedding import use_sparse_rows
