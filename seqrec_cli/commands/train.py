@@ -9,6 +9,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import unseal
@@ -33,7 +34,9 @@ from seqrec_cli.training.precision import Precision, resolve_precision
 
 
 def main(cfg: TrainConfig) -> dict[str, Any]:
-    """One run. Returns what `metrics.json` holds and the run's folder."""
+    """One run, or one a seed. Returns what `metrics.json` holds and the run's folder."""
+    if cfg.trainer.seeds > 1 or holds_seeds(cfg.resume):
+        return train_seeds(cfg, main)
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)

@@ -122,6 +122,7 @@ class TrainerConfig(Settings):
         "the same step in less memory; null: whole",
     )
     seed: int = Field(ge=0, description="seed of initialisation, order, negatives and dropout")
+    seeds: int = Field(ge=1, description="runs, from seed, seed + 1, ...: with more than one, their mean and spread")
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     betas: tuple[float, float] = Field(strict=False, description="AdamW's two averaging rates")
     weight_decay: float = Field(ge=0, description="AdamW's decay of matrices (never of biases and norms)")
@@ -223,6 +224,8 @@ class TrainConfig(DataConfig):
                 f"it trains: {', '.join(sorted(self.objective.families))}"
             )
         self._directions_fit()
+        if self.model.family == "counter" and self.trainer.seeds > 1:
+            raise ValueError(f"trainer.seeds: model={self.model.name} counts, every seed gives the same; set it to 1")
         stride = getattr(self.objective, "stride", None)
         if stride is not None and stride > self.model.max_length:
             raise ValueError(

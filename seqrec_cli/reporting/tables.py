@@ -1,6 +1,6 @@
 """Metric tables: a model beside the floors, with the protocol the numbers were obtained by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -86,6 +86,20 @@ def results_table(
         if extra is not None:
             table.add_section()
             table.add_row(escape(label), *(_text(extra.get(column)) for column in columns))
+    return table
+
+
+def seeds_table(
+    summary: Mapping[str, Mapping[str, float]], seeds: Sequence[int], metrics: Sequence[Mapping[str, float]]
+) -> Table:
+    """Every test metric a row: mean and standard deviation over the seeds, then each seed's own."""
+    table = Table(title=f"test metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
+    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    for column in ("", "mean", "std", *(f"seed {seed}" for seed in seeds)):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for name, both in summary.items():
+        values = (both["mean"], both["std"], *(row[name] for row in metrics))
+        table.add_row(escape(name), *map(_text, values))
     return table
 
 

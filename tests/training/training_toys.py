@@ -26,6 +26,7 @@ DEFAULTS = {
     "batch_tokens": None,
     "part_tokens": None,
     "seed": 3,
+    "seeds": 1,
     "lr": 0.05,
     "betas": (0.9, 0.98),
     "weight_decay": 0.1,
