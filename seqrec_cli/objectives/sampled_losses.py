@@ -18,6 +18,7 @@ from seqrec_cli.objectives.criteria import Criterion
 from seqrec_cli.objectives.losses import product_dtype
 
 CHUNK = 2**20  # scores of one chunk: the passes over them stay in cache
+GPU_CHUNK = 2**25  # on a GPU: large enough that launches cost nothing beside the work
 # With negatives of its own a position is scored against the whole table, and its negatives picked, while the table
 # has at most this many rows a negative: a product of matrices outruns gathering vectors by far.
 TABLE_ROWS_A_NEGATIVE = 64
@@ -46,7 +47,7 @@ class _SharedNegatives(torch.autograd.Function):
         share = 1 / real_GM.sum().clamp(min=1)  # of each position in the mean
         loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
-            for g, m in chunks(len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1]):
+            for g, m in chunks(len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1], chunk_scores(device)):
                 queries_gmD, positives_gmD = queries_GMD[g, m].float(), positives_GMD[g, m].float()
                 products_gmD = queries_GMD[g, m].to(dtype)
                 out = (targets_GM1[g, m] == negatives_G1K[g]) | absent_G1K[g]
@@ -88,7 +89,7 @@ class _OwnNegatives(torch.autograd.Function):
         grad_table_XD = torch.zeros(table_XD.shape, device=device)
         loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
-            for _, n in chunks(1, N, X if whole else K * keys_XD.shape[1]):
+            for _, n in chunks(1, N, X if whole else K * keys_XD.shape[1], chunk_scores(device)):
                 queries_nD, positives_nD = queries_ND[n].float(), positives_ND[n].float()
                 products_nD, rows_nK = queries_ND[n].to(dtype), rows_NK[n]
                 if whole:
@@ -147,10 +148,15 @@ def scaled(gradients: tuple[Tensor, ...], scale: Tensor) -> Iterator[Tensor]:
     return (gradient.mul_(scale.to(gradient.dtype)) for gradient in gradients)
 
 
-def chunks(groups: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+def chunk_scores(device: torch.device) -> int:
+    """Scores made at once."""
+    return CHUNK if device.type == "cpu" else GPU_CHUNK
+
+
+def chunks(groups: int, rows: int, columns: int, scores: int) -> Iterator[tuple[slice, slice]]:
     """Whole groups while they fit, else some rows of one."""
-    size = max(1, CHUNK // max(1, rows * columns))
-    height = rows if size > 1 else max(1, min(rows, CHUNK // columns))
+    size = max(1, scores // max(1, rows * columns))
+    height = rows if size > 1 else max(1, min(rows, scores // columns))
     for group in range(0, groups, size):
         for row in range(0, rows, max(1, height)):
             yield slice(group, group + size), slice(row, row + height)

@@ -75,7 +75,7 @@ def loss_chunk(model: Recommender, objective: Objective, precision: Precision, t
         if width is None:
             return None
         whole = targets * width * SAMPLED_SCORE
-        return LossChunk(min(sampled_losses.CHUNK * SAMPLED_SCORE, whole), whole, None, width)
+        return LossChunk(min(sampled_losses.chunk_scores(precision.device) * SAMPLED_SCORE, whole), whole, None, width)
     budget_mb = getattr(objective, "chunk_mb", None)
     if budget_mb is None:
         return None
