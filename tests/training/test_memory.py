@@ -69,6 +69,9 @@ def test_saved_activations_by_hand() -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(5, 7))
 
+        def learners(self) -> "tuple[Product, ...]":
+            return (self,)
+
     class Objective:
         def loss(self, model: Product, batch: object) -> torch.Tensor:
             rows_BD = batch.items_BL.float()  # type: ignore[attr-defined]
