@@ -89,7 +89,8 @@ def environment(cache: Path, peer: Peer) -> Path:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         _install(folder, python, peer)
-    done = _call([str(python), "-c", f"import {peer.module}"])
+    # Left at once: a peer may ask the network for its newest version in a thread that is waited for.
+    done = _call([str(python), "-c", f"import os, {peer.module}; os._exit(0)"])
     if done.returncode:
         raise SeqrecError(f"{folder} cannot import {peer.module} ({_last(done.stderr)}); delete it and run again")
     return python
@@ -195,6 +196,11 @@ def request_of(
 
 
 def run_peer(python: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer of one of PEERS."""
+    return ask(python, PEERS[request["peer"]], request)
+
+
+def ask(python: Path, peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     """The peer's answer, from a process and a folder of its own."""
     name = request["peer"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
@@ -202,7 +208,7 @@ def run_peer(python: Path, request: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "request.json"
         path.write_text(json.dumps(request | {"scratch": scratch}), encoding="utf-8")
-        done = _call([str(python), str(SCRIPTS / PEERS[name].script), str(path)], env=env)
+        done = _call([str(python), str(SCRIPTS / peer.script), str(path)], env=env)
     answers = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not answers:
         raise SeqrecError(f"--vs {name} failed: {_last(done.stderr)}")
