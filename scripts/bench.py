@@ -4,7 +4,8 @@
     python scripts/bench.py dataset=ml-1m --parts train,evaluate --vs replay,rectools --rounds 3 --json bench.json
 
 Takes the overrides of `seqrec train`. Training is timed through the loop of `seqrec train` for a whole epoch (or
---steps) after a warm-up, evaluation over all test users, preprocessing from the raw file in a process of its own.
+--steps) after one of warm-up (50 steps at most), evaluation over all test users, preprocessing from the raw file in a
+process of its own.
 With --vs, a peer is installed into an environment of its own under --cache and runs the same data and model shape;
 seqrec and the peers take turns, and the median of the rounds' ratios is given with its least and most.
 

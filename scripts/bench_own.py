@@ -34,7 +34,9 @@ from seqrec_cli.training.flops import Shapes, step_flops
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
 
-WARM_UP = 10  # steps before the clock: kernels are chosen, compiled and their memory fetched
+# Steps before the clock: kernels are chosen, compiled and their memory fetched. An epoch, for a CPU's allocator is
+# done growing when it has seen every batch's shape (5 to 12 us a page on a virtual machine); of long epochs a part.
+LEAST_WARM_UP, MOST_WARM_UP = 10, 50
 EVALUATIONS = 3  # passes over the test users, fewer where they take long
 EVALUATION_SECONDS = 10.0
 PROFILE_ROWS = 30
@@ -149,6 +151,11 @@ def drive(
     return model, rows, marks
 
 
+def warm_up(setup: Setup) -> int:
+    """Steps before the clock."""
+    return min(max(LEAST_WARM_UP, setup.rows.steps), MOST_WARM_UP)
+
+
 def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     """A whole epoch (or `steps`) after the warm-up: rates, time, memory and useful FLOPs."""
     if setup.rows.steps < 1:
@@ -160,7 +167,7 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
         synchronize(device)
         began[0] = time.perf_counter()
 
-    model, rows, marks = drive(setup, min(WARM_UP, setup.rows.steps), count, begin, lambda: synchronize(device))
+    model, rows, marks = drive(setup, warm_up(setup), count, begin, lambda: synchronize(device))
     ends_S = np.array([began[0], *marks.at[-count:]])
     seconds = float(ends_S[-1] - ends_S[0])
     tokens, targets = sum(int(lengths_B.sum()) for lengths_B in rows.lengths_S), sum(marks.targets[-count:])
@@ -242,7 +249,7 @@ def profile_step(setup: Setup) -> str:
         synchronize(setup.precision.device)
         profiler.stop()
 
-    drive(setup, min(WARM_UP, setup.rows.steps), 1, profiler.start, end)
+    drive(setup, warm_up(setup), 1, profiler.start, end)
     by = "self_cuda_time_total" if len(activities) > 1 else "self_cpu_time_total"
     return str(profiler.key_averages().table(sort_by=by, row_limit=PROFILE_ROWS))
 
