@@ -54,15 +54,11 @@ class ContrastObjective(contract.Objective):
         """The loss of targets [N] whose states are `queries_ND`, at `places_N` of the flattened [B * L]."""
         B, L = batch.items_BL.shape
         groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
-        negatives_GK = self._draw(batch, groups, targets_N, places_N)
-        log_expected_GK = None
-        if self.log_q:
-            assert self.sampler is not None
-            log_expected_GK = self.sampler.log_expected(negatives_GK)
+        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, places_N)
         if self.cfg.shared == "position":
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
-            out_NK = (negatives_GK == targets_N[:, None]) | (negatives_GK == 0)
+            out_NK = negatives_GK == targets_N[:, None]
             whole = scored_whole(encoder.num_items, self.cfg.negatives)
             return own_loss(self.criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_GK, whole)
         if self.cfg.shared == "batch":
@@ -76,12 +72,15 @@ class ContrastObjective(contract.Objective):
             self.criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
         )
 
-    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, places_N: Tensor) -> Tensor:
+    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, places_N: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Negatives [G, K] and what is taken off their scores: all of it where there is none (0)."""
         if self.sampler is not None:
-            return self.sampler.draw(groups, self.cfg.negatives, targets_N)
+            items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
+            return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         assert batch.negatives_BLK is not None
-        negatives = batch.negatives_BLK.flatten(0, 1)
-        return negatives if self.cfg.shared == "sequence" else negatives[places_N]
+        items_GK = batch.negatives_BLK.flatten(0, 1)
+        items_GK = items_GK if self.cfg.shared == "sequence" else items_GK[places_N]
+        return items_GK, torch.zeros(items_GK.shape, device=items_GK.device).masked_fill_(items_GK == 0, torch.inf)
 
 
 def _looked_up(encoder: SequenceEncoder, negatives_NK: Tensor) -> tuple[Tensor, Tensor]:

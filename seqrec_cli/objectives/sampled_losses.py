@@ -41,7 +41,6 @@ class _SharedNegatives(torch.autograd.Function):
         device, dtype = queries_GMD.device, product_dtype(queries_GMD.device)
         keys_GKD, real_GM = vectors_GKD.to(dtype), targets_GM > 0
         targets_GM1, negatives_G1K = targets_GM[:, :, None].int(), negatives_GK[:, None].int()
-        absent_G1K = negatives_G1K == 0
         grad_queries_GMD, grad_positives_GMD = torch.empty_like(queries_GMD), torch.empty_like(positives_GMD)
         grad_vectors_GKD = torch.zeros(vectors_GKD.shape, device=device)
         share = 1 / real_GM.sum().clamp(min=1)  # of each position in the mean
@@ -50,15 +49,16 @@ class _SharedNegatives(torch.autograd.Function):
             for g, m in chunks(len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1], chunk_scores(device)):
                 queries_gmD, positives_gmD = queries_GMD[g, m].float(), positives_GMD[g, m].float()
                 products_gmD = queries_GMD[g, m].to(dtype)
-                out = (targets_GM1[g, m] == negatives_G1K[g]) | absent_G1K[g]
+                out = targets_GM1[g, m] == negatives_G1K[g]
                 offset = None if log_expected_GK is None else log_expected_GK[g, None]
                 scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset, out)
                 loss += (criterion(scores_gmC) * real_GM[g, m]).sum()
-                scores_gmC *= real_GM[g, m, None] * share
-                away_gm1, others_gmK = scores_gmC[..., :1], scores_gmC[..., 1:].to(dtype)
+                weight_gm1 = real_GM[g, m, None] * share
+                away_gm1, others_gmK = scores_gmC[..., :1] * weight_gm1, scores_gmC[..., 1:].to(dtype)
                 grad_positives_GMD[g, m] = away_gm1 * queries_gmD
-                grad_queries_GMD[g, m] = others_gmK @ keys_GKD[g] + away_gm1 * positives_gmD
-                grad_vectors_GKD[g] += others_gmK.mT @ products_gmD
+                grad_queries_GMD[g, m] = (others_gmK @ keys_GKD[g]) * weight_gm1 + away_gm1 * positives_gmD
+                # The weights go with the queries: no pass over the scores.
+                grad_vectors_GKD[g] += others_gmK.mT @ (queries_gmD * weight_gm1).to(dtype)
         ctx.save_for_backward(grad_queries_GMD, grad_positives_GMD, grad_vectors_GKD.to(vectors_GKD.dtype))
         return loss * share
 
@@ -176,7 +176,7 @@ def shared_loss(
     Scores are inner products, those of negatives less `log_expected_GK`: the softmax is then that of importance
     sampling (Bengio & Senecal, IEEE TNN 19(4), 2008), whose sum over negatives is an unbiased estimate of the sum
     over all other items, and the loss tends to the full softmax as K grows. A negative that equals the target of a
-    position is left out there, and so is an absent one (0). Products run in autocast's format, the rest in fp32.
+    position is left out there. Products run in autocast's format, the rest in fp32.
     """
     loss: Tensor = _SharedNegatives.apply(
         criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK

@@ -86,8 +86,8 @@ def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, 
     negatives[:, 1], negatives[:, 2] = negatives[:, 0], 0
 
     def ours(q, w, *_: Any) -> torch.Tensor:
-        out = (negatives == targets) | (negatives == 0)
-        return own_loss(softmax, q[:, 0], w[targets[:, 0]], w, negatives, out, log_expected, whole)
+        off = log_expected.masked_fill(negatives == 0, torch.inf)
+        return own_loss(softmax, q[:, 0], w[targets[:, 0]], w, negatives, negatives == targets, off, whole)
 
     def plain(q, w, *_: Any) -> torch.Tensor:
         return by_loop(q, w, targets, negatives, log_expected)
