@@ -39,7 +39,8 @@ from seqrec_cli.training.memory import (
 from seqrec_cli.training.precision import Precision, resolve_precision
 from seqrec_cli.training.probe import gemm_rate, probe_steps, spread
 
-PARTS = {"items": "item_table", "places": "positions", "blocks": "blocks"}  # by the names models give them
+# By the names models give them.
+PARTS = {"items": "item_table", "output": "item_table", "places": "positions", "blocks": "blocks"}
 OF_THE_BATCH = ("activations", "temporary", "loss_chunk", "kept_free")
 EVALUATED_BATCHES = 3
 EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for

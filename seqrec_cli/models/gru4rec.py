@@ -35,7 +35,7 @@ class Model(ItemEncoder):
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
         widths = [cfg.embed_dim] + [cfg.hidden] * (cfg.layers - 1)
-        self.layers = nn.ModuleList(Recurrence(width, cfg.hidden, cfg.max_length) for width in widths)
+        self.blocks = nn.ModuleList(Recurrence(width, cfg.hidden, cfg.max_length) for width in widths)
         self.out = nn.Linear(cfg.hidden, cfg.embed_dim)
         self.norm = nn.LayerNorm(cfg.embed_dim)
 
@@ -50,7 +50,7 @@ class Model(ItemEncoder):
     def _run(self, x_BLH: Tensor, batch: Batch, only_last: bool) -> Tensor:
         """States [B, L, H] after each event, or [B, H] after the last: padding freezes a state."""
         real_BL1 = batch.mask_BL[:, :, None].float()
-        *lower, top = self.layers
+        *lower, top = self.blocks
         for layer in lower:
             assert isinstance(layer, Recurrence)
             x_BLH = self.drop(layer.states(layer.project(x_BLH), real_BL1).squeeze(2))

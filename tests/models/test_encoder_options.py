@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from test_contract import Scores, plain_inputs
 from torch.export import Dim
 
+from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.encoders import EncoderConfig
 from seqrec_cli.config.slots import config_class
 from seqrec_cli.models.encoder import ItemEncoder
@@ -267,3 +268,9 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for name in set(ENCODERS) - set(ATTENDING):
         with pytest.raises(ValidationError, match=f"positions=relative acts on .* model={name} has none; use absolute"):
             toy.small_config(name, positions="relative")
+
+
+def test_a_plan_counts_both_item_tables() -> None:
+    found = parameters_by_part(encoder("gru4rec", tied=False))
+    assert found["item_table"] == 2 * (toy.ITEMS + 1) * 16
+    assert found["blocks"] == sum(p.numel() for p in encoder("gru4rec").blocks.parameters())  # type: ignore[union-attr, operator]

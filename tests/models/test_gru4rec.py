@@ -15,12 +15,12 @@ def test_states_and_gradients_are_those_of_torchs_gru(layers: int) -> None:
     reference = nn.GRU(16, 10, layers, batch_first=True)
     with torch.no_grad():
         for n in range(layers):
-            ours = {k: dict(model.named_parameters())[f"layers.{n}.{k}"] for k in ("project.weight", "project.bias")}
+            ours = {k: dict(model.named_parameters())[f"blocks.{n}.{k}"] for k in ("project.weight", "project.bias")}
             (new, reset, update), (new_, reset_, update_) = (
                 ours["project.weight"].chunk(3),
                 ours["project.bias"].chunk(3),
             )
-            recurrent = dict(model.named_parameters())[f"layers.{n}.recurrent.weight"].chunk(3)  # reset, update, new
+            recurrent = dict(model.named_parameters())[f"blocks.{n}.recurrent.weight"].chunk(3)  # reset, update, new
             # torch's update gate keeps the old state, ours takes the new one: 1 - sigmoid(x) = sigmoid(-x).
             getattr(reference, f"weight_ih_l{n}").copy_(torch.cat([reset, -update, new]))
             getattr(reference, f"weight_hh_l{n}").copy_(torch.cat([recurrent[0], -recurrent[1], recurrent[2]]))

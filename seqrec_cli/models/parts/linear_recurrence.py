@@ -45,9 +45,18 @@ def linear_scan(x_LBN: Tensor, decay_N: Tensor) -> Tensor:
 @torch.library.custom_op("seqrec::linear_scan_backward", mutates_args=())
 def linear_scan_backward(gradient_LBN: Tensor, states_LBN: Tensor, decay_N: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the inputs and of the decays."""
-    of_inputs_LBN = linear_scan(gradient_LBN.flip(0), decay_N.conj().resolve_conj()).flip(0)
-    of_decay_N = (states_LBN[:-1].conj() * of_inputs_LBN[1:]).sum((0, 1))
-    return of_inputs_LBN, of_decay_N
+    back_N = decay_N.conj_physical()
+    if gradient_LBN.device.type != "cpu":
+        of_inputs_LBN = _by_halves(gradient_LBN.flip(0), back_N).flip(0)
+        return of_inputs_LBN, (states_LBN[:-1].conj() * of_inputs_LBN[1:]).sum((0, 1))
+    of_inputs_LBN = torch.empty_like(gradient_LBN)
+    of_inputs_LBN[-1:] = gradient_LBN[-1:]
+    of_decay_BN, before_BN = (torch.zeros_like(states_LBN[0]) for _ in range(2))
+    for t in range(len(gradient_LBN) - 1, 0, -1):
+        torch.conj_physical(states_LBN[t - 1], out=before_BN)
+        of_decay_BN.addcmul_(before_BN, of_inputs_LBN[t])
+        torch.addcmul(gradient_LBN[t - 1], of_inputs_LBN[t], back_N, out=of_inputs_LBN[t - 1])
+    return of_inputs_LBN, of_decay_BN.sum(0)
 
 
 @linear_scan.register_fake
@@ -112,8 +121,9 @@ class LinearRecurrence(nn.Module):
         with torch.autocast(x_LBD.device.type, enabled=False):
             radius_N, angle_N = (-self.nu_N.exp()).exp(), self.theta_N.exp()
             decay_N2 = torch.stack([radius_N * angle_N.cos(), radius_N * angle_N.sin()], dim=-1)
-            scale_N1 = self.gamma_N.exp()[:, None]
-        x_LBN2 = self.project(x_LBD).float().unflatten(-1, (-1, 2)) * scale_N1
+            scale_N = self.gamma_N.exp().repeat_interleave(2)  # of the projection's rows: cheaper than of its outputs
+            weight, bias = self.project.weight * scale_N[:, None], self.project.bias * scale_N
+        x_LBN2 = nn.functional.linear(x_LBD, weight, bias).float().unflatten(-1, (-1, 2))
         if torch.compiler.is_exporting():
             return scan_of_pairs(x_LBN2, decay_N2, self.longest).flatten(-2)
         states_LBN = linear_scan(torch.view_as_complex(x_LBN2), torch.view_as_complex(decay_N2))
