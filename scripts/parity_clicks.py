@@ -4,8 +4,9 @@
 
 The samples are those of `bench_clicks.py`, all vectors 32 wide (item and category each), trained on for the same
 number of epochs in batches of 1,024 by Adam at 1e-3; the best epoch by validation AUC scores the test samples, once.
---samples takes the first users alone, about as many as have that many training samples. Every finished run is kept
-under --out and progress is written there: the same command goes on where it was stopped, and ends with the table.
+--samples takes the first users alone, about as many as have that many training samples; give some hundred thousand, as
+seqrec warms its rate up for trainer.warmup_steps. Every finished run is kept under --out and progress is written there:
+the same command goes on where it was stopped, and ends with the table.
 
 A difference is seqrec's mean AUC over the seeds less the peer's; its standard error is DeLong's, of paired samples.
 """
