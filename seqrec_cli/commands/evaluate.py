@@ -16,7 +16,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
     length = run.cfg.model.max_length
     evaluation = evaluate(run.model, run.log, cfg.split, run.cfg.evaluation, length, run.precision)
-    rules = protocol(run.log, cfg.split, length, run.cfg.trainer.monitor, run.model.sees_target_time)
+    monitor, ranked = run.cfg.trainer.monitor, run.cfg.evaluation.ranked_users
+    rules = protocol(run.log, cfg.split, length, monitor, run.model.sees_target_time, ranked)
     metrics = {cfg.split: evaluation.metrics, "protocol": rules}
     if cfg.run_dir is not None:
         folder = RunFolder.allocate(cfg.run_dir, "evaluate")

@@ -6,7 +6,8 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LabelledTraining, PrefixRows, Rows, WindowRows
+from seqrec_cli.data.labelled_rows import LabelledTraining
+from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel, Recommender

@@ -20,7 +20,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
-from seqrec_cli.data.splits import held_out
+from seqrec_cli.data.splits import held_out, some
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import CountingModel, Recommender
 from seqrec_cli.reporting.plan_table import plan_table
@@ -140,7 +140,8 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
         evaluate(model, few, "val", cfg.evaluation, length, precision)
         seconds.append(time.perf_counter() - began)
     rate = len(users_U) / seconds[-1]
-    return {"users_per_second": rate, "evaluation": len(held_out(log, "val").rows_R) / rate}
+    ranked = some(held_out(log, "val"), cfg.evaluation.ranked_users)
+    return {"users_per_second": rate, "evaluation": len(ranked.rows_R) / rate}
 
 
 def _whole_run(cfg: TrainConfig, steps: dict[str, int], times: dict[str, float]) -> dict[str, float]:

@@ -127,7 +127,8 @@ def _measure(cfg: TrainConfig, model: Any, log: PackedLog, precision: Precision,
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
         found[split] = evaluation.metrics
     beside = floors(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.floors else {}
-    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time)
+    ranked = cfg.evaluation.ranked_users
+    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
     metrics = {**found, "floors": beside, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)

@@ -195,6 +195,9 @@ class EvaluationConfig(Settings):
     cutoffs: tuple[Cutoff, ...] = Field(strict=False, min_length=1, description="the k of HR@k, NDCG@k, MRR@k")
     batch_size: int = Field(ge=1, description="users encoded at once")
     memory_mb: int = Field(ge=1, description="memory budget of one block of scores")
+    ranked_users: int | None = Field(
+        ge=1, description="rank the corpus for at most this many users, the same ones every time; null for all"
+    )
     floors: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
 
 

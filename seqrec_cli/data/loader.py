@@ -21,7 +21,7 @@ from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
-from seqrec_cli.data.splits import HeldOut, held_out, train_ends
+from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
 
 LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
 _END = object()
@@ -223,24 +223,6 @@ class PrefixRows(_Rows):
         return replace(batch, negatives_BLK=beside)
 
 
-class LabelledTraining(_Rows):
-    """One row a labelled row of the dataset's training split: its protocol's own candidates, the same every epoch."""
-
-    def __init__(self, log: PackedLog, max_length: int, batch_size: int, seed: int, history_negatives: int = 0) -> None:
-        self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
-        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, train_ends(log))
-        lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
-        super().__init__(np.minimum(lengths_R, max_length), batch_size, None, seed)
-
-    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
-        rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
-        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
-        items_BC, labels_BC = rows.items_RC[:, :widest], rows.labels_RC[:, :widest]
-        batch = _request(self._log, rows.rows_R, rows.ends_R, lengths_B, items_BC, labels_BC)
-        beside = draw_beside(rows.rows_R, lengths_B, self._history_negatives, self._met, rng)
-        return replace(batch, negatives_BLK=beside)
-
-
 def draw_beside(
     rows_B: np.ndarray, lengths_B: np.ndarray, count: int, met: MetItems, rng: np.random.Generator
 ) -> Tensor | None:
@@ -285,14 +267,20 @@ def _by_length(
         yield places_B, lengths_R[places_B]
 
 
+def target_batches(
+    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
+    """(user rows, absolute positions of the targets, batch) of every target."""
+    for places_B, lengths_B in _by_length(log, targets.rows_R, targets.ends_R, max_length, batch_size):
+        rows_B, ends_B = targets.rows_R[places_B], targets.ends_R[places_B]
+        yield rows_B, ends_B, _request(log, rows_B, ends_B, lengths_B)
+
+
 def held_out_batches(
     log: PackedLog, split: HeldOut, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
     """(user rows, absolute positions of the targets, batch) of every evaluated user."""
-    targets = held_out(log, split)
-    for places_B, lengths_B in _by_length(log, targets.rows_R, targets.ends_R, max_length, batch_size):
-        rows_B, ends_B = targets.rows_R[places_B], targets.ends_R[places_B]
-        yield rows_B, ends_B, _request(log, rows_B, ends_B, lengths_B)
+    return target_batches(log, held_out(log, split), max_length, batch_size)
 
 
 def labelled_batches(

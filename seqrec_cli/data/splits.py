@@ -98,6 +98,14 @@ def training_counts(log: PackedLog) -> np.ndarray:
     return every_V - np.bincount(held_H, minlength=log.num_items + 1)
 
 
+def some(targets: Targets, users: int | None) -> Targets:
+    """At most that many of the targets, drawn once and for all; in order."""
+    if users is None or users >= len(targets.rows_R):
+        return targets
+    picked = np.sort(np.random.default_rng(0).permutation(len(targets.rows_R))[:users])
+    return Targets(targets.rows_R[picked], targets.ends_R[picked])
+
+
 def held_out(log: PackedLog, split: HeldOut) -> Targets:
     """The held-out event of every evaluated user."""
     return Targets(*ends_of(log).targets(split))

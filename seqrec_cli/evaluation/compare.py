@@ -13,12 +13,17 @@ CLICKS = ("protocol", "click_negatives", "seed")
 
 
 def protocol(
-    log: PackedLog, split: HeldOut, max_length: int, monitor: str | None, sees_target_time: bool
+    log: PackedLog,
+    split: HeldOut,
+    max_length: int,
+    monitor: str | None,
+    sees_target_time: bool,
+    ranked_users: int | None,
 ) -> dict[str, Any]:
     """By which protocol a metric row was obtained, as plain values.
 
     `monitor` is the validation metric that chose the checkpoint (None: nothing was chosen), `sees_target_time` whether
-    the model read the time of the event it predicts.
+    the model read the time of the event it predicts, `ranked_users` how many users were ranked (None: all).
     """
     settings = log.manifest["settings"]
     return {
@@ -28,6 +33,7 @@ def protocol(
         "split": split,
         "held_out": log.manifest["split"],
         "candidates": "whole corpus",
+        "ranked_users": "all" if ranked_users is None else ranked_users,
         "seen_items": "removed: all before the target, whole history",
         "equal_timestamps": log.manifest["order"],
         "clicks": {name: settings[name] for name in CLICKS},

@@ -20,8 +20,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import held_out_batches
-from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.data.loader import target_batches
+from seqrec_cli.data.splits import HeldOut, held_out, some
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
@@ -124,12 +124,12 @@ def rank_held_out(
     device: torch.device,
     read_RC: np.ndarray | None = None,
 ) -> tuple[Ranks, np.ndarray | None]:
-    """Rank every evaluated user's held-out item; the scores of the items `read_RC` are answered too, float64 [R, C].
+    """Rank the held-out item of every evaluated user (or of `cfg.ranked_users` of them).
 
-    A block of scores stays under `cfg.memory_mb`, unless one user's scores alone exceed it. The caller sets evaluation
-    mode, autocast and inference mode.
+    The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
+    unless one user's scores alone exceed it. The caller sets evaluation mode, autocast and inference mode.
     """
-    targets = held_out(log, split)
+    targets = some(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):
         raise SeqrecError(
             "no user has the three events that an evaluation needs; lower dataset.user_core or get more data"
@@ -143,7 +143,7 @@ def rank_held_out(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
 
-    for rows_B, ends_B, batch in held_out_batches(log, split, max_length, cfg.batch_size):
+    for rows_B, ends_B, batch in target_batches(log, targets, max_length, cfg.batch_size):
         places_B = np.searchsorted(rows_R, rows_B)
         start = 0
         for scores_BV in scorer.blocks(batch.to(device)):

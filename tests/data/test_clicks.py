@@ -11,7 +11,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
+from seqrec_cli.data.labelled_rows import LabelledTraining
+from seqrec_cli.data.loader import PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import held_out, train_ends, training_counts
 

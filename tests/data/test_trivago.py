@@ -9,7 +9,8 @@ from dataset_helpers import archive, build, dataset, lines
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LabelledTraining, labelled_batches
+from seqrec_cli.data.labelled_rows import LabelledTraining
+from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import held_out, train_ends
 from seqrec_cli.data.vocabulary import vocabulary
 

@@ -204,7 +204,7 @@ def test_no_floor_beats_the_oracle_of_generated_data(cpu, tmp_path):
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15, "click_negatives": 20}
     dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, floors=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, floors=True)
     for split in ("val", "test"):
         found = floors(log, split, cfg, cpu, 10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
@@ -212,7 +212,7 @@ def test_no_floor_beats_the_oracle_of_generated_data(cpu, tmp_path):
             sign = -1 if lower_is_better(name) else 1
             others = [sign * found[floor][name] for floor in ("random", "popular", "markov")]
             assert sign * found["oracle"][name] > max(others), name
-    rules = protocol(log, "test", 10, None, False)
+    rules = protocol(log, "test", 10, None, False, None)
     assert (rules["dataset"], rules["filters"]["user_core"]) == ("synthetic", 0)
 
 
@@ -222,7 +222,7 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10, "click_negatives": 4}
     dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, floors=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, floors=True)
     _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg, 10, cpu.device)
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):
@@ -232,14 +232,15 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
 
 
 def test_rows_of_different_protocols_are_refused(random_log):
-    row = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False)}
-    same = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False)}
+    row = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False, None)}
+    same = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False, None)}
     assert same_protocol([row, same])["candidates"] == "whole corpus"
     changes = {
-        "split": protocol(random_log, "val", 50, "ndcg@10", False),
-        "max_length": protocol(random_log, "test", 200, "ndcg@10", False),
-        "chosen_by": protocol(random_log, "test", 50, "auc", False),
-        "sees_target_time": protocol(random_log, "test", 50, "ndcg@10", True),
+        "split": protocol(random_log, "val", 50, "ndcg@10", False, None),
+        "max_length": protocol(random_log, "test", 200, "ndcg@10", False, None),
+        "chosen_by": protocol(random_log, "test", 50, "auc", False, None),
+        "sees_target_time": protocol(random_log, "test", 50, "ndcg@10", True, None),
+        "ranked_users": protocol(random_log, "test", 50, "ndcg@10", False, 100),
         "fingerprint": {**row["protocol"], "fingerprint": "other"},
         "held_out": {**row["protocol"], "held_out": "by user"},
         "clicks": {**row["protocol"], "clicks": row["protocol"]["clicks"] | {"protocol": "positions"}},
@@ -252,3 +253,16 @@ def test_rows_of_different_protocols_are_refused(random_log):
 def test_rows_without_a_protocol_are_refused():
     with pytest.raises(SeqrecError, match="row 1 carries no protocol"):
         same_protocol([{"hr@10": 0.3}])
+
+
+def test_fewer_users_are_ranked_and_all_are_clicked_upon(random_log, cfg, cpu):
+    model = Pairs(random_log)
+    whole = evaluate(model, random_log, "test", cfg, 10, cpu)
+    few = evaluate(model, random_log, "test", cfg.model_copy(update={"ranked_users": 12}), 10, cpu)
+    assert len(few.ranks.rows_R) == 12 < len(whole.ranks.rows_R)
+    picked = np.searchsorted(whole.ranks.rows_R, few.ranks.rows_R)
+    np.testing.assert_array_equal(few.ranks.ranks_R, whole.ranks.ranks_R[picked])
+    for name in ("auc", "gauc", "logloss", "ece"):
+        assert few.metrics[name] == pytest.approx(whole.metrics[name], abs=1e-6)
+    again = evaluate(model, random_log, "val", cfg.model_copy(update={"ranked_users": 12}), 10, cpu)
+    np.testing.assert_array_equal(again.ranks.rows_R, few.ranks.rows_R)
