@@ -8,7 +8,7 @@ from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.labelled_rows import LabelledTraining
 from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
-from seqrec_cli.data.splits import training_counts
+from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import CountingModel, Recommender
 from seqrec_cli.models.parts.embedding import use_sparse_rows
@@ -19,6 +19,8 @@ from seqrec_cli.training.compiling import compile_model
 def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
     """The model before its first step, with row-sparse tables and compiled where the config says so."""
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
+    counts = training_counts(log), user_training_counts(log)
+    model.prepare(*(torch.from_numpy(found).to(device) for found in counts))
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta" and not isinstance(model, CountingModel):

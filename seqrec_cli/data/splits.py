@@ -106,6 +106,11 @@ def some(targets: Targets, users: int | None) -> Targets:
     return Targets(targets.rows_R[picked], targets.ends_R[picked])
 
 
+def user_training_counts(log: PackedLog) -> np.ndarray:
+    """Every user's training events, int64 [U + 1]; row 0 (unknown) has none."""
+    return np.concatenate([[0], train_ends(log) - np.asarray(log.offsets_U1)[:-1]])
+
+
 def held_out(log: PackedLog, split: HeldOut) -> Targets:
     """The held-out event of every evaluated user."""
     return Targets(*ends_of(log).targets(split))

@@ -8,7 +8,7 @@ Legend: B rows, L history events, C candidates, A = B or 1 (candidates shared by
 T = L + 1 places (the candidate last), D width, F joined features, M first width of the MLP.
 """
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,25 +16,23 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.rules import heads_divide
-from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.config.schema import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import Recommender, full_precision
-from seqrec_cli.models.parts.embedding import FeatureEmbedding
+from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.inputs import Ranker
 from seqrec_cli.models.parts.mlp import Mlp
 from seqrec_cli.models.parts.pieces import piece_size, row_pieces
 from seqrec_cli.models.parts.positions import age_buckets, check_window, places_from_end
 from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
 
 
-class Config(ModelConfig):
+class Config(RankerConfig):
     """BST's sizes and variants."""
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
-    sparse_rows: ClassVar[bool] = True
 
-    embed_dim: int = Field(ge=1, description="width of every embedding and of the transformer")
     blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
@@ -46,10 +44,6 @@ class Config(ModelConfig):
     time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (positions=time)")
     read_out: Literal["target", "all"] = Field(
         description="what the MLP reads: the candidate's place, or all max_length + 1 places (the paper)"
-    )
-    user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
-    mlp: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        strict=False, min_length=1, description="widths of the MLP's layers (the paper: 1024, 512, 256)"
     )
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
 
@@ -66,21 +60,17 @@ class History(NamedTuple):
     mask_BL: Tensor
     lengths_B: Tensor
     memory: tuple[Tensor, Tensor] | None
-    user_BM: Tensor | None
+    request: Tensor | None  # [B, 1, M] or [B, C, M]
 
 
-class Model(Recommender):
+class Model(Ranker):
     """A history and one candidate become one logit."""
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
-        super().__init__(catalog)
+        super().__init__(cfg, catalog)
         self.cfg = cfg
         self.sees_target_time |= cfg.positions == "time"
         D, first = cfg.embed_dim, cfg.mlp[0]
-        self.items = FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True)
-        self.users = FeatureEmbedding(
-            catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
-        )
         places = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
         self.places = None if places is None else nn.Embedding(places, D)  # place 0 is the candidate's
         self.blocks = nn.ModuleList(
@@ -90,13 +80,13 @@ class Model(Recommender):
         self.norm = nn.LayerNorm(D) if cfg.norm == "pre" else nn.Identity()
         # The MLP's first layer, split by what its inputs depend on: the sum equals one layer over all of them.
         self.from_sequence = nn.Linear(D * (cfg.max_length + 1 if cfg.read_out == "all" else 1), first)
-        self.from_item = nn.Linear(self.items.width, first, bias=False)
-        self.from_user = nn.Linear(self.users.width, first, bias=False) if self.users.width else None
+        self.add_first_layer(first)
         self.mlp = Mlp(cfg.mlp, "leaky_relu", cfg.dropout)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         initialise(self, cfg.init_std)
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        self.regularise(batch, items_BC)
         return self._logits(batch, items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:
@@ -131,8 +121,7 @@ class Model(Recommender):
             events_BLD = events_BLD + self.places(self._event_places(batch))
         events_BLD = as_stream(events_BLD)
         memory = self.blocks[0].remember(events_BLD) if self._shares_history else None  # type: ignore[operator]
-        user_BM = None if self.from_user is None else self.from_user(self.users.joined(batch.users_B))
-        return History(events_BLD, batch.mask_BL, batch.lengths_B, memory, user_BM)
+        return History(events_BLD, batch.mask_BL, batch.lengths_B, memory, self.request(batch))
 
     def _event_places(self, batch: Batch) -> Tensor:
         """[B, L], from 1: place 0 is the candidate's."""
@@ -154,8 +143,8 @@ class Model(Recommender):
         else:
             read_BC = self._read_pairs(history, candidates_ACD.expand(len(history.events_BLD), -1, -1))
         hidden_BCM = self.from_sequence(read_BC) + self.from_item(joined_ACF)
-        if history.user_BM is not None:
-            hidden_BCM = hidden_BCM + history.user_BM[:, None]
+        if history.request is not None:
+            hidden_BCM = hidden_BCM + history.request
         hidden_BCM = self.mlp(hidden_BCM)
         with full_precision(hidden_BCM.device):
             logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)

@@ -120,7 +120,10 @@ class Model(InterestRanker):
         return self.cfg.auxiliary * (losses_BL * real_BL).sum() / real_BL.sum().clamp(min=1)
 
     def auxiliary_loss(self) -> Tensor | None:
-        return self._auxiliary if self.training else None
+        penalty = super().auxiliary_loss()
+        if not self.training or self._auxiliary is None:
+            return penalty
+        return self._auxiliary if penalty is None else self._auxiliary + penalty
 
     def numbers_per_pair(self, length: int) -> int:
         inputs = 3 * self.hidden * length if self.cfg.evolution == "aigru" else 0

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from seqrec_cli.config.schema import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import Recommender, full_precision
-from seqrec_cli.models.parts.embedding import FeatureEmbedding
+from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.parts.initialise import initialise
+from seqrec_cli.models.parts.inputs import Ranker
 from seqrec_cli.models.parts.mlp import Mlp
 from seqrec_cli.models.parts.pieces import piece_size
 from seqrec_cli.models.parts.positions import check_window
@@ -28,15 +28,16 @@ CACHED_PIECE = 1 << 20  # numbers of a piece of corpus on a CPU: beyond its cach
 
 
 class History(NamedTuple):
-    """A row's side of its pairs: what is kept of its events, which of them each candidate sees, the user's part."""
+    """A row's side of its pairs: what is kept of its events, which of them each candidate sees, the user's and the
+    context's part."""
 
     memory: tuple[Tensor, ...]  # rows first
     sees_BLC: Tensor  # [B, L, C], or [B, L, 1] where all candidates see the same
-    user_BM: Tensor | None
+    request: Tensor | None  # [B, 1, M] or [B, C, M]
 
     def rows(self, which: slice) -> "History":
-        user_BM = None if self.user_BM is None else self.user_BM[which]
-        return History(tuple(kept[which] for kept in self.memory), self.sees_BLC[which], user_BM)
+        request = None if self.request is None else self.request[which]
+        return History(tuple(kept[which] for kept in self.memory), self.sees_BLC[which], request)
 
 
 def shares(sees_BLC: Tensor, dtype: torch.dtype) -> Tensor:
@@ -45,23 +46,17 @@ def shares(sees_BLC: Tensor, dtype: torch.dtype) -> Tensor:
     return shares_BLC.to(dtype).transpose(1, 2)
 
 
-class InterestRanker(Recommender):
+class InterestRanker(Ranker):
     """A history and one candidate become one logit."""
 
     fp32_interest = False  # under autocast too the MLP's first layer reads the interest in fp32
     pieces_at_once = 1  # of CACHED_PIECE: more where a piece costs much whatever its size
 
     def __init__(self, cfg: InterestConfig, catalog: Catalog) -> None:
-        super().__init__(catalog)
+        super().__init__(cfg, catalog)
         self.max_length = cfg.max_length
-        D, first = cfg.embed_dim, cfg.mlp[0]
-        self.items = FeatureEmbedding(catalog.num_items + 1, catalog.item_attributes, catalog.item_values, D, own=True)
-        self.users = FeatureEmbedding(
-            catalog.num_users + 1, catalog.user_attributes, catalog.user_values, D, own=cfg.user_id
-        )
-        self.from_interest = nn.Linear(self.interest_width(cfg), first)
-        self.from_item = nn.Linear(self.items.width, first, bias=False)
-        self.from_user = nn.Linear(self.users.width, first, bias=False) if self.users.width else None
+        self.from_interest = nn.Linear(self.interest_width(cfg), cfg.mlp[0])
+        self.add_first_layer(cfg.mlp[0])
         self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         self.add_interest(cfg)
@@ -91,12 +86,14 @@ class InterestRanker(Recommender):
         return 0
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        self.regularise(batch, items_BC)
         return self._logits(batch, items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         return self._logits(batch, torch.arange(self.num_items + 1, device=batch.items_BL.device))
 
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
+        self.regularise(batch, items_BC)
         places_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
         return self._pairs(
@@ -124,8 +121,7 @@ class InterestRanker(Recommender):
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
         memory = self.remember(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
-        user_BM = None if self.from_user is None else self.from_user(self.users.joined(batch.users_B))
-        return History(memory, sees_BLC, user_BM)
+        return History(memory, sees_BLC, self.request(batch))
 
     def _pairs(self, history: History, items: Tensor) -> Tensor:
         """Logits [B, C] of every row with each of its candidates."""
@@ -137,8 +133,8 @@ class InterestRanker(Recommender):
         else:
             of_interest = self.from_interest(interest)
         hidden_BCM = of_interest + self.from_item(candidates)
-        if history.user_BM is not None:
-            hidden_BCM = hidden_BCM + history.user_BM[:, None]
+        if history.request is not None:
+            hidden_BCM = hidden_BCM + history.request
         hidden_BCM = self.mlp(hidden_BCM, items > 0)
         with full_precision(hidden_BCM.device):
             logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)

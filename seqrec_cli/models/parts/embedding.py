@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.data.catalog import Attribute
+from seqrec_cli.models.parts.dropout import Dropout
 
 # Up to this many rows it is faster to average the attributes of the whole catalog once a step than those of every
 # event (1,024 rows of 50 events with 6 genre values: 3 ms against 13 ms).
@@ -40,7 +41,7 @@ def use_sparse_rows(model: nn.Module) -> None:
 
     For models whose settings have `sparse_rows`. Tables of attributes, small and wholly used, stay dense.
     """
-    small = {id(part.table) for part in model.modules() if isinstance(part, AttributeEmbedding)}
+    small = {id(part.table) for part in model.modules() if isinstance(part, AttributeEmbedding | ContextEmbedding)}
     for part in model.modules():
         if isinstance(part, nn.Embedding) and part.padding_idx is not None and id(part) not in small:
             part.sparse = True
@@ -78,32 +79,89 @@ class AttributeEmbedding(nn.Module):
 
 
 class FeatureEmbedding(nn.Module):
-    """A table's own vector and those of its attributes, all of width D; without `own`, the attributes alone."""
+    """A table's own vector and those of its attributes, all of width D; without `own`, the attributes alone.
+
+    With `unknown`, rows that training never saw share a vector of their own, which is learned from ids that training
+    hides with this probability; `padding` says whether row 0 is padding, which stays zero, or an unknown one too.
+    """
+
+    seen_R: Tensor
 
     def __init__(
-        self, rows: int, attributes: tuple[Attribute, ...], values: dict[str, np.ndarray], dim: int, own: bool
+        self,
+        rows: int,
+        attributes: tuple[Attribute, ...],
+        values: dict[str, np.ndarray],
+        dim: int,
+        own: bool,
+        drop: float = 0.0,
+        unknown: float = 0.0,
+        padding: bool = True,
     ) -> None:
         super().__init__()
-        self.own = padded_table(rows, dim) if own else None
+        self.rows, self.unknown, self.padding, self.drop = rows, unknown if own else 0.0, padding, Dropout(drop)
+        self.own = padded_table(rows + (self.unknown > 0), dim) if own else None  # the last row: any unknown one
+        if self.unknown:
+            self.register_buffer("seen_R", torch.arange(rows) > 0)
         self.attributes = nn.ModuleDict({a.name: AttributeEmbedding(a, values[a.name], dim) for a in attributes})
         self.whole = rows <= WHOLE_CATALOG
         self.width = dim * (len(attributes) + own)  # of `joined`
 
     def summed(self, rows: Tensor) -> Tensor:
         """[...] -> [..., D]: the sum of all vectors."""
-        return torch.stack(self._vectors(rows)).sum(0) if not self.whole else self._by_row(rows, summed=True)
+        if self.whole and not self.unknown:
+            return self.drop(self._by_row(rows, self._tables(), summed=True))
+        return self.drop(torch.stack(self._vectors(rows)).sum(0))
 
     def joined(self, rows: Tensor) -> Tensor:
         """[...] -> [..., width]: all vectors one after another."""
-        return torch.cat(self._vectors(rows), dim=-1) if not self.whole else self._by_row(rows, summed=False)
+        if self.whole and not self.unknown:
+            return self.drop(self._by_row(rows, self._tables(), summed=False))
+        return self.drop(torch.cat(self._vectors(rows), dim=-1))
+
+    def see(self, counts_R: Tensor) -> None:
+        """Which rows have training events, int64 [R]."""
+        if self.unknown:
+            self.seen_R.copy_(counts_R > 0)
 
     def _vectors(self, rows: Tensor) -> list[Tensor]:
-        own = [] if self.own is None else [self.own(rows)]
+        own = [] if self.own is None else [self.own(self._known(rows))]
+        if self.whole and self.attributes:
+            tables = [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
+            return [*own, *self._by_row(rows, tables, summed=False).chunk(len(tables), dim=-1)]
         return own + [attribute(rows) for attribute in self.attributes.values()]
 
-    def _by_row(self, rows: Tensor, summed: bool) -> Tensor:
-        """Make the vectors of the whole catalog, then look up."""
+    def _known(self, rows: Tensor) -> Tensor:
+        """The rows of `own` to read."""
+        if not self.unknown:
+            return rows
+        hidden = ~self.seen_R[rows]
+        if self.training:
+            hidden = hidden | (torch.rand(rows.shape, device=rows.device) < self.unknown)
+        return rows.masked_fill(hidden & (rows > 0) if self.padding else hidden, self.rows)
+
+    def _tables(self) -> list[Tensor]:
         own = [] if self.own is None else [self.own.weight]
-        tables = own + [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
+        return own + [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
+
+    def _by_row(self, rows: Tensor, tables: list[Tensor], summed: bool) -> Tensor:
+        """Make the vectors of the whole catalog, then look up."""
         table = torch.stack(tables).sum(0) if summed else torch.cat(tables, dim=-1)
         return nn.functional.embedding(rows, table)
+
+
+class ContextEmbedding(nn.Module):
+    """Vectors of a request's context, one after another: [..., F] -> [..., F * D], zero where a value is absent."""
+
+    firsts_F: Tensor
+
+    def __init__(self, attributes: tuple[Attribute, ...], dim: int) -> None:
+        super().__init__()
+        sizes = torch.tensor([0, *(a.size - 1 for a in attributes)])
+        self.table = padded_table(1 + int(sizes.sum()), dim)
+        self.register_buffer("firsts_F", sizes.cumsum(0)[:-1], persistent=False)
+        self.width = dim * len(attributes)
+
+    def forward(self, context: Tensor) -> Tensor:
+        vectors: Tensor = self.table((context + self.firsts_F).masked_fill(context == 0, 0))
+        return vectors.flatten(-2)
