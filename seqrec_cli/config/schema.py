@@ -336,6 +336,19 @@ class ExportConfig(Settings):
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
 
+class ExplainConfig(Settings):
+    """The verb `explain`. Everything not named here is restored from the run."""
+
+    ckpt: str = Field(description="a run folder or a checkpoint file")
+    user: str | int = Field(description="the user's raw id")
+    item: str | int | None = Field(description="the raw id of the item to explain; null for those recommended")
+    top: int = Field(ge=1, description="recommended items to explain, best first")
+    events: int = Field(ge=1, description="past events shown for an item, the heaviest first")
+    out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
+    archive: str | None = Field(description="the raw file, if it has moved since the run")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
+
+
 class DownloadConfig(DataConfig):
     """The verb `download`."""
 
@@ -351,4 +364,5 @@ VERBS: dict[str, type[Settings]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "explain": ExplainConfig,
 }

@@ -134,10 +134,7 @@ class Model(Ranker):
     def _pairs(self, history: History, items_AC: Tensor) -> Tensor:
         """Logits [B, C] of every row with each of its candidates."""
         joined_ACF = self.items.joined(items_AC)
-        candidates_ACD = joined_ACF.unflatten(-1, (-1, self.cfg.embed_dim)).sum(-2)
-        if self.places is not None:
-            candidates_ACD = candidates_ACD + self.places.weight[0]
-        candidates_ACD = as_stream(candidates_ACD)
+        candidates_ACD = self._candidates(joined_ACF)
         if self._shares_history:
             read_BC = self.norm(self.blocks[0].read(candidates_ACD, history.memory, history.mask_BL))  # type: ignore[operator]
         else:
@@ -150,13 +147,39 @@ class Model(Ranker):
             logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)
         return logits_BC
 
+    def attention(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        """Of the last block, at the candidate's place: the mean over heads."""
+        history = self._history(batch)
+        candidates_BCD = self._candidates(self.items.joined(items_BC))
+        last = self.blocks[-1]
+        if self._shares_history:
+            weights_BCL: Tensor = last.weigh(candidates_BCD, history.memory, history.mask_BL)  # type: ignore[operator]
+            return weights_BCL.transpose(1, 2)
+        x_NTD, mask_NT = self._pairs_as_rows(history, candidates_BCD)
+        for block in self.blocks[:-1]:
+            x_NTD = block(x_NTD, mask_BL=mask_NT)
+        memory = last.remember(x_NTD[:, :-1])  # type: ignore[operator]
+        weights_N1L: Tensor = last.weigh(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
+        return weights_N1L.view(*items_BC.shape, -1).transpose(1, 2)
+
+    def _candidates(self, joined_ACF: Tensor) -> Tensor:
+        """What the candidates put into the sequence, [A, C, D]."""
+        candidates_ACD = joined_ACF.unflatten(-1, (-1, self.cfg.embed_dim)).sum(-2)
+        if self.places is not None:
+            candidates_ACD = candidates_ACD + self.places.weight[0]
+        return as_stream(candidates_ACD)
+
+    def _pairs_as_rows(self, history: History, candidates_BCD: Tensor) -> tuple[Tensor, Tensor]:
+        """Sequences [N, T, D] of the history and the candidate, and their masks [N, T]."""
+        B, C, D = candidates_BCD.shape
+        events_BCLD = history.events_BLD[:, None].expand(B, C, history.events_BLD.shape[1], D)
+        x_NTD = torch.cat([events_BCLD, candidates_BCD[:, :, None]], dim=2).flatten(0, 1)
+        return x_NTD, nn.functional.pad(history.mask_BL, (0, 1), value=True).repeat_interleave(C, dim=0)
+
     def _read_pairs(self, history: History, candidates_BCD: Tensor) -> Tensor:
         """What the MLP reads [B, C, ...], with every pair of row and candidate as a sequence of its own."""
         B, C, D = candidates_BCD.shape
-        L, lengths_N = history.events_BLD.shape[1], history.lengths_B.repeat_interleave(C)
-        events_BCLD = history.events_BLD[:, None].expand(B, C, L, D)
-        x_NTD = torch.cat([events_BCLD, candidates_BCD[:, :, None]], dim=2).flatten(0, 1)
-        mask_NT = nn.functional.pad(history.mask_BL, (0, 1), value=True).repeat_interleave(C, dim=0)
+        x_NTD, mask_NT = self._pairs_as_rows(history, candidates_BCD)
         if self.cfg.read_out == "target":
             for block in self.blocks[:-1]:
                 x_NTD = block(x_NTD, mask_BL=mask_NT)
@@ -166,6 +189,7 @@ class Model(Ranker):
             return self.norm(read_N1D).view(B, C, D)
         for block in self.blocks:
             x_NTD = block(x_NTD, mask_BL=mask_NT)
+        lengths_N = history.lengths_B.repeat_interleave(C)
         return self._by_distance(self.norm(x_NTD), lengths_N).view(B, C, -1)
 
     def _by_distance(self, x_NTD: Tensor, lengths_N: Tensor) -> Tensor:

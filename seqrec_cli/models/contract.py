@@ -58,6 +58,10 @@ class Recommender(nn.Module):
         """
         raise NotImplementedError
 
+    def attention(self, batch: Batch, items_BC: Tensor) -> Tensor | None:
+        """How much each event weighed in each candidate's score, [B, L, C]; None for a model without attention."""
+        return None
+
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         """Called once before training with the training events of every item and user, int64 [V + 1] and [U + 1]."""
 

@@ -81,15 +81,16 @@ class Model(InterestRanker):
             return memory
         return *memory, shares(sees_BLC, events_BLF.dtype) @ events_BLF
 
-    def weights(self, history: History, candidates: Tensor) -> Tensor:
+    def event_weights(self, history: History, candidates: Tensor) -> Tensor:
         """Attention [B, L, C] over the events that a candidate sees, zero elsewhere."""
         with full_precision(candidates.device):
             raw_BLC = history.memory[0].float() @ candidates.float().transpose(-1, -2)
         low = torch.finfo(raw_BLC.dtype).min / 2  # finite: a candidate that sees nothing gets no NaN
-        return raw_BLC.masked_fill(~history.sees_BLC, low).softmax(1).masked_fill(~history.sees_BLC, 0.0)
+        weights_BLC: Tensor = raw_BLC.masked_fill(~history.sees_BLC, low).softmax(1)
+        return weights_BLC.masked_fill(~history.sees_BLC, 0.0)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
-        weights_BLC, projected_BLG = self.weights(history, candidates), history.memory[1]
+        weights_BLC, projected_BLG = self.event_weights(history, candidates), history.memory[1]
         if self.cfg.evolution == "aigru":
             last_BCH = self._scaled_inputs(projected_BLG, weights_BLC, history.sees_BLC)
         else:

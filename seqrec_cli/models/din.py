@@ -37,5 +37,8 @@ class Model(InterestRanker):
         interest_BCF: Tensor = self.unit(history.memory[0], candidates, history.sees_BLC)
         return interest_BCF
 
+    def event_weights(self, history: History, candidates: Tensor) -> Tensor:
+        return self.unit.weights(history.memory[0], candidates, history.sees_BLC)
+
     def numbers_per_pair(self, length: int) -> int:
         return length * self.unit.numbers

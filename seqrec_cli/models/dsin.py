@@ -57,7 +57,7 @@ class Model(InterestRanker):
         self.of_session = nn.Parameter(torch.zeros(cfg.sessions, 1, 1))
         self.of_place = nn.Parameter(torch.zeros(cfg.session_events, 1))
         self.of_unit = nn.Parameter(torch.zeros(width))
-        self.attention = TransformerBlock(width, cfg.heads, cfg.ffn_dim, "post", "relu", cfg.dropout, 0.0)
+        self.within = TransformerBlock(width, cfg.heads, cfg.ffn_dim, "post", "relu", cfg.dropout, 0.0)
         self.lstm = BiLstm(width, cfg.hidden)
         self.interest_keys = nn.Linear(width, width, bias=False)
         self.context_keys = nn.Linear(2 * cfg.hidden, width, bias=False)
@@ -76,7 +76,7 @@ class Model(InterestRanker):
             1, (cfg.sessions, cfg.session_events)
         )
         biased_BKSF = events_BKSF + (self.of_session + self.of_place + self.of_unit).to(events_BKSF.dtype)
-        attended_NSF = self.attention(biased_BKSF.flatten(0, 1), mask_BL=real_BKS.flatten(0, 1))
+        attended_NSF = self.within(biased_BKSF.flatten(0, 1), mask_BL=real_BKS.flatten(0, 1))
         share_BKS = real_BKS.float() / real_BKS.sum(-1, keepdim=True).clamp(min=1)
         interests_BKF = (share_BKS.to(events_BLF.dtype)[:, :, None] @ attended_NSF.view_as(events_BKSF))[:, :, 0]
         real_BK = real_BKS.any(-1)
@@ -101,6 +101,11 @@ class Model(InterestRanker):
         weights = self._weights(history, candidates)
         made = [w.to(kept.dtype) @ kept for w, kept in zip(weights, history.memory[:2], strict=True)]
         return torch.cat(made, dim=-1)
+
+    def event_weights(self, history: History, candidates: Tensor) -> Tensor:
+        """The mean of both attentions to an event's session, shared evenly by the session's events."""
+        to_interests_BCK, to_context_BCK = self._weights(history, candidates)
+        return (0.5 * (to_interests_BCK + to_context_BCK) @ history.memory[-1]).transpose(1, 2)
 
     def numbers_per_pair(self, length: int) -> int:
         return 8 * self.cfg.sessions + 2 * self.from_interest.in_features

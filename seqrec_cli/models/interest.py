@@ -100,6 +100,15 @@ class InterestRanker(Ranker):
             self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)), items_BC
         )
 
+    def event_weights(self, history: History, candidates: Tensor) -> Tensor | None:
+        """The attention [B, L, C] of candidates to the events; None where there is none."""
+        return None
+
+    def attention(self, batch: Batch, items_BC: Tensor) -> Tensor | None:
+        check_window(batch.items_BL, self.max_length)
+        history = self._history(batch, batch.mask_BL[..., None])
+        return self.event_weights(history, as_stream(self.items.joined(items_BC)))
+
     def _logits(self, batch: Batch, items: Tensor) -> Tensor:
         """[B, C], in pieces of bounded memory unless a gradient or a traced program wants it whole."""
         check_window(batch.items_BL, self.max_length)

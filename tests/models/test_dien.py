@@ -125,7 +125,7 @@ def test_the_evolutions_are_those_of_the_paper(evolution: str, hidden: int | Non
     model, batch = dien(evolution=evolution, hidden=hidden), toy.toy_batch()
     history = model._history(batch, batch.mask_BL[..., None])
     candidates = model.items.joined(torch.tensor([3, 17]))
-    got, weights = model.interest(history, candidates), model.weights(history, candidates)
+    got, weights = model.interest(history, candidates), model.event_weights(history, candidates)
     for row, length in enumerate(batch.lengths_B.tolist()):
         for place, item in enumerate((3, 17)):
             state_H, a_L = interest_by_hand(model, batch, row, item, length)

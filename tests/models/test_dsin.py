@@ -83,7 +83,7 @@ def test_a_session_attends_to_itself_and_the_candidate_to_the_sessions() -> None
             x = model.items.joined(batch.items_BL[row, session])
             for place in range(len(session)):  # eq. 2
                 x[place] = x[place] + model.of_session[k] + model.of_place[place] + model.of_unit
-            interests.append(model.attention(x[None])[0].mean(0))
+            interests.append(model.within(x[None])[0].mean(0))
         interests_KF = torch.stack(interests)
         context_KH = model.lstm(interests_KF[None], torch.ones(1, len(cut), dtype=torch.bool))[0]
         for place, candidate_F in enumerate(candidates):

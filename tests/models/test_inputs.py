@@ -141,9 +141,9 @@ def test_items_that_training_never_saw_are_ranked_better_with_a_learned_unknown_
 
 def test_dropout_of_embeddings_acts_in_training_alone() -> None:
     model = ranker("din", embedding_dropout=0.5)
-    vectors = model.train().items.joined(torch.arange(1, 41))
+    vectors = model.train().items.joined(torch.arange(1, 41))[:, :16]  # an item's own: some have no decade
     assert (vectors == 0).float().mean().item() == pytest.approx(0.5, abs=0.07)
-    assert model.eval().items.joined(torch.arange(1, 41)).all()
+    assert model.eval().items.joined(torch.arange(1, 41))[:, :16].all()
 
 
 def with_context() -> Catalog:

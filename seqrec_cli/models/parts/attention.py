@@ -124,12 +124,22 @@ class MultiHeadAttention(nn.Module):
 
         A is B, or 1 for candidates shared by all rows. Equals `forward` over [memory; candidate], last position.
         """
-        k_BHTd, v_BHTd = memory
+        own = self.remember(candidates_ACD)
+        weights = dropout(self.weigh(candidates_ACD, memory, mask_BT, own), self._weight_drop(), training=True)
+        return self._join(weights[..., :-1] @ memory[1] + weights[..., -1:] * own[1])
+
+    def weigh(
+        self,
+        candidates_ACD: Tensor,
+        memory: tuple[Tensor, Tensor],
+        mask_BT: Tensor,
+        own: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """The weights [B, H, C, T + 1] of `read`, the candidate's own last; `own` are its keys and values."""
+        k_BHTd, _ = memory
         q_AHCd = self._split(self.query(candidates_ACD)) * (k_BHTd.shape[-1] ** -0.5)
-        own_k, own_v = self.remember(candidates_ACD)
+        own_k, _ = self.remember(candidates_ACD) if own is None else own
         low = torch.finfo(q_AHCd.dtype).min / 2
         seen_BHCT = (q_AHCd @ k_BHTd.transpose(2, 3)).masked_fill(~mask_BT[:, None, None, :], low)
         own_BHC1 = (q_AHCd * own_k).sum(-1, keepdim=True).expand(*seen_BHCT.shape[:3], 1)
-        weights = torch.cat([seen_BHCT, own_BHC1], dim=-1).softmax(-1)
-        weights = dropout(weights, self._weight_drop(), training=True)
-        return self._join(weights[..., :-1] @ v_BHTd + weights[..., -1:] * own_v)
+        return torch.cat([seen_BHCT, own_BHC1], dim=-1).softmax(-1)

@@ -104,6 +104,10 @@ class TransformerBlock(nn.Module):
         """Keys and values of positions that candidates will read."""
         return self.attention.remember(self._before(x_BTD))
 
+    def weigh(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
+        """How much of the memory each candidate reads in `read`, [B, C, T]: the mean over heads."""
+        return self.attention.weigh(self._before(candidates_ACD), memory, mask_BT).mean(1)[..., :-1]
+
     def read(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
         """The block's output [B, C, D] at candidates that each see the memory and themselves; A is B or 1."""
         attended = self.attention.read(self._before(candidates_ACD), memory, mask_BT)

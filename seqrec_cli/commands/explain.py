@@ -1,0 +1,103 @@
+"""`seqrec explain`: which past events carried a user's scores, from the attention of a trained model.
+
+Legend: L history events, C explained items.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqrec_cli.commands.console import say
+from seqrec_cli.commands.restore import restore
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import ExplainConfig, HardwareConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.context import contexts
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.explanation import Explained, draw_explanation, explanation_table
+from seqrec_cli.reporting.tables import print_table
+
+
+def main(cfg: ExplainConfig) -> dict[str, Any]:
+    """Print a table an item and draw them all; the items, their scores and their events' weights."""
+    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
+    assert run.log.folder is not None
+    user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))
+    row = _place(cfg.user, user_ids, "user")
+    batch = whole_history(run.log, row, run.cfg.model.max_length)
+    model = run.model.eval()
+    with torch.inference_mode():
+        scores_V = model.score_corpus(batch)[0]
+        items_C = (
+            [1 + _place(cfg.item, item_ids, "item")] if cfg.item is not None else _best(scores_V, run.log, row, cfg.top)
+        )
+        weights_LC = _attention(model, batch, items_C, run.cfg.model.name)
+    events_L = batch.items_BL[0].tolist()
+    times_L = None if batch.times_BL is None else batch.times_BL[0].tolist()
+    found = []
+    for place, item in enumerate(items_C):
+        order = np.argsort(-np.abs(weights_LC[:, place]), kind="stable")[: cfg.events].tolist()
+        found.append(
+            Explained(
+                str(item_ids[item - 1]),
+                float(scores_V[item]),
+                [str(item_ids[events_L[event] - 1]) for event in order],
+                None if times_L is None else [times_L[event] for event in order],
+                [float(weights_LC[event, place]) for event in order],
+            )
+        )
+    for explained in found:
+        print_table(explanation_table(str(cfg.user), explained, len(events_L)))
+    source = Path(cfg.ckpt).expanduser()
+    folder = source if source.is_dir() else source.parent
+    png = folder / f"explain_{cfg.user}.png" if cfg.out is None else Path(cfg.out).expanduser()
+    draw_explanation(str(cfg.user), found, png)
+    say(str(png))
+    return {"user": str(cfg.user), "items": [vars(explained) for explained in found], "picture": str(png)}
+
+
+def whole_history(log: PackedLog, row: int, max_length: int) -> Batch:
+    """A user's latest events, asked about at the last one's time and in its context."""
+    end = int(log.offsets_U1[row + 1])
+    start = max(int(log.offsets_U1[row]), end - max_length)
+    cut = lambda flat_N: torch.from_numpy(np.asarray(flat_N[start:end], np.int64))[None]  # noqa: E731
+    context_BF = contexts(log, np.array([end - 1]))
+    times_BL = None if log.times_N is None else cut(log.times_N)
+    return Batch(
+        users_B=torch.tensor([row + 1]),
+        items_BL=cut(log.items_N),
+        lengths_B=torch.tensor([end - start]),
+        times_BL=times_BL,
+        request_times_B=None if times_BL is None else times_BL[:, -1],
+        context_BF=None if context_BF is None else torch.from_numpy(context_BF),
+    )
+
+
+def _place(raw_id: str | int, ids: np.ndarray, kind: str) -> int:
+    found = np.flatnonzero(ids.astype(str) == str(raw_id))
+    if not len(found):
+        raise SeqrecError(f"{kind}={raw_id}: the data has no such {kind} (ids such as {ids[0]}, {ids[-1]})")
+    return int(found[0])
+
+
+def _best(scores_V: torch.Tensor, log: PackedLog, row: int, top: int) -> list[int]:
+    """The highest scores among items the user has not met."""
+    met = np.unique(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]])
+    left_V = scores_V.clone()
+    left_V[torch.from_numpy(np.append(met, 0).astype(np.int64))] = -torch.inf
+    best: list[int] = left_V.topk(min(top, log.num_items - len(met))).indices.tolist()
+    return best
+
+
+def _attention(model: Recommender, batch: Batch, items_C: list[int], name: str) -> np.ndarray:
+    weights_BLC = model.attention(batch, torch.tensor([items_C]))
+    if weights_BLC is None:
+        raise SeqrecError(
+            f"model={name} has no attention over a history's events to show; train din, dien, dsin or bst to explain"
+        )
+    return weights_BLC[0].float().numpy()
