@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker, shares
 

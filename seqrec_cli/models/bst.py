@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.rankers import RankerConfig
 from seqrec_cli.config.rules import heads_divide
-from seqrec_cli.config.schema import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision

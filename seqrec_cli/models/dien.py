@@ -15,7 +15,7 @@ import torch.nn.functional as nnf
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker, shares

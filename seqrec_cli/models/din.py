@@ -1,6 +1,10 @@
 """DIN: the history weighted by the candidate, then an MLP (Zhou et al. 2018, arXiv 1706.06978, section 4.3 and eq. 3).
 
-Legend: B rows, L history events, C candidates, F features of an item.
+With `search_attribute` the candidate is first looked for in a long history: its latest events that share the
+candidate's first value of that attribute are what the activation unit reads, and no other event is even embedded: the
+hard search of SIM (Pi et al. 2020, arXiv 2006.05639). Deviation: SIM then attends with multiple heads and times.
+
+Legend: B rows, L history events, C candidates, K events found, F features of an item.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -8,9 +12,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.rankers import InterestConfig
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
 from seqrec_cli.models.parts.activation_unit import ActivationUnit
+from seqrec_cli.models.parts.search import by_value, latest
+from seqrec_cli.models.parts.transformer import as_stream
 
 
 class Config(InterestConfig):
@@ -25,6 +33,10 @@ class Config(InterestConfig):
         description="activation of the unit (the paper: dice or prelu; its code: sigmoid)"
     )
     softmax: bool = Field(description="whether an event's weights are normalised over the history (the paper: false)")
+    search_attribute: str | None = Field(
+        description="read those events alone that share this item attribute with the candidate; null: all events"
+    )
+    search_events: int = Field(ge=1, description="events read of those found, the latest kept (search_attribute)")
 
 
 class Model(InterestRanker):
@@ -32,13 +44,67 @@ class Model(InterestRanker):
 
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.unit = ActivationUnit(self.items.width, cfg.unit, cfg.unit_activation, cfg.softmax)
+        self.search, self.search_events = cfg.search_attribute, cfg.search_events
+        if self.search is not None and self.search not in self.items.attributes:
+            have = ", ".join(self.items.attributes) or "none"
+            raise SeqrecError(f"model.search_attribute={self.search}: items have no such attribute (have: {have})")
+
+    def _values(self, items: Tensor) -> Tensor:
+        """The values [..., W] of the attribute that is searched by."""
+        values: Tensor = self.items.attributes[self.search].values_RW[items]  # type: ignore[index]
+        return values
+
+    def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
+        if self.search is None:
+            return super()._history(batch, sees_BLC)
+        memory = (batch.items_BL, by_value(self._values(batch.items_BL), batch.mask_BL))
+        return History(memory, sees_BLC, self.request(batch))
+
+    def select(self, history: History, items: Tensor) -> History:
+        """With a search: each candidate's own events [B, C, K, F] and their places [B, C, K]."""
+        if self.search is None:
+            return history
+        (items_BL, keys_BN), sees_BLC = history.memory, history.sees_BLC
+        values_BC = self._values(items)[..., 0].expand(items_BL.shape[0], items.shape[-1])
+        ends_BC = (sees_BLC * self._places(items_BL)[:, None]).amax(1).expand_as(values_BC)
+        firsts_BC = ends_BC - sees_BLC.sum(1)
+        places_BCK, real_BCK = latest(keys_BN, values_BC, firsts_BC, ends_BC, items_BL.shape[1], self.search_events)
+        found_BCK = items_BL.gather(1, places_BCK.flatten(1)).view_as(places_BCK).masked_fill(~real_BCK, 0)
+        return History((as_stream(self.items.joined(found_BCK)), places_BCK), real_BCK, history.request)
+
+    @staticmethod
+    def _places(items_BL: Tensor) -> Tensor:
+        """1, 2, ... [L]."""
+        return items_BL.new_ones(items_BL.shape[1]).cumsum(0)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
-        interest_BCF: Tensor = self.unit(history.memory[0], candidates, history.sees_BLC)
-        return interest_BCF
+        if self.search is None:
+            interest_BCF: Tensor = self.unit(history.memory[0], candidates, history.sees_BLC)
+            return interest_BCF
+        of_pairs: Tensor = self.unit(*self._pairs_alone(history, candidates))
+        return of_pairs.view(*history.sees_BLC.shape[:2], -1)
+
+    @staticmethod
+    def _pairs_alone(history: History, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Every pair of row and candidate as a row of its own: events, candidate, and which events are real."""
+        found_BCKF = history.memory[0]
+        candidates_BCF = candidates.expand(*found_BCKF.shape[:2], -1)
+        return (
+            found_BCKF.flatten(0, 1),
+            candidates_BCF.flatten(0, 1)[:, None],
+            history.sees_BLC.flatten(0, 1)[..., None],
+        )
 
     def event_weights(self, history: History, candidates: Tensor) -> Tensor:
-        return self.unit.weights(history.memory[0], candidates, history.sees_BLC)
+        if self.search is None:
+            return self.unit.weights(history.memory[0], candidates, history.sees_BLC)
+        places_BCK = history.memory[1]
+        weights_BCK = self.unit.weights(*self._pairs_alone(history, candidates)).view(places_BCK.shape)
+        weights_BCL = weights_BCK.new_zeros((*places_BCK.shape[:2], self.max_length))
+        return weights_BCL.scatter_add(2, places_BCK, weights_BCK).transpose(1, 2)
 
     def numbers_per_pair(self, length: int) -> int:
-        return length * self.unit.numbers
+        if self.search is None:
+            return length * self.unit.numbers
+        of_candidate = self.unit.first.out_features * self.items.width
+        return self.search_events * (self.unit.numbers + 4 * self.items.width) + of_candidate

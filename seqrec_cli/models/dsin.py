@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.config.rules import heads_divide
-from seqrec_cli.config.schema import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker

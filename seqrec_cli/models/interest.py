@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
@@ -73,6 +73,10 @@ class InterestRanker(Ranker):
         """What `interest` reads of a history, made once for all candidates; rows first."""
         return (events_BLF,)
 
+    def select(self, history: History, items: Tensor) -> History:
+        """The history that `interest` reads for these candidates."""
+        return history
+
     def wide(self, history: History, items: Tensor) -> Tensor | None:
         """What is added to the MLP's logits [B, C]."""
         return None
@@ -101,13 +105,14 @@ class InterestRanker(Ranker):
         )
 
     def event_weights(self, history: History, candidates: Tensor) -> Tensor | None:
-        """The attention [B, L, C] of candidates to the events; None where there is none."""
+        """The attention [B, L or more, C] of candidates to the events; None where there is none."""
         return None
 
     def attention(self, batch: Batch, items_BC: Tensor) -> Tensor | None:
         check_window(batch.items_BL, self.max_length)
-        history = self._history(batch, batch.mask_BL[..., None])
-        return self.event_weights(history, as_stream(self.items.joined(items_BC)))
+        history = self.select(self._history(batch, batch.mask_BL[..., None]), items_BC)
+        weights_BLC = self.event_weights(history, as_stream(self.items.joined(items_BC)))
+        return None if weights_BLC is None else weights_BLC[:, : batch.items_BL.shape[1]]
 
     def _logits(self, batch: Batch, items: Tensor) -> Tensor:
         """[B, C], in pieces of bounded memory unless a gradient or a traced program wants it whole."""
@@ -135,7 +140,7 @@ class InterestRanker(Ranker):
     def _pairs(self, history: History, items: Tensor) -> Tensor:
         """Logits [B, C] of every row with each of its candidates."""
         candidates = as_stream(self.items.joined(items))
-        interest = self.interest(history, candidates)
+        interest = self.interest(self.select(history, items), candidates)
         if self.fp32_interest:
             with full_precision(interest.device):
                 of_interest = self.from_interest(interest.float())

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import InterestConfig
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker, shares
 from seqrec_cli.models.parts.embedding import padded_table
