@@ -107,8 +107,13 @@ def some(targets: Targets, users: int | None) -> Targets:
 
 
 def user_training_counts(log: PackedLog) -> np.ndarray:
-    """Every user's training events, int64 [U + 1]; row 0 (unknown) has none."""
-    return np.concatenate([[0], train_ends(log) - np.asarray(log.offsets_U1)[:-1]])
+    """The training events of every user of the catalog, int64 [U + 1]; row 0 (unknown) has none.
+
+    A log may hold the first users of its catalog alone.
+    """
+    counts_U = np.zeros(log.catalog.num_users + 1, np.int64)
+    counts_U[1 : log.num_users + 1] = train_ends(log) - np.asarray(log.offsets_U1)[:-1]
+    return counts_U
 
 
 def held_out(log: PackedLog, split: HeldOut) -> Targets:
