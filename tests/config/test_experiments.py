@@ -19,5 +19,5 @@ def test_an_experiment_can_run_and_says_what_it_gives(path: Path) -> None:
     header = [line for line in lines[1:] if line.startswith("#")]
     assert lines[0] == "# @package _global_"
     assert any(f"seqrec train experiment={path.stem}" in line for line in header)
-    assert any("Run time:" in line for line in header)
-    assert any("Expect" in line for line in header)
+    measured = any("Run time:" in line for line in header) and any("Expect" in line for line in header)
+    assert measured or any("Not run here:" in line for line in header)
