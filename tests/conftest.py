@@ -1,12 +1,16 @@
 """Fixtures shared by all rooms."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from seqrec_cli.commands.dispatch import share_cores
 
-share_cores()  # before any test imports torch
+# Before any test imports torch:
+share_cores()
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
