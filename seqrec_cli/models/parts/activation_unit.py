@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqrec_cli.models.parts.dice import Dice, PReLU
+from seqrec_cli.models.parts.dice import Dice, PReLU, activate
 
 UnitActivation = Literal["dice", "prelu", "sigmoid"]
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -70,52 +70,52 @@ class ActivationUnit(nn.Module):
         shared = candidates.dim() == 2
         by_part = [candidates] * len(parts[0]) if shared else candidates.split(rows)
         pieces = list(zip(*parts, by_part, strict=True))
-        moments: list[Tensor] = []
-        if self.training:
-            for layer in self.activations:
-                if isinstance(layer, Dice):  # its statistics are the whole batch's: an own pass for each layer
-                    sums = [_again(self._sums, *piece, *moments) for piece in pieces]
-                    moments.append(layer.moments(torch.stack(sums).sum(0)))
-        return torch.cat([_again(self._read, *piece, *moments) for piece in pieces])
+        if self.training and any(isinstance(layer, Dice) for layer in self.activations):
+            return torch.cat(self._read_together(pieces))
+        return torch.cat([_again(self._read, *piece) for piece in pieces])
 
     def weights(self, events_BLF: Tensor, candidates: Tensor, sees_BLC: Tensor) -> Tensor:
         """The events' weights [B, L, C], zero where a candidate does not see them."""
         return self._weigh(events_BLF, sees_BLC, candidates)
 
-    def _read(self, events_BLF: Tensor, sees_BLC: Tensor, candidates: Tensor, *moments: Tensor) -> Tensor:
-        return self._weigh(events_BLF, sees_BLC, candidates, *moments).transpose(1, 2) @ events_BLF
+    def _read(self, events_BLF: Tensor, sees_BLC: Tensor, candidates: Tensor) -> Tensor:
+        return self._weigh(events_BLF, sees_BLC, candidates).transpose(1, 2) @ events_BLF
 
-    def _weigh(self, events_BLF: Tensor, sees_BLC: Tensor, candidates: Tensor, *moments: Tensor) -> Tensor:
-        x = self._hidden(events_BLF, sees_BLC, candidates, moments, len(self.activations))
-        raw_BLC: Tensor = self.weight(x).squeeze(-1)
+    def _read_together(self, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
+        """`_read` of a batch's pieces, layer by layer, for Dice's statistics are the whole batch's.
+
+        What the layers make is kept: made again, its pass for the statistics would be too.
+        """
+        hidden = [self._first(events_BLF, self.prepare(candidates)) for events_BLF, _, candidates in pieces]
+        for place, layer in enumerate(self.activations):
+            if isinstance(layer, Dice):
+                sums = [layer.sums(x, sees_BLC) for x, (_, sees_BLC, _) in zip(hidden, pieces, strict=True)]
+                moments = layer.moments(torch.stack(sums).sum(0))
+                hidden = [layer(x, None, moments) for x in hidden]
+            else:
+                hidden = [layer(x) for x in hidden]
+            if place < len(self.layers):
+                hidden = [self.layers[place](x) for x in hidden]
+        return [
+            self._normalise(self.weight(x).squeeze(-1), events_BLF, sees_BLC).transpose(1, 2) @ events_BLF
+            for x, (events_BLF, sees_BLC, _) in zip(hidden, pieces, strict=True)
+        ]
+
+    def _weigh(self, events_BLF: Tensor, sees_BLC: Tensor, candidates: Tensor) -> Tensor:
+        x = self._first(events_BLF, self.prepare(candidates))
+        for place, layer in enumerate(self.activations):
+            x = activate(layer, x, sees_BLC)
+            if place < len(self.layers):
+                x = self.layers[place](x)
+        return self._normalise(self.weight(x).squeeze(-1), events_BLF, sees_BLC)
+
+    def _normalise(self, raw_BLC: Tensor, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+        """The weights as they come, or their softmax over the events that are seen."""
         if not self.softmax:
             return raw_BLC.masked_fill(~sees_BLC, 0.0)
         raw_BLC = raw_BLC * events_BLF.shape[-1] ** -0.5
         low = torch.finfo(raw_BLC.dtype).min / 2  # finite: a candidate that sees nothing gets no NaN
         return raw_BLC.masked_fill(~sees_BLC, low).softmax(1).masked_fill(~sees_BLC, 0.0)
-
-    def _sums(self, events_BLF: Tensor, sees_BLC: Tensor, candidates: Tensor, *moments: Tensor) -> Tensor:
-        """The sums of the first Dice layer whose moments are not yet known."""
-        x = self._hidden(events_BLF, sees_BLC, candidates, moments, len(moments))
-        layer = self.activations[len(moments)]
-        assert isinstance(layer, Dice)
-        return layer.sums(x, sees_BLC)
-
-    def _hidden(
-        self,
-        events_BLF: Tensor,
-        sees_BLC: Tensor,
-        candidates: Tensor,
-        moments: tuple[Tensor, ...],
-        activated: int,
-    ) -> Tensor:
-        """[B, L, C, width] after `activated` activations, and the next layer's product if there is one."""
-        x = self._first(events_BLF, self.prepare(candidates))
-        for place, layer in enumerate(self.activations[:activated]):
-            x = layer(x, sees_BLC, moments[place] if moments else None) if isinstance(layer, Dice) else layer(x)
-            if place < len(self.layers):
-                x = self.layers[place](x)
-        return x
 
     def _first(self, events_BLF: Tensor, prepared: Candidates) -> Tensor:
         """The first layer's output [B, L, C, M]."""

@@ -47,6 +47,52 @@ class PReLU(nn.Module):
         return activated
 
 
+def _column_sums(x: Tensor) -> Tensor:
+    """[..., M] -> [M] in fp32. A product, for `sum(dtype=float32)` of bf16 makes a copy ten times as dear."""
+    x_NM = x.flatten(0, -2)
+    with torch.autocast(x.device.type, enabled=False):
+        return (x_NM.new_ones(1, len(x_NM)) @ x_NM)[0].float()
+
+
+class _Bend(torch.autograd.Function):
+    """x (slope + (1 - slope) sigmoid(scale x + shift)), keeping x and the gate alone: of what autograd would keep and
+    do on a CPU, a third."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale_M: Tensor, shift_M: Tensor, slope_M: Tensor) -> Tensor:
+        scale, shift, slope = (each.to(x.dtype) for each in (scale_M, shift_M, slope_M))
+        gate = torch.addcmul(shift, x, scale).sigmoid_()
+        ctx.save_for_backward(x, gate, scale, slope)
+        return torch.addcmul(slope, 1 - slope, gate).mul_(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        x, gate, scale, slope = ctx.saved_tensors
+        gradient, rest = gradients[0].to(x.dtype), 1 - slope
+        of_bend = gradient * x
+        of_slope = _column_sums(of_bend) - _column_sums(of_bend * gate)
+        of_gate = torch.ops.aten.sigmoid_backward(of_bend.mul_(rest), gate)
+        of_scale, of_shift = _column_sums(of_gate * x), _column_sums(of_gate)
+        of_x = torch.addcmul(slope, rest, gate).mul_(gradient).addcmul_(of_gate, scale)
+        return of_x, of_scale, of_shift, of_slope
+
+
+class _Sums(torch.autograd.Function):
+    """sum_n w_n x_n and sum_n w_n x_n^2 in fp32, keeping x as it came."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NM: Tensor, weights_N: Tensor) -> Tensor:
+        ctx.save_for_backward(x_NM, weights_N)
+        wide_NM = x_NM.float()
+        return torch.stack([weights_N @ wide_NM, weights_N @ wide_NM.square()])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x_NM, weights_N = ctx.saved_tensors
+        of_sum, of_square = gradients[0].to(x_NM.dtype)
+        return torch.addcmul(of_sum, x_NM, 2 * of_square).mul_(weights_N.to(x_NM.dtype)[:, None]), None
+
+
 class Dice(nn.Module):
     """PReLU whose bend is soft and stands at the batch's mean (eq. 4): p x + (1 - p) slope x, with
     p = sigmoid((x - mean) / sqrt(variance + epsilon)) of each channel.
@@ -72,16 +118,24 @@ class Dice(nn.Module):
             moments = self.moments(self.sums(x, real))
         scale = (moments[1] + EPSILON).rsqrt()
         shift = -moments[0] * scale
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            bent: Tensor = _Bend.apply(x, scale, shift, self.slope)
+            return bent
         gate = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype)).sigmoid()
         slope = self.slope.to(x.dtype)
         return x * torch.addcmul(slope, 1 - slope, gate)
 
     def sums(self, x: Tensor, real: Tensor | None) -> Tensor:
         """[3, M]: the number of real elements, their sum and their sum of squares; those of a batch's parts add up."""
-        x_NM = x.flatten(0, -2).float()
-        weights_N = torch.ones_like(x_NM[:, 0]) if real is None else real.expand(x.shape[:-1]).flatten().float()
+        x_NM = x.flatten(0, -2)
+        real = x.new_ones(1, dtype=torch.bool) if real is None else real
+        weights_N = real.expand(x.shape[:-1]).flatten().float()
         with torch.autocast(x.device.type, enabled=False):  # products with the weights: sums in one pass
-            return torch.stack([weights_N.sum().expand_as(x_NM[0]), weights_N @ x_NM, weights_N @ x_NM.square()])
+            count_M = weights_N.sum().expand(x_NM.shape[1])
+            if x.device.type == "cpu" and not torch.compiler.is_compiling():
+                return torch.cat([count_M[None], _Sums.apply(x_NM, weights_N)])
+            x_NM = x_NM.float()
+            return torch.stack([count_M, weights_N @ x_NM, weights_N @ x_NM.square()])
 
     def moments(self, sums: Tensor) -> Tensor:
         """[2, M]: a training batch's mean and variance from its `sums`; the running averages take their share."""
