@@ -24,7 +24,10 @@ from seqrec_cli.models.parts.pieces import piece_size
 from seqrec_cli.models.parts.positions import check_window
 from seqrec_cli.models.parts.transformer import as_stream
 
-CACHED_PIECE = 1 << 20  # numbers of a piece of corpus on a CPU: beyond its cache they cost several times as much
+FEATURES_AT_ONCE = 1 << 14  # candidates whose features are made together
+# Numbers of a piece of corpus on a CPU. Large pieces leave its cache, small ones are all overhead: DIN ranked all items
+# of ML-1M for its users in 74 s by 2^20, 65 by 2^21, 46 by 2^22, 50 by 2^23 (two cores).
+CACHED_PIECE = 1 << 22
 
 
 class History(NamedTuple):
@@ -101,7 +104,9 @@ class InterestRanker(Ranker):
         places_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
         return self._pairs(
-            self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)), items_BC
+            self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)),
+            items_BC,
+            as_stream(self.items.joined(items_BC)),
         )
 
     def event_weights(self, history: History, candidates: Tensor) -> Tensor | None:
@@ -119,27 +124,30 @@ class InterestRanker(Ranker):
         check_window(batch.items_BL, self.max_length)
         history = self._history(batch, batch.mask_BL[..., None])
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._pairs(history, items)
+            return self._pairs(history, items, as_stream(self.items.joined(items)))
         B, C = len(batch), items.shape[-1]
         numbers = self.numbers_per_pair(batch.items_BL.shape[1]) + self.mlp.numbers + self.items.width
         budget = CACHED_PIECE * self.pieces_at_once if items.device.type == "cpu" else None
         rows, columns = piece_size(B, C, numbers, budget)
         logits_BC = torch.empty((B, C), device=items.device)
-        for top in range(0, B, rows):
-            here = slice(top, top + rows)
-            part, wanted = history.rows(here), items if items.dim() == 1 else items[here]
-            for left in range(0, C, columns):
-                across = slice(left, left + columns)
-                logits_BC[here, across] = self._pairs(part, wanted[..., across])
+        for first in range(0, C, FEATURES_AT_ONCE):
+            block = items[..., first : first + FEATURES_AT_ONCE]
+            features = as_stream(self.items.joined(block))  # once, and not for every few rows
+            for top in range(0, B, rows):
+                here = slice(top, top + rows)
+                part = history.rows(here)
+                mine, made = (block, features) if items.dim() == 1 else (block[here], features[here])
+                for left in range(0, block.shape[-1], columns):
+                    across = slice(left, left + columns)
+                    logits_BC[here, first:][:, across] = self._pairs(part, mine[..., across], made[..., across, :])
         return logits_BC
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
         memory = self.remember(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
         return History(memory, sees_BLC, self.request(batch))
 
-    def _pairs(self, history: History, items: Tensor) -> Tensor:
-        """Logits [B, C] of every row with each of its candidates."""
-        candidates = as_stream(self.items.joined(items))
+    def _pairs(self, history: History, items: Tensor, candidates: Tensor) -> Tensor:
+        """Logits [B, C] of every row with each of its candidates, whose features are `candidates` [..., F]."""
         interest = self.interest(self.select(history, items), candidates)
         if self.fp32_interest:
             with full_precision(interest.device):
