@@ -253,9 +253,13 @@ def test_pieces_change_no_score(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         original = getattr(type(model), method)
         monkeypatch.setattr(type(model), method, lambda *a, o=original, r=record: r.append(1) or o(*a))
     monkeypatch.setattr(interest, "CACHED_PIECE", 2_000)
+    monkeypatch.setattr(interest, "FEATURES_AT_ONCE", 16)
+    made, joined = [], model.items.joined
+    monkeypatch.setattr(model.items, "joined", lambda items: made.append(items.numel()) or joined(items))
     with torch.no_grad():
         torch.testing.assert_close(model.score_corpus(batch), whole, rtol=1e-4, atol=1e-5)
         assert len(calls) > 10
+        assert made == [batch.items_BL.numel(), 16, 16, 41 - 32]  # the history's, then each candidate's once
         assert len(remembered) == 1  # a history is read once, whatever the number of candidates
         torch.testing.assert_close(model.score(batch, items), whole.gather(1, items), rtol=1e-4, atol=1e-5)
 
