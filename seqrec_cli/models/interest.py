@@ -132,6 +132,7 @@ class InterestRanker(Ranker):
         logits_BC = torch.empty((B, C), device=items.device)
         for first in range(0, C, FEATURES_AT_ONCE):
             block = items[..., first : first + FEATURES_AT_ONCE]
+            scored_BC = logits_BC[:, first : first + FEATURES_AT_ONCE]
             features = as_stream(self.items.joined(block))  # once, and not for every few rows
             for top in range(0, B, rows):
                 here = slice(top, top + rows)
@@ -139,7 +140,7 @@ class InterestRanker(Ranker):
                 mine, made = (block, features) if items.dim() == 1 else (block[here], features[here])
                 for left in range(0, block.shape[-1], columns):
                     across = slice(left, left + columns)
-                    logits_BC[here, first:][:, across] = self._pairs(part, mine[..., across], made[..., across, :])
+                    scored_BC[here, across] = self._pairs(part, mine[..., across], made[..., across, :])
         return logits_BC
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
