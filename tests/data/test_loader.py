@@ -175,3 +175,18 @@ def test_errors_of_the_loader_thread_reach_the_consumer() -> None:
     next(stream)
     with pytest.raises(RuntimeError, match="disk gone"):
         next(stream)
+
+
+def test_the_loader_thread_works_alone_and_leaves_the_others_their_threads() -> None:
+    before, inside = torch.get_num_threads(), []
+
+    def make():
+        inside.append(torch.get_num_threads())
+        yield from window_rows(packed(HISTORIES, 50)).epoch(0)
+
+    torch.set_num_threads(2)
+    try:
+        next(ahead(make))
+        assert (inside, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
