@@ -24,7 +24,8 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta" and not isinstance(model, CountingModel):
-        compile_model(model, device)
+        for learner in model.learners():
+            compile_model(learner, device)
     return model
 
 

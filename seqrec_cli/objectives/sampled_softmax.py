@@ -28,8 +28,5 @@ class Objective(ContrastObjective):
 
     log_q = True
 
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
-
     def build_criterion(self, num_items: int) -> Criterion:
         return softmax

@@ -5,6 +5,7 @@ import torch
 import toy
 from pydantic import ValidationError
 
+from seqrec_cli.commands.learner import fresh_model
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.seal import reseal, seal, unseal
@@ -12,6 +13,7 @@ from seqrec_cli.config.slots import config_class
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.mixture import Model
 from seqrec_cli.objectives.contract import build_objective
+from tests.toylog import packed
 
 
 def mixture(**changes: object) -> Model:
@@ -51,6 +53,15 @@ def test_each_member_learns_as_if_it_were_alone() -> None:
         objective.loss(member, batch).backward()
         for name, p in member.named_parameters():
             assert torch.equal(joint[f"members.{key}.{name}"], p.grad)
+
+
+def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    monkeypatch.setattr("seqrec_cli.commands.learner.compile_model", lambda model, device: compiled.append(model))
+    cfg = seal("train", compose("train", ["model=mixture", "hardware.compile=true"]))
+    model = fresh_model(cfg, packed([[1, 2, 3, 4]], 4), torch.device("cpu"))  # type: ignore[arg-type]
+    assert isinstance(model, Model)
+    assert compiled == list(model.members.values())
 
 
 def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> None:
