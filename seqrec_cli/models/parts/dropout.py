@@ -23,15 +23,22 @@ class _ByteDropout(torch.autograd.Function):
         n = x.numel()
         # The range must be named: `random_()` alone never sets an int64's top bit, so every eighth byte would lie.
         words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        keep = (words.view(torch.int8)[:n] >= dropped - LEVELS // 2).view(x.shape)
-        ctx.save_for_backward(keep)
-        ctx.scale = LEVELS / (LEVELS - dropped)
-        return (x * keep).mul_(ctx.scale)
+        bytes_like_x = words.view(torch.int8)[:n].view(x.shape)
+        ctx.save_for_backward(bytes_like_x)
+        ctx.dropped = dropped
+        return _drop(x, bytes_like_x, dropped)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.scale), None
+        (bytes_like_x,) = ctx.saved_tensors
+        return _drop(gradients[0], bytes_like_x, ctx.dropped), None
+
+
+def _drop(x: Tensor, bytes_like_x: Tensor, dropped: int) -> Tensor:
+    """`x` where the byte says keep, scaled. The mask has x's format: comparing into it and multiplying by it took
+    0.4 ms where a mask of bools took 2.0 (bf16, [360, 71, 64], one core)."""
+    mask = torch.ge(bytes_like_x, dropped - LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return mask.mul_(x).mul_(LEVELS / (LEVELS - dropped))
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
