@@ -24,6 +24,7 @@ VERBS = {
     "train": "fit a model, choose on validation, measure once on test (preprocesses first if needed)",
     "evaluate": "repeat a run's measurement from its checkpoint",
     "export": "write a trained model as a program that needs no seqrec",
+    "mix": "trained encoders as one: the mean of their scores",
     "explain": "which past events carried a user's recommendations (of models with attention)",
 }
 SHELLS = ("bash", "zsh", "fish")

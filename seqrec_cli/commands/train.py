@@ -9,6 +9,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -16,21 +17,17 @@ from seqrec_cli.config.seal import unseal
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.floors import floors
 from seqrec_cli.models.contract import CountingModel
 from seqrec_cli.reporting.curves import draw_curves
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
-from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.counting import fit_by_counting
 from seqrec_cli.training.loop import FitResult, fit
 from seqrec_cli.training.memory import memory_outlook
-from seqrec_cli.training.precision import Precision, resolve_precision
+from seqrec_cli.training.precision import resolve_precision
 
 
 def main(cfg: TrainConfig) -> dict[str, Any]:
@@ -80,7 +77,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         say(str(folder.path))
         return {"interrupted": True, "run_dir": str(folder.path)}
 
-    metrics = _measure(cfg, model, log, precision, folder)
+    metrics = measure_run(cfg, model, log, precision, folder)
     draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
     wall_seconds = round(time.perf_counter() - began, 2)
     folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
@@ -115,22 +112,3 @@ def _facts(fitted: FitResult) -> dict[str, Any]:
         "seconds": round(fitted.seconds, 2),
         "stopped_by": fitted.reason,
     }
-
-
-def _measure(cfg: TrainConfig, model: Any, log: PackedLog, precision: Precision, folder: RunFolder) -> dict[str, Any]:
-    """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
-    length = cfg.model.max_length
-    found = {}
-    for split in ("val", "test"):
-        evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
-        evaluation.save_ranks(folder.ranks(split))
-        draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split] = evaluation.metrics
-    beside = floors(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.floors else {}
-    ranked = cfg.evaluation.ranked_users
-    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
-    metrics = {**found, "floors": beside, "protocol": rules}
-    folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
-    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
-    return metrics

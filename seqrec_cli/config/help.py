@@ -38,6 +38,7 @@ EXAMPLES = {
     ],
     "evaluate": ["seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"],
     "export": ["seqrec export ckpt=runs/first format=torch"],
+    "mix": ["seqrec mix 'ckpts=[runs/first,runs/second]'"],
     "explain": ["seqrec explain ckpt=runs/first user=42", "seqrec explain ckpt=runs/first user=42 item=7"],
 }
 LONGEST_DEFAULT = 40

@@ -292,6 +292,18 @@ class EvaluateConfig(Settings):
     hardware: HardwareConfig
 
 
+class MixConfig(Settings):
+    """The verb `mix`. Everything not named here is restored from the runs."""
+
+    ckpts: tuple[str, ...] = Field(
+        strict=False, min_length=2, description="run folders or checkpoint files of encoders: '[runs/a,runs/b]'"
+    )
+    archive: str | None = Field(description="the raw file, if it has moved since the runs")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
+    run_dir: str | None = Field(description="the mixture's folder; null for a dated one under outputs/")
+    hardware: HardwareConfig
+
+
 class ExportConfig(Settings):
     """The verb `export`."""
 
@@ -330,5 +342,6 @@ VERBS: dict[str, type[Settings]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "mix": MixConfig,
     "explain": ExplainConfig,
 }

@@ -1,0 +1,72 @@
+"""`seqrec mix`: trained encoders as one, in a run folder like any other: the mean of their scores (model=mixture).
+
+Members that were trained apart do what a mixture trained at once does, for there too each learns by itself.
+"""
+
+from typing import Any
+
+from seqrec_cli.commands.console import say
+from seqrec_cli.commands.measure import measure_run
+from seqrec_cli.commands.restore import Restored, restore
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import MixConfig, TrainConfig
+from seqrec_cli.config.seal import reseal, unseal
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.mixture import Model
+from seqrec_cli.reporting.environment import environment
+from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.training.checkpoint import save_checkpoint
+
+
+def main(cfg: MixConfig) -> dict[str, Any]:
+    """Put the runs' best models together and measure them as `train` does at its end.
+
+    What the folder's configuration says of objective and trainer is the first run's; the manifest names all runs.
+    Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
+    """
+    runs = [restore(ckpt, cfg.archive, cfg.data_dir, cfg.hardware) for ckpt in cfg.ckpts]
+    first = runs[0]
+    for ckpt, run in zip(cfg.ckpts, runs, strict=True):
+        if run.log.fingerprint != first.log.fingerprint:
+            raise SeqrecError(f"ckpts: {ckpt} was trained on other data than {cfg.ckpts[0]}; mix runs on the same data")
+    members = _named(runs)
+    mixed = _config(members, first)
+    model = build_model(mixed.model, first.log.catalog, mixed.trainer.seed).to(first.precision.device)
+    assert isinstance(model, Model)
+    for key, run in members.items():
+        model.members[key].load_state_dict(run.model.state_dict())
+    folder = RunFolder.allocate(cfg.run_dir, f"mixture_{mixed.dataset.name}")
+    folder.write_config(unseal(mixed))
+    fingerprint = first.log.fingerprint
+    folder.write_manifest(
+        environment(first.precision.device)
+        | {"mixed": dict(zip(members, cfg.ckpts, strict=True)), "precision": first.precision.name}
+        | {"data": {"name": mixed.dataset.name, "fingerprint": fingerprint, "folder": str(first.log.folder)}}
+    )
+    header = {"config": unseal(mixed), "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
+    moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
+    save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
+    metrics = measure_run(mixed, model, first.log, first.precision, folder)
+    folder.mark_done()
+    say(str(folder.path))
+    return {**metrics, "run_dir": str(folder.path)}
+
+
+def _named(runs: list[Restored]) -> dict[str, Restored]:
+    """The runs by their models' names; of several of a kind, the later ones are numbered."""
+    named: dict[str, Restored] = {}
+    for run in runs:
+        name, count = run.cfg.model.name, 1
+        while (name if count == 1 else f"{name}_{count}") in named:
+            count += 1
+        named[name if count == 1 else f"{name}_{count}"] = run
+    return named
+
+
+def _config(members: dict[str, Restored], first: Restored) -> TrainConfig:
+    """The configuration of the mixture of these members, all else as in the first one's."""
+    settings = {key: unseal(run.cfg.model) for key, run in members.items()}
+    model = {"name": "mixture", "max_length": first.cfg.model.max_length, "members": settings}
+    cfg = reseal("train", {**unseal(first.cfg), "model": model})
+    assert isinstance(cfg, TrainConfig)
+    return cfg

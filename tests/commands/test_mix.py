@@ -1,0 +1,89 @@
+"""`seqrec mix`: runs trained apart become one run, whose scores are the mean of theirs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import seqrec_cli
+from seqrec_cli.commands.restore import restore
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.models.contract import SequenceEncoder
+
+TINY = [
+    "dataset=synthetic",
+    "dataset.users=120",
+    "dataset.items=40",
+    "dataset.max_events=12",
+    "trainer.max_epochs=2",
+    "trainer.batch_size=16",
+    "evaluation.floors=false",
+    "model.max_length=8",
+    "model.embed_dim=8",
+    "hardware.device=cpu",
+    "hardware.precision=fp32",
+]
+AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mix")
+
+
+def trained(base: Path, folder: str, *words: str) -> str:
+    if not (base / folder).exists():
+        seqrec_cli.run("train", [*TINY, *words, f"data_dir={base / 'data'}", f"run_dir={base / folder}"])
+    return str(base / folder)
+
+
+def three(base: Path) -> list[str]:
+    return [
+        trained(base, "sasrec", "model=sasrec"),
+        trained(base, "gru", "model=gru4rec", "model.hidden=8"),
+        trained(base, "second", "model=sasrec", "trainer.seed=1"),
+    ]
+
+
+def test_a_mixture_scores_by_the_mean_and_is_a_run_like_any_other(base: Path) -> None:
+    runs, folder = three(base), base / "mixed"
+    metrics = seqrec_cli.run("mix", [f"ckpts=[{','.join(runs)}]", f"run_dir={folder}"])
+    mixed = restore(str(folder), None, None, AS_TRAINED)
+    members = [restore(run, None, None, AS_TRAINED) for run in runs]
+    assert list(mixed.model.members) == ["sasrec", "gru4rec", "sasrec_2"]  # type: ignore[arg-type]
+
+    class Mean(SequenceEncoder):
+        def score_corpus(self, batch):
+            return sum(each.model.eval().score_corpus(batch) for each in members) / len(members)
+
+        def score(self, batch, items_BC):
+            return sum(each.model.eval().score(batch, items_BC) for each in members) / len(members)
+
+    log, cfg = mixed.log, mixed.cfg.evaluation
+    by_hand = evaluate(Mean(log.catalog), log, "test", cfg, 8, mixed.precision).metrics
+    assert metrics["test"] == pytest.approx(by_hand, rel=1e-5)
+    assert metrics["test"] != pytest.approx(json.loads((base / "sasrec" / "metrics.json").read_text())["test"])
+    again = seqrec_cli.run("evaluate", [f"ckpt={folder}"])
+    assert again["test"] == metrics["test"]
+    assert json.loads((folder / "manifest.json").read_text())["mixed"]["sasrec_2"] == runs[2]
+    assert (folder / "DONE").is_file()
+    exported = seqrec_cli.run("export", [f"ckpt={folder}"])
+    assert exported["max_difference"] < 1e-3
+
+
+def test_what_does_not_mix_is_refused(base: Path) -> None:
+    sasrec = trained(base, "sasrec", "model=sasrec")
+    with pytest.raises(SeqrecError, match="no causal encoder"):
+        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{trained(base, 'din', 'model=din')}]"])
+    short = trained(base, "short", "model=sasrec", "model.max_length=6")
+    with pytest.raises(SeqrecError, match="max_length=6 is not"):
+        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{short}]"])
+    other = trained(base, "other", "model=sasrec", "dataset.users=100")
+    with pytest.raises(SeqrecError, match="other was trained on other data"):
+        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{other}]"])
+    with pytest.raises(SeqrecError, match="ckpts"):
+        seqrec_cli.run("mix", [f"ckpts=[{sasrec}]"])
+    with pytest.raises(SeqrecError, match="no such run folder"):
+        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{base / 'nothing'}]"])
