@@ -14,7 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 import seqrec_cli
 from seqrec_cli import cli
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import VERBS, TrainConfig
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.verbs import VERBS
 
 REPO = Path(__file__).resolve().parents[1]
 Seen = list[Any]

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 
 from seqrec_cli.config.compose import compose, conf_folder, groups
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import VERBS
 from seqrec_cli.config.seal import missing_keys, seal
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.slots import FOLDERS, config_class, names
+from seqrec_cli.config.verbs import VERBS
 from seqrec_cli.config.words import settings_in
 
 REPO = Path(__file__).resolve().parents[1]

@@ -12,7 +12,8 @@ import torch
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import ExplainConfig, HardwareConfig
+from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.config.verbs import ExplainConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog

@@ -5,7 +5,8 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import restore
-from seqrec_cli.config.schema import ExportConfig, HardwareConfig
+from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.config.verbs import ExportConfig
 from seqrec_cli.export.formats import check_format, export
 
 

@@ -9,8 +9,9 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import MixConfig, TrainConfig
+from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import reseal, unseal
+from seqrec_cli.config.verbs import MixConfig
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.mixture import Model
 from seqrec_cli.reporting.environment import environment

@@ -25,7 +25,8 @@ from seqrec_cli.reporting.listener import TrainingListener
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.counting import fit_by_counting
-from seqrec_cli.training.loop import FitResult, fit
+from seqrec_cli.training.fitting import FitResult
+from seqrec_cli.training.loop import fit
 from seqrec_cli.training.memory import memory_outlook
 from seqrec_cli.training.precision import resolve_precision
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.problems import as_seqrec_error
-from seqrec_cli.config.schema import VERBS
+from seqrec_cli.config.verbs import VERBS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.problems import one_line
-from seqrec_cli.config.schema import VERBS
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.slots import FOLDERS, KEYS, config_class
+from seqrec_cli.config.verbs import VERBS
 from seqrec_cli.config.words import error_in_words, missing_in_words, settings_in, value_in_words
 
 

@@ -7,9 +7,7 @@ Legend: R rows, B rows of one batch, L history events, C candidates. User rows c
 a `Batch`.
 """
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -21,10 +19,10 @@ from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.prefetch import ahead
 from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
 
 LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
-_END = object()
 
 
 RowSizes = tuple[np.ndarray, np.ndarray]  # lengths [B] and targets [B] of a batch's rows
@@ -292,45 +290,3 @@ def labelled_batches(
     for places_B, lengths_B in _by_length(log, rows_R, ends_R, max_length, batch_size):
         rows_B, items_BC, labels_BC = rows_R[places_B], clicks.items_RC[places_B], clicks.labels_RC[places_B]
         yield rows_B, _request(log, rows_B, ends_R[places_B], lengths_B, items_BC, labels_BC)
-
-
-def ahead(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[Batch]:
-    """Items of `make()`, produced by a thread up to `depth` ahead; its errors are raised here."""
-    made: queue.Queue[object] = queue.Queue(depth)
-    stopped = threading.Event()
-    threads = torch.get_num_threads()  # asked here, a thread keeps its number whatever another one sets
-
-    def put(thing: object) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(thing, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        # With a team of this thread's own there would be more threads than cores, and OpenMP's workers then sleep
-        # between any two operations: DIN's steps took 1.6 times as long (two cores).
-        torch.set_num_threads(1)
-        try:
-            for batch in make():
-                if not put(batch):
-                    return
-            put(_END)
-        except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
-        finally:
-            torch.set_num_threads(threads)  # what threads to come begin with
-
-    thread = threading.Thread(target=work, daemon=True, name="seqrec-loader")
-    thread.start()
-    try:
-        while (thing := made.get()) is not _END:
-            if isinstance(thing, BaseException):
-                raise thing
-            assert isinstance(thing, Batch)
-            yield thing
-    finally:
-        stopped.set()
-        thread.join()

@@ -7,10 +7,10 @@ the middle of an epoch, and resumed gives the same bits on a CPU as one that was
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.interrupt import StopRequest
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
@@ -30,62 +31,6 @@ from seqrec_cli.training.stopping import Plateau, Stopping
 
 LOG_EVERY = 20  # steps between losses told to the listener: reading one from a GPU waits for it
 SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
-
-Reason = Literal["finished", "patience", "interrupted"]
-
-
-class Rows(Protocol):
-    """Training rows. An epoch's order depends on the epoch's number alone; `start` skips its first batches."""
-
-    @property
-    def steps(self) -> int: ...
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
-
-
-class Listener(Protocol):
-    """Who is told how the run goes (a progress bar, TensorBoard, `metrics.jsonl`)."""
-
-    def on_start(self, total_steps: int, first_step: int) -> None:
-        """Before the first step; `first_step` steps were done by an earlier run."""
-
-    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
-        """After step 1..total_steps, which learned from `targets` predictions; the loss now and then only."""
-
-    def on_validation(self, row: dict[str, Any]) -> None:
-        """After a validation: epoch, step, split, seconds, train_loss (since the last one) and the metrics."""
-
-    def on_end(self) -> None:
-        """Once, whatever ended the run."""
-
-
-@dataclass
-class FitResult:
-    """How a fit went. `epochs` counts an unfinished one; `seconds` includes validation and earlier, resumed parts."""
-
-    best_metrics: dict[str, float]
-    best_epoch: int
-    epochs: int
-    steps: int
-    seconds: float
-    reason: Reason
-
-
-@dataclass
-class Progress:
-    """Where a run stands: `epoch` epochs are finished and `start` steps of the next are done."""
-
-    epoch: int = 0
-    start: int = 0
-    step: int = 0  # in all
-    seconds: float = 0.0  # before this process
-    loss_steps: int = 0  # steps since the last validation, and their summed loss
-    loss_sum: float = 0.0
-    train_loss: float = 0.0  # the mean that the last validation told
-
-    @property
-    def epoch_under_way(self) -> int:
-        return self.epoch + (self.start > 0)
 
 
 def fit(

@@ -17,7 +17,8 @@ from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.training.loop import Rows, _Loop
+from seqrec_cli.training.fitting import Rows
+from seqrec_cli.training.loop import _Loop
 from seqrec_cli.training.precision import DTYPES, Precision
 
 WARM_UP = 2  # steps before the clock counts: first calls choose kernels and fetch memory

@@ -1,7 +1,7 @@
 """A verb's help: its groups with their options, its keys with type, default and meaning."""
 
 from seqrec_cli.config.help import EXAMPLES, help_text
-from seqrec_cli.config.schema import VERBS
+from seqrec_cli.config.verbs import VERBS
 
 
 def flat(text: str) -> str:

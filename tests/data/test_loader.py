@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from seqrec_cli.data.batch import Batch, cut
-from seqrec_cli.data.loader import PrefixRows, WindowRows, ahead, held_out_batches, labelled_batches, windows
+from seqrec_cli.data.loader import PrefixRows, WindowRows, held_out_batches, labelled_batches, windows
+from seqrec_cli.data.prefetch import ahead
 from seqrec_cli.data.splits import train_ends
 from tests.toylog import packed, random_histories
 

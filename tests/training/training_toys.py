@@ -14,7 +14,8 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training import optim
-from seqrec_cli.training.loop import FitResult, fit
+from seqrec_cli.training.fitting import FitResult
+from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision
 
 CPU = Precision(torch.device("cpu"), "fp32")

@@ -1,0 +1,53 @@
+"""The next batches made by a thread while this one is worked on."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+
+from seqrec_cli.data.batch import Batch
+
+_END = object()
+
+
+def ahead(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[Batch]:
+    """Items of `make()`, produced by a thread up to `depth` ahead; its errors are raised here."""
+    made: queue.Queue[object] = queue.Queue(depth)
+    stopped = threading.Event()
+    threads = torch.get_num_threads()  # asked here, a thread keeps its number whatever another one sets
+
+    def put(thing: object) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(thing, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        # With a team of this thread's own there would be more threads than cores, and OpenMP's workers then sleep
+        # between any two operations: DIN's steps took 1.6 times as long (two cores).
+        torch.set_num_threads(1)
+        try:
+            for batch in make():
+                if not put(batch):
+                    return
+            put(_END)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+        finally:
+            torch.set_num_threads(threads)  # what threads to come begin with
+
+    thread = threading.Thread(target=work, daemon=True, name="seqrec-loader")
+    thread.start()
+    try:
+        while (thing := made.get()) is not _END:
+            if isinstance(thing, BaseException):
+                raise thing
+            assert isinstance(thing, Batch)
+            yield thing
+    finally:
+        stopped.set()
+        thread.join()
