@@ -1,0 +1,82 @@
+"""Validation quality against training time, of several runs in one picture.
+
+    python scripts/draw_convergence.py outputs/sasrec outputs/hstu=HSTU --metric ndcg@10 --out convergence.png
+
+A run is a folder that `seqrec train` wrote; its curve is called as what follows `=`, or as the folder. Times are those
+of each run, validation included: on one machine, beside the same other work, they can be compared.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from seqrec_cli.config.errors import SeqrecError  # noqa: E402
+from seqrec_cli.reporting.run_folder import read_rows  # noqa: E402
+
+# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def curve(folder: Path, metric: str) -> list[tuple[float, float]]:
+    """(minutes of training, the metric) of every validation. Raises SeqrecError where there is none."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        raise SeqrecError(f"{folder}: no metrics.jsonl in it; give a folder that seqrec train wrote")
+    rows = [row for row in read_rows(path) if row["split"] == "val"]
+    points = [(row["seconds"] / 60, row[metric]) for row in rows if metric in row and math.isfinite(row[metric])]
+    if not points:
+        have = sorted(name for name, value in (rows or [{}])[-1].items() if isinstance(value, float))
+        raise SeqrecError(f"{folder}: no validation has --metric {metric} (have: {', '.join(have) or 'none'})")
+    return points
+
+
+def draw(curves: dict[str, list[tuple[float, float]]], metric: str, out: Path) -> None:
+    """One line a run, named at its end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.6), dpi=120, layout="constrained")
+    axes: Any = figure.subplots()
+    for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
+        minutes, values = zip(*points, strict=True)
+        axes.plot(minutes, values, color=colour, linewidth=2, label=f"{name}, best {max(values):.4f}")
+    axes.set_xlabel("minutes of training, validation included")
+    axes.set_title(f"validation {metric}", loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axes.legend(frameon=False, loc="lower right")
+    FigureCanvasAgg(figure).print_png(str(out))
+
+
+def main(argv: list[str] | None = None) -> int:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN[=NAME]", help=f"run folders, {len(COLOURS)} at most")
+    parser.add_argument("--metric", default="ndcg@10", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("convergence.png"), help="default: %(default)s")
+    asked = parser.parse_args(argv)
+    try:
+        if len(asked.runs) > len(COLOURS):
+            raise SeqrecError(f"{len(asked.runs)} runs are more than a picture can tell apart; give {len(COLOURS)}")
+        curves = {}
+        for run in asked.runs:
+            folder, _, name = run.partition("=")
+            curves[name or Path(folder).name] = curve(Path(folder), asked.metric)
+        if not asked.out.absolute().parent.is_dir():
+            raise SeqrecError(f"--out {asked.out}: no such folder")
+        draw(curves, asked.metric, asked.out)
+    except SeqrecError as error:
+        print(f"draw_convergence.py: {error}", file=sys.stderr)
+        return 2
+    print(asked.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
