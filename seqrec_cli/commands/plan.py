@@ -80,7 +80,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     counts = dict.fromkeys(("total", *PARTS.values(), "rest"), 0)
     for name, parameter in model.named_parameters():
         counts["total"] += parameter.numel()
-        counts[PARTS.get(name.split(".")[0], "rest")] += parameter.numel()
+        counts[next((PARTS[part] for part in name.split(".") if part in PARTS), "rest")] += parameter.numel()
     return counts
 
 
@@ -145,10 +145,11 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
 
 
 def _whole_run(cfg: TrainConfig, steps: dict[str, int], times: dict[str, float]) -> dict[str, float]:
-    """The run to its last step: training, validations, and at the end both splits once more (the floors left out)."""
+    """The run to its last step: training, validations, and at the end both splits once more (the floors left out); as
+    often as there are seeds."""
     whole, rest = divmod(steps["total"], steps["epoch"])
     every = cfg.trainer.evaluate_every
     evaluations = whole // every + (rest > 0 or whole % every > 0) + 2
     epochs = steps["total"] / steps["epoch"]
-    seconds = epochs * times["epoch"] + evaluations * times["evaluation"]
-    return {"epochs": epochs, "evaluations": evaluations, "run": seconds}
+    seconds, seeds = epochs * times["epoch"] + evaluations * times["evaluation"], cfg.trainer.seeds
+    return {"epochs": epochs, "evaluations": evaluations, "seeds": seeds, "run": seconds * seeds}

@@ -113,6 +113,7 @@ def _time(plan: Mapping[str, Any]) -> list[Row]:
     rate = f"{expected['targets_per_second']:,.0f} targets/s; from {expected['probed_steps']} steps"
     ceiling = f"of {expected['ceiling'] / 1e9:,.0f} GFLOP/s, one {plan['precision']} product"
     whole = f"{expected['epochs']:.4g} epochs, {expected['evaluations']} evaluations at most"
+    whole += f", {expected['seeds']} seeds" if expected["seeds"] > 1 else ""
     return [
         ("time of an epoch", in_time(expected["epoch"]), rate),
         ("  share of the ceiling", f"{expected['fraction']:.0%}", ceiling),

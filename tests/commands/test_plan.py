@@ -106,6 +106,25 @@ def test_unfinished_epochs_are_validated_too(words: list[str]) -> None:
     assert found["time"]["evaluations"] == 2 + 2  # after epoch 2, and after the last step
 
 
+def test_every_seed_takes_its_time(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    shape = [*words, *SMALL, "trainer.batch_size=16", "trainer.max_epochs=4", "trainer.seeds=3"]
+    times = seqrec_cli.run("plan", shape)["time"]
+    assert times["run"] == pytest.approx(3 * (4 * times["epoch"] + 6 * times["evaluation"]))
+    assert "3 seeds" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_mixture_counts_its_members_tables(words: list[str]) -> None:
+    counts = parameters_by_part(built(words, "mixture"))
+    members = [parameters_by_part(built(words, name)) for name in ("sasrec", "hstu")]
+    assert counts["item_table"] == sum(each["item_table"] for each in members) > 0
+
+
+def built(words: list[str], name: str) -> torch.nn.Module:
+    cfg = seal("train", compose("train", [*words, f"model={name}"]))
+    assert isinstance(cfg, plan.TrainConfig)
+    return build_model(cfg.model, Catalog(8, 9), 0)
+
+
 def test_activations_grow_with_the_batch(words: list[str]) -> None:
     sizes = []
     for rows in (10, 20, 40):
