@@ -57,8 +57,9 @@ def _range(metadata: tuple[Any, ...]) -> str:
     for limit, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="), ("multiple_of", "a multiple of")):
         limits += [f"{sign} {value}" for m in metadata if (value := getattr(m, limit, None)) is not None]
     text = f" {' and '.join(limits)}" if limits else ""
-    if any(getattr(m, "min_length", None) for m in metadata):
-        text += ", not empty"
+    for m in metadata:
+        if least := getattr(m, "min_length", None):
+            text += ", not empty" if least == 1 else f", at least {least}"
     for m in metadata:
         if pattern := getattr(m, "pattern", None):
             text += f" of the form {pattern}"

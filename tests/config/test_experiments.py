@@ -21,3 +21,14 @@ def test_an_experiment_can_run_and_says_what_it_gives(path: Path) -> None:
     assert any(f"seqrec train experiment={path.stem}" in line for line in header)
     measured = any("Run time:" in line for line in header) and any("Expect" in line for line in header)
     assert measured or any("Not run here:" in line for line in header)
+
+
+@pytest.mark.parametrize("member", ["sasrec", "lrurec", "gru4rec"])
+def test_the_best_mixture_is_made_of_the_experiments_it_names(member: str) -> None:
+    best, alone = (seal("train", compose("train", [f"experiment=ml-1m_{name}"])) for name in ("best", member))
+    assert isinstance(best, TrainConfig)
+    assert isinstance(alone, TrainConfig)
+    members = best.model.members  # type: ignore[attr-defined]
+    assert list(members) == ["sasrec", "lrurec", "gru4rec"]
+    assert type(alone.model)(**members[member]) == alone.model
+    assert (best.objective, best.trainer, best.dataset) == (alone.objective, alone.trainer, alone.dataset)

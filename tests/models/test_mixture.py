@@ -32,7 +32,7 @@ def test_scores_are_the_members_mean(bias: bool) -> None:
         for parameter in (member.bias_V for member in model.members.values()):
             torch.nn.init.normal_(parameter)
     members = list(model.members.values())
-    assert len(members) == 2
+    assert len(members) == 3
     mean_BV = sum(member.score_corpus(batch) for member in members) / len(members)
     torch.testing.assert_close(model.score_corpus(batch)[:, 1:], mean_BV[:, 1:])
     items_BC = torch.arange(1, 25).view(8, 3)
@@ -76,7 +76,7 @@ def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> N
         ("model.members.sasrec.name=bert4rec", "model.members.sasrec.name=bert4rec is no causal encoder"),
         ("model.members.sasrec.name=mixture", "model.members.sasrec.name=mixture is no causal encoder"),
         ("model.members.sasrec.name=sasrek", "sasrek"),
-        ("model.members.hstu.max_length=50", "model.members.hstu.max_length=50 is not model.max_length=200"),
+        ("model.members.lrurec.max_length=50", "model.members.lrurec.max_length=50 is not model.max_length=200"),
         ("model.members.sasrec.heads=3", "model.members.sasrec"),
         ("model.members.sasrec.dropout=1.5", "model.members.sasrec.dropout"),
     ],
