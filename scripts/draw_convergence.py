@@ -16,10 +16,11 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from seqrec_cli.config.errors import SeqrecError  # noqa: E402
+from seqrec_cli.config.schema import lower_is_better  # noqa: E402
+from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE  # noqa: E402
 from seqrec_cli.reporting.run_folder import read_rows  # noqa: E402
 
-# Okabe and Ito's palette: told apart with every common kind of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")  # the rest of the same palette
 
 
 def curve(folder: Path, metric: str) -> list[tuple[float, float]]:
@@ -36,15 +37,16 @@ def curve(folder: Path, metric: str) -> list[tuple[float, float]]:
 
 
 def draw(curves: dict[str, list[tuple[float, float]]], metric: str, out: Path) -> None:
-    """One line a run, named at its end."""
+    """One line a run, with its best value in the legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    best = min if lower_is_better(metric) else max
     figure = Figure(figsize=(8, 4.6), dpi=120, layout="constrained")
     axes: Any = figure.subplots()
     for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
         minutes, values = zip(*points, strict=True)
-        axes.plot(minutes, values, color=colour, linewidth=2, label=f"{name}, best {max(values):.4f}")
+        axes.plot(minutes, values, color=colour, linewidth=2, label=f"{name}, best {best(values):.4f}")
     axes.set_xlabel("minutes of training, validation included")
     axes.set_title(f"validation {metric}", loc="left", fontsize=11, fontweight="bold")
     axes.set_xlim(left=0)

@@ -3,6 +3,7 @@
 Members that were trained apart do what a mixture trained at once does, for there too each learns by itself.
 """
 
+from collections import Counter
 from typing import Any
 
 from seqrec_cli.commands.console import say
@@ -37,14 +38,14 @@ def main(cfg: MixConfig) -> dict[str, Any]:
     for key, run in members.items():
         model.members[key].load_state_dict(run.model.state_dict())
     folder = RunFolder.allocate(cfg.run_dir, f"mixture_{mixed.dataset.name}")
-    folder.write_config(unseal(mixed))
-    fingerprint = first.log.fingerprint
+    config, fingerprint = unseal(mixed), first.log.fingerprint
+    folder.write_config(config)
     folder.write_manifest(
         environment(first.precision.device)
         | {"mixed": dict(zip(members, cfg.ckpts, strict=True)), "precision": first.precision.name}
         | {"data": {"name": mixed.dataset.name, "fingerprint": fingerprint, "folder": str(first.log.folder)}}
     )
-    header = {"config": unseal(mixed), "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
+    header = {"config": config, "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
     moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
     save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
     metrics = measure_run(mixed, model, first.log, first.precision, folder)
@@ -55,12 +56,11 @@ def main(cfg: MixConfig) -> dict[str, Any]:
 
 def _named(runs: list[Restored]) -> dict[str, Restored]:
     """The runs by their models' names; of several of a kind, the later ones are numbered."""
-    named: dict[str, Restored] = {}
+    named, seen = dict[str, Restored](), Counter[str]()
     for run in runs:
-        name, count = run.cfg.model.name, 1
-        while (name if count == 1 else f"{name}_{count}") in named:
-            count += 1
-        named[name if count == 1 else f"{name}_{count}"] = run
+        name = run.cfg.model.name
+        seen[name] += 1
+        named[name if seen[name] == 1 else f"{name}_{seen[name]}"] = run
     return named
 
 
