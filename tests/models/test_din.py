@@ -102,6 +102,23 @@ def test_rows_by_parts_give_the_same_numbers_and_gradients(
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["prelu", "dice", "sigmoid"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_compiled_unit_gives_the_same_numbers_and_gradients(activation: str, shared: bool) -> None:
+    results = []
+    for compiled in (False, True):
+        model, (events, candidates, sees) = unit(activation).train(), unit_inputs()
+        leaves = [events.requires_grad_(), (candidates[0] if shared else candidates).detach().requires_grad_()]
+        run = torch.compile(model.forward, backend="aot_eager", fullgraph=True) if compiled else model
+        out = run(*leaves, sees)
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+        results.append([out.detach(), *(x.grad for x in leaves), *(p.grad for p in model.parameters())])
+        results[-1] += list(model.buffers())
+    assert len(results[0]) == len(results[1]) > 8
+    for eager, traced in zip(*results, strict=True):
+        torch.testing.assert_close(eager, traced, rtol=1e-3, atol=1e-4)
+
+
 def test_prelu_and_its_gradients_are_those_of_torch() -> None:
     ours, theirs = PReLU(4), nn.PReLU(4)
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))

@@ -32,7 +32,7 @@ CACHED = 1 << 20
 
 
 class Candidates(NamedTuple):
-    """What the first layer knows of candidates: `kernels` [B, C, M, F] or [C, M, F], `shifts` [..., C, M]."""
+    """What the first layer knows of candidates: `kernels` [B, F, C, M] or [F, C, M], `shifts` [..., C, M]."""
 
     kernels: Tensor
     shifts: Tensor
@@ -45,6 +45,8 @@ class ActivationUnit(nn.Module):
     def __init__(self, features: int, widths: tuple[int, ...], activation: UnitActivation, softmax: bool) -> None:
         super().__init__()
         self.first = nn.Linear(4 * features, widths[0])  # reads [h; c; h - c; h * c]
+        # Kept by columns: the kernels' gradients are sums along M.
+        self.first.weight = nn.Parameter(self.first.weight.detach().T.contiguous().T)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(ACTIVATIONS[activation](width) for width in widths)
         self.weight = nn.Linear(widths[-1], 1)
@@ -53,9 +55,11 @@ class ActivationUnit(nn.Module):
 
     def prepare(self, candidates: Tensor) -> Candidates:
         """The candidates' part of the first layer: [..., C, F] -> their kernels and shifts."""
-        of_event, of_candidate, of_difference, of_product = self.first.weight.to(candidates.dtype).chunk(4, dim=1)
-        kernels = torch.addcmul(of_event + of_difference, of_product, candidates[..., None, :])
-        shifts = nn.functional.linear(candidates, of_candidate - of_difference, self.first.bias.to(candidates.dtype))
+        weight_4FM = self.first.weight.to(candidates.dtype).T
+        of_event, of_candidate, of_difference, of_product = weight_4FM.chunk(4)
+        of_events_F1M, of_products_F1M = (of_event + of_difference)[:, None], of_product[:, None]
+        kernels = torch.addcmul(of_events_F1M, of_products_F1M, candidates.transpose(-1, -2)[..., None])
+        shifts = candidates @ (of_candidate - of_difference) + self.first.bias.to(candidates.dtype)
         return Candidates(kernels, shifts)
 
     def forward(self, events_BLF: Tensor, candidates: Tensor, sees_BLC: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class ActivationUnit(nn.Module):
             if place < len(self.layers):
                 hidden = [self.layers[place](x) for x in hidden]
         return [
-            self._normalise(self.weight(x).squeeze(-1), events_BLF, sees_BLC).transpose(1, 2) @ events_BLF
+            self._normalise(self._raw(x), events_BLF, sees_BLC).transpose(1, 2) @ events_BLF
             for x, (events_BLF, sees_BLC, _) in zip(hidden, pieces, strict=True)
         ]
 
@@ -107,7 +111,14 @@ class ActivationUnit(nn.Module):
             x = activate(layer, x, sees_BLC)
             if place < len(self.layers):
                 x = self.layers[place](x)
-        return self._normalise(self.weight(x).squeeze(-1), events_BLF, sees_BLC)
+        return self._normalise(self._raw(x), events_BLF, sees_BLC)
+
+    def _raw(self, x: Tensor) -> Tensor:
+        """The raw weights [B, L, C] of the last layer's output."""
+        if torch.compiler.is_compiling():  # a sum becomes one pass with the activation before it, a product does not
+            return (x.float() * self.weight.weight[0]).sum(-1) + self.weight.bias
+        raw_BLC: Tensor = self.weight(x).squeeze(-1)
+        return raw_BLC
 
     def _normalise(self, raw_BLC: Tensor, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
         """The weights as they come, or their softmax over the events that are seen."""
@@ -121,9 +132,10 @@ class ActivationUnit(nn.Module):
         """The first layer's output [B, L, C, M]."""
         kernels, shifts = prepared
         if kernels.dim() == 3:
-            x = nn.functional.linear(events_BLF, kernels.flatten(0, 1), shifts.flatten())
+            x = torch.addmm(shifts.flatten(), events_BLF.flatten(0, 1), kernels.flatten(1))
+            x = x.unflatten(0, events_BLF.shape[:2])
         else:
-            x = torch.baddbmm(shifts.flatten(1)[:, None], events_BLF, kernels.flatten(1, 2).transpose(1, 2))
+            x = torch.baddbmm(shifts.flatten(1)[:, None], events_BLF, kernels.flatten(2))
         return x.unflatten(-1, shifts.shape[-2:])
 
 

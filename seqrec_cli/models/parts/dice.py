@@ -127,15 +127,16 @@ class Dice(nn.Module):
 
     def sums(self, x: Tensor, real: Tensor | None) -> Tensor:
         """[3, M]: the number of real elements, their sum and their sum of squares; those of a batch's parts add up."""
-        x_NM = x.flatten(0, -2)
         real = x.new_ones(1, dtype=torch.bool) if real is None else real
-        weights_N = real.expand(x.shape[:-1]).flatten().float()
-        with torch.autocast(x.device.type, enabled=False):  # products with the weights: sums in one pass
-            count_M = weights_N.sum().expand(x_NM.shape[1])
+        weights = real.expand(x.shape[:-1]).float()
+        with torch.autocast(x.device.type, enabled=False):  # `_Sums`: products with the weights, sums in one pass
+            count_M = weights.sum().expand(x.shape[-1])
             if x.device.type == "cpu" and not torch.compiler.is_compiling():
-                return torch.cat([count_M[None], _Sums.apply(x_NM, weights_N)])
-            x_NM = x_NM.float()
-            return torch.stack([count_M, weights_N @ x_NM, weights_N @ x_NM.square()])
+                return torch.cat([count_M[None], _Sums.apply(x.flatten(0, -2), weights.flatten())])
+            # All dimensions are kept: compiled, a flattened mask costs two divisions an element.
+            wide, over = x.float(), tuple(range(x.dim() - 1))
+            weighted = weights[..., None] * wide
+            return torch.stack([count_M, weighted.sum(over), (weighted * wide).sum(over)])
 
     def moments(self, sums: Tensor) -> Tensor:
         """[2, M]: a training batch's mean and variance from its `sums`; the running averages take their share."""
