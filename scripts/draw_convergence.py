@@ -3,11 +3,14 @@
     python scripts/draw_convergence.py outputs/sasrec outputs/hstu=HSTU --metric ndcg@10 --out convergence.png
 
 A run is a folder that `seqrec train` wrote; its curve is called as what follows `=`, or as the folder. Times are those
-of each run, validation included: on one machine, beside the same other work, they can be compared.
+of each run, validation included: on one machine, beside the same other work, they can be compared. With `--steady`
+every epoch of a run takes its median epoch's time, for runs that other work held up now and then.
 """
 
 import argparse
+import itertools
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,23 @@ from seqrec_cli.reporting.run_folder import read_rows  # noqa: E402
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")  # the rest of the same palette
 
 
-def curve(folder: Path, metric: str) -> list[tuple[float, float]]:
-    """(minutes of training, the metric) of every validation. Raises SeqrecError where there is none."""
+def curve(folder: Path, metric: str, steady: bool = False) -> list[tuple[float, float]]:
+    """(minutes of training, the metric) of every validation. Raises SeqrecError where there is none.
+
+    `steady`: minutes are epochs of the median length.
+    """
     path = folder / "metrics.jsonl"
     if not path.is_file():
         raise SeqrecError(f"{folder}: no metrics.jsonl in it; give a folder that seqrec train wrote")
     rows = [row for row in read_rows(path) if row["split"] == "val"]
+    if steady:
+        before = [{"epoch": 0, "seconds": 0.0}, *rows]
+        epochs = [
+            (b["seconds"] - a["seconds"]) / (b["epoch"] - a["epoch"])
+            for a, b in itertools.pairwise(before)
+            if b["epoch"] > a["epoch"]
+        ]
+        rows = [{**row, "seconds": row["epoch"] * statistics.median(epochs)} for row in rows]
     points = [(row["seconds"] / 60, row[metric]) for row in rows if metric in row and math.isfinite(row[metric])]
     if not points:
         have = sorted(name for name, value in (rows or [{}])[-1].items() if isinstance(value, float))
@@ -61,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN[=NAME]", help=f"run folders, {len(COLOURS)} at most")
     parser.add_argument("--metric", default="ndcg@10", help="default: %(default)s")
+    parser.add_argument("--steady", action="store_true", help="count epochs of each run's median length")
     parser.add_argument("--out", type=Path, default=Path("convergence.png"), help="default: %(default)s")
     asked = parser.parse_args(argv)
     try:
@@ -69,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         curves = {}
         for run in asked.runs:
             folder, _, name = run.partition("=")
-            curves[name or Path(folder).name] = curve(Path(folder), asked.metric)
+            curves[name or Path(folder).name] = curve(Path(folder), asked.metric, asked.steady)
         if not asked.out.absolute().parent.is_dir():
             raise SeqrecError(f"--out {asked.out}: no such folder")
         draw(curves, asked.metric, asked.out)

@@ -25,6 +25,17 @@ def test_a_curve_is_the_metric_by_minutes_of_every_validation(tmp_path: Path) ->
     assert found == [(1.0, 0.1), (2.0, 0.3), (3.0, 0.2)]
 
 
+def test_steady_time_counts_epochs_of_the_median_length(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "a", [0.1, 0.3, 0.2, 0.4])
+    path = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows[2:4]:
+        row["seconds"] += 600.0  # held up before the third validation, once
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert SCRIPT["curve"](folder, "ndcg@10")[3] == (14.0, 0.4)
+    assert SCRIPT["curve"](folder, "ndcg@10", steady=True) == [(1.0, 0.1), (2.0, 0.3), (3.0, 0.2), (4.0, 0.4)]
+
+
 def test_a_picture_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(run_of(tmp_path / "a", [0.1, 0.3])), f"{run_of(tmp_path / 'b', [0.2])}=second"]
     out = tmp_path / "both.png"
