@@ -158,8 +158,30 @@ def test_attribute_vectors_average_the_values_that_are_there() -> None:
         layer.table.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 4.0], [6.0, 2.0]]))
     got = layer(torch.tensor([[0, 1], [2, 3]]))
     assert got.tolist() == [[[0.0, 0.0], [1.0, 0.0]], [[4.0, 3.0], [3.0, 2.0]]]
-    assert torch.equal(layer.all_rows(), got.flatten(0, 1))
+    torch.testing.assert_close(layer.all_rows(), got.flatten(0, 1))
+    assert set(layer.state_dict()) == {"values_RW", "table.weight"}
     assert torch.equal(layer.state_dict()["values_RW"], torch.from_numpy(VALUES.astype(np.int64)))
+
+
+def test_attribute_vectors_as_a_product_are_those_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for limit in (embedding.DENSE_SHARES, 15):  # the shares of 4 rows and 4 values are 16 numbers
+        monkeypatch.setattr(embedding, "DENSE_SHARES", limit)
+        torch.manual_seed(0)
+        layer = AttributeEmbedding(Attribute("genre", 4, 3), VALUES, 2)
+        (layer.all_rows() * torch.arange(8).view(4, 2)).sum().backward()
+        results.append([layer.all_rows(), layer.table.weight.grad])
+        assert (layer.shares_RA is None) == (limit == 15)
+    for product, looked_up in zip(*results, strict=True):
+        torch.testing.assert_close(product, looked_up)
+
+
+def test_loaded_attribute_values_are_those_averaged() -> None:
+    trained = AttributeEmbedding(Attribute("genre", 4, 3), VALUES, 2)
+    blank = AttributeEmbedding(Attribute("genre", 4, 3), np.zeros_like(VALUES), 2)
+    nn.Sequential(blank).load_state_dict({f"0.{name}": value for name, value in trained.state_dict().items()})
+    assert trained.all_rows()[1:].any()
+    assert torch.equal(blank.all_rows(), trained.all_rows())
 
 
 def test_features_by_row_and_by_event_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
