@@ -19,9 +19,10 @@ CHUNK = 16 << 20  # bytes parsed at once; a line may be longer
 BLOCK = 4 << 20  # bytes a thread parses at once
 
 # What can become JSON by exchanging quotes, and then one string that cannot: in double quotes, or with a backslash.
-# Possessive repeats: an unclosed quote is found in one pass.
-_PLAIN = r"""((?:[^'"]++|'[^'"\\]*+')*+)"""
-_STRING = r"""("(?:[^"\\]++|\\.)*+"|'(?:[^'\\]++|\\.)*+')"""
+# What may repeat never begins like what follows it, so an unclosed quote is found in one pass. (Possessive repeats
+# would say so, but match wrongly before Python 3.11.5.)
+_PLAIN = r"""([^'"]*(?:'[^'"\\]*'[^'"]*)*)"""
+_STRING = r"""("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*')"""
 _LOOSE = re.compile(_PLAIN + _STRING)
 _WORDS = re.compile(r"\b(?:None|True|False)\b")
 
