@@ -42,7 +42,8 @@ def curve(folder: Path, metric: str, steady: bool = False) -> list[tuple[float, 
             for a, b in itertools.pairwise(before)
             if b["epoch"] > a["epoch"]
         ]
-        rows = [{**row, "seconds": row["epoch"] * statistics.median(epochs)} for row in rows]
+        length = statistics.median(epochs or [0.0])
+        rows = [{**row, "seconds": row["epoch"] * length} for row in rows]
     points = [(row["seconds"] / 60, row[metric]) for row in rows if metric in row and math.isfinite(row[metric])]
     if not points:
         have = sorted(name for name, value in (rows or [{}])[-1].items() if isinstance(value, float))

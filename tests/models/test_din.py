@@ -1,6 +1,7 @@
 """DIN and average pooling: the split first layer, weights, Dice, pieces, and all positions in one forward."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -83,6 +84,17 @@ def test_raw_weights_keep_the_strength_of_an_interest() -> None:
     torch.testing.assert_close(soft(twice, candidates, sees), soft(events, candidates, sees[:, :5]))
 
 
+def learned(model: ActivationUnit, run: Callable[..., Tensor], shared: bool) -> list[Tensor | None]:
+    """What the unit makes, all gradients, and its running averages."""
+    events, candidates, sees = unit_inputs()
+    leaves = [events.requires_grad_(), (candidates[0] if shared else candidates).detach().requires_grad_()]
+    out = run(*leaves, sees)
+    (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+    found = [out.detach(), *(x.grad for x in leaves), *(p.grad for p in model.parameters()), *model.buffers()]
+    assert len(found) > 8
+    return found
+
+
 @pytest.mark.parametrize("activation", ["prelu", "dice"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_rows_by_parts_give_the_same_numbers_and_gradients(
@@ -91,13 +103,8 @@ def test_rows_by_parts_give_the_same_numbers_and_gradients(
     results = []
     for cached in (1 << 20, 1):
         monkeypatch.setattr(activation_unit, "CACHED", cached)
-        model, (events, candidates, sees) = unit(activation).train(), unit_inputs()
-        leaves = [events.requires_grad_(), (candidates[0] if shared else candidates).detach().requires_grad_()]
-        out = model(leaves[0], leaves[1], sees)
-        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
-        results.append([out.detach(), *(x.grad for x in leaves), *(p.grad for p in model.parameters())])
-        results[-1] += list(model.buffers())
-    assert len(results[0]) == len(results[1]) > 8
+        model = unit(activation).train()
+        results.append(learned(model, model, shared))
     for whole, parts in zip(*results, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-4)
 
@@ -107,14 +114,9 @@ def test_rows_by_parts_give_the_same_numbers_and_gradients(
 def test_a_compiled_unit_gives_the_same_numbers_and_gradients(activation: str, shared: bool) -> None:
     results = []
     for compiled in (False, True):
-        model, (events, candidates, sees) = unit(activation).train(), unit_inputs()
-        leaves = [events.requires_grad_(), (candidates[0] if shared else candidates).detach().requires_grad_()]
+        model = unit(activation).train()
         run = torch.compile(model.forward, backend="aot_eager", fullgraph=True) if compiled else model
-        out = run(*leaves, sees)
-        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
-        results.append([out.detach(), *(x.grad for x in leaves), *(p.grad for p in model.parameters())])
-        results[-1] += list(model.buffers())
-    assert len(results[0]) == len(results[1]) > 8
+        results.append(learned(model, run, shared))
     for eager, traced in zip(*results, strict=True):
         torch.testing.assert_close(eager, traced, rtol=1e-3, atol=1e-4)
 
