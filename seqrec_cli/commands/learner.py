@@ -10,7 +10,7 @@ from seqrec_cli.data.labelled_rows import LabelledTraining
 from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
 from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import CountingModel, Recommender
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.training.compiling import compile_model
@@ -23,7 +23,7 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     model.prepare(*(torch.from_numpy(found).to(device) for found in counts))
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
-    if cfg.hardware.compile and device.type != "meta" and not isinstance(model, CountingModel):
+    if cfg.hardware.compile and device.type != "meta":
         for learner in model.learners():
             compile_model(learner, device)
     return model

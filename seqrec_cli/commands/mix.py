@@ -23,14 +23,18 @@ from seqrec_cli.training.checkpoint import save_checkpoint
 def main(cfg: MixConfig) -> dict[str, Any]:
     """Put the runs' best models together and measure them as `train` does at its end.
 
-    What the folder's configuration says of objective and trainer is the first run's; the manifest names all runs.
+    What the folder's configuration says of objective and trainer is that of the first run that learned; the manifest
+    names all runs.
     Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
     """
     runs = [restore(ckpt, cfg.archive, cfg.data_dir, cfg.hardware) for ckpt in cfg.ckpts]
-    first = runs[0]
+    at = next((place for place, run in enumerate(runs) if run.model.learners()), 0)
+    first = runs[at]
     for ckpt, run in zip(cfg.ckpts, runs, strict=True):
         if run.log.fingerprint != first.log.fingerprint:
-            raise SeqrecError(f"ckpts: {ckpt} was trained on other data than {cfg.ckpts[0]}; mix runs on the same data")
+            raise SeqrecError(
+                f"ckpts: {ckpt} was trained on other data than {cfg.ckpts[at]}; mix runs on the same data"
+            )
     members = _named(runs)
     mixed = _config(members, first)
     model = build_model(mixed.model, first.log.catalog, mixed.trainer.seed).to(first.precision.device)

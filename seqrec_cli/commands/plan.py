@@ -22,7 +22,7 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
 from seqrec_cli.data.splits import held_out, some
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.models.contract import CountingModel, Recommender
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.flops import Shapes, step_flops
@@ -58,7 +58,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         sketch = fresh_model(cfg, log, torch.device("meta"))
     plan: dict[str, Any] = {"parameters": parameters_by_part(sketch), "precision": precision.name}
     plan |= {"memory": None, "loss_chunk": None, "steps": None, "flops": None, "time": None, "warning": None}
-    plan["nothing_to_fit"] = isinstance(sketch, CountingModel)
+    plan["nothing_to_fit"] = not sketch.learners()
     if plan["nothing_to_fit"]:
         say(f"{title}: counted in one pass over {len(log.items_N):,} events; there is nothing to fit")
         return plan

@@ -18,7 +18,7 @@ from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.curves import draw_curves
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
@@ -61,9 +61,11 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision).metrics
 
     header = {"config": unseal(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
-    if isinstance(model, CountingModel):
+    if not model.learners():
         fitted = _count(model, log, header, folder)
     else:
+        if resume_from is None:
+            fit_by_counting(model, log)
         rows = training_rows(cfg, objective, log, precision.device)
         warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
         if warning is not None:
@@ -95,8 +97,8 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
     return payload
 
 
-def _count(model: CountingModel, log: PackedLog, header: dict[str, Any], folder: RunFolder) -> FitResult:
-    """A counting model's whole training, with the checkpoints of any other run."""
+def _count(model: Recommender, log: PackedLog, header: dict[str, Any], folder: RunFolder) -> FitResult:
+    """The whole training of a model that only counts, with the checkpoints of any other run."""
     began = time.perf_counter()
     fit_by_counting(model, log)
     payload = {**header, "epoch": 1, "step": 0, "model": model.state_dict(), "metrics": {}, "trainer": None}

@@ -15,6 +15,7 @@ class EncoderConfig(ModelConfig):
     """Shared by all encoders, each in front of its own layers or behind them."""
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    inner_product: ClassVar[bool] = True
     sparse_rows: ClassVar[bool] = True
     attends: ClassVar[bool] = True  # has queries and keys, which some kinds of positions act on
 

@@ -35,6 +35,7 @@ class ModelConfig(Settings):
 
     family: ClassVar[Literal["encoder", "ranker", "counter"]]
     sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
+    inner_product: ClassVar[bool] = False  # scores are inner products of a history's vector and the items'
     causal: ClassVar[bool] = True  # of encoders: a state sees no later event
     all_positions: ClassVar[bool] = False  # a ranker that scores candidates at any place of a history in one forward
     recurrent: ClassVar[bool] = False  # its states depend on where a row begins: no row may exceed max_length

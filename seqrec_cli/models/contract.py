@@ -70,8 +70,15 @@ class Recommender(nn.Module):
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def learners(self) -> "tuple[Recommender, ...]":
-        """Whom the objective teaches: this model, or (a mixture) each of its members by itself."""
+        """Whom the objective teaches: this model, nobody (it counts), or (a mixture) each of its members by itself."""
         return (self,)
+
+    def count(self, histories: Iterable[Tensor]) -> None:
+        """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order."""
+
+    def counting_bytes(self) -> int:
+        """What `count` needs at its height where that is much (a table of all pairs of items), else 0."""
+        return 0
 
     def auxiliary_loss(self) -> Tensor | None:
         """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective."""
@@ -124,11 +131,10 @@ class SequenceEncoder(Recommender):
 
 
 class CountingModel(Recommender):
-    """A model fitted by counting events in one pass, without gradients (most popular, Markov)."""
+    """A model of counts in tables as large as what was counted (most popular, Markov)."""
 
-    def count(self, histories: Iterable[Tensor]) -> None:
-        """Fit from training histories: each int64 [n], one user's events in order."""
-        raise NotImplementedError
+    def learners(self) -> tuple[Recommender, ...]:
+        return ()
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
         # Counts have the size of what was counted: take the checkpoint's size before loading.

@@ -7,6 +7,7 @@ geometric mean, a product of experts: Hinton 2002), because a member's log-norma
 Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -32,13 +33,14 @@ class Config(ModelConfig):
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
+        learns = False
         for key, settings in self.members.items():
             where, name = f"model.members.{key}", settings.get("name")
             if not isinstance(name, str):
                 raise ValueError(f"{where}.name is missing: name a model")
             kind = config_class("model", name)
             assert issubclass(kind, ModelConfig)
-            if name == self.name or kind.family != "encoder" or not kind.causal:
+            if name == self.name or not kind.inner_product or not kind.causal:
                 raise ValueError(f"{where}.name={name} is no causal encoder, which a mixture is made of")
             try:
                 member = kind(**settings)
@@ -48,6 +50,9 @@ class Config(ModelConfig):
                 raise ValueError(f"{where}{at and '.'}{at}: {first['msg']}") from error
             if member.max_length != self.max_length:
                 raise ValueError(f"{where}.max_length={member.max_length} is not model.max_length={self.max_length}")
+            learns |= kind.family == "encoder"
+        if not learns:
+            raise ValueError("model.members: every one counts and none learns; add an encoder")
         return self
 
 
@@ -64,7 +69,15 @@ class Model(SequenceEncoder):
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 
     def learners(self) -> tuple[Recommender, ...]:
-        return self._members()
+        return tuple(learner for member in self._members() for learner in member.learners())
+
+    def count(self, histories: Iterable[Tensor]) -> None:
+        kept = list(histories)
+        for member in self._members():
+            member.count(kept)
+
+    def counting_bytes(self) -> int:
+        return max(member.counting_bytes() for member in self._members())
 
     def _members(self) -> tuple[SequenceEncoder, ...]:
         return tuple(self.members.values())  # type: ignore[arg-type]
