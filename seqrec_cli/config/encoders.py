@@ -21,6 +21,11 @@ class EncoderConfig(ModelConfig):
 
     embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
     dropout: float = Field(ge=0, lt=1, description="dropout of embeddings and layer outputs (CPU: steps of 1/256)")
+    event_dropout: float = Field(
+        ge=0,
+        lt=1,
+        description="share of training events that lose their item and its attributes, whole vectors at once",
+    )
     positions: Positions = Field(
         description="places counted from the window's start, or from its end; inside attention, by rotating queries "
         "and keys, or by a learned bias for each distance; or not at all"
@@ -38,7 +43,9 @@ class EncoderConfig(ModelConfig):
     temperature: float | None = Field(
         gt=0, description="scores are cosines divided by it (L2-normalised states and items); null: inner products"
     )
-    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+    init_std: float | None = Field(
+        gt=0, description="standard deviation of the initial embeddings; null: Xavier's, for tables and layers"
+    )
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:

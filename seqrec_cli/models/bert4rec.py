@@ -24,6 +24,7 @@ from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts.initialise import xavier_std
 from seqrec_cli.models.parts.positions import attention_places, check_window
 from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
 
@@ -59,7 +60,8 @@ class Model(ItemEncoder):
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(cfg, catalog)
         self.mask_D = nn.Parameter(torch.empty(cfg.embed_dim))
-        nn.init.trunc_normal_(self.mask_D, std=cfg.init_std, a=-2 * cfg.init_std, b=2 * cfg.init_std)
+        std = cfg.init_std or xavier_std(*self.items.weight.shape)
+        nn.init.trunc_normal_(self.mask_D, std=std, a=-2 * std, b=2 * std)
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
         dim = cfg.embed_dim

@@ -30,7 +30,7 @@ class ItemEncoder(SequenceEncoder):
     def __init__(self, cfg: EncoderConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.max_length, self.temperature, self.user_dropout = cfg.max_length, cfg.temperature, cfg.user_dropout
-        D = cfg.embed_dim
+        self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
         self.scale = 1.0  # of the item vectors in the input
         self.items = padded_table(catalog.num_items + 1, D)
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
@@ -79,6 +79,9 @@ class ItemEncoder(SequenceEncoder):
             x_BLD = self.join(torch.cat([x_BLD, self.attributes.joined(items_BL)], dim=-1))
         elif self.attributes is not None:
             x_BLD = x_BLD + self.attributes.summed(items_BL)
+        if self.training and self.event_dropout:  # as Gal & Ghahramani drop words (arXiv 1512.05287)
+            kept_BL = torch.rand(items_BL.shape, device=x_BLD.device) >= self.event_dropout
+            x_BLD = x_BLD * (kept_BL / (1 - self.event_dropout)).to(x_BLD.dtype)[..., None]
         return x_BLD if self.scale == 1.0 else x_BLD * self.scale
 
     def of_user(self, x_BLD: Tensor, users_B: Tensor) -> Tensor:

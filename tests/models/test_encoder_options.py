@@ -150,6 +150,36 @@ LOSSES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_training_drops_whole_events_and_scales_the_others(name: str) -> None:
+    torch.manual_seed(0)
+    model = encoder(name, event_dropout=0.25)
+    items_BL = torch.arange(1, toy.ITEMS + 1).repeat(50, 1)
+    whole = model.of_items(items_BL)
+    some = model.train().of_items(items_BL)
+    lost_BL = (some == 0).all(-1)
+    assert 0.2 < lost_BL.float().mean() < 0.3
+    assert lost_BL.any(0).all()
+    assert not lost_BL.all(0).any()  # no item is always lost: each event is drawn by itself
+    torch.testing.assert_close(some[~lost_BL], whole[~lost_BL] / 0.75)
+    assert torch.equal(model.eval().of_items(items_BL), whole)
+    never = encoder(name, event_dropout=0.0)
+    assert torch.equal(never.train().of_items(items_BL), never.eval().of_items(items_BL))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_without_a_deviation_tables_and_layers_start_as_xaviers(name: str) -> None:
+    model = encoder(name, init_std=None, embed_dim=64, **({"hidden": 64} if name == "gru4rec" else {}))
+    table = model.items.weight
+    expected = (2 / sum(table.shape)) ** 0.5 * 0.88  # a normal cut at two deviations has 0.88 of its own
+    assert table[1:].std().item() == pytest.approx(expected, rel=0.05)
+    assert not table[0].any()
+    for layer in (part for part in model.modules() if isinstance(part, torch.nn.Linear) and part.weight.numel() > 2000):
+        assert layer.weight.std().item() == pytest.approx(0.88 * (2 / sum(layer.weight.shape)) ** 0.5, rel=0.06)
+    other = encoder(name, init_std=0.5, embed_dim=64, **({"hidden": 64} if name == "gru4rec" else {}))
+    assert other.items.weight[1:].std().item() == pytest.approx(0.44, rel=0.05)
+
+
 @pytest.mark.parametrize("changes", [{}, *OPTIONS])
 @pytest.mark.parametrize("objective", LOSSES)
 def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> None:
