@@ -136,6 +136,9 @@ class CountingModel(Recommender):
     def learners(self) -> tuple[Recommender, ...]:
         return ()
 
+    def count(self, histories: Iterable[Tensor]) -> None:
+        raise NotImplementedError
+
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
         # Counts have the size of what was counted: take the checkpoint's size before loading.
         for name, buffer in list(self._buffers.items()):

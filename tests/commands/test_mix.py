@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import seqrec_cli
 from seqrec_cli.commands.restore import restore
@@ -71,6 +72,30 @@ def test_a_mixture_scores_by_the_mean_and_is_a_run_like_any_other(base: Path) ->
     assert (folder / "DONE").is_file()
     exported = seqrec_cli.run("export", [f"ckpt={folder}"])
     assert exported["max_difference"] < 1e-3
+
+
+EASE = {"name": "ease", "max_length": 8, "embed_dim": 8, "l2": 5.0, "half_life": 9.0, "scale": 2.0}
+
+
+def test_a_member_that_counts_is_the_same_counted_alone_or_beside_one_that_is_trained(base: Path) -> None:
+    sizes = [f"model.{key}={value}" for key, value in EASE.items() if key not in ("name", "max_length")]
+    alone = trained(base, "ease", "model=ease", *sizes)
+    few = ["~model.members.sasrec", "~model.members.lrurec", f"+model.members.ease={EASE}".replace("'", "")]
+    together = base / "together"
+    beside = [word for word in TINY if word != "model.embed_dim=8"]  # each member has its own width
+    folders = [f"data_dir={base / 'data'}", f"run_dir={together}"]
+    seqrec_cli.run("train", [*beside, "model=mixture", *few, *folders])
+    counted, joint = (restore(str(run), None, None, AS_TRAINED).model.state_dict() for run in (alone, together))
+    assert counted["input_VD"].any()
+    for name, value in counted.items():
+        assert torch.equal(joint[f"members.ease.{name}"], value)
+    # Put together from runs apart, the one that only counts first: trainer and objective are those of the other.
+    gru, folder = trained(base, "gru", "model=gru4rec", "model.hidden=8"), base / "mixed_counts"
+    seqrec_cli.run("mix", [f"ckpts=[{alone},{gru}]", f"run_dir={folder}"])
+    mixed = restore(str(folder), None, None, AS_TRAINED)
+    assert mixed.cfg.objective.name == "shift"
+    assert list(mixed.model.members) == ["ease", "gru4rec"]  # type: ignore[arg-type]
+    assert torch.equal(mixed.model.state_dict()["members.ease.output_VD"], counted["output_VD"])
 
 
 def test_what_does_not_mix_is_refused(base: Path) -> None:

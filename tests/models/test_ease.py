@@ -1,22 +1,12 @@
-"""EASE against the paper's equation, solved by numpy; how a history is asked; its place in a mixture."""
-
-from pathlib import Path
+"""EASE against the paper's equation, solved by numpy, and how a history is asked."""
 
 import numpy as np
 import pytest
 import torch
 import toy
 
-import seqrec_cli
-from seqrec_cli.commands.restore import restore
-from seqrec_cli.config.compose import compose
-from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import HardwareConfig
-from seqrec_cli.config.seal import seal
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import SequenceEncoder
-
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None)
 
 
 def ease(**changes: float) -> SequenceEncoder:
@@ -80,46 +70,3 @@ def test_more_eigenvectors_come_nearer_and_all_are_exact() -> None:
 def _every_item() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     items_B1 = torch.arange(1, toy.ITEMS + 1)[:, None]
     return torch.ones(toy.ITEMS, dtype=torch.int64), items_B1, torch.ones(toy.ITEMS, dtype=torch.int64)
-
-
-TINY = [
-    "dataset=synthetic",
-    "dataset.users=120",
-    "dataset.items=40",
-    "dataset.max_events=12",
-    "trainer.max_epochs=1",
-    "trainer.batch_size=16",
-    "evaluation.floors=false",
-    "model.max_length=8",
-    "hardware.device=cpu",
-    "hardware.precision=fp32",
-]
-MEMBER = "{name: ease, max_length: 8, embed_dim: 8, l2: 5.0, half_life: 9.0, scale: 2.0}"
-
-
-def test_a_mixture_counts_its_member_before_it_trains_the_others(tmp_path: Path) -> None:
-    common = [*TINY, f"data_dir={tmp_path / 'data'}"]
-    counted = ["model=ease", "model.embed_dim=8", "model.l2=5.0", "model.half_life=9.0", "model.scale=2.0"]
-    seqrec_cli.run("train", [*common, *counted, f"run_dir={tmp_path / 'alone'}"])
-    few = ["~model.members.sasrec", "~model.members.lrurec", f"+model.members.ease={MEMBER}"]
-    seqrec_cli.run("train", [*common, "model=mixture", *few, f"run_dir={tmp_path / 'together'}"])
-    alone, together = (
-        restore(str(tmp_path / name), None, None, AS_TRAINED).model.state_dict() for name in ("alone", "together")
-    )
-    assert alone["input_VD"].any()
-    for name, value in alone.items():
-        assert torch.equal(together[f"members.ease.{name}"], value)
-    # Put together from runs apart, the one that only counts first, it is trained like the one that learned.
-    gru = [*common, "model=gru4rec", f"run_dir={tmp_path / 'gru'}"]
-    seqrec_cli.run("train", gru)
-    seqrec_cli.run("mix", [f"ckpts=[{tmp_path / 'alone'},{tmp_path / 'gru'}]", f"run_dir={tmp_path / 'mixed'}"])
-    mixed = restore(str(tmp_path / "mixed"), None, None, AS_TRAINED)
-    assert mixed.cfg.objective.name == "shift"
-    assert list(mixed.model.members) == ["ease", "gru4rec"]  # type: ignore[arg-type]
-    assert torch.equal(mixed.model.state_dict()["members.ease.output_VD"], alone["output_VD"])
-
-
-def test_a_mixture_of_counts_alone_is_refused() -> None:
-    few = [f"~model.members.{name}" for name in ("sasrec", "lrurec", "gru4rec")]
-    with pytest.raises(SeqrecError, match="none learns"):
-        seal("train", compose("train", ["model=mixture", "model.max_length=8", *few, f"+model.members.ease={MEMBER}"]))

@@ -144,12 +144,6 @@ def test_training_takes_some_users_for_unknown_ones() -> None:
     torch.testing.assert_close(told_BLD[known_B], model.eval().of_user(x, users)[known_B])  # whole, or not at all
 
 
-LOSSES: dict[str, dict[str, object]] = {
-    "shift": {"chunk_mb": 1},
-    "sampled_softmax": {"negatives": 20_000, "shared": "batch", "sampling": "uniform"},
-}
-
-
 @pytest.mark.parametrize("name", ENCODERS)
 def test_training_drops_whole_events_and_scales_the_others(name: str) -> None:
     torch.manual_seed(0)
@@ -178,6 +172,12 @@ def test_without_a_deviation_tables_and_layers_start_as_xaviers(name: str) -> No
         assert layer.weight.std().item() == pytest.approx(0.88 * (2 / sum(layer.weight.shape)) ** 0.5, rel=0.06)
     other = encoder(name, init_std=0.5, embed_dim=64, **({"hidden": 64} if name == "gru4rec" else {}))
     assert other.items.weight[1:].std().item() == pytest.approx(0.44, rel=0.05)
+
+
+LOSSES: dict[str, dict[str, object]] = {
+    "shift": {"chunk_mb": 1},
+    "sampled_softmax": {"negatives": 20_000, "shared": "batch", "sampling": "uniform"},
+}
 
 
 @pytest.mark.parametrize("changes", [{}, *OPTIONS])

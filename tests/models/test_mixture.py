@@ -87,3 +87,10 @@ def test_members_that_do_not_fit_are_refused_by_name(override: str, words: str) 
     assert isinstance(caught.value, SeqrecError)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_members_that_only_count_are_refused() -> None:
+    ease = "{name: ease, max_length: 200, embed_dim: 8, l2: 5.0, half_life: 9.0, scale: 2.0}"
+    fewer = [f"~model.members.{name}" for name in ("sasrec", "lrurec", "gru4rec")]
+    with pytest.raises(SeqrecError, match="none learns"):
+        seal("train", compose("train", ["model=mixture", *fewer, f"+model.members.ease={ease}"]))
