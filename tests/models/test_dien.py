@@ -1,4 +1,4 @@
-"""DIEN: the recurrence and its gradients, the evolutions, the auxiliary loss, and all positions in one forward."""
+"""DIEN: the evolutions, the auxiliary loss, and all positions in one forward."""
 
 import dataclasses
 import math
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import toy
+from gru_by_hand import gru_by_hand, sigmoid
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.dien import Model
-from seqrec_cli.models.parts.recurrence import Recurrence, gru_last, gru_states, step_by_step
 
 
 def dien(**changes: object) -> Model:
@@ -20,86 +20,6 @@ def dien(**changes: object) -> Model:
     model = toy.toy_model("dien", init_std=0.5, **changes)
     assert isinstance(model, Model)
     return model.eval()
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def gru_by_hand(x_TG: np.ndarray, a_T: np.ndarray, U_GH: np.ndarray, replace: bool) -> np.ndarray:
-    """Eq. 2-5 with the update gate of eq. 12-13 (or eq. 11), one sequence, one step after another: states [T, H]."""
-    H = U_GH.shape[1]
-    h, states = np.zeros(H), []
-    for x, a in zip(x_TG, a_T, strict=True):
-        reset, update = sigmoid(x[H : 2 * H] + U_GH[:H] @ h), sigmoid(x[2 * H :] + U_GH[H : 2 * H] @ h)
-        new = np.tanh(x[:H] + reset * (U_GH[2 * H :] @ h))
-        gate = a if replace else a * update
-        h = (1 - gate) * h + gate * new
-        states.append(h)
-    return np.stack(states)
-
-
-def scan_inputs(L: int = 5, B: int = 3, C: int = 2, H: int = 4) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    make = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)  # noqa: E731
-    return [make(L, B, 3 * H), make(L, B, C).sigmoid(), make(3 * H, H) / 2]
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_the_scan_is_the_recurrence_and_its_gradients_are_exact(replace: bool) -> None:
-    inputs, scales, recurrent = scan_inputs()
-    last, states, _, _ = gru_states(inputs, scales, recurrent, replace, None)
-    for b in range(3):
-        for c in range(2):
-            expected = gru_by_hand(inputs[:, b].numpy(), scales[:, b, c].numpy(), recurrent.numpy(), replace)
-            np.testing.assert_allclose(states[:, b, c].numpy(), expected, rtol=1e-10)
-    torch.testing.assert_close(last, states[-1])
-    torch.testing.assert_close(gru_last(inputs, scales, recurrent, replace, None), last)
-    torch.testing.assert_close(step_by_step(inputs, scales, recurrent, replace), states)
-    leaves = [x.requires_grad_() for x in scan_inputs(L=3)]
-    assert torch.autograd.gradcheck(lambda *x: gru_states(*x, replace, None)[:2], leaves)
-
-
-def test_the_operators_keep_the_rules_of_torch() -> None:
-    leaves = [x.requires_grad_() for x in scan_inputs(L=2)]
-    torch.library.opcheck(gru_states, (*leaves, False, None))
-    torch.library.opcheck(gru_last, (*(x.detach() for x in leaves), False, None))
-
-
-def test_products_in_bf16_are_near() -> None:
-    leaves = [[x.float().requires_grad_() for x in scan_inputs()] for _ in range(2)]
-    results = []
-    for mine, low in zip(leaves, (None, torch.bfloat16), strict=True):
-        last = gru_states(*mine, False, low)[0]
-        last.square().sum().backward()
-        results.append([last.detach(), *(x.grad for x in mine)])
-    assert not torch.equal(results[0][0], results[1][0])
-    for exact, near in zip(*results, strict=True):
-        torch.testing.assert_close(near, exact, rtol=0.05, atol=0.02 * exact.abs().max().item())
-
-
-def test_a_plain_recurrence_is_torchs_gru() -> None:
-    torch.manual_seed(0)
-    ours, theirs, x = Recurrence(5, 4, 9), torch.nn.GRU(5, 4, batch_first=True), torch.randn(3, 9, 5)
-    torch.nn.init.normal_(ours.project.bias)
-    n, r, u = range(0, 4), range(4, 8), range(8, 12)
-    with torch.no_grad():  # torch's z is 1 - u: its weights for z are those for u with the other sign
-        sign = torch.tensor([1.0] * 4 + [-1.0] * 4 + [1.0] * 4)
-        order = [*r, *u, *n]
-        theirs.weight_ih_l0.copy_(ours.project.weight[order] * sign[:, None])
-        theirs.bias_ih_l0.copy_(ours.project.bias[order] * sign)
-        theirs.weight_hh_l0.copy_(ours.recurrent.weight * sign[:, None])
-        theirs.bias_hh_l0.zero_()
-    got = ours.states(ours.project(x), torch.ones(3, 9, 1))[:, :, 0]
-    torch.testing.assert_close(got, theirs(x)[0], rtol=1e-4, atol=1e-6)
-
-
-def test_a_padded_step_freezes_the_state() -> None:
-    inputs, scales, recurrent = scan_inputs()
-    scales[3:] = 0
-    states = gru_states(inputs, scales, recurrent, False, None)[1]
-    assert torch.equal(states[2], states[3])
-    assert torch.equal(states[2], states[4])
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:

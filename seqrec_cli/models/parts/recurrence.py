@@ -4,9 +4,9 @@ extractor and its AUGRU and AGRU (Zhou et al. 2019, arXiv 1809.03672, eq. 2-5 an
     r = sigmoid(x_r + U_r h)    u = sigmoid(x_u + U_u h)    n = tanh(x_n + r * (U_n h))    h' = h + a u * (n - h)
 
 With `replace` a stands in place of a u. The inputs' projections x hold their biases and are made by one product for
-all steps. a = 0 freezes a step (padding), a = 1 is a plain GRU. What has to go step by step is one loop over time, in
-which every operation covers all pairs of row and candidate. It is an operator with a backward pass written by hand:
-autograd's record of so many small steps costs more than the steps.
+all steps. a = 0 freezes a step (padding), a = 1 is a plain GRU. What has to go step by step is an operator with a
+backward pass written by hand: in C where a compiler is there (`recurrence_native.py`), else one loop in which every
+operation covers all pairs of row and candidate (`recurrence_loops.py`).
 
 Legend: L steps, B rows, C candidates, N = B x C pairs, H hidden width. Inputs are [L, B, 3H] in the order n, r, u,
 the same for all candidates of a row; the recurrent weights U are [3H, H] in the order r, u, n; scales are [L, B, C].
@@ -19,82 +19,29 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-
-class _Steps:
-    """One pass over time: its buffers, so that the loop allocates nothing, and a step.
-
-    tanh(x) is made as 2 sigmoid(2x) - 1: on a CPU torch's tanh takes eight times as long as its sigmoid.
-    """
-
-    def __init__(self, rows: int, candidates: int, recurrent_GH: Tensor, low: torch.dtype | None) -> None:
-        self.rows, self.candidates, self.low = rows, candidates, low
-        self.N, self.H = rows * candidates, recurrent_GH.shape[1]
-        weights_HG = recurrent_GH.T if low is None else recurrent_GH.T.to(low)
-        self.of_gates, self.of_new = (part.contiguous() for part in weights_HG.split([2 * self.H, self.H], dim=1))
-        self.minus_one = recurrent_GH.new_full((), -1.0)
-        if low is not None:
-            device = recurrent_GH.device
-            self.low_state_NH, self.low_new_NH, self.low_gates_NG = (
-                torch.empty((self.N, width * self.H), dtype=low, device=device) for width in (1, 1, 2)
-            )
-
-    def by_row(self, x: Tensor) -> Tensor:
-        """[N, ...] -> [B, C, ...]."""
-        return x.view(self.rows, self.candidates, *x.shape[1:])
-
-    def products(self, state_NH: Tensor, gates_NG: Tensor | None, new_NH: Tensor) -> None:
-        """U_r h and U_u h into `gates_NG`, U_n h into `new_NH`."""
-        if self.low is None:
-            torch.mm(state_NH, self.of_new, out=new_NH)
-            if gates_NG is not None:
-                torch.mm(state_NH, self.of_gates, out=gates_NG)
-            return
-        self.low_state_NH.copy_(state_NH)
-        new_NH.copy_(torch.mm(self.low_state_NH, self.of_new, out=self.low_new_NH))
-        if gates_NG is not None:
-            gates_NG.copy_(torch.mm(self.low_state_NH, self.of_gates, out=self.low_gates_NG))
-
-    def step(self, state_NH: Tensor, inputs_BG: Tensor, gates_NG: Tensor, new_NH: Tensor) -> None:
-        """Fill `gates_NG` with r and u, and `new_NH` with n."""
-        H = self.H
-        self.products(state_NH, gates_NG, new_NH)
-        gates_BCG, new_BCH, inputs_B1G = self.by_row(gates_NG), self.by_row(new_NH), inputs_BG[:, None]
-        gates_BCG.add_(inputs_B1G[..., H:]).sigmoid_()
-        torch.addcmul(inputs_B1G[..., :H], gates_BCG[..., :H], new_BCH, out=new_BCH)
-        new_NH.mul_(2).sigmoid_()
-        torch.add(self.minus_one, new_NH, alpha=2, out=new_NH)
+from seqrec_cli.models.parts import recurrence_loops as loops
+from seqrec_cli.models.parts import recurrence_native as native
 
 
 @torch.library.custom_op("seqrec::gru_last", mutates_args=())
 def gru_last(
     inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, low: torch.dtype | None
 ) -> Tensor:
-    """The last states [B, C, H], without what a backward pass needs. `low`: the number format of the products."""
-    (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    steps = _Steps(B, C, recurrent_GH, low)
-    state_NH, gates_NG, new_NH = (recurrent_GH.new_zeros((B * C, width)) for width in (H, 2 * H, H))
-    for t in range(L):
-        steps.step(state_NH, inputs_LBG[t], gates_NG, new_NH)
-        scale_N1 = scales_LBC[t].reshape(-1, 1)
-        state_NH.lerp_(new_NH, scale_N1.expand_as(new_NH) if replace else gates_NG[:, H:].mul_(scale_N1))
-    return state_NH.view(B, C, H)
+    """The last states [B, C, H]. `low`: the number format of the products where torch makes them."""
+    if loop := native.compiled(recurrent_GH, low):
+        return native.last(loop, inputs_LBG, scales_LBC, recurrent_GH, replace)
+    return loops.last(inputs_LBG, scales_LBC, recurrent_GH, replace, low)
 
 
 @torch.library.custom_op("seqrec::gru_states", mutates_args=())
 def gru_states(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, keep: bool, low: torch.dtype | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The last states [B, C, H], all states [L, B, C, H], and for backward the gates [L, N, 2H] and n [L, N, H]."""
-    (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    steps = _Steps(B, C, recurrent_GH, low)
-    states_LNH, gates_LNG, new_LNH = (recurrent_GH.new_empty((L, B * C, width)) for width in (H, 2 * H, H))
-    state_NH = recurrent_GH.new_zeros((B * C, H))
-    for t in range(L):
-        steps.step(state_NH, inputs_LBG[t], gates_LNG[t], new_LNH[t])
-        scale_N1 = scales_LBC[t].reshape(-1, 1)
-        share_NH = scale_N1.expand_as(state_NH) if replace else gates_LNG[t, :, H:] * scale_N1
-        state_NH = torch.lerp(state_NH, new_LNH[t], share_NH, out=states_LNH[t])
-    return state_NH.view(B, C, H).clone(), states_LNH.view(L, B, C, H), gates_LNG, new_LNH
+    """The last states [B, C, H], all states [L, B, C, H], and with `keep`, for backward, gates [L, N, 2H] and n
+    [L, N, H]."""
+    if loop := native.compiled(recurrent_GH, low):
+        return native.states(loop, inputs_LBG, scales_LBC, recurrent_GH, replace, keep)
+    return loops.states(inputs_LBG, scales_LBC, recurrent_GH, replace, keep, low)
 
 
 @torch.library.custom_op("seqrec::gru_backward", mutates_args=())
@@ -110,50 +57,10 @@ def gru_backward(
     low: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs, the scales and the recurrent weights, from those of the states."""
-    (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    steps, states_LNH = _Steps(B, C, recurrent_GH, low), states_LBCH.flatten(1, 2)
-    of_inputs_LBG, of_scales_LN = recurrent_GH.new_empty((L, B, 3 * H)), recurrent_GH.new_empty((L, B * C))
-    of_recurrent_GH, weights_GH = torch.zeros_like(recurrent_GH), recurrent_GH if low is None else recurrent_GH.to(low)
-    # Gradients before the activations in the order n, r, u, m = U_n h: the first three are the inputs', the last three
-    # those of the products.
-    of_sums_N4H = recurrent_GH.new_zeros((B * C, 4 * H))
-    of_new_NH, of_reset_NH, of_update_NH, of_product_NH = of_sums_N4H.chunk(4, dim=1)
-    of_state_NH, product_NH, before_NH = (recurrent_GH.new_zeros((B * C, H)) for _ in range(3))
-    if of_last_BCH is not None:
-        of_state_NH.copy_(of_last_BCH.reshape(-1, H))
-    for t in range(L - 1, -1, -1):
-        if of_states_LBCH is not None:
-            of_state_NH += of_states_LBCH[t].reshape(-1, H)
-        state_NH = states_LNH[t - 1] if t else before_NH
-        (reset_NH, update_NH), new_NH = gates_LNG[t].chunk(2, dim=1), new_LNH[t]
-        scale_N1 = scales_LBC[t].reshape(-1, 1)
-        steps.products(state_NH, None, product_NH)
-        of_share_NH = (new_NH - state_NH).mul_(of_state_NH)
-        if replace:
-            of_scales_LN[t] = of_share_NH.sum(1)
-            torch.mul(of_state_NH, scale_N1, out=of_new_NH)
-        else:
-            of_scales_LN[t] = (of_share_NH * update_NH).sum(1)
-            _through_sigmoid(of_share_NH.mul_(scale_N1), update_NH, of_update_NH)
-            torch.mul(of_state_NH, update_NH * scale_N1, out=of_new_NH)
-        of_state_NH -= of_new_NH
-        torch.ops.aten.tanh_backward.grad_input(of_new_NH, new_NH, grad_input=of_new_NH)
-        _through_sigmoid(of_new_NH * product_NH, reset_NH, of_reset_NH)
-        torch.mul(of_new_NH, reset_NH, out=of_product_NH)
-        torch.sum(steps.by_row(of_sums_N4H[:, : 3 * H]), 1, out=of_inputs_LBG[t])
-        of_products_NG = of_sums_N4H[:, H:]
-        if low is None:
-            of_state_NH.addmm_(of_products_NG, weights_GH)
-            of_recurrent_GH.addmm_(of_products_NG.T, state_NH)
-        else:
-            of_products_NG = of_products_NG.to(low)
-            of_state_NH += of_products_NG @ weights_GH
-            of_recurrent_GH += of_products_NG.T @ state_NH.to(low)
-    return of_inputs_LBG, of_scales_LN.view(L, B, C), of_recurrent_GH
-
-
-def _through_sigmoid(gradient: Tensor, value: Tensor, out: Tensor) -> None:
-    torch.ops.aten.sigmoid_backward.grad_input(gradient, value, grad_input=out)
+    given = (of_last_BCH, of_states_LBCH, scales_LBC, recurrent_GH, states_LBCH, gates_LNG, new_LNH, replace)
+    if loop := native.compiled(recurrent_GH, low):
+        return native.backward(loop, *given)
+    return loops.backward(*given, low)
 
 
 @gru_last.register_fake
@@ -162,9 +69,10 @@ def _(inputs_LBG, scales_LBC, recurrent_GH, replace, low):  # type: ignore[no-un
 
 
 @gru_states.register_fake
-def _(inputs_LBG, scales_LBC, recurrent_GH, replace, low):  # type: ignore[no-untyped-def]
+def _(inputs_LBG, scales_LBC, recurrent_GH, replace, keep, low):  # type: ignore[no-untyped-def]
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    shapes = ((B, C, H), (L, B, C, H), (L, B * C, 2 * H), (L, B * C, H))
+    kept = L if keep else 0
+    shapes = ((B, C, H), (L, B, C, H), (kept, B * C, 2 * H), (kept, B * C, H))
     return tuple(recurrent_GH.new_empty(shape) for shape in shapes)
 
 
@@ -176,14 +84,14 @@ def _(of_last, of_states, scales_LBC, recurrent_GH, states_LBCH, gates, new, rep
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, scales_LBC, recurrent_GH, ctx.replace, ctx.low = inputs
+    _, scales_LBC, recurrent_GH, ctx.replace, _, ctx.low = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(scales_LBC, recurrent_GH, *output[1:])
 
 
 def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     found: tuple[Tensor, ...] = gru_backward(*gradients[:2], *ctx.saved_tensors, ctx.replace, ctx.low)
-    return *found, None, None
+    return *found, None, None, None
 
 
 gru_states.register_autograd(_backward, setup_context=_keep)
@@ -239,15 +147,14 @@ class Recurrence(nn.Module):
         if torch.is_autocast_enabled(projected_BLG.device.type):
             low = torch.get_autocast_dtype(projected_BLG.device.type)
         weights_GH = self.recurrent.weight
-        inputs_LBG, scales_LBC = (
-            x.to(weights_GH.dtype).transpose(0, 1).contiguous() for x in (projected_BLG, scales_BLC)
-        )
+        inputs_LBG, scales_LBC = (x.to(weights_GH.dtype).transpose(0, 1) for x in (projected_BLG, scales_BLC))
         if torch.compiler.is_exporting():  # a program's loops have a fixed length: steps past the end are frozen
             missing = self.longest - projected_BLG.shape[1]
             padded_LBG, frozen_LBC = (nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) for x in (inputs_LBG, scales_LBC))
             states_LBCH = step_by_step(padded_LBG, frozen_LBC, weights_GH, self.replace)
             return states_LBCH[-1] if only_last else states_LBCH[: projected_BLG.shape[1]]
-        if only_last and not torch.is_grad_enabled():
+        learning = torch.is_grad_enabled()
+        if only_last and not learning:
             return gru_last(inputs_LBG, scales_LBC, weights_GH, self.replace, low)
-        last_BCH, states_LBCH, _, _ = gru_states(inputs_LBG, scales_LBC, weights_GH, self.replace, low)
+        last_BCH, states_LBCH, _, _ = gru_states(inputs_LBG, scales_LBC, weights_GH, self.replace, learning, low)
         return last_BCH if only_last else states_LBCH
