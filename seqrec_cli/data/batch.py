@@ -62,19 +62,34 @@ class Batch:
         return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
     def part(self, first: int, last: int) -> "Batch":
-        """Rows `first` to `last` - 1, as wide as before."""
-        every = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
-        places_N = every.pop("places_N", None)
+        """Rows `first` to `last` - 1, as wide as the longest of them."""
+        every = {
+            f.name: t[first:last]
+            for f in fields(self)
+            if f.name != "places_N" and (t := getattr(self, f.name)) is not None
+        }
+        L, width = self.items_BL.shape[1], max(1, int(every["lengths_B"].max()))
+        for name in ("items_BL", "times_BL", "targets_BL", "negatives_BLK"):
+            if name in every and every[name].shape[1] == L:
+                every[name] = every[name][:, :width]
+        if "masked_BM" in every:
+            every["masked_BM"] = every["masked_BM"].clamp(max=width)
+        places_N = self.places_N
         if places_N is not None:
-            L = self.items_BL.shape[1]
             places_N = places_N[(places_N >= first * L) & (places_N < last * L)] - first * L
-        return replace(self, places_N=places_N, **{name: tensor[first:last] for name, tensor in every.items()})
+            places_N = places_N.div(L, rounding_mode="floor") * width + places_N % L
+        return replace(self, places_N=places_N, **every)
 
     def parts(self, tokens: int) -> list["Batch"]:
-        """The batch in parts of about equal size, of at most `tokens` padded events each (but one row at least)."""
-        rows = max(1, tokens // self.items_BL.shape[1])
-        size = -(-len(self) // -(-len(self) // rows))
-        return [self.part(first, min(first + size, len(self))) for first in range(0, len(self), size)]
+        """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
+        rows are to an order of their lengths."""
+        parts, first, longest = [], 0, 0
+        for row, length in enumerate(self.lengths_B.tolist()):
+            longest = max(longest, length)
+            if row > first and (row + 1 - first) * longest > tokens:
+                parts.append(self.part(first, row))
+                first, longest = row, length
+        return [*parts, self.part(first, len(self))]
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]

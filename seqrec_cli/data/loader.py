@@ -103,9 +103,13 @@ class _Rows:
                 start += max(1, self._batch_tokens // int(lengths_R[order_R[start]]))
                 bounds.append(start)
             bounds = [bound for bound in bounds if bound < len(order_R)]
-        batches = np.split(by_length_R, bounds)
+        batches = [self._longest_first(picked_B) for picked_B in np.split(by_length_R, bounds)]
         rng.shuffle(batches)
         return batches
+
+    def _longest_first(self, picked_B: np.ndarray) -> np.ndarray:
+        """So that a part of a batch is no wider than its rows need."""
+        return picked_B[np.argsort(-self._lengths_R[picked_B], kind="stable")]
 
     def sizes(self, epoch: int) -> list[RowSizes]:
         """The row lengths of each batch of an epoch and the rows' targets, in order: its work, before any is cut."""
@@ -119,7 +123,7 @@ class _Rows:
         longest = int(self._lengths_R.max())
         size = self._batch_size if self._batch_tokens is None else max(1, self._batch_tokens // longest)
         size = min(size, len(self._lengths_R))
-        picked_B = np.argpartition(self._lengths_R, -size)[-size:]
+        picked_B = self._longest_first(np.argpartition(self._lengths_R, -size)[-size:])
         return self._batch(picked_B, np.random.default_rng([self.seed]))
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:

@@ -1,4 +1,4 @@
-"""Parts of models: dropout, attention, positions, attribute vectors, initial weights."""
+"""Parts of models: attention, positions, attribute vectors, initial weights."""
 
 import math
 
@@ -12,41 +12,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.models.parts import embedding, pieces
 from seqrec_cli.models.parts.attention import MultiHeadAttention, attend
-from seqrec_cli.models.parts.dropout import Dropout, dropout
 from seqrec_cli.models.parts.embedding import AttributeEmbedding, FeatureEmbedding, padded_table
 from seqrec_cli.models.parts.initialise import initialise
 from seqrec_cli.models.parts.positions import PositionEmbedding, age_buckets, check_window, places_from_end
 from seqrec_cli.models.parts.transformer import TransformerBlock
-
-
-@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
-def test_dropout_keeps_the_mean_at_every_place(probability: float) -> None:
-    torch.manual_seed(0)
-    x = torch.ones(80_000, requires_grad=True)
-    y = dropout(x, probability, training=True)
-    dropped = round(probability * 256) / 256
-    kept = y[y != 0]
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - dropped)))
-    error = 5 * math.sqrt(dropped * (1 - dropped) / 10_000)
-    shares = (y == 0).view(-1, 8).float().mean(0)  # a place of the 64-bit word each
-    assert (shares - dropped).abs().max() < error
-    y.sum().backward()
-    assert x.grad is not None
-    assert torch.equal(x.grad, y.detach())
-
-
-def test_dropout_draws_anew_and_repeats_with_a_seed() -> None:
-    x, layer = torch.ones(37, 5), Dropout(0.5)
-    torch.manual_seed(1)
-    first, second = layer(x), layer(x)
-    assert not torch.equal(first, second)
-    torch.manual_seed(1)
-    assert torch.equal(layer(x), first)
-    assert torch.equal(layer.eval()(x), x)
-
-
-def test_dropout_of_a_tiny_probability_still_drops() -> None:
-    assert (dropout(torch.ones(20_000), 0.001, training=True) == 0).any()
 
 
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask_BT: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from planned import built, config
 from training_toys import CPU, Recorder
 
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.training.loop import _Loop
 from seqrec_cli.training.memory import at_once
 
@@ -20,13 +21,13 @@ WORDS: list[list[str]] = [
 ]
 
 
-def learnt(words: list[str], part_tokens: int | None) -> tuple[torch.Tensor, dict[str, Any], list[int]]:
-    """The loss and gradients of the largest batch, and the rows of each part the objective saw."""
+def learnt(words: list[str], part_tokens: int | None) -> tuple[torch.Tensor, dict[str, Any], list[torch.Size]]:
+    """The loss and gradients of the largest batch, and the [rows, length] of each part the objective saw."""
     model, objective, rows = built(words)
     whole, seen = objective.loss, []
 
     def loss(model: Any, batch: Any) -> torch.Tensor:
-        seen.append(len(batch))
+        seen.append(batch.items_BL.shape)
         return whole(model, batch)
 
     objective.loss = loss  # type: ignore[method-assign]
@@ -44,11 +45,11 @@ def learnt(words: list[str], part_tokens: int | None) -> tuple[torch.Tensor, dic
 def test_parts_add_up_to_the_whole_batch(words: list[str]) -> None:
     loss, gradients, seen = learnt(words, None)
     width = 20
-    by_parts, parts_gradients, rows = learnt(words, 3 * width)
+    by_parts, parts_gradients, shapes = learnt(words, 3 * width)
     assert len(seen) == 1
-    assert len(rows) > 1
-    assert sum(rows) == seen[0]
-    assert max(rows) * width <= 3 * width
+    assert len(shapes) > 1
+    assert sum(rows for rows, _ in shapes) == seen[0][0]
+    assert all(rows * length <= 3 * width for rows, length in shapes)
     torch.testing.assert_close(by_parts, loss)
     assert parts_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
@@ -58,12 +59,37 @@ def test_parts_add_up_to_the_whole_batch(words: list[str]) -> None:
 def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
     _, _, rows = built(["model=bert4rec"])
     batch = rows.largest()
+    lengths = batch.lengths_B.tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > lengths[-1]
     for tokens in (1, 45, 10_000):
         parts = batch.parts(tokens)
-        assert sum(map(len, parts)) == len(batch)
-        assert max(map(len, parts)) == max(1, min(tokens // batch.items_BL.shape[1], len(batch)))
-        for part in parts:
+        assert torch.cat([part.lengths_B for part in parts]).tolist() == lengths
+        for part, after in zip(parts, [*parts[1:], None], strict=True):
             assert part.places_N is not None
             assert part.targets_BL is not None
+            L = part.items_BL.shape[1]
+            assert part.items_BL.shape == part.targets_BL.shape == (len(part), int(part.lengths_B.max()))
             assert torch.equal(part.places_N, part.targets_BL.flatten().nonzero().squeeze(1))
+            assert part.masked_BM is not None
+            hidden_BL = torch.zeros(len(part), L + 1, dtype=torch.bool).scatter_(1, part.masked_BM, True)
+            assert torch.equal(hidden_BL[:, :L], part.targets_BL > 0)
+            assert len(part) == 1 or len(part) * L <= tokens
+            if after is not None:  # nothing more would have fitted
+                assert (len(part) + 1) * max(L, int(after.lengths_B[0])) > tokens
     assert len(at_once(config(["model=bert4rec", "trainer.part_tokens=45"]).trainer, batch)) < len(batch)
+
+
+def test_rows_out_of_order_are_cut_as_well() -> None:
+    _, _, rows = built(["model=sasrec"])
+    longest_first = rows.largest()
+    order = torch.arange(len(longest_first)).flip(0)
+    batch = Batch(
+        users_B=longest_first.users_B[order],
+        items_BL=longest_first.items_BL[order],
+        lengths_B=longest_first.lengths_B[order],
+    )
+    parts = batch.parts(3 * int(batch.lengths_B.max()))
+    assert torch.equal(torch.cat([part.lengths_B for part in parts]), batch.lengths_B)
+    assert all(part.items_BL.numel() <= 3 * int(batch.lengths_B.max()) for part in parts)
+    assert sum(int(part.items_BL.sum()) for part in parts) == int(batch.items_BL.sum())

@@ -7,7 +7,7 @@ Masks are True at real keys.
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.models.parts.dropout import dropout
+from seqrec_cli.models.parts.dropout import dropout, softmax
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 
 
@@ -56,13 +56,12 @@ def attend(
     B, H, L, d = q_BHLd.shape
     mask = additive_mask(causal, mask_BT, q_BHLd, T, bias_AHLT)
     if bias_AHLT is not None:  # differs between heads: added in a pass of its own, not written out for every row
-        weights = torch.add(mask, q_BHLd @ k_BHTd.transpose(2, 3), alpha=d**-0.5).softmax(-1)
-        return dropout(weights, drop, training=True) @ v_BHTd
+        return softmax(torch.add(mask, q_BHLd @ k_BHTd.transpose(2, 3), alpha=d**-0.5), drop) @ v_BHTd
     # Broadcast as far as it can be: a mask of keys written out for every query made this product 4 times as slow.
     mask = mask.flatten(0, 1) if mask_BT is None else mask.expand(B, H, *mask.shape[2:]).flatten(0, 1)
     flat_q, flat_k, flat_v = (x.reshape(B * H, -1, d) for x in (q_BHLd, k_BHTd, v_BHTd))
-    weights = torch.baddbmm(mask, flat_q, flat_k.transpose(1, 2), alpha=d**-0.5).softmax(-1)
-    return torch.bmm(dropout(weights, drop, training=True), flat_v).view(B, H, L, d)
+    weights = softmax(torch.baddbmm(mask, flat_q, flat_k.transpose(1, 2), alpha=d**-0.5), drop)
+    return torch.bmm(weights, flat_v).view(B, H, L, d)
 
 
 class MultiHeadAttention(nn.Module):

@@ -1,15 +1,32 @@
-"""Dropout whose random bits are cheap on a CPU.
+"""Dropout, and the softmax of attention weights with it, whose random bits are cheap on a CPU.
 
 `bernoulli_` draws one number an element: 10 ms for a [128, 200, 64] tensor on two cores, more than the products
-around it. One random byte an element, drawn eight at a time as 64-bit words, costs 0.6 ms (two bytes: 1.1 ms).
+around it. Here a byte serves an element. In C (`dropout.c`), where a compiler is there, bytes are drawn in the pass
+that uses them, and again in backward; else eight at a time as 64-bit words, and kept. Forward and backward in bf16 on
+two cores: of [6400, 256] 0.4 ms in C, 4.4 without; of softmax and dropout, [240, 107, 107], 2.2 and 2.9. With both a
+step of BERT4Rec (256 wide, 4 blocks) took 1.19 s instead of 1.45.
 """
 
+import ctypes
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from seqrec_cli.models.parts.native import library
+
+SOURCE = Path(__file__).with_name("dropout.c")
 LEVELS = 256  # on a CPU the probability is a multiple of 1 / LEVELS
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("dropped", ctypes.c_int),
+        ("scale", ctypes.c_float),
+        ("threads", ctypes.c_int),
+    )
 
 
 def dropped_levels(probability: float) -> int:
@@ -17,13 +34,95 @@ def dropped_levels(probability: float) -> int:
     return min(max(round(probability * LEVELS), 1), LEVELS - 1)
 
 
+def _words(count: int) -> Tensor:
+    # The range must be named: `random_()` alone never sets an int64's top bit, so every eighth byte would lie.
+    return torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
+
+
+def _compiled(x: Tensor) -> ctypes.CDLL | None:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    passes = library(SOURCE, BF16=int(x.dtype == torch.bfloat16))
+    if passes is not None:
+        sizes = [ctypes.c_long] * 2
+        passes.dropout.argtypes = [ctypes.c_void_p] * 2 + sizes[:1] + [ctypes.POINTER(_Settings)]
+        passes.softmax.argtypes = passes.softmax_backward.argtypes = [
+            *[ctypes.c_void_p] * 3,
+            *sizes,
+            ctypes.POINTER(_Settings),
+        ]
+    return passes
+
+
+class _Drawn:
+    """What an element's fate depends on, in forward and in backward."""
+
+    def __init__(self, dropped: int) -> None:
+        self.dropped = dropped
+        self.seed = int(_words(1)) % 2**64 if dropped else 0
+
+    def settings(self) -> _Settings:
+        return _Settings(self.seed, self.dropped, LEVELS / (LEVELS - self.dropped), torch.get_num_threads())
+
+
+class _Dropout(torch.autograd.Function):
+    """In C."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropped: int, passes: ctypes.CDLL) -> Tensor:
+        ctx.drawn, ctx.passes = _Drawn(dropped), passes
+        return _drop_in_c(x, ctx.drawn, passes)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _drop_in_c(gradients[0], ctx.drawn, ctx.passes), None, None
+
+
+def _drop_in_c(x: Tensor, drawn: _Drawn, passes: ctypes.CDLL) -> Tensor:
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    passes.dropout(x.data_ptr(), out.data_ptr(), x.numel(), drawn.settings())
+    return out
+
+
+class _Softmax(torch.autograd.Function):
+    """Over the last dimension, with dropout, in C."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, dropped: int, passes: ctypes.CDLL) -> Tensor:
+        logits = logits.contiguous()
+        probabilities, drawn = torch.empty_like(logits), _Drawn(dropped)
+        left = torch.empty_like(logits) if dropped else probabilities
+        passes.softmax(*_addresses(logits, probabilities, left), *_rows(logits), drawn.settings())
+        ctx.save_for_backward(probabilities)
+        ctx.drawn, ctx.passes = drawn, passes
+        return left
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (probabilities,) = ctx.saved_tensors
+        of_left = gradients[0].contiguous()
+        of_logits = torch.empty_like(of_left)
+        given = _addresses(of_left, probabilities, of_logits)
+        ctx.passes.softmax_backward(*given, *_rows(of_left), ctx.drawn.settings())
+        return of_logits, None, None
+
+
+def _addresses(*tensors: Tensor) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    return x.numel() // max(x.shape[-1], 1), x.shape[-1]
+
+
 class _ByteDropout(torch.autograd.Function):
+    """In torch's operators."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
         n = x.numel()
-        # The range must be named: `random_()` alone never sets an int64's top bit, so every eighth byte would lie.
-        words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        bytes_like_x = words.view(torch.int8)[:n].view(x.shape)
+        bytes_like_x = _words((n + 7) // 8).view(torch.int8)[:n].view(x.shape)
         ctx.save_for_backward(bytes_like_x)
         ctx.dropped = dropped
         return _drop(x, bytes_like_x, dropped)
@@ -47,8 +146,19 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():  # both have a fused generator of their own
         return nn.functional.dropout(x, probability, training=True)
-    dropped: Tensor = _ByteDropout.apply(x, dropped_levels(probability))
-    return dropped
+    dropped, passes = dropped_levels(probability), _compiled(x)
+    out: Tensor = _ByteDropout.apply(x, dropped) if passes is None else _Dropout.apply(x, dropped, passes)
+    return out
+
+
+def softmax(logits: Tensor, probability: float) -> Tensor:
+    """Over the last dimension; of its results elements are zeroed with `probability` as by `dropout`."""
+    passes = None if torch.compiler.is_compiling() else _compiled(logits)
+    if passes is None or logits.dtype == torch.float32:  # there torch is no slower
+        return dropout(logits.softmax(-1), probability, training=True)
+    dropped = 0 if probability == 0.0 else dropped_levels(probability)
+    left: Tensor = _Softmax.apply(logits, dropped, passes)
+    return left
 
 
 class Dropout(nn.Module):

@@ -39,7 +39,8 @@ def library(source: Path, **constants: int) -> ctypes.CDLL | None:
 
 def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library's file, made unless it is there. It appears whole or not at all: runs may start side by side."""
-    made_of = "\n".join((source.read_text(encoding="utf-8"), compiler, *flags, _processor()))
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    made_of = "\n".join((*texts, compiler, *flags, _processor()))
     name = f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqrec" / "native"

@@ -7,8 +7,7 @@ Legend as in recurrence.py: L steps, B rows, C candidates, N = B x C pairs, H hi
 vectors. Weights are [H, 3P] in the order r, u, n (`weights`) and [3H, P] (`turned`), padded with zeros. Strides are in
 numbers, and the last dimension of everything is dense. */
 
-#include <stdint.h>
-#include <string.h>
+#include "exponential.h"
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -22,31 +21,12 @@ numbers, and the last dimension of everything is dense. */
 #endif
 #define R 4
 #define P ((H + 15) / 16 * 16)
-#define INLINE static inline __attribute__((always_inline))
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     long step, row, candidate;
 } strides;
-
-/* exp to two units in the last place: e^x = 2^n e^r with |r| <= ln(2) / 2, e^r by the polynomial of Cephes' expf. */
-INLINE float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = __builtin_rintf(x * 1.44269504f), r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float sum = 1.9875691500e-4f;
-    sum = sum * r + 1.3981999507e-3f;
-    sum = sum * r + 8.3334519073e-3f;
-    sum = sum * r + 4.1665795894e-2f;
-    sum = sum * r + 1.6666665459e-1f;
-    sum = sum * r + 5.0000001201e-1f;
-    sum = sum * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return sum * power;
-}
 
 INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
