@@ -21,7 +21,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import Rows
 from seqrec_cli.data.preprocess import prepare
@@ -82,7 +82,6 @@ class TimedRows:
     count: int
     begin: Callable[[], None]
     lengths_S: list[torch.Tensor] = field(default_factory=list)  # [B] each, of the timed batches
-    padded_S: list[int] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
@@ -93,7 +92,6 @@ class TimedRows:
         self.begin()
         for batch in self._take(self.count, 0):
             self.lengths_S.append(batch.lengths_B)
-            self.padded_S.append(batch.items_BL.numel())
             yield batch
 
     def _take(self, count: int, first: int) -> Iterator[Batch]:
@@ -151,6 +149,11 @@ def drive(
     return model, rows, marks
 
 
+def padded_tokens(lengths: list[int], part_tokens: int | None) -> int:
+    """Of a batch, each of its parts as wide as its longest row."""
+    return sum((last - first) * max(lengths[first:last]) for first, last in part_bounds(lengths, part_tokens))
+
+
 def warm_up(setup: Setup) -> int:
     """Steps before the clock."""
     return min(max(LEAST_WARM_UP, setup.rows.steps), MOST_WARM_UP)
@@ -171,6 +174,7 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     ends_S = np.array([began[0], *marks.at[-count:]])
     seconds = float(ends_S[-1] - ends_S[0])
     tokens, targets = sum(int(lengths_B.sum()) for lengths_B in rows.lengths_S), sum(marks.targets[-count:])
+    padded = sum(padded_tokens(lengths_B.tolist(), setup.cfg.trainer.part_tokens) for lengths_B in rows.lengths_S)
     sequences = sum(map(len, rows.lengths_S))
     flops = useful_flops(setup, model, count)
     return {
@@ -179,11 +183,11 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
         "warm_up": rows.warm_up,
         "seconds": seconds,
         "tokens": tokens,
-        "padded_tokens": sum(rows.padded_S),
+        "padded_tokens": padded,
         "targets": targets,
         "sequences": sequences,
         "tokens_s": tokens / seconds,
-        "padded_tokens_s": sum(rows.padded_S) / seconds,
+        "padded_tokens_s": padded / seconds,
         "targets_s": targets / seconds,
         "sequences_s": sequences / seconds,
         "ms_step": 1000 * seconds / count,

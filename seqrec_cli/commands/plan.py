@@ -99,7 +99,8 @@ def _measure(
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
     largest = at_once(cfg.trainer, rows.largest())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    padded, useful = (Shapes.of(rows.sizes(0), padded, candidates) for padded in (True, False))
+    padded = Shapes.of(rows.sizes(0), True, candidates, cfg.trainer.part_tokens)
+    useful = Shapes.of(rows.sizes(0), False, candidates)
     steps = cfg.trainer.max_epochs * rows.steps
     plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
 

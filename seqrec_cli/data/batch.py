@@ -6,6 +6,7 @@ the longest of their own batch. Users count from 1 (0 is unknown), items from 1 
 guessed (cloze) has the item MASKED.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -83,16 +84,21 @@ class Batch:
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
         rows are to an order of their lengths."""
-        parts, first, longest = [], 0, 0
-        for row, length in enumerate(self.lengths_B.tolist()):
-            longest = max(longest, length)
-            if row > first and (row + 1 - first) * longest > tokens:
-                parts.append(self.part(first, row))
-                first, longest = row, length
-        return [*parts, self.part(first, len(self))]
+        return [self.part(first, last) for first, last in part_bounds(self.lengths_B.tolist(), tokens)]
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]
+
+
+def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
+    """First and behind-last rows of the parts that a batch of rows of these lengths is worked on in; None: as one."""
+    bounds, first, longest = [], 0, 0
+    for row, length in enumerate(lengths):
+        longest = max(longest, length)
+        if tokens is not None and row > first and (row + 1 - first) * longest > tokens:
+            bounds.append((first, row))
+            first, longest = row, length
+    return [*bounds, (first, len(lengths))]
 
 
 def cut(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.loader import RowSizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
@@ -37,8 +37,11 @@ class Shapes:
     reads_S: np.ndarray  # pairs of a target or candidate and an event of its row
 
     @classmethod
-    def of(cls, batches: Iterable[RowSizes], padded: bool, candidates: int | None) -> "Shapes":
-        """From each batch's row lengths and targets a row: as it is computed, or as if nothing were padded.
+    def of(
+        cls, batches: Iterable[RowSizes], padded: bool, candidates: int | None, part_tokens: int | None = None
+    ) -> "Shapes":
+        """From each batch's row lengths and targets a row: as it is computed, in parts of `part_tokens`, or as if
+        nothing were padded.
 
         `candidates` stand beside each target, itself included; None where targets are scored without (windows).
         """
@@ -46,7 +49,11 @@ class Shapes:
         for lengths_B, targets_B in batches:
             lengths, each = np.asarray(lengths_B, np.int64), np.asarray(targets_B, np.int64)
             if padded:
-                lengths = np.full_like(lengths, max(int(lengths.max()), 1))
+                bounds = part_bounds(lengths.tolist(), part_tokens)
+                lengths = np.repeat(
+                    [max(int(lengths[first:last].max()), 1) for first, last in bounds],
+                    [last - first for first, last in bounds],
+                )
                 each = each if candidates is None else np.full_like(each, each.max())
             each = each * (candidates or 1)
             table.append((len(lengths), lengths.sum(), (lengths**2).sum(), each.sum(), (each * lengths).sum()))

@@ -106,3 +106,12 @@ def test_an_epochs_shapes_are_its_batches(overrides: list[str]) -> None:
     candidates = None if batches[0].candidates_BC is None else 1 + objective.negatives_per_row
     expected = np.concatenate([Shapes.of_batch(batch).terms() for batch in batches])
     assert np.array_equal(Shapes.of(rows.sizes(0), True, candidates).terms(), expected)
+
+
+def test_shapes_of_a_step_in_parts_are_those_of_its_parts() -> None:
+    _, _, rows = built(SASREC)
+    expected = [sum(Shapes.of_batch(part).terms() for part in batch.parts(50)) for batch in rows.epoch(0)]
+    got = Shapes.of(rows.sizes(0), True, None, 50).terms()
+    assert np.array_equal(got[:, 1:], np.concatenate(expected)[:, 1:])
+    whole = Shapes.of(rows.sizes(0), True, None).terms()
+    assert got[:, 2].sum() < whole[:, 2].sum()
