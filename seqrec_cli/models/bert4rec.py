@@ -3,8 +3,7 @@ arXiv 1904.06690).
 
 `norm: post` is the paper's block (section 3.3), `norm: pre` trains more steadily. `head: gelu` is its output layer,
 P(v) = softmax(GELU(h W + b) E' + b_v) (eq. 7), with the LayerNorm before the product that BERT and the authors' code
-have. Deviations: dropout acts on the blocks' outputs and on attention, not inside the feed-forward layer; weights
-start as `parts/initialise` says.
+have. Deviation: weights start as `parts/initialise` says.
 
 To predict, a mask is put behind the latest max_length - 1 events and its state is read. The mask is a vector of its
 own, no row of the item table: no score of the corpus is its.
@@ -40,6 +39,7 @@ class Config(EncoderConfig):
     heads: int = Field(ge=1, description="attention heads; divides embed_dim")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
     attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
+    ffn_dropout: float = Field(ge=0, lt=1, description="dropout of the feed-forward layers' inner activations")
     norm: Literal["pre", "post"] = Field(description="LayerNorm before each layer, or after each residual (published)")
     embedding_norm: bool = Field(description="LayerNorm of the embeddings, as in BERT")
     head: Literal["gelu", "linear"] = Field(
@@ -76,6 +76,7 @@ class Model(ItemEncoder):
                 cfg.dropout,
                 cfg.attention_dropout,
                 attention_places(cfg.positions, cfg.heads, dim // cfg.heads, cfg.max_length),
+                cfg.ffn_dropout,
             )
             for _ in range(cfg.blocks)
         )

@@ -185,3 +185,18 @@ def test_objectives_of_causal_models_are_refused(objective: str) -> None:
 def test_it_brings_its_objective_and_clicks_may_train_it() -> None:
     assert compose("train", ["model=bert4rec"]).objective.name == "cloze"
     seal("train", compose("train", ["model=bert4rec", "objective=click"]))
+
+
+def test_dropout_inside_the_feed_forward_layers_acts_in_training_alone() -> None:
+    model, batch = small(ffn_dropout=0.5), toy.toy_batch()
+    plain = small()
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.encode(batch), plain.encode(batch))
+    inputs = []
+    model.blocks[0].feed_forward.down.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    model.train()
+    first, second = model.encode(batch), model.encode(batch)
+    assert not torch.equal(first, second)
+    shares = [(inner == 0).float().mean().item() for inner in inputs]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.1)
+    assert torch.equal(plain.train().encode(batch), plain.encode(batch))

@@ -67,11 +67,12 @@ class TransformerBlock(nn.Module):
         drop: float,
         attention_drop: float,
         places: Rotary | RelativeBias | None = None,
+        ffn_drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.pre = norm == "pre"
         self.attention = MultiHeadAttention(dim, heads, attention_drop, places=places)
-        self.feed_forward = FeedForward(dim, ffn_dim, activation)
+        self.feed_forward = FeedForward(dim, ffn_dim, activation, ffn_drop)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = Dropout(drop)
 
