@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.models.parts import dropout as module
+from seqrec_cli.models.parts import native
 from seqrec_cli.models.parts.dropout import Dropout, dropout, softmax
 
-in_c = pytest.mark.skipif(module._compiled(torch.empty(1)) is None, reason="no C compiler here")
+in_c = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
 FORMATS = [torch.float32, torch.bfloat16]
 
 
@@ -17,6 +18,12 @@ FORMATS = [torch.float32, torch.bfloat16]
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "torch":
         monkeypatch.setattr(module, "_compiled", lambda x: None)
+
+
+@in_c
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_where_a_compiler_is_the_passes_are_compiled(dtype: torch.dtype) -> None:
+    assert module._compiled(torch.empty(1, dtype=dtype)) is not None
 
 
 @pytest.mark.usefixtures("path")

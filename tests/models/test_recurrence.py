@@ -15,7 +15,7 @@ from torch import Tensor
 from seqrec_cli.models.parts import native, recurrence_native
 from seqrec_cli.models.parts.recurrence import Recurrence, gru_last, gru_states, step_by_step
 
-in_c = pytest.mark.skipif(recurrence_native.compiled(torch.empty(12, 4), None) is None, reason="no C compiler here")
+in_c = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
 
 
 def scan_inputs(L: int = 5, B: int = 3, C: int = 2, H: int = 4) -> list[Tensor]:
@@ -103,6 +103,11 @@ def results(inputs: list[Tensor], replace: bool, exact: bool) -> list[Tensor]:
 
 
 @in_c
+def test_where_a_compiler_is_the_loop_is_compiled() -> None:
+    assert recurrence_native.compiled(torch.empty(12, 4), None) is not None
+
+
+@in_c
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("shape", [(5, 3, 2, 4), (7, 13, 1, 32), (6, 9, 3, 50), (3, 1, 7, 17), (4, 2, 5, 128)])
@@ -173,14 +178,14 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @in_c
 def test_a_source_is_compiled_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = native.library(source, FACTOR=2), native.library(source, FACTOR=3)
+    first, other = native.library(source, "FACTOR", 2), native.library(source, "FACTOR", 3)
     assert isinstance(first, ctypes.CDLL)
     assert isinstance(other, ctypes.CDLL)
     assert (first.twice(21), other.twice(5)) == (42, 15)
     assert len(list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "native").iterdir())) == 2
     native.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *given, **named: pytest.fail("compiled again"))
-    again = native.library(source, FACTOR=2)
+    again = native.library(source, "FACTOR", 2)
     assert again is not None
     assert again.twice(4) == 8
 
@@ -189,7 +194,7 @@ def test_a_source_is_compiled_once(source: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_unusable_cache_folder_is_no_obstacle(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    library = native.library(source, FACTOR=2)
+    library = native.library(source, "FACTOR", 2)
     assert library is not None
     assert library.twice(1) == 2
 
@@ -198,7 +203,7 @@ def test_without_a_compiler_torch_does_it(source: Path, monkeypatch: pytest.Monk
     inputs = [x.float() for x in scan_inputs()]
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
-    assert native.library(source, FACTOR=2) is None
+    assert native.library(source, "FACTOR", 2) is None
     for mine, exact in zip(results(inputs, False, exact=False), results(inputs, False, exact=True), strict=True):
         torch.testing.assert_close(mine.double(), exact, rtol=1e-4, atol=1e-5)
 
@@ -206,5 +211,5 @@ def test_without_a_compiler_torch_does_it(source: Path, monkeypatch: pytest.Monk
 @in_c
 def test_a_compiler_that_fails_is_as_none(source: Path) -> None:
     source.write_text("no C\n", encoding="utf-8")
-    assert native.library(source) is None
+    assert native.library(source, "FACTOR", 2) is None
     assert not list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "native").iterdir())

@@ -8,6 +8,7 @@ step of BERT4Rec (256 wide, 4 blocks) took 1.19 s instead of 1.45.
 """
 
 import ctypes
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,20 @@ def _words(count: int) -> Tensor:
 
 
 def _compiled(x: Tensor) -> ctypes.CDLL | None:
+    """The passes in C for a tensor like this; None where torch's operators have to do."""
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         return None
-    passes = library(SOURCE, BF16=int(x.dtype == torch.bfloat16))
+    return _passes(x.dtype == torch.bfloat16)
+
+
+@functools.cache
+def _passes(bf16: bool) -> ctypes.CDLL | None:
+    passes = library(SOURCE, "BF16", int(bf16))
     if passes is not None:
-        sizes = [ctypes.c_long] * 2
-        passes.dropout.argtypes = [ctypes.c_void_p] * 2 + sizes[:1] + [ctypes.POINTER(_Settings)]
-        passes.softmax.argtypes = passes.softmax_backward.argtypes = [
-            *[ctypes.c_void_p] * 3,
-            *sizes,
-            ctypes.POINTER(_Settings),
-        ]
+        pointer, size, settings = ctypes.c_void_p, ctypes.c_long, ctypes.POINTER(_Settings)
+        passes.dropout.argtypes = [pointer, pointer, size, settings]
+        passes.softmax.argtypes = passes.softmax_backward.argtypes = [pointer] * 3 + [size, size, settings]
+        passes.dropout.restype = passes.softmax.restype = passes.softmax_backward.restype = None
     return passes
 
 

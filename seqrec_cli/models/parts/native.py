@@ -17,44 +17,61 @@ import tempfile
 from pathlib import Path
 
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-THREADS = ("-fopenmp",)  # a compiler without it makes a library of one thread
+FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# Not every compiler knows both: without the second a library has one thread.
+EXTRA = (("-march=native", "-fopenmp"), ("-march=native",), ())
 SECONDS = 120
 
 
+def compiler() -> str | None:
+    """The C compiler: $CC, or the system's."""
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")))), None)
+
+
 @functools.cache
-def library(source: Path, **constants: int) -> ctypes.CDLL | None:
-    """The compiled source, loaded, with these preprocessor constants; None where it cannot be compiled here."""
-    compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")))), None)
-    if compiler is None:
+def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
+    """The source compiled with a preprocessor constant, and loaded; None where that cannot be done here."""
+    found = compiler()
+    if found is None:
         return None
-    asked = [f"-D{name}={value}" for name, value in constants.items()]
-    for flags in ((*FLAGS, *THREADS, *asked), (*FLAGS, *asked)):
+    for extra in EXTRA:
         try:
-            return ctypes.CDLL(str(_compiled(compiler, source, flags)))
+            return ctypes.CDLL(str(_compiled(found, source, (*FLAGS, *extra, f"-D{constant}={value}"))))
         except (OSError, subprocess.SubprocessError):
             continue
     return None
 
 
-def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
+def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library's file, made unless it is there. It appears whole or not at all: runs may start side by side."""
     texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
-    made_of = "\n".join((*texts, compiler, *flags, _processor()))
-    name = f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    made_of = "\n".join((*texts, command, *flags, _processor()))
+    folder = _folder()
+    made = folder / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            fresh = Path(beside) / made.name
+            words = [command, *flags, str(source), "-o", str(fresh), "-lm"]
+            subprocess.run(words, check=True, capture_output=True, timeout=SECONDS)
+            fresh.replace(made)
+    return made
+
+
+def _folder() -> Path:
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqrec" / "native"
         folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
     except (OSError, RuntimeError):  # no home, or not ours to write
-        folder = Path(tempfile.mkdtemp(prefix="seqrec-"))
-    found = folder / name
-    if not found.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            fresh = Path(beside) / name
-            command = [compiler, *flags, str(source), "-o", str(fresh), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
-            fresh.replace(found)
-    return found
+        pass
+    return Path(_passing_folder().name)
+
+
+@functools.cache
+def _passing_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Of this process; it goes with it."""
+    return tempfile.TemporaryDirectory(prefix="seqrec-")
 
 
 def _processor() -> str:

@@ -29,7 +29,7 @@ def compiled(recurrent_GH: Tensor, low: torch.dtype | None) -> ctypes.CDLL | Non
     H = recurrent_GH.shape[1]
     fits = recurrent_GH.device.type == "cpu" and recurrent_GH.dtype == torch.float32
     widest = WIDEST if low is None else WIDEST_BESIDE_LOW
-    loop = library(SOURCE, H=H) if fits and widest >= H else None
+    loop = library(SOURCE, "H", H) if fits and widest >= H else None
     if loop is not None:
         sizes = [ctypes.c_long] * 3 + [ctypes.c_int] * 2
         loop.forward.argtypes, loop.backward.argtypes = ([ctypes.c_void_p] * n + sizes for n in (9, 13))
