@@ -3,10 +3,10 @@
     python scripts/parity_clicks.py dataset=ml-1m --vs torch-rechub,fuxictr --epochs 3 --seeds 3 --out outputs/parity
 
 The samples are those of `bench_clicks.py`, all vectors 32 wide (item and category each), trained on for the same
-number of epochs in batches of 1,024 by Adam at 1e-3; the best epoch by validation AUC scores the test samples, once.
---samples takes the first users alone, about as many as have that many training samples; give some hundred thousand, as
-seqrec warms its rate up for trainer.warmup_steps. Every finished run is kept under --out and progress is written there:
-the same command goes on where it was stopped, and ends with the table.
+number of epochs in batches of 1,024 by Adam at a constant 1e-3; the best epoch by validation AUC scores the test
+samples, once. --samples takes the first users alone, about as many as have that many training samples. Every finished
+run is kept under --out and progress is written there: the same command goes on where it was stopped, and ends with the
+table.
 
 A difference is seqrec's mean AUC over the seeds less the peer's; its standard error is DeLong's, of paired samples.
 """
@@ -45,6 +45,9 @@ from seqrec_cli.training.loop import fit  # noqa: E402
 
 WIDTH = 32  # of an item's vector and of its category's
 PROGRESS = "progress.txt"
+# As the peers train: Adam at one rate from the first step to the last. A cosine over three epochs would end, with lower
+# figures, where the others are still rising.
+SAME = ("trainer.patience=null", "trainer.schedule=constant", "trainer.warmup_steps=0", "trainer.weight_decay=0")
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -156,7 +159,7 @@ def keep(path: Path, run: dict[str, Any]) -> None:
 
 def compare(asked: argparse.Namespace) -> list[dict[str, Any]]:
     """The runs that are not there yet, then a row for each model and peer."""
-    fixed = [f"trainer.max_epochs={asked.epochs}", "trainer.patience=null"]
+    fixed = [*SAME, f"trainer.max_epochs={asked.epochs}"]
 
     def config(model: str, seed: int) -> TrainConfig:
         return settings(model, WIDTH, [*fixed, *asked.overrides, f"trainer.seed={seed}"])

@@ -38,5 +38,6 @@ class InterestConfig(RankerConfig):
     activation: Literal["dice", "prelu", "relu"] = Field(
         description="activation of the MLP; dice and prelu have learned slopes"
     )
+    batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
     dropout: float = Field(ge=0, lt=1, description="dropout of the MLP (CPU: steps of 1/256)")
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")

@@ -60,7 +60,7 @@ class InterestRanker(Ranker):
         self.max_length = cfg.max_length
         self.from_interest = nn.Linear(self.interest_width(cfg), cfg.mlp[0])
         self.add_first_layer(cfg.mlp[0])
-        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout)
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout, cfg.batch_norm)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         self.add_interest(cfg)
         initialise(self, cfg.init_std)

@@ -13,7 +13,7 @@ from seqrec_cli.models import interest
 from seqrec_cli.models.interest import InterestRanker
 from seqrec_cli.models.parts import activation_unit
 from seqrec_cli.models.parts.activation_unit import ActivationUnit
-from seqrec_cli.models.parts.dice import MOMENTUM, Dice, PReLU
+from seqrec_cli.models.parts.dice import MOMENTUM, BatchNorm, Dice, PReLU
 
 
 def ranker(name: str, **changes: object) -> InterestRanker:
@@ -168,6 +168,40 @@ def test_dice_in_evaluation_knows_no_batch() -> None:
     assert torch.equal(layer.running_mean, before)
 
 
+def test_batch_normalisation_is_torchs_and_leaves_padding_out() -> None:
+    ours, theirs = BatchNorm(3), nn.BatchNorm1d(3)
+    for layer in (ours, theirs):
+        nn.init.uniform_(layer.weight)
+        nn.init.uniform_(layer.bias)
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    x = torch.randn(4, 5, 3) * 3 + 1
+    real = torch.ones(4, 5, dtype=torch.bool)
+    real[:, 4:] = False
+    leaf, alone = x.clone().requires_grad_(), x[:, :4].reshape(-1, 3).requires_grad_()
+    got, expected = ours(leaf, real)[:, :4].reshape(-1, 3), theirs(alone)
+    torch.testing.assert_close(got, expected)
+    weights = torch.randn(16, 3)
+    (got * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert leaf.grad is not None
+    assert alone.grad is not None
+    torch.testing.assert_close(leaf.grad[:, :4].reshape(-1, 3), alone.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    theirs.running_var.copy_(ours.running_var)  # torch's is that of a sample, n / (n - 1) times ours
+    torch.testing.assert_close(ours.eval()(x[0]), theirs.eval()(x[0]))
+
+
+def test_a_model_with_batch_normalisation_keeps_rows_apart_in_evaluation() -> None:
+    model, batch = ranker("din", batch_norm=True), toy.toy_batch()
+    items_BC = torch.arange(1, 4).expand(len(batch), 3).clone()
+    model.train().score(batch, items_BC)  # statistics of its own
+    model.eval()
+    scores = model.score(batch, items_BC)
+    assert not torch.allclose(scores, ranker("din").score(batch, items_BC))
+    alone = batch.part(1, 2)
+    torch.testing.assert_close(model.score(alone, items_BC[1:2]), scores[1:2])
+
+
 def test_the_gradient_of_dice_flows_through_its_statistics() -> None:
     layer = Dice(2)
     nn.init.constant_(layer.slope, 0.1)
@@ -224,6 +258,7 @@ POSITIONS = [
     ("din", {"unit_activation": "dice", "unit": [7, 5]}),
     ("din", {"user_id": True, "max_length": 4}),
     ("avgpool", {"max_length": 3}),
+    ("din", {"batch_norm": True}),
 ]
 
 
@@ -245,7 +280,7 @@ def test_all_positions_at_once_equal_a_row_a_prefix(name: str, changes: dict[str
             torch.testing.assert_close(got[b, c], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"unit_activation": "dice"}])
+@pytest.mark.parametrize("changes", [{}, {"unit_activation": "dice"}, {"batch_norm": True}])
 def test_padded_targets_of_a_row_teach_nothing(changes: dict[str, object]) -> None:
     batch, losses = toy.toy_batch(), []
     items, ends = batch.candidates_BC, batch.lengths_B[:, None].expand(-1, 2)

@@ -1,4 +1,5 @@
-"""Activations of click rankers with a learned slope for each channel: PReLU, and Dice (Zhou et al. 2018, 1706.06978).
+"""Layers of click rankers with numbers of their own for each channel: PReLU, Dice (Zhou et al. 2018, 1706.06978) and
+batch normalisation.
 
 Legend: M channels (the last dimension); leading dimensions are free.
 """
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-EPSILON = 1e-8  # of the variance, as in the paper
+EPSILON = 1e-8  # of Dice's variance, as in the paper
+NORM_EPSILON = 1e-5  # of BatchNorm's, torch's own
 MOMENTUM = 0.1  # share of a new batch in the running statistics
 SLOPE = 0.25  # PReLU's first slope, torch's own
 
@@ -93,37 +95,23 @@ class _Sums(torch.autograd.Function):
         return torch.addcmul(of_sum, x_NM, 2 * of_square).mul_(weights_N.to(x_NM.dtype)[:, None]), None
 
 
-class Dice(nn.Module):
-    """PReLU whose bend is soft and stands at the batch's mean (eq. 4): p x + (1 - p) slope x, with
-    p = sigmoid((x - mean) / sqrt(variance + epsilon)) of each channel.
-
-    In training the statistics are the batch's own, of its real elements, and gradients flow through them; in
-    evaluation they are running averages, so a score depends on no other row.
-    """
+class Statistics(nn.Module):
+    """Mean and variance of each channel: in training the batch's own, of its real elements, and gradients flow through
+    them; in evaluation running averages, so that a score depends on no other row."""
 
     running_mean: Tensor
     running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.zeros(channels))  # as in the authors' code
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, real: Tensor | None = None, moments: Tensor | None = None) -> Tensor:
-        """[..., M] -> [..., M]. `real` [...] is False at padding; `moments` are given where x is a part of a batch."""
+    def current(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """[2, M]: the mean and variance to work with; `real` [...] is False at padding."""
         if not self.training:
-            moments = torch.stack([self.running_mean, self.running_var])
-        elif moments is None:
-            moments = self.moments(self.sums(x, real))
-        scale = (moments[1] + EPSILON).rsqrt()
-        shift = -moments[0] * scale
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            bent: Tensor = _Bend.apply(x, scale, shift, self.slope)
-            return bent
-        gate = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype)).sigmoid()
-        slope = self.slope.to(x.dtype)
-        return x * torch.addcmul(slope, 1 - slope, gate)
+            return torch.stack([self.running_mean, self.running_var])
+        return self.moments(self.sums(x, real))
 
     def sums(self, x: Tensor, real: Tensor | None) -> Tensor:
         """[3, M]: the number of real elements, their sum and their sum of squares; those of a batch's parts add up."""
@@ -146,6 +134,43 @@ class Dice(nn.Module):
             self.running_mean.lerp_(moments[0].detach(), MOMENTUM)
             self.running_var.lerp_(moments[1].detach(), MOMENTUM)
         return moments
+
+
+class Dice(Statistics):
+    """PReLU whose bend is soft and stands at the batch's mean (eq. 4): p x + (1 - p) slope x, with
+    p = sigmoid((x - mean) / sqrt(variance + epsilon)) of each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.slope = nn.Parameter(torch.zeros(channels))  # as in the authors' code
+
+    def forward(self, x: Tensor, real: Tensor | None = None, moments: Tensor | None = None) -> Tensor:
+        """[..., M] -> [..., M]. `real` [...] is False at padding; `moments` are given where x is a part of a batch."""
+        if not self.training or moments is None:
+            moments = self.current(x, real)
+        scale = (moments[1] + EPSILON).rsqrt()
+        shift = -moments[0] * scale
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            bent: Tensor = _Bend.apply(x, scale, shift, self.slope)
+            return bent
+        gate = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype)).sigmoid()
+        slope = self.slope.to(x.dtype)
+        return x * torch.addcmul(slope, 1 - slope, gate)
+
+
+class BatchNorm(Statistics):
+    """Each channel less its mean, over its standard deviation, times a learned factor, plus a learned number (Ioffe &
+    Szegedy 2015, arXiv 1502.03167, algorithm 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        """[..., M] -> [..., M]. `real` [...] is False at padding."""
+        mean, variance = self.current(x, real)
+        scale = (variance + NORM_EPSILON).rsqrt() * self.weight
+        return torch.addcmul((self.bias - mean * scale).to(x.dtype), x, scale.to(x.dtype))
 
 
 def activate(layer: nn.Module, x: Tensor, real: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from seqrec_cli.models.parts.dice import Dice, PReLU, activate
+from seqrec_cli.models.parts.dice import BatchNorm, Dice, PReLU, activate
 from seqrec_cli.models.parts.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "leaky_relu"]
@@ -50,20 +50,34 @@ class SwiGLU(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Activation and dropout after every layer; the input [..., widths[0]] is the first layer's linear output."""
+    """Activation and dropout after every layer, with `batch_norm` a normalisation in front of each activation; the
+    input [..., widths[0]] is the first layer's linear output."""
 
-    def __init__(self, widths: tuple[int, ...], activation: Activation | Literal["dice", "prelu"], drop: float) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        activation: Activation | Literal["dice", "prelu"],
+        drop: float,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(
             LEARNED[activation](width) if activation in LEARNED else ACTIVATIONS[activation]() for width in widths
         )
+        self.norms = nn.ModuleList(BatchNorm(width) for width in widths) if batch_norm else None
         self.drop = Dropout(drop)
-        self.numbers = 2 * sum(widths)  # that one input becomes, about
+        self.numbers = (3 if batch_norm else 2) * sum(widths)  # that one input becomes, about
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
-        """`real` [...] is False where an input is padding: activations with statistics leave it out."""
-        x = self.drop(activate(self.activations[0], x, real))
-        for layer, activation in zip(self.layers, self.activations[1:], strict=True):
-            x = self.drop(activate(activation, layer(x), real))
+        """`real` [...] is False where an input is padding: what keeps statistics leaves it out."""
+        x = self._activated(0, x, real)
+        for place, layer in enumerate(self.layers, start=1):
+            x = self._activated(place, layer(x), real)
         return x
+
+    def _activated(self, place: int, x: Tensor, real: Tensor | None) -> Tensor:
+        if self.norms is not None:
+            x = self.norms[place](x, real)
+        dropped: Tensor = self.drop(activate(self.activations[place], x, real))
+        return dropped
