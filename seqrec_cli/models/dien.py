@@ -21,6 +21,7 @@ from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker, shares
 from seqrec_cli.models.parts.positions import check_window
 from seqrec_cli.models.parts.recurrence import Recurrence
+from seqrec_cli.models.parts.transformer import as_stream
 
 
 class Config(InterestConfig):
@@ -73,10 +74,10 @@ class Model(InterestRanker):
         states_BLH = self.extractor.states(self.extractor.project(events_BLF), mask_BL1)[:, :, 0]
         if self.training:
             self._auxiliary = self._tell_next(batch, states_BLH, events_BLF)
-        projected_BLG = nnf.linear(states_BLH, self.evolution.project.weight)
-        if self.cfg.evolution != "aigru":  # there the attention scales the inputs before the bias
-            projected_BLG = projected_BLG + self.evolution.project.bias
-        memory = (self.attention_keys(states_BLH), projected_BLG)
+        read_BLH, project = as_stream(states_BLH).contiguous(), self.evolution.project
+        # Of AIGRU the attention scales the inputs before the bias.
+        projected_BLG = nnf.linear(read_BLH, project.weight, None if self.cfg.evolution == "aigru" else project.bias)
+        memory = (self.attention_keys(read_BLH), projected_BLG)
         if not self.cfg.pooled:
             return memory
         return *memory, shares(sees_BLC, events_BLF.dtype) @ events_BLF

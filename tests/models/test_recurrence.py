@@ -142,6 +142,19 @@ def test_the_loop_in_c_reads_views() -> None:
     )
 
 
+@pytest.mark.parametrize("path", [pytest.param("c", marks=in_c), "torch"])
+def test_inputs_may_be_bf16(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path == "torch":
+        monkeypatch.setattr(recurrence_native, "compiled", lambda *given: None)
+    inputs, scales, recurrent = (x.float() for x in scan_inputs())
+    low = inputs.bfloat16()
+    got = gru_last(low, scales, recurrent, False, None), *gru_states(low, scales, recurrent, False, False, None)[:2]
+    states = step_by_step(low.float(), scales, recurrent, False)
+    for mine, expected in zip(got, (states[-1], states[-1], states), strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
 @in_c
 def test_the_loop_in_c_keeps_what_is_no_number_and_bears_large_ones() -> None:
     inputs, scales, recurrent = (x.float() for x in scan_inputs())

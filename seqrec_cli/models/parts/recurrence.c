@@ -52,8 +52,19 @@ INLINE void product(const float *a, int K, const float *w, int w_row, float *out
         panel(a, K, w + whole * LANES, w_row, out + whole * LANES, columns, vectors - whole, add);
 }
 
+/* One step's inputs of a row, in fp32 or, where `low`, in bf16: its first half. */
+INLINE void read(const void *inputs, long place, int low, float *x) {
+    if (low)
+        for (int j = 0; j < 3 * H; j++) {
+            uint32_t bits = (uint32_t)((const uint16_t *)inputs)[place + j] << 16;
+            memcpy(x + j, &bits, sizeof bits);
+        }
+    else
+        memcpy(x, (const float *)inputs + place, 3 * H * sizeof(float));
+}
+
 /* `last` [N, H]; where not null: `states` [L, N, H], and for backward `gates` (r, u) [L, N, 2H] and `news` [L, N, H]. */
-void forward(const float *inputs, const strides *in, const float *scales, const strides *sc, const float *weights,
+void forward(const void *inputs, int low, const strides *in, const float *scales, const strides *sc, const float *weights,
              float *last, float *states, float *gates, float *news, long L, long B, long C, int replace, int parts) {
     const long N = B * C;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
@@ -67,9 +78,9 @@ void forward(const float *inputs, const strides *in, const float *scales, const 
                 product(&h[0][0], H, weights, 3 * P, &sums[0][0], 3 * P, 0);
                 for (int i = 0; i < pairs; i++) {
                     const long pair = first + i, place = t * N + pair;
-                    const float *x = inputs + t * in->step + pair / C * in->row;
                     const float scale = scales[t * sc->step + pair / C * sc->row + pair % C * sc->candidate];
-                    float reset[H], update[H], new[H];
+                    float x[3 * H], reset[H], update[H], new[H];
+                    read(inputs, t * in->step + pair / C * in->row, low, x);
 #pragma omp simd
                     for (int j = 0; j < H; j++) {
                         reset[j] = sigmoid(x[H + j] + sums[i][j]);

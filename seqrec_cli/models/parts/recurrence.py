@@ -9,7 +9,8 @@ backward pass written by hand: in C where a compiler is there (`recurrence_nativ
 operation covers all pairs of row and candidate (`recurrence_loops.py`).
 
 Legend: L steps, B rows, C candidates, N = B x C pairs, H hidden width. Inputs are [L, B, 3H] in the order n, r, u,
-the same for all candidates of a row; the recurrent weights U are [3H, H] in the order r, u, n; scales are [L, B, C].
+the same for all candidates of a row, and may be bf16 where nothing learns; the recurrent weights U are [3H, H] in the
+order r, u, n; scales are [L, B, C].
 """
 
 import math
@@ -147,13 +148,15 @@ class Recurrence(nn.Module):
         if torch.is_autocast_enabled(projected_BLG.device.type):
             low = torch.get_autocast_dtype(projected_BLG.device.type)
         weights_GH = self.recurrent.weight
-        inputs_LBG, scales_LBC = (x.to(weights_GH.dtype).transpose(0, 1) for x in (projected_BLG, scales_BLC))
+        learning = torch.is_grad_enabled()
+        if learning or torch.compiler.is_exporting():
+            projected_BLG = projected_BLG.to(weights_GH.dtype)
+        inputs_LBG, scales_LBC = projected_BLG.transpose(0, 1), scales_BLC.to(weights_GH.dtype).transpose(0, 1)
         if torch.compiler.is_exporting():  # a program's loops have a fixed length: steps past the end are frozen
             missing = self.longest - projected_BLG.shape[1]
             padded_LBG, frozen_LBC = (nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) for x in (inputs_LBG, scales_LBC))
             states_LBCH = step_by_step(padded_LBG, frozen_LBC, weights_GH, self.replace)
             return states_LBCH[-1] if only_last else states_LBCH[: projected_BLG.shape[1]]
-        learning = torch.is_grad_enabled()
         if only_last and not learning:
             return gru_last(inputs_LBG, scales_LBC, weights_GH, self.replace, low)
         last_BCH, states_LBCH, _, _ = gru_states(inputs_LBG, scales_LBC, weights_GH, self.replace, learning, low)

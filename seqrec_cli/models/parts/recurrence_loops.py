@@ -58,7 +58,7 @@ def last(
 ) -> Tensor:
     """The last states [B, C, H]."""
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    steps = _Steps(B, C, recurrent_GH, low)
+    inputs_LBG, steps = inputs_LBG.to(recurrent_GH.dtype), _Steps(B, C, recurrent_GH, low)
     state_NH, gates_NG, new_NH = (recurrent_GH.new_zeros((B * C, width)) for width in (H, 2 * H, H))
     for t in range(L):
         steps.step(state_NH, inputs_LBG[t], gates_NG, new_NH)
@@ -72,7 +72,8 @@ def states(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The last states [B, C, H], all states [L, B, C, H], and with `keep` the gates [L, N, 2H] and n [L, N, H]."""
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
-    steps, kept = _Steps(B, C, recurrent_GH, low), L if keep else 0
+    inputs_LBG, kept = inputs_LBG.to(recurrent_GH.dtype), L if keep else 0
+    steps = _Steps(B, C, recurrent_GH, low)
     states_LNH = recurrent_GH.new_empty((L, B * C, H))
     gates_LNG, new_LNH = (recurrent_GH.new_empty((max(kept, 1), B * C, width)) for width in (2 * H, H))
     state_NH = recurrent_GH.new_zeros((B * C, H))

@@ -1,4 +1,4 @@
-"""recurrence.py's loop over time and its backward pass in C (`recurrence.c`), for fp32 on a CPU.
+"""recurrence.py's loop over time and its backward pass in C (`recurrence.c`), in fp32 on a CPU; inputs may be bf16.
 
 Legend as there: L steps, B rows, C candidates, N = B x C pairs, H hidden width; G = 3H; P is H rounded up to a
 multiple of 16.
@@ -31,8 +31,9 @@ def compiled(recurrent_GH: Tensor, low: torch.dtype | None) -> ctypes.CDLL | Non
     widest = WIDEST if low is None else WIDEST_BESIDE_LOW
     loop = library(SOURCE, "H", H) if fits and widest >= H else None
     if loop is not None:
-        sizes = [ctypes.c_long] * 3 + [ctypes.c_int] * 2
-        loop.forward.argtypes, loop.backward.argtypes = ([ctypes.c_void_p] * n + sizes for n in (9, 13))
+        pointer, sizes = ctypes.c_void_p, (*[ctypes.c_long] * 3, *[ctypes.c_int] * 2)
+        loop.forward.argtypes = [pointer, ctypes.c_int, *[pointer] * 8, *sizes]
+        loop.backward.argtypes = [*[pointer] * 13, *sizes]
         loop.forward.restype = loop.backward.restype = None
     return loop
 
@@ -95,7 +96,9 @@ def _forward(
     inputs_LBG, (weights_HG, _) = _dense(inputs_LBG), _padded(recurrent_GH)
     last_BCH = recurrent_GH.new_empty((*scales_LBC.shape[1:], recurrent_GH.shape[1]))
     loop.forward(
-        *_addresses(inputs_LBG, _Strides(*inputs_LBG.stride()[:2]), scales_LBC, _Strides(*scales_LBC.stride())),
+        inputs_LBG.data_ptr(),
+        int(inputs_LBG.dtype == torch.bfloat16),
+        *_addresses(_Strides(*inputs_LBG.stride()[:2]), scales_LBC, _Strides(*scales_LBC.stride())),
         *_addresses(weights_HG, last_BCH, states_LBCH, gates_LNG, new_LNH),
         *_sizes(scales_LBC, replace, torch.get_num_threads()),
     )
