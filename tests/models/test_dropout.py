@@ -143,3 +143,11 @@ def test_what_is_no_number_shows() -> None:
     y = dropout(x, 0.01, training=True)
     assert y[3].isnan()
     assert y[4].isinf() or y[4].isnan()
+
+
+@in_c
+def test_rows_too_long_for_a_stack_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(1, module.LONGEST + 1).bfloat16()
+    expected = logits.softmax(-1)
+    monkeypatch.setattr(module._Softmax, "apply", lambda *given: pytest.fail("in C"))
+    assert torch.equal(softmax(logits, 0.0), expected)

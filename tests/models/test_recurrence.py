@@ -143,11 +143,12 @@ def test_the_loop_in_c_reads_views() -> None:
 
 
 @pytest.mark.parametrize("path", [pytest.param("c", marks=in_c), "torch"])
-def test_inputs_may_be_bf16(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_inputs_may_have_16_bits(dtype: torch.dtype, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if path == "torch":
         monkeypatch.setattr(recurrence_native, "compiled", lambda *given: None)
     inputs, scales, recurrent = (x.float() for x in scan_inputs())
-    low = inputs.bfloat16()
+    low = inputs.to(dtype)
     got = gru_last(low, scales, recurrent, False, None), *gru_states(low, scales, recurrent, False, False, None)[:2]
     states = step_by_step(low.float(), scales, recurrent, False)
     for mine, expected in zip(got, (states[-1], states[-1], states), strict=True):
@@ -178,15 +179,20 @@ def test_where_16_bit_products_win_torch_makes_them() -> None:
     assert recurrence_native.compiled(narrow.double(), None) is None
 
 
+def forget() -> None:
+    native.library.cache_clear()
+    recurrence_native._loop.cache_clear()
+
+
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small C source, an empty cache folder, and nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native.library.cache_clear()
+    forget()
     path = tmp_path / "twice.c"
     path.write_text("int twice(int x) { return FACTOR * x; }\n", encoding="utf-8")
     yield path
-    native.library.cache_clear()
+    forget()
 
 
 @in_c

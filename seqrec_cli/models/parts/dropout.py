@@ -19,6 +19,7 @@ from seqrec_cli.models.parts.native import library
 
 SOURCE = Path(__file__).with_name("dropout.c")
 LEVELS = 256  # on a CPU the probability is a multiple of 1 / LEVELS
+LONGEST = 1 << 16  # keys of the softmax in C: a row lies on its thread's stack
 
 
 class _Settings(ctypes.Structure):
@@ -157,8 +158,9 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
 
 def softmax(logits: Tensor, probability: float) -> Tensor:
     """Over the last dimension; of its results elements are zeroed with `probability` as by `dropout`."""
-    passes = None if torch.compiler.is_compiling() else _compiled(logits)
-    if passes is None or logits.dtype == torch.float32:  # there torch is no slower
+    in_c = logits.dtype == torch.bfloat16 and logits.shape[-1] <= LONGEST  # in fp32 torch is no slower
+    passes = _compiled(logits) if in_c and not torch.compiler.is_compiling() else None
+    if passes is None:
         return dropout(logits.softmax(-1), probability, training=True)
     dropped = 0 if probability == 0.0 else dropped_levels(probability)
     left: Tensor = _Softmax.apply(logits, dropped, passes)

@@ -5,6 +5,7 @@ multiple of 16.
 """
 
 import ctypes
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ def compiled(recurrent_GH: Tensor, low: torch.dtype | None) -> ctypes.CDLL | Non
     H = recurrent_GH.shape[1]
     fits = recurrent_GH.device.type == "cpu" and recurrent_GH.dtype == torch.float32
     widest = WIDEST if low is None else WIDEST_BESIDE_LOW
-    loop = library(SOURCE, "H", H) if fits and widest >= H else None
+    return _loop(H) if fits and widest >= H else None
+
+
+@functools.cache
+def _loop(hidden: int) -> ctypes.CDLL | None:
+    loop = library(SOURCE, "H", hidden)
     if loop is not None:
         pointer, sizes = ctypes.c_void_p, (*[ctypes.c_long] * 3, *[ctypes.c_int] * 2)
         loop.forward.argtypes = [pointer, ctypes.c_int, *[pointer] * 8, *sizes]
@@ -93,6 +99,8 @@ def _forward(
     gates_LNG: Tensor | None,
     new_LNH: Tensor | None,
 ) -> Tensor:
+    if inputs_LBG.dtype not in (torch.float32, torch.bfloat16):
+        inputs_LBG = inputs_LBG.float()
     inputs_LBG, (weights_HG, _) = _dense(inputs_LBG), _padded(recurrent_GH)
     last_BCH = recurrent_GH.new_empty((*scales_LBC.shape[1:], recurrent_GH.shape[1]))
     loop.forward(
