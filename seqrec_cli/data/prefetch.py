@@ -1,5 +1,6 @@
 """The next batches made by a thread while this one is worked on."""
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,21 @@ _END = object()
 
 
 def ahead(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[Batch]:
-    """Items of `make()`, produced by a thread up to `depth` ahead; its errors are raised here."""
+    """Items of `make()`, produced by a thread up to `depth` ahead where it has something to run on; its errors are
+    raised here.
+
+    A step that uses every core leaves none to a thread: taking turns with it costs more than the batch (DIN on two
+    cores: 1.2 ms of a step of 16, where making the batch takes 0.5).
+    """
+    return _by_thread(make, depth) if _cores_to_spare() else make()
+
+
+def _cores_to_spare() -> bool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores > torch.get_num_threads() or torch.cuda.is_available()
+
+
+def _by_thread(make: Callable[[], Iterator[Batch]], depth: int) -> Iterator[Batch]:
     made: queue.Queue[object] = queue.Queue(depth)
     stopped = threading.Event()
     threads = torch.get_num_threads()  # asked here, a thread keeps its number whatever another one sets

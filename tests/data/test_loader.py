@@ -1,11 +1,13 @@
 """Training rows and held-out batches against what can be read off the histories."""
 
+import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+from seqrec_cli.data import prefetch
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.loader import PrefixRows, WindowRows, held_out_batches, labelled_batches, windows
 from seqrec_cli.data.prefetch import ahead
@@ -167,7 +169,14 @@ def test_a_log_without_times_gives_batches_without_times() -> None:
     assert next(iter(window_rows(log).epoch(0))).times_BL is None
 
 
-def test_errors_of_the_loader_thread_reach_the_consumer() -> None:
+@pytest.fixture(params=[True, False], ids=["thread", "in turn"])
+def by_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(prefetch, "_cores_to_spare", lambda: request.param)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("by_thread")
+def test_errors_of_the_loader_reach_the_consumer() -> None:
     def broken():
         yield next(iter(window_rows(packed(HISTORIES, 50)).epoch(0)))
         raise RuntimeError("disk gone")
@@ -178,16 +187,26 @@ def test_errors_of_the_loader_thread_reach_the_consumer() -> None:
         next(stream)
 
 
-def test_the_loader_thread_works_alone_and_leaves_the_others_their_threads() -> None:
+def test_a_loader_thread_works_alone_and_leaves_the_others_their_threads(by_thread: bool) -> None:
     before, inside = torch.get_num_threads(), []
 
     def make():
-        inside.append(torch.get_num_threads())
+        inside.append((torch.get_num_threads(), threading.current_thread() is not threading.main_thread()))
         yield from window_rows(packed(HISTORIES, 50)).epoch(0)
 
     torch.set_num_threads(2)
     try:
         next(ahead(make))
-        assert (inside, torch.get_num_threads()) == ([1], 2)
+        assert (inside, torch.get_num_threads()) == ([(1, True) if by_thread else (2, False)], 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_step_that_uses_every_core_leaves_none_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(prefetch.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    for threads, spare in ((2, True), (3, False), (4, False)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert prefetch._cores_to_spare() is spare
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the processor waits for it
+    assert prefetch._cores_to_spare()
