@@ -146,8 +146,49 @@ def test_what_is_no_number_shows() -> None:
 
 
 @in_c
-def test_rows_too_long_for_a_stack_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = torch.randn(1, module.LONGEST + 1).bfloat16()
-    expected = logits.softmax(-1)
-    monkeypatch.setattr(module._Softmax, "apply", lambda *given: pytest.fail("in C"))
-    assert torch.equal(softmax(logits, 0.0), expected)
+def test_rows_too_long_for_a_stack_and_other_formats_are_left_to_torch() -> None:
+    cpu, low = torch.device("cpu"), torch.bfloat16
+    assert module.softmax_in_c(low, cpu, module.LONGEST)
+    assert not module.softmax_in_c(low, cpu, module.LONGEST + 1)
+    assert not module.softmax_in_c(torch.float32, cpu, 5)
+    assert not module.softmax_in_c(low, torch.device("meta"), 5)
+
+
+@in_c
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("drop", [0.0, 0.25])
+@pytest.mark.parametrize("keys", [5, 16, 107])
+def test_keys_that_are_not_seen_have_no_weight_and_no_gradient(
+    keys: int, drop: float, masked: bool, causal: bool
+) -> None:
+    """Two rows of three heads."""
+    torch.manual_seed(keys)
+    logits = (torch.randn(6, keys, keys) * 3).bfloat16().requires_grad_()
+    exact = logits.detach().float().requires_grad_()
+    real_BT = torch.rand(2, keys) < 0.7 if masked else None
+    seen = torch.ones(2, 1, keys, keys, dtype=torch.bool)
+    if causal:
+        seen = seen.tril()
+    if real_BT is not None:
+        real_BT[:, 0] = True
+        seen = seen & real_BT[:, None, None]
+    left = softmax(logits, drop, real_BT, causal, scale=0.5)
+    expected = (0.5 * exact.view(2, 3, keys, keys)).masked_fill(~seen, -torch.inf).softmax(-1).view_as(exact)
+    factors = torch.where(left == 0, 0.0, 256 / 192) if drop else torch.ones(())
+    torch.testing.assert_close(left.float(), expected * factors, rtol=2**-8, atol=1e-30)
+    weights = torch.randn(6, keys, keys).bfloat16()
+    (left * weights).sum().backward()
+    (expected * factors * weights.float()).sum().backward()
+    assert logits.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(logits.grad.float(), exact.grad, rtol=0.02, atol=0.01)
+    assert not logits.grad.view(2, 3, keys, keys)[~seen.expand(2, 3, keys, keys)].any()
+
+
+@in_c
+def test_where_no_key_is_seen_all_have_the_same_weight() -> None:
+    real_BT = torch.tensor([[False] * 4, [True] * 4])
+    found = softmax(torch.randn(2, 3, 4).bfloat16(), 0.0, real_BT, causal=False, scale=1.0)
+    assert torch.equal(found[0], torch.full((3, 4), 0.25).bfloat16())
+    assert not torch.equal(found[1], found[0])

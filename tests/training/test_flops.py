@@ -6,6 +6,7 @@ import torch
 from planned import batch_of, built, config
 
 from seqrec_cli.config.compose import groups
+from seqrec_cli.models.parts import activation_unit, bend_native, native, pair_layer
 from seqrec_cli.training.flops import Shapes, count_flops, step_flops
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.rehearsal import crop
@@ -79,6 +80,20 @@ def test_counting_leaves_the_run_as_it_was(overrides: list[str]) -> None:
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+@pytest.mark.parametrize("activation", ["prelu", "dice"])
+def test_what_is_in_c_counts_as_torchs_products_do(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, objective, rows = built(["model=din", f"model.unit_activation={activation}"])
+    batch, counted = rows.largest(), []
+    for in_c in (True, False):
+        if not in_c:
+            monkeypatch.setattr(bend_native, "in_c", lambda x: False)
+            monkeypatch.setattr(pair_layer, "_in_c", lambda *given: False)
+            monkeypatch.setattr(activation_unit, "CACHED", 1 << 40)
+        counted.append(count_flops(model, objective, batch, CPU["fp32"]))
+    assert counted[0] == counted[1]
 
 
 SIZES = [(np.array([1, 2]), np.array([1, 2])), (np.array([2, 2, 2]), np.array([2, 2, 2]))]

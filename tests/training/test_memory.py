@@ -50,9 +50,9 @@ def test_a_few_rows_tell_what_many_take(overrides: list[str], precision: str) ->
 
 
 def test_work_in_pieces_is_foretold_from_larger_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DIN handles a few rows whole and more in pieces: what two rows take says nothing about many."""
+    """A unit of sigmoids handles a few rows whole and more in pieces: what two rows take says nothing about many."""
     monkeypatch.setattr(activation_unit, "CACHED", 40_000)
-    model, objective, rows = built(["model=din"])
+    model, objective, rows = built(["model=din", "model.unit_activation=sigmoid"])
     batch = rows.largest()
     planes = live_bytes(model, objective, batch, CPU)
     large = crop(batch, 64, batch.items_BL.shape[1])

@@ -8,14 +8,13 @@ step of BERT4Rec (256 wide, 4 blocks) took 1.19 s instead of 1.45.
 """
 
 import ctypes
-import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.models.parts.native import library
+from seqrec_cli.models.parts.native import LONG, POINTER, addresses, compiled_for, passes_for
 
 SOURCE = Path(__file__).with_name("dropout.c")
 LEVELS = 256  # on a CPU the probability is a multiple of 1 / LEVELS
@@ -31,6 +30,23 @@ class _Settings(ctypes.Structure):
     )
 
 
+class _View(ctypes.Structure):
+    _fields_ = (
+        ("real", ctypes.c_void_p),
+        ("rows_each", ctypes.c_long),
+        ("queries", ctypes.c_long),
+        ("scale", ctypes.c_float),
+    )
+
+
+_OVER_ROWS = (POINTER, POINTER, POINTER, LONG, LONG, ctypes.POINTER(_View), ctypes.POINTER(_Settings))
+SIGNATURES = (
+    ("dropout", (POINTER, POINTER, LONG, ctypes.POINTER(_Settings))),
+    ("softmax", _OVER_ROWS),
+    ("softmax_backward", _OVER_ROWS),
+)
+
+
 def dropped_levels(probability: float) -> int:
     """How many of a byte's 256 values drop the element: the nearest number, but never none of them, nor all."""
     return min(max(round(probability * LEVELS), 1), LEVELS - 1)
@@ -43,20 +59,8 @@ def _words(count: int) -> Tensor:
 
 def _compiled(x: Tensor) -> ctypes.CDLL | None:
     """The passes in C for a tensor like this; None where torch's operators have to do."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
-        return None
-    return _passes(x.dtype == torch.bfloat16)
-
-
-@functools.cache
-def _passes(bf16: bool) -> ctypes.CDLL | None:
-    passes = library(SOURCE, "BF16", int(bf16))
-    if passes is not None:
-        pointer, size, settings = ctypes.c_void_p, ctypes.c_long, ctypes.POINTER(_Settings)
-        passes.dropout.argtypes = [pointer, pointer, size, settings]
-        passes.softmax.argtypes = passes.softmax_backward.argtypes = [pointer] * 3 + [size, size, settings]
-        passes.dropout.restype = passes.softmax.restype = passes.softmax_backward.restype = None
-    return passes
+    there = x.device.type == "cpu" and compiled_for(x.dtype, SOURCE, SIGNATURES)
+    return passes_for(x.dtype, SOURCE, SIGNATURES) if there else None
 
 
 class _Drawn:
@@ -94,27 +98,40 @@ class _Softmax(torch.autograd.Function):
     """Over the last dimension, with dropout, in C."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, dropped: int, passes: ctypes.CDLL) -> Tensor:
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        real_BT: Tensor | None,
+        causal: bool,
+        scale: float,
+        dropped: int,
+        passes: ctypes.CDLL,
+    ) -> Tensor:
         logits = logits.contiguous()
+        real_BT = None if real_BT is None else real_BT.contiguous()
         probabilities, drawn = torch.empty_like(logits), _Drawn(dropped)
         left = torch.empty_like(logits) if dropped else probabilities
-        passes.softmax(*_addresses(logits, probabilities, left), *_rows(logits), drawn.settings())
-        ctx.save_for_backward(probabilities)
-        ctx.drawn, ctx.passes = drawn, passes
+        ctx.save_for_backward(probabilities, real_BT)
+        ctx.causal, ctx.scale, ctx.drawn, ctx.passes = causal, scale, drawn, passes
+        view = _view(logits, real_BT, causal, scale)
+        passes.softmax(*addresses(logits, probabilities, left), *_rows(logits), view, drawn.settings())
         return left
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (probabilities,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        probabilities, real_BT = ctx.saved_tensors
         of_left = gradients[0].contiguous()
         of_logits = torch.empty_like(of_left)
-        given = _addresses(of_left, probabilities, of_logits)
-        ctx.passes.softmax_backward(*given, *_rows(of_left), ctx.drawn.settings())
-        return of_logits, None, None
+        given, view = addresses(of_left, probabilities, of_logits), _view(of_left, real_BT, ctx.causal, ctx.scale)
+        ctx.passes.softmax_backward(*given, *_rows(of_left), view, ctx.drawn.settings())
+        return of_logits, None, None, None, None, None
 
 
-def _addresses(*tensors: Tensor) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors]
+def _view(logits: Tensor, real_BT: Tensor | None, causal: bool, scale: float) -> _View:
+    queries = logits.shape[-2] if causal else 0
+    if real_BT is None:
+        return _View(None, 1, queries, scale)
+    return _View(real_BT.data_ptr(), max(_rows(logits)[0] // max(len(real_BT), 1), 1), queries, scale)
 
 
 def _rows(x: Tensor) -> tuple[int, int]:
@@ -156,14 +173,25 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     return out
 
 
-def softmax(logits: Tensor, probability: float) -> Tensor:
-    """Over the last dimension; of its results elements are zeroed with `probability` as by `dropout`."""
-    in_c = logits.dtype == torch.bfloat16 and logits.shape[-1] <= LONGEST  # in fp32 torch is no slower
-    passes = _compiled(logits) if in_c and not torch.compiler.is_compiling() else None
-    if passes is None:
-        return dropout(logits.softmax(-1), probability, training=True)
+def softmax_in_c(dtype: torch.dtype, device: torch.device, keys: int) -> bool:
+    """Whether `softmax` is for logits like these: in fp32 torch is no slower."""
+    if torch.compiler.is_compiling() or device.type != "cpu" or dtype != torch.bfloat16 or keys > LONGEST:
+        return False
+    return compiled_for(dtype, SOURCE, SIGNATURES)
+
+
+def softmax(
+    logits: Tensor, probability: float, real_BT: Tensor | None = None, causal: bool = False, scale: float = 1.0
+) -> Tensor:
+    """Of scale x logits [..., L, T] over the keys T that are real and, if `causal`, no later than the query; where
+    there are none, all have the same weight. Of the results elements are zeroed with `probability` as by `dropout`.
+
+    Leading dimensions are B rows of as many heads each. In C, where `softmax_in_c`: no mask is written out, and keys
+    that a causal query does not see cost nothing.
+    """
     dropped = 0 if probability == 0.0 else dropped_levels(probability)
-    left: Tensor = _Softmax.apply(logits, dropped, passes)
+    passes = passes_for(logits.dtype, SOURCE, SIGNATURES)
+    left: Tensor = _Softmax.apply(logits, real_BT, causal, scale, dropped, passes)
     return left
 
 

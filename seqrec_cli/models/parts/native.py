@@ -1,5 +1,5 @@
 """C sources compiled for this processor at their first use, where a C compiler is there: for loops of many small steps,
-of which torch's operators make a hundred thousand calls.
+of which torch's operators make a hundred thousand calls, and for what they do in a dozen passes over large tensors.
 
 The sources are plain C and compile in a quarter of a second; torch's own route to C++ needs ninja and half a minute.
 The library lies in the user's cache folder, named by all that went into it. Without a compiler nothing is lost but
@@ -15,11 +15,20 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-# Not every compiler knows both: without the second a library has one thread.
-EXTRA = (("-march=native", "-fopenmp"), ("-march=native",), ())
+# Not every compiler knows all: without the last a library has one thread.
+EXTRA = (
+    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    ("-march=native", "-fopenmp"),
+    ("-march=native",),
+    (),
+)
 SECONDS = 120
 
 
@@ -40,6 +49,37 @@ def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
         except (OSError, subprocess.SubprocessError):
             continue
     return None
+
+
+POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+Signatures = tuple[tuple[str, tuple[Any, ...]], ...]  # names of functions, and their arguments
+
+
+@torch.compiler.assume_constant_result  # the compiler of a model takes it as it is
+def compiled_for(dtype: torch.dtype, source: Path, signatures: Signatures) -> bool:
+    """Whether the source is there in C for tensors of this format; else torch's operators have to do."""
+    return dtype in (torch.float32, torch.bfloat16) and _passes(source, dtype == torch.bfloat16, signatures) is not None
+
+
+def passes_for(dtype: torch.dtype, source: Path, signatures: Signatures) -> ctypes.CDLL:
+    """The source compiled with -DBF16=1 or 0; only where `compiled_for` says so."""
+    found = _passes(source, dtype == torch.bfloat16, signatures)
+    assert found is not None
+    return found
+
+
+@functools.cache
+def _passes(source: Path, bf16: bool, signatures: Signatures) -> ctypes.CDLL | None:
+    found = library(source, "BF16", int(bf16))
+    if found is not None:
+        for name, arguments in signatures:
+            getattr(found, name).argtypes = arguments
+    return found
+
+
+def addresses(*tensors: Tensor) -> list[int]:
+    """For a call: the caller keeps the tensors alive until it returns."""
+    return [tensor.data_ptr() for tensor in tensors]
 
 
 def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
