@@ -1,4 +1,4 @@
-"""The next batches made by a thread while this one is worked on."""
+"""The next batches, made by a thread while this one is worked on, or in turn with it."""
 
 import os
 import queue

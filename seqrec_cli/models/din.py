@@ -45,7 +45,6 @@ class Model(InterestRanker):
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.unit = ActivationUnit(self.items.width, cfg.unit, cfg.unit_activation, cfg.softmax)
         self.search, self.search_events = cfg.search_attribute, cfg.search_events
-        self.embeds_events = self.search is None
         if self.search is not None and self.search not in self.items.attributes:
             have = ", ".join(self.items.attributes) or "none"
             raise SeqrecError(f"model.search_attribute={self.search}: items have no such attribute (have: {have})")
@@ -55,9 +54,9 @@ class Model(InterestRanker):
         values: Tensor = self.items.attributes[self.search].values_RW[items]  # type: ignore[index]
         return values
 
-    def _history(self, batch: Batch, sees_BLC: Tensor, events_BLF: Tensor | None = None) -> History:
+    def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
         if self.search is None:
-            return super()._history(batch, sees_BLC, events_BLF)
+            return super()._history(batch, sees_BLC)
         memory = (batch.items_BL, by_value(self._values(batch.items_BL), batch.mask_BL))
         return History(memory, sees_BLC, self.request(batch))
 

@@ -53,7 +53,6 @@ def shares(sees_BLC: Tensor, dtype: torch.dtype) -> Tensor:
 class InterestRanker(Ranker):
     """A history and one candidate become one logit."""
 
-    embeds_events = True  # whether a history's events are embedded whatever the candidates
     fp32_interest = False  # under autocast too the MLP's first layer reads the interest in fp32
     pieces_at_once = 1  # of CACHED_PIECE: more where a piece costs much whatever its size
 
@@ -105,12 +104,11 @@ class InterestRanker(Ranker):
         self.regularise(batch, items_BC)
         places_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
-        sees_BLC = (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)
-        if not self.embeds_events:
-            return self._pairs(self._history(batch, sees_BLC), items_BC, as_stream(self.items.joined(items_BC)))
-        both = as_stream(self.items.joined(torch.cat([batch.items_BL, items_BC], dim=1)))  # one look-up, one gradient
-        events_BLF, candidates_BCF = both.split([batch.items_BL.shape[1], items_BC.shape[1]], dim=1)
-        return self._pairs(self._history(batch, sees_BLC, events_BLF), items_BC, candidates_BCF)
+        return self._pairs(
+            self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)),
+            items_BC,
+            as_stream(self.items.joined(items_BC)),
+        )
 
     def event_weights(self, history: History, candidates: Tensor) -> Tensor | None:
         """The attention [B, L or more, C] of candidates to the events; None where there is none."""
@@ -146,10 +144,8 @@ class InterestRanker(Ranker):
                     scored_BC[here, across] = self._pairs(part, mine[..., across], made[..., across, :])
         return logits_BC
 
-    def _history(self, batch: Batch, sees_BLC: Tensor, events_BLF: Tensor | None = None) -> History:
-        if events_BLF is None:
-            events_BLF = as_stream(self.items.joined(batch.items_BL))
-        memory = self.remember(batch, events_BLF, sees_BLC)
+    def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
+        memory = self.remember(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
         return History(memory, sees_BLC, self.request(batch))
 
     def _pairs(self, history: History, items: Tensor, candidates: Tensor) -> Tensor:

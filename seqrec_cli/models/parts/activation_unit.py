@@ -38,7 +38,7 @@ class ActivationUnit(nn.Module):
     def __init__(self, features: int, widths: tuple[int, ...], activation: UnitActivation, softmax: bool) -> None:
         super().__init__()
         self.first = nn.Linear(4 * features, widths[0])  # reads [h; c; h - c; h * c]
-        # Kept by columns: the kernels' gradients are sums along M.
+        # Kept by columns: what multiplies events and products is then dense.
         self.first.weight = nn.Parameter(self.first.weight.detach().T.contiguous().T)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(ACTIVATIONS[activation](width) for width in widths)

@@ -72,6 +72,12 @@ static void add_up(double *parts, long count, int threads) { /* into the first p
         for (long i = 0; i < count; i++) parts[i] += parts[thread * count + i];
 }
 
+static long counted(const uint8_t *real, long rows) {
+    long count = 0;
+    for (long row = 0; row < rows; row++) count += real[row];
+    return count;
+}
+
 /* Mean and variance [2, channels] of the real rows; zeros if there are none. Returns 0 if memory is short. */
 int moments(const number *x, const uint8_t *real, float *out, long rows, long channels, int threads) {
     const long padded = PADDED(channels), blocks = (rows + BLOCK - 1) / BLOCK;
@@ -93,8 +99,7 @@ int moments(const number *x, const uint8_t *real, float *out, long rows, long ch
         join(found, parts, 2 * padded);
     }
     add_up(parts, 2 * padded, threads);
-    long count = 0;
-    for (long row = 0; row < rows; row++) count += real[row];
+    const long count = counted(real, rows);
     for (long m = 0; m < channels; m++) {
         const double mean = parts[m] / (count ? count : 1);
         const double variance = parts[padded + m] / (count ? count : 1) - mean * mean;
@@ -200,8 +205,7 @@ static void through_moments(const number *x, const uint8_t *real, const settings
                             number *of_x, long rows, long channels, int threads) {
     const long padded = PADDED(channels), blocks = (rows + BLOCK - 1) / BLOCK;
     float through[2 * padded];
-    long count = 0;
-    for (long row = 0; row < rows; row++) count += real[row];
+    const long count = counted(real, rows);
     memset(through, 0, sizeof through);
     for (long m = 0; m < channels && count; m++) {
         const double mean = given->moments[m], variance = given->moments[channels + m];

@@ -51,6 +51,7 @@ def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
     return None
 
 
+VECTOR = 16  # numbers of the widest vector
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 Signatures = tuple[tuple[str, tuple[Any, ...]], ...]  # names of functions, and their arguments
 

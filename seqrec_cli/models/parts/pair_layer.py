@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-from seqrec_cli.models.parts.native import INT, LONG, POINTER, addresses, compiled_for, passes_for
+from seqrec_cli.models.parts.native import INT, LONG, POINTER, VECTOR, addresses, compiled_for, passes_for
 
 SOURCE = Path(__file__).with_name("pair_layer.c")
 _SIZES = (*[LONG] * 4, INT)
 SIGNATURES = (("kernels", (*[POINTER] * 5, *_SIZES)), ("kernels_backward", (*[POINTER] * 6, *_SIZES)))
-VECTOR = 16  # numbers of the widest one
 WIDEST = 4096  # a row lies on a thread's stack
 
 

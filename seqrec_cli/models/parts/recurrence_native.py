@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqrec_cli.models.parts.native import library
+from seqrec_cli.models.parts.native import VECTOR, library
 
 SOURCE = Path(__file__).with_name("recurrence.c")
-MULTIPLE = 16  # numbers of the widest vector
 WIDEST = 1024  # states: a block of rows lies on its thread's stack
 WIDEST_BESIDE_LOW = 128  # beyond, products in 16 bits win: of 256, by 20 % to 2 times with 512 rows (two AVX512 cores)
 
@@ -121,7 +120,7 @@ def _dense(x: Tensor) -> Tensor:
 def _padded(recurrent_GH: Tensor) -> tuple[Tensor, Tensor]:
     """[H, 3P], for products with states, and [3H, P], for those with gradients."""
     H = recurrent_GH.shape[1]
-    missing = -H % MULTIPLE
+    missing = -H % VECTOR
     turned_GP = torch.nn.functional.pad(recurrent_GH, (0, missing)).contiguous()
     by_gate_KHH = torch.nn.functional.pad(recurrent_GH.view(3, H, H), (0, 0, 0, missing))
     return by_gate_KHH.permute(2, 0, 1).reshape(H, -1).contiguous(), turned_GP
