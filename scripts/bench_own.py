@@ -22,8 +22,8 @@ from seqrec_cli.commands.learner import fresh_model, objective_for, training_row
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batch import Batch, part_bounds
+from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import Rows
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.evaluate import evaluate

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from seqrec_cli.data.batching import Batching
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import held_out
+
+
+def batching(size: int, seed: int = 0, like_lengths: bool = True, tokens: int | None = None) -> Batching:
+    return Batching(size, seed, like_lengths, tokens)
 
 
 def packed(

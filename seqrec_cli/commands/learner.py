@@ -3,11 +3,12 @@
 import torch
 
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.batching import Batching, Rows
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.labelled_rows import LabelledTraining
-from seqrec_cli.data.loader import PrefixRows, Rows, WindowRows
+from seqrec_cli.data.loader import PrefixRows, WindowRows
 from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
@@ -44,33 +45,31 @@ def _in_runs(cfg: TrainConfig, objective: Objective) -> bool:
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
+    batching = Batching(trainer.batch_size, trainer.seed, trainer.like_lengths, trainer.batch_tokens)
     if cfg.objective.rows == "prefixes":
         negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.dataset.protocol != "positions" or not _in_runs(cfg, objective)):
-            return LabelledTraining(log, length, trainer.batch_size, trainer.seed, cfg.model.history_negatives)
+            return LabelledTraining(log, length, batching, cfg.model.history_negatives)
         if _in_runs(cfg, objective):
             return PositionRows(
                 log,
                 length,
-                trainer.batch_size,
+                batching,
                 negatives,
-                trainer.seed,
                 device,
                 whole=not cfg.model.recurrent,
                 history_negatives=cfg.model.history_negatives,
                 fixed=fixed,
             )
-        return PrefixRows(log, length, trainer.batch_size, negatives, trainer.seed, cfg.model.history_negatives)
+        return PrefixRows(log, length, batching, negatives, cfg.model.history_negatives)
     if objective.masking is not None:
         return ClozeRows(
             log,
             length,
             objective.window,
             objective.stride,
-            trainer.batch_size,
-            trainer.batch_tokens,
+            batching,
             objective.masking,
-            trainer.seed,
             device,
         )
     return WindowRows(
@@ -78,10 +77,8 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
         length,
         objective.window,
         objective.stride,
-        trainer.batch_size,
-        trainer.batch_tokens,
+        batching,
         objective.negatives_per_position,
-        trainer.seed,
         device,
         objective.draws_by_row,
     )

@@ -100,6 +100,9 @@ class TrainerConfig(Settings):
     batch_tokens: int | None = Field(
         ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
     )
+    like_lengths: bool = Field(
+        description="rows of like length share a batch, so little is padded; false: rows of any length, as drawn"
+    )
     part_tokens: int | None = Field(
         ge=1,
         description="padded tokens worked on at once; a larger batch is taken in parts whose gradients add up: "
@@ -224,6 +227,11 @@ class TrainConfig(DataConfig):
             raise ValueError(
                 f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
                 "set trainer.batch_size instead"
+            )
+        if self.trainer.batch_tokens is not None and not self.trainer.like_lengths:
+            raise ValueError(
+                "trainer.batch_tokens fills batches with rows of like length: set trainer.like_lengths=true, "
+                "or trainer.batch_tokens=null"
             )
         if self.trainer.ema is not None and self.hardware.embedding == "sparse":
             raise ValueError(

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
-from seqrec_cli.data.loader import LENGTH_NOISE, _Rows, draw_beside, resident
+from seqrec_cli.data.loader import draw_beside, resident
 from seqrec_cli.data.negatives import MetItems, draw_unmet
 from seqrec_cli.data.splits import train_ends
 
@@ -42,19 +43,18 @@ def target_runs(
     return rows_R, first_R, lasts_R - first_R, counts_R
 
 
-class PositionRows(_Rows):
+class PositionRows(BatchedRows):
     """One row a run of targets; each target's candidates are its event and items unmet in training (or `fixed` ones).
 
-    A batch holds `batch_size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
+    A batch holds `batching.size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
     """
 
     def __init__(
         self,
         log: PackedLog,
         max_length: int,
-        batch_size: int,
+        batching: Batching,
         negatives: int,
-        seed: int,
         device: torch.device,
         whole: bool = True,
         history_negatives: int = 0,
@@ -66,24 +66,26 @@ class PositionRows(_Rows):
         self._items_N = resident(log.items_N, device)
         self._times_N = None if log.times_N is None else resident(log.times_N, device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
-            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batch_size), whole
+            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batching.size), whole
         )
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
         self._met.refuse_all_met(log.num_users)
-        super().__init__(lengths_R, batch_size, None, seed)
+        super().__init__(lengths_R, batching)
 
     def _order(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, epoch])
-        noisy_R = self._lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(self._lengths_R)))
-        batches = self._by_targets(np.argsort(noisy_R, kind="stable"))
+        rng = self._rng(epoch)
+        like = self._batching.like_lengths
+        batches = self._by_targets(
+            noisily_sorted(self._lengths_R, rng) if like else rng.permutation(len(self._lengths_R))
+        )
         rng.shuffle(batches)
         return batches
 
     def _by_targets(self, order_R: np.ndarray) -> list[np.ndarray]:
-        """Cut an order of rows wherever their targets fill another batch: ceil(targets / batch_size) batches."""
+        """Cut an order of rows wherever their targets fill another batch: ceil(targets / batching.size) batches."""
         if not len(order_R):
             return []
-        batch_R = (np.cumsum(self._counts_R[order_R]) - 1) // self._batch_size
+        batch_R = (np.cumsum(self._counts_R[order_R]) - 1) // self._batching.size
         return np.split(order_R, np.flatnonzero(np.diff(batch_R)) + 1)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ class PositionRows(_Rows):
 
     def largest(self) -> Batch:
         longest_first = np.argsort(-self._lengths_R, kind="stable")
-        return self._batch(self._by_targets(longest_first)[0], np.random.default_rng([self.seed]))
+        return self._batch(self._by_targets(longest_first)[0], self._rng())
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, starts_B = self._rows_R[picked_B], self._starts_R[picked_B]

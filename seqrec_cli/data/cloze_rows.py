@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from seqrec_cli.data.batch import MASKED, Batch, cut
+from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import RowSizes, _Rows, resident, windows
+from seqrec_cli.data.loader import resident, windows
 from seqrec_cli.data.splits import train_ends
 
 KEPT = 0  # written over a chosen event: nothing
@@ -53,7 +54,7 @@ class Masking:
         return columns_BM, written_BM
 
 
-class ClozeRows(_Rows):
+class ClozeRows(BatchedRows):
     """One row a window of at most max_length training events, two at least.
 
     `last` takes each user's latest ones; `sliding` the whole history, cut from its end, neighbours sharing one event.
@@ -65,10 +66,8 @@ class ClozeRows(_Rows):
         max_length: int,
         window: Literal["last", "sliding"],
         stride: int | None,
-        batch_size: int,
-        batch_tokens: int | None,
+        batching: Batching,
         masking: Masking,
-        seed: int,
         device: torch.device,
     ) -> None:
         self._masking, self._device, self._num_items = masking, device, log.num_items
@@ -80,13 +79,13 @@ class ClozeRows(_Rows):
         self._rows_R, self._starts_R, lengths_R = windows(
             np.asarray(log.offsets_U1), train_ends(log), max_length - 1, window, stride
         )
-        super().__init__(lengths_R, batch_size, batch_tokens, seed)
+        super().__init__(lengths_R, batching)
 
     def sizes(self, epoch: int) -> list[RowSizes]:
         found = []
         for step, picked_B in enumerate(self._order(epoch)):
             lengths_B = self._lengths_R[picked_B]
-            counts_B, _ = self._masking.counts(lengths_B, np.random.default_rng([self.seed, epoch, step]))
+            counts_B, _ = self._masking.counts(lengths_B, self._rng(epoch, step))
             found.append((lengths_B, counts_B))
         return found
 

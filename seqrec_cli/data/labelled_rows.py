@@ -8,20 +8,21 @@ from dataclasses import replace
 import numpy as np
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import _request, _Rows, draw_beside
+from seqrec_cli.data.loader import _request, draw_beside
 from seqrec_cli.data.negatives import MetItems
 from seqrec_cli.data.splits import train_ends
 
 
-class LabelledTraining(_Rows):
+class LabelledTraining(BatchedRows):
     """One row a labelled row of the dataset's training split: its protocol's own candidates, the same every epoch."""
 
-    def __init__(self, log: PackedLog, max_length: int, batch_size: int, seed: int, history_negatives: int = 0) -> None:
+    def __init__(self, log: PackedLog, max_length: int, batching: Batching, history_negatives: int = 0) -> None:
         self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, train_ends(log))
         lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
-        super().__init__(np.minimum(lengths_R, max_length), batch_size, None, seed)
+        super().__init__(np.minimum(lengths_R, max_length), batching)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]

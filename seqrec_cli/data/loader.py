@@ -1,49 +1,23 @@
 """From the packed log to batches, each built by whole-array indexing.
 
-The order is a pure function of seed, epoch and step, so a resumed run can stand in the middle of an epoch. Rows of
-like length share a batch, so little is padded.
-
 Legend: R rows, B rows of one batch, L history events, C candidates. User rows count from 0 in the log and from 1 in
 a `Batch`.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import MetItems, draw_unmet
-from seqrec_cli.data.prefetch import ahead
 from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
-
-LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
-
-
-RowSizes = tuple[np.ndarray, np.ndarray]  # lengths [B] and targets [B] of a batch's rows
-
-
-class Rows(Protocol):
-    """Training rows: `steps` batches an epoch, the same number every epoch."""
-
-    steps: int
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from step `start` on."""
-        ...
-
-    def sizes(self, epoch: int) -> list[RowSizes]:
-        """The row lengths of each batch of an epoch, and how many targets each row has."""
-        ...
-
-    def largest(self) -> Batch:
-        """The batch that needs the most memory."""
-        ...
 
 
 def windows(
@@ -79,68 +53,7 @@ def resident(flat_N: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(flat_N).to(device)
 
 
-class _Rows:
-    """Shared by both kinds of training rows: the order of an epoch, and batches made ahead of their use."""
-
-    def __init__(self, lengths_R: np.ndarray, batch_size: int, batch_tokens: int | None, seed: int) -> None:
-        self.seed = seed
-        self._lengths_R = lengths_R
-        self._batch_size, self._batch_tokens = batch_size, batch_tokens
-        self.steps = len(self._order(0))
-
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, epoch])
-        shuffled_R = rng.permutation(len(self._lengths_R))
-        lengths_R = self._lengths_R[shuffled_R]
-        if self._batch_tokens is None:
-            noisy_R = lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(lengths_R)))
-            by_length_R = shuffled_R[np.argsort(noisy_R, kind="stable")]
-            bounds = list(range(self._batch_size, len(by_length_R), self._batch_size))
-        else:  # sorted without noise, so that the number of batches is the same every epoch
-            order_R = np.argsort(-lengths_R, kind="stable")
-            by_length_R, bounds, start = shuffled_R[order_R], [], 0
-            while start < len(order_R):
-                start += max(1, self._batch_tokens // int(lengths_R[order_R[start]]))
-                bounds.append(start)
-            bounds = [bound for bound in bounds if bound < len(order_R)]
-        batches = [self._longest_first(picked_B) for picked_B in np.split(by_length_R, bounds)]
-        rng.shuffle(batches)
-        return batches
-
-    def _longest_first(self, picked_B: np.ndarray) -> np.ndarray:
-        """So that a part of a batch is no wider than its rows need."""
-        return picked_B[np.argsort(-self._lengths_R[picked_B], kind="stable")]
-
-    def sizes(self, epoch: int) -> list[RowSizes]:
-        """The row lengths of each batch of an epoch and the rows' targets, in order: its work, before any is cut."""
-        return [(self._lengths_R[picked_B], self._targets(picked_B)) for picked_B in self._order(epoch)]
-
-    def _targets(self, picked_B: np.ndarray) -> np.ndarray:
-        return np.ones(len(picked_B), np.int64)
-
-    def largest(self) -> Batch:
-        """The longest rows that can share a batch: what needs the most memory."""
-        longest = int(self._lengths_R.max())
-        size = self._batch_size if self._batch_tokens is None else max(1, self._batch_tokens // longest)
-        size = min(size, len(self._lengths_R))
-        picked_B = self._longest_first(np.argpartition(self._lengths_R, -size)[-size:])
-        return self._batch(picked_B, np.random.default_rng([self.seed]))
-
-    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
-        raise NotImplementedError
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from step `start` on, the next one prepared while this one is used."""
-        order = self._order(epoch)
-
-        def make() -> Iterator[Batch]:
-            for step in range(start, len(order)):
-                yield self._batch(order[step], np.random.default_rng([self.seed, epoch, step]))
-
-        return ahead(make)
-
-
-class WindowRows(_Rows):
+class WindowRows(BatchedRows):
     """One row a window: the model sees events, and at every position the next one is its target."""
 
     def __init__(
@@ -149,10 +62,8 @@ class WindowRows(_Rows):
         max_length: int,
         window: Literal["last", "sliding"],
         stride: int | None,
-        batch_size: int,
-        batch_tokens: int | None,
+        batching: Batching,
         negatives: int,
-        seed: int,
         device: torch.device,
         draws_by_row: bool,
     ) -> None:
@@ -166,7 +77,7 @@ class WindowRows(_Rows):
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
         if self._met is not None:
             self._met.refuse_all_met(log.num_users)
-        super().__init__(lengths_R - 1, batch_size, batch_tokens, seed)
+        super().__init__(lengths_R - 1, batching)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
         return self._lengths_R[picked_B]
@@ -198,11 +109,11 @@ class WindowRows(_Rows):
         return None if self._times_N is None else cut(self._times_N, places_B, np.ones_like(places_B))[:, 0]
 
 
-class PrefixRows(_Rows):
+class PrefixRows(BatchedRows):
     """One row a prefix: a history, the event that followed it, and items the user has not met in training."""
 
     def __init__(
-        self, log: PackedLog, max_length: int, batch_size: int, negatives: int, seed: int, history_negatives: int = 0
+        self, log: PackedLog, max_length: int, batching: Batching, negatives: int, history_negatives: int = 0
     ) -> None:
         ends_U = train_ends(log)
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
@@ -212,7 +123,7 @@ class PrefixRows(_Rows):
         self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
         self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
         self._met.refuse_all_met(log.num_users)
-        super().__init__(np.minimum(within_R + 1, max_length), batch_size, None, seed)
+        super().__init__(np.minimum(within_R + 1, max_length), batching)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.data.batch import Batch, part_bounds
-from seqrec_cli.data.loader import RowSizes
+from seqrec_cli.data.batching import RowSizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.loop import count_targets

@@ -37,6 +37,11 @@ REFUSALS = [
     ("train", ["run_dir=7"], "\"run_dir='7'\""),
     ("train", ["data_dir=${nowhere}"], "data_dir: Interpolation key 'nowhere' not found"),
     ("train", ["trainer.monitor=ndcg@7"], "trainer.monitor=ndcg@7 is no metric"),
+    (
+        "train",
+        ["trainer.batch_tokens=100", "trainer.like_lengths=false"],
+        "trainer.batch_tokens fills batches with rows of like length: set trainer.like_lengths=true, or",
+    ),
     ("train", ["model=sasrec", "objective=count"], "objective=count cannot train model=sasrec"),
     ("train", ["hardware.embedding=sparse"], "hardware.embedding=sparse: objective=shift needs the whole item table"),
     ("train", ["hardware.embedding=sparse", "model=popular"], "model=popular has no tables that are only looked up"),

@@ -6,7 +6,7 @@ import torch
 
 from seqrec_cli.data.click_rows import TARGETS, PositionRows, target_runs
 from seqrec_cli.data.loader import PrefixRows
-from tests.toylog import packed, random_histories
+from tests.toylog import batching, packed, random_histories
 
 HISTORIES = random_histories(37, 80, 60, seed=3)
 LOG = packed(HISTORIES, 80)
@@ -14,8 +14,10 @@ CPU = torch.device("cpu")
 Example = tuple[int, tuple[int, ...], int, int]  # user, history, candidate, label
 
 
-def position_rows(max_length: int = 8, batch_size: int = 50, negatives: int = 2, seed: int = 1) -> PositionRows:
-    return PositionRows(LOG, max_length, batch_size, negatives, seed, CPU)
+def position_rows(
+    max_length: int = 8, batch_size: int = 50, negatives: int = 2, seed: int = 1, like_lengths: bool = True
+) -> PositionRows:
+    return PositionRows(LOG, max_length, batching(batch_size, seed, like_lengths), negatives, CPU)
 
 
 def examples(rows: PositionRows, epoch: int, max_length: int) -> list[Example]:
@@ -60,7 +62,7 @@ def test_rows_hold_no_more_events_than_their_targets_need() -> None:
 
 
 def test_a_step_has_as_many_examples_as_with_one_row_a_prefix() -> None:
-    prefixes = PrefixRows(LOG, 8, 50, 2, 1)
+    prefixes = PrefixRows(LOG, 8, batching(50, 1), 2)
     rows = position_rows()
     assert rows.steps == prefixes.steps > 10
     for epoch in range(3):
@@ -93,15 +95,25 @@ def test_like_lengths_share_a_batch_and_the_largest_comes_from_the_longest() -> 
     assert largest.items_BL.shape[1] == 30 + TARGETS - 1
 
 
+def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
+    rows, like = position_rows(30, like_lengths=False), position_rows(30)
+    batches = list(rows.epoch(0))
+    assert len(batches) == rows.steps == like.steps
+    real = sum(int(b.lengths_B.sum()) for b in batches)
+    assert real / sum(b.items_BL.numel() for b in batches) < 0.8
+    positives = [sorted(e for e in examples(either, 0, 30) if e[3]) for either in (rows, like)]
+    assert positives[0] == positives[1]
+
+
 def test_users_without_a_training_target_have_no_row() -> None:
-    rows = PositionRows(packed([[1, 2, 3], [4]], 6), 8, 50, 1, 0, CPU)
+    rows = PositionRows(packed([[1, 2, 3], [4]], 6), 8, batching(50), 1, CPU)
     assert rows.steps == 0
     assert list(rows.epoch(0)) == []
 
 
 def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_their_events() -> None:
     log = packed(random_histories(20, 60, 40), 60)
-    rows = PositionRows(log, 6, 64, 1, 0, torch.device("cpu"), whole=False, history_negatives=2)
+    rows = PositionRows(log, 6, batching(64), 1, torch.device("cpu"), whole=False, history_negatives=2)
     taught = 0
     for batch in rows.epoch(0):
         assert batch.items_BL.shape[1] <= 6
@@ -113,6 +125,6 @@ def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_thei
         for user, beside in zip(batch.users_B.tolist(), batch.negatives_BLK, strict=True):
             met = log.items_N[log.offsets_U1[user - 1] : log.offsets_U1[user] - 2]
             assert not set(beside.flatten().tolist()) & set(met.tolist())
-    whole = PositionRows(log, 6, 64, 1, 0, torch.device("cpu"))
+    whole = PositionRows(log, 6, batching(64), 1, torch.device("cpu"))
     assert taught == sum(int((batch.labels_BC > 0).sum()) for batch in whole.epoch(0))  # type: ignore[operator]
     assert next(whole.epoch(0)).negatives_BLK is None

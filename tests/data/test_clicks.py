@@ -15,6 +15,7 @@ from seqrec_cli.data.labelled_rows import LabelledTraining
 from seqrec_cli.data.loader import PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import held_out, train_ends, training_counts
+from tests.toylog import batching
 
 USERS, ITEMS = 60, 50
 
@@ -86,10 +87,10 @@ def test_events_of_held_out_users_never_train(tmp_path: Path) -> None:
     assert training_counts(log).tolist() == counts.tolist()
     cpu = torch.device("cpu")
     for rows in (
-        WindowRows(log, 5, "sliding", None, 8, None, 0, 0, cpu, True),
-        PrefixRows(log, 5, 8, 1, 0),
-        PositionRows(log, 5, 8, 1, 0, cpu),
-        LabelledTraining(log, 5, 8, 0),
+        WindowRows(log, 5, "sliding", None, batching(8), 0, cpu, True),
+        PrefixRows(log, 5, batching(8), 1),
+        PositionRows(log, 5, batching(8), 1, cpu),
+        LabelledTraining(log, 5, batching(8)),
     ):
         users = {user - 1 for batch in rows.epoch(0) for user in batch.users_B.tolist()}
         assert users
@@ -132,9 +133,9 @@ def test_fixed_negatives_are_the_same_a_row_a_target_and_in_runs(tmp_path: Path)
     )
     cpu = torch.device("cpu")
     for epoch in (0, 1):
-        assert examples(LabelledTraining(log, 5, 16, epoch).epoch(epoch), 5) == expected
-        assert examples(PositionRows(log, 5, 16, 1, 0, cpu, fixed=train).epoch(epoch), 5) == expected
-        assert examples(PositionRows(log, 5, 16, 1, 0, cpu).epoch(epoch), 5) != expected
+        assert examples(LabelledTraining(log, 5, batching(16, epoch)).epoch(epoch), 5) == expected
+        assert examples(PositionRows(log, 5, batching(16), 1, cpu, fixed=train).epoch(epoch), 5) == expected
+        assert examples(PositionRows(log, 5, batching(16), 1, cpu).epoch(epoch), 5) != expected
 
 
 def test_a_few_users_keep_what_is_held_out(tmp_path: Path) -> None:

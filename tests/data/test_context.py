@@ -16,7 +16,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, held_out_batches, labelled_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.models.contract import Recommender
-from tests.toylog import packed, random_histories
+from tests.toylog import batching, packed, random_histories
 
 DEVICES = ("phone", "", "tablet", "phone", "desktop")
 TIMES = (1_700_000_000, 1_700_050_000, 1_700_200_000, 1_700_300_000, 1_700_400_000)
@@ -53,7 +53,7 @@ def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
         assert batch.context_BF.dtype == torch.int64
     for _, batch in labelled_batches(log, "val", 10, 4):
         assert batch.context_BF.shape == (2, 3)
-    (batch,) = PrefixRows(log, 10, 4, 1, 0).epoch(0)
+    (batch,) = PrefixRows(log, 10, batching(4), 1).epoch(0)
     wanted = {(int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))) for end in (1, 2)}
     assert set(map(tuple, batch.context_BF.tolist())) == wanted
 
@@ -74,7 +74,7 @@ def test_the_time_of_a_request_is_told_only_where_asked_for_and_data_stay_the_sa
 
 def test_rows_of_several_targets_have_the_context_of_each() -> None:
     log = with_time_context(packed(random_histories(20, 50, 30), 50), ["hour", "weekday"])
-    for batch in PositionRows(log, 8, 30, 2, 0, torch.device("cpu")).epoch(0):
+    for batch in PositionRows(log, 8, batching(30), 2, torch.device("cpu")).epoch(0):
         assert batch.context_BF is None
         assert batch.context_BCF.shape == (*batch.candidates_BC.shape, 2)
         for row, column in batch.candidates_BC.nonzero().tolist():

@@ -12,16 +12,26 @@ from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.loader import PrefixRows, WindowRows, held_out_batches, labelled_batches, windows
 from seqrec_cli.data.prefetch import ahead
 from seqrec_cli.data.splits import train_ends
-from tests.toylog import packed, random_histories
+from tests.toylog import batching, packed, random_histories
 
 HISTORIES = random_histories(37, 50, 30, seed=3)
 
 
 def window_rows(
-    log, *, max_length=8, window="last", batch_size=5, batch_tokens=None, negatives=0, seed=1, by_row=False
+    log,
+    *,
+    max_length=8,
+    window="last",
+    batch_size=5,
+    batch_tokens=None,
+    negatives=0,
+    seed=1,
+    by_row=False,
+    like_lengths=True,
 ) -> WindowRows:
     device = torch.device("cpu")
-    return WindowRows(log, max_length, window, None, batch_size, batch_tokens, negatives, seed, device, by_row)
+    dealt = batching(batch_size, seed, like_lengths, batch_tokens)
+    return WindowRows(log, max_length, window, None, dealt, negatives, device, by_row)
 
 
 def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
@@ -107,6 +117,24 @@ def test_like_lengths_share_a_batch() -> None:
     assert real / padded > 0.8  # in random order it would be about 0.55
 
 
+def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
+    log = packed(random_histories(200, 50, 40, seed=5), 50)
+    rows = window_rows(log, max_length=40, batch_size=20, like_lengths=False)
+    batches = list(rows.epoch(0))
+    assert len(batches) == rows.steps == window_rows(log, max_length=40, batch_size=20).steps
+    assert 0.4 < sum(int(b.lengths_B.sum()) for b in batches) / sum(b.items_BL.numel() for b in batches) < 0.7
+    for batch in batches:  # so that a part of a batch is no wider than its rows need
+        assert torch.equal(batch.lengths_B, batch.lengths_B.sort(descending=True).values)
+    users = sorted(user for batch in batches for user in batch.users_B.tolist())
+    assert users == sorted(user for batch in window_rows(log).epoch(0) for user in batch.users_B.tolist())
+    again, other = (
+        list(window_rows(log, max_length=40, batch_size=20, like_lengths=False, seed=s).epoch(0)) for s in (1, 2)
+    )
+    assert all(torch.equal(a.items_BL, b.items_BL) for a, b in zip(batches, again, strict=True))
+    assert [b.users_B.tolist() for b in other] != [b.users_B.tolist() for b in batches]
+    assert [b.users_B.tolist() for b in rows.epoch(1)] != [b.users_B.tolist() for b in batches]
+
+
 def test_token_budget_bounds_a_batch_and_keeps_the_number_of_steps() -> None:
     log = packed(HISTORIES, 50)
     rows = window_rows(log, batch_tokens=40)
@@ -135,7 +163,7 @@ def test_a_row_s_positions_may_share_their_negatives() -> None:
 
 def test_prefixes_are_all_training_positions() -> None:
     log = packed(HISTORIES, 50)
-    rows = PrefixRows(log, max_length=8, batch_size=16, negatives=3, seed=0)
+    rows = PrefixRows(log, max_length=8, batching=batching(16), negatives=3)
     seen = []
     for batch in rows.epoch(0):
         for b, n in enumerate(batch.lengths_B.tolist()):

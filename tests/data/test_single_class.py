@@ -11,7 +11,7 @@ from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, WindowRows
-from tests.toylog import packed
+from tests.toylog import batching, packed
 
 CPU = torch.device("cpu")
 LOG = packed([[1, 2, 3, 4], [4, 3, 1, 2, 5]], 6, click_negatives=2)
@@ -44,9 +44,9 @@ def test_candidates_of_one_class_are_refused(log: PackedLog, words: str) -> None
 
 def test_training_without_a_possible_negative_is_refused() -> None:
     for make in (
-        lambda log: PositionRows(log, 4, 8, 1, 0, CPU),
-        lambda log: PrefixRows(log, 4, 8, 1, 0),
-        lambda log: WindowRows(log, 4, "last", None, 8, None, 1, 0, CPU, False),
+        lambda log: PositionRows(log, 4, batching(8), 1, CPU),
+        lambda log: PrefixRows(log, 4, batching(8), 1),
+        lambda log: WindowRows(log, 4, "last", None, batching(8), 1, CPU, False),
     ):
         assert make(LOG).steps
         with pytest.raises(SeqrecError, match="every user has met every item"):
@@ -54,4 +54,4 @@ def test_training_without_a_possible_negative_is_refused() -> None:
 
 
 def test_next_item_windows_need_no_negatives() -> None:
-    assert WindowRows(ALL_MET, 4, "last", None, 8, None, 0, 0, CPU, False).steps
+    assert WindowRows(ALL_MET, 4, "last", None, batching(8), 0, CPU, False).steps

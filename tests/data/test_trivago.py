@@ -13,6 +13,7 @@ from seqrec_cli.data.labelled_rows import LabelledTraining
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import held_out, train_ends
 from seqrec_cli.data.vocabulary import vocabulary
+from tests.toylog import batching
 
 HEADER = (
     "user_id,session_id,timestamp,step,action_type,reference,platform,city,device,current_filters,impressions,prices"
@@ -89,7 +90,7 @@ def test_requests_reach_models_with_labels_and_context(tmp_path: Path) -> None:
     assert [a.name for a in log.catalog.context_attributes] == ["platform", "city", "device"]
     devices = log.manifest["context_values"]["device"]
     rows = []
-    for batch in LabelledTraining(log, 10, 2, 0).epoch(0):
+    for batch in LabelledTraining(log, 10, batching(2)).epoch(0):
         for b in range(len(batch)):
             length = int(batch.lengths_B[b])
             history, items = batch.items_BL[b, :length].numpy(), batch.candidates_BC[b].numpy()

@@ -24,7 +24,7 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.objectives.losses import corpus_cross_entropy
 from seqrec_cli.training.loop import count_targets
-from tests.toylog import packed, random_histories
+from tests.toylog import batching, packed, random_histories
 
 CPU = torch.device("cpu")
 HISTORIES = random_histories(40, 300, 60, seed=2)
@@ -33,7 +33,7 @@ BERT = Masking(share=0.2, random=0.1, keep=0.1, last=0.0)
 
 def rows(masking: Masking = BERT, window: str = "last", max_length: int = 20, batch_size: int = 8) -> ClozeRows:
     log = packed(HISTORIES, 300)
-    return ClozeRows(log, max_length, window, None, batch_size, None, masking, 1, CPU)  # type: ignore[arg-type]
+    return ClozeRows(log, max_length, window, None, batching(batch_size, 1), masking, CPU)  # type: ignore[arg-type]
 
 
 def objective(**changes: Any) -> Objective:

@@ -10,7 +10,7 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import seal
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.loader import Rows
+from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender

@@ -25,6 +25,7 @@ DEFAULTS = {
     "max_steps": None,
     "batch_size": 4,
     "batch_tokens": None,
+    "like_lengths": True,
     "part_tokens": None,
     "seed": 3,
     "seeds": 1,

@@ -1,0 +1,129 @@
+"""Which rows share a batch, and batches made ahead of their use.
+
+The order is a pure function of seed, epoch and step, so a resumed run can stand in the middle of an epoch.
+
+Legend: R rows, B rows of one batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.prefetch import ahead
+
+LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
+
+RowSizes = tuple[np.ndarray, np.ndarray]  # lengths [B] and targets [B] of a batch's rows
+
+
+def noisily_sorted(lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places of ascending lengths, nearly."""
+    return np.argsort(lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(lengths_R))), kind="stable")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch's rows are dealt into batches."""
+
+    size: int  # rows a batch (targets a batch, where a row holds several examples)
+    seed: int
+    like_lengths: bool  # rows of like length together; else any rows, as they are drawn
+    tokens: int | None  # padded tokens a batch, instead of `size` rows
+
+    def shuffled(self, lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """All rows in an order to cut batches from."""
+        shuffled_R = rng.permutation(len(lengths_R))
+        if not self.like_lengths:
+            return shuffled_R
+        if self.tokens is not None:  # sorted without noise, so that the number of batches is the same every epoch
+            return shuffled_R[np.argsort(-lengths_R[shuffled_R], kind="stable")]
+        return shuffled_R[noisily_sorted(lengths_R[shuffled_R], rng)]
+
+    def cut(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
+        """An order in batches of `size` rows, or of `tokens` padded tokens."""
+        if self.tokens is None:
+            return np.split(order_R, range(self.size, len(order_R), self.size))
+        bounds, start = [], 0
+        while start < len(order_R):
+            start += self._rows_of(int(lengths_R[order_R[start]]))
+            bounds.append(start)
+        return np.split(order_R, bounds[:-1])
+
+    def most_rows(self, lengths_R: np.ndarray) -> int:
+        """How many of the longest rows can share a batch."""
+        return min(len(lengths_R), self._rows_of(int(lengths_R.max())))
+
+    def _rows_of(self, longest: int) -> int:
+        return self.size if self.tokens is None else max(1, self.tokens // longest)
+
+
+class Rows(Protocol):
+    """Training rows: `steps` batches an epoch, the same number every epoch."""
+
+    steps: int
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on."""
+        ...
+
+    def sizes(self, epoch: int) -> list[RowSizes]:
+        """The row lengths of each batch of an epoch, and how many targets each row has."""
+        ...
+
+    def largest(self) -> Batch:
+        """The batch that needs the most memory."""
+        ...
+
+
+class BatchedRows:
+    """What kinds of training rows share; each says how one of its batches is made."""
+
+    def __init__(self, lengths_R: np.ndarray, batching: Batching) -> None:
+        self._lengths_R, self._batching = lengths_R, batching
+        self.steps = len(self._order(0))
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        rng = self._rng(epoch)
+        order_R = self._batching.shuffled(self._lengths_R, rng)
+        batches = [self._longest_first(picked_B) for picked_B in self._cut(order_R)]
+        rng.shuffle(batches)
+        return batches
+
+    def _rng(self, *of: int) -> np.random.Generator:
+        return np.random.default_rng([self._batching.seed, *of])
+
+    def _cut(self, order_R: np.ndarray) -> list[np.ndarray]:
+        return self._batching.cut(order_R, self._lengths_R)
+
+    def _longest_first(self, picked_B: np.ndarray) -> np.ndarray:
+        """So that a part of a batch is no wider than its rows need."""
+        return picked_B[np.argsort(-self._lengths_R[picked_B], kind="stable")]
+
+    def sizes(self, epoch: int) -> list[RowSizes]:
+        """The row lengths of each batch of an epoch and the rows' targets, in order: its work, before any is cut."""
+        return [(self._lengths_R[picked_B], self._targets(picked_B)) for picked_B in self._order(epoch)]
+
+    def _targets(self, picked_B: np.ndarray) -> np.ndarray:
+        return np.ones(len(picked_B), np.int64)
+
+    def largest(self) -> Batch:
+        """The longest rows that can share a batch: what needs the most memory."""
+        size = self._batching.most_rows(self._lengths_R)
+        picked_B = self._longest_first(np.argpartition(self._lengths_R, -size)[-size:])
+        return self._batch(picked_B, self._rng())
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        raise NotImplementedError
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on, the next one prepared while this one is used."""
+        order = self._order(epoch)
+
+        def make() -> Iterator[Batch]:
+            for step in range(start, len(order)):
+                yield self._batch(order[step], self._rng(epoch, step))
+
+        return ahead(make)
