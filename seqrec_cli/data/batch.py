@@ -18,7 +18,10 @@ MASKED = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step; what a step does not need is None. All int64 but the labels (float32)."""
+    """Tensors of one step; what a step does not need is None. All int64 but the labels (float32).
+
+    Those named `host_` stay in the host's memory, wherever the others go: what they say is known without waiting.
+    """
 
     users_B: Tensor
     items_BL: Tensor
@@ -34,11 +37,14 @@ class Batch:
     request_times_B: Tensor | None = None  # when the prediction is asked for (the last target's own time)
     context_BF: Tensor | None = None  # the request's context; None where the catalog has no context attributes
     context_BCF: Tensor | None = None  # each candidate's request's own, instead of `context_BF`, in rows with `ends_BC`
+    host_lengths_B: Tensor | None = None
+    host_taught_B: Tensor | None = None  # how many predictions each row teaches: targets, else candidates
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device; host memory is copied without blocking where it can be."""
-        present = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in present.items()})
+        """The same batch on another device."""
+        moving = [f.name for f in fields(self) if not f.name.startswith("host_")]
+        present = {name: t for name in moving if (t := getattr(self, name)) is not None}
+        return replace(self, **{name: sent(tensor, device) for name, tensor in present.items()})
 
     @property
     def mask_BL(self) -> Tensor:
@@ -63,13 +69,17 @@ class Batch:
         return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
     def part(self, first: int, last: int) -> "Batch":
-        """Rows `first` to `last` - 1, as wide as the longest of them."""
+        """Rows `first` to `last` - 1, as wide as the longest of them.
+
+        A GPU is waited for where the batch does not know its lengths and targets on the host.
+        """
         every = {
             f.name: t[first:last]
             for f in fields(self)
             if f.name != "places_N" and (t := getattr(self, f.name)) is not None
         }
-        L, width = self.items_BL.shape[1], max(1, int(every["lengths_B"].max()))
+        lengths_B = every["lengths_B"] if self.host_lengths_B is None else every["host_lengths_B"]
+        L, width = self.items_BL.shape[1], max(1, int(lengths_B.max()))
         for name in ("items_BL", "times_BL", "targets_BL", "negatives_BLK"):
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
@@ -77,14 +87,20 @@ class Batch:
             every["masked_BM"] = every["masked_BM"].clamp(max=width)
         places_N = self.places_N
         if places_N is not None:
-            places_N = places_N[(places_N >= first * L) & (places_N < last * L)] - first * L
+            if self.host_taught_B is None:
+                places_N = places_N[(places_N >= first * L) & (places_N < last * L)]
+            else:  # they ascend
+                before = int(self.host_taught_B[:first].sum())
+                places_N = places_N[before : before + int(every["host_taught_B"].sum())]
+            places_N = places_N - first * L
             places_N = places_N.div(L, rounding_mode="floor") * width + places_N % L
         return replace(self, places_N=places_N, **every)
 
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
         rows are to an order of their lengths."""
-        return [self.part(first, last) for first, last in part_bounds(self.lengths_B.tolist(), tokens)]
+        lengths_B = self.lengths_B if self.host_lengths_B is None else self.host_lengths_B
+        return [self.part(first, last) for first, last in part_bounds(lengths_B.tolist(), tokens)]
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]
@@ -101,6 +117,13 @@ def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, i
     return [*bounds, (first, len(lengths))]
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on another device, without waiting for the work before: to a GPU through memory it reads by itself."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def cut(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
     """Rows `flat[start:start+length]` as one right-padded int64 tensor [B, longest], by one whole-array index.
 
@@ -108,8 +131,7 @@ def cut(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray
     """
     flat_N = torch.from_numpy(flat_N) if isinstance(flat_N, np.ndarray) else flat_N
     starts_B1, lengths_B1 = (
-        torch.from_numpy(np.asarray(x, np.int64)).to(flat_N.device, non_blocking=True)[:, None]
-        for x in (starts_B, lengths_B)
+        sent(torch.from_numpy(np.asarray(x, np.int64)), flat_N.device)[:, None] for x in (starts_B, lengths_B)
     )
     places_L = torch.arange(max(int(lengths_B.max(initial=0)), 1), device=flat_N.device)
     index_BL = (starts_B1 + places_L).clamp_(max=len(flat_N) - 1)

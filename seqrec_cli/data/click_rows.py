@@ -124,4 +124,6 @@ class PositionRows(BatchedRows):
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
             context_BCF=None if context_BTF is None else torch.from_numpy(np.repeat(context_BTF, 1 + K, axis=1)),
             negatives_BLK=beside,
+            host_lengths_B=torch.from_numpy(lengths_B),
+            host_taught_B=torch.from_numpy(counts_B * (1 + K)),
         ).to(self._device)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import MASKED, Batch, cut
+from seqrec_cli.data.batch import MASKED, Batch, cut, sent
 from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import resident, windows
@@ -94,8 +94,8 @@ class ClozeRows(BatchedRows):
         columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
         L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
         places_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
-        places_N = torch.from_numpy(places_BM[real_BM]).to(self._device, non_blocking=True)
-        written_N = torch.from_numpy(written_BM[real_BM]).to(self._device, non_blocking=True)
+        places_N = sent(torch.from_numpy(places_BM[real_BM]), self._device)
+        written_N = sent(torch.from_numpy(written_BM[real_BM]), self._device)
         items_BL = cut(self._items_N, starts_B, lengths_B)
         targets_BL = torch.zeros_like(items_BL)
         targets_N = items_BL.view(-1)[places_N]
@@ -109,4 +109,6 @@ class ClozeRows(BatchedRows):
             targets_BL=targets_BL,
             places_N=places_N,
             masked_BM=torch.from_numpy(columns_BM),
+            host_lengths_B=torch.from_numpy(lengths_B),
+            host_taught_B=torch.from_numpy(real_BM.sum(1)),
         ).to(self._device)

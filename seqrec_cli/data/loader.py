@@ -103,6 +103,8 @@ class WindowRows(BatchedRows):
             places_N=torch.from_numpy(places_N),
             negatives_BLK=negatives_BLK,
             request_times_B=self._times_of(starts_B + lengths_B),
+            host_lengths_B=torch.from_numpy(lengths_B),
+            host_taught_B=torch.from_numpy(lengths_B),
         ).to(self._device)
 
     def _times_of(self, places_B: np.ndarray) -> Tensor | None:

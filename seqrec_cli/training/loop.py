@@ -277,9 +277,11 @@ def seed_step(seed: int, step: int) -> None:
 def count_targets(batch: Batch) -> int:
     """Predictions a batch teaches: positions with a target, else candidates, else rows.
 
-    Without `places_N` it looks into the batch: call it on the host's copy.
+    With neither `places_N` nor `host_taught_B` it looks into the batch: call it on the host's copy.
     """
     if batch.places_N is not None:
         return len(batch.places_N)
+    if batch.host_taught_B is not None:
+        return int(batch.host_taught_B.sum())
     taught: Tensor | None = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC
     return len(batch) if taught is None else int(torch.count_nonzero(taught))

@@ -80,7 +80,7 @@ def loss_chunk(model: Recommender, objective: Objective, precision: Precision, t
     if budget_mb is None:
         return None
     itemsize = DTYPES.get(precision.name, torch.float32).itemsize
-    rows, row = chunk_rows(model.num_items, itemsize, budget_mb), model.num_items * itemsize
+    rows, row = chunk_rows(model.num_items, itemsize, budget_mb, precision.device), model.num_items * itemsize
     return LossChunk(min(rows, targets) * row, targets * row, budget_mb * 2**20, model.num_items)
 
 

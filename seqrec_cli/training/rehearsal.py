@@ -15,6 +15,9 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.precision import Precision
 
+# What the loader knows of a batch, beside its events and targets.
+KNOWN = ("places_N", "masked_BM", "host_lengths_B", "host_taught_B")
+
 
 def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Batch:
     """`rows` copies of the batch's longest row, cut to `length` events and the first `targets` targets or candidates.
@@ -25,7 +28,7 @@ def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Ba
     parts: dict[str, Tensor] = {}
     for name in (f.name for f in fields(batch)):
         tensor = getattr(batch, name)
-        if tensor is not None and name not in ("places_N", "masked_BM"):  # found again in targets_BL
+        if tensor is not None and name not in KNOWN:  # found again in targets_BL
             width = length if name.endswith(("_BL", "_BLK")) else targets
             parts[name] = tensor[take_B] if name.endswith("_B") else tensor[take_B, :width]
     parts["lengths_B"] = parts["lengths_B"].clamp(max=length)
@@ -34,7 +37,8 @@ def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Ba
         parts["targets_BL"][:, targets:] = 0
     if batch.ends_BC is not None:
         parts["ends_BC"] = parts["ends_BC"].clamp(max=length)
-    return replace(batch, places_N=None, masked_BM=None, **parts)
+    unknown: dict[str, None] = dict.fromkeys(KNOWN)
+    return replace(batch, **unknown, **parts)  # type: ignore[arg-type]
 
 
 def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> Tensor:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from seqrec_cli.objectives import losses
 from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
 
+CPU = torch.device("cpu")
+
 
 def both(n: int, d: int, v: int, scale: float = 1.0, dtype: torch.dtype | None = None):
     """(ours, torch's): loss, gradient of queries, gradient of the table."""
@@ -78,9 +80,10 @@ def test_without_gradients_it_is_the_plain_loss() -> None:
 
 
 def test_chunk_follows_from_the_budget() -> None:
-    assert chunk_rows(columns=1_000_000, itemsize=2, budget_mb=256) == 134  # 2 MB a row
-    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256) == losses.MOST_ROWS
-    assert chunk_rows(columns=10**9, itemsize=4, budget_mb=1) == 1
+    assert chunk_rows(columns=1_000_000, itemsize=2, budget_mb=256, device=CPU) == 134  # 2 MB a row
+    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256, device=CPU) == losses.MOST_ROWS
+    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256, device=torch.device("cuda")) == 39_290
+    assert chunk_rows(columns=10**9, itemsize=4, budget_mb=1, device=CPU) == 1
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])

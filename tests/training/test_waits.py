@@ -1,0 +1,71 @@
+"""No step waits for a GPU: torch's meta device has no numbers to look at, so a step that reads one fails there."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from planned import LOG, config
+from training_toys import Recorder
+
+from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.objectives import samplers
+from seqrec_cli.training import loop as training_loop
+from seqrec_cli.training.precision import Precision
+
+META = torch.device("meta")
+WORDS = [
+    *(["model=sasrec", f"objective={o}"] for o in ("shift", "bce", "gbce", "bpr", "sampled_softmax", "all_action")),
+    ["model=sasrec", "objective=sampled_all_action"],
+    ["model=sasrec", "objective=shift", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
+    *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
+    *([f"model={m}"] for m in ("bert4rec", "gru4rec", "esasrec", "hstu", "lrurec")),
+    ["model=hstu", "model.time_bias=past"],
+    *([f"model={m}"] for m in ("avgpool", "widedeep", "din", "dien", "dsin", "bst")),
+]
+
+
+def of_500_events(sampler: samplers.PopularitySampler, counts_V: torch.Tensor) -> None:
+    """A sampler whose one number, read before the first step, is given to it."""
+    sampler.counts_V, sampler.ends_V, sampler.total = counts_V, counts_V[1:].cumsum(0), 500
+
+
+@pytest.fixture(autouse=True)
+def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch cannot do there: autocast, one of its optimizers."""
+    autocast, enabled = torch.autocast, torch.is_autocast_enabled
+
+    def region(device: str, *args: Any, **kwargs: Any) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if device == "meta" else autocast(device, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "autocast", region)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device != "meta" and enabled(device))
+    monkeypatch.setattr(samplers.PopularitySampler, "__init__", of_500_events)
+    monkeypatch.setattr(training_loop, "build_optimizer", lambda model, cfg: None)
+
+
+@pytest.mark.parametrize("part_tokens", ["null", "60"])
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: "-".join(words))
+def test_a_step_asks_its_device_for_no_number(words: list[str], part_tokens: str) -> None:
+    cfg = config([*words, "trainer.batch_size=8", f"trainer.part_tokens={part_tokens}"])
+    objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
+    rows = training_rows(cfg, objective, LOG, META)
+    loop = training_loop._Loop(
+        model, objective, rows, cfg.trainer, Precision(META, "fp32"), dict, {}, Path(), Recorder()
+    )
+    model.train()
+    batch = next(iter(rows.epoch(0)))
+    loss = loop.learn(batch, training_loop.count_targets(batch))
+    assert loss.device == META
+    by_prefix = words in (["model=dsin"], ["model=bst"])  # made on the host, then sent
+    assert batch.items_BL.device == (torch.device("cpu") if by_prefix else META)
+    taught = [name for name, p in model.named_parameters() if p.grad is not None]
+    assert len(taught) > 0.9 * len(list(model.parameters()))
+
+
+def test_a_step_that_does_ask_fails() -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.ones(3, device=META).sum().item()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.ones(3, device=META).nonzero()
