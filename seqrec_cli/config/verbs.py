@@ -39,7 +39,7 @@ class ExportConfig(Settings):
     """The verb `export`."""
 
     ckpt: str = Field(description="a run folder or a checkpoint file")
-    format: str = Field(description="the exported program's format")
+    format: str = Field(description="torch: a torch.export program; onnx: for ONNX Runtime (needs the onnx extra)")
     out: str | None = Field(description="folder to write to; null for `export/` in the run's folder")
     archive: str | None = Field(description="the raw file, if it has moved since the run")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")

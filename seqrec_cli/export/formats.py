@@ -5,6 +5,7 @@ A further format is one class with `write` and `load` and one line in `FORMATS`.
 Legend: B rows, L history events, C candidates, V items.
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.context import TIME_VALUES
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.export.onnx_program import OnnxProgram
 from seqrec_cli.export.scoring import AXES, Scoring, Sizes
 from seqrec_cli.export.torch_program import TorchProgram
 from seqrec_cli.models.contract import Recommender
@@ -32,8 +34,10 @@ SIGNATURE = "signature.json"
 class Exporter(Protocol):
     """One format. The proof is not its business: `export` reloads through `load` and compares."""
 
+    packages: tuple[str, ...]  # what it needs beyond seqrec's own
+
     def write(self, scoring: Scoring, log: PackedLog, folder: Path) -> dict[str, int | None]:
-        """Write the program's files; answers each axis's fixed size, None for a dynamic one."""
+        """Write the program's files; answers each axis's fixed size, None for one that may change between calls."""
         ...
 
     def load(self, folder: Path) -> Callable[[dict[str, Tensor]], Tensor]:
@@ -41,13 +45,16 @@ class Exporter(Protocol):
         ...
 
 
-FORMATS: dict[str, Exporter] = {"torch": TorchProgram()}
+FORMATS: dict[str, Exporter] = {"onnx": OnnxProgram(), "torch": TorchProgram()}
 
 
 def check_format(format: str) -> None:
-    """Refuse an unknown format, before anything is loaded."""
+    """Refuse an unknown format, or one whose packages are missing, before anything is loaded."""
     if format not in FORMATS:
         raise SeqrecError(f"format={format}: no such format{nearest(format, FORMATS)} (have: {', '.join(FORMATS)})")
+    missing = [name for name in FORMATS[format].packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SeqrecError(f"format={format} needs what is not installed here: pip install {' '.join(missing)}")
 
 
 def prove(
@@ -87,7 +94,7 @@ def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], for
             for name in scoring.inputs
         ],
         "output": {
-            "name": "logits_BV" if corpus else "logits_BC",
+            "name": scoring.output,
             "dtype": "float32",
             "shape": ["batch", log.num_items + 1 if corpus else "candidates"],
             "padding_column": 0 if corpus else None,

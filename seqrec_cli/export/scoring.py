@@ -47,6 +47,7 @@ class Scoring(nn.Module):
         self.max_length = max_length
         self.num_items = log.num_items
         optional = self._read(log)
+        self.output = "logits_BV" if self.over_corpus else "logits_BC"
         self.inputs = ("users_B", "items_BL", "lengths_B", *optional, *(() if self.over_corpus else ("candidates_BC",)))
 
     def forward(

@@ -16,6 +16,7 @@ from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.parts.bisection import first_at_least
 
 
 class Config(ModelConfig):
@@ -66,15 +67,15 @@ class Model(CountingModel):
         if len(self.keys_E) == 0:
             return popularity_BC
         wanted_BC = self._last_items(batch)[:, None] * (self.num_items + 1) + items_BC
-        place_BC = torch.searchsorted(self.keys_E, wanted_BC).clamp(max=len(self.keys_E) - 1)
+        place_BC = first_at_least(self.keys_E, wanted_BC).clamp(max=len(self.keys_E) - 1)
         known_BC = self.keys_E[place_BC] == wanted_BC
         return popularity_BC + torch.where(known_BC, self.counts_E[place_BC], 0.0)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         columns = self.num_items + 1
         last_B = self._last_items(batch)
-        first_B = torch.searchsorted(self.keys_E, last_B * columns)
-        sizes_B = torch.searchsorted(self.keys_E, (last_B + 1) * columns) - first_B
+        first_B = first_at_least(self.keys_E, last_B * columns)
+        sizes_B = first_at_least(self.keys_E, (last_B + 1) * columns) - first_B
         rows_M = torch.repeat_interleave(torch.arange(len(batch), device=last_B.device), sizes_B)
         before_M = (sizes_B.cumsum(0) - sizes_B)[rows_M]  # transitions of the rows before
         edges_M = first_B[rows_M] + torch.arange(len(rows_M), device=last_B.device) - before_M

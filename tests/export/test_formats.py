@@ -119,6 +119,8 @@ def test_a_model_of_one_length_is_exported_at_that_length(saved_log, tmp_path):
 class Broken:
     """Writes something, loads something else."""
 
+    packages: tuple[str, ...] = ()
+
     def __init__(self, offset: float) -> None:
         self.offset = offset
 
@@ -158,6 +160,13 @@ def test_an_earlier_export_is_replaced_but_nothing_else(saved_log, tmp_path, mon
 def test_an_unknown_format_names_the_nearest(saved_log, tmp_path):
     with pytest.raises(SeqrecError, match="did you mean 'torch'"):
         export(Encoder(saved_log), saved_log, MAX_LENGTH, "torhc", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_says_what_it_needs_before_anything_is_read(saved_log, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.FORMATS["onnx"], "packages", ("json", "onnxmissing", "ortmissing"), raising=False)
+    with pytest.raises(SeqrecError, match=r"format=onnx needs .*: pip install onnxmissing ortmissing$"):
+        export(Encoder(saved_log), saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

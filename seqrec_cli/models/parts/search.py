@@ -7,6 +7,8 @@ Legend: B rows, L history events, W values an event, N = L x W, C candidates, K 
 import torch
 from torch import Tensor
 
+from seqrec_cli.models.parts.bisection import first_at_least
+
 NONE = torch.iinfo(torch.int64).max
 
 
@@ -26,7 +28,7 @@ def latest(
     Of the `length` events a candidate sees those from `firsts_BC` on and before `ends_BC`.
     """
     bases_BC = values_BC * length
-    low_BC, high_BC = (torch.searchsorted(keys_BN, (bases_BC + edge).contiguous()) for edge in (firsts_BC, ends_BC))
+    low_BC, high_BC = (first_at_least(keys_BN, bases_BC + edge) for edge in (firsts_BC, ends_BC))
     found_BCK = high_BC[..., None] - 1 - torch.arange(count, device=keys_BN.device)
     real_BCK = (found_BCK >= low_BC[..., None]) & (values_BC > 0)[..., None]
     keys_BCK = keys_BN.gather(1, found_BCK.clamp(min=0).flatten(1)).view_as(found_BCK)

@@ -22,12 +22,13 @@ def cut_sessions(times_BL: Tensor, mask_BL: Tensor, gap: int, most: int, longest
     """Sessions of events at most `gap` seconds apart: the latest `most`, and of each the latest `longest` events."""
     B, L = times_BL.shape
     places_L = torch.arange(L, device=times_BL.device)
-    places_BL, before_L, after_L = places_L.expand(B, L), (places_L - 1).clamp(min=0), (places_L + 1).clamp(max=L - 1)
-    later_BL = times_BL - times_BL[:, before_L] > gap
+    places_BL = places_L.expand(B, L)
+    later_BL = times_BL - times_BL[:, (places_L - 1).clamp(min=0)] > gap
     session_BL = (later_BL & mask_BL).cumsum(1)
-    first_BL = places_BL.where(later_BL, 0).cummax(1).values  # of the event's own session
-    ends_BL = later_BL[:, after_L] | ~mask_BL[:, after_L] | (places_L == L - 1)
-    last_BL = places_BL.where(ends_BL, L).flip(1).cummin(1).values.flip(1)
+    # Not by `cummax`, which ONNX does not know.
+    first_BL = torch.full_like(places_BL, L).scatter_reduce(1, session_BL, places_BL, "amin").gather(1, session_BL)
+    real_BL = places_BL.where(mask_BL, -1)
+    last_BL = torch.full_like(places_BL, -1).scatter_reduce(1, session_BL, real_BL, "amax").gather(1, session_BL)
     session_BL = session_BL - (session_BL.amax(1, keepdim=True) + 1 - most).clamp(min=0)
     within_BL = places_BL - torch.maximum(first_BL, last_BL - longest + 1)
     kept_BL = mask_BL & (session_BL >= 0) & (within_BL >= 0)

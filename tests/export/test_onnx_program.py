@@ -1,0 +1,86 @@
+"""format=onnx: every model answers in ONNX Runtime as it does here, at any batch and length."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import training_counts
+from seqrec_cli.export.formats import export
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from tests.models.toy import model_names, small_config
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
+pytest.importorskip("onnxscript", reason="the development extras bring ONNX Script")
+MAX_LENGTH = 12
+
+
+def learnt(name: str, log: PackedLog) -> Recommender:
+    """A model with weights at random, or with the log's counts."""
+    torch.manual_seed(0)
+    model = build_model(small_config(name), log.catalog, 0).eval()
+    model.prepare(torch.from_numpy(training_counts(log)), torch.ones(log.num_users + 1, dtype=torch.int64))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    if small_config(name).family == "counter":
+        bounds = zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True)
+        model.count([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
+    return model
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_answers_alike_in_onnx_runtime(name: str, saved_log: PackedLog, tmp_path: Path) -> None:
+    model = learnt(name, saved_log)
+    written = export(model, saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
+    assert written["files"] == ["items.parquet", "model.onnx", "signature.json", "users.parquet"]
+    signature = json.loads((tmp_path / "out" / "signature.json").read_text())
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [out.name for out in session.get_outputs()] == [signature["output"]["name"]]
+    inputs = {
+        "users_B": torch.tensor([1, 2, 0]),
+        "items_BL": torch.tensor([[3, 4, 9, 5], [7, 3, 0, 0], [25, 0, 0, 0]]),
+        "lengths_B": torch.tensor([4, 2, 1]),
+        "times_BL": torch.tensor([[0, 10, 9000, 9010], [5, 6, 0, 0], [1, 0, 0, 0]]),
+        "request_times_B": torch.tensor([9020, 7, 9000]),
+    }
+    candidates_BC = torch.tensor([[1, 2, 3, 9, 25, 7]]).expand(3, -1).contiguous()
+    with torch.no_grad():
+        if isinstance(model, SequenceEncoder | CountingModel):
+            expected = model.score_corpus(Batch(**inputs))
+        else:
+            expected = model.score(Batch(**inputs), candidates_BC)
+    read = [each["name"] for each in signature["inputs"]]
+    assert [each.name for each in session.get_inputs()] == read
+    given = {
+        name: tensor.numpy() for name, tensor in {**inputs, "candidates_BC": candidates_BC}.items() if name in read
+    }
+    (answered,) = session.run(None, given)
+    np.testing.assert_allclose(answered, expected.numpy(), rtol=1e-3, atol=1e-4)
+    assert len(np.unique(answered[0])) > 3
+
+
+class Sorting(SequenceEncoder):
+    """Asks for what no ONNX operator does."""
+
+    def __init__(self, log: PackedLog) -> None:
+        super().__init__(log.catalog)
+        self.items = torch.nn.Embedding(log.num_items + 1, 4)
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        return self.items(batch.items_BL).cummax(1).values
+
+    def item_table(self) -> torch.Tensor:
+        return self.items.weight
+
+
+def test_what_onnx_cannot_express_is_said_in_one_line(saved_log: PackedLog, tmp_path: Path) -> None:
+    with pytest.raises(SeqrecError, match=r"torch\.onnx cannot take this model: .*cummax") as caught:
+        export(Sorting(saved_log), saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
