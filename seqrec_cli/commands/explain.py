@@ -15,7 +15,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.config.verbs import ExplainConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.context import contexts
+from seqrec_cli.data.histories import logged_history
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.contract import Recommender
@@ -30,7 +30,7 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
     assert run.log.folder is not None
     user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))
     row = _place(cfg.user, user_ids, "user")
-    batch = whole_history(run.log, row, run.cfg.model.max_length)
+    batch = logged_history(run.log, row, run.cfg.model.max_length)
     model = run.model.eval()
     with torch.inference_mode():
         scores_V = model.score_corpus(batch)[0]
@@ -60,23 +60,6 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
     draw_explanation(str(cfg.user), found, png)
     say(str(png))
     return {"user": str(cfg.user), "items": [vars(explained) for explained in found], "picture": str(png)}
-
-
-def whole_history(log: PackedLog, row: int, max_length: int) -> Batch:
-    """A user's latest events, asked about at the last one's time and in its context."""
-    end = int(log.offsets_U1[row + 1])
-    start = max(int(log.offsets_U1[row]), end - max_length)
-    cut = lambda flat_N: torch.from_numpy(np.asarray(flat_N[start:end], np.int64))[None]  # noqa: E731
-    context_BF = contexts(log, np.array([end - 1]))
-    times_BL = None if log.times_N is None else cut(log.times_N)
-    return Batch(
-        users_B=torch.tensor([row + 1]),
-        items_BL=cut(log.items_N),
-        lengths_B=torch.tensor([end - start]),
-        times_BL=times_BL,
-        request_times_B=None if times_BL is None else times_BL[:, -1],
-        context_BF=None if context_BF is None else torch.from_numpy(context_BF),
-    )
 
 
 def _place(raw_id: str | int, ids: np.ndarray, kind: str) -> int:

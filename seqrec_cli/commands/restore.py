@@ -1,4 +1,4 @@
-"""A run's model and data, as they were: what `evaluate` and `export` begin with."""
+"""A run's model and data, as they were: what every verb after `train` begins with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ class Restored:
     model: Recommender
     log: PackedLog
     precision: Precision
+    epoch: int  # after which the weights were taken
 
 
 def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: HardwareConfig) -> Restored:
@@ -47,4 +48,4 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
         )
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
     model.load_state_dict(payload["model"])
-    return Restored(cfg, model.to(precision.device), log, precision)
+    return Restored(cfg, model.to(precision.device), log, precision, payload["epoch"])

@@ -58,6 +58,41 @@ class ExplainConfig(Settings):
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
 
+class RecommendConfig(Settings):
+    """The verb `recommend`. Everything not named here is restored from the run."""
+
+    ckpt: str = Field(description="a run folder or a checkpoint file")
+    user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")
+    history: tuple[str | int, ...] | None = Field(
+        strict=False, description="raw item ids, the latest last; null: the user's events in the data"
+    )
+    times: tuple[int, ...] | None = Field(
+        strict=False, description="when the history's events happened, in seconds since 1970, for models that read it"
+    )
+    asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
+    context: dict[str, str] = Field(description="the request's context, for models that read it: '{device: mobile}'")
+    top: int = Field(ge=1, description="how many items, the best first")
+    repeats: bool = Field(description="items of the history may come back")
+    archive: str | None = Field(description="the raw file, if it has moved since the run")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
+    hardware: HardwareConfig
+
+
+MOST_SERVED = 100  # items of an answer
+
+
+class ServeConfig(Settings):
+    """The verb `serve`. Everything not named here is restored from the run."""
+
+    ckpt: str = Field(description="a run folder or a checkpoint file")
+    host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
+    port: int = Field(ge=0, le=65535, description="the port; 0: one that is free")
+    top: int = Field(ge=1, le=MOST_SERVED, description="how many items, where a request does not say (top_k)")
+    archive: str | None = Field(description="the raw file, if it has moved since the run")
+    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
+    hardware: HardwareConfig
+
+
 class DownloadConfig(DataConfig):
     """The verb `download`."""
 
@@ -74,5 +109,7 @@ VERBS: dict[str, type[Settings]] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "mix": MixConfig,
+    "recommend": RecommendConfig,
+    "serve": ServeConfig,
     "explain": ExplainConfig,
 }

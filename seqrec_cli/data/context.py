@@ -3,13 +3,13 @@
 Legend: N events, F context attributes; `...` is any shape of requests. A request is asked at an event, its target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from seqrec_cli.config.dataset import TIME_CONTEXT
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.data.interactions import PackedLog
 
@@ -41,7 +41,34 @@ def contexts(log: PackedLog, events: np.ndarray) -> np.ndarray | None:
     parts = [] if log.context_NF is None else [np.asarray(log.context_NF[events], np.int64)]
     if log.time_context:
         assert log.times_N is not None
-        times = np.asarray(log.times_N[events], np.int64)
-        values = {"hour": times // HOUR % 24, "weekday": (times // DAY + FIRST_WEEKDAY) % 7}
-        parts.append(np.stack([values[name] + 1 for name in log.time_context], axis=-1))
+        parts.append(_of_times(log.time_context, np.asarray(log.times_N[events], np.int64)))
     return np.concatenate(parts, axis=-1)
+
+
+def _of_times(names: Sequence[str], times: np.ndarray) -> np.ndarray:
+    """[...] seconds -> [..., len(names)]."""
+    values = {"hour": times // HOUR % 24, "weekday": (times // DAY + FIRST_WEEKDAY) % 7}
+    return np.stack([values[name] + 1 for name in names], axis=-1)
+
+
+def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) -> np.ndarray | None:
+    """Context [1, F] of a request that is not in the log; what it does not tell is absent (0). None where the log has
+    none. Raises SeqrecError on an attribute or a value that the data do not have."""
+    names = [attribute.name for attribute in log.catalog.context_attributes]
+    logged = names[: len(names) - len(log.time_context)]
+    for name in told:
+        if name not in logged:
+            have = ", ".join(logged) or "none"
+            raise SeqrecError(f"context.{name}: the data have no such context{nearest(name, logged)} (have: {have})")
+    if not names:
+        return None
+    values = []
+    for name in logged:
+        texts = list(log.manifest["context_values"][name])
+        if name in told and told[name] not in texts:
+            raise SeqrecError(f"context.{name}={told[name]}: no such value{nearest(told[name], texts)}")
+        values.append(1 + texts.index(told[name]) if name in told else 0)
+    if log.time_context:
+        absent = [0] * len(log.time_context)
+        values += absent if asked_at is None else _of_times(log.time_context, np.array(asked_at)).tolist()
+    return np.array([values], np.int64)

@@ -72,6 +72,17 @@ def write_vocabulary(folder: Path, name: str, ids: np.ndarray, titles: Attribute
     pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
+def titles(folder: Path) -> list[str] | None:
+    """The items' titles, of item index 1 first; None where the source has none."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(folder / "items.parquet") as file:
+        if "title" not in file.schema_arrow.names:
+            return None
+        found: list[str] = file.read(columns=["title"])["title"].to_pylist()
+        return found
+
+
 def vocabulary(folder: Path, name: Literal["items", "users"]) -> np.ndarray:
     """Raw ids of a packed log, int64 or str objects: `ids[index - 1]` for items, `ids[row]` for user rows."""
     import pyarrow.parquet as pq

@@ -7,7 +7,6 @@ Legend: B rows, L history events, C candidates, F context attributes, V items (V
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +17,9 @@ from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from seqrec_cli.models.reading import optional_inputs
 
-OPTIONAL = ("times_BL", "request_times_B", "context_BF")  # inputs only of a model that reads them
 AXES = {"B": "batch", "L": "length", "C": "candidates"}
-
-
-class _Watched(Batch):
-    """A batch that remembers which of its fields were read."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in OPTIONAL:
-            object.__getattribute__(self, "__dict__").setdefault("_read", set()).add(name)
-        return object.__getattribute__(self, name)
 
 
 class Scoring(nn.Module):
@@ -85,11 +75,7 @@ class Scoring(nn.Module):
     def _read(self, log: PackedLog) -> list[str]:
         sample = sample_tensors(log, self.max_length, Sizes(rows=2, length=None, candidates=2))
         candidates_BC = sample.pop("candidates_BC")
-        watched = _Watched(**sample)
-        with torch.inference_mode():
-            self._answer(watched, candidates_BC)
-        read = watched.__dict__.get("_read", set())
-        return [name for name in OPTIONAL if name in read and name in sample]
+        return optional_inputs(lambda batch: self._answer(batch, candidates_BC), Batch(**sample))
 
     def sample(self, log: PackedLog, sizes: "Sizes") -> dict[str, Tensor]:
         """This model's inputs, drawn from the log."""

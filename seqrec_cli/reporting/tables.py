@@ -103,6 +103,18 @@ def seeds_table(
     return table
 
 
+def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | None, scores: Sequence[float]) -> Table:
+    """Recommended items, the best first."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("item", *(() if titles is None else ("title",))):
+        table.add_column(name)
+    table.add_column("score", justify="right")
+    for place, (item, score) in enumerate(zip(items, scores, strict=True)):
+        title = () if titles is None else (escape(titles[place]),)
+        table.add_row(escape(str(item)), *title, f"{score:.4f}")
+    return table
+
+
 def print_table(table: Table, console: Console | None = None) -> None:
     """Coloured on a terminal, plain text elsewhere."""
     console = console or Console(highlight=False)

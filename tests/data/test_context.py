@@ -11,7 +11,7 @@ from dataset_helpers import build, dataset
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.click_rows import PositionRows
-from seqrec_cli.data.context import with_time_context
+from seqrec_cli.data.context import told_context, with_time_context
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, held_out_batches, labelled_batches
 from seqrec_cli.data.sample import of_users
@@ -83,6 +83,21 @@ def test_rows_of_several_targets_have_the_context_of_each() -> None:
             first = int(np.flatnonzero(times == int(batch.times_BL[row, 0]))[0])  # the row's first event
             target = start + first + int(batch.ends_BC[row, column])
             assert batch.context_BCF[row, column].tolist() == expected_time(int(log.times_N[target]))
+
+
+def test_context_may_be_told_instead(tmp_path: Path) -> None:
+    log = csv_log(tmp_path, time_context=["weekday", "hour"])
+    code = 1 + log.manifest["context_values"]["device"].index("tablet")
+    assert told_context(log, {"device": "tablet"}, TIMES[1]).tolist() == [[code, *expected_time(TIMES[1])]]
+    assert told_context(log, {}, None).tolist() == [[0, 0, 0]]
+    assert told_context(packed([[1, 2, 3]], 3), {}, 5) is None
+    for told, says in (
+        ({"devise": "phone"}, r"context\.devise: .*did you mean 'device'.* \(have: device\)"),
+        ({"hour": "3"}, r"context\.hour: the data have no such context"),
+        ({"device": "fone"}, r"context\.device=fone: no such value; did you mean 'phone'"),
+    ):
+        with pytest.raises(SeqrecError, match=says):
+            told_context(log, told, TIMES[1])
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
