@@ -5,6 +5,7 @@ from pathlib import Path
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.older import completed
 from seqrec_cli.config.schema import HardwareConfig, TrainConfig
 from seqrec_cli.config.seal import reseal
 from seqrec_cli.data.interactions import PackedLog
@@ -32,7 +33,7 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
     Raises SeqrecError when the checkpoint is unreadable or the data are not the run's.
     """
     payload = load_checkpoint(Path(ckpt).expanduser())
-    plain = payload["config"]
+    plain = completed(payload["config"])
     plain["hardware"] |= {"compile": False}  # one measurement does not pay for compiling
     plain["hardware"] |= {key: value for key, value in hardware.model_dump().items() if value is not None}
     plain["dataset"] |= {} if archive is None else {"archive": archive}

@@ -6,6 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.older import completed
 from seqrec_cli.config.seal import reseal
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -19,7 +20,7 @@ def resumed(run: str, overrides: list[str]) -> Settings:
     Raises SeqrecError when there is no run, or when an override would change what was trained.
     """
     folder = RunFolder.open(run)
-    tree = OmegaConf.create(folder.read_config())
+    tree = OmegaConf.create(completed(folder.read_config()))
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key == "resume":

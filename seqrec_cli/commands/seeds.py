@@ -13,6 +13,7 @@ import numpy as np
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.older import completed
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import reseal, unseal
 from seqrec_cli.reporting.run_folder import RunFolder, to_json, write_atomically
@@ -76,7 +77,7 @@ def _run(
     plain = unseal(cfg)
     plain["trainer"] |= {"seed": seed, "seeds": 1}
     begun = folder.last.is_file()
-    if begun and folder.is_done and folder.read_config()["trainer"] == json.loads(json.dumps(plain["trainer"])):
+    if begun and folder.is_done and completed(folder.read_config())["trainer"] == json.loads(json.dumps(plain["trainer"])):
         return {**folder.read_metrics(), "run_dir": str(folder.path)}
     if not begun and folder.path.is_dir():  # stopped before its first checkpoint: nothing in it to go on from
         shutil.rmtree(folder.path)
