@@ -23,6 +23,7 @@ VERBS = {
     "plan": "what training would take: parameters, memory, FLOPs, time (takes the settings of train)",
     "train": "fit a model, choose on validation, measure once on test (preprocesses first if needed)",
     "evaluate": "repeat a run's measurement from its checkpoint",
+    "compare": "runs of one protocol side by side, and whether their difference is more than chance",
     "export": "write a trained model as a program that needs no seqrec",
     "mix": "trained encoders as one: the mean of their scores",
     "recommend": "what a trained model recommends, to a user of the data or after a history",

@@ -76,8 +76,8 @@ def _run(
     """One seed's run: new, gone on with, or read from its folder when nothing is left to do."""
     plain = unseal(cfg)
     plain["trainer"] |= {"seed": seed, "seeds": 1}
-    begun = folder.last.is_file()
-    if begun and folder.is_done and completed(folder.read_config())["trainer"] == json.loads(json.dumps(plain["trainer"])):
+    begun, wanted = folder.last.is_file(), json.loads(json.dumps(plain["trainer"]))
+    if begun and folder.is_done and completed(folder.read_config())["trainer"] == wanted:
         return {**folder.read_metrics(), "run_dir": str(folder.path)}
     if not begun and folder.path.is_dir():  # stopped before its first checkpoint: nothing in it to go on from
         shutil.rmtree(folder.path)

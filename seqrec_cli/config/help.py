@@ -37,6 +37,7 @@ EXAMPLES = {
         "seqrec train resume=runs/first",
     ],
     "evaluate": ["seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"],
+    "compare": ["seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"],
     "export": ["seqrec export ckpt=runs/first format=torch"],
     "mix": ["seqrec mix 'ckpts=[runs/first,runs/second]'"],
     "recommend": ["seqrec recommend ckpt=runs/first user=42", "seqrec recommend ckpt=runs/first 'history=[42,17,88]'"],

@@ -1,8 +1,9 @@
 """The verbs' records: what each of them may be told. `train`'s own, of which a run consists, is in `schema.py`."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
@@ -33,6 +34,30 @@ class MixConfig(Settings):
     data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
     run_dir: str | None = Field(description="the mixture's folder; null for a dated one under outputs/")
     hardware: HardwareConfig
+
+
+class CompareConfig(Settings):
+    """The verb `compare`."""
+
+    runs: tuple[str, ...] = Field(
+        strict=False, min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'"
+    )
+    split: Literal["val", "test"] = Field(description="which held-out events")
+    metrics: tuple[str, ...] = Field(
+        strict=False, min_length=1, description="of ranks: hr@k, ndcg@k or mrr@k with any k, mrr, corpus_auc"
+    )
+    segments: int = Field(ge=1, description="parts of the users, by the length of their history; 1: all together")
+    may_differ: tuple[str, ...] = Field(
+        strict=False, description="fields of the protocol in which the runs may differ: '[chosen_by,max_length]'"
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _of_ranks(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for name in metrics:
+            if not re.fullmatch(r"(hr|ndcg|mrr)@[1-9]\d*|mrr|corpus_auc", name):
+                raise ValueError(f"metrics: {name} is no metric of ranks; have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc")
+        return metrics
 
 
 class ExportConfig(Settings):
@@ -107,6 +132,7 @@ VERBS: dict[str, type[Settings]] = {
     "plan": PlanConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
     "export": ExportConfig,
     "mix": MixConfig,
     "recommend": RecommendConfig,

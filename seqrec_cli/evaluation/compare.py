@@ -43,20 +43,26 @@ def protocol(
     }
 
 
-def same_protocol(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The protocol that all metric rows share; SeqrecError names the first field in which one differs."""
+def same_protocol(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, may_differ: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The protocol that all metric rows share; SeqrecError names the first field in which one differs.
+
+    Fields that `may_differ` are left out of it.
+    """
+    names = [f"metric row {number}" for number in range(1, len(rows) + 1)] if names is None else names
     if not rows:
         raise SeqrecError("nothing to compare; give at least one metric row")
-    for number, row in enumerate(rows, 1):
+    for name, row in zip(names, rows, strict=True):
         if PROTOCOL_KEY not in row:
-            raise SeqrecError(f"metric row {number} carries no protocol; evaluate the run again")
+            raise SeqrecError(f"{name} carries no protocol; evaluate the run again")
     first: dict[str, Any] = dict(rows[0][PROTOCOL_KEY])
-    for number, row in enumerate(rows[1:], 2):
+    for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
         for field in dict.fromkeys([*first, *other]):
-            if first.get(field) != other.get(field):
+            if field not in may_differ and first.get(field) != other.get(field):
                 raise SeqrecError(
-                    f"metric rows 1 and {number} differ in {field} ({first.get(field)!r} against "
+                    f"{names[0]} and {name} differ in {field} ({first.get(field)!r} against "
                     f"{other.get(field)!r}) and are not comparable; evaluate both under one protocol"
                 )
-    return first
+    return {field: value for field, value in first.items() if field not in may_differ}

@@ -28,17 +28,18 @@ def corpus_auc(ranks_R: np.ndarray, candidates_R: np.ndarray) -> np.ndarray:
     return np.where(others_R > 0, 1 - (ranks_R - 1) / np.maximum(others_R, 1), 0.5)
 
 
+def user_metric(name: str, ranks_R: np.ndarray, candidates_R: np.ndarray) -> np.ndarray:
+    """Each user's part of `hr@k`, `ndcg@k`, `mrr@k`, `mrr` or `corpus_auc`. A rank counts at k if rank <= k."""
+    if name == "corpus_auc":
+        return corpus_auc(ranks_R, candidates_R)
+    kind, _, k = name.partition("@")
+    return np.where(ranks_R <= int(k), gains(ranks_R, kind), 0.0) if k else gains(ranks_R, kind)
+
+
 def ranking_metrics(ranks_R: np.ndarray, candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """HR@k, NDCG@k, MRR@k, MRR and corpus AUC, each the mean over users. A rank counts at k if rank <= k."""
-    found = {
-        f"{kind}@{k}": float(np.where(ranks_R <= k, gains(ranks_R, kind), 0.0).mean())
-        for kind in ("hr", "ndcg", "mrr")
-        for k in cutoffs
-    }
-    return found | {
-        "mrr": float(gains(ranks_R, "mrr").mean()),
-        "corpus_auc": float(corpus_auc(ranks_R, candidates_R).mean()),
-    }
+    """HR@k, NDCG@k, MRR@k, MRR and corpus AUC, each the mean over users."""
+    names = [f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs]
+    return {name: float(user_metric(name, ranks_R, candidates_R).mean()) for name in (*names, "mrr", "corpus_auc")}
 
 
 # Rows worked on at once, so that ten million candidates need little more memory than their scores.

@@ -103,6 +103,30 @@ def seeds_table(
     return table
 
 
+COMPARISON_NOTE = "differences to the first run, user by user, with their standard errors"
+
+
+def comparison_table(
+    names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str, may_differ: Sequence[str]
+) -> Table:
+    """A row a run: each metric's `mean` and, but for the first, its `difference` to the first run's and the `error`."""
+    notes = [COMPARISON_NOTE, *([f"protocols may differ in {', '.join(may_differ)}"] if may_differ else [])]
+    table = Table(title=escape(title), caption=escape("; ".join(notes)), title_justify="left", title_style="bold")
+    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    table.caption_justify, table.caption_style = "left", ""
+    table.add_column("", overflow="fold")
+    for metric in found:
+        table.add_column(metric, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+    for place, name in enumerate(names):
+        cells = []
+        for values in found.values():
+            value = values[place]
+            cells += [_text(value["mean"]), f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""]
+        table.add_row(escape(name), *cells)
+    return table
+
+
 def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | None, scores: Sequence[float]) -> Table:
     """Recommended items, the best first."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)

@@ -246,7 +246,7 @@ def test_rows_of_different_protocols_are_refused(random_log):
         "clicks": {**row["protocol"], "clicks": row["protocol"]["clicks"] | {"protocol": "positions"}},
     }
     for field, other in changes.items():
-        with pytest.raises(SeqrecError, match=f"1 and 3 differ in {field}"):
+        with pytest.raises(SeqrecError, match=f"row 1 and metric row 3 differ in {field}"):
             same_protocol([row, same, {"protocol": other}])
 
 
