@@ -109,21 +109,20 @@ COMPARISON_NOTE = "differences to the first run, user by user, with their standa
 def comparison_table(
     names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str, may_differ: Sequence[str]
 ) -> Table:
-    """A row a run: each metric's `mean` and, but for the first, its `difference` to the first run's and the `error`."""
+    """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
     notes = [COMPARISON_NOTE, *([f"protocols may differ in {', '.join(may_differ)}"] if may_differ else [])]
     table = Table(title=escape(title), caption=escape("; ".join(notes)), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
     table.caption_justify, table.caption_style = "left", ""
-    table.add_column("", overflow="fold")
-    for metric in found:
-        table.add_column(metric, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-    for place, name in enumerate(names):
-        cells = []
-        for values in found.values():
-            value = values[place]
-            cells += [_text(value["mean"]), f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""]
-        table.add_row(escape(name), *cells)
+    for column in ("metric", "run"):
+        table.add_column(column, overflow="fold")
+    for column in ("mean", "difference"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for metric, values in found.items():
+        for place, (name, value) in enumerate(zip(names, values, strict=True)):
+            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""
+            table.add_row("" if place else metric, escape(name), _text(value["mean"]), difference)
+        table.add_section()
     return table
 
 
