@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.verbs import CompareConfig
 from seqrec_cli.evaluation.compare import same_protocol
@@ -23,13 +24,15 @@ def main(cfg: CompareConfig) -> dict[str, Any]:
     ranks = [UserRanks.read(folder.ranks(cfg.split)) for folder in folders]
     same_targets(ranks, names)
     found = _each(ranks, cfg.metrics)
-    print_table(comparison_table(names, found, f"{cfg.split}, {len(ranks[0].users_R):,} users", cfg.may_differ))
+    print_table(comparison_table(names, found, f"{cfg.split}, {len(ranks[0].users_R):,} users"))
     parts = []
     for shortest, longest, places_R in by_history(ranks, cfg.segments) if cfg.segments > 1 else []:
         of_part = _each([picked(run, places_R) for run in ranks], cfg.metrics)
         title = f"{len(places_R):,} users of {shortest} to {longest} events"
-        print_table(comparison_table(names, of_part, title, cfg.may_differ))
+        print_table(comparison_table(names, of_part, title))
         parts.append({"history": [shortest, longest], "users": len(places_R), "runs": _plain(names, of_part)})
+    differing = f"; the protocols may differ in {', '.join(cfg.may_differ)}" if cfg.may_differ else ""
+    say(f"differences to {names[0]}, user by user, with their standard errors{differing}")
     return {"runs": _plain(names, found), "segments": parts}
 
 

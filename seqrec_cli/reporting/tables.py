@@ -103,17 +103,10 @@ def seeds_table(
     return table
 
 
-COMPARISON_NOTE = "differences to the first run, user by user, with their standard errors"
-
-
-def comparison_table(
-    names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str, may_differ: Sequence[str]
-) -> Table:
+def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
     """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
-    notes = [COMPARISON_NOTE, *([f"protocols may differ in {', '.join(may_differ)}"] if may_differ else [])]
-    table = Table(title=escape(title), caption=escape("; ".join(notes)), title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
-    table.caption_justify, table.caption_style = "left", ""
     for column in ("metric", "run"):
         table.add_column(column, overflow="fold")
     for column in ("mean", "difference"):
