@@ -20,6 +20,7 @@ from seqrec_cli.models.reading import optional_inputs
 from seqrec_cli.training.precision import Precision
 
 RawId = str | int
+LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class Recommending:
 
     def __init__(self, model: Recommender, name: str, log: PackedLog, max_length: int, precision: Precision) -> None:
         assert log.folder is not None
-        self.num_items = log.num_items
         self._model, self._name, self._log = model.to(precision.device).eval(), name, log
         self._max_length, self._precision = max_length, precision
         self._items: list[RawId] = vocabulary(log.folder, "items").tolist()
@@ -120,12 +120,21 @@ class Recommending:
         met_N = np.array([index for index in indices if index is not None], np.int64)
         times = self._times(request.times, len(history))
         latest_L = known[-self._max_length :]
-        asked_at = request.asked_at if request.asked_at is not None or times is None else int(times[-1])
+        asked_at = self._asked_at(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self._log.time_context:
             raise SeqrecError(f"model={self._name} reads the {self._log.time_context[0]} of a request: give asked_at")
         context_1F = told_context(self._log, request.context, asked_at)
         times_L = None if times is None else times[latest_L]
         return history_batch(row, met_N[-self._max_length :], times_L, asked_at, context_1F), met_N, unknown
+
+    @staticmethod
+    def _asked_at(asked_at: int | None, times: np.ndarray | None) -> int | None:
+        if asked_at is None:
+            return None if times is None else int(times[-1])
+        _check_seconds("asked_at", [asked_at])
+        if times is not None and asked_at < times[-1]:
+            raise SeqrecError("asked_at lies before the latest event; leave later events out, or ask later")
+        return asked_at
 
     def _times(self, times: Sequence[int] | None, events: int) -> np.ndarray | None:
         if times is None:
@@ -134,9 +143,15 @@ class Recommending:
                     f"model={self._name} reads when events happened: give times, seconds since 1970, one an event"
                 )
             return None
+        if len(times) != events:
+            raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
+        _check_seconds("times", times)
         found = np.array(times, np.int64)
-        if len(found) != events:
-            raise SeqrecError(f"times: {len(found)} for {events} events; give one an event")
         if (np.diff(found) < 0).any():
             raise SeqrecError("times: the history is not in their order; give the latest event last")
         return found
+
+
+def _check_seconds(name: str, values: Sequence[int]) -> None:
+    if any(abs(value) > LATEST for value in values):
+        raise SeqrecError(f"{name}: not a time; give seconds since 1970")

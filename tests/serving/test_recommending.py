@@ -117,9 +117,12 @@ def test_a_model_that_reads_times_is_told_them(saved_log: PackedLog) -> None:
     assert clock.answer(request(**asked, times=[0, 0], asked_at=0, repeats=True)).items == [100]
     with pytest.raises(SeqrecError, match="model=clock reads when events happened: give times"):
         clock.answer(request(**asked))
-    for times, says in (([1], "1 for 2 events"), ([5, 4], "not in their order")):
+    for times, says in (([1], "1 for 2 events"), ([5, 4], "not in their order"), ([5, 2**70], "times: not a time")):
         with pytest.raises(SeqrecError, match=says):
             clock.answer(request(**asked, times=times))
+    for asked_at, says in ((4, "asked_at lies before"), (-(2**70), "asked_at: not a time")):
+        with pytest.raises(SeqrecError, match=says):
+            clock.answer(request(**asked, times=[1, 5], asked_at=asked_at))
     # Unknown items take their times with them; without `asked_at` the last event's time counts.
     later = request(history=[555, 100, 556], times=[1, 3, 3], top=1, repeats=True)
     assert clock.answer(later).items == [100]
