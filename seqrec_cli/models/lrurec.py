@@ -20,6 +20,7 @@ from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.linear_recurrence import LinearRecurrence
 from seqrec_cli.models.parts.mlp import FeedForward
+from seqrec_cli.models.parts.residual import add, add_and_norm
 from seqrec_cli.models.parts.transformer import row_ends
 
 
@@ -66,12 +67,12 @@ class Block(nn.Module):
         return self.unit.states(self.norm_unit(x_LBD) if self.pre else x_LBD)
 
     def _after(self, x: Tensor, states: Tensor) -> Tensor:
-        x = x + self.drop(self.unit.out(states))
+        out, feed_forward = self.unit.out, self.feed_forward
         if self.pre:
-            return x + self.drop(self.feed_forward(self.norm_feed_forward(x)))
-        x = self.norm_unit(x)
-        normed: Tensor = self.norm_feed_forward(x + self.drop(self.feed_forward(x)))
-        return normed
+            x, normed = add_and_norm(x, out, states, self.drop, self.norm_feed_forward)
+            return add(x, feed_forward.down, feed_forward.inner(normed), self.drop)
+        _, x = add_and_norm(x, out, states, self.drop, self.norm_unit)
+        return add_and_norm(x, feed_forward.down, feed_forward.inner(x), self.drop, self.norm_feed_forward)[1]
 
 
 class Model(ItemEncoder):

@@ -269,7 +269,7 @@ def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dt
     layer = MultiHeadAttention(8, 2, 0.0, places=places)
     x = torch.randn(2, 5, 8)
     mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    q, (k, v) = layer._split(layer.query(x)), layer.remember(x)
+    (q,), (k, v) = layer._heads_of(layer.query, x, 1), layer.remember(x)
     expected = torch.zeros(2, 2, 5, 4)
     for b, h, i in np.ndindex(2, 2, 5):
         seen = [j for j in range(5) if (not causal or j <= i) and (mask_BT is None or mask_BT[b, j])]
@@ -281,13 +281,14 @@ def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dt
                 turn = lambda y, place: places(y[None, None, None], torch.tensor([[place]]))[0, 0, 0]  # noqa: E731
                 logits.append(turn(q[b, h, i], i) @ turn(k[b, h, j], j) / 2)
         expected[b, h, i] = torch.stack(logits).softmax(0) @ v[b, h, seen]
+    expected_BTD = layer.out(expected.transpose(1, 2).flatten(2))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         got = layer(x, x, causal, mask_BT)
         asked = layer(x[:, [3, 1]], x, False, mask_BT, torch.tensor([[3, 1], [3, 1]])) if not causal else None
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
-    torch.testing.assert_close(got.float(), layer._join(expected), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(got.float(), expected_BTD, rtol=tolerance, atol=tolerance)
     if asked is not None:
-        torch.testing.assert_close(asked.float(), layer._join(expected)[:, [3, 1]], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(asked.float(), expected_BTD[:, [3, 1]], rtol=tolerance, atol=tolerance)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

@@ -7,6 +7,7 @@ Masks are True at real keys.
 import torch
 from torch import Tensor, nn
 
+from seqrec_cli.models.parts import heads_native
 from seqrec_cli.models.parts.dropout import dropout, softmax, softmax_in_c
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 
@@ -71,6 +72,11 @@ def attend(
     return torch.bmm(weights, flat_v).view(B, H, L, d)
 
 
+def _joined(x_BHLd: Tensor) -> Tensor:
+    """[B, L, D]: the heads side by side."""
+    return heads_native.joined(x_BHLd) if heads_native.joins_in_c(x_BHLd) else x_BHLd.transpose(1, 2).flatten(2)
+
+
 class MultiHeadAttention(nn.Module):
     """Attention with learned projections; `project` adds the last one, over the joined heads.
 
@@ -92,13 +98,12 @@ class MultiHeadAttention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim) if project else nn.Identity()
 
-    def _split(self, x_BLD: Tensor) -> Tensor:
-        B, L, D = x_BLD.shape
-        return x_BLD.view(B, L, self.heads, D // self.heads).transpose(1, 2)
-
-    def _join(self, x_BHLd: Tensor) -> Tensor:
-        joined: Tensor = self.out(x_BHLd.transpose(1, 2).flatten(2))
-        return joined
+    def _heads_of(self, layer: nn.Linear, x_BLD: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """The layer's output as so many tensors [B, H, L, d]."""
+        if heads_native.in_c(layer, x_BLD):
+            return heads_native.heads_of(layer, x_BLD, self.heads, parts)
+        B, L, _ = x_BLD.shape
+        return tuple(part.view(B, L, self.heads, -1).transpose(1, 2) for part in layer(x_BLD).chunk(parts, dim=-1))
 
     def _weight_drop(self) -> float:
         return self.drop if self.training else 0.0
@@ -112,27 +117,44 @@ class MultiHeadAttention(nn.Module):
         places_BL: Tensor | None = None,
     ) -> Tensor:
         """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ..."""
+        projected: Tensor = self.out(self.look(queries_BLD, memory_BTD, causal, mask_BT, places_BL))
+        return projected
+
+    def look(
+        self,
+        queries_BLD: Tensor,
+        memory_BTD: Tensor,
+        causal: bool = False,
+        mask_BT: Tensor | None = None,
+        places_BL: Tensor | None = None,
+    ) -> Tensor:
+        """`forward` before its last projection."""
         k, v = self.remember(memory_BTD)
-        q, bias = self._split(self.query(queries_BLD)), None
+        (q,), bias = self._heads_of(self.query, queries_BLD, 1), None
         if isinstance(self.places, Rotary):
             q, k = self.places(q, places_BL), self.places(k)
         elif self.places is not None:
             bias = self.places(memory_BTD.shape[1], places_BL)
-        return self._join(attend(q, k, v, causal, mask_BT, self._weight_drop(), bias))
+        return _joined(attend(q, k, v, causal, mask_BT, self._weight_drop(), bias))
 
     def remember(self, memory_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, d]: made once, read by any number of candidates."""
-        k, v = self.key_value(memory_BTD).chunk(2, dim=-1)
-        return self._split(k), self._split(v)
+        k, v = self._heads_of(self.key_value, memory_BTD, 2)
+        return k, v
 
     def read(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
         """Each candidate looks at the memory and at itself, not at other candidates -> [B, C, D].
 
         A is B, or 1 for candidates shared by all rows. Equals `forward` over [memory; candidate], last position.
         """
+        projected: Tensor = self.out(self.look_back(candidates_ACD, memory, mask_BT))
+        return projected
+
+    def look_back(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
+        """`read` before its last projection."""
         own = self.remember(candidates_ACD)
         weights = dropout(self.weigh(candidates_ACD, memory, mask_BT, own), self._weight_drop(), training=True)
-        return self._join(weights[..., :-1] @ memory[1] + weights[..., -1:] * own[1])
+        return _joined(weights[..., :-1] @ memory[1] + weights[..., -1:] * own[1])
 
     def weigh(
         self,
@@ -143,7 +165,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """The weights [B, H, C, T + 1] of `read`, the candidate's own last; `own` are its keys and values."""
         k_BHTd, _ = memory
-        q_AHCd = self._split(self.query(candidates_ACD)) * (k_BHTd.shape[-1] ** -0.5)
+        q_AHCd = self._heads_of(self.query, candidates_ACD, 1)[0] * (k_BHTd.shape[-1] ** -0.5)
         own_k, _ = self.remember(candidates_ACD) if own is None else own
         low = torch.finfo(q_AHCd.dtype).min / 2
         seen_BHCT = (q_AHCd @ k_BHTd.transpose(2, 3)).masked_fill(~mask_BT[:, None, None, :], low)

@@ -7,14 +7,9 @@ are real. Sums over rows are made in fp32 by BLOCK rows, then in fp64, a part a 
 threads. */
 
 #include <math.h>
-#include <stdlib.h>
 
-#include "vectors.h"
+#include "sums.h"
 
-#define BLOCK 128
-#define FOR_BLOCKS \
-    _Pragma("omp parallel for num_threads(threads) schedule(static)") for (long block = 0; block < blocks; block++)
-#define FOR_ROWS for (long row = block * BLOCK; row < rows && row < (block + 1) * BLOCK; row++)
 #define FOR_VECTORS for (long m = 0; m < channels; m += LANES)
 #define AT(array, which) (*(vector *)((array) + (which) * PADDED(channels) + m))
 
@@ -59,17 +54,6 @@ static void collect(const settings *given, long channels, float *parameters) {
         parameters[SLOPE * padded + m] = given->slope[m];
         if (given->weight) parameters[WEIGHT * padded + m] = given->weight[m];
     }
-}
-
-/* A block's sums join its thread's. */
-static void join(const float *from, double *parts, long count) {
-    double *to = parts + THREAD * count;
-    for (long i = 0; i < count; i++) to[i] += from[i];
-}
-
-static void add_up(double *parts, long count, int threads) { /* into the first part */
-    for (int thread = 1; thread < threads; thread++)
-        for (long i = 0; i < count; i++) parts[i] += parts[thread * count + i];
 }
 
 static long counted(const uint8_t *real, long rows) {

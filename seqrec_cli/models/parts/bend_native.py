@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from seqrec_cli.models.parts.native import INT, LONG, POINTER, compiled_for, passes_for
+from seqrec_cli.models.parts.native import INT, LONG, POINTER, compiled_for, enough, passes_for, sizes
 
 SOURCE = Path(__file__).with_name("bend.c")
 EPSILON = 1e-8  # of Dice's variance, as in the paper
@@ -73,7 +73,7 @@ def moments_of(x: Tensor, real: Tensor) -> Tensor:
     """Mean and variance [2, M] of the real rows of x [..., M]; zeros if there are none."""
     x, moments = x.contiguous(), x.new_empty((2, x.shape[-1]), dtype=torch.float32)
     passes = passes_for(x.dtype, SOURCE, SIGNATURES)
-    _enough(passes.moments(x.data_ptr(), real.data_ptr(), moments.data_ptr(), *_sizes(x)))
+    enough(passes.moments(x.data_ptr(), real.data_ptr(), moments.data_ptr(), *_sizes(x)))
     return moments
 
 
@@ -105,7 +105,7 @@ def bend_backward(
     """Gradients of x, and of slope and weight [2, M]."""
     x, of_made = x.contiguous(), of_made.to(x.dtype if weight_M is None else torch.float32).contiguous()
     of_x, of_parameters = torch.empty_like(x), slope_M.new_empty((2, len(slope_M)))
-    _enough(
+    enough(
         passes_for(x.dtype, SOURCE, SIGNATURES).backward(
             *((of_made.data_ptr(), None) if weight_M is None else (None, of_made.data_ptr())),
             x.data_ptr(),
@@ -166,9 +166,4 @@ def _settings(moments: Tensor | None, slope_M: Tensor, weight_M: Tensor | None) 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
     """Rows, channels, threads."""
-    return x.numel() // max(x.shape[-1], 1), x.shape[-1], torch.get_num_threads()
-
-
-def _enough(found: int) -> None:
-    if not found:
-        raise MemoryError("no memory for the sums of an activation")
+    return *sizes(x), torch.get_num_threads()

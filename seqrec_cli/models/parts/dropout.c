@@ -3,42 +3,12 @@ inside. What is dropped is a function of a seed and an element's place: backward
 
 #include <math.h>
 
-#include "number.h"
+#include "draws.h"
 
 #define SMALL 32768 /* numbers: fewer are not worth waking other threads */
-#define GROUP (4 * LANES) /* elements drawn for at once */
 
-typedef struct {
-    uint64_t seed;
-    int dropped; /* of a byte's 256 values; 0: nothing is dropped */
-    float scale; /* of what is kept */
-    int threads;
-} settings;
-
-/* 32 random bits of a place: a counter, twice through multiplication and shifts. */
-INLINE uint32_t scatter(uint32_t place, uint32_t low, uint32_t high) {
-    uint32_t x = place * 0x9e3779b9u + low;
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= (x >> 15) ^ high;
-    x *= 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-/* The factors of a group's elements, 0 or `scale`: a word's four bytes serve four of them. */
-INLINE void factors(long group, settings how, float *out) {
-    const uint32_t low = (uint32_t)how.seed, high = (uint32_t)(how.seed >> 32) + (uint32_t)(group >> 28);
-    uint32_t words[LANES];
-#pragma omp simd
-    for (int w = 0; w < LANES; w++) words[w] = scatter((uint32_t)group * LANES + w, low, high);
-    for (int byte = 0; byte < 4; byte++)
-#pragma omp simd
-        for (int w = 0; w < LANES; w++)
-            out[byte * LANES + w] = (int)((words[w] >> (8 * byte)) & 255) >= how.dropped ? how.scale : 0.0f;
-}
-
-void dropout(const number *x, number *out, long count, const settings *given) {
-    const settings how = *given; /* of its own: nothing that is written can change it */
+void dropout(const number *x, number *out, long count, const draws *given) {
+    const draws how = *given; /* of its own: nothing that is written can change it */
     const long groups = (count + GROUP - 1) / GROUP;
 #pragma omp parallel for num_threads(how.threads) if (count > SMALL) schedule(static)
     for (long group = 0; group < groups; group++) {
@@ -66,8 +36,8 @@ typedef struct {
 
 /* Of each row of `keys` logits the probabilities, and, where something is dropped, what is left of them. */
 void softmax(const number *logits, number *probabilities, number *left, long rows, long keys, const view *seen,
-             const settings *given) {
-    const settings how = *given;
+             const draws *given) {
+    const draws how = *given;
     const view what = *seen;
     const long groups = (keys + GROUP - 1) / GROUP; /* of a row: each row begins a group */
 #pragma omp parallel for num_threads(how.threads) if (rows * keys > SMALL) schedule(static)
@@ -104,8 +74,8 @@ void softmax(const number *logits, number *probabilities, number *left, long row
 
 /* Gradients of the logits, from those of what was left. */
 void softmax_backward(const number *of_left, const number *probabilities, number *of_logits, long rows, long keys,
-                      const view *seen, const settings *given) {
-    const settings how = *given;
+                      const view *seen, const draws *given) {
+    const draws how = *given;
     const view what = *seen;
     const long groups = (keys + GROUP - 1) / GROUP;
 #pragma omp parallel for num_threads(how.threads) if (rows * keys > SMALL) schedule(static)

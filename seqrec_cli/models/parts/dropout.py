@@ -14,20 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.models.parts.native import LONG, POINTER, addresses, compiled_for, passes_for
+from seqrec_cli.models.parts.draws import LEVELS, Draws, DrawSettings, dropped_levels, random_words
+from seqrec_cli.models.parts.native import LONG, POINTER, addresses, compiled_for, passes_for, sizes
 
 SOURCE = Path(__file__).with_name("dropout.c")
-LEVELS = 256  # on a CPU the probability is a multiple of 1 / LEVELS
 LONGEST = 1 << 16  # keys of the softmax in C: a row lies on its thread's stack
-
-
-class _Settings(ctypes.Structure):
-    _fields_ = (
-        ("seed", ctypes.c_uint64),
-        ("dropped", ctypes.c_int),
-        ("scale", ctypes.c_float),
-        ("threads", ctypes.c_int),
-    )
 
 
 class _View(ctypes.Structure):
@@ -39,22 +30,12 @@ class _View(ctypes.Structure):
     )
 
 
-_OVER_ROWS = (POINTER, POINTER, POINTER, LONG, LONG, ctypes.POINTER(_View), ctypes.POINTER(_Settings))
+_OVER_ROWS = (POINTER, POINTER, POINTER, LONG, LONG, ctypes.POINTER(_View), ctypes.POINTER(DrawSettings))
 SIGNATURES = (
-    ("dropout", (POINTER, POINTER, LONG, ctypes.POINTER(_Settings))),
+    ("dropout", (POINTER, POINTER, LONG, ctypes.POINTER(DrawSettings))),
     ("softmax", _OVER_ROWS),
     ("softmax_backward", _OVER_ROWS),
 )
-
-
-def dropped_levels(probability: float) -> int:
-    """How many of a byte's 256 values drop the element: the nearest number, but never none of them, nor all."""
-    return min(max(round(probability * LEVELS), 1), LEVELS - 1)
-
-
-def _words(count: int) -> Tensor:
-    # The range must be named: `random_()` alone never sets an int64's top bit, so every eighth byte would lie.
-    return torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
 
 
 def _compiled(x: Tensor) -> ctypes.CDLL | None:
@@ -63,23 +44,12 @@ def _compiled(x: Tensor) -> ctypes.CDLL | None:
     return passes_for(x.dtype, SOURCE, SIGNATURES) if there else None
 
 
-class _Drawn:
-    """What an element's fate depends on, in forward and in backward."""
-
-    def __init__(self, dropped: int) -> None:
-        self.dropped = dropped
-        self.seed = int(_words(1)) % 2**64 if dropped else 0
-
-    def settings(self) -> _Settings:
-        return _Settings(self.seed, self.dropped, LEVELS / (LEVELS - self.dropped), torch.get_num_threads())
-
-
 class _Dropout(torch.autograd.Function):
     """In C."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int, passes: ctypes.CDLL) -> Tensor:
-        ctx.drawn, ctx.passes = _Drawn(dropped), passes
+        ctx.drawn, ctx.passes = Draws(dropped), passes
         return _drop_in_c(x, ctx.drawn, passes)
 
     @staticmethod
@@ -87,7 +57,7 @@ class _Dropout(torch.autograd.Function):
         return _drop_in_c(gradients[0], ctx.drawn, ctx.passes), None, None
 
 
-def _drop_in_c(x: Tensor, drawn: _Drawn, passes: ctypes.CDLL) -> Tensor:
+def _drop_in_c(x: Tensor, drawn: Draws, passes: ctypes.CDLL) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     passes.dropout(x.data_ptr(), out.data_ptr(), x.numel(), drawn.settings())
@@ -104,17 +74,17 @@ class _Softmax(torch.autograd.Function):
         real_BT: Tensor | None,
         causal: bool,
         scale: float,
-        dropped: int,
+        drawn: Draws,
         passes: ctypes.CDLL,
     ) -> Tensor:
         logits = logits.contiguous()
         real_BT = None if real_BT is None else real_BT.contiguous()
-        probabilities, drawn = torch.empty_like(logits), _Drawn(dropped)
-        left = torch.empty_like(logits) if dropped else probabilities
+        probabilities = torch.empty_like(logits)
+        left = torch.empty_like(logits) if drawn.dropped else probabilities
         ctx.save_for_backward(probabilities, real_BT)
         ctx.causal, ctx.scale, ctx.drawn, ctx.passes = causal, scale, drawn, passes
         view = _view(logits, real_BT, causal, scale)
-        passes.softmax(*addresses(logits, probabilities, left), *_rows(logits), view, drawn.settings())
+        passes.softmax(*addresses(logits, probabilities, left), *sizes(logits), view, drawn.settings())
         return left
 
     @staticmethod
@@ -123,7 +93,7 @@ class _Softmax(torch.autograd.Function):
         of_left = gradients[0].contiguous()
         of_logits = torch.empty_like(of_left)
         given, view = addresses(of_left, probabilities, of_logits), _view(of_left, real_BT, ctx.causal, ctx.scale)
-        ctx.passes.softmax_backward(*given, *_rows(of_left), view, ctx.drawn.settings())
+        ctx.passes.softmax_backward(*given, *sizes(of_left), view, ctx.drawn.settings())
         return of_logits, None, None, None, None, None
 
 
@@ -131,11 +101,7 @@ def _view(logits: Tensor, real_BT: Tensor | None, causal: bool, scale: float) ->
     queries = logits.shape[-2] if causal else 0
     if real_BT is None:
         return _View(None, 1, queries, scale)
-    return _View(real_BT.data_ptr(), max(_rows(logits)[0] // max(len(real_BT), 1), 1), queries, scale)
-
-
-def _rows(x: Tensor) -> tuple[int, int]:
-    return x.numel() // max(x.shape[-1], 1), x.shape[-1]
+    return _View(real_BT.data_ptr(), max(sizes(logits)[0] // max(len(real_BT), 1), 1), queries, scale)
 
 
 class _ByteDropout(torch.autograd.Function):
@@ -144,7 +110,7 @@ class _ByteDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
         n = x.numel()
-        bytes_like_x = _words((n + 7) // 8).view(torch.int8)[:n].view(x.shape)
+        bytes_like_x = random_words((n + 7) // 8).view(torch.int8)[:n].view(x.shape)
         ctx.save_for_backward(bytes_like_x)
         ctx.dropped = dropped
         return _drop(x, bytes_like_x, dropped)
@@ -189,9 +155,8 @@ def softmax(
     Leading dimensions are B rows of as many heads each. In C, where `softmax_in_c`: no mask is written out, and keys
     that a causal query does not see cost nothing.
     """
-    dropped = 0 if probability == 0.0 else dropped_levels(probability)
     passes = passes_for(logits.dtype, SOURCE, SIGNATURES)
-    left: Tensor = _Softmax.apply(logits, real_BT, causal, scale, dropped, passes)
+    left: Tensor = _Softmax.apply(logits, real_BT, causal, scale, Draws.of(probability), passes)
     return left
 
 
@@ -204,6 +169,11 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.probability, self.training)
+
+    @property
+    def acting(self) -> float:
+        """The probability with which it drops an element now."""
+        return self.probability if self.training else 0.0
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}"

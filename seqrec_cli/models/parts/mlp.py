@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from seqrec_cli.models.parts import activation_native
 from seqrec_cli.models.parts.dice import BatchNorm, Dice, PReLU, activate
 from seqrec_cli.models.parts.dropout import Dropout
 
@@ -25,11 +26,19 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, width: int, activation: Activation, drop: float = 0.0) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.kind = activation
         self.activation, self.drop = ACTIVATIONS[activation](), Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        narrow: Tensor = self.down(self.drop(self.activation(self.up(x))))
+        narrow: Tensor = self.down(self.inner(x))
         return narrow
+
+    def inner(self, x: Tensor) -> Tensor:
+        """What `down` reads, [..., width]."""
+        if activation_native.in_c(self.up, x):
+            return activation_native.activated(self.up, x, self.kind, self.drop.acting)
+        dropped: Tensor = self.drop(self.activation(self.up(x)))
+        return dropped
 
 
 class SwiGLU(nn.Module):

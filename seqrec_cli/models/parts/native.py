@@ -83,6 +83,17 @@ def addresses(*tensors: Tensor) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
+def sizes(x: Tensor) -> tuple[int, int]:
+    """Rows and channels (the last dimension)."""
+    return x.numel() // max(x.shape[-1], 1), x.shape[-1]
+
+
+def enough(found: int) -> None:
+    """What a pass says that needs memory of its own for sums."""
+    if not found:
+        raise MemoryError("no memory for the sums over a tensor's rows")
+
+
 def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
     """The library's file, made unless it is there. It appears whole or not at all: runs may start side by side."""
     texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]

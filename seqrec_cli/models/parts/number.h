@@ -1,3 +1,5 @@
+#pragma once
+
 #include "exponential.h"
 
 #ifdef _OPENMP

@@ -15,6 +15,7 @@ from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.mlp import Activation, FeedForward
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
+from seqrec_cli.models.parts.residual import add, add_and_norm
 
 
 def as_stream(x: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None) -> Tensor:
         inner = self._before(x_BLD)
-        return self._after(x_BLD, self.attention(inner, inner, causal, mask_BL))
+        return self._after(x_BLD, self.attention.look(inner, inner, causal, mask_BL))
 
     def at_targets(self, x_BLD: Tensor, batch: Batch, mask_BL: Tensor) -> Tensor:
         """The block's output [N, D] where the batch has targets; other places are keys and values alone."""
@@ -91,14 +92,14 @@ class TransformerBlock(nn.Module):
         inner = self._before(x_BLD)
         columns_BM = columns_BM.clamp(max=L - 1)
         asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM).flatten())
-        attended_BMD = self.attention(asked_BMD.view(B, M, D), inner, False, mask_BL, columns_BM)
+        attended_BMD = self.attention.look(asked_BMD.view(B, M, D), inner, False, mask_BL, columns_BM)
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, rows_N * M + nth_N)
         return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
         inner, (rows_B, ends_B, seen_BL) = self._before(x_BLD), row_ends(x_BLD, lengths_B)
-        attended_B1D = self.attention(inner[rows_B, ends_B, None], inner, False, seen_BL, ends_B[:, None])
+        attended_B1D = self.attention.look(inner[rows_B, ends_B, None], inner, False, seen_BL, ends_B[:, None])
         return self._after(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
 
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +112,7 @@ class TransformerBlock(nn.Module):
 
     def read(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
         """The block's output [B, C, D] at candidates that each see the memory and themselves; A is B or 1."""
-        attended = self.attention.read(self._before(candidates_ACD), memory, mask_BT)
+        attended = self.attention.look_back(self._before(candidates_ACD), memory, mask_BT)
         return self._after(candidates_ACD, attended)
 
     def _before(self, x: Tensor) -> Tensor:
@@ -119,9 +120,10 @@ class TransformerBlock(nn.Module):
         return normed
 
     def _after(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + self.drop(attended)
+        """`attended` is what the heads read, before the layer behind them."""
+        out, feed_forward = self.attention.out, self.feed_forward
         if self.pre:
-            return x + self.drop(self.feed_forward(self.norm_feed_forward(x)))
-        x = self.norm_attention(x)
-        normed: Tensor = self.norm_feed_forward(x + self.drop(self.feed_forward(x)))
-        return normed
+            x, normed = add_and_norm(x, out, attended, self.drop, self.norm_feed_forward)
+            return add(x, feed_forward.down, feed_forward.inner(normed), self.drop)
+        _, x = add_and_norm(x, out, attended, self.drop, self.norm_attention)
+        return add_and_norm(x, feed_forward.down, feed_forward.inner(x), self.drop, self.norm_feed_forward)[1]

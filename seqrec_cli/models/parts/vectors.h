@@ -1,3 +1,5 @@
+#pragma once
+
 #include "number.h"
 
 /* Whole vectors of fp32 numbers, read from and written to rows of numbers, which may end within one. */

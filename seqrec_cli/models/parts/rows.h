@@ -1,0 +1,25 @@
+#pragma once
+
+#include "draws.h"
+#include "sums.h"
+
+/* Rows of channels by whole vectors, in groups as dropout draws them: a row begins a group. */
+
+#define FOR_GROUPS for (long first = 0; first < channels; first += GROUP)
+#define FOR_VECTORS for (long m = first; m < channels && m < first + GROUP; m += LANES)
+#define AT(array) (*(vector *)((array) + m))
+
+/* The factors of a row's group of elements. */
+INLINE void draw(long row, long first, long channels, draws how, float *factor) {
+    if (how.dropped) factors(row * ((channels + GROUP - 1) / GROUP) + first / GROUP, how, factor);
+}
+
+INLINE vector dropped(vector x, const float *factor, draws how) {
+    if (how.dropped) x *= *(const vector *)factor;
+    return x;
+}
+
+INLINE void pad(const float *from, float *to, long count) { /* whole vectors; zeros if there is none */
+    memset(to, 0, PADDED(count) * sizeof(float));
+    if (from) memcpy(to, from, count * sizeof(float));
+}
