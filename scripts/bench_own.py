@@ -25,6 +25,7 @@ from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.sizes import padded_length
 from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -151,7 +152,8 @@ def drive(
 
 def padded_tokens(lengths: list[int], part_tokens: int | None) -> int:
     """Of a batch, each of its parts as wide as its longest row."""
-    return sum((last - first) * max(lengths[first:last]) for first, last in part_bounds(lengths, part_tokens))
+    bounds, widest = part_bounds(lengths, part_tokens), max(lengths)
+    return sum((last - first) * padded_length(max(lengths[first:last]), widest) for first, last in bounds)
 
 
 def warm_up(setup: Setup) -> int:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec_cli.data.sizes import padded_length
+
 MASKED = -1
 
 
@@ -69,7 +71,7 @@ class Batch:
         return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
     def part(self, first: int, last: int) -> "Batch":
-        """Rows `first` to `last` - 1, as wide as the longest of them.
+        """Rows `first` to `last` - 1, as wide as `padded_length` says.
 
         A GPU is waited for where the batch does not know its lengths and targets on the host.
         """
@@ -79,7 +81,8 @@ class Batch:
             if f.name != "places_N" and (t := getattr(self, f.name)) is not None
         }
         lengths_B = every["lengths_B"] if self.host_lengths_B is None else every["host_lengths_B"]
-        L, width = self.items_BL.shape[1], max(1, int(lengths_B.max()))
+        L = self.items_BL.shape[1]
+        width = padded_length(int(lengths_B.max()), L)
         for name in ("items_BL", "times_BL", "targets_BL", "negatives_BLK"):
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
@@ -108,12 +111,13 @@ class Batch:
 
 def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
     """First and behind-last rows of the parts that a batch of rows of these lengths is worked on in; None: as one."""
-    bounds, first, longest = [], 0, 0
+    bounds, first, longest, widest = [], 0, 0, max(lengths, default=1)
     for row, length in enumerate(lengths):
-        longest = max(longest, length)
+        width = padded_length(length, widest)
+        longest = max(longest, width)
         if tokens is not None and row > first and (row + 1 - first) * longest > tokens:
             bounds.append((first, row))
-            first, longest = row, length
+            first, longest = row, width
     return [*bounds, (first, len(lengths))]
 
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqrec_cli.data.sizes import TARGETS_STEP, common_size
+
 MOST_ROWS = 1024  # on a CPU larger chunks are no faster: the passes over one already stream from memory
 ITEM_BLOCK = 16_384  # items whose share of the table's gradient is made at once: small enough to stay in cache
 
@@ -52,13 +54,16 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         items_V = None if bias_V is None else bias_V[1:].to(dtype)
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
-        size = min(total, chunk_rows(len(items_VD), items_VD.element_size(), budget_mb, items_VD.device))
+        fitting = chunk_rows(len(items_VD), items_VD.element_size(), budget_mb, items_VD.device)
+        size = min(common_size(total, TARGETS_STEP), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
         with torch.autocast(queries_ND.device.type, enabled=False):
             for rows in range(0, total, max(size, 1)):
-                queries_nD = queries_ND[rows : rows + size].to(dtype)
-                targets_n = (torch.arange(len(queries_nD), device=queries_nD.device), columns_N[rows : rows + size])
-                probability_nV = chunk_nV[: len(queries_nD)]
+                n = min(size, total - rows)
+                padded = min(common_size(n, TARGETS_STEP), size)  # with queries of zeros, which are no one's
+                queries_nD = F.pad(queries_ND[rows : rows + n].to(dtype), (0, 0, 0, padded - n))
+                targets_n = (torch.arange(n, device=queries_nD.device), columns_N[rows : rows + n])
+                probability_nV = chunk_nV[:padded]
                 if items_V is None:
                     torch.mm(queries_nD, items_VD.T, out=probability_nV)
                 else:
@@ -69,7 +74,8 @@ class _CorpusCrossEntropy(torch.autograd.Function):
                 loss -= own_n.clamp(min=torch.finfo(torch.float32).tiny).log().sum()
                 # Not by `scatter_`: in bf16 it copies the whole chunk to fp32 and back.
                 probability_nV[targets_n] = (own_n - 1).to(dtype)
-                grad_queries_ND[rows : rows + size] = probability_nV @ items_VD
+                probability_nV[n:] = 0
+                grad_queries_ND[rows : rows + n] = (probability_nV @ items_VD)[:n]
                 add_product(grad_table_VD[1:], probability_nV, queries_nD)
                 if grad_bias_V is not None:
                     grad_bias_V[1:] += probability_nV.sum(0, dtype=torch.float32)

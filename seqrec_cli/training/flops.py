@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.batching import RowSizes
+from seqrec_cli.data.sizes import exact_sizes, padded_length
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.loop import count_targets
@@ -51,7 +52,7 @@ class Shapes:
             if padded:
                 bounds = part_bounds(lengths.tolist(), part_tokens)
                 lengths = np.repeat(
-                    [max(int(lengths[first:last].max()), 1) for first, last in bounds],
+                    [padded_length(int(lengths[first:last].max()), int(lengths.max())) for first, last in bounds],
                     [last - first for first, last in bounds],
                 )
                 each = each if candidates is None else np.full_like(each, each.max())
@@ -133,6 +134,6 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, precisio
     backward is not work of the model.
     """
     counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE)
-    with rehearsing(model, precision), counter, sdpa_kernel(SDPBackend.MATH):
+    with rehearsing(model, precision), exact_sizes(), counter, sdpa_kernel(SDPBackend.MATH):
         loss_of(model, objective, batch, precision).backward()
     return int(counter.get_total_flops())

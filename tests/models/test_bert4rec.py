@@ -16,9 +16,11 @@ from seqrec_cli.config.slots import config_class, names
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import ClozeRows, Masking
+from seqrec_cli.data.sizes import TARGETS_STEP
 from seqrec_cli.models import bert4rec
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
+from seqrec_cli.models.parts import transformer
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import batching, packed
 
@@ -92,6 +94,31 @@ def test_states_at_targets_are_those_of_all_places(changes: dict[str, object]) -
     torch.testing.assert_close(model.encode_targets(batch), expected, rtol=1e-4, atol=1e-5)
     told = dataclasses.replace(batch, places_N=batch.target_places(), masked_BM=batch.target_columns())
     torch.testing.assert_close(model.encode_targets(told), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, *VARIANTS])
+def test_in_training_sizes_come_again_and_change_nothing(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0), []
+    after = transformer.TransformerBlock._after
+
+    def watched(self: transformer.TransformerBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        seen.append(x.shape[:-1])
+        return after(self, x, attended)
+
+    monkeypatch.setattr(transformer.TransformerBlock, "_after", watched)
+    for places in ([(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)], [(1, 1)]):
+        batch, results = masked(toy.toy_batch(), places), []
+        for training in (False, True):
+            states_ND = model.train(training).encode_targets(batch)
+            assert seen[-1] == (TARGETS_STEP if training else len(places),)
+            weights_ND = torch.linspace(-1, 1, states_ND.numel()).view_as(states_ND)
+            used = [p for p in model.parameters() if p is not model.bias_V]
+            gradients = torch.autograd.grad((states_ND * weights_ND).sum(), used, allow_unused=True)
+            results.append([states_ND.detach(), *(g for g in gradients if g is not None)])
+        for plain, padded in zip(*results, strict=True):
+            torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])

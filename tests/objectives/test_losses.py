@@ -46,6 +46,26 @@ def test_chunks_do_not_change_the_result(monkeypatch) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_products_are_of_sizes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, product = [], torch.mm
+
+    def watched(queries: torch.Tensor, items: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        seen.append(len(queries))
+        return product(queries, items, out=out)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setattr(losses, "chunk_rows", lambda *_: 150)
+    torch.manual_seed(0)
+    table = torch.randn(30, 5, requires_grad=True)
+    for total, sizes in ((1, [64]), (64, [64]), (100, [128]), (130, [150]), (350, [150, 150, 64])):
+        queries, targets = torch.randn(total, 5, requires_grad=True), torch.randint(1, 30, (total,))
+        found = torch.autograd.grad(corpus_cross_entropy(queries, table, targets, 1), [queries, table])
+        assert seen == sizes
+        exact = torch.autograd.grad(F.cross_entropy(queries @ table[1:].T, targets - 1), [queries, table])
+        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-6)
+        seen.clear()
+
+
 def test_bf16_products_stay_close() -> None:
     (loss, dq, dw), (loss_, dq_, dw_) = both(400, 16, 300, scale=0.3, dtype=torch.bfloat16)
     assert loss.dtype == torch.float32

@@ -9,6 +9,7 @@ from planned import built, config
 from training_toys import CPU, Recorder
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.sizes import WIDTH_STEP
 from seqrec_cli.training.loop import _Loop
 from seqrec_cli.training.memory import at_once
 
@@ -69,14 +70,17 @@ def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
             assert part.places_N is not None
             assert part.targets_BL is not None
             L = part.items_BL.shape[1]
-            assert part.items_BL.shape == part.targets_BL.shape == (len(part), int(part.lengths_B.max()))
+            assert part.items_BL.shape == part.targets_BL.shape == (len(part), L)
+            longest = int(part.lengths_B.max())
+            assert L in (lengths[0], -(-longest // WIDTH_STEP) * WIDTH_STEP)  # sizes that come again
+            assert longest <= L < longest + WIDTH_STEP
             assert torch.equal(part.places_N, part.targets_BL.flatten().nonzero().squeeze(1))
             assert part.masked_BM is not None
             hidden_BL = torch.zeros(len(part), L + 1, dtype=torch.bool).scatter_(1, part.masked_BM, True)
             assert torch.equal(hidden_BL[:, :L], part.targets_BL > 0)
             assert len(part) == 1 or len(part) * L <= tokens
             if after is not None:  # nothing more would have fitted
-                assert (len(part) + 1) * max(L, int(after.lengths_B[0])) > tokens
+                assert (len(part) + 1) * L > tokens
     assert len(at_once(config(["model=bert4rec", "trainer.part_tokens=45"]).trainer, batch)) < len(batch)
 
 
