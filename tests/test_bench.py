@@ -131,7 +131,7 @@ def test_the_clock_starts_after_the_warm_up(bench_own: ModuleType) -> None:
     assert taken == [10, 11, -1, 0, 1, 2, 10]  # epoch 1 warms up; epoch 0 is timed, and then the next
     assert rows.steps == 6
     assert [bench_own.padded_tokens(lengths_B.tolist(), None) for lengths_B in rows.lengths_S] == [2, 4, 6, 2]
-    assert bench_own.padded_tokens([5, 4, 1], 8) == 5 + 2 * 4
+    assert bench_own.padded_tokens([50, 20, 17], 64) == 50 + 2 * 24
     assert [int(lengths_B.sum()) for lengths_B in rows.lengths_S] == [2, 3, 4, 2]
 
 
