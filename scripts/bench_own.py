@@ -151,7 +151,7 @@ def drive(
 
 
 def padded_tokens(lengths: list[int], part_tokens: int | None) -> int:
-    """Of a batch, each of its parts as wide as its longest row."""
+    """Of a batch worked on in parts."""
     bounds, widest = part_bounds(lengths, part_tokens), max(lengths)
     return sum((last - first) * padded_length(max(lengths[first:last]), widest) for first, last in bounds)
 

@@ -5,25 +5,31 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import torch
+
 WIDTH_STEP = 8  # a part's length is a multiple of it; a row's columns of targets too
 TARGETS_STEP = 64  # targets of a batch
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
 
 
-def common_size(size: int, step: int) -> int:
-    """`size`, or as little more as makes it a multiple of `step`."""
-    return size if _exact.get() else -(-size // step) * step
+def _up(size: int, step: int) -> int:
+    return -(-size // step) * step
+
+
+def common_size(size: int, step: int, device: torch.device) -> int:
+    """`size`, or on a CPU as little more as makes it a multiple of `step`."""
+    return size if device.type != "cpu" or _exact.get() else _up(size, step)
 
 
 def padded_length(longest: int, widest: int) -> int:
     """How wide a part of a batch `widest` wide is, whose longest row is that long."""
-    return min(-(-max(longest, 1) // WIDTH_STEP) * WIDTH_STEP, widest)
+    return min(_up(max(longest, 1), WIDTH_STEP), widest)
 
 
 @contextlib.contextmanager
 def exact_sizes() -> Iterator[None]:
-    """Nothing is added by `common_size`: for work that is counted."""
+    """Nothing is added by `common_size`: for work that is measured on a few rows."""
     before = _exact.set(True)
     try:
         yield

@@ -98,7 +98,8 @@ class Model(ItemEncoder):
         for block in lower:
             x_BLD = block(x_BLD, mask_BL=mask_BL)
         assert isinstance(last, TransformerBlock)
-        return self.read(last.at_targets(x_BLD, batch, mask_BL))[: batch.target_places().shape[0]]
+        places_N = batch.target_places()
+        return self.read(last.at_targets(x_BLD, places_N, batch.target_columns(), mask_BL))[: places_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""

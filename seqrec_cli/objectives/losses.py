@@ -55,13 +55,15 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
         fitting = chunk_rows(len(items_VD), items_VD.element_size(), budget_mb, items_VD.device)
-        size = min(common_size(total, TARGETS_STEP), fitting)
+        size = min(common_size(total, TARGETS_STEP, items_VD.device), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
         with torch.autocast(queries_ND.device.type, enabled=False):
             for rows in range(0, total, max(size, 1)):
                 n = min(size, total - rows)
-                padded = min(common_size(n, TARGETS_STEP), size)  # with queries of zeros, which are no one's
-                queries_nD = F.pad(queries_ND[rows : rows + n].to(dtype), (0, 0, 0, padded - n))
+                padded = min(common_size(n, TARGETS_STEP, items_VD.device), size)
+                queries_nD = queries_ND[rows : rows + n].to(dtype)
+                if padded > n:  # with queries of zeros, which are no one's
+                    queries_nD = F.pad(queries_nD, (0, 0, 0, padded - n))
                 targets_n = (torch.arange(n, device=queries_nD.device), columns_N[rows : rows + n])
                 probability_nV = chunk_nV[:padded]
                 if items_V is None:

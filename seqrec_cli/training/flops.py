@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.batching import RowSizes
-from seqrec_cli.data.sizes import exact_sizes, padded_length
+from seqrec_cli.data.sizes import padded_length
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.loop import count_targets
@@ -134,6 +134,6 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, precisio
     backward is not work of the model.
     """
     counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE)
-    with rehearsing(model, precision), exact_sizes(), counter, sdpa_kernel(SDPBackend.MATH):
+    with rehearsing(model, precision), counter, sdpa_kernel(SDPBackend.MATH):
         loss_of(model, objective, batch, precision).backward()
     return int(counter.get_total_flops())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.sizes import exact_sizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.precision import Precision
@@ -51,14 +52,14 @@ def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: P
 
 @contextlib.contextmanager
 def rehearsing(model: Recommender, precision: Precision) -> Iterator[None]:
-    """Training mode, and nothing is compiled. Gradients, buffers (running statistics), random state and the model's
-    mode are put back after it."""
+    """Training mode; nothing is compiled, nor padded to `common_size`. Gradients, buffers (running statistics), random
+    state and the model's mode are put back after it."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = [precision.device] if precision.device.type == "cuda" else []
     model.train()
     try:
-        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"), exact_sizes():
             yield
     finally:
         model.zero_grad(set_to_none=True)

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.sizes import TARGETS_STEP, WIDTH_STEP, common_size
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
@@ -82,31 +81,27 @@ class TransformerBlock(nn.Module):
         inner = self._before(x_BLD)
         return self._after(x_BLD, self.attention.look(inner, inner, causal, mask_BL))
 
-    def at_targets(self, x_BLD: Tensor, batch: Batch, mask_BL: Tensor) -> Tensor:
-        """The block's output [N, D] where the batch has targets; other places are keys and values alone.
-
-        In training some rows may follow that are nobody's: see `common_size`.
-        """
-        (B, L, D), columns_BM, places_N = x_BLD.shape, batch.target_columns(), batch.target_places()
+    def at_targets(self, x_BLD: Tensor, places_N: Tensor, columns_BM: Tensor, mask_BL: Tensor) -> Tensor:
+        """The block's output [N, D] at the places that `Batch.target_places` and `target_columns` say; other places are
+        keys and values alone. In training on a CPU rows follow that are nobody's (`common_size`)."""
+        (B, L, D), device = x_BLD.shape, x_BLD.device
         padded = self.training and not torch.compiler.is_compiling()
         if padded:
-            M = columns_BM.shape[1]
-            columns_BM = nn.functional.pad(columns_BM, (0, common_size(M, WIDTH_STEP) - M), value=L)
+            more = common_size(columns_BM.shape[1], WIDTH_STEP, device) - columns_BM.shape[1]
+            columns_BM = nn.functional.pad(columns_BM, (0, more), value=L)
         M = columns_BM.shape[1]
         counts_B = (columns_BM < L).sum(1)
         rows_N = places_N // L
-        nth_N = torch.arange(places_N.shape[0], device=places_N.device) - (counts_B.cumsum(0) - counts_B)[rows_N]
-        firsts_B1 = torch.arange(B, device=places_N.device)[:, None] * L
+        nth_N = torch.arange(places_N.shape[0], device=device) - (counts_B.cumsum(0) - counts_B)[rows_N]
+        firsts_B1 = torch.arange(B, device=device)[:, None] * L
         inner = self._before(x_BLD)
         columns_BM = columns_BM.clamp(max=L - 1)
         asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM).flatten())
         attended_BMD = self.attention.look(asked_BMD.view(B, M, D), inner, False, mask_BL, columns_BM)
         asked_N = rows_N * M + nth_N
         if padded:
-            N = len(places_N)
-            asked_N, places_N = (
-                nn.functional.pad(x_N, (0, common_size(N, TARGETS_STEP) - N)) for x_N in (asked_N, places_N)
-            )
+            more = common_size(len(places_N), TARGETS_STEP, device) - len(places_N)
+            asked_N, places_N = (nn.functional.pad(x_N, (0, more)) for x_N in (asked_N, places_N))
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, asked_N)
         return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
 
