@@ -102,15 +102,41 @@ class Batch:
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
         rows are to an order of their lengths."""
+        return [self.part(first, last) for first, last in part_bounds(self._lengths(), tokens)]
+
+    def most_of_a_part(self, tokens: int) -> "Batch":
+        """As many of the first rows as a part may hold, which `parts` may not fill."""
+        return self.part(*_filled(self._lengths(), tokens)[0])
+
+    def _lengths(self) -> list[int]:
         lengths_B = self.lengths_B if self.host_lengths_B is None else self.host_lengths_B
-        return [self.part(first, last) for first, last in part_bounds(lengths_B.tolist(), tokens)]
+        found: list[int] = lengths_B.tolist()
+        return found
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]
 
 
 def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
-    """First and behind-last rows of the parts that a batch of rows of these lengths is worked on in; None: as one."""
+    """First and behind-last rows of the parts that a batch of rows of these lengths is worked on in; None: as one.
+
+    There are as few parts as can be, and the largest is as small as can be: a small last one costs more than its share.
+    """
+    bounds = _filled(lengths, tokens)
+    if tokens is None or len(bounds) == 1:
+        return bounds
+    least, most = tokens // 2, tokens  # of two parts that follow each other one holds more than half
+    while least < most:
+        middle = (least + most) // 2
+        if len(_filled(lengths, middle)) > len(bounds):
+            least = middle + 1
+        else:
+            most = middle
+    return _filled(lengths, most)
+
+
+def _filled(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
+    """Parts that each hold all rows which still fit."""
     bounds, first, longest, widest = [], 0, 0, max(lengths, default=1)
     for row, length in enumerate(lengths):
         width = padded_length(length, widest)

@@ -9,6 +9,7 @@ import torch
 
 WIDTH_STEP = 8  # a part's length is a multiple of it; a row's columns of targets too
 TARGETS_STEP = 64  # targets of a batch
+PACKED_STEP = 256  # positions of all its rows together
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
 

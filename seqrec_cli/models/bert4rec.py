@@ -8,7 +8,7 @@ have. Deviation: weights start as `parts/initialise` says.
 To predict, a mask is put behind the latest max_length - 1 events and its state is read. The mask is a vector of its
 own, no row of the item table: no score of the corpus is its.
 
-Legend: B rows, L events, W = L or L + 1 places, N targets, D width, V items.
+Legend: B rows, L events, W = L or L + 1 places, P packed places (`parts/packing`), N targets, D width, V items.
 """
 
 from typing import ClassVar, Literal, Self
@@ -24,6 +24,7 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.parts.initialise import xavier_std
+from seqrec_cli.models.parts.packing import Packing
 from seqrec_cli.models.parts.positions import attention_places, check_window
 from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
 
@@ -93,13 +94,16 @@ class Model(ItemEncoder):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
-        x_BLD, mask_BL = self.embed(batch), batch.mask_BL
+        x, mask_BL, packing = self.embed(batch), batch.mask_BL, None
         *lower, last = self.blocks
-        for block in lower:
-            x_BLD = block(x_BLD, mask_BL=mask_BL)
         assert isinstance(last, TransformerBlock)
+        if last.attention.packs(x):
+            packing = Packing.of(batch.lengths_B, x.shape[1], padded=self.training)
+            x = packing.pack(x)
+        for block in lower:
+            x = block(x, mask_BL=mask_BL, packing=packing)
         places_N = batch.target_places()
-        return self.read(last.at_targets(x_BLD, places_N, batch.target_columns(), mask_BL))[: places_N.shape[0]]
+        return self.read(last.at_targets(x, places_N, batch.target_columns(), mask_BL, packing))[: places_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""

@@ -235,8 +235,8 @@ def in_bytes(size: float) -> str:
 
 
 def at_once(cfg: TrainerConfig, batch: Batch) -> Batch:
-    """What of a batch a step works on at a time."""
-    return batch if cfg.part_tokens is None else batch.parts(cfg.part_tokens)[0]
+    """The most of a batch that a step works on at a time."""
+    return batch if cfg.part_tokens is None else batch.most_of_a_part(cfg.part_tokens)
 
 
 def memory_outlook(

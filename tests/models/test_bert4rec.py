@@ -16,11 +16,12 @@ from seqrec_cli.config.slots import config_class, names
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import ClozeRows, Masking
-from seqrec_cli.data.sizes import TARGETS_STEP
+from seqrec_cli.data.sizes import PACKED_STEP, TARGETS_STEP
 from seqrec_cli.models import bert4rec
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.parts import transformer
+from seqrec_cli.models.parts import native, transformer
+from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import batching, packed
 
@@ -119,6 +120,40 @@ def test_in_training_sizes_come_again_and_change_nothing(
             results.append([states_ND.detach(), *(g for g in gradients if g is not None)])
         for plain, padded in zip(*results, strict=True):
             torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("changes", [{}, *VARIANTS])
+def test_in_bf16_rows_are_read_without_their_padding(
+    changes: dict[str, object], training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0).train(training), []
+    batch = masked(toy.toy_batch(), [(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)])
+    after = transformer.TransformerBlock._after
+
+    def watched(self: transformer.TransformerBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        seen.append(x.shape[:-1])
+        return after(self, x, attended)
+
+    def run() -> list[torch.Tensor]:
+        seen.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            states_ND = model.encode_targets(batch)
+        weights_ND = torch.linspace(-1, 1, states_ND.numel()).view_as(states_ND)
+        used = [p for p in model.parameters() if p is not model.bias_V]
+        gradients = torch.autograd.grad((states_ND * weights_ND).sum(), used, allow_unused=True)
+        return [states_ND.detach(), *(g for g in gradients if g is not None)]
+
+    monkeypatch.setattr(transformer.TransformerBlock, "_after", watched)
+    without, count = run(), int(batch.lengths_B.sum())
+    lower = seen[:-1]  # the last block is asked at the targets alone
+    assert lower == [(-(-count // PACKED_STEP) * PACKED_STEP if training else count,)] * (len(model.blocks) - 1)
+    monkeypatch.setattr(MultiHeadAttention, "packs", lambda *_: False)
+    with_padding = run()
+    assert seen[:-1] == [batch.items_BL.shape] * len(lower)
+    for mine, its in zip(without, with_padding, strict=True):
+        assert (mine - its).norm() <= 2**-6 * its.norm() + 1e-6
 
 
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])

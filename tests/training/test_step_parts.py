@@ -1,5 +1,7 @@
 """A step worked on in parts: the same gradients, by pieces of a batch."""
 
+import random
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import torch
 from planned import built, config
 from training_toys import CPU, Recorder
 
-from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.sizes import WIDTH_STEP
+from seqrec_cli.data.batch import Batch, part_bounds
+from seqrec_cli.data.sizes import WIDTH_STEP, padded_length
 from seqrec_cli.training.loop import _Loop
 from seqrec_cli.training.memory import at_once
 
@@ -66,7 +68,7 @@ def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
     for tokens in (1, 45, 10_000):
         parts = batch.parts(tokens)
         assert torch.cat([part.lengths_B for part in parts]).tolist() == lengths
-        for part, after in zip(parts, [*parts[1:], None], strict=True):
+        for part in parts:
             assert part.places_N is not None
             assert part.targets_BL is not None
             L = part.items_BL.shape[1]
@@ -79,9 +81,31 @@ def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
             hidden_BL = torch.zeros(len(part), L + 1, dtype=torch.bool).scatter_(1, part.masked_BM, True)
             assert torch.equal(hidden_BL[:, :L], part.targets_BL > 0)
             assert len(part) == 1 or len(part) * L <= tokens
-            if after is not None:  # nothing more would have fitted
-                assert (len(part) + 1) * L > tokens
-    assert len(at_once(config(["model=bert4rec", "trainer.part_tokens=45"]).trainer, batch)) < len(batch)
+    largest = at_once(config(["model=bert4rec", "trainer.part_tokens=45"]).trainer, batch)
+    width = largest.items_BL.shape[1]
+    assert len(largest) * width <= 45 < (len(largest) + 1) * width
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_are_few_and_even(seed: int) -> None:
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, 20) for _ in range(9)]
+    if seed % 2:
+        lengths.sort(reverse=True)
+    widest, tokens = max(lengths), rng.choice([8, 30, 45, 70])
+
+    def sizes(cuts: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Rows and padded events of each part."""
+        bounds = pairwise((0, *cuts, len(lengths)))
+        return [(b - a, (b - a) * max(padded_length(n, widest) for n in lengths[a:b])) for a, b in bounds]
+
+    found = sizes(tuple(first for first, _ in part_bounds(lengths, tokens)[1:]))
+    every = [sizes(cuts) for count in range(9) for cuts in combinations(range(1, 9), count)]
+    fit = [parts for parts in every if all(rows == 1 or held <= tokens for rows, held in parts)]
+    fewest = min(map(len, fit))
+    assert len(found) == fewest
+
+    assert max(held for _, held in found) == min(max(held for _, held in parts) for parts in fit if len(parts) == fewest)
 
 
 def test_rows_out_of_order_are_cut_as_well() -> None:

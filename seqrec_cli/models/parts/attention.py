@@ -1,7 +1,7 @@
 """Scaled dot-product attention with several heads (Vaswani et al. 2017, eq. 1), on the path that is fast here.
 
-Legend: B rows, L queries, T keys, C candidates, H heads, D width, d = D / H; A is B, or 1 where all rows are alike.
-Masks are True at real keys.
+Legend: B rows, L queries, T keys, P packed positions (`parts/packing`), C candidates, H heads, D width, d = D / H; A is B,
+or 1 where all rows are alike. Masks are True at real keys.
 """
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqrec_cli.models.parts import heads_native
 from seqrec_cli.models.parts.dropout import dropout, softmax, softmax_in_c
+from seqrec_cli.models.parts.packing import Packing
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 
 
@@ -72,9 +73,11 @@ def attend(
     return torch.bmm(weights, flat_v).view(B, H, L, d)
 
 
-def _joined(x_BHLd: Tensor) -> Tensor:
-    """[B, L, D]: the heads side by side."""
-    return heads_native.joined(x_BHLd) if heads_native.joins_in_c(x_BHLd) else x_BHLd.transpose(1, 2).flatten(2)
+def _joined(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:
+    """The heads side by side, [B, L, D], or with a packing [P, D]."""
+    if packing is not None or heads_native.joins_in_c(x_BHLd):
+        return heads_native.joined(x_BHLd, packing)
+    return x_BHLd.transpose(1, 2).flatten(2)
 
 
 class MultiHeadAttention(nn.Module):
@@ -98,10 +101,16 @@ class MultiHeadAttention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim) if project else nn.Identity()
 
-    def _heads_of(self, layer: nn.Linear, x_BLD: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """The layer's output as so many tensors [B, H, L, d]."""
-        if heads_native.in_c(layer, x_BLD):
-            return heads_native.heads_of(layer, x_BLD, self.heads, parts)
+    def packs(self, x: Tensor) -> bool:
+        """Whether `forward` can read packed rows like this one's."""
+        return heads_native.in_c(self.query, x)
+
+    def _heads_of(
+        self, layer: nn.Linear, x_BLD: Tensor, parts: int, packing: Packing | None = None
+    ) -> tuple[Tensor, ...]:
+        """The layer's output as so many tensors [B, H, L, d]; with a packing x is [P, D]."""
+        if packing is not None or heads_native.in_c(layer, x_BLD):
+            return heads_native.heads_of(layer, x_BLD, self.heads, parts, packing)
         B, L, _ = x_BLD.shape
         return tuple(part.view(B, L, self.heads, -1).transpose(1, 2) for part in layer(x_BLD).chunk(parts, dim=-1))
 
@@ -115,9 +124,13 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         mask_BT: Tensor | None = None,
         places_BL: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ..."""
-        projected: Tensor = self.out(self.look(queries_BLD, memory_BTD, causal, mask_BT, places_BL))
+        """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ...
+
+        With a packing (where `packs`) the memory is [P, D], and so are the queries, and what they get, if they are it.
+        """
+        projected: Tensor = self.out(self.look(queries_BLD, memory_BTD, causal, mask_BT, places_BL, packing))
         return projected
 
     def look(
@@ -127,15 +140,17 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         mask_BT: Tensor | None = None,
         places_BL: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """`forward` before its last projection."""
-        k, v = self.remember(memory_BTD)
-        (q,), bias = self._heads_of(self.query, queries_BLD, 1), None
+        k, v = self._heads_of(self.key_value, memory_BTD, 2, packing)
+        own = packing if queries_BLD is memory_BTD else None
+        (q,), bias = self._heads_of(self.query, queries_BLD, 1, own), None
         if isinstance(self.places, Rotary):
             q, k = self.places(q, places_BL), self.places(k)
         elif self.places is not None:
-            bias = self.places(memory_BTD.shape[1], places_BL)
-        return _joined(attend(q, k, v, causal, mask_BT, self._weight_drop(), bias))
+            bias = self.places(k.shape[2], places_BL)
+        return _joined(attend(q, k, v, causal, mask_BT, self._weight_drop(), bias), own)
 
     def remember(self, memory_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, d]: made once, read by any number of candidates."""

@@ -1,7 +1,7 @@
 """A layer's output with its bias taken apart into heads, and heads put together, in one pass of C (`heads.c`), on a CPU
 in bf16.
 
-Legend: B rows, L positions, H heads, d a head's width, M the layer's inputs.
+Legend: B rows, L positions, P packed positions (`parts/packing`), H heads, d a head's width, M the layer's inputs.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seqrec_cli.models.parts.linear_native import product, product_is_bf16
 from seqrec_cli.models.parts.native import POINTER, compiled_for, enough, passes_for
+from seqrec_cli.models.parts.packing import Packing
 
 SOURCE = Path(__file__).with_name("heads.c")
 
@@ -24,6 +25,8 @@ class _Layout(ctypes.Structure):
         ("parts", ctypes.c_long),
         ("heads", ctypes.c_long),
         ("width", ctypes.c_long),
+        ("packed", ctypes.c_long),
+        ("starts", ctypes.c_void_p),
         ("threads", ctypes.c_int),
     )
 
@@ -46,59 +49,69 @@ def joins_in_c(x_BHLd: Tensor) -> bool:
     return compiled_for(torch.bfloat16, SOURCE, SIGNATURES)
 
 
-def heads_of(layer: nn.Linear, x_BLM: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
-    """The layer's output, of `parts` times H times d channels, as so many tensors [B, H, L, d]."""
-    split: tuple[Tensor, ...] = _Split.apply(product(layer, x_BLM), layer.bias, heads, parts)
+def heads_of(
+    layer: nn.Linear, x: Tensor, heads: int, parts: int, packing: Packing | None = None
+) -> tuple[Tensor, ...]:
+    """The layer's output, of `parts` times H times d channels, as so many tensors [B, H, L, d]; x is [B, L, M], or with
+    a packing [P, M]: places that it leaves out are zeros."""
+    split: tuple[Tensor, ...] = _Split.apply(product(layer, x), layer.bias, heads, parts, packing)
     return split
 
 
-def joined(x_BHLd: Tensor) -> Tensor:
-    """[B, L, H d]."""
-    made: Tensor = _Join.apply(x_BHLd)
+def joined(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:
+    """[B, L, H d], or with a packing [P, H d]."""
+    made: Tensor = _Join.apply(x_BHLd, packing)
     return made
 
 
 class _Split(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
-        (B, L, width), x = x.shape, x.contiguous()
-        ctx.channels = width
-        return _split(x, bias, (B, L, parts, heads, width // parts // heads))
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, heads: int, parts: int, packing: Packing | None
+    ) -> tuple[Tensor, ...]:
+        ctx.channels, ctx.packing = x.shape[-1], packing
+        return _split(x.contiguous(), bias, heads, parts, packing)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         sums = gradients[0].new_empty(ctx.channels, dtype=torch.float32)
-        return _joined(gradients, sums), sums, None, None
+        return _joined(gradients, sums, ctx.packing), sums, None, None, None
 
 
 class _Join(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.shape = x.shape
-        return _joined((x,), None)
+    def forward(ctx: Any, x: Tensor, packing: Packing | None) -> Tensor:
+        ctx.heads, ctx.packing = x.shape[1], packing
+        return _joined((x,), None, packing)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        B, H, L, d = ctx.shape
-        return _split(gradients[0].contiguous(), None, (B, L, 1, H, d))
+        return *_split(gradients[0].contiguous(), None, ctx.heads, 1, ctx.packing), None
 
 
-def _split(x: Tensor, bias: Tensor | None, shape: tuple[int, int, int, int, int]) -> tuple[Tensor, ...]:
-    B, L, parts, H, d = shape
-    made = tuple(x.new_empty((B, H, L, d)) for _ in range(parts))
-    passes, layout = passes_for(x.dtype, SOURCE, SIGNATURES), _Layout(*shape, torch.get_num_threads())
-    passes.split_heads(x.data_ptr(), None if bias is None else bias.data_ptr(), _pointers(made), layout)
+def _split(x: Tensor, bias: Tensor | None, heads: int, parts: int, packing: Packing | None) -> tuple[Tensor, ...]:
+    B, L = x.shape[:2] if packing is None else packing.shape
+    shape = (B, heads, L, x.shape[-1] // parts // heads)
+    made = tuple(x.new_empty(shape) for _ in range(parts))
+    passes = passes_for(x.dtype, SOURCE, SIGNATURES)
+    given = x.data_ptr(), None if bias is None else bias.data_ptr(), _pointers(made)
+    passes.split_heads(*given, _layout(made, packing))
     return made
 
 
-def _joined(parts: tuple[Tensor, ...], sums: Tensor | None) -> Tensor:
+def _joined(parts: tuple[Tensor, ...], sums: Tensor | None, packing: Packing | None) -> Tensor:
     parts, (B, H, L, d) = tuple(part.contiguous() for part in parts), parts[0].shape
-    made = parts[0].new_empty((B, L, len(parts) * H * d))
+    made = parts[0].new_empty((*((B, L) if packing is None else (packing.size,)), len(parts) * H * d))
     passes = passes_for(made.dtype, SOURCE, SIGNATURES)
-    layout = _Layout(B, L, len(parts), H, d, torch.get_num_threads())
     into = None if sums is None else sums.data_ptr()
-    enough(passes.join_heads(_pointers(parts), made.data_ptr(), into, layout))
+    enough(passes.join_heads(_pointers(parts), made.data_ptr(), into, _layout(parts, packing)))
     return made
+
+
+def _layout(parts: tuple[Tensor, ...], packing: Packing | None) -> _Layout:
+    B, H, L, d = parts[0].shape
+    packed = (0, None) if packing is None else (packing.size, packing.starts_B1.data_ptr())
+    return _Layout(B, L, len(parts), H, d, *packed, torch.get_num_threads())
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> Any:

@@ -1,7 +1,7 @@
 """Transformer blocks: attention and a feed-forward layer, each with a residual connection.
 
-Legend: B rows, L positions, N targets, M the most targets of a row, C candidates, T remembered positions, D width.
-Masks are True at real positions.
+Legend: B rows, L positions, P packed positions (`parts/packing`), N targets, M the most targets of a row, C candidates,
+T remembered positions, D width. Masks are True at real positions.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from seqrec_cli.data.sizes import TARGETS_STEP, WIDTH_STEP, common_size
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.dropout import Dropout
 from seqrec_cli.models.parts.mlp import Activation, FeedForward
+from seqrec_cli.models.parts.packing import Packing
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary
 from seqrec_cli.models.parts.residual import add, add_and_norm
 
@@ -77,14 +78,24 @@ class TransformerBlock(nn.Module):
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = Dropout(drop)
 
-    def forward(self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        """[B, L, D], or with a packing [P, D], as the input."""
         inner = self._before(x_BLD)
-        return self._after(x_BLD, self.attention.look(inner, inner, causal, mask_BL))
+        return self._after(x_BLD, self.attention.look(inner, inner, causal, mask_BL, packing=packing))
 
-    def at_targets(self, x_BLD: Tensor, places_N: Tensor, columns_BM: Tensor, mask_BL: Tensor) -> Tensor:
+    def at_targets(
+        self,
+        x_BLD: Tensor,
+        places_N: Tensor,
+        columns_BM: Tensor,
+        mask_BL: Tensor,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """The block's output [N, D] at the places that `Batch.target_places` and `target_columns` say; other places are
         keys and values alone. In training on a CPU rows follow that are nobody's (`common_size`)."""
-        (B, L, D), device = x_BLD.shape, x_BLD.device
+        (B, L), D, device = mask_BL.shape, x_BLD.shape[-1], x_BLD.device
         padded = self.training and not torch.compiler.is_compiling()
         if padded:
             more = common_size(columns_BM.shape[1], WIDTH_STEP, device) - columns_BM.shape[1]
@@ -93,17 +104,18 @@ class TransformerBlock(nn.Module):
         counts_B = (columns_BM < L).sum(1)
         rows_N = places_N // L
         nth_N = torch.arange(places_N.shape[0], device=device) - (counts_B.cumsum(0) - counts_B)[rows_N]
-        firsts_B1 = torch.arange(B, device=device)[:, None] * L
-        inner = self._before(x_BLD)
-        columns_BM = columns_BM.clamp(max=L - 1)
-        asked_BMD = inner.flatten(0, 1).index_select(0, (firsts_B1 + columns_BM).flatten())
-        attended_BMD = self.attention.look(asked_BMD.view(B, M, D), inner, False, mask_BL, columns_BM)
+        inner, columns_BM = self._before(x_BLD), columns_BM.clamp(max=L - 1)
+        asked_BM = torch.arange(B, device=device)[:, None] * L + columns_BM
+        if packing is not None:
+            asked_BM, places_N = packing.at(asked_BM), packing.at(places_N)
+        asked_BMD = inner.flatten(0, -2).index_select(0, asked_BM.flatten()).view(B, M, D)
+        attended_BMD = self.attention.look(asked_BMD, inner, False, mask_BL, columns_BM, packing)
         asked_N = rows_N * M + nth_N
         if padded:
             more = common_size(len(places_N), TARGETS_STEP, device) - len(places_N)
             asked_N, places_N = (nn.functional.pad(x_N, (0, more)) for x_N in (asked_N, places_N))
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, asked_N)
-        return self._after(x_BLD.flatten(0, 1).index_select(0, places_N), attended_ND)
+        return self._after(x_BLD.flatten(0, -2).index_select(0, places_N), attended_ND)
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
