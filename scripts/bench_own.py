@@ -8,19 +8,21 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bench_ceiling import synchronize
+from bench_ceiling import ceiling, synchronize
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.seal import seal
 from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.interactions import PackedLog
@@ -66,6 +68,23 @@ def set_up(cfg: TrainConfig) -> Setup:
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
     objective = objective_for(cfg, log, precision.device)
     return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
+
+
+def take_turn(
+    overrides: list[str], config_dir: str | None, parts: Sequence[str], steps: int | None
+) -> dict[str, dict[str, Any]]:
+    """What was asked of training and evaluation, and then this process's ceiling and how near to it training was."""
+    cfg = seal("train", compose("train", overrides, config_dir))
+    assert isinstance(cfg, TrainConfig)
+    setup, figures = set_up(cfg), {}
+    if "train" in parts:
+        figures["train"] = time_training(setup, steps)
+    if "evaluate" in parts:
+        figures["evaluate"] = time_evaluation(setup)
+    limit = figures["ceiling"] = ceiling(setup.precision)  # last: its tensors stay in the allocator
+    if train := figures.get("train"):
+        train["fraction_of_gemm"] = train["useful_gflop_s"] / limit[f"gemm_{setup.precision.name}_gflop_s"]
+    return figures
 
 
 def _batches(rows: Rows, epoch: int = 0) -> Generator[Batch, None, None]:

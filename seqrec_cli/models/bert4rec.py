@@ -23,6 +23,7 @@ from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.encoder import ItemEncoder
+from seqrec_cli.models.parts import events_native
 from seqrec_cli.models.parts.initialise import xavier_std
 from seqrec_cli.models.parts.packing import Packing
 from seqrec_cli.models.parts.positions import attention_places, check_window
@@ -94,12 +95,14 @@ class Model(ItemEncoder):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
-        x, mask_BL, packing = self.embed(batch), batch.mask_BL, None
         *lower, last = self.blocks
         assert isinstance(last, TransformerBlock)
-        if last.attention.packs(x):
-            packing = Packing.of(batch.lengths_B, x.shape[1], padded=self.training)
-            x = packing.pack(x)
+        mask_BL, packing = batch.mask_BL, None
+        if last.attention.packs(self.items.weight):
+            packing = Packing.of(batch.lengths_B, mask_BL.shape[1], padded=self.training)
+            x = self.embed_packed(batch, packing)
+        else:
+            x = self.embed(batch)
         for block in lower:
             x = block(x, mask_BL=mask_BL, packing=packing)
         places_N = batch.target_places()
@@ -117,6 +120,24 @@ class Model(ItemEncoder):
         x_BLD = self.norm_embedding(self.places(x_BLD, batch.lengths_B))
         embedded: Tensor = self.drop(as_stream(x_BLD))
         return embedded
+
+    def embed_packed(self, batch: Batch, packing: Packing) -> Tensor:
+        """What `embed` makes of real events, [P, D]."""
+        plain = self.attributes is None and self.users is None and not (self.training and self.event_dropout)
+        if not plain or not events_native.in_c(self.items.weight):
+            return packing.pack(self.embed(batch))
+        check_window(batch.items_BL, self.max_length)
+        table = self.places.table
+        return events_native.read(
+            packing.pick(batch.items_BL),
+            self.items.weight,
+            self.mask_D,
+            packing.pick(self.places.rows(batch.lengths_B, batch.items_BL.shape[1])),
+            None if table is None else table.weight,
+            self.norm_embedding if isinstance(self.norm_embedding, nn.LayerNorm) else None,
+            self.drop.acting,
+            packing.size,
+        )
 
     def read(self, x: Tensor) -> Tensor:
         if self.head is not None:

@@ -55,7 +55,8 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
         fitting = chunk_rows(len(items_VD), items_VD.element_size(), budget_mb, items_VD.device)
-        size = min(common_size(total, TARGETS_STEP, items_VD.device), fitting)
+        each = -(-total // max(-(-total // fitting), 1))  # even chunks: a small last one costs more than its share
+        size = min(common_size(each, TARGETS_STEP, items_VD.device), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
         with torch.autocast(queries_ND.device.type, enabled=False):
             for rows in range(0, total, max(size, 1)):

@@ -180,7 +180,7 @@ def test_heads_are_cut_and_joined(heads: int, width: int, parts: int) -> None:
     exact_x, exact_bias = exact(x, layer.bias)
     expected = (exact_x + exact_bias).view(3, 47, parts, heads, width).permute(2, 0, 3, 1, 4)
     with torch.autocast("cpu", BF16):
-        got = heads_of(layer, x, heads, parts)
+        got = heads_of((layer,), x, heads, parts)
     assert len(got) == parts
     of = torch.randn(parts, 3, heads, 47, width).to(BF16)
     for mine, its in zip(got, expected, strict=True):
@@ -244,7 +244,7 @@ def test_what_is_no_number_shows() -> None:
     with torch.autocast("cpu", BF16):
         made, normed = added_and_normed(torch.zeros_like(x), layer, x, 0.0, nn.LayerNorm(20))
         found = {kind: activated(layer, x, kind, 0.0) for kind in ACTIVATIONS}
-        (heads,) = heads_of(layer, x[None], 2, 1)
+        (heads,) = heads_of((layer,), x[None], 2, 1)
     assert normed[1].isnan().all()
     assert normed.isnan().sum() == 20
     assert heads[0, 0, 1].isnan().any()
@@ -257,7 +257,7 @@ def test_what_is_no_number_shows() -> None:
 def test_no_rows_at_all() -> None:
     layer, norm, x = nn.Linear(8, 8), nn.LayerNorm(8), leaf(0, 4, 8)
     with torch.autocast("cpu", BF16):
-        q, k = heads_of(nn.Linear(8, 16), x, 2, 2)
+        q, k = heads_of((nn.Linear(8, 16),), x, 2, 2)
         made, normed = added_and_normed(x, layer, activated(layer, joined(q + k), "gelu", 0.5), 0.5, norm)
     assert made.shape == normed.shape == (0, 4, 8)
     (made.sum() + normed.sum()).backward()
@@ -283,12 +283,12 @@ def test_a_block_is_the_same_in_torch(norm: str, activation: str, monkeypatch: p
 
     calls = count_calls(monkeypatch)
     in_c, right = run(BF16), run(torch.float32)
-    assert calls == {"activated": 1, "heads_of": 2, "joined": 1, "normed": 1 if norm == "pre" else 2}
+    assert calls == {"activated": 1, "heads_of": 1, "joined": 1, "normed": 1 if norm == "pre" else 2}
     for module in (activation_native, heads_native, residual_native):
         monkeypatch.setattr(module, "in_c", lambda *_: False)
     monkeypatch.setattr(heads_native, "joins_in_c", lambda _: False)
     in_torch = run(BF16)
-    assert sum(calls.values()) == (5 if norm == "pre" else 6)
+    assert sum(calls.values()) == (4 if norm == "pre" else 5)
     for mine, torchs, its in zip(in_c, in_torch, right, strict=True):
         scale = its.float().norm()
         error, torchs_error = (mine.float() - its).norm() / scale, (torchs.float() - its).norm() / scale

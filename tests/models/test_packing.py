@@ -73,7 +73,7 @@ def test_heads_of_packed_rows(heads: int, width: int, parts: int, padded: bool) 
     x_BLM.requires_grad_()
     expected = (x_BLM + bias).masked_fill(~MASK_BL[..., None], 0).view(6, 20, parts, heads, width).permute(2, 0, 3, 1, 4)
     with torch.autocast("cpu", BF16):
-        got = heads_of(layer, x_PM, heads, parts, packing)
+        got = heads_of((layer,), x_PM, heads, parts, packing)
     close(got, list(expected), ulps=1)
     of_x_PM, of_bias = torch.autograd.grad(got, [x_PM, layer.bias], tuple(of))
     of_x_BLM, its_bias = torch.autograd.grad(expected, [x_BLM, bias], of.double())
@@ -96,7 +96,7 @@ def test_heads_of_packed_rows(heads: int, width: int, parts: int, padded: bool) 
 @pytest.mark.parametrize("places", ["none", "rotary", "relative"])
 def test_attention_over_packed_rows(places: str, causal: bool) -> None:
     torch.manual_seed(5)
-    within = {"none": None, "rotary": Rotary(8), "relative": RelativeBias(2, 20)}[places]
+    within = {"none": None, "rotary": Rotary(8, 20), "relative": RelativeBias(2, 20)}[places]
     layer, packing = MultiHeadAttention(16, 2, 0.0, places=within), Packing.of(LENGTHS_B, 20, True)
     x_BLD, of_BLD = leaf(6, 20, 16), torch.randn(6, 20, 16).to(BF16)
     of_PD = packing.pack(of_BLD)

@@ -110,7 +110,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, ...]:
         """The layer's output as so many tensors [B, H, L, d]; with a packing x is [P, D]."""
         if packing is not None or heads_native.in_c(layer, x_BLD):
-            return heads_native.heads_of(layer, x_BLD, self.heads, parts, packing)
+            return heads_native.heads_of((layer,), x_BLD, self.heads, parts, packing)
         B, L, _ = x_BLD.shape
         return tuple(part.view(B, L, self.heads, -1).transpose(1, 2) for part in layer(x_BLD).chunk(parts, dim=-1))
 
@@ -143,9 +143,12 @@ class MultiHeadAttention(nn.Module):
         packing: Packing | None = None,
     ) -> Tensor:
         """`forward` before its last projection."""
-        k, v = self._heads_of(self.key_value, memory_BTD, 2, packing)
-        own = packing if queries_BLD is memory_BTD else None
-        (q,), bias = self._heads_of(self.query, queries_BLD, 1, own), None
+        own, bias = packing if queries_BLD is memory_BTD else None, None
+        if queries_BLD is memory_BTD and self.packs(memory_BTD):
+            q, k, v = heads_native.heads_of((self.query, self.key_value), memory_BTD, self.heads, 3, packing)
+        else:
+            k, v = self._heads_of(self.key_value, memory_BTD, 2, packing)
+            (q,) = self._heads_of(self.query, queries_BLD, 1, own)
         if isinstance(self.places, Rotary):
             q, k = self.places(q, places_BL), self.places(k)
         elif self.places is not None:

@@ -1,4 +1,4 @@
-"""A layer's output with its bias taken apart into heads, and heads put together, in one pass of C (`heads.c`), on a CPU
+"""Layers' output with its bias taken apart into heads, and heads put together, in one pass of C (`heads.c`), on a CPU
 in bf16.
 
 Legend: B rows, L positions, P packed positions (`parts/packing`), H heads, d a head's width, M the layer's inputs.
@@ -50,11 +50,16 @@ def joins_in_c(x_BHLd: Tensor) -> bool:
 
 
 def heads_of(
-    layer: nn.Linear, x: Tensor, heads: int, parts: int, packing: Packing | None = None
+    layers: tuple[nn.Linear, ...], x: Tensor, heads: int, parts: int, packing: Packing | None = None
 ) -> tuple[Tensor, ...]:
-    """The layer's output, of `parts` times H times d channels, as so many tensors [B, H, L, d]; x is [B, L, M], or with
-    a packing [P, M]: places that it leaves out are zeros."""
-    split: tuple[Tensor, ...] = _Split.apply(product(layer, x), layer.bias, heads, parts, packing)
+    """The layers' outputs side by side, of `parts` times H times d channels, as so many tensors [B, H, L, d]; x is
+    [B, L, M], or with a packing [P, M]: places that it leaves out are zeros. Several layers are one product."""
+    if len(layers) == 1:
+        made, bias = product(layers[0], x), layers[0].bias
+    else:
+        made = nn.functional.linear(x, torch.cat([layer.weight for layer in layers]))
+        bias = torch.cat([layer.bias for layer in layers])
+    split: tuple[Tensor, ...] = _Split.apply(made, bias, heads, parts, packing)
     return split
 
 

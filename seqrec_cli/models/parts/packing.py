@@ -29,9 +29,13 @@ class Packing:
         return cls(starts_B1, (len(lengths_B), width), size)
 
     def places(self) -> Tensor:
-        """Which of the flattened [B L] are packed, in their order."""
+        """Which of the flattened [B L] are packed, in their order; without what fills P up."""
         B, L = self.shape
         return (torch.arange(L) < self.starts_B1.diff()[:, None]).flatten().nonzero().squeeze(1)
+
+    def pick(self, x_BL: Tensor) -> Tensor:
+        """The packed places' of numbers [B, L]; no more than these."""
+        return x_BL.reshape(-1)[self.places()]
 
     def pack(self, x_BLD: Tensor) -> Tensor:
         """[P, D], zeros behind the last row."""

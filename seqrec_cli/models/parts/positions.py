@@ -51,11 +51,16 @@ class PositionEmbedding(nn.Module):
         """x plus its places' vectors."""
         if self.table is None:
             return x_BLD
-        width = x_BLD.shape[1]
         if self.kind == "absolute":
-            return x_BLD + self.table.weight[:width]
-        vectors_BLD: Tensor = self.table(places_from_end(lengths_B, width))
+            return x_BLD + self.table.weight[: x_BLD.shape[1]]
+        vectors_BLD: Tensor = self.table(self.rows(lengths_B, x_BLD.shape[1]))
         return x_BLD + vectors_BLD
+
+    def rows(self, lengths_B: Tensor, width: int) -> Tensor:
+        """Which of the table's rows each place has, [B, L]."""
+        if self.kind == "reversed":
+            return places_from_end(lengths_B, width)
+        return torch.arange(width, device=lengths_B.device).expand(len(lengths_B), width)
 
 
 class Rotary(nn.Module):

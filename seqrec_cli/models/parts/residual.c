@@ -6,16 +6,6 @@ inside. */
 
 #include "rows.h"
 
-#define FOR_ROW for (long m = 0; m < channels; m += LANES)
-
-INLINE float total(vector x) {
-    float lanes[LANES], sum = 0.0f;
-    *(vector *)lanes = x;
-#pragma omp simd reduction(+ : sum)
-    for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
-    return sum;
-}
-
 typedef struct {
     const float *bias, *scale, *shift; /* [channels] of the layer, and of the norm, if there is one */
     float epsilon;

@@ -7,7 +7,16 @@
 
 #define FOR_GROUPS for (long first = 0; first < channels; first += GROUP)
 #define FOR_VECTORS for (long m = first; m < channels && m < first + GROUP; m += LANES)
+#define FOR_ROW for (long m = 0; m < channels; m += LANES)
 #define AT(array) (*(vector *)((array) + m))
+
+INLINE float total(vector x) {
+    float lanes[LANES], sum = 0.0f;
+    *(vector *)lanes = x;
+#pragma omp simd reduction(+ : sum)
+    for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
+    return sum;
+}
 
 /* The factors of a row's group of elements. */
 INLINE void draw(long row, long first, long channels, draws how, float *factor) {
