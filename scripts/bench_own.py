@@ -60,12 +60,12 @@ class Setup:
         return fresh_model(self.cfg, self.log, self.precision.device)
 
 
-def set_up(cfg: TrainConfig) -> Setup:
+def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     """Data (preprocessed if need be), device, objective and rows. Raises SeqrecError for a model without steps."""
     precision = resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
     if cfg.objective.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
-    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
     objective = objective_for(cfg, log, precision.device)
     return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
 
@@ -76,7 +76,7 @@ def take_turn(
     """What was asked of training and evaluation, and then this process's ceiling and how near to it training was."""
     cfg = seal("train", compose("train", overrides, config_dir))
     assert isinstance(cfg, TrainConfig)
-    setup, figures = set_up(cfg), {}
+    setup, figures = set_up(cfg, lambda _: None), {}  # the caller has prepared the data
     if "train" in parts:
         figures["train"] = time_training(setup, steps)
     if "evaluate" in parts:

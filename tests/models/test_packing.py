@@ -71,7 +71,9 @@ def test_heads_of_packed_rows(heads: int, width: int, parts: int, padded: bool) 
     x_BLM[MASK_BL] = x_PM[:COUNT].detach().double()
     bias = layer.bias.detach().double().requires_grad_()
     x_BLM.requires_grad_()
-    expected = (x_BLM + bias).masked_fill(~MASK_BL[..., None], 0).view(6, 20, parts, heads, width).permute(2, 0, 3, 1, 4)
+    expected = (
+        (x_BLM + bias).masked_fill(~MASK_BL[..., None], 0).view(6, 20, parts, heads, width).permute(2, 0, 3, 1, 4)
+    )
     with torch.autocast("cpu", BF16):
         got = heads_of((layer,), x_PM, heads, parts, packing)
     close(got, list(expected), ulps=1)

@@ -105,7 +105,9 @@ def test_parts_are_few_and_even(seed: int) -> None:
     fewest = min(map(len, fit))
     assert len(found) == fewest
 
-    assert max(held for _, held in found) == min(max(held for _, held in parts) for parts in fit if len(parts) == fewest)
+    assert max(held for _, held in found) == min(
+        max(held for _, held in parts) for parts in fit if len(parts) == fewest
+    )
 
 
 def test_rows_out_of_order_are_cut_as_well() -> None:

@@ -1,7 +1,7 @@
 """Scaled dot-product attention with several heads (Vaswani et al. 2017, eq. 1), on the path that is fast here.
 
-Legend: B rows, L queries, T keys, P packed positions (`parts/packing`), C candidates, H heads, D width, d = D / H; A is B,
-or 1 where all rows are alike. Masks are True at real keys.
+Legend: B rows, L queries, T keys, P packed positions (`parts/packing`), C candidates, H heads, D width, d = D / H; A is
+B, or 1 where all rows are alike. Masks are True at real keys.
 """
 
 import torch

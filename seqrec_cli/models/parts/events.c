@@ -69,8 +69,7 @@ void read_events(const events *given, const parameters *from, float epsilon, num
             FOR_ROW whole += AT(values);
             const float mean = total(whole) / channels;
             FOR_ROW square += (AT(values) - mean) * (AT(values) - mean);
-            const float beyond = (padded - channels) * mean * mean; /* of the zeros past the row's end */
-            const float width = 1.0f / sqrtf((total(square) - beyond) / channels + epsilon);
+            const float width = 1.0f / sqrtf(variance(square, mean, channels) + epsilon);
             FOR_ROW AT(values) = (AT(values) - mean) * width * AT(scale) + AT(shift);
             moments[2 * row] = mean;
             moments[2 * row + 1] = width;

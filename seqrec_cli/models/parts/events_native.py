@@ -56,8 +56,8 @@ def read(
     probability: float,
     size: int,
 ) -> Tensor:
-    """dropout(norm(the item's vector, `mask_D` where it is negative, plus the place's)), bf16 [size, D], zeros behind P;
-    without a table of places, or a norm, their steps are left out."""
+    """dropout(norm(the item's vector, `mask_D` where it is negative, and the place's)), bf16 [size, D]: zeros behind
+    P. Without a table of places, or a norm, that step is left out."""
     scale_D, shift_D, epsilon = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
     of = items_P.contiguous(), places_P.contiguous(), size, epsilon, Draws.of(probability)
     made: Tensor = _Read.apply(*of, table_VD, mask_D, table_TD, scale_D, shift_D)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.models.parts.linear_native import product, product_is_bf16
+from seqrec_cli.models.parts.linear_native import product_is_bf16
 from seqrec_cli.models.parts.native import POINTER, compiled_for, enough, passes_for
 from seqrec_cli.models.parts.packing import Packing
 
@@ -54,13 +54,14 @@ def heads_of(
 ) -> tuple[Tensor, ...]:
     """The layers' outputs side by side, of `parts` times H times d channels, as so many tensors [B, H, L, d]; x is
     [B, L, M], or with a packing [P, M]: places that it leaves out are zeros. Several layers are one product."""
-    if len(layers) == 1:
-        made, bias = product(layers[0], x), layers[0].bias
-    else:
-        made = nn.functional.linear(x, torch.cat([layer.weight for layer in layers]))
-        bias = torch.cat([layer.bias for layer in layers])
-    split: tuple[Tensor, ...] = _Split.apply(made, bias, heads, parts, packing)
+    weight, bias = (layers[0].weight, layers[0].bias) if len(layers) == 1 else _together(layers)
+    split: tuple[Tensor, ...] = _Split.apply(nn.functional.linear(x, weight), bias, heads, parts, packing)
     return split
+
+
+def _together(layers: tuple[nn.Linear, ...]) -> tuple[Tensor, Tensor]:
+    """Their weights and biases, one layer's behind the other's."""
+    return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
 
 
 def joined(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:

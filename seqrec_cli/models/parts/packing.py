@@ -30,8 +30,7 @@ class Packing:
 
     def places(self) -> Tensor:
         """Which of the flattened [B L] are packed, in their order; without what fills P up."""
-        B, L = self.shape
-        return (torch.arange(L) < self.starts_B1.diff()[:, None]).flatten().nonzero().squeeze(1)
+        return (torch.arange(self.shape[1]) < self.starts_B1.diff()[:, None]).flatten().nonzero().squeeze(1)
 
     def pick(self, x_BL: Tensor) -> Tensor:
         """The packed places' of numbers [B, L]; no more than these."""

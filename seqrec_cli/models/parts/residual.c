@@ -42,8 +42,7 @@ void add(const number *x, const number *branch, const parameters *of, number *su
             const vector apart = AT(values) - mean;
             square += apart * apart;
         }
-        const float beyond = (padded - channels) * mean * mean; /* of the zeros past the row's end */
-        const float factor_of_row = 1.0f / sqrtf((total(square) - beyond) / channels + epsilon);
+        const float factor_of_row = 1.0f / sqrtf(variance(square, mean, channels) + epsilon);
         FOR_ROW
             store((AT(values) - mean) * factor_of_row * AT(scale) + AT(shift), normed + row * channels + m, channels - m);
         moments[2 * row] = mean;

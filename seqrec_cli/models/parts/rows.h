@@ -18,6 +18,12 @@ INLINE float total(vector x) {
     return sum;
 }
 
+/* A row's, from its squared distances to the mean, without those of the zeros past its end. */
+INLINE float variance(vector square, float mean, long channels) {
+    const float found = (total(square) - (PADDED(channels) - channels) * mean * mean) / channels;
+    return found < 0.0f ? 0.0f : found; /* rounded; what is no number stays none */
+}
+
 /* The factors of a row's group of elements. */
 INLINE void draw(long row, long first, long channels, draws how, float *factor) {
     if (how.dropped) factors(row * ((channels + GROUP - 1) / GROUP) + first / GROUP, how, factor);
