@@ -11,6 +11,7 @@ own, no row of the item table: no score of the corpus is its.
 Legend: B rows, L events, W = L or L + 1 places, P packed places (`parts/packing`), N targets, D width, V items.
 """
 
+from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -95,18 +96,18 @@ class Model(ItemEncoder):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
-        *lower, last = self.blocks
-        assert isinstance(last, TransformerBlock)
-        mask_BL, packing = batch.mask_BL, None
+        blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
+        last, mask_BL, packing = blocks[-1], batch.mask_BL, None
         if last.attention.packs(self.items.weight):
             packing = Packing.of(batch.lengths_B, mask_BL.shape[1], padded=self.training)
             x = self.embed_packed(batch, packing)
         else:
             x = self.embed(batch)
-        for block in lower:
-            x = block(x, mask_BL=mask_BL, packing=packing)
-        places_N = batch.target_places()
-        return self.read(last.at_targets(x, places_N, batch.target_columns(), mask_BL, packing))[: places_N.shape[0]]
+        inner, places_N = blocks[0].before(x), batch.target_places()
+        for block, following in pairwise(blocks):
+            x, inner = block.onward(x, inner, mask_BL, packing, following)
+        x_ND = last.at_targets(x, inner, places_N, batch.target_columns(), mask_BL, packing)
+        return self.read(x_ND)[: places_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""

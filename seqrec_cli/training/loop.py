@@ -153,14 +153,16 @@ class _Loop:
         tokens = self.cfg.part_tokens
         parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
         total, learners = torch.zeros((), device=self.precision.device), self.model.learners()
-        for part in parts:
-            share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
-            part = part.to(self.precision.device)
-            for learner in learners:
-                with self.precision.autocast():
-                    loss = self.objective.loss(learner, part) * share
-                self.scaler.scale(loss).backward()
-                total += loss.detach() / len(learners)
+        # Around the parts, so that autocast keeps each weight as it cast it until the last.
+        with torch.autocast(self.precision.device.type, enabled=False):
+            for part in parts:
+                share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
+                part = part.to(self.precision.device)
+                for learner in learners:
+                    with self.precision.autocast():
+                        loss = self.objective.loss(learner, part) * share
+                    self.scaler.scale(loss).backward()
+                    total += loss.detach() / len(learners)
         return total
 
     def close_epoch(self) -> None:

@@ -1,6 +1,7 @@
 """BERT4Rec: the mask, the window, the places it reads, its variants, and what it can learn."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -130,11 +131,11 @@ def test_in_bf16_rows_are_read_without_their_padding(
 ) -> None:
     model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0).train(training), []
     batch = masked(toy.toy_batch(), [(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)])
-    after = transformer.TransformerBlock._after
+    look = MultiHeadAttention.look
 
-    def watched(self: transformer.TransformerBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        seen.append(x.shape[:-1])
-        return after(self, x, attended)
+    def watched(self: MultiHeadAttention, queries: torch.Tensor, memory: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(memory.shape[:-1])
+        return look(self, queries, memory, *rest, **more)
 
     def run() -> list[torch.Tensor]:
         seen.clear()
@@ -145,13 +146,12 @@ def test_in_bf16_rows_are_read_without_their_padding(
         gradients = torch.autograd.grad((states_ND * weights_ND).sum(), used, allow_unused=True)
         return [states_ND.detach(), *(g for g in gradients if g is not None)]
 
-    monkeypatch.setattr(transformer.TransformerBlock, "_after", watched)
+    monkeypatch.setattr(MultiHeadAttention, "look", watched)
     without, count = run(), int(batch.lengths_B.sum())
-    lower = seen[:-1]  # the last block is asked at the targets alone
-    assert lower == [(-(-count // PACKED_STEP) * PACKED_STEP if training else count,)] * (len(model.blocks) - 1)
+    assert seen == [(-(-count // PACKED_STEP) * PACKED_STEP if training else count,)] * len(model.blocks)
     monkeypatch.setattr(MultiHeadAttention, "packs", lambda *_: False)
     with_padding = run()
-    assert seen[:-1] == [batch.items_BL.shape] * len(lower)
+    assert seen == [batch.items_BL.shape] * len(model.blocks)
     for mine, its in zip(without, with_padding, strict=True):
         assert (mine - its).norm() <= 2**-6 * its.norm() + 1e-6
 

@@ -4,6 +4,8 @@ Legend: B rows, L queries, T keys, P packed positions (`parts/packing`), C candi
 B, or 1 where all rows are alike. Masks are True at real keys.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,20 @@ def additive_mask(
     if mask_BT is not None:
         mask = mask.masked_fill(~mask_BT[:, None, None, :], low)
     return mask
+
+
+class _Products(torch.autograd.Function):
+    """q k' by heads. torch's own gradient of k is made transposed, and then copied."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return torch.bmm(q, k.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (of_products,), (q, k) = gradients, ctx.saved_tensors
+        return torch.bmm(of_products, k), torch.bmm(of_products.transpose(1, 2), q)
 
 
 def attend(
@@ -63,7 +79,7 @@ def attend(
         return (softmax(logits, drop) if in_c else dropout(logits.softmax(-1), drop, training=True)) @ v_BHTd
     flat_q, flat_k, flat_v = (x.reshape(B * H, -1, d) for x in (q_BHLd, k_BHTd, v_BHTd))
     if in_c:
-        weights = softmax(torch.bmm(flat_q, flat_k.transpose(1, 2)), drop, mask_BT, causal, d**-0.5)
+        weights = softmax(_Products.apply(flat_q, flat_k), drop, mask_BT, causal, d**-0.5)
     else:
         # Broadcast as far as it can be: a mask of keys written out for every query made this product 4 times as slow.
         mask = additive_mask(causal, mask_BT, q_BHLd, T)

@@ -82,19 +82,33 @@ class TransformerBlock(nn.Module):
         self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None, packing: Packing | None = None
     ) -> Tensor:
         """[B, L, D], or with a packing [P, D], as the input."""
-        inner = self._before(x_BLD)
+        inner = self.before(x_BLD)
         return self._after(x_BLD, self.attention.look(inner, inner, causal, mask_BL, packing=packing))
+
+    def onward(
+        self, x: Tensor, inner: Tensor, mask_BL: Tensor, packing: Packing | None, following: "TransformerBlock"
+    ) -> tuple[Tensor, Tensor]:
+        """Of an input and what `before` made of it: `forward`'s output, and what the `following` block's `before` makes
+        of that, which is one pass with the sum before it."""
+        attended = self.attention.look(inner, inner, False, mask_BL, packing=packing)
+        if self.pre and following.pre:
+            x, inner = self._fed(x, attended)
+            return add_and_norm(x, self.feed_forward.down, inner, self.drop, following.norm_attention)
+        x = self._after(x, attended)
+        return x, following.before(x)
 
     def at_targets(
         self,
         x_BLD: Tensor,
+        inner: Tensor,
         places_N: Tensor,
         columns_BM: Tensor,
         mask_BL: Tensor,
         packing: Packing | None = None,
     ) -> Tensor:
-        """The block's output [N, D] at the places that `Batch.target_places` and `target_columns` say; other places are
-        keys and values alone. In training on a CPU rows follow that are nobody's (`common_size`)."""
+        """Of an input and what `before` made of it, the block's output [N, D] at the places that `Batch.target_places`
+        and `target_columns` say; other places are keys and values alone. In training on a CPU rows follow that are
+        nobody's (`common_size`)."""
         (B, L), D, device = mask_BL.shape, x_BLD.shape[-1], x_BLD.device
         padded = self.training and not torch.compiler.is_compiling()
         if padded:
@@ -104,7 +118,7 @@ class TransformerBlock(nn.Module):
         counts_B = (columns_BM < L).sum(1)
         rows_N = places_N // L
         nth_N = torch.arange(places_N.shape[0], device=device) - (counts_B.cumsum(0) - counts_B)[rows_N]
-        inner, columns_BM = self._before(x_BLD), columns_BM.clamp(max=L - 1)
+        columns_BM = columns_BM.clamp(max=L - 1)
         asked_BM = torch.arange(B, device=device)[:, None] * L + columns_BM
         if packing is not None:
             asked_BM, places_N = packing.at(asked_BM), packing.at(places_N)
@@ -119,32 +133,38 @@ class TransformerBlock(nn.Module):
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
-        inner, (rows_B, ends_B, seen_BL) = self._before(x_BLD), row_ends(x_BLD, lengths_B)
+        inner, (rows_B, ends_B, seen_BL) = self.before(x_BLD), row_ends(x_BLD, lengths_B)
         attended_B1D = self.attention.look(inner[rows_B, ends_B, None], inner, False, seen_BL, ends_B[:, None])
         return self._after(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
 
     def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of positions that candidates will read."""
-        return self.attention.remember(self._before(x_BTD))
+        return self.attention.remember(self.before(x_BTD))
 
     def weigh(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
         """How much of the memory each candidate reads in `read`, [B, C, T]: the mean over heads."""
-        return self.attention.weigh(self._before(candidates_ACD), memory, mask_BT).mean(1)[..., :-1]
+        return self.attention.weigh(self.before(candidates_ACD), memory, mask_BT).mean(1)[..., :-1]
 
     def read(self, candidates_ACD: Tensor, memory: tuple[Tensor, Tensor], mask_BT: Tensor) -> Tensor:
         """The block's output [B, C, D] at candidates that each see the memory and themselves; A is B or 1."""
-        attended = self.attention.look_back(self._before(candidates_ACD), memory, mask_BT)
+        attended = self.attention.look_back(self.before(candidates_ACD), memory, mask_BT)
         return self._after(candidates_ACD, attended)
 
-    def _before(self, x: Tensor) -> Tensor:
+    def before(self, x: Tensor) -> Tensor:
+        """What attention reads of the block's input."""
         normed: Tensor = self.norm_attention(x) if self.pre else x
         return normed
 
     def _after(self, x: Tensor, attended: Tensor) -> Tensor:
         """`attended` is what the heads read, before the layer behind them."""
-        out, feed_forward = self.attention.out, self.feed_forward
+        feed_forward = self.feed_forward
         if self.pre:
-            x, normed = add_and_norm(x, out, attended, self.drop, self.norm_feed_forward)
-            return add(x, feed_forward.down, feed_forward.inner(normed), self.drop)
-        _, x = add_and_norm(x, out, attended, self.drop, self.norm_attention)
+            x, inner = self._fed(x, attended)
+            return add(x, feed_forward.down, inner, self.drop)
+        _, x = add_and_norm(x, self.attention.out, attended, self.drop, self.norm_attention)
         return add_and_norm(x, feed_forward.down, feed_forward.inner(x), self.drop, self.norm_feed_forward)[1]
+
+    def _fed(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """Between the block's two sums: the first, and what the second's layer reads."""
+        x, normed = add_and_norm(x, self.attention.out, attended, self.drop, self.norm_feed_forward)
+        return x, self.feed_forward.inner(normed)
