@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec_cli.models.parts import events_native, native
+from seqrec_cli.models.parts.linear_native import WIDEST
 
 pytestmark = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
 BF16, ITEMS, PLACES = torch.bfloat16, 40, 9
@@ -107,7 +108,7 @@ def test_where_the_pass_is_used() -> None:
         assert events_native.in_c(table)
         assert not events_native.in_c(table.to("meta"))
         assert not events_native.in_c(table.to(BF16))
-        assert not events_native.in_c(torch.zeros(1, events_native.WIDEST + 1))
+        assert not events_native.in_c(torch.zeros(1, WIDEST + 1))
     with torch.autocast("cpu", torch.float16):
         assert not events_native.in_c(table)
 

@@ -106,7 +106,7 @@ def test_attention_over_packed_rows(places: str, causal: bool) -> None:
         assert layer.packs(x_BLD)
         padded_BLD = layer(x_BLD, x_BLD, causal, MASK_BL)
         x_PD = packing.pack(x_BLD)
-        packed_PD = layer(x_PD, x_PD, causal, MASK_BL, packing=packing)
+        packed_PD = layer.out(layer.look(x_PD, x_PD, causal, MASK_BL, packing=packing))
     close([packed_PD[:COUNT]], [padded_BLD[MASK_BL]], ulps=1)
     leaves = [x_BLD, *layer.parameters()]
     of_BLD = of_BLD.masked_fill(~MASK_BL[..., None], 0)

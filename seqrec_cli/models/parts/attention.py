@@ -118,7 +118,7 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(dim, dim) if project else nn.Identity()
 
     def packs(self, x: Tensor) -> bool:
-        """Whether `forward` can read packed rows like this one's."""
+        """Whether `look` can read packed rows like this one's."""
         return heads_native.in_c(self.query, x)
 
     def _heads_of(
@@ -140,13 +140,9 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         mask_BT: Tensor | None = None,
         places_BL: Tensor | None = None,
-        packing: Packing | None = None,
     ) -> Tensor:
-        """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ...
-
-        With a packing (where `packs`) the memory is [P, D], and so are the queries, and what they get, if they are it.
-        """
-        projected: Tensor = self.out(self.look(queries_BLD, memory_BTD, causal, mask_BT, places_BL, packing))
+        """Every query looks at the memory -> [B, L, D]; `places_BL` are the queries' in it, if not 0, 1, ..."""
+        projected: Tensor = self.out(self.look(queries_BLD, memory_BTD, causal, mask_BT, places_BL))
         return projected
 
     def look(
@@ -158,7 +154,10 @@ class MultiHeadAttention(nn.Module):
         places_BL: Tensor | None = None,
         packing: Packing | None = None,
     ) -> Tensor:
-        """`forward` before its last projection."""
+        """`forward` before its last projection.
+
+        With a packing (where `packs`) the memory is [P, D], and so are the queries, and what they get, if they are it.
+        """
         own, bias = packing if queries_BLD is memory_BTD else None, None
         if queries_BLD is memory_BTD and self.packs(memory_BTD):
             q, k, v = heads_native.heads_of((self.query, self.key_value), memory_BTD, self.heads, 3, packing)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.models.parts.draws import Draws, DrawSettings
-from seqrec_cli.models.parts.native import POINTER, compiled_for, enough, passes_for
+from seqrec_cli.models.parts.linear_native import WIDEST
+from seqrec_cli.models.parts.native import POINTER, addresses, compiled_for, enough, passes_for
 
 SOURCE = Path(__file__).with_name("events.c")
-WIDEST = 1 << 14  # channels: some rows lie on a thread's stack
 
 
 class _Events(ctypes.Structure):
@@ -80,7 +80,7 @@ class _Read(torch.autograd.Function):
         made = table_VD.new_zeros((size, table_VD.shape[1]), dtype=torch.bfloat16)
         ctx.save_for_backward(items_P, places_P, moments, *parameters)
         ctx.drawn, passes = drawn, passes_for(made.dtype, SOURCE, SIGNATURES)
-        of = _events(items_P, places_P, made), _Parameters(*_addresses(*parameters)), epsilon
+        of = _events(items_P, places_P, made), _Parameters(*addresses(*parameters)), epsilon
         passes.read_events(*of, made.data_ptr(), moments.data_ptr(), drawn.settings())
         return made
 
@@ -91,16 +91,11 @@ class _Read(torch.autograd.Function):
         of_sums = torch.empty((len(items_P), of_made.shape[1]))
         into = [None if parameter is None else torch.zeros_like(parameter) for parameter in parameters]
         passes = passes_for(of_made.dtype, SOURCE, SIGNATURES)
-        given = _events(items_P, places_P, of_made), _Parameters(*_addresses(*parameters))
-        numbers = _addresses(of_made, moments, of_sums)
-        enough(passes.read_events_backward(*given, *numbers, _Parameters(*_addresses(*into)), ctx.drawn.settings()))
+        given = _events(items_P, places_P, of_made), _Parameters(*addresses(*parameters))
+        numbers = addresses(of_made, moments, of_sums)
+        enough(passes.read_events_backward(*given, *numbers, _Parameters(*addresses(*into)), ctx.drawn.settings()))
         return None, None, None, None, None, *into
 
 
 def _events(items_P: Tensor, places_P: Tensor, made: Tensor) -> _Events:
-    return _Events(*_addresses(items_P, places_P), len(items_P), made.shape[-1])
-
-
-def _addresses(*tensors: Tensor | None) -> list[int | None]:
-    """The caller keeps the tensors, whose numbers stand in order."""
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return _Events(*addresses(items_P, places_P), len(items_P), made.shape[-1])

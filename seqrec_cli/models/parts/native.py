@@ -78,9 +78,9 @@ def _passes(source: Path, bf16: bool, signatures: Signatures) -> ctypes.CDLL | N
     return found
 
 
-def addresses(*tensors: Tensor) -> list[int]:
+def addresses(*tensors: Tensor | None) -> list[int | None]:
     """For a call: the caller keeps the tensors alive until it returns."""
-    return [tensor.data_ptr() for tensor in tensors]
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 def sizes(x: Tensor) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def _kernels(candidates_BCF: Tensor, shifts_BCM: Tensor | None, of_events_FM: Te
     weights, candidates_BCF = [x.contiguous() for x in (of_events_FM, of_products_FM)], candidates_BCF.contiguous()
     shifts_BCM = None if shifts_BCM is None else shifts_BCM.contiguous()
     kernels = candidates_BCF.new_empty((B, F if shifts_BCM is None else F + 1, C * M))
-    given = (*addresses(*weights, candidates_BCF), None if shifts_BCM is None else shifts_BCM.data_ptr())
+    given = addresses(*weights, candidates_BCF, shifts_BCM)
     passes = passes_for(kernels.dtype, SOURCE, SIGNATURES)
     passes.kernels(*given, kernels.data_ptr(), B, F, C, M, torch.get_num_threads())
     return kernels
