@@ -38,7 +38,7 @@ from seqrec_cli.training.precision import Precision, resolve_precision
 
 ROWS, LENGTH = 128, 100
 CASES = {
-    "full": ["objective=shift", "hardware.embedding=dense"],
+    "full": ["objective=next_item", "hardware.embedding=dense"],
     "sampled": ["objective=sampled_softmax", "hardware.embedding=sparse"],
 }
 

@@ -3,7 +3,7 @@
     python scripts/bench_clicks.py dataset=ml-1m hardware.threads=2 --vs fuxictr,deepctr,torch-rechub --json clicks.json
 
 Takes the overrides of `seqrec train`, for all models. Samples follow the positions protocol: every event of a user's
-training history is one to be told from an item the user has not met, by the 50 events before it; all sides read an
+training history is one to be told from an item the user has not seen, by the 50 events before it; all sides read an
 item's vector and that of its category (the first value of the dataset's first item attribute), 16 + 16 wide, in batches
 of 1,024 samples, with an MLP of 256 and 128. seqrec and the peers take turns, and the median of the rounds' ratios is
 given with its least and most. Peers are installed under --cache at the first call (`bench.py` has the rest of them).

@@ -18,7 +18,7 @@ import torch
 from bench_ceiling import ceiling, synchronize
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -169,9 +169,9 @@ def drive(
     return model, rows, marks
 
 
-def padded_tokens(lengths: list[int], part_tokens: int | None) -> int:
+def padded_tokens(lengths: list[int], micro_batch_tokens: int | None) -> int:
     """Of a batch worked on in parts."""
-    bounds, widest = part_bounds(lengths, part_tokens), max(lengths)
+    bounds, widest = part_bounds(lengths, micro_batch_tokens), max(lengths)
     return sum((last - first) * padded_length(max(lengths[first:last]), widest) for first, last in bounds)
 
 
@@ -195,7 +195,9 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     ends_S = np.array([began[0], *marks.at[-count:]])
     seconds = float(ends_S[-1] - ends_S[0])
     tokens, targets = sum(int(lengths_B.sum()) for lengths_B in rows.lengths_S), sum(marks.targets[-count:])
-    padded = sum(padded_tokens(lengths_B.tolist(), setup.cfg.trainer.part_tokens) for lengths_B in rows.lengths_S)
+    padded = sum(
+        padded_tokens(lengths_B.tolist(), setup.cfg.trainer.micro_batch_tokens) for lengths_B in rows.lengths_S
+    )
     sequences = sum(map(len, rows.lengths_S))
     flops = useful_flops(setup, model, count)
     return {
@@ -242,7 +244,7 @@ def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str,
     """The test users ranked among the whole corpus without their seen items, all metrics included."""
     cfg, device = setup.cfg, setup.precision.device
     model = model or setup.model()
-    assert model.learners()
+    assert model.trainable_models()
     users, passes = len(held_out(setup.log, "test").rows_R), list[float]()
     forget_peak(device)
     while len(passes) < EVALUATIONS and sum(passes) < EVALUATION_SECONDS:

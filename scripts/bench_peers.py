@@ -37,7 +37,7 @@ class Peer:
     script: str
     family: str = "encoder"
     models: tuple[str, ...] | None = None  # of that family; None for all
-    objectives: tuple[str, ...] = ("shift",)  # of seqrec's that an encoder's peer may stand beside
+    objectives: tuple[str, ...] = ("next_item",)  # of seqrec's that an encoder's peer may stand beside
 
 
 REPLAY = ("replay-rec==0.22.0", "lightning==2.6.6")
@@ -54,7 +54,7 @@ PEERS = {
     ),
     # Plain re-creations of a system's step, not packages: nothing to install.
     "pmixer-sasrec": Peer(
-        "", (), "torch", "run_pmixer_sasrec.py", models=("sasrec",), objectives=("shift", "bce", "gbce", "bpr")
+        "", (), "torch", "run_pmixer_sasrec.py", models=("sasrec",), objectives=("next_item", "bce", "gbce", "bpr")
     ),
     "seed-bert4rec": Peer("", (), "torch", "run_seed_bert4rec.py", models=("bert4rec",), objectives=("cloze",)),
 }

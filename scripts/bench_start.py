@@ -21,7 +21,7 @@ def start(overrides: list[str], run_dir: Path) -> dict[str, float]:
         *overrides,
         "trainer.max_epochs=1",
         "trainer.max_steps=1",
-        "evaluation.floors=false",
+        "evaluation.baselines=false",
         f"run_dir={run_dir}",
     )
     manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ import torch
 from bench_own import Setup
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.learner import objective_for, training_rows
+from seqrec_cli.commands.training_setup import objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -108,7 +108,7 @@ class Samples:
             self.users_R[which_R], self.history_RL[which_R], self.candidates_RC[which_R], self.labels_RC[which_R]
         )
 
-    def some(self, samples: int, seed: int) -> "Samples":
+    def subsample(self, samples: int, seed: int) -> "Samples":
         """At most that many samples, of rows in a random order."""
         rows = -(-samples // self.candidates_RC.shape[1])
         return self.at(np.random.default_rng(seed).permutation(len(self.users_R))[:rows])

@@ -25,7 +25,7 @@ VERBS = {
     "evaluate": "repeat a run's measurement from its checkpoint",
     "compare": "runs of one protocol side by side, and whether their difference is more than chance",
     "export": "write a trained model as a program that needs no seqrec",
-    "mix": "trained encoders as one: the mean of their scores",
+    "ensemble": "trained encoders as one: the mean of their scores",
     "recommend": "what a trained model recommends, to a user of the data or after a history",
     "serve": "a trained model as an HTTP service",
     "explain": "which past events carried a user's recommendations (of models with attention)",

@@ -244,8 +244,8 @@ def test_ratios_are_taken_round_by_round(bench_peers: ModuleType) -> None:
     [
         (["--vs", "rectool"], "did you mean 'rectools'?"),
         (["--vs", "torch-rechub"], "family ranker, not model=sasrec"),
-        (["--vs", "replay,rectools", "objective=bce"], "use objective=shift"),
-        (["--vs", "pmixer-sasrec", "objective=all_action"], "use objective=shift or bce"),
+        (["--vs", "replay,rectools", "objective=bce"], "use objective=next_item"),
+        (["--vs", "pmixer-sasrec", "objective=all_action"], "use objective=next_item or bce"),
         (["--parts", "trian"], "did you mean 'train'?"),
         (["--steps", "0"], "expected a whole number from 1"),
         (["--parts", "preprocess", "--vs", "replay"], "add train or evaluate"),

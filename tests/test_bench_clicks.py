@@ -81,7 +81,7 @@ def mini(scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_exported_samples_are_those_seqrec_trains_on(scripts: Path, tmp_path: Path) -> None:
-    """Every training position once, its history before it, its positive the event, its negative unmet."""
+    """Every training position once, its history before it, its positive the event, its negative unseen."""
     click_samples, click_task = module("click_samples"), module("click_task")
     histories = random_histories(users=12, num_items=20, longest=9, seed=1)
     log = click_samples.one_category(packed(histories, 20, click_negatives=1))

@@ -161,7 +161,7 @@ def test_every_option_composes_and_seals(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_its_file(verb: str) -> None:
-    needed = {"explain": ["ckpt=x", "user=1"], "mix": ["ckpts=[x,y]"], "compare": ["runs=[x,y]"]}
+    needed = {"explain": ["ckpt=x", "user=1"], "ensemble": ["ckpts=[x,y]"], "compare": ["runs=[x,y]"]}
     needed |= {name: ["ckpt=x"] for name in ("evaluate", "export", "recommend", "serve")}
     cfg = compose(verb, needed.get(verb, []))
     assert type(seal(verb, cfg)) is VERBS[verb]

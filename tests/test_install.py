@@ -12,7 +12,7 @@ import pytest
 from seqrec_cli.config.compose import conf_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["train", "debug=tiny", "dataset.users=60", "evaluation.floors=false", "run_dir=run"]
+TINY = ["train", "debug=tiny", "dataset.users=60", "evaluation.baselines=false", "run_dir=run"]
 
 
 @pytest.fixture(scope="module")

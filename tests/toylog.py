@@ -7,12 +7,12 @@ import numpy as np
 from seqrec_cli.data.batching import Batching
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
-from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import held_out
 
 
-def batching(size: int, seed: int = 0, like_lengths: bool = True, tokens: int | None = None) -> Batching:
-    return Batching(size, seed, like_lengths, tokens)
+def batching(size: int, seed: int = 0, bucket_by_length: bool = True, tokens: int | None = None) -> Batching:
+    return Batching(size, seed, bucket_by_length, tokens)
 
 
 def packed(
@@ -37,8 +37,8 @@ def packed(
     log = PackedLog(offsets_U1, items_N, times_N, None, catalog, {}, {"fingerprint": "toy", "name": "toy"})
     for split in ("val", "test") if click_negatives else ():
         targets = held_out(log, split)
-        met = MetItems.of(offsets_U1, items_N, num_items)
-        negatives_RK = draw_unmet(targets.rows_R, click_negatives, met, rng)
+        seen = SeenItems.of(offsets_U1, items_N, num_items)
+        negatives_RK = draw_unseen(targets.rows_R, click_negatives, seen, rng)
         items_RC = np.concatenate([items_N[targets.ends_R][:, None], negatives_RK], 1).astype(np.int32)
         labels_RC = np.zeros(items_RC.shape, np.int8)
         labels_RC[:, 0] = 1

@@ -70,11 +70,11 @@ def _place(raw_id: str | int, ids: np.ndarray, kind: str) -> int:
 
 
 def _best(scores_V: torch.Tensor, log: PackedLog, row: int, top: int) -> list[int]:
-    """The highest scores among items the user has not met."""
-    met = np.unique(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]])
+    """The highest scores among items the user has not seen."""
+    seen = np.unique(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]])
     left_V = scores_V.clone()
-    left_V[torch.from_numpy(np.append(met, 0).astype(np.int64))] = -torch.inf
-    best: list[int] = left_V.topk(min(top, log.num_items - len(met))).indices.tolist()
+    left_V[torch.from_numpy(np.append(seen, 0).astype(np.int64))] = -torch.inf
+    best: list[int] = left_V.topk(min(top, log.num_items - len(seen))).indices.tolist()
     return best
 
 

@@ -1,12 +1,12 @@
-"""The end of a run: both splits measured once, with the floors, written to its folder and printed."""
+"""The end of a run: both splits measured once, with the baselines, written to its folder and printed."""
 
 from typing import Any
 
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.evaluation.baselines import baselines
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.floors import floors
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -25,10 +25,10 @@ def measure_run(
         evaluation.save_ranks(folder.ranks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
         found[split] = evaluation.metrics
-    beside = floors(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.floors else {}
+    beside = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
     ranked = cfg.evaluation.ranked_users
     rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
-    metrics = {**found, "floors": beside, "protocol": rules}
+    metrics = {**found, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
     print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
-from seqrec_cli.data.splits import held_out, some
+from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.plan_table import plan_table
@@ -58,7 +58,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         sketch = fresh_model(cfg, log, torch.device("meta"))
     plan: dict[str, Any] = {"parameters": parameters_by_part(sketch), "precision": precision.name}
     plan |= {"memory": None, "loss_chunk": None, "steps": None, "flops": None, "time": None, "warning": None}
-    plan["nothing_to_fit"] = not sketch.learners()
+    plan["nothing_to_fit"] = not sketch.trainable_models()
     if plan["nothing_to_fit"]:
         say(f"{title}: counted in one pass over {len(log.items_N):,} events; there is nothing to fit")
         return plan
@@ -99,7 +99,7 @@ def _measure(
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
     largest = at_once(cfg.trainer, rows.largest())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    padded = Shapes.of(rows.sizes(0), True, candidates, cfg.trainer.part_tokens)
+    padded = Shapes.of(rows.sizes(0), True, candidates, cfg.trainer.micro_batch_tokens)
     useful = Shapes.of(rows.sizes(0), False, candidates)
     steps = cfg.trainer.max_epochs * rows.steps
     plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
@@ -141,12 +141,12 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
         evaluate(model, few, "val", cfg.evaluation, length, precision)
         seconds.append(time.perf_counter() - began)
     rate = len(users_U) / seconds[-1]
-    ranked = some(held_out(log, "val"), cfg.evaluation.ranked_users)
+    ranked = subsample(held_out(log, "val"), cfg.evaluation.ranked_users)
     return {"users_per_second": rate, "evaluation": len(ranked.rows_R) / rate}
 
 
 def _whole_run(cfg: TrainConfig, steps: dict[str, int], times: dict[str, float]) -> dict[str, float]:
-    """The run to its last step: training, validations, and at the end both splits once more (the floors left out); as
+    """The run to its last step: training, validations, and at the end both splits once more (without baselines); as
     often as there are seeds."""
     whole, rest = divmod(steps["total"], steps["epoch"])
     every = cfg.trainer.evaluate_every

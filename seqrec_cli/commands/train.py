@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
 from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import unseal
@@ -24,7 +24,7 @@ from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
-from seqrec_cli.training.counting import fit_by_counting
+from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.memory import memory_outlook
@@ -61,11 +61,11 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision).metrics
 
     header = {"config": unseal(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
-    if not model.learners():
+    if not model.trainable_models():
         fitted = _count(model, log, header, folder)
     else:
         if resume_from is None:
-            fit_by_counting(model, log)
+            fit_closed_form(model, log)
         rows = training_rows(cfg, objective, log, precision.device)
         warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
         if warning is not None:
@@ -100,7 +100,7 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
 def _count(model: Recommender, log: PackedLog, header: dict[str, Any], folder: RunFolder) -> FitResult:
     """The whole training of a model that only counts, with the checkpoints of any other run."""
     began = time.perf_counter()
-    fit_by_counting(model, log)
+    fit_closed_form(model, log)
     payload = {**header, "epoch": 1, "step": 0, "model": model.state_dict(), "metrics": {}, "trainer": None}
     for path in (folder.best, folder.last):
         save_checkpoint(path, payload)

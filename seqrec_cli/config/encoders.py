@@ -14,7 +14,7 @@ IN_ATTENTION = frozenset({"rotary", "relative"})  # positions that act on a quer
 class EncoderConfig(ModelConfig):
     """Shared by all encoders, each in front of its own layers or behind them."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "encoder"
     inner_product: ClassVar[bool] = True
     sparse_rows: ClassVar[bool] = True
     attends: ClassVar[bool] = True  # has queries and keys, which some kinds of positions act on

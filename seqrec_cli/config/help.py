@@ -39,7 +39,7 @@ EXAMPLES = {
     "evaluate": ["seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"],
     "compare": ["seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"],
     "export": ["seqrec export ckpt=runs/first format=torch"],
-    "mix": ["seqrec mix 'ckpts=[runs/first,runs/second]'"],
+    "ensemble": ["seqrec ensemble 'ckpts=[runs/first,runs/second]'"],
     "recommend": ["seqrec recommend ckpt=runs/first user=42", "seqrec recommend ckpt=runs/first 'history=[42,17,88]'"],
     "serve": ["seqrec serve ckpt=runs/first", "seqrec serve ckpt=runs/first host=0.0.0.0 port=80 top=20"],
     "explain": ["seqrec explain ckpt=runs/first user=42", "seqrec explain ckpt=runs/first user=42 item=7"],

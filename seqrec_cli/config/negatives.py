@@ -17,8 +17,8 @@ class NegativesConfig(WindowObjectiveConfig):
     shared: Literal["position", "sequence", "batch"] = Field(
         description="whose negatives are the same: nobody's, a history's positions', or all targets' of a batch"
     )
-    sampling: Literal["unmet", "uniform", "popularity", "in_batch", "mixed"] = Field(
-        description="how they are drawn: from items the user has not met, from all alike, by training events, from "
+    sampling: Literal["unseen", "uniform", "popularity", "in_batch", "mixed"] = Field(
+        description="how they are drawn: from items the user has not seen, from all alike, by training events, from "
         "the batch's targets, or from these and from all items"
     )
     uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")

@@ -9,7 +9,7 @@ BEFORE: dict[str, Any] = {
     "model.batch_norm": False,
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
-    "trainer.like_lengths": True,
+    "trainer.bucket_by_length": True,
 }
 
 

@@ -22,9 +22,9 @@ def stride_needs_sliding(window: str, stride: int | None) -> None:
 
 def drawn_as_asked(sampling: str, shared: str, negatives: int, uniform_share: float) -> None:
     """Refuse negatives that cannot be drawn."""
-    if sampling == "unmet" and shared == "batch":
+    if sampling == "unseen" and shared == "batch":
         raise ValueError(
-            "objective.shared=batch: users of a batch share no unmet items; "
+            "objective.shared=batch: users of a batch share no unseen items; "
             "use objective.sampling=uniform, or objective.shared=sequence"
         )
     if sampling == "mixed" and not 0 < mixed_uniform(negatives, uniform_share) < negatives:
@@ -41,8 +41,8 @@ def mixed_uniform(negatives: int, uniform_share: float) -> int:
 
 def all_items_drawn(objective: str, sampling: str) -> None:
     """Refuse negatives that cannot stand for the whole corpus."""
-    if sampling == "unmet":
+    if sampling == "unseen":
         raise ValueError(
-            f"objective={objective} cannot take objective.sampling=unmet: negatives that leave met items out do not "
+            f"objective={objective} cannot take objective.sampling=unseen: negatives that leave seen items out do not "
             "stand for the corpus; use uniform, popularity, in_batch or mixed"
         )

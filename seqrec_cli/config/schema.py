@@ -33,7 +33,7 @@ def lower_is_better(metric: str) -> bool:
 class ModelConfig(Settings):
     """What every model has."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]]
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]]
     sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
     inner_product: ClassVar[bool] = False  # scores are inner products of a history's vector and the items'
     causal: ClassVar[bool] = True  # of encoders: a state sees no later event
@@ -45,7 +45,7 @@ class ModelConfig(Settings):
 
     @property
     def history_negatives(self) -> int:
-        """Unmet items that training draws beside every event of a history, for a loss of the model's own."""
+        """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
         return 0
 
 
@@ -85,7 +85,7 @@ class ClickObjectiveConfig(ObjectiveConfig):
 
     rows: ClassVar[Literal["windows", "prefixes", "none"]] = "prefixes"
 
-    negatives: int = Field(ge=1, description="unmet items beside each positive, where they are drawn in training")
+    negatives: int = Field(ge=1, description="unseen items beside each positive, where they are drawn in training")
     redraw: bool = Field(
         description="draw them anew every epoch also where dataset.protocol=positions has a fixed one for each event"
     )
@@ -100,10 +100,10 @@ class TrainerConfig(Settings):
     batch_tokens: int | None = Field(
         ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
     )
-    like_lengths: bool = Field(
+    bucket_by_length: bool = Field(
         description="rows of like length share a batch, so little is padded; false: rows of any length, as drawn"
     )
-    part_tokens: int | None = Field(
+    micro_batch_tokens: int | None = Field(
         ge=1,
         description="padded tokens worked on at once; a larger batch is taken in parts whose gradients add up: "
         "the same step in less memory; null: whole",
@@ -185,7 +185,7 @@ class EvaluationConfig(Settings):
     ranked_users: int | None = Field(
         ge=1, description="rank the corpus for at most this many users, the same ones every time; null for all"
     )
-    floors: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
+    baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
 
 
 class DataConfig(Settings):
@@ -214,7 +214,7 @@ class TrainConfig(DataConfig):
                 f"it trains: {', '.join(sorted(self.objective.families))}"
             )
         self._directions_fit()
-        if self.model.family == "counter" and self.trainer.seeds > 1:
+        if self.model.family == "closed_form" and self.trainer.seeds > 1:
             raise ValueError(f"trainer.seeds: model={self.model.name} counts, every seed gives the same; set it to 1")
         stride = getattr(self.objective, "stride", None)
         if stride is not None and stride > self.model.max_length:
@@ -228,9 +228,9 @@ class TrainConfig(DataConfig):
                 f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
                 "set trainer.batch_size instead"
             )
-        if self.trainer.batch_tokens is not None and not self.trainer.like_lengths:
+        if self.trainer.batch_tokens is not None and not self.trainer.bucket_by_length:
             raise ValueError(
-                "trainer.batch_tokens fills batches with rows of like length: set trainer.like_lengths=true, "
+                "trainer.batch_tokens fills batches with rows of like length: set trainer.bucket_by_length=true, "
                 "or trainer.batch_tokens=null"
             )
         if self.trainer.ema is not None and self.hardware.embedding == "sparse":
@@ -268,7 +268,7 @@ class TrainConfig(DataConfig):
             return
         pair = f"objective={self.objective.name} cannot train model={self.model.name}"
         if self.model.causal:
-            raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=shift")
+            raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=next_item")
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _rows_can_be_sparse(self) -> None:

@@ -24,15 +24,15 @@ class EvaluateConfig(Settings):
     hardware: HardwareConfig
 
 
-class MixConfig(Settings):
-    """The verb `mix`. Everything not named here is restored from the runs."""
+class EnsembleConfig(Settings):
+    """The verb `ensemble`. Everything not named here is restored from the runs."""
 
     ckpts: tuple[str, ...] = Field(
         strict=False, min_length=2, description="run folders or checkpoint files of encoders: '[runs/a,runs/b]'"
     )
     archive: str | None = Field(description="the raw file, if it has moved since the runs")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
-    run_dir: str | None = Field(description="the mixture's folder; null for a dated one under outputs/")
+    run_dir: str | None = Field(description="the ensemble's folder; null for a dated one under outputs/")
     hardware: HardwareConfig
 
 
@@ -134,7 +134,7 @@ VERBS: dict[str, type[Settings]] = {
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
     "export": ExportConfig,
-    "mix": MixConfig,
+    "ensemble": EnsembleConfig,
     "recommend": RecommendConfig,
     "serve": ServeConfig,
     "explain": ExplainConfig,

@@ -30,9 +30,11 @@ class Batch:
     lengths_B: Tensor
     times_BL: Tensor | None = None  # seconds
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
-    places_N: Tensor | None = None  # where the targets stand in the flattened [B * L], known without asking the device
+    positions_N: Tensor | None = (
+        None  # where the targets stand in the flattened [B * L], known without asking the device
+    )
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
-    negatives_BLK: Tensor | None = None  # items unmet in training, beside every event; or L is 1: beside the row
+    negatives_BLK: Tensor | None = None  # items unseen in training, beside every event; or L is 1: beside the row
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
@@ -53,10 +55,10 @@ class Batch:
         """True at real events."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
 
-    def target_places(self) -> Tensor:
-        """`places_N`, or found in `targets_BL` (a GPU then has to be waited for)."""
-        if self.places_N is not None:
-            return self.places_N
+    def target_positions(self) -> Tensor:
+        """`positions_N`, or found in `targets_BL` (a GPU then has to be waited for)."""
+        if self.positions_N is not None:
+            return self.positions_N
         assert self.targets_BL is not None
         return self.targets_BL.flatten().nonzero().squeeze(1)
 
@@ -78,7 +80,7 @@ class Batch:
         every = {
             f.name: t[first:last]
             for f in fields(self)
-            if f.name != "places_N" and (t := getattr(self, f.name)) is not None
+            if f.name != "positions_N" and (t := getattr(self, f.name)) is not None
         }
         lengths_B = every["lengths_B"] if self.host_lengths_B is None else every["host_lengths_B"]
         L = self.items_BL.shape[1]
@@ -88,16 +90,16 @@ class Batch:
                 every[name] = every[name][:, :width]
         if "masked_BM" in every:
             every["masked_BM"] = every["masked_BM"].clamp(max=width)
-        places_N = self.places_N
-        if places_N is not None:
+        positions_N = self.positions_N
+        if positions_N is not None:
             if self.host_taught_B is None:
-                places_N = places_N[(places_N >= first * L) & (places_N < last * L)]
+                positions_N = positions_N[(positions_N >= first * L) & (positions_N < last * L)]
             else:  # they ascend
                 before = int(self.host_taught_B[:first].sum())
-                places_N = places_N[before : before + int(every["host_taught_B"].sum())]
-            places_N = places_N - first * L
-            places_N = places_N.div(L, rounding_mode="floor") * width + places_N % L
-        return replace(self, places_N=places_N, **every)
+                positions_N = positions_N[before : before + int(every["host_taught_B"].sum())]
+            positions_N = positions_N - first * L
+            positions_N = positions_N.div(L, rounding_mode="floor") * width + positions_N % L
+        return replace(self, positions_N=positions_N, **every)
 
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its

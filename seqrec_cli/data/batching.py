@@ -30,13 +30,13 @@ class Batching:
 
     size: int  # rows a batch (targets a batch, where a row holds several examples)
     seed: int
-    like_lengths: bool  # rows of like length together; else any rows, as they are drawn
+    bucket_by_length: bool  # rows of like length together; else any rows, as they are drawn
     tokens: int | None  # padded tokens a batch, instead of `size` rows
 
     def shuffled(self, lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """All rows in an order to cut batches from."""
         shuffled_R = rng.permutation(len(lengths_R))
-        if not self.like_lengths:
+        if not self.bucket_by_length:
             return shuffled_R
         if self.tokens is not None:  # sorted without noise, so that the number of batches is the same every epoch
             return shuffled_R[np.argsort(-lengths_R[shuffled_R], kind="stable")]

@@ -15,7 +15,7 @@ from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.loader import draw_beside, resident
-from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends
 
 # Targets a row. More share more events, but look at more pairs of event and candidate that are then masked (max_length
@@ -44,7 +44,7 @@ def target_runs(
 
 
 class PositionRows(BatchedRows):
-    """One row a run of targets; each target's candidates are its event and items unmet in training (or `fixed` ones).
+    """One row a run of targets; each target's candidates are its event and items unseen in training (or `fixed` ones).
 
     A batch holds `batching.size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
     """
@@ -68,13 +68,13 @@ class PositionRows(BatchedRows):
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
             np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batching.size), whole
         )
-        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
-        self._met.refuse_all_met(log.num_users)
+        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        self._seen.refuse_all_met(log.num_users)
         super().__init__(lengths_R, batching)
 
     def _order(self, epoch: int) -> list[np.ndarray]:
         rng = self._rng(epoch)
-        like = self._batching.like_lengths
+        like = self._batching.bucket_by_length
         batches = self._by_targets(
             noisily_sorted(self._lengths_R, rng) if like else rng.permutation(len(self._lengths_R))
         )
@@ -105,7 +105,7 @@ class PositionRows(BatchedRows):
         candidates_BTC = np.empty((B, T, 1 + K), np.int64)
         candidates_BTC[:, :, 0] = self._log.items_N[starts_B[:, None] + ends_BT]
         if self._fixed is None:
-            candidates_BTC[:, :, 1:] = draw_unmet(np.repeat(rows_B, T), K, self._met, rng).reshape(B, T, K)
+            candidates_BTC[:, :, 1:] = draw_unseen(np.repeat(rows_B, T), K, self._seen, rng).reshape(B, T, K)
         else:  # its rows are the training events in the order of the log
             places_BT = np.searchsorted(self._fixed.ends_R, starts_B[:, None] + ends_BT)
             candidates_BTC[:, :, 1:] = self._fixed.items_RC[np.minimum(places_BT, len(self._fixed.ends_R) - 1), 1:]
@@ -113,7 +113,7 @@ class PositionRows(BatchedRows):
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT
         context_BTF = contexts(self._log, starts_B[:, None] + ends_BT)
-        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
+        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._seen, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=cut(self._items_N, starts_B, lengths_B),

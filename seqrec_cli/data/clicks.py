@@ -1,10 +1,10 @@
 """Click candidates, fixed when the data is prepared, by the protocol of the dataset (`dataset.protocol`).
 
-- leave_last: each held-out event beside `click_negatives` uniform items its user never met; nothing for training.
+- leave_last: each held-out event beside `click_negatives` uniform items its user never saw; nothing for training.
 - positions: that with one negative, and one fixed uniform negative for every training position (DIN, Zhou et al. 2018,
-  and its published preparation). Here a training negative is unmet among the user's training events alone, so that no
+  and its published preparation). Here a training negative is unseen among the user's training events alone, so that no
   held-out event shows in the training rows, and the second-last event validates instead of training.
-- last: each user's last event beside one item the user never met, drawn by popularity (as often as it is met in the
+- last: each user's last event beside one item the user never saw, drawn by popularity (as often as it is seen in the
   log); a share of the users validates, another tests, the others train (DIEN, Zhou et al. 2019, and its published
   preparation, which excludes the target alone from the draw and has no validation).
 - impressions: logged requests, the clicked item against the others shown; a user's last request tests, the second-last
@@ -18,23 +18,23 @@ import numpy as np
 from seqrec_cli.config.dataset import DatasetConfig, Protocol
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
-from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last
 
 SPLITS: tuple[HeldOut, ...] = ("val", "test")
-NEVER_MET = "the user never met"
+NEVER_SEEN = "the user never saw"
 WORDS: dict[Protocol, tuple[str, str]] = {  # how events are held out, and what the click candidates are
     "leave_last": (
         "leave-last-out: last event test, second-last validation",
-        f"the held-out item and click_negatives uniform items {NEVER_MET}, with replacement",
+        f"the held-out item and click_negatives uniform items {NEVER_SEEN}, with replacement",
     ),
     "positions": (
         "leave-last-out: last event test, second-last validation",
-        f"one uniform negative beside each event: held-out ones an item {NEVER_MET}, training ones fixed too",
+        f"one uniform negative beside each event: held-out ones an item {NEVER_SEEN}, training ones fixed too",
     ),
     "last": (
         "by user: the last event of held-out users, who do not train",
-        f"one negative beside each user's last event, an item {NEVER_MET}, by popularity",
+        f"one negative beside each user's last event, an item {NEVER_SEEN}, by popularity",
     ),
     "impressions": ("last request test, second-last validation", "logged impressions: clicked against shown"),
     "impressions_by_user": (
@@ -50,15 +50,15 @@ def fixed(
     cfg: DatasetConfig, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, requests: LabelledRows | None
 ) -> tuple[Ends, dict[str, LabelledRows]]:
     """Where the users' histories are held out, and the labelled rows by split (`train` too, but for leave_last)."""
-    met = MetItems.of(offsets_U1, items_N, num_items)
+    seen = SeenItems.of(offsets_U1, items_N, num_items)
     if cfg.protocol in ("leave_last", "positions"):
         ends = leave_last(offsets_U1)
-        clicks = _beside_held_out(ends, items_N, met, cfg.click_negatives, cfg.seed)
+        clicks = _beside_held_out(ends, items_N, seen, cfg.click_negatives, cfg.seed)
         if cfg.protocol == "positions":
             clicks["train"] = _beside_training(ends, offsets_U1, items_N, num_items, cfg.seed)
     elif cfg.protocol == "last":
         ends = by_users(offsets_U1, np.flatnonzero(np.diff(offsets_U1) > 1), cfg.held_out_users, cfg.seed)
-        clicks = _beside_last(ends, offsets_U1, items_N, met, cfg.seed)
+        clicks = _beside_last(ends, offsets_U1, items_N, seen, cfg.seed)
     else:
         assert requests is not None
         ends, clicks = by_requests(
@@ -74,11 +74,13 @@ def _labelled(rows_R: np.ndarray, ends_R: np.ndarray, clicked_R: np.ndarray, neg
     return LabelledRows(rows_R, ends_R, items_RC, labels_RC)
 
 
-def _beside_held_out(ends: Ends, items_N: np.ndarray, met: MetItems, count: int, seed: int) -> dict[str, LabelledRows]:
+def _beside_held_out(
+    ends: Ends, items_N: np.ndarray, seen: SeenItems, count: int, seed: int
+) -> dict[str, LabelledRows]:
     clicks: dict[str, LabelledRows] = {}
     for back, split in enumerate(reversed(SPLITS), 1):
         rows_R, ends_R = ends.targets(split)
-        negatives_RK = draw_unmet(rows_R, count, met, np.random.default_rng([seed, back]))
+        negatives_RK = draw_unseen(rows_R, count, seen, np.random.default_rng([seed, back]))
         clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], negatives_RK)
     return clicks
 
@@ -90,13 +92,13 @@ def _beside_training(
     rows_R = np.repeat(np.arange(len(counts_U)), counts_U)
     within_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
     ends_R = offsets_U1[rows_R] + within_R + 1
-    met = MetItems.of(offsets_U1, items_N, num_items, ends.train_U)
-    negatives_R1 = draw_unmet(rows_R, 1, met, np.random.default_rng([seed, 3]))
+    seen = SeenItems.of(offsets_U1, items_N, num_items, ends.train_U)
+    negatives_R1 = draw_unseen(rows_R, 1, seen, np.random.default_rng([seed, 3]))
     return _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
 
 
 def _beside_last(
-    ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, met: MetItems, seed: int
+    ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, seen: SeenItems, seed: int
 ) -> dict[str, LabelledRows]:
     trains_U = (ends.train_U == offsets_U1[1:]) & (np.diff(offsets_U1) > 1)
     train_R = np.flatnonzero(trains_U)
@@ -104,7 +106,7 @@ def _beside_last(
     clicks = {}
     for number, (split, (rows_R, ends_R)) in enumerate(found.items()):
         rng = np.random.default_rng([seed, 4 + number])
-        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], draw_unmet(rows_R, 1, met, rng, items_N))
+        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], draw_unseen(rows_R, 1, seen, rng, items_N))
     return clicks
 
 
@@ -117,5 +119,5 @@ def refuse_single_class(log: PackedLog) -> None:
             only = "positive" if positives else "negative"
             raise SeqrecError(
                 f"all click labels of split={split} are {only}, so nothing is to be told apart; give data with both "
-                "(users who have met every item have no negatives)"
+                "(users who have seen every item have no negatives)"
             )

@@ -94,20 +94,20 @@ class ClozeRows(BatchedRows):
         columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
         L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
         places_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
-        places_N = sent(torch.from_numpy(places_BM[real_BM]), self._device)
+        positions_N = sent(torch.from_numpy(places_BM[real_BM]), self._device)
         written_N = sent(torch.from_numpy(written_BM[real_BM]), self._device)
         items_BL = cut(self._items_N, starts_B, lengths_B)
         targets_BL = torch.zeros_like(items_BL)
-        targets_N = items_BL.view(-1)[places_N]
-        targets_BL.view(-1)[places_N] = targets_N
-        items_BL.view(-1)[places_N] = torch.where(written_N == KEPT, targets_N, written_N)
+        targets_N = items_BL.view(-1)[positions_N]
+        targets_BL.view(-1)[positions_N] = targets_N
+        items_BL.view(-1)[positions_N] = torch.where(written_N == KEPT, targets_N, written_N)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=items_BL,
             lengths_B=torch.from_numpy(lengths_B),
             times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
             targets_BL=targets_BL,
-            places_N=places_N,
+            positions_N=positions_N,
             masked_BM=torch.from_numpy(columns_BM),
             host_lengths_B=torch.from_numpy(lengths_B),
             host_taught_B=torch.from_numpy(real_BM.sum(1)),

@@ -11,7 +11,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import _request, draw_beside
-from seqrec_cli.data.negatives import MetItems
+from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.splits import train_ends
 
 
@@ -20,7 +20,7 @@ class LabelledTraining(BatchedRows):
 
     def __init__(self, log: PackedLog, max_length: int, batching: Batching, history_negatives: int = 0) -> None:
         self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
-        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, train_ends(log))
+        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, train_ends(log))
         lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
         super().__init__(np.minimum(lengths_R, max_length), batching)
 
@@ -29,5 +29,5 @@ class LabelledTraining(BatchedRows):
         widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
         items_BC, labels_BC = rows.items_RC[:, :widest], rows.labels_RC[:, :widest]
         batch = _request(self._log, rows.rows_R, rows.ends_R, lengths_B, items_BC, labels_BC)
-        beside = draw_beside(rows.rows_R, lengths_B, self._history_negatives, self._met, rng)
+        beside = draw_beside(rows.rows_R, lengths_B, self._history_negatives, self._seen, rng)
         return replace(batch, negatives_BLK=beside)

@@ -16,7 +16,7 @@ from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.negatives import MetItems, draw_unmet
+from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
 
 
@@ -74,9 +74,9 @@ class WindowRows(BatchedRows):
         self._rows_R, self._starts_R, lengths_R = windows(
             np.asarray(log.offsets_U1), ends_U, max_length, window, stride
         )
-        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
-        if self._met is not None:
-            self._met.refuse_all_met(log.num_users)
+        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
+        if self._seen is not None:
+            self._seen.refuse_all_met(log.num_users)
         super().__init__(lengths_R - 1, batching)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
@@ -89,18 +89,18 @@ class WindowRows(BatchedRows):
             self._lengths_R[picked_B],
         )
         longest = int(lengths_B.max())
-        places_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
+        positions_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
         negatives_BLK = None
-        if self._met is not None:
+        if self._seen is not None:
             draws_B = np.ones_like(lengths_B) if self._draws_by_row else lengths_B
-            negatives_BLK = draw_beside(rows_B, draws_B, self._negatives, self._met, rng)
+            negatives_BLK = draw_beside(rows_B, draws_B, self._negatives, self._seen, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=cut(self._items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
             times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
             targets_BL=cut(self._items_N, starts_B + 1, lengths_B),
-            places_N=torch.from_numpy(places_N),
+            positions_N=torch.from_numpy(positions_N),
             negatives_BLK=negatives_BLK,
             request_times_B=self._times_of(starts_B + lengths_B),
             host_lengths_B=torch.from_numpy(lengths_B),
@@ -112,7 +112,7 @@ class WindowRows(BatchedRows):
 
 
 class PrefixRows(BatchedRows):
-    """One row a prefix: a history, the event that followed it, and items the user has not met in training."""
+    """One row a prefix: a history, the event that followed it, and items the user has not seen in training."""
 
     def __init__(
         self, log: PackedLog, max_length: int, batching: Batching, negatives: int, history_negatives: int = 0
@@ -123,29 +123,29 @@ class PrefixRows(BatchedRows):
         self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
         within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
         self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
-        self._met = MetItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
-        self._met.refuse_all_met(log.num_users)
+        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
+        self._seen.refuse_all_met(log.num_users)
         super().__init__(np.minimum(within_R + 1, max_length), batching)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]
-        negatives_BK = draw_unmet(rows_B, self._negatives, self._met, rng)
+        negatives_BK = draw_unseen(rows_B, self._negatives, self._seen, rng)
         candidates_BC = np.concatenate([self._log.items_N[ends_B][:, None], negatives_BK], axis=1)
         labels_BC = np.zeros(candidates_BC.shape, np.float32)
         labels_BC[:, 0] = 1
         batch = _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
-        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._met, rng)
+        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._seen, rng)
         return replace(batch, negatives_BLK=beside)
 
 
 def draw_beside(
-    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, met: MetItems, rng: np.random.Generator
+    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, seen: SeenItems, rng: np.random.Generator
 ) -> Tensor | None:
-    """Unmet items beside every event of the rows, [B, L, K]; None if none are asked for."""
+    """Unseen items beside every event of the rows, [B, L, K]; None if none are asked for."""
     if not count:
         return None
     longest = max(int(lengths_B.max(initial=0)), 1)
-    drawn = draw_unmet(np.repeat(rows_B, longest), count, met, rng)
+    drawn = draw_unseen(np.repeat(rows_B, longest), count, seen, rng)
     return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 

@@ -1,4 +1,4 @@
-"""Negatives: items a user has not met, uniform or by popularity, drawn for many rows at once.
+"""Negatives: items a user has not seen, uniform or by popularity, drawn for many rows at once.
 
 Legend: U users, N events, R rows, K negatives a row. Rows index users from 0, items count from 1.
 """
@@ -14,8 +14,8 @@ ROUNDS = 16  # rejections before the few rows left are drawn from their exact co
 
 
 @dataclass(frozen=True)
-class MetItems:
-    """Which items each user has met: one sorted array of `row * (V + 1) + item`, looked up by bisection."""
+class SeenItems:
+    """Which items each user has seen: one sorted array of `row * (V + 1) + item`, looked up by bisection."""
 
     keys_N: np.ndarray
     num_items: int
@@ -31,7 +31,7 @@ class MetItems:
         return cls(keys_N[np.diff(keys_N, prepend=-1) > 0], num_items)
 
     def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
-        """True where the row's user has met the item."""
+        """True where the row's user has seen the item."""
         if not len(self.keys_N):
             return np.zeros(items_R.shape, bool)
         wanted = rows_R * np.int64(self.num_items + 1) + items_R
@@ -40,47 +40,47 @@ class MetItems:
         return found
 
     def refuse_all_met(self, num_users: int) -> None:
-        """Raises SeqrecError when every user has met every item: all labels drawn for training would be positive."""
+        """Raises SeqrecError when every user has seen every item: all labels drawn for training would be positive."""
         counts_U = np.bincount(self.keys_N // (self.num_items + 1), minlength=num_users)
         if num_users and (counts_U >= self.num_items).all():
             raise SeqrecError(
-                "all training labels would be positive: every user has met every item, so no negative can be drawn; "
-                "use objective=shift, or data with more items"
+                "all training labels would be positive: every user has seen every item, so no negative can be drawn; "
+                "use objective=next_item, or data with more items"
             )
 
-    def unmet(self, row: int) -> np.ndarray:
-        """All items the user has not met."""
+    def unseen(self, row: int) -> np.ndarray:
+        """All items the user has not seen."""
         every = np.arange(1, self.num_items + 1)
         return every[~self.contains(np.full(len(every), row), every)]
 
 
-def draw_unmet(
-    rows_R: np.ndarray, count: int, met: MetItems, rng: np.random.Generator, pool_N: np.ndarray | None = None
+def draw_unseen(
+    rows_R: np.ndarray, count: int, seen: SeenItems, rng: np.random.Generator, pool_N: np.ndarray | None = None
 ) -> np.ndarray:
-    """Unmet items, int64 [R, count], with replacement; 0 where the user has met every item.
+    """Unseen items, int64 [R, count], with replacement; 0 where the user has seen every item.
 
     Uniform, or as often as they stand in `pool_N`.
     """
 
     def draw(shape: int | tuple[int, int]) -> np.ndarray:
         if pool_N is None:
-            return rng.integers(1, met.num_items + 1, shape)
+            return rng.integers(1, seen.num_items + 1, shape)
         return np.asarray(pool_N)[rng.integers(0, len(pool_N), shape)].astype(np.int64)
 
     items_RK = draw((len(rows_R), count))
     rows_RK = np.broadcast_to(np.asarray(rows_R, np.int64)[:, None], items_RK.shape)
-    bad = np.nonzero(met.contains(rows_RK, items_RK))
+    bad = np.nonzero(seen.contains(rows_RK, items_RK))
     for _ in range(ROUNDS):
         if not len(bad[0]):
             return items_RK
         items_RK[bad] = draw(len(bad[0]))
-        still = met.contains(rows_RK[bad], items_RK[bad])
+        still = seen.contains(rows_RK[bad], items_RK[bad])
         bad = (bad[0][still], bad[1][still])
-    weights_V = None if pool_N is None else np.bincount(pool_N, minlength=met.num_items + 1).astype(np.float64)
+    weights_V = None if pool_N is None else np.bincount(pool_N, minlength=seen.num_items + 1).astype(np.float64)
     for row in np.unique(bad[0]):
         places = bad[1][bad[0] == row]
-        unmet = met.unmet(int(rows_R[row]))
-        weights = None if weights_V is None or not weights_V[unmet].any() else weights_V[unmet]
+        unseen = seen.unseen(int(rows_R[row]))
+        weights = None if weights_V is None or not weights_V[unseen].any() else weights_V[unseen]
         chances = None if weights is None else weights / weights.sum()
-        items_RK[row, places] = rng.choice(unmet, len(places), p=chances) if len(unmet) else 0
+        items_RK[row, places] = rng.choice(unseen, len(places), p=chances) if len(unseen) else 0
     return items_RK

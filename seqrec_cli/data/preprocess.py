@@ -137,9 +137,9 @@ def _pack(
     requests = None
     if len(shown_S):
         assert raw.impressions is not None
-        places_N = np.full(len(raw.items_N), -1, np.int64)
-        places_N[kept_K[order_K]] = np.arange(len(order_K))
-        requests = labelled_requests(raw.impressions, shown_S, places_N, rows_K, items_K)
+        positions_N = np.full(len(raw.items_N), -1, np.int64)
+        positions_N[kept_K[order_K]] = np.arange(len(order_K))
+        requests = labelled_requests(raw.impressions, shown_S, positions_N, rows_K, items_K)
     ends, clicks = fixed(cfg, offsets_U1, items_K, len(item_codes), requests)
     evaluated = len(ends.targets("test")[0])
     if not evaluated or not len(ends.targets("val")[0]):
@@ -148,7 +148,7 @@ def _pack(
     without = 0 if requests else int((clicks["test"].items_RC == 0).any(axis=1).sum())
     notes = list(raw.notes)
     if without:
-        notes.append(f"{without} evaluated users met every item and have no click negatives")
+        notes.append(f"{without} evaluated users saw every item and have no click negatives")
     short = 0 if BY_USER[cfg.protocol] else len(user_codes) - evaluated
     if short:
         notes.append(f"{short} users have under {MIN_EVENTS} {'requests' if requests else 'events'}: they only train")

@@ -10,14 +10,14 @@ from seqrec_cli.data.raw import Impressions
 
 
 def labelled_requests(
-    impressions: Impressions, shown_S: np.ndarray, places_N: np.ndarray, rows_K: np.ndarray, items_K: np.ndarray
+    impressions: Impressions, shown_S: np.ndarray, positions_N: np.ndarray, rows_K: np.ndarray, items_K: np.ndarray
 ) -> LabelledRows:
     """The requests whose events are in the log, in its order.
 
-    `shown_S` are item indices, `places_N` each raw event's log position (-1: filtered out), `rows_K` and `items_K` the
+    `shown_S` item indices, `positions_N` each raw event's log position (-1: filtered out), `rows_K`, `items_K` the
     log's user rows and items by position.
     """
-    places_Q = places_N[impressions.events_Q]
+    places_Q = positions_N[impressions.events_Q]
     kept_Q = np.flatnonzero(places_Q >= 0)
     kept_Q = kept_Q[np.argsort(places_Q[kept_Q], kind="stable")]
     starts_Q, ends_Q = impressions.offsets_Q1[kept_Q], places_Q[kept_Q]

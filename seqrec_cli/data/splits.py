@@ -98,7 +98,7 @@ def training_counts(log: PackedLog) -> np.ndarray:
     return every_V - np.bincount(held_H, minlength=log.num_items + 1)
 
 
-def some(targets: Targets, users: int | None) -> Targets:
+def subsample(targets: Targets, users: int | None) -> Targets:
     """At most that many of the targets, drawn once and for all; in order."""
     if users is None or users >= len(targets.rows_R):
         return targets

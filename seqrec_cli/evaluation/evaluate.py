@@ -19,7 +19,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig, metric_names
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
-from seqrec_cli.data.splits import HeldOut, held_out, some
+from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.metrics import Calibration, auc, calibration, gauc, logloss, ranking_metrics
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
@@ -81,7 +81,7 @@ def measure(
     """
     if split not in log.clicks:
         raise SeqrecError(f"the dataset holds no click candidates for split={split}; run preprocess again")
-    clicks, targets = log.clicks[split], some(held_out(log, split), cfg.ranked_users)
+    clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     together = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if together else None
     ranks, logits_RC = rank_held_out(model, log, split, cfg, max_length, device, read_RC)

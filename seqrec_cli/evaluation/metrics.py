@@ -120,8 +120,8 @@ def _by_score(
     # One sort of whole numbers: group, the bits of the score in its order, label. Adding 0 makes -0 equal to 0.
     bits_N = (scores_N + np.float32(0)).view(np.uint32)
     ordered_N = np.where(bits_N >> 31, ~bits_N, bits_N | np.uint32(1 << 31)).astype(np.uint64)
-    places_N = np.cumsum(np.diff(groups_N, prepend=groups_N[0]) != 0).astype(np.uint64)
-    keys_N = np.sort(places_N << np.uint64(33) | ordered_N << np.uint64(1) | positives_N)
+    positions_N = np.cumsum(np.diff(groups_N, prepend=groups_N[0]) != 0).astype(np.uint64)
+    keys_N = np.sort(positions_N << np.uint64(33) | ordered_N << np.uint64(1) | positives_N)
     scores_N = (keys_N >> np.uint64(1) & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return (keys_N & np.uint64(1)).astype(bool), scores_N, groups_N
 

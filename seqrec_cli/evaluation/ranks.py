@@ -1,7 +1,7 @@
 """A metric is a function of a rank: the place of a user's held-out item in the whole corpus, found by counting.
 
-rank = 1 + #(higher) + #(equal) / 2 among all items but those the user had already met (the whole history before the
-target, not the window the model reads). The target is always ranked, even if met before; the padding column never.
+rank = 1 + #(higher) + #(equal) / 2 among all items but those the user had already seen (the whole history before the
+target, not the window the model reads). The target is always ranked, even if seen before; the padding column never.
 A constant scorer lands mid-corpus. Nothing is sorted, and no users × items matrix is kept: users come in blocks whose
 scores fit a memory budget.
 
@@ -21,7 +21,7 @@ from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import target_batches
-from seqrec_cli.data.splits import HeldOut, held_out, some
+from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
@@ -129,7 +129,7 @@ def rank_held_out(
     The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
     unless one user's scores alone exceed it. The caller sets evaluation mode, autocast and inference mode.
     """
-    targets = some(held_out(log, split), cfg.ranked_users)
+    targets = subsample(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):
         raise SeqrecError(
             "no user has the three events that an evaluation needs; lower dataset.user_core or get more data"

@@ -16,7 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 
 AXES = {"B": "batch", "L": "length", "C": "candidates"}
@@ -33,7 +33,7 @@ class Scoring(nn.Module):
     def __init__(self, model: Recommender, log: PackedLog, max_length: int) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-        self.over_corpus = isinstance(model, SequenceEncoder | CountingModel)
+        self.over_corpus = isinstance(model, SequenceEncoder | ClosedFormModel)
         self.max_length = max_length
         self.num_items = log.num_items
         optional = self._read(log)
@@ -55,7 +55,7 @@ class Scoring(nn.Module):
         return self._answer(batch, candidates_BC)
 
     def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
-        if isinstance(self.model, CountingModel):  # `score_corpus` may gather as many counts as each row has
+        if isinstance(self.model, ClosedFormModel):  # `score_corpus` may gather as many counts as each row has
             every_V = torch.arange(self.num_items + 1)
             return self.model.score(batch, every_V.expand(batch.items_BL.shape[0], -1))
         if self.over_corpus:

@@ -16,7 +16,7 @@ from seqrec_cli.models.interest import History, InterestRanker, shares
 class Config(InterestConfig):
     """Average pooling's sizes: those of every such ranker."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
 
 
 class Model(InterestRanker):

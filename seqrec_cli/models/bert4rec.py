@@ -103,11 +103,11 @@ class Model(ItemEncoder):
             x = self.embed_packed(batch, packing)
         else:
             x = self.embed(batch)
-        inner, places_N = blocks[0].before(x), batch.target_places()
+        inner, positions_N = blocks[0].before(x), batch.target_positions()
         for block, following in pairwise(blocks):
             x, inner = block.onward(x, inner, mask_BL, packing, following)
-        x_ND = last.at_targets(x, inner, places_N, batch.target_columns(), mask_BL, packing)
-        return self.read(x_ND)[: places_N.shape[0]]
+        x_ND = last.at_targets(x, inner, positions_N, batch.target_columns(), mask_BL, packing)
+        return self.read(x_ND)[: positions_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""
@@ -162,6 +162,6 @@ class Model(ItemEncoder):
             users_B=batch.users_B,
             items_BL=items_BW,
             lengths_B=lengths_B + 1,
-            places_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
+            positions_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
             masked_BM=lengths_B[:, None],
         )

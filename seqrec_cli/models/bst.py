@@ -31,7 +31,7 @@ from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
 class Config(RankerConfig):
     """BST's sizes and variants."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
 
     blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")

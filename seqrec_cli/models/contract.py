@@ -69,15 +69,15 @@ class Recommender(nn.Module):
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
-    def learners(self) -> "tuple[Recommender, ...]":
-        """Whom the objective teaches: this model, nobody (it counts), or (a mixture) each of its members by itself."""
+    def trainable_models(self) -> "tuple[Recommender, ...]":
+        """The models that the objective trains: this one, none (closed form), or each member of an ensemble."""
         return (self,)
 
-    def count(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order."""
 
-    def counting_bytes(self) -> int:
-        """What `count` needs at its height where that is much (a table of all pairs of items), else 0."""
+    def closed_form_bytes(self) -> int:
+        """What `fit_closed_form` needs at its height where that is much (a table of all pairs of items), else 0."""
         return 0
 
     def auxiliary_loss(self) -> Tensor | None:
@@ -101,7 +101,7 @@ class SequenceEncoder(Recommender):
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` where the batch has targets; a model may save itself the others."""
         # `index_select`, for its backward on a CPU is ten times as fast as that of `hidden[places]`.
-        return self.encode(batch).flatten(0, 1).index_select(0, batch.target_places())
+        return self.encode(batch).flatten(0, 1).index_select(0, batch.target_positions())
 
     def item_bias(self) -> Tensor | None:
         """What is added to the inner products, [V + 1]; None for nothing."""
@@ -130,13 +130,13 @@ class SequenceEncoder(Recommender):
             return corpus_scores(last_BD, self.item_table(), self.item_bias())
 
 
-class CountingModel(Recommender):
+class ClosedFormModel(Recommender):
     """A model of counts in tables as large as what was counted (most popular, Markov)."""
 
-    def learners(self) -> tuple[Recommender, ...]:
+    def trainable_models(self) -> tuple[Recommender, ...]:
         return ()
 
-    def count(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]

@@ -27,7 +27,7 @@ from seqrec_cli.models.parts.transformer import as_stream
 class Config(InterestConfig):
     """DIEN's sizes and variants."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
     recurrent: ClassVar[bool] = True
 
     hidden: int | None = Field(ge=1, description="width of both GRUs; null: that of an item's joined vectors")

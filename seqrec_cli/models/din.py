@@ -24,7 +24,7 @@ from seqrec_cli.models.parts.transformer import as_stream
 class Config(InterestConfig):
     """DIN's sizes and variants."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
 
     unit: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         strict=False, min_length=1, description="widths of the activation unit (the paper: 36; its code: 80, 40)"

@@ -28,7 +28,7 @@ from seqrec_cli.models.parts.transformer import TransformerBlock
 class Config(InterestConfig):
     """DSIN's sizes."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
     all_positions: ClassVar[bool] = False  # sessions would see events after the candidate's
 
     session_gap: int = Field(ge=1, description="minutes between two events that end a session (the paper: 30)")

@@ -1,6 +1,6 @@
 """EASE: items as sums of the other items, by ridge regression in closed form (arXiv 1905.03375).
 
-With X the users x items matrix of who met what and P = (X'X + l2 I)^-1, the paper's weights (its equation 8) are
+With X the users x items matrix of who saw what and P = (X'X + l2 I)^-1, the paper's weights (its equation 8) are
 B = I - P / diag(P), whose diagonal is 0: no item explains itself. Deviations: a user's row of X B is asked with weights
 that fade with age, not with ones, for the latest events say more of the next one; B is kept as its `embed_dim` largest
 eigenvectors, so that the model is an encoder like others: a history's vector against item vectors.
@@ -25,19 +25,21 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
 
 PIECE = 1024  # users counted at once
-BYTES_A_PAIR = 48  # of items at the height of `count`: the inverse in fp64, the eigenvectors in fp32, their work space
+BYTES_A_PAIR = (
+    48  # of items at the height of `fit_closed_form`: the inverse in fp64, the eigenvectors in fp32, their work space
+)
 
 
 class Config(ModelConfig):
     """The ridge, and how a history is asked."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "counter"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
     inner_product: ClassVar[bool] = True
 
     embed_dim: int = Field(ge=1, description="eigenvectors kept; from the number of items on, the weights are exact")
     l2: float = Field(gt=0, description="the ridge, in users: how many must share two items to tell them related")
     half_life: float = Field(gt=0, description="events after which an event counts half")
-    scale: float = Field(gt=0, description="what scores are multiplied by: in a mixture, the model's weight")
+    scale: float = Field(gt=0, description="what scores are multiplied by: in an ensemble, the model's weight")
 
 
 class Model(SequenceEncoder):
@@ -53,19 +55,19 @@ class Model(SequenceEncoder):
         for name in ("input_VD", "output_VD"):
             self.register_buffer(name, torch.zeros(catalog.num_items + 1, min(cfg.embed_dim, catalog.num_items)))
 
-    def learners(self) -> tuple[Recommender, ...]:
+    def trainable_models(self) -> tuple[Recommender, ...]:
         return ()
 
-    def counting_bytes(self) -> int:
+    def closed_form_bytes(self) -> int:
         return BYTES_A_PAIR * self.num_items**2
 
     @torch.no_grad()
-    def count(self, histories: Iterable[Tensor]) -> None:
-        met = [history.unique() for history in histories]
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+        seen = [history.unique() for history in histories]
         device, columns = self.input_VD.device, self.num_items + 1
         shared_VV = torch.zeros(columns, columns, device=device)  # whole numbers: exact in fp32
-        for first in range(0, len(met), PIECE):
-            piece = met[first : first + PIECE]
+        for first in range(0, len(seen), PIECE):
+            piece = seen[first : first + PIECE]
             rows_N = torch.repeat_interleave(torch.arange(len(piece)), torch.tensor([len(items) for items in piece]))
             met_UV = torch.zeros(len(piece), columns, device=device)
             met_UV[rows_N.to(device), torch.cat(piece).to(device)] = 1

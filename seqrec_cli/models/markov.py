@@ -15,17 +15,17 @@ from torch import Tensor
 from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.contract import ClosedFormModel
 from seqrec_cli.models.parts.bisection import first_at_least
 
 
 class Config(ModelConfig):
     """No settings beyond those of every model."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "counter"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
 
 
-class Model(CountingModel):
+class Model(ClosedFormModel):
     """Transitions sorted by `last * (V + 1) + next`, so those of one item are a slice.
 
     `popularity_V` is the rank of an item's count among the distinct counts, divided to lie in [0, 1): it orders
@@ -43,7 +43,7 @@ class Model(CountingModel):
         self.register_buffer("counts_E", torch.empty(0))
         self.register_buffer("popularity_V", torch.zeros(catalog.num_items + 1))
 
-    def count(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         gathered = list(histories)
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *gathered])
         lengths_U = torch.tensor([len(h) for h in gathered], dtype=torch.int64)

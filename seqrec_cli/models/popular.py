@@ -1,4 +1,4 @@
-"""Most popular: every history gets the same scores, log(1 + how often an item was met in training).
+"""Most popular: every history gets the same scores, log(1 + how often an item was seen in training).
 
 Legend: B rows, C candidates, V items.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 from seqrec_cli.config.schema import ModelConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.contract import ClosedFormModel
 
 
 class Config(ModelConfig):
     """No settings beyond those of every model."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "counter"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
 
 
-class Model(CountingModel):
+class Model(ClosedFormModel):
     """Scores by item counts alone."""
 
     counts_V: Tensor
@@ -30,7 +30,7 @@ class Model(CountingModel):
         super().__init__(catalog)
         self.register_buffer("counts_V", torch.zeros(catalog.num_items + 1, dtype=torch.int64))
 
-    def count(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *histories])
         self.counts_V = torch.bincount(events_N, minlength=self.num_items + 1).to(self.counts_V.device)
 

@@ -24,7 +24,7 @@ from seqrec_cli.models.parts.embedding import padded_table
 class Config(InterestConfig):
     """Wide & Deep's sizes."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "ranker"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
 
     wide_buckets: int = Field(ge=1, description="weights of the wide part, shared by features of one hash")
     wide_events: int = Field(ge=1, description="latest events that are crossed with the candidate")

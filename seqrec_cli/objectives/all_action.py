@@ -35,7 +35,7 @@ class Objective(contract.Objective):
         self.horizon, self.smoothing, self.chunk_mb = cfg.horizon, cfg.smoothing, cfg.chunk_mb
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, places_N = contract.at_targets(model, batch)
+        encoder, queries_ND, targets_N, positions_N = contract.at_targets(model, batch)
         assert batch.targets_BL is not None
         table_VD, bias_V = encoder.item_table(), encoder.item_bias()
         next_only = corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V, self.smoothing)
@@ -48,5 +48,5 @@ class Objective(contract.Objective):
         for vectors in (vectors_BLD, biases_BL):
             if vectors is not None:
                 mean = mean_ahead(vectors, batch.targets_BL, self.horizon)
-                ahead.append((vectors.float() - mean).flatten(0, 1).index_select(0, places_N))
+                ahead.append((vectors.float() - mean).flatten(0, 1).index_select(0, positions_N))
         return next_only + (1 - self.smoothing) * lead(queries_ND, *ahead)

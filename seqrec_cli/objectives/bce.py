@@ -1,7 +1,7 @@
 """Next item at every position, binary cross-entropy against sampled negatives.
 
 SASRec as published (Kang & McAuley 2018, arXiv 1808.09781, eq. 7) takes one negative for every position, uniform
-over the items the user has not met in training. With K negatives their terms are summed.
+over the items the user has not seen in training. With K negatives their terms are summed.
 """
 
 from seqrec_cli.config.negatives import NegativesConfig

@@ -2,7 +2,7 @@
 
 Bayesian personalised ranking (Rendle et al. 2009, arXiv 1205.2618, BPR-Opt): -log s(target - negative), here the mean
 over K negatives of a position. The paper's prior on the parameters is the optimizer's weight decay; its users are
-histories, its negatives unmet items drawn uniformly.
+histories, its negatives unseen items drawn uniformly.
 """
 
 from seqrec_cli.config.negatives import NegativesConfig

@@ -1,4 +1,4 @@
-"""Click prediction: an event that followed a history is clicked, sampled unmet items are not.
+"""Click prediction: an event that followed a history is clicked, sampled unseen items are not.
 
 The binary cross-entropy of DIN (Zhou et al. 2018, arXiv 1706.06978, eq. 2) and BST. Encoders may be trained by it too.
 Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and a weight of the positive label are options beside it.

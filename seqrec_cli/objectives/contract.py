@@ -20,12 +20,12 @@ from seqrec_cli.models.contract import Recommender, SequenceEncoder
 class Objective:
     """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps."""
 
-    negatives_per_position: int = 0  # windows: how many unmet items the loader draws for every position
+    negatives_per_position: int = 0  # windows: how many unseen items the loader draws for every position
     draws_by_row: bool = False  # windows: a row's positions share the drawn items
     window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
     stride: int | None = None  # events between sliding windows; None: max_length
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
-    negatives_per_row: int = 0  # prefixes: how many unmet items stand beside each positive
+    negatives_per_row: int = 0  # prefixes: how many unseen items stand beside each positive
     redraw: bool = False  # prefixes: draw those anew every epoch even where the dataset has fixed ones
     positions: bool = False  # prefixes: several of a user in one row, for models with `all_positions`
 
@@ -48,8 +48,8 @@ def at_targets(model: Recommender, batch: Batch) -> tuple[SequenceEncoder, Tenso
     """The encoder's states [N, D] where there is a target, the targets [N], and their places in [B * L]."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
-    places_N = batch.target_places()
-    return model, model.encode_targets(batch), batch.targets_BL.flatten()[places_N], places_N
+    positions_N = batch.target_positions()
+    return model, model.encode_targets(batch), batch.targets_BL.flatten()[positions_N], positions_N
 
 
 def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:

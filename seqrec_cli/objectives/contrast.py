@@ -25,7 +25,7 @@ class ContrastObjective(contract.Objective):
     def __init__(self, cfg: NegativesConfig) -> None:
         self.cfg = cfg
         self.window, self.stride = cfg.window, cfg.stride
-        self.negatives_per_position = cfg.negatives if cfg.sampling == "unmet" else 0
+        self.negatives_per_position = cfg.negatives if cfg.sampling == "unseen" else 0
         self.draws_by_row = cfg.shared == "sequence"
         self.sampler: Sampler | None = None
 
@@ -49,12 +49,12 @@ class ContrastObjective(contract.Objective):
         return self.against_negatives(batch, *contract.at_targets(model, batch))
 
     def against_negatives(
-        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, places_N: Tensor
+        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, positions_N: Tensor
     ) -> Tensor:
-        """The loss of targets [N] whose states are `queries_ND`, at `places_N` of the flattened [B * L]."""
+        """The loss of targets [N] whose states are `queries_ND`, at `positions_N` of the flattened [B * L]."""
         B, L = batch.items_BL.shape
         groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
-        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, places_N)
+        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N)
         if self.cfg.shared == "position":
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
@@ -64,22 +64,22 @@ class ContrastObjective(contract.Objective):
         if self.cfg.shared == "batch":
             queries_GMD, targets_GM = queries_ND[None], targets_N[None]
         else:
-            queries_GMD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(0, places_N, queries_ND)
+            queries_GMD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(0, positions_N, queries_ND)
             queries_GMD = queries_GMD.view(B, L, -1)
-            targets_GM = targets_N.new_zeros(B * L).index_copy(0, places_N, targets_N).view(B, L)
+            targets_GM = targets_N.new_zeros(B * L).index_copy(0, positions_N, targets_N).view(B, L)
         queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
         return shared_loss(
             self.criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
         )
 
-    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, places_N: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
         """Negatives [G, K] and what is taken off their scores: all of it where there is none (0)."""
         if self.sampler is not None:
             items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
             return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         assert batch.negatives_BLK is not None
         items_GK = batch.negatives_BLK.flatten(0, 1)
-        items_GK = items_GK if self.cfg.shared == "sequence" else items_GK[places_N]
+        items_GK = items_GK if self.cfg.shared == "sequence" else items_GK[positions_N]
         return items_GK, torch.zeros(items_GK.shape, device=items_GK.device).masked_fill_(items_GK == 0, torch.inf)
 
 

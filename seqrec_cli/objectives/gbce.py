@@ -26,7 +26,7 @@ class Config(NegativesConfig):
 
     @model_validator(mode="after")
     def _uniform(self) -> Self:
-        if self.sampling not in ("uniform", "unmet"):
+        if self.sampling not in ("uniform", "unseen"):
             raise ValueError(
                 f"objective.sampling={self.sampling}: the calibration of gbce holds for uniform negatives; "
                 "use objective.sampling=uniform, or objective=bce"

@@ -44,7 +44,7 @@ class Objective(ContrastObjective):
         return softmax
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, _, places_N = contract.at_targets(model, batch)
+        encoder, queries_ND, _, positions_N = contract.at_targets(model, batch)
         assert batch.targets_BL is not None
-        drawn_N = drawn_ahead(batch.targets_BL, self.horizon).flatten()[places_N]
-        return self.against_negatives(batch, encoder, queries_ND, drawn_N, places_N)
+        drawn_N = drawn_ahead(batch.targets_BL, self.horizon).flatten()[positions_N]
+        return self.against_negatives(batch, encoder, queries_ND, drawn_N, positions_N)

@@ -1,6 +1,6 @@
 """Next item at every position, softmax over the target and sampled negatives: a step that no catalogue slows down.
 
-Negatives are items of the corpus, met or not: with the log-q correction they stand for all others (see
+Negatives are items of the corpus, seen or not: with the log-q correction they stand for all others (see
 `sampled_losses`). They are drawn uniformly, by popularity, from the batch's own targets, or from these and uniformly.
 """
 

@@ -1,4 +1,4 @@
-"""Metric tables: a model beside the floors, with the protocol the numbers were obtained by."""
+"""Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from seqrec_cli.config.schema import CLICK_METRICS, lower_is_better
 
 NOT_SHOWN = "ece"  # in metrics.json and its plot: a column more would not fit
 CUTOFF = 10  # the k shown, where it was measured
-FLOORS = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
+BASELINES = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
 ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
 NO_VALUE = "-"
@@ -47,21 +47,24 @@ def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, ma
 def results_table(
     name: str,
     metrics: Mapping[str, float],
-    floors: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
     title: str,
     protocol: str,
     validation: Mapping[str, float] | None = None,
 ) -> Table:
-    """One row for the model `name`, one a floor, the oracle last; validation, if given, apart below.
+    """One row for the model `name`, one a baseline, the oracle last; validation, if given, apart below.
 
     The best value of each column, the oracle's and validation's set aside, is bold on a terminal.
     """
     columns = shown_metrics(metrics)
-    known = [floor for floor in FLOORS if floor in floors]
-    others = [floor for floor in floors if floor not in FLOORS and floor != ORACLE]
-    rivals = [(name, metrics), *((FLOORS.get(floor, floor), floors[floor]) for floor in [*known, *others])]
+    known = [baseline for baseline in BASELINES if baseline in baselines]
+    others = [baseline for baseline in baselines if baseline not in BASELINES and baseline != ORACLE]
+    rivals = [
+        (name, metrics),
+        *((BASELINES.get(baseline, baseline), baselines[baseline]) for baseline in [*known, *others]),
+    ]
 
-    notes = [protocol] if ORACLE not in floors else [ORACLE_NOTE, protocol]
+    notes = [protocol] if ORACLE not in baselines else [ORACLE_NOTE, protocol]
     table = Table(
         title=escape(title),
         caption=escape("\n".join(notes)),
@@ -82,7 +85,7 @@ def results_table(
     for label, row in rivals:
         cells = [_bold_if(_text(row.get(column)), row.get(column) == best[column]) for column in columns]
         table.add_row(escape(label), *cells)
-    for label, extra in ((ORACLE, floors.get(ORACLE)), (f"{name}, val", validation)):
+    for label, extra in ((ORACLE, baselines.get(ORACLE)), (f"{name}, val", validation)):
         if extra is not None:
             table.add_section()
             table.add_row(escape(label), *(_text(extra.get(column)) for column in columns))

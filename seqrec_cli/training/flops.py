@@ -39,9 +39,9 @@ class Shapes:
 
     @classmethod
     def of(
-        cls, batches: Iterable[RowSizes], padded: bool, candidates: int | None, part_tokens: int | None = None
+        cls, batches: Iterable[RowSizes], padded: bool, candidates: int | None, micro_batch_tokens: int | None = None
     ) -> "Shapes":
-        """From each batch's row lengths and targets a row: as it is computed, in parts of `part_tokens`, or as if
+        """From each batch's row lengths and targets a row: as computed, in parts of `micro_batch_tokens`, or as if
         nothing were padded.
 
         `candidates` stand beside each target, itself included; None where targets are scored without (windows).
@@ -50,7 +50,7 @@ class Shapes:
         for lengths_B, targets_B in batches:
             lengths, each = np.asarray(lengths_B, np.int64), np.asarray(targets_B, np.int64)
             if padded:
-                bounds = part_bounds(lengths.tolist(), part_tokens)
+                bounds = part_bounds(lengths.tolist(), micro_batch_tokens)
                 lengths = np.repeat(
                     [padded_length(int(lengths[first:last].max()), int(lengths.max())) for first, last in bounds],
                     [last - first for first, last in bounds],

@@ -148,21 +148,21 @@ class _Loop:
     def learn(self, batch: Batch, targets: int) -> Tensor:
         """The batch's loss, its gradients added up part by part; a part counts by its targets.
 
-        Of several learners the mean of their losses is told, and each learns from its own.
+        Of several trainables the mean of their losses is told, and each learns from its own.
         """
-        tokens = self.cfg.part_tokens
+        tokens = self.cfg.micro_batch_tokens
         parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
-        total, learners = torch.zeros((), device=self.precision.device), self.model.learners()
+        total, trainables = torch.zeros((), device=self.precision.device), self.model.trainable_models()
         # Around the parts, so that autocast keeps each weight as it cast it until the last.
         with torch.autocast(self.precision.device.type, enabled=False):
             for part in parts:
                 share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
                 part = part.to(self.precision.device)
-                for learner in learners:
+                for trainable in trainables:
                     with self.precision.autocast():
-                        loss = self.objective.loss(learner, part) * share
+                        loss = self.objective.loss(trainable, part) * share
                     self.scaler.scale(loss).backward()
-                    total += loss.detach() / len(learners)
+                    total += loss.detach() / len(trainables)
         return total
 
     def close_epoch(self) -> None:
@@ -279,10 +279,10 @@ def seed_step(seed: int, step: int) -> None:
 def count_targets(batch: Batch) -> int:
     """Predictions a batch teaches: positions with a target, else candidates, else rows.
 
-    With neither `places_N` nor `host_taught_B` it looks into the batch: call it on the host's copy.
+    With neither `positions_N` nor `host_taught_B` it looks into the batch: call it on the host's copy.
     """
-    if batch.places_N is not None:
-        return len(batch.places_N)
+    if batch.positions_N is not None:
+        return len(batch.positions_N)
     if batch.host_taught_B is not None:
         return int(batch.host_taught_B.sum())
     taught: Tensor | None = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC

@@ -204,7 +204,7 @@ def memory_warning(
 
 def _size_of_steps(cfg: TrainerConfig, batch: Batch) -> tuple[str, int, int]:
     """The setting that says how much is worked on at once, its value, and what one row adds to it."""
-    for name, tokens in (("part_tokens", cfg.part_tokens), ("batch_tokens", cfg.batch_tokens)):
+    for name, tokens in (("micro_batch_tokens", cfg.micro_batch_tokens), ("batch_tokens", cfg.batch_tokens)):
         if tokens is not None:
             return name, tokens, batch.items_BL.shape[1]
     return "batch_size", cfg.batch_size, _targets_a_row(batch)
@@ -236,7 +236,7 @@ def in_bytes(size: float) -> str:
 
 def at_once(cfg: TrainerConfig, batch: Batch) -> Batch:
     """The most of a batch that a step works on at a time."""
-    return batch if cfg.part_tokens is None else batch.most_of_a_part(cfg.part_tokens)
+    return batch if cfg.micro_batch_tokens is None else batch.most_of_a_part(cfg.micro_batch_tokens)
 
 
 def memory_outlook(

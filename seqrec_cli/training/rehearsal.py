@@ -17,7 +17,7 @@ from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.precision import Precision
 
 # What the loader knows of a batch, beside its events and targets.
-KNOWN = ("places_N", "masked_BM", "host_lengths_B", "host_taught_B")
+KNOWN = ("positions_N", "masked_BM", "host_lengths_B", "host_taught_B")
 
 
 def crop(batch: Batch, rows: int, length: int, targets: int | None = None) -> Batch:
@@ -46,7 +46,7 @@ def loss_of(model: Recommender, objective: Objective, batch: Batch, precision: P
     """What a step minimises, in the run's number format."""
     batch = batch.to(precision.device)
     with precision.autocast():
-        losses = [objective.loss(learner, batch) for learner in model.learners()]
+        losses = [objective.loss(trainable, batch) for trainable in model.trainable_models()]
     return torch.stack(losses).sum()
 
 

@@ -15,7 +15,7 @@ from seqrec_cli.config.seal import seal
 EXPERIMENTS = [name for name in groups()["experiment"] if name.startswith("amazon-")]
 QUICK = [
     *("trainer.max_epochs=1", "trainer.max_steps=4", "trainer.warmup_steps=1", "trainer.batch_size=32"),
-    *("evaluation.floors=false", "evaluation.ranked_users=5", "hardware.threads=1", "model.max_length=12"),
+    *("evaluation.baselines=false", "evaluation.ranked_users=5", "hardware.threads=1", "model.max_length=12"),
 ]
 
 

@@ -22,7 +22,7 @@ TINY = [
     "trainer.max_epochs=2",
     "trainer.batch_size=64",
     "trainer.lr=5e-3",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
     "model.max_length=10",
 ]
 

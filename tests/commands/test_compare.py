@@ -13,7 +13,7 @@ TINY = [
     "dataset.users=80",
     "dataset.items=40",
     "dataset.max_events=15",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
     "model.max_length=8",
 ]
 

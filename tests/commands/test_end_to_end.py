@@ -63,7 +63,7 @@ def test_a_run_leaves_everything_a_reader_needs(sasrec) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["val"]) == set(metrics["test"]) == METRICS
     assert metrics["test"] == result["test"]
-    assert set(metrics["floors"]) == {"random", "popular", "markov", "oracle"}
+    assert set(metrics["baselines"]) == {"random", "popular", "markov", "oracle"}
     manifest = json.loads((folder / "manifest.json").read_text())
     for key in ("versions", "seed", "hardware", "data", "wall_seconds", "first_step_seconds"):
         assert key in manifest, key
@@ -83,8 +83,8 @@ def test_metrics_follow_from_the_saved_ranks(sasrec) -> None:
 def test_learning_beats_chance_and_the_oracle_stays_ahead(sasrec) -> None:
     _, result = sasrec
     assert result["test"]["corpus_auc"] > 0.55
-    assert result["floors"]["oracle"]["ndcg@10"] > result["floors"]["markov"]["ndcg@10"]
-    assert result["floors"]["oracle"]["ndcg@10"] > result["test"]["ndcg@10"]
+    assert result["baselines"]["oracle"]["ndcg@10"] > result["baselines"]["markov"]["ndcg@10"]
+    assert result["baselines"]["oracle"]["ndcg@10"] > result["test"]["ndcg@10"]
 
 
 def test_the_same_command_gives_the_same_numbers(base, sasrec) -> None:
@@ -104,7 +104,7 @@ def test_a_ranker_gets_both_tables(bst) -> None:
 @pytest.mark.parametrize("model", ["popular", "markov"])
 def test_counting_models_run_like_any_other(base, model) -> None:
     result = train(base, model, f"model={model}")
-    assert result["test"] == pytest.approx(result["floors"][model])
+    assert result["test"] == pytest.approx(result["baselines"][model])
     again = seqrec_cli.run("evaluate", [f"ckpt={base / model}"])
     assert again["test"] == result["test"]
 
@@ -173,5 +173,5 @@ def test_sizes_and_pairs_are_checked_before_anything_is_written(base) -> None:
     with pytest.raises(SeqrecError, match=r"embed_dim.*heads"):
         train(base, "never", "model=sasrec", "model.embed_dim=10", "model.heads=4")
     with pytest.raises(SeqrecError, match="cannot train"):
-        train(base, "never", "model=bst", "objective=shift")
+        train(base, "never", "model=bst", "objective=next_item")
     assert not (base / "never").exists()

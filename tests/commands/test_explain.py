@@ -14,7 +14,7 @@ TINY = [
     "dataset.max_events=12",
     "trainer.max_epochs=1",
     "trainer.batch_size=64",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
     "model.max_length=8",
     "model.embed_dim=8",
 ]

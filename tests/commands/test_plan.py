@@ -114,7 +114,7 @@ def test_every_seed_takes_its_time(words: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_a_mixture_counts_its_members_tables(words: list[str]) -> None:
-    counts = parameters_by_part(built(words, "mixture"))
+    counts = parameters_by_part(built(words, "ensemble"))
     members = [parameters_by_part(built(words, name)) for name in ("sasrec", "lrurec", "gru4rec")]
     assert counts["item_table"] == sum(each["item_table"] for each in members) > 0
 

@@ -17,7 +17,7 @@ TINY = [
     "dataset.items=40",
     "dataset.max_events=12",
     "trainer.max_epochs=1",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
     "model.max_length=8",
     "model.embed_dim=8",
 ]

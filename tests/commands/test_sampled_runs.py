@@ -15,7 +15,7 @@ TINY = [
     "trainer.max_epochs=3",
     "trainer.patience=null",
     "trainer.schedule=constant",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
 ]
 SASREC = [
     "model=sasrec",

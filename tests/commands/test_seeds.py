@@ -25,7 +25,7 @@ TINY = [
     "trainer.max_epochs=1",
     "trainer.batch_size=32",
     "trainer.schedule=constant",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
 ]
 
 

@@ -21,7 +21,7 @@ RUN = [
     "trainer.batch_size=128",
     "trainer.max_epochs=6",
     "trainer.lr=1e-2",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
 ]
 
 

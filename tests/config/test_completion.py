@@ -38,7 +38,7 @@ def test_options_and_values() -> None:
     assert complete("train", "model=s") == ["model=sasrec"]
     assert complete("train", "model=bst,s") == ["model=bst,sasrec"]
     assert complete("train", "trainer.schedule=") == ["trainer.schedule=cosine", "trainer.schedule=constant"]
-    assert complete("train", "evaluation.floors=t") == ["evaluation.floors=true"]
+    assert complete("train", "evaluation.baselines=t") == ["evaluation.baselines=true"]
 
 
 def test_keys_of_the_model_chosen_before() -> None:

@@ -15,7 +15,7 @@ def test_a_record_gets_what_was_done_before_a_setting_was_there(model: str) -> N
     plain = unseal(seal("train", compose("train", [f"model={model}"])))
     older = copy.deepcopy(plain)
     removed = {key for key in BEFORE if older[key.partition(".")[0]].pop(key.partition(".")[2], None) is not None}
-    assert "trainer.like_lengths" in removed
+    assert "trainer.bucket_by_length" in removed
     assert removed & {"model.ffn_dropout", "model.batch_norm"}
     with pytest.raises(SeqrecError, match="is missing"):
         reseal("train", older)
@@ -27,6 +27,6 @@ def test_a_record_gets_what_was_done_before_a_setting_was_there(model: str) -> N
 
 
 def test_what_was_set_and_what_a_model_does_not_have_stay() -> None:
-    plain = unseal(seal("train", compose("train", ["model=sasrec", "trainer.like_lengths=false"])))
-    assert completed(plain)["trainer"]["like_lengths"] is False
+    plain = unseal(seal("train", compose("train", ["model=sasrec", "trainer.bucket_by_length=false"])))
+    assert completed(plain)["trainer"]["bucket_by_length"] is False
     assert "batch_norm" not in completed(plain)["model"]

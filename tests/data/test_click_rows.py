@@ -15,9 +15,9 @@ Example = tuple[int, tuple[int, ...], int, int]  # user, history, candidate, lab
 
 
 def position_rows(
-    max_length: int = 8, batch_size: int = 50, negatives: int = 2, seed: int = 1, like_lengths: bool = True
+    max_length: int = 8, batch_size: int = 50, negatives: int = 2, seed: int = 1, bucket_by_length: bool = True
 ) -> PositionRows:
-    return PositionRows(LOG, max_length, batching(batch_size, seed, like_lengths), negatives, CPU)
+    return PositionRows(LOG, max_length, batching(batch_size, seed, bucket_by_length), negatives, CPU)
 
 
 def examples(rows: PositionRows, epoch: int, max_length: int) -> list[Example]:
@@ -96,7 +96,7 @@ def test_like_lengths_share_a_batch_and_the_largest_comes_from_the_longest() -> 
 
 
 def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
-    rows, like = position_rows(30, like_lengths=False), position_rows(30)
+    rows, like = position_rows(30, bucket_by_length=False), position_rows(30)
     batches = list(rows.epoch(0))
     assert len(batches) == rows.steps == like.steps
     real = sum(int(b.lengths_B.sum()) for b in batches)
@@ -123,8 +123,8 @@ def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_thei
         assert torch.equal(batch.ends_BC.amax(1), batch.lengths_B)
         taught += int((batch.labels_BC > 0).sum())  # type: ignore[operator]
         for user, beside in zip(batch.users_B.tolist(), batch.negatives_BLK, strict=True):
-            met = log.items_N[log.offsets_U1[user - 1] : log.offsets_U1[user] - 2]
-            assert not set(beside.flatten().tolist()) & set(met.tolist())
+            seen = log.items_N[log.offsets_U1[user - 1] : log.offsets_U1[user] - 2]
+            assert not set(beside.flatten().tolist()) & set(seen.tolist())
     whole = PositionRows(log, 6, batching(64), 1, torch.device("cpu"))
     assert taught == sum(int((batch.labels_BC > 0).sum()) for batch in whole.epoch(0))  # type: ignore[operator]
     assert next(whole.epoch(0)).negatives_BLK is None

@@ -27,10 +27,10 @@ def window_rows(
     negatives=0,
     seed=1,
     by_row=False,
-    like_lengths=True,
+    bucket_by_length=True,
 ) -> WindowRows:
     device = torch.device("cpu")
-    dealt = batching(batch_size, seed, like_lengths, batch_tokens)
+    dealt = batching(batch_size, seed, bucket_by_length, batch_tokens)
     return WindowRows(log, max_length, window, None, dealt, negatives, device, by_row)
 
 
@@ -119,7 +119,7 @@ def test_like_lengths_share_a_batch() -> None:
 
 def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
     log = packed(random_histories(200, 50, 40, seed=5), 50)
-    rows = window_rows(log, max_length=40, batch_size=20, like_lengths=False)
+    rows = window_rows(log, max_length=40, batch_size=20, bucket_by_length=False)
     batches = list(rows.epoch(0))
     assert len(batches) == rows.steps == window_rows(log, max_length=40, batch_size=20).steps
     assert 0.4 < sum(int(b.lengths_B.sum()) for b in batches) / sum(b.items_BL.numel() for b in batches) < 0.7
@@ -128,7 +128,7 @@ def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
     users = sorted(user for batch in batches for user in batch.users_B.tolist())
     assert users == sorted(user for batch in window_rows(log).epoch(0) for user in batch.users_B.tolist())
     again, other = (
-        list(window_rows(log, max_length=40, batch_size=20, like_lengths=False, seed=s).epoch(0)) for s in (1, 2)
+        list(window_rows(log, max_length=40, batch_size=20, bucket_by_length=False, seed=s).epoch(0)) for s in (1, 2)
     )
     assert all(torch.equal(a.items_BL, b.items_BL) for a, b in zip(batches, again, strict=True))
     assert [b.users_B.tolist() for b in other] != [b.users_B.tolist() for b in batches]

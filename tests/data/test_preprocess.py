@@ -209,9 +209,9 @@ def test_click_candidates_are_the_target_and_items_never_met(cfg: DatasetConfig,
         for row, end, candidates, labels in zip(
             clicks.rows_R, clicks.ends_R, clicks.items_RC, clicks.labels_RC, strict=True
         ):
-            met = set(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]].tolist())
+            seen = set(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]].tolist())
             assert candidates[labels == 1].tolist() == [log.items_N[end]]
-            assert not met & set(candidates[labels == 0].tolist())
+            assert not seen & set(candidates[labels == 0].tolist())
             assert candidates.min() >= 1
     assert (log.clicks["val"].items_RC[:, 1:] != log.clicks["test"].items_RC[:, 1:]).any()
     again = build(cfg.model_copy(update={"click_negatives": 20}), tmp_path / "again")
@@ -227,7 +227,7 @@ def test_a_user_who_met_every_item_has_no_negatives_and_is_reported(tmp_path: Pa
     log = prepare(dataset("csv", archive=path, click_negatives=4), tmp_path, said.append)
     assert log.clicks["test"].items_RC.tolist() == [[3, 0, 0, 0, 0]]
     assert log.clicks["test"].labels_RC.sum() == 1
-    assert "1 evaluated users met every item and have no click negatives" in said
+    assert "1 evaluated users saw every item and have no click negatives" in said
 
 
 def test_the_manifest_names_no_place_of_the_raw_file(cfg: DatasetConfig, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_training_without_a_possible_negative_is_refused() -> None:
         lambda log: WindowRows(log, 4, "last", None, batching(8), 1, CPU, False),
     ):
         assert make(LOG).steps
-        with pytest.raises(SeqrecError, match="every user has met every item"):
+        with pytest.raises(SeqrecError, match="every user has seen every item"):
             make(ALL_MET)
 
 

@@ -126,7 +126,7 @@ def test_users_may_be_split_with_all_their_requests(tmp_path: Path) -> None:
         assert len(rows.rows_R) == counts[sorted(users[split])].sum()  # every event is a request here
         assert set(targets.rows_R.tolist()) == users[split]
         assert np.array_equal(targets.ends_R, log.offsets_U1[targets.rows_R + 1] - 1)
-    assert log.num_items == 5  # 4 and 5 were shown, never met
+    assert log.num_items == 5  # 4 and 5 were shown, never saw
     assert trivago(write(tmp_path, many(20)), tmp_path, protocol="leave_last", click_negatives=2).num_items != 5
 
 

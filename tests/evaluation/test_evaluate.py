@@ -1,4 +1,4 @@
-"""`evaluate`, the floors, and what may be compared."""
+"""`evaluate`, the baselines, and what may be compared."""
 
 import math
 from dataclasses import replace
@@ -19,10 +19,10 @@ from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import held_out
 from seqrec_cli.data.vocabulary import write_vocabulary
-from seqrec_cli.evaluation import floors as floors_module
+from seqrec_cli.evaluation import baselines as baselines_module
+from seqrec_cli.evaluation.baselines import Oracle, baselines, random_baseline
 from seqrec_cli.evaluation.compare import protocol, same_protocol
 from seqrec_cli.evaluation.evaluate import evaluate, score_clicks
-from seqrec_cli.evaluation.floors import Oracle, floors, random_floor
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
@@ -157,8 +157,8 @@ def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
     assert pq.read_table(tmp_path / "ranks.parquet").column_names[0] == "user_index"
 
 
-def test_random_floor_by_hand():
-    found = random_floor(np.array([2, 4]), 0.2, (3,))
+def test_random_baseline_by_hand():
+    found = random_baseline(np.array([2, 4]), 0.2, (3,))
     assert found["hr@3"] == pytest.approx((1 + 3 / 4) / 2)
     assert found["ndcg@3"] == pytest.approx(((1 + 1 / math.log2(3)) / 2 + (1 + 1 / math.log2(3) + 1 / 2) / 4) / 2)
     assert found["mrr@3"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3) / 4) / 2)
@@ -167,11 +167,11 @@ def test_random_floor_by_hand():
     assert (found["corpus_auc"], found["auc"], found["gauc"], found["logloss"]) == (0.5, 0.5, 0.5, math.log(2))
 
 
-def test_floors_of_a_chain_rank_markov_first(log_of, cfg, cpu):
+def test_baselines_of_a_chain_rank_markov_first(log_of, cfg, cpu):
     # Items in a ring of 30: the last event tells the next; popularity tells nothing.
     rng = np.random.default_rng(0)
     log = log_of([((first + np.arange(9)) % 30 + 1).tolist() for first in rng.integers(0, 30, 200)], 30)
-    found = floors(log, "test", cfg, cpu, 10)
+    found = baselines(log, "test", cfg, cpu, 10)
     assert list(found) == ["random", "popular", "markov"]
     assert all(tuple(metrics) == metric_names(cfg.cutoffs) for metrics in found.values())
     assert found["markov"]["mrr"] == 1
@@ -189,28 +189,28 @@ def test_oracle_is_ranked_by_the_same_code(log_of, cfg, cpu, monkeypatch):
         chances_BV[np.arange(len(rows_B)), log.items_N[ends_B - 1] % 8 + 1] = 0.86
         return chances_BV
 
-    monkeypatch.setattr(floors_module, "oracle_scores", oracle_scores)
-    found = floors(log, "test", cfg, cpu, 10)
+    monkeypatch.setattr(baselines_module, "oracle_scores", oracle_scores)
+    found = baselines(log, "test", cfg, cpu, 10)
     assert found["oracle"]["mrr"] == 1
-    # User 1 has seen 1 to 5; of 6, 7, 8 the next is 6. Two items stay unmet, and three negatives are drawn.
+    # User 1 has seen 1 to 5; of 6, 7, 8 the next is 6. Two items stay unseen, and three negatives are drawn.
     logits = Oracle(log, "test").score_corpus(Batch(torch.tensor([1]), torch.tensor([[1]]), torch.tensor([1])))
     assert logits[0, 6].item() == pytest.approx(math.log(0.86 / (2 * 0.02) * 2 / 3))
     assert logits[0, 7].item() == pytest.approx(math.log(0.02 / (0.86 + 0.02) * 2 / 3))
     assert logits[0, 1].item() < -700
 
 
-def test_no_floor_beats_the_oracle_of_generated_data(cpu, tmp_path):
+def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     conf = Path(__file__).resolve().parents[2] / "conf" / "dataset" / "synthetic.yaml"
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15, "click_negatives": 20}
     dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, floors=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
     for split in ("val", "test"):
-        found = floors(log, split, cfg, cpu, 10)
+        found = baselines(log, split, cfg, cpu, 10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
         for name in metric_names(cfg.cutoffs):
             sign = -1 if lower_is_better(name) else 1
-            others = [sign * found[floor][name] for floor in ("random", "popular", "markov")]
+            others = [sign * found[baseline][name] for baseline in ("random", "popular", "markov")]
             assert sign * found["oracle"][name] > max(others), name
     rules = protocol(log, "test", 10, None, False, None)
     assert (rules["dataset"], rules["filters"]["user_core"]) == ("synthetic", 0)
@@ -222,7 +222,7 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10, "click_negatives": 4}
     dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, floors=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
     _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg, 10, cpu.device)
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):

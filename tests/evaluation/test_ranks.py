@@ -73,8 +73,8 @@ def brute_force(log: PackedLog, split: str, scores_UV: np.ndarray) -> list[tuple
         if len(history) < 3:
             continue
         place = len(history) - (1 if split == "test" else 2)
-        target, met = history[place], set(history[:place])
-        others = [i for i in range(1, log.num_items + 1) if i != target and i not in met]
+        target, seen = history[place], set(history[:place])
+        others = [i for i in range(1, log.num_items + 1) if i != target and i not in seen]
         own = scores_UV[user][target]
         higher = sum(scores_UV[user][i] > own for i in others)
         equal = sum(scores_UV[user][i] == own for i in others)
@@ -83,7 +83,9 @@ def brute_force(log: PackedLog, split: str, scores_UV: np.ndarray) -> list[tuple
 
 
 def config(memory_mb: int = 64, batch_size: int = 5) -> EvaluationConfig:
-    return EvaluationConfig(cutoffs=(1, 5), batch_size=batch_size, memory_mb=memory_mb, ranked_users=None, floors=False)
+    return EvaluationConfig(
+        cutoffs=(1, 5), batch_size=batch_size, memory_mb=memory_mb, ranked_users=None, baselines=False
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,7 +109,7 @@ def test_ranks_agree_with_a_plain_loop_on_scores_full_of_ties(log_of, data):
 
 def test_hand_computed_rank(log_of):
     log = log_of([[1, 2, 3, 4]], 6)
-    scores = torch.tensor([[9.0, 9.0, 1.0, 9.0, 5.0, 5.0, 6.0]])  # target 4; 1, 2, 3 were met; 6 higher, 5 equal
+    scores = torch.tensor([[9.0, 9.0, 1.0, 9.0, 5.0, 5.0, 6.0]])  # target 4; 1, 2, 3 were seen; 6 higher, 5 equal
     seen = torch.from_numpy(seen_places(log, np.array([0]), np.array([3])))
     ranks, counts = count_ranks(scores, torch.tensor([4]), seen)
     assert (ranks.item(), counts.item()) == (2.5, 3)
@@ -115,7 +117,7 @@ def test_hand_computed_rank(log_of):
 
 def test_a_target_met_before_is_still_ranked(log_of):
     log = log_of([[2, 1, 2]], 3)
-    scores_UV = np.array([[0, 9, 1, 5]], np.float32)  # item 1 was met, so only item 3 stands above the target 2
+    scores_UV = np.array([[0, 9, 1, 5]], np.float32)  # item 1 was seen, so only item 3 stands above the target 2
     ranks, _ = rank_held_out(Table(scores_UV), log, "test", config(), 1, CPU)
     assert (ranks.items_R[0], ranks.ranks_R[0], ranks.candidates_R[0]) == (2, 2.0, 2)
 

@@ -13,7 +13,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.export.formats import export
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
 from tests.models.toy import model_names, small_config
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
@@ -28,9 +28,9 @@ def learnt(name: str, log: PackedLog) -> Recommender:
     model.prepare(torch.from_numpy(training_counts(log)), torch.ones(log.num_users + 1, dtype=torch.int64))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    if small_config(name).family == "counter":
+    if small_config(name).family == "closed_form":
         bounds = zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True)
-        model.count([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
+        model.fit_closed_form([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
     return model
 
 
@@ -51,7 +51,7 @@ def test_every_model_answers_alike_in_onnx_runtime(name: str, saved_log: PackedL
     }
     candidates_BC = torch.tensor([[1, 2, 3, 9, 25, 7]]).expand(3, -1).contiguous()
     with torch.no_grad():
-        if isinstance(model, SequenceEncoder | CountingModel):
+        if isinstance(model, SequenceEncoder | ClosedFormModel):
             expected = model.score_corpus(Batch(**inputs))
         else:
             expected = model.score(Batch(**inputs), candidates_BC)

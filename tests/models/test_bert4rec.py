@@ -94,7 +94,7 @@ def test_states_at_targets_are_those_of_all_places(changes: dict[str, object]) -
     assert batch.targets_BL is not None
     expected = model.encode(batch)[batch.targets_BL > 0]
     torch.testing.assert_close(model.encode_targets(batch), expected, rtol=1e-4, atol=1e-5)
-    told = dataclasses.replace(batch, places_N=batch.target_places(), masked_BM=batch.target_columns())
+    told = dataclasses.replace(batch, positions_N=batch.target_positions(), masked_BM=batch.target_columns())
     torch.testing.assert_close(model.encode_targets(told), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -100,12 +100,12 @@ def test_overfits_eight_users(name: str) -> None:
     assert min(course[-5:]) < 0.1
 
 
-@pytest.mark.parametrize("name", families("counter"))
+@pytest.mark.parametrize("name", families("closed_form"))
 def test_counting_twice_counts_once(name: str) -> None:
     model, batch = toy.toy_model(name), toy.toy_batch()
-    assert not model.learners()
+    assert not model.trainable_models()
     before = model.score_corpus(batch).clone()
-    model.count(iter(toy.toy_histories()))
+    model.fit_closed_form(iter(toy.toy_histories()))
     assert torch.equal(model.score_corpus(batch), before)
 
 

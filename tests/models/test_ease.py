@@ -52,7 +52,7 @@ def test_the_states_on_the_way_are_those_of_shorter_histories() -> None:
 
 def test_a_repeated_event_is_counted_once() -> None:
     once, twice = ease(), ease()
-    twice.count([torch.cat([history, history[:2]]) for history in toy.toy_histories()])
+    twice.fit_closed_form([torch.cat([history, history[:2]]) for history in toy.toy_histories()])
     torch.testing.assert_close(twice.score_corpus(after(4, 9)), once.score_corpus(after(4, 9)))
 
 

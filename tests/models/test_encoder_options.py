@@ -175,7 +175,7 @@ def test_without_a_deviation_tables_and_layers_start_as_xaviers(name: str) -> No
 
 
 LOSSES: dict[str, dict[str, object]] = {
-    "shift": {"chunk_mb": 1},
+    "next_item": {"chunk_mb": 1},
     "sampled_softmax": {"negatives": 20_000, "shared": "batch", "sampling": "uniform"},
 }
 
@@ -197,7 +197,7 @@ def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> No
     torch.manual_seed(0)
     loss = built.loss(model, batch)
     ours = torch.autograd.grad(loss, list(model.parameters()))
-    if objective == "shift":
+    if objective == "next_item":
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
         for ours_, theirs in zip(ours, gradients, strict=True):
             torch.testing.assert_close(ours_, theirs, rtol=1e-3, atol=1e-6)

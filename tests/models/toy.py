@@ -19,7 +19,7 @@ from seqrec_cli.config.slots import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import CountingModel, Recommender, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -57,7 +57,7 @@ def small_config(name: str, **changes: Any) -> ModelConfig:
 
 
 def _shrunk(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings with small sizes and no dropout, those of a mixture's members too."""
+    """Settings with small sizes and no dropout, those of an ensemble's members too."""
     still = {key: 0.0 for key in plain if key.endswith("dropout")}
     small = {key: value for key, value in SMALL.items() if key in plain}
     if "members" in plain:
@@ -127,7 +127,7 @@ def padded(batch: Batch, more: int) -> Batch:
 def toy_model(name: str, seed: int = 0, **changes: Any) -> Recommender:
     """A small model; one that counts has counted the toy histories."""
     model = build_model(small_config(name, **changes), toy_catalog(), seed)
-    model.count(toy_histories())
+    model.fit_closed_form(toy_histories())
     return model
 
 
@@ -138,7 +138,7 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
         real_BL = batch.targets_BL > 0
         scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
         return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
-    if isinstance(model, SequenceEncoder | CountingModel):
+    if isinstance(model, SequenceEncoder | ClosedFormModel):
         last_B = batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
         return F.cross_entropy(model.score_corpus(batch), last_B)
     assert batch.candidates_BC is not None
@@ -164,6 +164,6 @@ def losses(model: Recommender, steps: int, lr: float) -> Iterator[float]:
 def golden_losses(name: str) -> list[float]:
     """What tests/golden/NAME.json records: three steps in fp32 from seed 0, or the one loss of counted scores."""
     model = toy_model(name)
-    if not model.learners():
+    if not model.trainable_models():
         return [toy_loss(model, toy_batch()).item()]
     return list(losses(model, steps=3, lr=0.01))

@@ -63,7 +63,7 @@ def test_equals_the_mean_over_a_position_s_future(horizon: int, kind: type, smoo
 
 def test_a_horizon_of_one_event_is_the_next_item() -> None:
     model = Fixed(torch.randn(V + 1, D))
-    next_item = objective("shift").loss(model, batch()).item()
+    next_item = objective("next_item").loss(model, batch()).item()
     assert objective("all_action", horizon=1).loss(model, batch()).item() == pytest.approx(next_item, rel=1e-6)
 
 

@@ -70,16 +70,16 @@ def test_sliding_windows_hold_every_training_event() -> None:
 
 def test_places_columns_and_targets_say_the_same() -> None:
     for batch in rows(Masking(0.3, 0.1, 0.1, 0.3)).epoch(0):
-        assert batch.places_N is not None
+        assert batch.positions_N is not None
         assert batch.targets_BL is not None
         assert batch.masked_BM is not None
         plain = Batch(batch.users_B, batch.items_BL, batch.lengths_B, targets_BL=batch.targets_BL)
-        assert torch.equal(batch.places_N, plain.target_places())
+        assert torch.equal(batch.positions_N, plain.target_positions())
         filled = F.pad(plain.target_columns(), (0, 99), value=batch.items_BL.shape[1])[:, : batch.masked_BM.shape[1]]
         assert torch.equal(batch.masked_BM, filled)
         assert (batch.targets_BL[~batch.mask_BL] == 0).all()
         assert (batch.items_BL[~batch.mask_BL] == 0).all()
-        assert count_targets(batch) == count_targets(plain) == len(batch.places_N)
+        assert count_targets(batch) == count_targets(plain) == len(batch.positions_N)
 
 
 def drawn(masking: Masking, lengths_B: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

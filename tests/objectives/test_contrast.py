@@ -125,7 +125,7 @@ def test_unmet_negatives_come_with_the_batch(name: str, shared: str) -> None:
     model = Fixed(torch.randn(V + 1, D))
     negatives = torch.randint(5, V + 1, (2, 3 if shared == "position" else 1, K))
     negatives[0, 0, 2] = 0
-    built = objective(name, sampling="unmet", shared=shared)
+    built = objective(name, sampling="unseen", shared=shared)
     assert built.negatives_per_position == K
     assert built.draws_by_row == (shared == "sequence")
     rows = negatives.expand(2, 3, K).flatten(0, 1)[[0, 1, 2, 3]]
@@ -197,9 +197,12 @@ def test_all_targets_of_a_batch_but_padding_alone_give_no_gradient() -> None:
     ("overrides", "words"),
     [
         (["objective=gbce", "objective.sampling=popularity"], "calibration of gbce holds for uniform"),
-        (["objective=bce", "objective.shared=batch"], "share no unmet items"),
-        (["objective=sampled_softmax", "objective.sampling=unmet", "objective.shared=sequence"], "do not stand for"),
-        (["objective=sampled_all_action", "objective.sampling=unmet", "objective.shared=sequence"], "do not stand for"),
+        (["objective=bce", "objective.shared=batch"], "share no unseen items"),
+        (["objective=sampled_softmax", "objective.sampling=unseen", "objective.shared=sequence"], "do not stand for"),
+        (
+            ["objective=sampled_all_action", "objective.sampling=unseen", "objective.shared=sequence"],
+            "do not stand for",
+        ),
         (["objective=sampled_softmax", "objective.sampling=mixed", "objective.negatives=1"], "leaves none of one kind"),
         (["objective=gbce", "model=bert4rec"], "objective=gbce cannot train model=bert4rec"),
         (["objective=all_action", "model=bert4rec"], "objective=all_action cannot train model=bert4rec"),
@@ -216,7 +219,7 @@ def test_scores_are_the_model_s_own() -> None:
     """What is trained is what `score` ranks by, bias included."""
     model = Biased(torch.randn(V + 1, D))
     window = batch(torch.full((2, 1, 1), 7))
-    loss = objective("bce", negatives=1, sampling="unmet", shared="sequence").loss(model, window).item()
+    loss = objective("bce", negatives=1, sampling="unseen", shared="sequence").loss(model, window).item()
     last_only = Batch(window.users_B, window.items_BL, window.lengths_B)
     scores_BV = model.score_corpus(last_only)
     rows = [model.score_corpus(Batch(torch.tensor([1]), torch.tensor([[i]]), torch.tensor([1])))[0] for i in (1, 2)]

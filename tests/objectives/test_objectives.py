@@ -67,7 +67,7 @@ def test_shift_averages_over_real_positions_only() -> None:
     table = torch.randn(7, 4)
     logits = table[[1, 2, 3, 4]] @ table[1:].T
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor([1, 2, 3, 0]))
-    assert objective("shift").loss(Fixed(table), window_batch()).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert objective("next_item").loss(Fixed(table), window_batch()).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_bce_uses_the_negative_of_each_position() -> None:

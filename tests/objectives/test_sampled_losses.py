@@ -181,5 +181,5 @@ def test_the_objective_draws_and_scores(shared: str, sampling: str) -> None:
 
 
 def test_unmet_negatives_cannot_stand_for_the_corpus() -> None:
-    with pytest.raises(ValueError, match=r"sampled_softmax cannot take objective\.sampling=unmet"):
-        objective(sampling="unmet", shared="sequence")
+    with pytest.raises(ValueError, match=r"sampled_softmax cannot take objective\.sampling=unseen"):
+        objective(sampling="unseen", shared="sequence")

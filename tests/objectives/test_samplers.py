@@ -70,7 +70,7 @@ def test_mixed_draws_are_of_both_kinds_by_their_share() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("unmet", "batch", 5, 0.5), "share no unmet items"),
+        (("unseen", "batch", 5, 0.5), "share no unseen items"),
         (("mixed", "batch", 1, 0.4), "leaves none of one kind"),
         (("mixed", "batch", 3, 0.9), "leaves none of one kind"),
     ],

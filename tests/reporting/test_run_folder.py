@@ -97,7 +97,7 @@ def test_config_keeps_values_and_types(folder):
     config = {
         "trainer": {"lr": 1e-3, "weight_decay": 1e-5, "betas": [0.9, 0.98], "clip_norm": None, "seed": 0},
         "dataset": {"name": "1e3", "url": "https://example.org/a?b=c", "min_rating": 4.0, "archive": "null"},
-        "evaluation": {"floors": True},
+        "evaluation": {"baselines": True},
     }
     folder.write_config(config)
     read = folder.read_config()

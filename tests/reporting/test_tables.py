@@ -1,4 +1,4 @@
-"""Tables: the numbers, the floors, the protocol, at 80 columns."""
+"""Tables: the numbers, the baselines, the protocol, at 80 columns."""
 
 import io
 
@@ -8,7 +8,7 @@ from seqrec_cli.config.schema import metric_names
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table, shown_metrics
 
 NAMES = metric_names((5, 10, 20))
-FLOORS = {
+BASELINES = {
     "oracle": dict.fromkeys(NAMES, 0.9),
     "popular": dict.fromkeys(NAMES, 0.2),
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
@@ -40,7 +40,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_every_number_stands_in_80_columns():
     mine = metrics()
-    text = printed(results_table("sasrec", mine, FLOORS, "test: sasrec on ml-1m", PROTOCOL, {**mine, "mrr": 0.5}))
+    text = printed(results_table("sasrec", mine, BASELINES, "test: sasrec on ml-1m", PROTOCOL, {**mine, "mrr": 0.5}))
     assert max(map(len, text.splitlines())) <= 80
     shown = ("hr@10", "ndcg@10", "mrr", "corpus_auc", "auc", "gauc", "logloss")
     header = next(line for line in text.splitlines() if "hr@10" in line)
@@ -56,7 +56,7 @@ def test_every_number_stands_in_80_columns():
 
 
 def test_protocol_and_oracle_are_explained():
-    text = " ".join(printed(results_table("sasrec", metrics(), FLOORS, "t", PROTOCOL)).split())
+    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, "t", PROTOCOL)).split())
     for fact in (
         "ml-1m 0123456789ab;",
         "each user's last event",
@@ -72,8 +72,8 @@ def test_protocol_and_oracle_are_explained():
 
 
 def test_without_an_oracle_nothing_speaks_of_one():
-    floors = {name: row for name, row in FLOORS.items() if name != "oracle"}
-    assert "oracle" not in printed(results_table("sasrec", metrics(), floors, "t", PROTOCOL))
+    baselines = {name: row for name, row in BASELINES.items() if name != "oracle"}
+    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, "t", PROTOCOL))
 
 
 def test_without_floors_the_model_stands_alone():
@@ -81,7 +81,7 @@ def test_without_floors_the_model_stands_alone():
 
 
 def test_the_best_rival_is_bold_and_the_oracle_is_not():
-    text = printed(results_table("sasrec", {**metrics(), "mrr": 0.7}, FLOORS, "t", PROTOCOL), terminal=True)
+    text = printed(results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, "t", PROTOCOL), terminal=True)
     assert "\x1b[1m0.7000\x1b[0m" in text  # the model's MRR
     assert "\x1b[1m0.0100\x1b[0m" in text  # the lowest logloss: random's, here
     assert "\x1b[1m0.2000\x1b[0m" in text
@@ -90,7 +90,7 @@ def test_the_best_rival_is_bold_and_the_oracle_is_not():
 
 
 def test_a_narrow_screen_cuts_no_number():
-    found = rows(printed(results_table("a_model_with_a_long_name", metrics(), FLOORS, "t", PROTOCOL), width=72))
+    found = rows(printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, "t", PROTOCOL), width=72))
     assert ["0.2000"] * 7 in found.values()
 
 

@@ -67,11 +67,11 @@ def recommending(encoder: Encoder, saved_log: PackedLog) -> Recommending:
     return found
 
 
-def by_hand(encoder: Encoder, user: int, item: int, met: set[int], top: int) -> tuple[list[int], list[float]]:
+def by_hand(encoder: Encoder, user: int, item: int, seen: set[int], top: int) -> tuple[list[int], list[float]]:
     """Raw ids (index + 99) and scores after an item."""
     state = encoder.items.weight[item] + encoder.users.weight[user]
     scores = (encoder.items.weight @ state).tolist()
-    left = sorted((i for i in range(1, len(scores)) if i not in met), key=lambda i: -scores[i])[:top]
+    left = sorted((i for i in range(1, len(scores)) if i not in seen), key=lambda i: -scores[i])[:top]
     return [99 + i for i in left], [scores[i] for i in left]
 
 
@@ -93,10 +93,10 @@ def test_a_told_history_is_read_up_to_the_window_and_none_of_it_comes_back(
 ) -> None:
     history = [109, "104", 100, 101, 102, 103, 999, 105, 106, "x"]
     found = recommending.answer(request(history=history, user=12345, top=100))
-    met = {10, 5, 1, 2, 3, 4, 6, 7}
-    items, _ = by_hand(encoder, 0, 7, met, 100)
+    seen = {10, 5, 1, 2, 3, 4, 6, 7}
+    items, _ = by_hand(encoder, 0, 7, seen, 100)
     assert found.items == items
-    assert len(items) == 25 - len(met)
+    assert len(items) == 25 - len(seen)
     assert found.unknown_items == [999, "x"]
     assert (found.known_user, found.events_read) == (False, WINDOW)
     assert encoder.seen[-1].items_BL.tolist() == [[1, 2, 3, 4, 6, 7]]

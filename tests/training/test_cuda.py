@@ -11,7 +11,7 @@ from toylog import packed, random_histories
 from training_toys import Recorder
 from training_toys import train as train_toy
 
-from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.parts.attention import attend
 from seqrec_cli.training.loop import _Loop, count_targets
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 STILL = ["model.dropout=0", "trainer.batch_size=8"]  # a GPU draws its random numbers its own way
 WORDS = [
-    ["model=sasrec", "model.embed_dim=32", "objective=shift"],
+    ["model=sasrec", "model.embed_dim=32", "objective=next_item"],
     ["model=sasrec", "model.embed_dim=32", "model.positions=relative", "objective=bce"],
     ["model=bert4rec", "model.embed_dim=32"],
     ["model=gru4rec", "model.embed_dim=32"],
@@ -75,7 +75,7 @@ def test_a_step_has_the_loss_and_gradients_of_a_processor_s(words: list[str]) ->
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("words", WORDS, ids=named)
 def test_the_host_never_waits_in_a_step(words: list[str], precision: str, request: pytest.FixtureRequest) -> None:
-    loop = loop_on(GPU, [*words, "trainer.part_tokens=60", "trainer.ema=0.9"], precision)
+    loop = loop_on(GPU, [*words, "trainer.micro_batch_tokens=60", "trainer.ema=0.9"], precision)
     batches = iter(loop.rows.epoch(0))
     for _ in range(2):  # libraries are loaded, memory is fetched
         loop.run_step(next(batches))
@@ -105,7 +105,7 @@ def test_causal_attention_runs_on_flash() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_format_learns_and_fp16_scales_its_loss(precision: str) -> None:
-    loop, told = loop_on(GPU, ["model=sasrec", "objective=shift", "trainer.lr=0.01"], precision), []
+    loop, told = loop_on(GPU, ["model=sasrec", "objective=next_item", "trainer.lr=0.01"], precision), []
     for epoch in range(8):
         total = torch.zeros((), device=GPU)
         for batch in loop.rows.epoch(epoch):
@@ -143,7 +143,7 @@ def test_a_run_resumes_on_the_gpu(tmp_path: Path) -> None:
 def test_compiled_steps_have_the_same_loss() -> None:
     losses = []
     for compiled in ("false", "true"):
-        loop = loop_on(GPU, ["model=sasrec", "objective=shift", f"hardware.compile={compiled}"])
+        loop = loop_on(GPU, ["model=sasrec", "objective=next_item", f"hardware.compile={compiled}"])
         batch = next(iter(loop.rows.epoch(0)))
         losses.append(loop.learn(batch, count_targets(batch)).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

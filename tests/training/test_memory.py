@@ -69,7 +69,7 @@ def test_saved_activations_by_hand() -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(5, 7))
 
-        def learners(self) -> "tuple[Product, ...]":
+        def trainable_models(self) -> "tuple[Product, ...]":
             return (self,)
 
     class Objective:

@@ -24,7 +24,7 @@ WORDS: list[list[str]] = [
 ]
 
 
-def learnt(words: list[str], part_tokens: int | None) -> tuple[torch.Tensor, dict[str, Any], list[torch.Size]]:
+def learnt(words: list[str], micro_batch_tokens: int | None) -> tuple[torch.Tensor, dict[str, Any], list[torch.Size]]:
     """The loss and gradients of the largest batch, and the [rows, length] of each part the objective saw."""
     model, objective, rows = built(words)
     whole, seen = objective.loss, []
@@ -34,12 +34,12 @@ def learnt(words: list[str], part_tokens: int | None) -> tuple[torch.Tensor, dic
         return whole(model, batch)
 
     objective.loss = loss  # type: ignore[method-assign]
-    size = "null" if part_tokens is None else str(part_tokens)
-    cfg = config([*words, f"trainer.part_tokens={size}"]).trainer
+    size = "null" if micro_batch_tokens is None else str(micro_batch_tokens)
+    cfg = config([*words, f"trainer.micro_batch_tokens={size}"]).trainer
     loop = _Loop(model, objective, rows, cfg, CPU, dict, {}, Path(), Recorder())
     model.train()
     batch = rows.largest()
-    targets = len(batch.places_N) if batch.places_N is not None else int((batch.candidates_BC > 0).sum())
+    targets = len(batch.positions_N) if batch.positions_N is not None else int((batch.candidates_BC > 0).sum())
     found = loop.learn(batch, targets)
     return found, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, seen
 
@@ -69,19 +69,19 @@ def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
         parts = batch.parts(tokens)
         assert torch.cat([part.lengths_B for part in parts]).tolist() == lengths
         for part in parts:
-            assert part.places_N is not None
+            assert part.positions_N is not None
             assert part.targets_BL is not None
             L = part.items_BL.shape[1]
             assert part.items_BL.shape == part.targets_BL.shape == (len(part), L)
             longest = int(part.lengths_B.max())
             assert L in (lengths[0], -(-longest // WIDTH_STEP) * WIDTH_STEP)  # sizes that come again
             assert longest <= L < longest + WIDTH_STEP
-            assert torch.equal(part.places_N, part.targets_BL.flatten().nonzero().squeeze(1))
+            assert torch.equal(part.positions_N, part.targets_BL.flatten().nonzero().squeeze(1))
             assert part.masked_BM is not None
             hidden_BL = torch.zeros(len(part), L + 1, dtype=torch.bool).scatter_(1, part.masked_BM, True)
             assert torch.equal(hidden_BL[:, :L], part.targets_BL > 0)
             assert len(part) == 1 or len(part) * L <= tokens
-    largest = at_once(config(["model=bert4rec", "trainer.part_tokens=45"]).trainer, batch)
+    largest = at_once(config(["model=bert4rec", "trainer.micro_batch_tokens=45"]).trainer, batch)
     width = largest.items_BL.shape[1]
     assert len(largest) * width <= 45 < (len(largest) + 1) * width
 

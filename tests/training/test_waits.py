@@ -9,16 +9,16 @@ import torch
 from planned import LOG, config
 from training_toys import Recorder
 
-from seqrec_cli.commands.learner import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.objectives import samplers
 from seqrec_cli.training import loop as training_loop
 from seqrec_cli.training.precision import Precision
 
 META = torch.device("meta")
 WORDS = [
-    *(["model=sasrec", f"objective={o}"] for o in ("shift", "bce", "gbce", "bpr", "sampled_softmax", "all_action")),
+    *(["model=sasrec", f"objective={o}"] for o in ("next_item", "bce", "gbce", "bpr", "sampled_softmax", "all_action")),
     ["model=sasrec", "objective=sampled_all_action"],
-    ["model=sasrec", "objective=shift", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
+    ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
     *([f"model={m}"] for m in ("bert4rec", "gru4rec", "esasrec", "hstu", "lrurec")),
     ["model=hstu", "model.time_bias=past"],
@@ -45,10 +45,10 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_loop, "build_optimizer", lambda model, cfg: None)
 
 
-@pytest.mark.parametrize("part_tokens", ["null", "60"])
+@pytest.mark.parametrize("micro_batch_tokens", ["null", "60"])
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: "-".join(words))
-def test_a_step_asks_its_device_for_no_number(words: list[str], part_tokens: str) -> None:
-    cfg = config([*words, "trainer.batch_size=8", f"trainer.part_tokens={part_tokens}"])
+def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
+    cfg = config([*words, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, META)
     loop = training_loop._Loop(

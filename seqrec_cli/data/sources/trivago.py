@@ -143,8 +143,8 @@ def _impressions(
         notes.append(f"{int(clicks_N.sum() - asked_N.sum())} click-outs whose item was not among the shown ask nothing")
     in_S = once_S & asked_N[of_S]
     sizes_Q = np.bincount(of_S[in_S], minlength=len(items_N))[asked_N]
-    places_N = np.cumsum(kept_N) - 1
-    return Impressions(places_N[asked_N], np.concatenate([[0], np.cumsum(sizes_Q)]).astype(np.int64), shown_S[in_S])
+    positions_N = np.cumsum(kept_N) - 1
+    return Impressions(positions_N[asked_N], np.concatenate([[0], np.cumsum(sizes_Q)]).astype(np.int64), shown_S[in_S])
 
 
 def _properties(files: RawFiles) -> dict[str, AttributeTable]:

@@ -50,13 +50,13 @@ class Packing:
 class _Pack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, packing: Packing) -> Tensor:
-        ctx.shape, ctx.places_N = x.shape, packing.places()
+        ctx.shape, ctx.positions_N = x.shape, packing.places()
         packed = x.new_zeros((packing.size, x.shape[-1]))
-        torch.index_select(x.flatten(0, 1), 0, ctx.places_N, out=packed[: len(ctx.places_N)])
+        torch.index_select(x.flatten(0, 1), 0, ctx.positions_N, out=packed[: len(ctx.positions_N)])
         return packed
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         of_x = gradients[0].new_zeros(ctx.shape)
-        of_x.flatten(0, 1).index_copy_(0, ctx.places_N, gradients[0][: len(ctx.places_N)])
+        of_x.flatten(0, 1).index_copy_(0, ctx.positions_N, gradients[0][: len(ctx.positions_N)])
         return of_x, None

@@ -101,12 +101,12 @@ class TransformerBlock(nn.Module):
         self,
         x_BLD: Tensor,
         inner: Tensor,
-        places_N: Tensor,
+        positions_N: Tensor,
         columns_BM: Tensor,
         mask_BL: Tensor,
         packing: Packing | None = None,
     ) -> Tensor:
-        """Of an input and what `before` made of it, the block's output [N, D] at the places that `Batch.target_places`
+        """Of an input and what `before` made of it, the block's output [N, D] at the positions `Batch.target_positions`
         and `target_columns` say; other places are keys and values alone. In training on a CPU rows follow that are
         nobody's (`common_size`)."""
         (B, L), D, device = mask_BL.shape, x_BLD.shape[-1], x_BLD.device
@@ -116,20 +116,20 @@ class TransformerBlock(nn.Module):
             columns_BM = nn.functional.pad(columns_BM, (0, more), value=L)
         M = columns_BM.shape[1]
         counts_B = (columns_BM < L).sum(1)
-        rows_N = places_N // L
-        nth_N = torch.arange(places_N.shape[0], device=device) - (counts_B.cumsum(0) - counts_B)[rows_N]
+        rows_N = positions_N // L
+        nth_N = torch.arange(positions_N.shape[0], device=device) - (counts_B.cumsum(0) - counts_B)[rows_N]
         columns_BM = columns_BM.clamp(max=L - 1)
         asked_BM = torch.arange(B, device=device)[:, None] * L + columns_BM
         if packing is not None:
-            asked_BM, places_N = packing.at(asked_BM), packing.at(places_N)
+            asked_BM, positions_N = packing.at(asked_BM), packing.at(positions_N)
         asked_BMD = inner.flatten(0, -2).index_select(0, asked_BM.flatten()).view(B, M, D)
         attended_BMD = self.attention.look(asked_BMD, inner, False, mask_BL, columns_BM, packing)
         asked_N = rows_N * M + nth_N
         if padded:
-            more = common_size(len(places_N), TARGETS_STEP, device) - len(places_N)
-            asked_N, places_N = (nn.functional.pad(x_N, (0, more)) for x_N in (asked_N, places_N))
+            more = common_size(len(positions_N), TARGETS_STEP, device) - len(positions_N)
+            asked_N, positions_N = (nn.functional.pad(x_N, (0, more)) for x_N in (asked_N, positions_N))
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, asked_N)
-        return self._after(x_BLD.flatten(0, -2).index_select(0, places_N), attended_ND)
+        return self._after(x_BLD.flatten(0, -2).index_select(0, positions_N), attended_ND)
 
     def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""

@@ -25,8 +25,8 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta":
-        for learner in model.learners():
-            compile_model(learner, device)
+        for trainable in model.trainable_models():
+            compile_model(trainable, device)
     return model
 
 
@@ -45,7 +45,7 @@ def _in_runs(cfg: TrainConfig, objective: Objective) -> bool:
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
-    batching = Batching(trainer.batch_size, trainer.seed, trainer.like_lengths, trainer.batch_tokens)
+    batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.rows == "prefixes":
         negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.dataset.protocol != "positions" or not _in_runs(cfg, objective)):

@@ -20,16 +20,16 @@ def training_histories(log: PackedLog) -> Iterator[Tensor]:
             yield torch.from_numpy(log.items_N[start:end].astype(np.int64))
 
 
-def fit_by_counting(model: Recommender, log: PackedLog) -> None:
+def fit_closed_form(model: Recommender, log: PackedLog) -> None:
     """Let `model` count the training events: held-out ones are never counted.
 
     Raises SeqrecError where that needs more memory than there is.
     """
-    needed, device = model.counting_bytes(), next(model.buffers(), torch.empty(0)).device
+    needed, device = model.closed_form_bytes(), next(model.buffers(), torch.empty(0)).device
     available = available_memory(device) if needed else None
     if available is not None and needed > available:
         raise SeqrecError(
             f"counting needs {needed / 2**30:,.1f} GiB for the pairs of {log.num_items:,} items, "
             f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5) or take another model"
         )
-    model.count(training_histories(log))
+    model.fit_closed_form(training_histories(log))

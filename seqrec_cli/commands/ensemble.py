@@ -1,6 +1,6 @@
-"""`seqrec mix`: trained encoders as one, in a run folder like any other: the mean of their scores (model=mixture).
+"""`seqrec ensemble`: trained encoders in one run folder, whose scores are the mean of theirs (model=ensemble).
 
-Members that were trained apart do what a mixture trained at once does, for there too each learns by itself.
+Members that were trained apart do what an ensemble trained at once does, for there too each learns by itself.
 """
 
 from collections import Counter
@@ -12,15 +12,15 @@ from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.seal import reseal, unseal
-from seqrec_cli.config.verbs import MixConfig
+from seqrec_cli.config.verbs import EnsembleConfig
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.mixture import Model
+from seqrec_cli.models.ensemble import Model
 from seqrec_cli.reporting.environment import environment
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import save_checkpoint
 
 
-def main(cfg: MixConfig) -> dict[str, Any]:
+def main(cfg: EnsembleConfig) -> dict[str, Any]:
     """Put the runs' best models together and measure them as `train` does at its end.
 
     What the folder's configuration says of objective and trainer is that of the first run that learned; the manifest
@@ -28,7 +28,7 @@ def main(cfg: MixConfig) -> dict[str, Any]:
     Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
     """
     runs = [restore(ckpt, cfg.archive, cfg.data_dir, cfg.hardware) for ckpt in cfg.ckpts]
-    at = next((place for place, run in enumerate(runs) if run.model.learners()), 0)
+    at = next((place for place, run in enumerate(runs) if run.model.trainable_models()), 0)
     first = runs[at]
     for ckpt, run in zip(cfg.ckpts, runs, strict=True):
         if run.log.fingerprint != first.log.fingerprint:
@@ -41,7 +41,7 @@ def main(cfg: MixConfig) -> dict[str, Any]:
     assert isinstance(model, Model)
     for key, run in members.items():
         model.members[key].load_state_dict(run.model.state_dict())
-    folder = RunFolder.allocate(cfg.run_dir, f"mixture_{mixed.dataset.name}")
+    folder = RunFolder.allocate(cfg.run_dir, f"ensemble_{mixed.dataset.name}")
     config, fingerprint = unseal(mixed), first.log.fingerprint
     folder.write_config(config)
     folder.write_manifest(
@@ -69,9 +69,9 @@ def _named(runs: list[Restored]) -> dict[str, Restored]:
 
 
 def _config(members: dict[str, Restored], first: Restored) -> TrainConfig:
-    """The configuration of the mixture of these members, all else as in the first one's."""
+    """The configuration of the ensemble of these members, all else as in the first one's."""
     settings = {key: unseal(run.cfg.model) for key, run in members.items()}
-    model = {"name": "mixture", "max_length": first.cfg.model.max_length, "members": settings}
+    model = {"name": "ensemble", "max_length": first.cfg.model.max_length, "members": settings}
     cfg = reseal("train", {**unseal(first.cfg), "model": model})
     assert isinstance(cfg, TrainConfig)
     return cfg

@@ -6,7 +6,7 @@ import toy
 
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import CountingModel
+from seqrec_cli.models.contract import ClosedFormModel
 
 HISTORIES = [
     torch.tensor([1, 2, 3]),
@@ -16,10 +16,10 @@ HISTORIES = [
 ]
 
 
-def counted(name: str) -> CountingModel:
+def counted(name: str) -> ClosedFormModel:
     model = build_model(toy.small_config(name), toy.toy_catalog(), 0)
-    assert isinstance(model, CountingModel)
-    model.count(iter(HISTORIES))
+    assert isinstance(model, ClosedFormModel)
+    model.fit_closed_form(iter(HISTORIES))
     return model
 
 
@@ -60,7 +60,7 @@ def test_markov_pads_do_not_count_as_a_last_item() -> None:
 def test_nothing_counted_scores_nothing() -> None:
     for name in ("popular", "markov"):
         model = build_model(toy.small_config(name), toy.toy_catalog(), 0)
-        assert isinstance(model, CountingModel)
-        model.count(iter([]))
+        assert isinstance(model, ClosedFormModel)
+        model.fit_closed_form(iter([]))
         assert not model.score_corpus(after(1)).any()
         assert not model.score(after(1), torch.tensor([[1, 2]])).any()

@@ -1,33 +1,33 @@
-"""A mixture of encoders: the mean of its members' scores, each taught by itself, and refusals."""
+"""An ensemble of encoders: the mean of its members' scores, each taught by itself, and refusals."""
 
 import pytest
 import torch
 import toy
 from pydantic import ValidationError
 
-from seqrec_cli.commands.learner import fresh_model
+from seqrec_cli.commands.training_setup import fresh_model
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.seal import reseal, seal, unseal
 from seqrec_cli.config.slots import config_class
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.mixture import Model
+from seqrec_cli.models.ensemble import Model
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import packed
 
 
-def mixture(**changes: object) -> Model:
-    settings = toy.small_config("mixture").model_dump()
+def ensemble(**changes: object) -> Model:
+    settings = toy.small_config("ensemble").model_dump()
     for member in settings["members"].values():
         member.update(changes)
-    model = toy.build_model(config_class("model", "mixture")(**settings), toy.toy_catalog(), 0)
+    model = toy.build_model(config_class("model", "ensemble")(**settings), toy.toy_catalog(), 0)
     assert isinstance(model, Model)
     return model.eval()
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_scores_are_the_members_mean(bias: bool) -> None:
-    model, batch = mixture(item_bias=bias), toy.toy_batch()
+    model, batch = ensemble(item_bias=bias), toy.toy_batch()
     if bias:
         for parameter in (member.bias_V for member in model.members.values()):
             torch.nn.init.normal_(parameter)
@@ -41,11 +41,11 @@ def test_scores_are_the_members_mean(bias: bool) -> None:
 
 
 def test_each_member_learns_as_if_it_were_alone() -> None:
-    model, batch = mixture(), toy.toy_batch()
-    settings = {"name": "shift", "window": "last", "stride": None, "smoothing": 0.0, "chunk_mb": 1}
-    objective = build_objective(config_class("objective", "shift")(**settings))  # type: ignore[arg-type]
-    for learner in model.learners():
-        objective.loss(learner, batch).backward()
+    model, batch = ensemble(), toy.toy_batch()
+    settings = {"name": "next_item", "window": "last", "stride": None, "smoothing": 0.0, "chunk_mb": 1}
+    objective = build_objective(config_class("objective", "next_item")(**settings))  # type: ignore[arg-type]
+    for trainable in model.trainable_models():
+        objective.loss(trainable, batch).backward()
     joint = {name: p.grad.clone() for name, p in model.named_parameters()}
     for key, member in model.members.items():
         assert isinstance(member, SequenceEncoder)
@@ -57,15 +57,17 @@ def test_each_member_learns_as_if_it_were_alone() -> None:
 
 def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
-    monkeypatch.setattr("seqrec_cli.commands.learner.compile_model", lambda model, device: compiled.append(model))
-    cfg = seal("train", compose("train", ["model=mixture", "hardware.compile=true"]))
+    monkeypatch.setattr(
+        "seqrec_cli.commands.training_setup.compile_model", lambda model, device: compiled.append(model)
+    )
+    cfg = seal("train", compose("train", ["model=ensemble", "hardware.compile=true"]))
     model = fresh_model(cfg, packed([[1, 2, 3, 4]], 4), torch.device("cpu"))  # type: ignore[arg-type]
     assert isinstance(model, Model)
     assert compiled == list(model.members.values())
 
 
 def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> None:
-    cfg = seal("train", compose("train", ["model=mixture", "model.members.sasrec.embed_dim=32"]))
+    cfg = seal("train", compose("train", ["model=ensemble", "model.members.sasrec.embed_dim=32"]))
     assert reseal("train", unseal(cfg)) == cfg
     assert unseal(cfg)["model"]["members"]["sasrec"]["embed_dim"] == 32
 
@@ -74,7 +76,7 @@ def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> N
     ("override", "words"),
     [
         ("model.members.sasrec.name=bert4rec", "model.members.sasrec.name=bert4rec is no causal encoder"),
-        ("model.members.sasrec.name=mixture", "model.members.sasrec.name=mixture is no causal encoder"),
+        ("model.members.sasrec.name=ensemble", "model.members.sasrec.name=ensemble is no causal encoder"),
         ("model.members.sasrec.name=sasrek", "sasrek"),
         ("model.members.lrurec.max_length=50", "model.members.lrurec.max_length=50 is not model.max_length=200"),
         ("model.members.sasrec.heads=3", "model.members.sasrec"),
@@ -83,7 +85,7 @@ def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> N
 )
 def test_members_that_do_not_fit_are_refused_by_name(override: str, words: str) -> None:
     with pytest.raises((SeqrecError, ValidationError)) as caught:
-        seal("train", compose("train", ["model=mixture", override]))
+        seal("train", compose("train", ["model=ensemble", override]))
     assert isinstance(caught.value, SeqrecError)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -93,4 +95,4 @@ def test_members_that_only_count_are_refused() -> None:
     ease = "{name: ease, max_length: 200, embed_dim: 8, l2: 5.0, half_life: 9.0, scale: 2.0}"
     fewer = [f"~model.members.{name}" for name in ("sasrec", "lrurec", "gru4rec")]
     with pytest.raises(SeqrecError, match="none learns"):
-        seal("train", compose("train", ["model=mixture", *fewer, f"+model.members.ease={ease}"]))
+        seal("train", compose("train", ["model=ensemble", *fewer, f"+model.members.ease={ease}"]))

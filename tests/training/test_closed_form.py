@@ -10,12 +10,12 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.models.contract import CountingModel
-from seqrec_cli.training.counting import fit_by_counting
+from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.training.closed_form import fit_closed_form
 
 
-class Collector(CountingModel):
-    def count(self, histories: Iterable[Tensor]) -> None:
+class Collector(ClosedFormModel):
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         self.seen = list(histories)
 
 
@@ -24,23 +24,23 @@ def test_only_training_events_are_counted() -> None:
     offsets_U1 = np.array([0, 5, 5, 7, 8])  # five events (two held out), none, two (all train), one
     catalog = Catalog(num_users=4, num_items=6)
     model = Collector(catalog)
-    fit_by_counting(model, PackedLog(offsets_U1, items_N, None, None, catalog))
+    fit_closed_form(model, PackedLog(offsets_U1, items_N, None, None, catalog))
     assert [h.tolist() for h in model.seen] == [[3, 1, 2], [1, 2], [6]]
     assert all(h.dtype == torch.int64 for h in model.seen)
 
 
 class Pairs(Collector):
-    def counting_bytes(self) -> int:
+    def closed_form_bytes(self) -> int:
         return 2**33
 
 
 def test_what_memory_cannot_hold_is_refused_before_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     log = PackedLog(np.array([0, 3]), np.array([1, 2, 1], np.int32), None, None, Catalog(num_users=1, num_items=2))
-    monkeypatch.setattr("seqrec_cli.training.counting.available_memory", lambda device: 2**32)
+    monkeypatch.setattr("seqrec_cli.training.closed_form.available_memory", lambda device: 2**32)
     model = Pairs(log.catalog)
     with pytest.raises(SeqrecError, match=r"needs 8\.0 GiB for the pairs of 2 items, 4\.0 GiB are free"):
-        fit_by_counting(model, log)
+        fit_closed_form(model, log)
     assert not hasattr(model, "seen")
-    monkeypatch.setattr("seqrec_cli.training.counting.available_memory", lambda device: 2**34)
-    fit_by_counting(model, log)
+    monkeypatch.setattr("seqrec_cli.training.closed_form.available_memory", lambda device: 2**34)
+    fit_closed_form(model, log)
     assert len(model.seen) == 1

@@ -14,21 +14,21 @@ from seqrec_cli.config.schema import EvaluationConfig, ModelConfig, metric_names
 from seqrec_cli.config.slots import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.negatives import MetItems
+from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.process import has_oracle, oracle_scores
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.metrics import gains
 from seqrec_cli.evaluation.ranks import seen_places
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import CountingModel, Recommender
-from seqrec_cli.training.counting import fit_by_counting
+from seqrec_cli.models.contract import ClosedFormModel, Recommender
+from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.precision import Precision
 
 COUNTED = ("popular", "markov")
 
 
-def random_floor(candidates_R: np.ndarray, clicked: float, cutoffs: tuple[int, ...]) -> dict[str, float]:
+def random_baseline(candidates_R: np.ndarray, clicked: float, cutoffs: tuple[int, ...]) -> dict[str, float]:
     """Exact expectations for a rank uniform over 1..n of each user, and for click logits of 0.
 
     `clicked` is the share of positives among the click candidates.
@@ -51,7 +51,7 @@ class Oracle(Recommender):
     """The generating process as a recommender: the log-odds that a click candidate is the next event.
 
     The process gives an unseen item i the probability p(i). Of 1 + K candidates one is the next event and K are drawn
-    uniformly from the n items the user never met, so a candidate i is the event with odds p(i) : (1 - p(i)) K / n.
+    uniformly from the n items the user never saw, so a candidate i is the event with odds p(i) : (1 - p(i)) K / n.
     That posterior has the least expected logloss of all scorers, and it grows with p, so it ranks the corpus too.
     (On validation the later test event is left out of the negatives too, a difference of order 1 / n.) Probabilities
     are kept off 0 and 1, so that logits are finite.
@@ -64,10 +64,10 @@ class Oracle(Recommender):
         self._ends_U = np.zeros(log.num_users, np.int64)
         self._ends_U[targets.rows_R] = targets.ends_R
         self._ends_U[clicks.rows_R] = clicks.ends_R
-        met = MetItems.of(np.asarray(log.offsets_U1), log.items_N, log.num_items)
-        met_U = np.bincount(met.keys_N // (log.num_items + 1), minlength=log.num_users)
+        seen = SeenItems.of(np.asarray(log.offsets_U1), log.items_N, log.num_items)
+        seen_U = np.bincount(seen.keys_N // (log.num_items + 1), minlength=log.num_users)
         negatives = clicks.items_RC.shape[1] - 1
-        self._shift_U = np.log(np.maximum(log.num_items - met_U, 1) / max(negatives, 1))
+        self._shift_U = np.log(np.maximum(log.num_items - seen_U, 1) / max(negatives, 1))
 
     def score_corpus(self, batch: Batch) -> Tensor:
         rows_B = batch.users_B.cpu().numpy() - 1
@@ -83,7 +83,7 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
-def floors(
+def baselines(
     log: PackedLog, split: HeldOut, cfg: EvaluationConfig, precision: Precision, max_length: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of `random`, `popular`, `markov`, and of the `oracle` where the data have one, on the split.
@@ -96,12 +96,12 @@ def floors(
         model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
         assert isinstance(model_cfg, ModelConfig)
         model = build_model(model_cfg, log.catalog, seed=0)
-        assert isinstance(model, CountingModel)
-        fit_by_counting(model, log)
+        assert isinstance(model, ClosedFormModel)
+        fit_closed_form(model, log)
         evaluation = evaluate(model, log, split, cfg, max_length, precision)
         found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
-    found = {"random": random_floor(candidates_R, float(labels_N.mean()), cfg.cutoffs)} | found
+    found = {"random": random_baseline(candidates_R, float(labels_N.mean()), cfg.cutoffs)} | found
     if has_oracle(log):
         found["oracle"] = evaluate(Oracle(log, split), log, split, cfg, max_length, precision).metrics
     return found

@@ -9,7 +9,7 @@ from seqrec_cli.objectives import contract
 class Config(ObjectiveConfig):
     """Counting has no settings."""
 
-    families: ClassVar[frozenset[str]] = frozenset({"counter"})
+    families: ClassVar[frozenset[str]] = frozenset({"closed_form"})
     rows: ClassVar[Literal["windows", "prefixes", "none"]] = "none"
 
 

@@ -1,6 +1,6 @@
 """Several encoders as one: each learns by itself, and their scores are averaged.
 
-The mean of inner products is one inner product of joined vectors, so a mixture is evaluated, served and exported like
+The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported like
 any encoder. For members trained by a softmax over the corpus it ranks by the product of their probabilities (their
 geometric mean, a product of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
 
@@ -25,7 +25,7 @@ from seqrec_cli.models.contract import Recommender, SequenceEncoder
 class Config(ModelConfig):
     """The members, each with all its own settings."""
 
-    family: ClassVar[Literal["encoder", "ranker", "counter"]] = "encoder"
+    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "encoder"
 
     members: dict[str, dict[str, Any]] = Field(
         min_length=1, description="causal encoders by any name, each with the settings of its own model"
@@ -41,7 +41,7 @@ class Config(ModelConfig):
             kind = config_class("model", name)
             assert issubclass(kind, ModelConfig)
             if name == self.name or not kind.inner_product or not kind.causal:
-                raise ValueError(f"{where}.name={name} is no causal encoder, which a mixture is made of")
+                raise ValueError(f"{where}.name={name} is no causal encoder, which an ensemble is made of")
             try:
                 member = kind(**settings)
             except ValidationError as error:
@@ -68,16 +68,16 @@ class Model(SequenceEncoder):
         self.members = nn.ModuleDict(members)
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 
-    def learners(self) -> tuple[Recommender, ...]:
-        return tuple(learner for member in self._members() for learner in member.learners())
+    def trainable_models(self) -> tuple[Recommender, ...]:
+        return tuple(trainable for member in self._members() for trainable in member.trainable_models())
 
-    def count(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
         kept = list(histories)
         for member in self._members():
-            member.count(kept)
+            member.fit_closed_form(kept)
 
-    def counting_bytes(self) -> int:
-        return max(member.counting_bytes() for member in self._members())
+    def closed_form_bytes(self) -> int:
+        return max(member.closed_form_bytes() for member in self._members())
 
     def _members(self) -> tuple[SequenceEncoder, ...]:
         return tuple(self.members.values())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`seqrec mix`: runs trained apart become one run, whose scores are the mean of theirs."""
+"""`seqrec ensemble`: runs trained apart become one run, whose scores are the mean of theirs."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TINY = [
     "dataset.max_events=12",
     "trainer.max_epochs=2",
     "trainer.batch_size=16",
-    "evaluation.floors=false",
+    "evaluation.baselines=false",
     "model.max_length=8",
     "model.embed_dim=8",
     "hardware.device=cpu",
@@ -31,7 +31,7 @@ AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mix")
+    return tmp_path_factory.mktemp("ensemble")
 
 
 def trained(base: Path, folder: str, *words: str) -> str:
@@ -50,7 +50,7 @@ def three(base: Path) -> list[str]:
 
 def test_a_mixture_scores_by_the_mean_and_is_a_run_like_any_other(base: Path) -> None:
     runs, folder = three(base), base / "mixed"
-    metrics = seqrec_cli.run("mix", [f"ckpts=[{','.join(runs)}]", f"run_dir={folder}"])
+    metrics = seqrec_cli.run("ensemble", [f"ckpts=[{','.join(runs)}]", f"run_dir={folder}"])
     mixed = restore(str(folder), None, None, AS_TRAINED)
     members = [restore(run, None, None, AS_TRAINED) for run in runs]
     assert list(mixed.model.members) == ["sasrec", "gru4rec", "sasrec_2"]  # type: ignore[arg-type]
@@ -84,16 +84,16 @@ def test_a_member_that_counts_is_the_same_counted_alone_or_beside_one_that_is_tr
     together = base / "together"
     beside = [word for word in TINY if word != "model.embed_dim=8"]  # each member has its own width
     folders = [f"data_dir={base / 'data'}", f"run_dir={together}"]
-    seqrec_cli.run("train", [*beside, "model=mixture", *few, *folders])
+    seqrec_cli.run("train", [*beside, "model=ensemble", *few, *folders])
     counted, joint = (restore(str(run), None, None, AS_TRAINED).model.state_dict() for run in (alone, together))
     assert counted["input_VD"].any()
     for name, value in counted.items():
         assert torch.equal(joint[f"members.ease.{name}"], value)
     # Put together from runs apart, the one that only counts first: trainer and objective are those of the other.
     gru, folder = trained(base, "gru", "model=gru4rec", "model.hidden=8"), base / "mixed_counts"
-    seqrec_cli.run("mix", [f"ckpts=[{alone},{gru}]", f"run_dir={folder}"])
+    seqrec_cli.run("ensemble", [f"ckpts=[{alone},{gru}]", f"run_dir={folder}"])
     mixed = restore(str(folder), None, None, AS_TRAINED)
-    assert mixed.cfg.objective.name == "shift"
+    assert mixed.cfg.objective.name == "next_item"
     assert list(mixed.model.members) == ["ease", "gru4rec"]  # type: ignore[arg-type]
     assert torch.equal(mixed.model.state_dict()["members.ease.output_VD"], counted["output_VD"])
 
@@ -101,14 +101,14 @@ def test_a_member_that_counts_is_the_same_counted_alone_or_beside_one_that_is_tr
 def test_what_does_not_mix_is_refused(base: Path) -> None:
     sasrec = trained(base, "sasrec", "model=sasrec")
     with pytest.raises(SeqrecError, match="no causal encoder"):
-        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{trained(base, 'din', 'model=din')}]"])
+        seqrec_cli.run("ensemble", [f"ckpts=[{sasrec},{trained(base, 'din', 'model=din')}]"])
     short = trained(base, "short", "model=sasrec", "model.max_length=6")
     with pytest.raises(SeqrecError, match="max_length=6 is not"):
-        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{short}]"])
+        seqrec_cli.run("ensemble", [f"ckpts=[{sasrec},{short}]"])
     other = trained(base, "other", "model=sasrec", "dataset.users=100")
     with pytest.raises(SeqrecError, match="other was trained on other data"):
-        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{other}]"])
+        seqrec_cli.run("ensemble", [f"ckpts=[{sasrec},{other}]"])
     with pytest.raises(SeqrecError, match="list of text, at least 2"):
-        seqrec_cli.run("mix", [f"ckpts=[{sasrec}]"])
+        seqrec_cli.run("ensemble", [f"ckpts=[{sasrec}]"])
     with pytest.raises(SeqrecError, match="no such run folder"):
-        seqrec_cli.run("mix", [f"ckpts=[{sasrec},{base / 'nothing'}]"])
+        seqrec_cli.run("ensemble", [f"ckpts=[{sasrec},{base / 'nothing'}]"])
