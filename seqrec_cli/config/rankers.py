@@ -10,7 +10,7 @@ Width = Annotated[int, Field(ge=1)]
 
 
 class RankerConfig(ModelConfig):
-    """What every ranker has that embeds users and items and ends in an MLP (`models/parts/inputs.py`)."""
+    """What every ranker has that embeds users and items and ends in an MLP (`models/ranker.py`)."""
 
     sparse_rows: ClassVar[bool] = True
 
