@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from gru_by_hand import gru_by_hand, sigmoid
+from tests.gru_by_hand import gru_by_hand, sigmoid
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.dsin import Model
-from seqrec_cli.models.parts.lstm import BiLstm
-from seqrec_cli.models.parts.sessions import cut_sessions
+from seqrec_cli.models.layers.lstm import BiLstm
+from seqrec_cli.models.dsin import cut_sessions
 
 
 def dsin(**changes: object) -> Model:

@@ -6,7 +6,7 @@ import torch
 from planned import batch_of, built, config
 
 from seqrec_cli.config.compose import groups
-from seqrec_cli.models.parts import activation_unit, bend_native, native, pair_layer
+from seqrec_cli.models.layers import activation_unit, bend_native, native, pair_layer
 from seqrec_cli.training.flops import Shapes, count_flops, step_flops
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.rehearsal import crop

@@ -7,7 +7,7 @@ import torch
 from planned import batch_of, built, config
 from training_toys import update
 
-from seqrec_cli.models.parts import activation_unit
+from seqrec_cli.models.layers import activation_unit
 from seqrec_cli.training.live import live_bytes, watch
 from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.memory import (
