@@ -45,7 +45,7 @@ class CompareConfig(Settings):
     metrics: tuple[str, ...] = Field(
         strict=False,
         min_length=1,
-        description="metrics of ranks, with any k: hr@k, ndcg@k, mrr@k, mrr, corpus_auc, ...",
+        description="metrics of ranks, such as ndcg@10 or mrr",
     )
     segments: int = Field(ge=1, description="parts of the users, by the length of their history; 1: all together")
     may_differ: tuple[str, ...] = Field(
