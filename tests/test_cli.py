@@ -67,12 +67,10 @@ def test_refused_setting_in_one_line_before_torch_is_imported() -> None:
     assert line.startswith("seqrec train: trainer.lr=-1: expected number > 0")
     assert modules.startswith("2 ")
     assert "torch" not in modules
-    assert "numpy" not in modules
     assert done.stdout == ""
 
 
 def test_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(cli.VERBS) == list(VERBS)
     assert cli.main([]) == 0
     text = capsys.readouterr().out
     assert all(f"  {verb} " in text for verb in VERBS)

@@ -4,7 +4,7 @@ import pytest
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 
 REFUSALS = [
     ("train", ["trainer.lrr=1"], "trainer.lrr: no such key or group; did you mean 'trainer.lr'?"),
@@ -60,6 +60,6 @@ REFUSALS = [
 def test_refusal(verb: str, overrides: list[str], says: str) -> None:
     dataset = ["dataset=ml-100k"] if verb == "train" else []
     with pytest.raises(SeqrecError) as refusal:
-        seal(verb, compose(verb, dataset + overrides))
+        validate(verb, compose(verb, dataset + overrides))
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)

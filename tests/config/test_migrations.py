@@ -6,27 +6,27 @@ import pytest
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.older import BEFORE, completed
-from seqrec_cli.config.seal import reseal, seal, unseal
+from seqrec_cli.config.migrations import BEFORE, migrated
+from seqrec_cli.config.validate import dump, validate, validate_plain
 
 
 @pytest.mark.parametrize("model", ["bert4rec", "din"])
 def test_a_record_gets_what_was_done_before_a_setting_was_there(model: str) -> None:
-    plain = unseal(seal("train", compose("train", [f"model={model}"])))
+    plain = dump(validate("train", compose("train", [f"model={model}"])))
     older = copy.deepcopy(plain)
     removed = {key for key in BEFORE if older[key.partition(".")[0]].pop(key.partition(".")[2], None) is not None}
     assert "trainer.bucket_by_length" in removed
     assert removed & {"model.ffn_dropout", "model.batch_norm"}
     with pytest.raises(SeqrecError, match="is missing"):
-        reseal("train", older)
+        validate_plain("train", older)
     expected = copy.deepcopy(plain)
     for key in removed:
         expected[key.partition(".")[0]][key.partition(".")[2]] = BEFORE[key]
-    assert unseal(reseal("train", completed(older))) == expected
-    assert completed(plain) == plain
+    assert dump(validate_plain("train", migrated(older))) == expected
+    assert migrated(plain) == plain
 
 
 def test_what_was_set_and_what_a_model_does_not_have_stay() -> None:
-    plain = unseal(seal("train", compose("train", ["model=sasrec", "trainer.bucket_by_length=false"])))
-    assert completed(plain)["trainer"]["bucket_by_length"] is False
-    assert "batch_norm" not in completed(plain)["model"]
+    plain = dump(validate("train", compose("train", ["model=sasrec", "trainer.bucket_by_length=false"])))
+    assert migrated(plain)["trainer"]["bucket_by_length"] is False
+    assert "batch_norm" not in migrated(plain)["model"]
