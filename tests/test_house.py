@@ -22,7 +22,8 @@ from seqrec_cli.config.verbs import VERBS
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "seqrec_cli"
 LEVELS = {
-    "cli": 8,
+    "cli": 9,
+    "api": 8,
     "commands": 7,
     "export": 6,
     "serving": 6,
@@ -33,6 +34,7 @@ LEVELS = {
     "models": 3,
     "data": 2,
     "config": 1,
+    "kernels": 1,
 }
 LONGEST_FILE = 350
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -168,9 +170,14 @@ def test_every_verb_has_its_file(verb: str) -> None:
 
 
 def test_every_registered_name_has_a_file_in_conf() -> None:
-    for slot in ("model", "objective"):
-        used = {compose("train", [f"{slot}={option}"])[slot].name for option in groups()[slot]}
-        assert used == set(names(slot))
+    for group in ("model", "objective"):
+        used = {compose("train", [f"{group}={option}"])[group].name for option in groups()[group]}
+        assert used == set(names(group))
+
+
+def test_every_registered_name_has_code() -> None:
+    for group, (_, _, code) in GROUPS.items():
+        assert all(importlib.util.find_spec(f"seqrec_cli.{code}.{name}") for name in names(group))
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -106,7 +106,8 @@ def errors_in_words(error: ValidationError, record: type[Settings], plain: Any) 
     for entry in error.errors():
         parts = [str(part) for part in entry["loc"]]
         upto = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-        name = next((prefix for prefix in upto if prefix in keys), upto[0] if upto else "")
+        here = upto[0] if upto else ""
+        name = here if entry["type"] == "value_error" else next((prefix for prefix in upto if prefix in keys), here)
         found.setdefault(name, _error_in_words(entry, name, keys, plain))
     return list(found.values())
 

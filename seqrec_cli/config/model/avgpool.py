@@ -7,11 +7,5 @@ class Config(InterestConfig):
     """Those of every such ranker."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=True,
+        "ranker", causal=True, attends=False, recurrent=False, sparse_rows=True, inner_product=False, all_positions=True
     )

@@ -11,7 +11,7 @@ class Config(TransformerConfig):
     """BERT4Rec's variants."""
 
     capabilities = Capabilities(
-        family="encoder",
+        "encoder",
         causal=False,
         attends=True,
         recurrent=False,

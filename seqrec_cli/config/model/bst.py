@@ -11,13 +11,7 @@ class Config(RankerConfig):
     """BST's sizes and variants."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=True,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=False,
+        "ranker", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=False, all_positions=False
     )
 
     blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")

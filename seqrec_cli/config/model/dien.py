@@ -11,13 +11,7 @@ class Config(InterestConfig):
     """DIEN's sizes and variants."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=False,
-        recurrent=True,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=True,
+        "ranker", causal=True, attends=False, recurrent=True, sparse_rows=True, inner_product=False, all_positions=True
     )
 
     hidden: int | None = Field(ge=1, description="width of both GRUs; null: that of an item's joined vectors")

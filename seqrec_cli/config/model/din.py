@@ -11,13 +11,7 @@ class Config(InterestConfig):
     """DIN's sizes and variants."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=True,
+        "ranker", causal=True, attends=False, recurrent=False, sparse_rows=True, inner_product=False, all_positions=True
     )
 
     unit: tuple[Width, ...] = Field(

@@ -11,14 +11,8 @@ class Config(InterestConfig):
     """DSIN's sizes."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=True,
-        recurrent=True,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=False,  # sessions would see events after the candidate's
-    )
+        "ranker", causal=True, attends=True, recurrent=True, sparse_rows=True, inner_product=False, all_positions=False
+    )  # in one forward pass, sessions would see events after the candidate's
 
     session_gap: int = Field(ge=1, description="minutes between two events that end a session (the paper: 30)")
     sessions: int = Field(ge=1, description="sessions read, the latest kept (the paper: 5)")

@@ -9,7 +9,7 @@ class Config(ModelConfig):
     """The ridge, and how a history is asked."""
 
     capabilities = Capabilities(
-        family="closed_form",
+        "closed_form",
         causal=True,
         attends=False,
         recurrent=False,

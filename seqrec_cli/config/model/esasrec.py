@@ -7,11 +7,5 @@ class Config(TransformerConfig):
     """Those of any transformer; ffn_dim is the inner width of SwiGLU, twice (the paper: 4 embed_dim)."""
 
     capabilities = Capabilities(
-        family="encoder",
-        causal=True,
-        attends=True,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=True,
-        all_positions=False,
+        "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
     )

@@ -9,13 +9,7 @@ class Config(EncoderConfig):
     """GRU4Rec's sizes."""
 
     capabilities = Capabilities(
-        family="encoder",
-        causal=True,
-        attends=False,
-        recurrent=True,
-        sparse_rows=True,
-        inner_product=True,
-        all_positions=False,
+        "encoder", causal=True, attends=False, recurrent=True, sparse_rows=True, inner_product=True, all_positions=False
     )
 
     layers: int = Field(ge=1, description="recurrent layers, one on another")

@@ -11,13 +11,7 @@ class Config(EncoderConfig):
     """HSTU's sizes and variants."""
 
     capabilities = Capabilities(
-        family="encoder",
-        causal=True,
-        attends=True,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=True,
-        all_positions=False,
+        "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
     )
 
     blocks: int = Field(ge=1, description="layers (the paper on ML-1M: 2, and 8 in the large one)")

@@ -11,13 +11,7 @@ class Config(EncoderConfig):
     """LRURec's sizes and variants."""
 
     capabilities = Capabilities(
-        family="encoder",
-        causal=True,
-        attends=False,
-        recurrent=True,
-        sparse_rows=True,
-        inner_product=True,
-        all_positions=False,
+        "encoder", causal=True, attends=False, recurrent=True, sparse_rows=True, inner_product=True, all_positions=False
     )
 
     blocks: int = Field(ge=1, description="recurrent units, each with a feed-forward layer")

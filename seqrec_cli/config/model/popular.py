@@ -7,7 +7,7 @@ class Config(ModelConfig):
     """No settings beyond those of every model."""
 
     capabilities = Capabilities(
-        family="closed_form",
+        "closed_form",
         causal=True,
         attends=False,
         recurrent=False,

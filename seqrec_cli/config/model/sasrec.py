@@ -11,13 +11,7 @@ class Config(TransformerConfig):
     """SASRec's variants."""
 
     capabilities = Capabilities(
-        family="encoder",
-        causal=True,
-        attends=True,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=True,
-        all_positions=False,
+        "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
     )
 
     norm: Literal["pre", "published"] = Field(description="pre-norm blocks with GELU, or the authors' blocks")

@@ -9,13 +9,7 @@ class Config(InterestConfig):
     """Wide & Deep's sizes."""
 
     capabilities = Capabilities(
-        family="ranker",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=True,
-        inner_product=False,
-        all_positions=True,
+        "ranker", causal=True, attends=False, recurrent=False, sparse_rows=True, inner_product=False, all_positions=True
     )
 
     wide_buckets: int = Field(ge=1, description="weights of the wide part, shared by features of one hash")
