@@ -32,9 +32,10 @@ from bench_preprocess import seqrec  # noqa: E402
 from bench_report import show  # noqa: E402
 
 from seqrec_cli.config.compose import compose  # noqa: E402
+from seqrec_cli.config.dataset import DatasetConfig  # noqa: E402
 from seqrec_cli.config.errors import SeqrecError, nearest  # noqa: E402
-from seqrec_cli.config.schema import DatasetConfig, TrainConfig  # noqa: E402
-from seqrec_cli.config.seal import seal, unseal  # noqa: E402
+from seqrec_cli.config.schema import TrainConfig  # noqa: E402
+from seqrec_cli.config.validate import dump, validate  # noqa: E402
 
 if TYPE_CHECKING:
     from bench_own import Setup
@@ -99,7 +100,7 @@ def _listed(text: str) -> list[str]:
 
 def bench(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as plain values."""
-    cfg = seal("train", compose("train", asked.overrides, asked.config_dir))
+    cfg = validate("train", compose("train", asked.overrides, asked.config_dir))
     assert isinstance(cfg, TrainConfig)
     for name in asked.vs:
         shape_of(cfg, name)
@@ -116,7 +117,7 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "benchmark": "bench",
         "overrides": asked.overrides,
-        "config": unseal(cfg),
+        "config": dump(cfg),
         "data": {
             "users": log.num_users,
             "items": log.num_items,
@@ -149,7 +150,7 @@ def time_preprocessing(dataset: DatasetConfig, data_dir: Path) -> dict[str, floa
     with tempfile.TemporaryDirectory() as folder:
         options = Path(folder) / "dataset"
         options.mkdir()
-        plain = unseal(dataset) | {"archive": None if raw is None else str(raw.resolve())}
+        plain = dump(dataset) | {"archive": None if raw is None else str(raw.resolve())}
         OmegaConf.save(OmegaConf.create(plain), options / "benchmark.yaml")
         try:
             return seqrec("preprocess", "--config-dir", folder, "dataset=benchmark", f"data_dir={folder}/data")

@@ -14,7 +14,7 @@ import pytest
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from tests.toylog import packed
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -38,7 +38,7 @@ def bench_peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def sealed(*overrides: str) -> TrainConfig:
-    cfg = seal("train", compose("train", list(overrides)))
+    cfg = validate("train", compose("train", list(overrides)))
     assert isinstance(cfg, TrainConfig)
     return cfg
 

@@ -16,9 +16,9 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from seqrec_cli.commands.dispatch import record_of, run_sealed
+from seqrec_cli.commands.dispatch import record_of, run_record
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.problems import one_line
+from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.schema import lower_is_better
 
 TEST_METRICS = ("hr@10", "ndcg@10", "auc")
@@ -80,7 +80,7 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
             cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
             row["run_dir"] = cfg.run_dir
         record = record_of(verb, cfg, overrides)
-        result = run_sealed(verb, record)
+        result = run_record(verb, record)
         row["run_dir"] = result.get("run_dir", row["run_dir"])
         trainer = getattr(record, "trainer", None)
         row["monitor"] = trainer.monitor if trainer is not None else None

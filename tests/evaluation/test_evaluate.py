@@ -2,18 +2,16 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from sklearn.metrics import log_loss, roc_auc_score
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import EvaluationConfig, lower_is_better, metric_names
-from seqrec_cli.config.slots import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -24,6 +22,7 @@ from seqrec_cli.evaluation.baselines import Oracle, baselines, random_baseline
 from seqrec_cli.evaluation.compare import protocol, same_protocol
 from seqrec_cli.evaluation.evaluate import evaluate, score_clicks
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from tests.shipped import shipped
 
 
 class Mean(SequenceEncoder):
@@ -200,9 +199,8 @@ def test_oracle_is_ranked_by_the_same_code(log_of, cfg, cpu, monkeypatch):
 
 
 def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
-    conf = Path(__file__).resolve().parents[2] / "conf" / "dataset" / "synthetic.yaml"
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15, "click_negatives": 20}
-    dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
+    dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = prepare(dataset, tmp_path, lambda line: None)
     cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
     for split in ("val", "test"):
@@ -218,9 +216,8 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
 
 def test_oracle_logits_are_calibrated(cpu, tmp_path):
     """Of candidates with a posterior near q, about a part q are clicks."""
-    conf = Path(__file__).resolve().parents[2] / "conf" / "dataset" / "synthetic.yaml"
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10, "click_negatives": 4}
-    dataset = config_class("dataset", "synthetic")(**(yaml.safe_load(conf.read_text()) | few))
+    dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = prepare(dataset, tmp_path, lambda line: None)
     cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
     _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg, 10, cpu.device)

@@ -9,7 +9,7 @@ import toy
 from torch import nn
 from torch.export import Dim
 
-from seqrec_cli.config.slots import config_class, module_name
+from seqrec_cli.config.registry import code_of, config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
@@ -18,7 +18,7 @@ EMPTY = Batch(torch.tensor([0, 1]), torch.tensor([[0, 0], [5, 6]]), torch.tensor
 
 
 def families(*wanted: str) -> list[str]:
-    return [n for n in NAMES if config_class("model", toy.numbers(n)["name"]).family in wanted]  # type: ignore[attr-defined]
+    return [n for n in NAMES if config_class("model", toy.numbers(n)["name"]).capabilities.family in wanted]  # type: ignore[attr-defined]
 
 
 LEARNED = families("encoder", "ranker")
@@ -138,13 +138,8 @@ def test_padding_rows_are_zero_and_stay_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_read_alone_are_those_of_the_module(name: str) -> None:
-    name = toy.numbers(name)["name"]
-    module = __import__(module_name("model", name), fromlist=["Config"])
-    alone = config_class("model", name)
-    assert alone.model_json_schema() == module.Config.model_json_schema()
-    assert alone.family == module.Config.family  # type: ignore[attr-defined]
-    assert all(field.description for field in alone.model_fields.values())
+def test_the_model_is_written_for_its_settings(name: str) -> None:
+    assert code_of("model", toy.numbers(name)["name"]).Config is type(toy.small_config(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
