@@ -66,7 +66,7 @@ def job_folder(number: int, overrides: list[str]) -> str:
 
 
 def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
-    """Seal and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
+    """Validate and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
 
     Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
     """
