@@ -16,19 +16,6 @@ Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
-CLICK_METRICS = ("auc", "gauc", "logloss", "ece")
-
-
-def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Every metric an evaluation yields, by the names used in every file and table."""
-    ranked = tuple(f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs)
-    return (*ranked, "mrr", "corpus_auc", *CLICK_METRICS)
-
-
-def lower_is_better(metric: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return metric in ("logloss", "ece")
-
 
 class TrainerConfig(Settings):
     """How parameters are fitted."""
@@ -151,6 +138,8 @@ class TrainConfig(DataConfig):
         unset = [name for name, value in self.hardware if value is None and name != "threads"]
         if unset:
             raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
+        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
