@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_cli.api.frames import LABEL, to_arrow
 from seqrec_cli.api.overrides import as_overrides
@@ -42,7 +42,7 @@ class Dataset:
 
 
 def dataset(
-    frame: "Union[pd.DataFrame, pl.DataFrame, pl.LazyFrame, pa.Table]",
+    frame: "pd.DataFrame | pl.DataFrame | pl.LazyFrame | pa.Table",
     *,
     user: str = "user",
     item: str = "item",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FACTS = ("path", "state", "finished", "group", "model", "dataset", "objective", "seed", "fingerprint")
 RULES = ("protocol", "max_length", "min_rating", "user_core", "item_core", "ranked_users", "chosen_by")
+WHOLE = ("seed", "max_length", "user_core", "item_core", "parameters", "epochs", "best_epoch")  # numbers, or missing
 COSTS = ("parameters", "epochs", "best_epoch", "wall_seconds", "device", "precision", "error")
 
 
@@ -40,16 +41,15 @@ def runs(folder: str | Path = OUTPUTS) -> "pd.DataFrame":
     rows = [_row(path, top) for path in _found(top)]
     measured = [key for row in rows for key in row if key.startswith(("val_", "test_"))]
     table = pd.DataFrame(rows, columns=[*FACTS, *RULES, *dict.fromkeys(measured), *COSTS])
-    whole = dict.fromkeys(("seed", "max_length", "user_core", "item_core", "parameters", "epochs", "best_epoch"), "Int64")
-    return table.astype({**whole, "finished": bool})
+    return table.astype({**dict.fromkeys(WHOLE, "Int64"), "finished": bool})
 
 
 def _found(top: Path) -> Iterator[Path]:
     """Folders of runs, in order. A dataset's folder has a manifest too, beside its arrays."""
     for name, below, files in os.walk(top):
         below[:] = sorted(each for each in below if not each.startswith("."))
-        held = set(files)
-        if held & {"manifest.json", "config.yaml"} and "offsets.npy" not in held and not _holds_seeds(Path(name), below):
+        is_run = {"manifest.json", "config.yaml"} & set(files) and "offsets.npy" not in files
+        if is_run and not _holds_seeds(Path(name), below):
             yield Path(name)
 
 
@@ -94,7 +94,8 @@ def _costs(manifest: dict[str, Any]) -> dict[str, Any]:
     fit, data = manifest.get("fit", {}), manifest.get("data", {})
     return {
         "fingerprint": data.get("fingerprint"),
-        **{name: manifest.get(name) for name in ("parameters", "wall_seconds", "device", "precision")},
+        "device": manifest.get("hardware", {}).get("device"),
+        **{name: manifest.get(name) for name in ("parameters", "wall_seconds", "precision")},
         **{name: fit.get(name) for name in ("epochs", "best_epoch")},
     }
 

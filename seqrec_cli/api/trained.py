@@ -162,8 +162,8 @@ class Trained:
     ) -> "pd.DataFrame":
         """The `top` items of the corpus for each user (None and no histories: all), as a long frame.
 
-        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items are
-        left out unless `repeats`.
+        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items
+        are left out unless `repeats`.
 
         >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()
         [[3, 1], [3, 2], [8, 1], [8, 2]]

@@ -45,7 +45,9 @@ def unchanged_hydra() -> Iterator[None]:
 
     resolvers = dict(BaseContainer._resolvers)
     kinds = (HydraConfig, JobRuntime, VersionBase)  # whose values change
-    before = {kind: Singleton._instances.pop(kind) for kind in kinds if kind in Singleton._instances}
+    before: dict[type, Singleton] = {
+        kind: Singleton._instances.pop(kind) for kind in kinds if kind in Singleton._instances
+    }
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ class Recommending:
         self.titles = titles(log.folder)
         self._index = {str(raw): index for index, raw in enumerate(self.items, start=1)}
         self._rows = {str(raw): row for row, raw in enumerate(vocabulary(log.folder, "users").tolist())}
-        busiest = logged_histories(log, np.diff(log.offsets_U1).argmax(keepdims=True)).batch(FIRST, max_length)
+        busiest = logged_histories(log, np.array([np.diff(log.offsets_U1).argmax()])).batch(FIRST, max_length)
         with precision.autocast():
             self._reads = optional_inputs(self._model.score_corpus, busiest.to(precision.device))
 
