@@ -48,7 +48,7 @@ def train(
         result = run_record("train", record)
     if result.get("interrupted"):
         raise KeyboardInterrupt(f"the run is saved; go on with: seqrec_cli.train(['resume={result['run_dir']}'])")
-    from seqrec_cli.api.trained import load
+    from seqrec_cli.api.loading import load
 
     return load(result["run_dir"])
 

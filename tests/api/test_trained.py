@@ -51,6 +51,13 @@ def test_everybody_is_asked_in_batches(sasrec: Trained, monkeypatch: pytest.Monk
     assert rows == [len(sasrec.users)]
 
 
+def test_titles_stand_beside_the_items(sasrec: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sasrec._recommending, "titles", [f"Item {item}" for item in sasrec.items])
+    found = sasrec.recommend(3, top=3)
+    assert found.columns.tolist() == ["user", "rank", "item", "title", "score"]
+    assert found["title"].tolist() == [f"Item {item}" for item in found["item"]]
+
+
 def test_ids_come_in_any_form(sasrec: Trained) -> None:
     polars = pytest.importorskip("polars", reason="the development extras bring polars")
     expected = sasrec.recommend([3, 8], top=2)
@@ -80,7 +87,7 @@ def test_scores_are_the_ones_that_recommendations_are_made_of(sasrec: Trained) -
     np.testing.assert_allclose(some, everything[[9, 2]], rtol=1e-5, atol=1e-6)
     best = sasrec.recommend([3, 8], top=1, repeats=True)
     np.testing.assert_array_equal(best["item"], everything.idxmax(axis=1))
-    np.testing.assert_array_equal(best["score"].astype("float32"), everything.max(axis=1))
+    np.testing.assert_allclose(best["score"], everything.max(axis=1), rtol=1e-5)
     assert sasrec.score(histories=[[4]]).index.name == "row"
 
 
