@@ -67,19 +67,18 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         memory = measured_memory(model, objective, largest, precision, available)
         plan["warning"] = shortage(memory, available, cfg, batch=largest)
 
-        sizes, steps = rows.sizes(0), cfg.trainer.max_epochs * rows.steps
+        steps = cfg.trainer.max_epochs * rows.steps
         plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
-        tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in sizes])
+        tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
         usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
         few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
         flops = count_flops(model, objective, few, precision) / few.items_BL.numel() * float(tokens_S.sum())
         plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
     if plan["warning"] is None:
-        tokens_P, seconds_P = timed_steps(model, objective, rows, cfg.trainer, precision)
+        tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg.trainer, precision)
         epoch = float(np.median(seconds_P / tokens_P) * tokens_S.sum())
-        targets = float(sum(targets_B.sum() for _, targets_B in sizes))
         plan["time"] = {"timed_steps": len(seconds_P), "epoch": epoch}
-        plan["time"] |= {"targets_per_second": targets / epoch, "flops_per_second": flops / epoch}
+        plan["time"] |= {"targets_per_second": targets_P.sum() / seconds_P.sum(), "flops_per_second": flops / epoch}
         plan["time"] |= _evaluation(cfg, log, model, precision)
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
     plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}

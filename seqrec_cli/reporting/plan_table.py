@@ -72,7 +72,7 @@ def _work(plan: Mapping[str, Any]) -> Iterator[Row]:
     steps, flops = plan["steps"], plan["flops"]
     if steps is not None:
         yield "steps an epoch", f"{steps['epoch']:,}", f"{steps['total']:,} in all, at most"
-        yield "work of a step", in_flops(flops["step"]), "about, on average, padding included"
+        yield "work of a step", in_flops(flops["step"]), "about, padding included"
         yield "work of an epoch", in_flops(flops["epoch"]), ""
 
 

@@ -27,7 +27,7 @@ from seqrec_cli.data.sizes import exact_sizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.fitting import Listener
-from seqrec_cli.training.loop import Loop
+from seqrec_cli.training.loop import Loop, count_targets
 from seqrec_cli.training.precision import Precision
 
 WARM_UP_STEPS = 2  # the first calls choose kernels and fetch memory
@@ -110,8 +110,9 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, precisio
 
 def timed_steps(
     model: Recommender, objective: Objective, rows: Rows, cfg: TrainerConfig, precision: Precision
-) -> tuple[np.ndarray, np.ndarray]:
-    """Padded events and seconds of the steps of epoch 0, waiting for the batch included, for about two seconds.
+) -> np.ndarray:
+    """[3, P]: padded events, targets and seconds of steps of epoch 0, waiting for the batch included. Takes about two
+    seconds.
 
     Trains `model`, which is to be thrown away. Writes no file. Raises SeqrecError as training does.
     """
@@ -125,12 +126,11 @@ def timed_steps(
             if precision.device.type == "cuda":
                 torch.cuda.synchronize(precision.device)
             now = time.perf_counter()
-            steps.append((batch.items_BL.numel(), now - last))
+            steps.append((batch.items_BL.numel(), count_targets(batch), now - last))
             left, last = left - (now - last) * (len(steps) > WARM_UP_STEPS), now
             if len(steps) > WARM_UP_STEPS and left <= 0:
                 break
-    tokens_P, seconds_P = np.array(steps[WARM_UP_STEPS:] or steps[-1:]).T
-    return tokens_P, seconds_P
+    return np.array(steps[WARM_UP_STEPS:] or steps[-1:]).T
 
 
 def _twice(rows: Rows) -> Generator[Batch, None, None]:

@@ -6,6 +6,7 @@ from planned import batch_of, built, config
 
 from seqrec_cli.models.parts import activation_unit, bend_native, native, pair_layer
 from seqrec_cli.training import step_cost
+from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.step_cost import count_flops, peak_bytes, timed_steps
 
@@ -88,9 +89,10 @@ def test_timed_steps_are_real_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     model, objective, rows = built(["model=sasrec"])
     cfg, before = config(["model=sasrec"]).trainer, model.item_table().clone()  # type: ignore[operator]
     monkeypatch.setattr(step_cost, "TIMED_SECONDS", 60.0)
-    tokens_P, seconds_P = timed_steps(model, objective, rows, cfg, CPU["fp32"])
+    tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg, CPU["fp32"])
     sizes = [batch.items_BL.numel() for batch in rows.epoch(0)]
     assert tokens_P.tolist() == [*sizes, *sizes][step_cost.WARM_UP_STEPS :]
+    assert targets_P.sum() == sum(map(count_targets, [*rows.epoch(0), *rows.epoch(0)][step_cost.WARM_UP_STEPS :]))
     assert (seconds_P > 0).all()
     assert not torch.equal(model.item_table(), before)  # type: ignore[operator]
     monkeypatch.setattr(step_cost, "TIMED_SECONDS", 0.0)
