@@ -19,7 +19,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from seqrec_cli.config.errors import SeqrecError  # noqa: E402
-from seqrec_cli.config.schema import lower_is_better  # noqa: E402
+from seqrec_cli.metrics.table import lower_is_better  # noqa: E402
 from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE  # noqa: E402
 from seqrec_cli.reporting.run_folder import read_rows  # noqa: E402
 

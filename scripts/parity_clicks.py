@@ -40,7 +40,7 @@ from seqrec_cli.data.interactions import PackedLog  # noqa: E402
 from seqrec_cli.data.sample import of_users  # noqa: E402
 from seqrec_cli.data.splits import HeldOut, held_out  # noqa: E402
 from seqrec_cli.evaluation.evaluate import measuring, score_clicks  # noqa: E402
-from seqrec_cli.evaluation.metrics import auc  # noqa: E402
+from seqrec_cli.metrics.clicks import auc  # noqa: E402
 from seqrec_cli.training.loop import fit  # noqa: E402
 
 WIDTH = 32  # of an item's vector and of its category's

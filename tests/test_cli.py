@@ -23,7 +23,7 @@ Seen = list[Any]
 
 @pytest.fixture
 def fake_train(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """A `train` that keeps the sealed records it gets. Its 'metric' is the learning rate; it refuses seed 13."""
+    """A `train` that keeps the records it gets. Its 'metric' is the learning rate; it refuses seed 13."""
     seen: Seen = []
 
     def command(cfg: TrainConfig) -> dict[str, Any]:

@@ -34,6 +34,7 @@ LEVELS = {
     "models": 3,
     "data": 2,
     "config": 1,
+    "metrics": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

@@ -32,6 +32,6 @@ def resumed(run: str, overrides: list[str]) -> Settings:
                 f"resume={run} keeps the run's own settings; leave out {override.input_line} "
                 f"(may change: {', '.join(name + '*' if name.endswith('.') else name for name in MAY_CHANGE)})"
             )
-        OmegaConf.update(tree, key, override.value(), force_add=True)  # sealing refuses what is no key
+        OmegaConf.update(tree, key, override.value(), force_add=True)  # validation refuses what is no key
     plain: dict[str, Any] = {**OmegaConf.to_container(tree), "resume": str(folder.path), "run_dir": None}  # type: ignore[dict-item]
     return validate_plain("train", plain)

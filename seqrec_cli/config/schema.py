@@ -16,19 +16,6 @@ Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
-CLICK_METRICS = ("auc", "gauc", "logloss", "ece")
-
-
-def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Every metric an evaluation yields, by the names used in every file and table."""
-    ranked = tuple(f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs)
-    return (*ranked, "mrr", "corpus_auc", *CLICK_METRICS)
-
-
-def lower_is_better(metric: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return metric in ("logloss", "ece")
-
 
 class TrainerConfig(Settings):
     """How parameters are fitted."""
@@ -151,10 +138,13 @@ class TrainConfig(DataConfig):
         unset = [name for name, value in self.hardware if value is None and name != "threads"]
         if unset:
             raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
+        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
         self._objective_can_train_the_model()
+        self._context_is_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._candidates_fit()
@@ -172,6 +162,10 @@ class TrainConfig(DataConfig):
             raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=next_item")
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
+    def _context_is_read(self) -> None:
+        if self.dataset.time_context and self.model.capabilities.family != "ranker":
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":
             return
@@ -179,8 +173,7 @@ class TrainConfig(DataConfig):
             raise ValueError(
                 f"trainer.seeds: model={self.model.name} is fitted in closed form, the same for every seed; set it to 1"
             )
-        unused = ("batch_tokens", "micro_batch_tokens", "plateau", "ema", "swa_epochs")
-        for name in unused:
+        for name in ("batch_tokens", "micro_batch_tokens", "plateau", "ema", "swa_epochs"):
             if getattr(self.trainer, name) is not None:
                 raise ValueError(
                     f"trainer.{name}: model={self.model.name} is fitted in closed form, in no steps; set it to null"

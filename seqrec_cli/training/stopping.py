@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, Self
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -58,6 +58,7 @@ REFUSALS = [
         ["model=markov", "hardware.compile=true"],
         "hardware.compile=true: model=markov is fitted in closed form",
     ),
+    ("train", ["model=sasrec", "dataset.time_context=[hour]"], "dataset.time_context: model=sasrec reads no context"),
     ("train", ["model=din", "objective.redraw=true"], "dataset.protocol=leave_last draws them anew every epoch"),
     ("train", ["model=gru4rec", "model.positions=rotary"], "model.positions=rotary acts on the queries and keys"),
     ("train", ["model=bst", "objective.stride=5"], "did you mean"),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.export import Dim
 
 from seqrec_cli.config.registry import code_of, config_class
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 NAMES = toy.model_names()
@@ -207,3 +209,9 @@ def test_training_compiles_without_a_graph_break(name: str) -> None:
     torch.testing.assert_close(
         compiled(*plain_inputs(batch)), Scores(model)(*plain_inputs(batch)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_who_is_told_the_hour_of_a_request_says_that_it_sees_the_targets_time() -> None:
+    catalog = replace(toy.toy_catalog(), context_attributes=(Attribute("hour", 25, 1),))
+    models = {name: toy.build_model(toy.small_config(name), catalog, 0) for name in LEARNED}
+    assert [name for name, model in models.items() if model.sees_target_time] == families("ranker")

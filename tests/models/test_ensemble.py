@@ -66,7 +66,7 @@ def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled == list(model.members.values())
 
 
-def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> None:
+def test_an_ensembles_settings_are_the_same_after_its_trip_through_a_checkpoint() -> None:
     cfg = validate("train", compose("train", ["model=ensemble", "model.members.sasrec.embed_dim=32"]))
     assert validate_plain("train", dump(cfg)) == cfg
     assert dump(cfg)["model"]["members"]["sasrec"]["embed_dim"] == 32

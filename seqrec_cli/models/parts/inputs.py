@@ -16,6 +16,7 @@ from seqrec_cli.models.parts.embedding import ContextEmbedding, FeatureEmbedding
 class Ranker(Recommender):
     """A recommender with embedded users, items and context, and their part of the MLP's first layer."""
 
+    reads_context = True
     counts_V: Tensor
     counts_U: Tensor
 
