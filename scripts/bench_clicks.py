@@ -90,8 +90,8 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     every = training_samples(first, log)
     with tempfile.TemporaryDirectory() as folder:
         train, score = Path(folder) / "train.npz", Path(folder) / "score.npz"
-        every.some((asked.peer_steps + PEER_WARM_UP + 1) * BATCH, seed=0).save(train, log)
-        scored = every.some(asked.scored, seed=1)
+        every.subsample((asked.peer_steps + PEER_WARM_UP + 1) * BATCH, seed=0).save(train, log)
+        scored = every.subsample(asked.scored, seed=1)
         scored.save(score, log)
         del every
         for model, cfg in configs.items():
