@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE
 from seqrec_cli.reporting.run_folder import read_rows
 

@@ -36,7 +36,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.evaluation.evaluate import measuring, score_clicks
-from seqrec_cli.evaluation.metrics import auc
+from seqrec_cli.metrics.clicks import auc
 from seqrec_cli.training.loop import fit
 
 WIDTH = 32  # of an item's vector and of its category's

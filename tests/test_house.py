@@ -33,6 +33,7 @@ LEVELS = {
     "models": 3,
     "data": 2,
     "config": 1,
+    "metrics": 0,
 }
 LONGEST_FILE = 350
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from seqrec_cli.commands.dispatch import record_of, run_sealed
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.problems import one_line
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 
 TEST_METRICS = ("hr@10", "ndcg@10", "auc")
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name

@@ -16,19 +16,6 @@ Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
-CLICK_METRICS = ("auc", "gauc", "logloss", "ece")
-
-
-def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Every metric an evaluation yields, by the names used in every file and table."""
-    ranked = tuple(f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs)
-    return (*ranked, "mrr", "corpus_auc", *CLICK_METRICS)
-
-
-def lower_is_better(metric: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return metric in ("logloss", "ece")
-
 
 class ModelConfig(Settings):
     """What every model has."""
@@ -238,6 +225,8 @@ class TrainConfig(DataConfig):
                 "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
                 "set trainer.ema=null or hardware.embedding=dense"
             )
+        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+
         names = metric_names(self.evaluation.cutoffs)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")

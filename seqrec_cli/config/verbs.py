@@ -1,6 +1,5 @@
 """The verbs' records: what each of them may be told. `train`'s own, of which a run consists, is in `schema.py`."""
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -44,7 +43,9 @@ class CompareConfig(Settings):
     )
     split: Literal["val", "test"] = Field(description="which held-out events")
     metrics: tuple[str, ...] = Field(
-        strict=False, min_length=1, description="of ranks: hr@k, ndcg@k or mrr@k with any k, mrr, corpus_auc"
+        strict=False,
+        min_length=1,
+        description="metrics of ranks, with any k: hr@k, ndcg@k, mrr@k, mrr, corpus_auc, ...",
     )
     segments: int = Field(ge=1, description="parts of the users, by the length of their history; 1: all together")
     may_differ: tuple[str, ...] = Field(
@@ -54,9 +55,13 @@ class CompareConfig(Settings):
     @field_validator("metrics")
     @classmethod
     def _of_ranks(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        from seqrec_cli.metrics.table import rank_metric  # numpy: not before there is something to check
+
         for name in metrics:
-            if not re.fullmatch(r"(hr|ndcg|mrr)@[1-9]\d*|mrr|corpus_auc", name):
-                raise ValueError(f"metrics: {name} is no metric of ranks; have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc")
+            try:
+                rank_metric(name)
+            except ValueError as error:
+                raise ValueError(f"metrics: {error}") from error
         return metrics
 
 

@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import EvaluationConfig, metric_names
+from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.evaluation.metrics import Calibration, auc, calibration, gauc, logloss, ranking_metrics
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.metrics.clicks import Calibration, calibration, users_with_one_class
+from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
 
@@ -130,20 +131,22 @@ def evaluate(
     """
     with measuring(model, precision):
         ranks, rows_N, labels_N, logits_N = measure(model, log, split, cfg, max_length, precision.device)
-    grouped, left_out = gauc(labels_N, logits_N, rows_N)
-    reliability = calibration(labels_N, logits_N)
-    found = {
-        **ranking_metrics(ranks.ranks_R, ranks.candidates_R, cfg.cutoffs),
-        "auc": auc(labels_N, logits_N),
-        "gauc": grouped,
-        "logloss": logloss(labels_N, logits_N),
-        "ece": reliability.error,
-    }
+    try:
+        metrics = compute_metrics(
+            cfg.cutoffs,
+            ranks_R=ranks.ranks_R,
+            candidates_R=ranks.candidates_R,
+            labels_N=labels_N,
+            logits_N=logits_N,
+            users_N=rows_N,
+        )
+    except ValueError as error:  # a click metric that does not exist for such labels or logits
+        raise SeqrecError(str(error)) from error
     return Evaluation(
-        metrics={name: found[name] for name in metric_names(cfg.cutoffs)},
+        metrics=metrics,
         ranks=ranks,
-        users_outside_gauc=left_out,
-        reliability=reliability,
+        users_outside_gauc=users_with_one_class(labels_N, rows_N),
+        reliability=calibration(labels_N, logits_N),
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
         item_ids=raw_ids(log, "items", ranks.items_R),
     )

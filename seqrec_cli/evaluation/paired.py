@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.evaluation.metrics import user_metric
+from seqrec_cli.metrics.table import user_metric
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.run_folder import read_rows
 
 if TYPE_CHECKING:

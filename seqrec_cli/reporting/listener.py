@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.environment import seconds_since_start
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
 

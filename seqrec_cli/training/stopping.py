@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.metrics.table import lower_is_better
 
 
 @dataclass

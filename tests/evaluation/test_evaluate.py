@@ -12,7 +12,7 @@ import yaml
 from sklearn.metrics import log_loss, roc_auc_score
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import EvaluationConfig, lower_is_better, metric_names
+from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.config.slots import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
@@ -20,9 +20,10 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import held_out
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.evaluation import baselines as baselines_module
-from seqrec_cli.evaluation.baselines import Oracle, baselines, random_baseline
+from seqrec_cli.evaluation.baselines import Oracle, baselines
 from seqrec_cli.evaluation.compare import protocol, same_protocol
 from seqrec_cli.evaluation.evaluate import evaluate, score_clicks
+from seqrec_cli.metrics.table import lower_is_better, metric_names
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 
@@ -155,16 +156,6 @@ def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["ranks.parquet"]
     evaluate(Mean(log), random_log, "test", cfg, 10, cpu).save_ranks(tmp_path / "ranks.parquet")
     assert pq.read_table(tmp_path / "ranks.parquet").column_names[0] == "user_index"
-
-
-def test_random_baseline_by_hand():
-    found = random_baseline(np.array([2, 4]), 0.2, (3,))
-    assert found["hr@3"] == pytest.approx((1 + 3 / 4) / 2)
-    assert found["ndcg@3"] == pytest.approx(((1 + 1 / math.log2(3)) / 2 + (1 + 1 / math.log2(3) + 1 / 2) / 4) / 2)
-    assert found["mrr@3"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3) / 4) / 2)
-    assert found["mrr"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) / 2)
-    assert found["ece"] == pytest.approx(0.3)
-    assert (found["corpus_auc"], found["auc"], found["gauc"], found["logloss"]) == (0.5, 0.5, 0.5, math.log(2))
 
 
 def test_baselines_of_a_chain_rank_markov_first(log_of, cfg, cpu):

@@ -1,6 +1,6 @@
-"""Metrics in plain numpy: of ranks (next item) and of labelled scores (clicks).
+"""Metrics of labelled scores: AUC, GAUC, logloss, and calibration.
 
-Legend: R users with a rank, N labelled candidates, G users with labelled candidates, T ties, K bins.
+Legend: N labelled candidates, G users with labelled candidates, T ties, K bins.
 """
 
 import math
@@ -8,39 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from seqrec_cli.config.errors import SeqrecError
-
-
-def gains(ranks_R: np.ndarray, kind: str) -> np.ndarray:
-    """What a hit at a rank is worth: `hr` 1, `ndcg` 1 / log2(rank + 1) (one relevant item), `mrr` 1 / rank."""
-    if kind == "hr":
-        return np.ones_like(ranks_R)
-    return 1 / np.log2(ranks_R + 1) if kind == "ndcg" else 1 / ranks_R
-
-
-def corpus_auc(ranks_R: np.ndarray, candidates_R: np.ndarray) -> np.ndarray:
-    """The share of the other candidates that stand below the target, 1 - (rank - 1) / (n - 1), for each user.
-
-    Where the target is the only candidate there is nothing to tell apart: .5, as for a constant scorer.
-    """
-    others_R = candidates_R - 1
-    return np.where(others_R > 0, 1 - (ranks_R - 1) / np.maximum(others_R, 1), 0.5)
-
-
-def user_metric(name: str, ranks_R: np.ndarray, candidates_R: np.ndarray) -> np.ndarray:
-    """Each user's part of `hr@k`, `ndcg@k`, `mrr@k`, `mrr` or `corpus_auc`. A rank counts at k if rank <= k."""
-    if name == "corpus_auc":
-        return corpus_auc(ranks_R, candidates_R)
-    kind, _, k = name.partition("@")
-    return np.where(ranks_R <= int(k), gains(ranks_R, kind), 0.0) if k else gains(ranks_R, kind)
-
-
-def ranking_metrics(ranks_R: np.ndarray, candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """HR@k, NDCG@k, MRR@k, MRR and corpus AUC, each the mean over users."""
-    names = [f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs]
-    return {name: float(user_metric(name, ranks_R, candidates_R).mean()) for name in (*names, "mrr", "corpus_auc")}
-
 
 # Rows worked on at once, so that ten million candidates need little more memory than their scores.
 PART = 1 << 20
@@ -51,13 +18,13 @@ def _checked(labels_N: np.ndarray, scores_N: np.ndarray) -> tuple[np.ndarray, np
     """Labels as bool, and scores as float32 where that loses nothing (a model's logits), else float64."""
     labels_N, scores_N = np.asarray(labels_N), np.asarray(scores_N)
     if not all(np.isfinite(scores_N[part]).all() for part in _parts(len(scores_N))):
-        raise SeqrecError("the model gives click scores that are NaN or infinite; lower trainer.lr or use fp32")
+        raise ValueError("the model gives click scores that are NaN or infinite; lower trainer.lr or use fp32")
     if not all(((labels_N[part] == 0) | (labels_N[part] == 1)).all() for part in _parts(len(labels_N))):
-        raise SeqrecError("click labels must be 0 or 1; run preprocess again")
+        raise ValueError("click labels must be 0 or 1; run preprocess again")
     positives_N = labels_N > 0.5
     if positives_N.all() or not positives_N.any():
         only = "positive" if len(positives_N) and positives_N[0] else "negative"
-        raise SeqrecError(f"all click labels are {only}, so no click metric exists; the split needs both classes")
+        raise ValueError(f"all click labels are {only}, so no click metric exists; the split needs both classes")
     if scores_N.dtype != np.float32:
         scores_N = np.asarray(scores_N, np.float64)
         with np.errstate(over="ignore"):
@@ -75,7 +42,7 @@ def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
     """P(a positive scores higher than a negative) + P(equal) / 2 over all pairs, exactly.
 
     One class is sorted, the other looked up in it a part at a time: half wins are counted in whole numbers.
-    Raises SeqrecError if there is one class only, or a score is not finite.
+    Raises ValueError if there is one class only, or a score is not finite.
     """
     positives_N, scores_N = _checked(labels_N, scores_N)
     higher_P, lower_M = np.sort(scores_N[positives_N]), np.sort(scores_N[~positives_N])
@@ -126,17 +93,17 @@ def _by_score(
     return (keys_N & np.uint64(1)).astype(bool), scores_N, groups_N
 
 
-def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> tuple[float, int]:
-    """(GAUC, users left out): each user's own AUC, weighted by the user's number of candidates (DIN, eq. 7).
+def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> float:
+    """GAUC: each user's own AUC, weighted by the user's number of candidates (DIN, eq. 7).
 
-    Users with one class have no AUC; they are left out and counted. Raises SeqrecError if that leaves nobody.
+    Users with one class have no AUC and are left out (`users_with_one_class`). Raises ValueError if that leaves nobody.
     """
     positives_N, scores_N = _checked(labels_N, scores_N)
     users_N = np.asarray(users_N)
     if (users_N[1:] < users_N[:-1]).any():
         order_N = np.argsort(users_N, kind="stable")
         positives_N, scores_N, users_N = positives_N[order_N], scores_N[order_N], users_N[order_N]
-    weighted, candidates, left_out = 0.0, 0, 0
+    weighted, candidates = 0.0, 0
     first = 0
     while first < len(users_N):  # whole users, about PART rows at once
         last_user = users_N[min(first + PART, len(users_N)) - 1]
@@ -146,16 +113,22 @@ def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> tup
         has_both_G = ~np.isnan(aucs_G)
         weighted += float(aucs_G[has_both_G] @ sizes_G[has_both_G])
         candidates += int(sizes_G[has_both_G].sum())
-        left_out += int((~has_both_G).sum())
     if not candidates:
-        raise SeqrecError("no user has both a positive and a negative candidate, so GAUC does not exist")
-    return weighted / candidates, left_out
+        raise ValueError("no user has both a positive and a negative candidate, so GAUC does not exist")
+    return weighted / candidates
+
+
+def users_with_one_class(labels_N: np.ndarray, users_N: np.ndarray) -> int:
+    """How many users are outside GAUC: all of their candidates have the same label."""
+    _, of_N = np.unique(users_N, return_inverse=True)
+    sizes, positives = np.bincount(of_N), np.bincount(of_N, weights=np.asarray(labels_N))
+    return int(((positives == 0) | (positives == sizes)).sum())
 
 
 def logloss(labels_N: np.ndarray, logits_N: np.ndarray) -> float:
     """Mean binary cross-entropy in nats, from logits: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives.
 
-    Summed in float64. Raises SeqrecError if there is one class only, or a logit is not finite.
+    Summed in float64. Raises ValueError if there is one class only, or a logit is not finite.
     """
     positives_N, logits_N = _checked(labels_N, logits_N)
     sums = []
@@ -187,7 +160,7 @@ class Calibration:
 def calibration(labels_N: np.ndarray, logits_N: np.ndarray, bins: int = BINS) -> Calibration:
     """The reliability of sigmoid(logit) as a probability of a click.
 
-    Raises SeqrecError if there is one class only, or a logit is not finite.
+    Raises ValueError if there is one class only, or a logit is not finite.
     """
     positives_N, logits_N = _checked(labels_N, logits_N)
     counts_K, predicted_K, clicked_K = np.zeros(bins, np.int64), np.zeros(bins), np.zeros(bins)
