@@ -1,6 +1,7 @@
 """The files that hosting services and release tools read: well-formed, and of one version."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -35,6 +36,7 @@ def test_every_supported_python_is_tested() -> None:
     assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_make_has_what_contributors_are_told_to_type() -> None:
     targets = set(re.findall(r"^(\w+):", MAKEFILE, re.M))
     assert targets == {"install", "test", "lint", "format", "types", "docs", "bench", "golden"}
