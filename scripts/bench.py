@@ -26,9 +26,10 @@ from scripts.bench_peers import PEERS, environment, known, ratios, request_of, r
 from scripts.bench_preprocess import seqrec
 from scripts.bench_report import show
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.schema import DatasetConfig, TrainConfig
-from seqrec_cli.config.seal import seal, unseal
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import dump, validate
 
 if TYPE_CHECKING:
     from scripts.bench_own import Setup
@@ -93,7 +94,7 @@ def _listed(text: str) -> list[str]:
 
 def bench(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as plain values."""
-    cfg = seal("train", compose("train", asked.overrides, asked.config_dir))
+    cfg = validate("train", compose("train", asked.overrides, asked.config_dir))
     assert isinstance(cfg, TrainConfig)
     for name in asked.vs:
         shape_of(cfg, name)
@@ -110,7 +111,7 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "benchmark": "bench",
         "overrides": asked.overrides,
-        "config": unseal(cfg),
+        "config": dump(cfg),
         "data": {
             "users": log.num_users,
             "items": log.num_items,
@@ -143,7 +144,7 @@ def time_preprocessing(dataset: DatasetConfig, data_dir: Path) -> dict[str, floa
     with tempfile.TemporaryDirectory() as folder:
         options = Path(folder) / "dataset"
         options.mkdir()
-        plain = unseal(dataset) | {"archive": None if raw is None else str(raw.resolve())}
+        plain = dump(dataset) | {"archive": None if raw is None else str(raw.resolve())}
         OmegaConf.save(OmegaConf.create(plain), options / "benchmark.yaml")
         try:
             return seqrec("preprocess", "--config-dir", folder, "dataset=benchmark", f"data_dir={folder}/data")

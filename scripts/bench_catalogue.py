@@ -24,7 +24,7 @@ import torch
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import build_model
@@ -87,7 +87,7 @@ def synchronised(precision: Precision) -> float:
 def measure(case: str, items: int, steps: int, overrides: list[str]) -> dict[str, Any]:
     """One case in this process."""
     tree = compose("train", ["model=sasrec", f"model.max_length={LENGTH}", *CASES[case], *overrides])
-    cfg = seal("train", tree)
+    cfg = validate("train", tree)
     assert isinstance(cfg, TrainConfig)
     precision = resolve_precision(cfg.hardware)
     model = build_model(cfg.model, Catalog(1, items), 0).to(precision.device).train()

@@ -22,7 +22,7 @@ from seqrec_cli.commands.training_setup import fresh_model, objective_for, train
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.interactions import PackedLog
@@ -63,7 +63,7 @@ class Setup:
 def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     """Data (preprocessed if need be), device, objective and rows. Raises SeqrecError for a model without steps."""
     precision = resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
-    if cfg.objective.rows == "none":
+    if cfg.objective.capabilities.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
     log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
     objective = objective_for(cfg, log, precision.device)
@@ -74,7 +74,7 @@ def take_turn(
     overrides: list[str], config_dir: str | None, parts: Sequence[str], steps: int | None
 ) -> dict[str, dict[str, Any]]:
     """What was asked of training and evaluation, and then this process's ceiling and how near to it training was."""
-    cfg = seal("train", compose("train", overrides, config_dir))
+    cfg = validate("train", compose("train", overrides, config_dir))
     assert isinstance(cfg, TrainConfig)
     setup, figures = set_up(cfg, lambda _: None), {}  # the caller has prepared the data
     if "train" in parts:

@@ -15,7 +15,7 @@ from scripts import bench, bench_own, bench_peers
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from tests.toylog import packed
 
@@ -26,7 +26,7 @@ CPU = ["hardware=cpu", "hardware.threads=1", "hardware.precision=fp32"]
 
 
 def sealed(*overrides: str) -> TrainConfig:
-    cfg = seal("train", compose("train", list(overrides)))
+    cfg = validate("train", compose("train", list(overrides)))
     assert isinstance(cfg, TrainConfig)
     return cfg
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```bash([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
@@ -69,4 +69,4 @@ def test_network_commands_are_well_formed() -> None:
     for line in filter(None, lines):
         program, verb, *overrides = shlex.split(line)
         assert program == "seqrec"
-        assert seal(verb, compose(verb, overrides)) is not None
+        assert validate(verb, compose(verb, overrides)) is not None

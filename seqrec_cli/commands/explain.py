@@ -12,8 +12,8 @@ import torch
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.records import ExplainConfig
 from seqrec_cli.config.schema import HardwareConfig
-from seqrec_cli.config.verbs import ExplainConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.histories import logged_history
 from seqrec_cli.data.interactions import PackedLog
@@ -25,7 +25,7 @@ from seqrec_cli.reporting.tables import print_table
 
 def main(cfg: ExplainConfig) -> dict[str, Any]:
     """Print a table an item and draw them all; the items, their scores and their events' weights."""
-    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False)
+    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
     assert run.log.folder is not None
     user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.older import completed
+from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.schema import HardwareConfig, TrainConfig
-from seqrec_cli.config.seal import reseal
+from seqrec_cli.config.validate import validate_plain
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.models.build import build_model
@@ -33,12 +33,12 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
     Raises SeqrecError when the checkpoint is unreadable or the data are not the run's.
     """
     payload = load_checkpoint(Path(ckpt).expanduser())
-    plain = completed(payload["config"])
+    plain = migrated(payload["config"])
     plain["hardware"] |= {"compile": False}  # one measurement does not pay for compiling
     plain["hardware"] |= {key: value for key, value in hardware.model_dump().items() if value is not None}
     plain["dataset"] |= {} if archive is None else {"archive": archive}
     plain |= {} if data_dir is None else {"data_dir": data_dir}
-    cfg = reseal("train", plain)
+    cfg = validate_plain("train", plain)
     assert isinstance(cfg, TrainConfig)
     precision = resolve_precision(cfg.hardware)
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)

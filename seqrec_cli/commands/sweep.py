@@ -16,10 +16,9 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from seqrec_cli.commands.dispatch import record_of, run_sealed
+from seqrec_cli.commands.dispatch import record_of, run_record
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.problems import one_line
-from seqrec_cli.metrics.table import lower_is_better
+from seqrec_cli.config.hydra_errors import one_line
 
 TEST_METRICS = ("hr@10", "ndcg@10", "auc")
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
@@ -66,7 +65,7 @@ def job_folder(number: int, overrides: list[str]) -> str:
 
 
 def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
-    """Seal and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
+    """Validate and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
 
     Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
     """
@@ -80,7 +79,7 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
             cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
             row["run_dir"] = cfg.run_dir
         record = record_of(verb, cfg, overrides)
-        result = run_sealed(verb, record)
+        result = run_record(verb, record)
         row["run_dir"] = result.get("run_dir", row["run_dir"])
         trainer = getattr(record, "trainer", None)
         row["monitor"] = trainer.monitor if trainer is not None else None
@@ -148,6 +147,8 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _best(rows: list[dict[str, Any]], monitor: str) -> dict[str, Any] | None:
+    from seqrec_cli.metrics.table import lower_is_better  # numpy: `cli` imports this file before every verb
+
     scored = [row for row in rows if row["val"] is not None and not math.isnan(row["val"]) and not row["error"]]
     sign = -1 if lower_is_better(monitor) else 1
     return max(scored, key=lambda row: sign * row["val"], default=None)

@@ -13,7 +13,7 @@ from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import unseal
+from seqrec_cli.config.validate import dump
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -45,7 +45,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     resume_from = _last_checkpoint(folder, log) if cfg.resume else None
-    folder.write_config(unseal(cfg))
+    folder.write_config(dump(cfg))
     parameters = sum(p.numel() for p in model.parameters())
     folder.write_manifest(
         environment(precision.device)
@@ -60,7 +60,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     def validate() -> dict[str, float]:
         return evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision).metrics
 
-    header = {"config": unseal(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
+    header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
     if not model.trainable_models():
         fitted = _count(model, log, header, folder)
     else:

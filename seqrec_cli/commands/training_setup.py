@@ -39,14 +39,14 @@ def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Obj
 
 def _in_runs(cfg: TrainConfig, objective: Objective) -> bool:
     """Whether a row holds several of a user's targets."""
-    return objective.positions and cfg.model.all_positions
+    return objective.positions and cfg.model.capabilities.all_positions
 
 
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> Rows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
-    if cfg.objective.rows == "prefixes":
+    if cfg.objective.capabilities.rows == "prefixes":
         negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.dataset.protocol != "positions" or not _in_runs(cfg, objective)):
             return LabelledTraining(log, length, batching, cfg.model.history_negatives)
@@ -57,7 +57,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
                 batching,
                 negatives,
                 device,
-                whole=not cfg.model.recurrent,
+                whole=not cfg.model.capabilities.recurrent,
                 history_negatives=cfg.model.history_negatives,
                 fixed=fixed,
             )

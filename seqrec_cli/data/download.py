@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 
 CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 30  # seconds without an answer

@@ -4,7 +4,6 @@ Legend: N raw events, K events that pass the filters, U users, F context attribu
 """
 
 import hashlib
-import importlib
 import json
 import os
 import secrets
@@ -15,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
-from seqrec_cli.config.slots import module_name
+from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.clicks import BY_USER, WORDS, fixed
@@ -44,7 +43,7 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
-    settings = cfg.model_dump(mode="json", exclude=set(cfg.aside))
+    settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint))
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -64,8 +63,7 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
         "settings": settings,
         "raw_sha256": raw_hash,
     }
-    module = importlib.import_module(module_name("dataset", cfg.source))
-    raw: RawLog = module.read(module.Config(**cfg.model_dump()), path)
+    raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
     log, ids = _pack(cfg, raw, identity, say)
     _publish(log, raw, ids, folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.schema import EvaluationConfig, ModelConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model import ModelConfig
+from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems

@@ -22,7 +22,7 @@ from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
-from seqrec_cli.metrics.clicks import Calibration, calibration, users_with_one_class
+from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
@@ -30,15 +30,19 @@ from seqrec_cli.training.precision import Precision
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`metrics` by the names and in the order of `metric_names`; users whose candidates have one class are outside
-    GAUC and counted in `users_outside_gauc`."""
+    """`metrics` by the names and in the order of `metric_names`, and what they were computed from."""
 
     metrics: dict[str, float]
     ranks: Ranks
-    users_outside_gauc: int
-    reliability: Calibration
+    labels_N: np.ndarray  # of all labelled candidates
+    logits_N: np.ndarray
     user_ids: np.ndarray | None  # raw ids of the ranked users
     item_ids: np.ndarray | None  # raw ids of their targets
+
+    @property
+    def reliability(self) -> Calibration:
+        """The share of clicks beside the predicted probability."""
+        return calibration(self.labels_N, self.logits_N)
 
     def save_ranks(self, path: Path) -> None:
         """One row a user to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies."""
@@ -140,13 +144,13 @@ def evaluate(
             logits_N=logits_N,
             users_N=rows_N,
         )
-    except ValueError as error:  # a click metric that does not exist for such labels or logits
+    except MetricError as error:  # a click metric that does not exist for such labels or logits
         raise SeqrecError(str(error)) from error
     return Evaluation(
         metrics=metrics,
         ranks=ranks,
-        users_outside_gauc=users_with_one_class(labels_N, rows_N),
-        reliability=calibration(labels_N, logits_N),
+        labels_N=labels_N,
+        logits_N=logits_N,
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
         item_ids=raw_ids(log, "items", ranks.items_R),
     )

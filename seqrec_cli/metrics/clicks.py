@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
+class MetricError(ValueError):
+    """A metric that does not exist: an unknown name, or labels and scores that do not define it."""
+
+
 # Rows worked on at once, so that ten million candidates need little more memory than their scores.
 PART = 1 << 20
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -18,13 +23,13 @@ def _checked(labels_N: np.ndarray, scores_N: np.ndarray) -> tuple[np.ndarray, np
     """Labels as bool, and scores as float32 where that loses nothing (a model's logits), else float64."""
     labels_N, scores_N = np.asarray(labels_N), np.asarray(scores_N)
     if not all(np.isfinite(scores_N[part]).all() for part in _parts(len(scores_N))):
-        raise ValueError("the model gives click scores that are NaN or infinite; lower trainer.lr or use fp32")
+        raise MetricError("the model gives click scores that are NaN or infinite; lower trainer.lr or use fp32")
     if not all(((labels_N[part] == 0) | (labels_N[part] == 1)).all() for part in _parts(len(labels_N))):
-        raise ValueError("click labels must be 0 or 1; run preprocess again")
+        raise MetricError("click labels must be 0 or 1; run preprocess again")
     positives_N = labels_N > 0.5
     if positives_N.all() or not positives_N.any():
         only = "positive" if len(positives_N) and positives_N[0] else "negative"
-        raise ValueError(f"all click labels are {only}, so no click metric exists; the split needs both classes")
+        raise MetricError(f"all click labels are {only}, so no click metric exists; the split needs both classes")
     if scores_N.dtype != np.float32:
         scores_N = np.asarray(scores_N, np.float64)
         with np.errstate(over="ignore"):
@@ -42,7 +47,7 @@ def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
     """P(a positive scores higher than a negative) + P(equal) / 2 over all pairs, exactly.
 
     One class is sorted, the other looked up in it a part at a time: half wins are counted in whole numbers.
-    Raises ValueError if there is one class only, or a score is not finite.
+    Raises MetricError if there is one class only, or a score is not finite.
     """
     positives_N, scores_N = _checked(labels_N, scores_N)
     higher_P, lower_M = np.sort(scores_N[positives_N]), np.sort(scores_N[~positives_N])
@@ -96,7 +101,7 @@ def _by_score(
 def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> float:
     """GAUC: each user's own AUC, weighted by the user's number of candidates (DIN, eq. 7).
 
-    Users with one class have no AUC and are left out (`users_with_one_class`). Raises ValueError if that leaves nobody.
+    Users with one class have no AUC and are left out. Raises MetricError if that leaves nobody.
     """
     positives_N, scores_N = _checked(labels_N, scores_N)
     users_N = np.asarray(users_N)
@@ -114,21 +119,14 @@ def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> flo
         weighted += float(aucs_G[has_both_G] @ sizes_G[has_both_G])
         candidates += int(sizes_G[has_both_G].sum())
     if not candidates:
-        raise ValueError("no user has both a positive and a negative candidate, so GAUC does not exist")
+        raise MetricError("no user has both a positive and a negative candidate, so GAUC does not exist")
     return weighted / candidates
-
-
-def users_with_one_class(labels_N: np.ndarray, users_N: np.ndarray) -> int:
-    """How many users are outside GAUC: all of their candidates have the same label."""
-    _, of_N = np.unique(users_N, return_inverse=True)
-    sizes, positives = np.bincount(of_N), np.bincount(of_N, weights=np.asarray(labels_N))
-    return int(((positives == 0) | (positives == sizes)).sum())
 
 
 def logloss(labels_N: np.ndarray, logits_N: np.ndarray) -> float:
     """Mean binary cross-entropy in nats, from logits: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives.
 
-    Summed in float64. Raises ValueError if there is one class only, or a logit is not finite.
+    Summed in float64. Raises MetricError if there is one class only, or a logit is not finite.
     """
     positives_N, logits_N = _checked(labels_N, logits_N)
     sums = []
@@ -160,7 +158,7 @@ class Calibration:
 def calibration(labels_N: np.ndarray, logits_N: np.ndarray, bins: int = BINS) -> Calibration:
     """The reliability of sigmoid(logit) as a probability of a click.
 
-    Raises ValueError if there is one class only, or a logit is not finite.
+    Raises MetricError if there is one class only, or a logit is not finite.
     """
     positives_N, logits_N = _checked(labels_N, logits_N)
     counts_K, predicted_K, clicked_K = np.zeros(bins, np.int64), np.zeros(bins), np.zeros(bins)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from seqrec_cli.metrics.clicks import auc, calibration, gauc, logloss
+from seqrec_cli.metrics.clicks import MetricError, auc, calibration, gauc, logloss
 
 Ranks = np.ndarray  # float64 [R], from 1; halves where scores tie
 Counts = np.ndarray  # int64 [R], how many items were ranked, the target included
@@ -45,7 +45,8 @@ class RankMetric:
         if self.at_random is not None:
             return self.at_random
         ranks_V = np.arange(1, int(candidates_R.max()) + 1, dtype=np.float64)
-        sums_V1 = np.concatenate([[0.0], np.cumsum(self.value(ranks_V, np.full(len(ranks_V), len(ranks_V))))])
+        no_count_V = np.full(len(ranks_V), np.nan)  # so that a value that needs n, and no `at_random`, gives NaN
+        sums_V1 = np.concatenate([[0.0], np.cumsum(self.value(ranks_V, no_count_V))])
         reached_R = candidates_R if k is None else np.minimum(k, candidates_R)
         return float((sums_V1[reached_R] / candidates_R).mean())
 
@@ -86,22 +87,25 @@ CLICK_METRICS = tuple(name for name, metric in METRICS.items() if isinstance(met
 
 
 def parse_metric(name: str) -> tuple[RankMetric | ClickMetric, int | None]:
-    """The entry that a name like `hr@10` or `auc` means, and its cutoff. Raises ValueError for any other name."""
+    """The entry that a name like `hr@10` or `auc` means, and its cutoff. Raises MetricError for any other name."""
     kind, at, cutoff = name.partition("@")
     metric, k = METRICS.get(kind), int(cutoff) if cutoff.isascii() and cutoff.isdigit() else 0
     forms = () if metric is None else metric.forms if isinstance(metric, RankMetric) else ("all",)
     if metric is None or ("@k" if at else "all") not in forms or (at and not k):
-        raise ValueError(f"{name} is no metric{_nearest(kind)} (have: {', '.join(_written(METRICS))})")
+        have = _written(METRICS)
+        close = difflib.get_close_matches(f"{kind}@k" if at else kind, have, n=1, cutoff=0.5)
+        nearest = f"; did you mean '{close[0]}'?" if close else ""
+        raise MetricError(f"{name} is no metric{nearest} (have: {', '.join(have)})")
     return metric, k or None
 
 
 def rank_metric(name: str) -> tuple[RankMetric, int | None]:
-    """`parse_metric` for the metrics of ranks, which each user has by himself. Raises ValueError for any other name."""
+    """`parse_metric` for the metrics of ranks, which each user has. Raises MetricError for any other name."""
     metric, k = parse_metric(name)
     if isinstance(metric, RankMetric):
         return metric, k
     of_ranks = [kind for kind, other in METRICS.items() if isinstance(other, RankMetric)]
-    raise ValueError(f"{name} is no metric of ranks (have: {', '.join(_written(of_ranks))})")
+    raise MetricError(f"{name} is no metric of ranks (have: {', '.join(_written(of_ranks))})")
 
 
 def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
@@ -134,7 +138,7 @@ def compute_metrics(
     logits_N: np.ndarray,
     users_N: np.ndarray,
 ) -> dict[str, float]:
-    """All of `metric_names(cutoffs)`. Raises ValueError where a click metric does not exist (see `clicks.py`)."""
+    """All of `metric_names(cutoffs)`. Raises MetricError where a click metric does not exist (see `clicks.py`)."""
     found = {}
     for name in metric_names(cutoffs):
         metric, k = parse_metric(name)
@@ -174,8 +178,3 @@ def _written(kinds: "list[str] | dict[str, RankMetric | ClickMetric]") -> list[s
         forms = metric.forms if isinstance(metric, RankMetric) else ("all",)
         names += [f"{kind}@k" if form == "@k" else kind for form in forms]
     return names
-
-
-def _nearest(kind: str) -> str:
-    close = difflib.get_close_matches(kind, METRICS, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close and close[0] != kind else ""

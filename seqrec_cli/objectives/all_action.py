@@ -8,23 +8,14 @@ Legend: B rows, L history events, N training targets, D width, V items.
 """
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import WindowObjectiveConfig
+from seqrec_cli.config.objective.all_action import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract
 from seqrec_cli.objectives.future import mean_ahead
 from seqrec_cli.objectives.losses import corpus_cross_entropy, lead
-
-
-class Config(WindowObjectiveConfig):
-    """Softmax over all items, several targets a position."""
-
-    horizon: int = Field(ge=1, description="how many of the next events are a position's targets")
-    smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
-    chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
 
 
 class Objective(contract.Objective):

@@ -4,13 +4,9 @@ SASRec as published (Kang & McAuley 2018, arXiv 1808.09781, eq. 7) takes one neg
 over the items the user has not seen in training. With K negatives their terms are summed.
 """
 
-from seqrec_cli.config.negatives import NegativesConfig
+from seqrec_cli.config.objective.bce import Config
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, sigmoid
-
-
-class Config(NegativesConfig):
-    """Sigmoid of target and negatives."""
 
 
 class Objective(ContrastObjective):

@@ -5,13 +5,9 @@ over K negatives of a position. The paper's prior on the parameters is the optim
 histories, its negatives unseen items drawn uniformly.
 """
 
-from seqrec_cli.config.negatives import NegativesConfig
+from seqrec_cli.config.objective.bpr import Config
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, pairwise
-
-
-class Config(NegativesConfig):
-    """Sigmoid of the target's lead over each negative."""
 
 
 class Objective(ContrastObjective):

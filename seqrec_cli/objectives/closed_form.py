@@ -1,16 +1,7 @@
 """No loss: the model is fitted by counting events once (most popular, Markov)."""
 
-from typing import ClassVar, Literal
-
-from seqrec_cli.config.schema import ObjectiveConfig
+from seqrec_cli.config.objective.closed_form import Config
 from seqrec_cli.objectives import contract
-
-
-class Config(ObjectiveConfig):
-    """Counting has no settings."""
-
-    families: ClassVar[frozenset[str]] = frozenset({"closed_form"})
-    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "none"
 
 
 class Objective(contract.Objective):

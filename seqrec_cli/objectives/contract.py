@@ -3,15 +3,14 @@
 Legend: B rows, L history events, N training targets, D width, V items, K negatives.
 """
 
-import importlib
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.schema import ObjectiveConfig
-from seqrec_cli.config.slots import module_name
+from seqrec_cli.config.objective import ObjectiveConfig
+from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -39,8 +38,7 @@ class Objective:
 
 def build_objective(cfg: ObjectiveConfig) -> Objective:
     """The registered objective of that name."""
-    module = importlib.import_module(module_name("objective", cfg.name))
-    objective: Objective = module.Objective(module.Config(**cfg.model_dump()))
+    objective: Objective = code_of("objective", cfg.name).Objective(cfg)
     return objective
 
 

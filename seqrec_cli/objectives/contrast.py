@@ -6,7 +6,7 @@ Legend: B rows, L history events, N training targets, G groups that share negati
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.negatives import NegativesConfig
+from seqrec_cli.config.objective import NegativesConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives import contract

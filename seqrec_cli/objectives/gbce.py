@@ -10,28 +10,9 @@ authors' code from all); negatives may be shared, by default by the positions of
 uniform, so the expected gradient is that of the paper at a fraction of its cost (`shared: position` is the paper's).
 """
 
-from typing import Self
-
-from pydantic import Field, model_validator
-
-from seqrec_cli.config.negatives import NegativesConfig
+from seqrec_cli.config.objective.gbce import Config
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, sigmoid
-
-
-class Config(NegativesConfig):
-    """Sigmoid of target and negatives, calibrated."""
-
-    t: float = Field(ge=0, le=1, description="calibration: 0 for none (binary cross-entropy), 1 for all")
-
-    @model_validator(mode="after")
-    def _uniform(self) -> Self:
-        if self.sampling not in ("uniform", "unseen"):
-            raise ValueError(
-                f"objective.sampling={self.sampling}: the calibration of gbce holds for uniform negatives; "
-                "use objective.sampling=uniform, or objective=bce"
-            )
-        return self
 
 
 class Objective(ContrastObjective):

@@ -3,21 +3,13 @@
 The SASRec+ objective (Klenitskiy & Vasilev 2023, arXiv 2309.07602), here without the B x L x V logits.
 """
 
-from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import WindowObjectiveConfig
+from seqrec_cli.config.objective.next_item import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract
 from seqrec_cli.objectives.losses import corpus_cross_entropy
-
-
-class Config(WindowObjectiveConfig):
-    """Softmax over all items."""
-
-    smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
-    chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
 
 
 class Objective(contract.Objective):

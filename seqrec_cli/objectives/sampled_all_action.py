@@ -5,30 +5,15 @@ with log-q correction (eq. 4), negatives from the batch and uniform. Here a futu
 window instead of some days, and every position has one, not a random few.
 """
 
-from typing import Self
-
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from seqrec_cli.config.negatives import NegativesConfig
-from seqrec_cli.config.rules import all_items_drawn
+from seqrec_cli.config.objective.sampled_all_action import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.criteria import Criterion, softmax
 from seqrec_cli.objectives.future import drawn_ahead
-
-
-class Config(NegativesConfig):
-    """Softmax over a drawn target and negatives."""
-
-    horizon: int = Field(ge=1, description="of how many of the next events a position's target is drawn")
-
-    @model_validator(mode="after")
-    def _all_drawn(self) -> Self:
-        all_items_drawn(self.name, self.sampling)
-        return self
 
 
 class Objective(ContrastObjective):

@@ -52,7 +52,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_yaml = path / "config.yaml"  # the sealed configuration
+        self.config_yaml = path / "config.yaml"  # the configuration
         self.manifest = path / "manifest.json"  # versions, data, hardware, times; also marks a folder as a run's
         self.metrics_jsonl = path / "metrics.jsonl"  # one row a validation
         self.metrics_json = path / "metrics.json"  # the final metrics
@@ -130,7 +130,7 @@ class RunFolder:
         write_atomically(self.done, datetime.now().astimezone().isoformat(timespec="seconds") + "\n")
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """The sealed configuration, as YAML."""
+        """The configuration, as YAML."""
         write_atomically(self.config_yaml, OmegaConf.to_yaml(OmegaConf.create(config)))
 
     def read_config(self) -> dict[str, Any]:

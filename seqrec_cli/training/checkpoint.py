@@ -15,7 +15,7 @@ BEST, LAST = "best.pt", "last.pt"
 KEYS = frozenset(
     {
         "format",
-        "config",  # the sealed config as a plain dict
+        "config",  # the configuration as plain values
         "facts",  # Catalog.facts(): enough to build the model again
         "fingerprint",  # of the data
         "epoch",  # passes finished; in best.pt, the pass it was taken in

@@ -10,7 +10,7 @@ from seqrec_cli import cli
 from seqrec_cli.commands import plan, train
 from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.compose import compose, groups
-from seqrec_cli.config.seal import seal, unseal
+from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
 from seqrec_cli.training import memory, probe
@@ -33,7 +33,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_plan_takes_the_settings_of_train() -> None:
     said = ["model=bst", "trainer.lr=0.5", "run_dir=x"]
-    assert unseal(seal("plan", compose("plan", said))) == unseal(seal("train", compose("train", said)))
+    assert dump(validate("plan", compose("plan", said))) == dump(validate("train", compose("train", said)))
 
 
 def test_parameters_of_sasrec_by_hand(words: list[str]) -> None:
@@ -120,7 +120,7 @@ def test_a_mixture_counts_its_members_tables(words: list[str]) -> None:
 
 
 def built(words: list[str], name: str) -> torch.nn.Module:
-    cfg = seal("train", compose("train", [*words, f"model={name}"]))
+    cfg = validate("train", compose("train", [*words, f"model={name}"]))
     assert isinstance(cfg, plan.TrainConfig)
     return build_model(cfg.model, Catalog(8, 9), 0)
 
@@ -185,7 +185,7 @@ def test_a_model_without_storage_has_the_same_parameters(model: str) -> None:
         {"genre": torch.ones(10, 2).numpy()},
         {"segment": torch.ones(9, 1).numpy()},
     )
-    cfg = seal("train", compose("train", [f"model={model}"]))
+    cfg = validate("train", compose("train", [f"model={model}"]))
     assert isinstance(cfg, plan.TrainConfig)
     with torch.device("meta"):
         sketch = build_model(cfg.model, catalog, 0)

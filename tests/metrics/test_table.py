@@ -87,6 +87,16 @@ def test_chance_is_the_mean_over_all_ranks_and_labels(name):
     assert expected_at_random((1, 7), candidates_R, labels_N.mean())[name] == pytest.approx(found[name])
 
 
+def test_chance_of_users_with_other_numbers_of_candidates():
+    """The mean of each user's own expectation; a value that needs that number must say what chance gives."""
+    found = expected_at_random((2,), np.array([4, 9]), 0.5)
+    for name in ("hr@2", "ndcg@2", "mrr"):
+        each = [user_metric(name, np.arange(1.0, n + 1), np.full(n, n)).mean() for n in (4, 9)]
+        assert found[name] == pytest.approx(np.mean(each))
+    forgetful = RankMetric(lambda ranks, n: ranks / n, forms=("all",), shown=None)
+    assert math.isnan(forgetful.expected_at_random(np.array([4, 9]), None))
+
+
 @pytest.mark.parametrize("kind", METRICS)
 def test_directions_and_best_values(kind):
     """The best possible scorer has the best value that the direction says."""
@@ -110,7 +120,7 @@ def test_directions_and_best_values(kind):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("ndgc@10", "did you mean 'ndcg'"),
+        ("ndgc@10", "did you mean 'ndcg@k'"),
         ("hr", "hr is no metric"),
         ("hr@", "hr@ is no metric"),
         ("hr@0", "hr@0 is no metric"),

@@ -12,8 +12,8 @@ from torch import nn
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import seal
-from seqrec_cli.config.slots import config_class, names
+from seqrec_cli.config.registry import config_class, names
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import ClozeRows, Masking
@@ -218,7 +218,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
     rows = ClozeRows(log, 8, "sliding", None, batching(16), Masking(0.2, 0.1, 0.1, last), torch.device("cpu"))
     plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0}
     plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
-    objective = build_objective(config_class("objective", "cloze")(**plain))  # type: ignore[arg-type]
+    objective = build_objective(config_class("objective", "cloze").from_plain(plain))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for epoch in range(60):
         optimizer.param_groups[0]["lr"] = 5e-3 * (1 - epoch / 60)
@@ -232,7 +232,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
 
 
 def test_settings_and_class_agree_on_the_direction() -> None:
-    assert bert4rec.Config.causal is bert4rec.Model.causal is False
+    assert bert4rec.Config.capabilities.causal is bert4rec.Model.causal is False
     with pytest.raises(ValidationError, match="max_length"):
         toy.small_config("bert4rec", max_length=1)
 
@@ -240,13 +240,13 @@ def test_settings_and_class_agree_on_the_direction() -> None:
 @pytest.mark.parametrize("objective", sorted(set(names("objective")) - {"cloze", "click"}))
 def test_objectives_of_causal_models_are_refused(objective: str) -> None:
     with pytest.raises(SeqrecError, match=f"objective={objective} cannot train model=bert4rec") as refusal:
-        seal("train", compose("train", ["model=bert4rec", f"objective={objective}"]))
+        validate("train", compose("train", ["model=bert4rec", f"objective={objective}"]))
     assert "\n" not in str(refusal.value)
 
 
 def test_it_brings_its_objective_and_clicks_may_train_it() -> None:
     assert compose("train", ["model=bert4rec"]).objective.name == "cloze"
-    seal("train", compose("train", ["model=bert4rec", "objective=click"]))
+    validate("train", compose("train", ["model=bert4rec", "objective=click"]))
 
 
 def test_dropout_inside_the_feed_forward_layers_acts_in_training_alone() -> None:

@@ -8,19 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toy
-import yaml
 from pydantic import ValidationError
 from test_contract import Scores, plain_inputs
 from torch.export import Dim
 
 from seqrec_cli.commands.plan import parameters_by_part
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model import EncoderConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.parts.attention import MultiHeadAttention
 from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.models.parts.positions import RelativeBias, Rotary, attention_places
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 KINDS = ("absolute", "reversed", "rotary", "relative", "none")
 
@@ -30,8 +30,8 @@ def config_of(name: str) -> type[EncoderConfig]:
 
 
 ENCODERS = [name for name in toy.model_names() if issubclass(config_of(name), EncoderConfig)]
-ATTENDING = [name for name in ENCODERS if config_of(name).attends]
-CAUSAL = [name for name in ENCODERS if config_of(name).causal]
+ATTENDING = [name for name in ENCODERS if config_of(name).capabilities.attends]
+CAUSAL = [name for name in ENCODERS if config_of(name).capabilities.causal]
 PLACED = [(name, kind) for name, kind in itertools.product(ATTENDING, KINDS)]
 OPTIONS = [
     {"tied": False, "item_bias": True},
@@ -41,7 +41,7 @@ OPTIONS = [
 
 
 def encoder(name: str, **changes: object) -> ItemEncoder:
-    if not config_of(name).attends and changes.get("positions") in ("rotary", "relative"):
+    if not config_of(name).capabilities.attends and changes.get("positions") in ("rotary", "relative"):
         pytest.skip("nothing to attend with")
     model = toy.toy_model(name, **changes)
     assert isinstance(model, ItemEncoder)
@@ -185,8 +185,8 @@ LOSSES: dict[str, dict[str, object]] = {
 def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> None:
     """The full softmax is exact; a sampled one with a large sample is near it."""
     model, batch = encoder("sasrec", **changes), toy.toy_batch()
-    shipped = yaml.safe_load((toy.ROOT / "conf" / "objective" / f"{objective}.yaml").read_text(encoding="utf-8"))
-    built = build_objective(config_class("objective", objective)(**(shipped | LOSSES[objective])))  # type: ignore[arg-type]
+    settings = shipped("objective", objective) | LOSSES[objective]
+    built = build_objective(config_class("objective", objective).from_plain(settings))  # type: ignore[arg-type]
     built.prepare(torch.ones(toy.ITEMS + 1, dtype=torch.int64))
     assert batch.targets_BL is not None
     real_BL = batch.targets_BL > 0

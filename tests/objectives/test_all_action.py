@@ -3,23 +3,23 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from test_contrast import Biased
-from test_objectives import CONF, Fixed
+from test_objectives import Fixed
 
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.objectives.future import drawn_ahead, mean_ahead
+from tests.shipped import shipped
 
 V, D = 12, 5
 TARGETS = torch.tensor([[2, 3, 4, 9, 2], [1, 7, 0, 0, 0]])
 
 
 def objective(name: str, **changes: object) -> Objective:
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    plain = shipped("objective", name)
     assert isinstance(plain, dict)
-    built = build_objective(config_class("objective", name)(**{**plain, **changes}))  # type: ignore[arg-type]
+    built = build_objective(config_class("objective", name).from_plain({**plain, **changes}))  # type: ignore[arg-type]
     built.prepare(torch.arange(V + 1))
     return built
 

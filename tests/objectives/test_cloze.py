@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from seqrec_cli.commands.train import training_rows
-from seqrec_cli.config.compose import compose, conf_folder
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import KEPT, ClozeRows, Masking
@@ -24,6 +23,7 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.objectives.losses import corpus_cross_entropy
 from seqrec_cli.training.loop import count_targets
+from tests.shipped import shipped
 from tests.toylog import batching, packed, random_histories
 
 CPU = torch.device("cpu")
@@ -37,9 +37,9 @@ def rows(masking: Masking = BERT, window: str = "last", max_length: int = 20, ba
 
 
 def objective(**changes: Any) -> Objective:
-    plain = OmegaConf.to_container(OmegaConf.load(conf_folder() / "objective" / "cloze.yaml"))
+    plain = shipped("objective", "cloze")
     assert isinstance(plain, dict)
-    return build_objective(config_class("objective", "cloze")(**(plain | changes)))  # type: ignore[arg-type]
+    return build_objective(config_class("objective", "cloze").from_plain(plain | changes))  # type: ignore[arg-type]
 
 
 def whole(batch: Batch) -> torch.Tensor:
@@ -160,7 +160,7 @@ def model_and_batch(dim: int = 16) -> tuple[SequenceEncoder, Batch]:
 
 
 def config(*overrides: str) -> TrainConfig:
-    cfg = seal("train", compose("train", list(overrides)))
+    cfg = validate("train", compose("train", list(overrides)))
     assert isinstance(cfg, TrainConfig)
     return cfg
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
-from test_objectives import CONF, Fixed
+from test_objectives import Fixed
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import seal
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.objectives import contrast, sampled_losses
 from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.gbce import power
 from seqrec_cli.objectives.samplers import build_sampler
+from tests.shipped import shipped
 
 V, D, K = 12, 5, 6
 COUNTS_V = torch.tensor([0, 5, 0, 1, 9, 2, 2, 7, 1, 4, 3, 8, 6])
@@ -38,9 +38,9 @@ class Biased(Fixed):
 
 
 def objective(name: str, **changes: Any) -> ContrastObjective:
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    plain = shipped("objective", name)
     assert isinstance(plain, dict)
-    built = build_objective(config_class("objective", name)(**{**plain, "negatives": K, **changes}))  # type: ignore[arg-type]
+    built = build_objective(config_class("objective", name).from_plain({**plain, "negatives": K, **changes}))  # type: ignore[arg-type]
     assert isinstance(built, ContrastObjective)
     built.prepare(COUNTS_V)
     return built
@@ -212,7 +212,7 @@ def test_all_targets_of_a_batch_but_padding_alone_give_no_gradient() -> None:
 )
 def test_impossible_pairs_are_refused_by_name(overrides: list[str], words: str) -> None:
     with pytest.raises(SeqrecError, match=words):
-        seal("train", compose("train", overrides))
+        validate("train", compose("train", overrides))
 
 
 def test_scores_are_the_model_s_own() -> None:

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from test_objectives import Fixed, window_batch
 
+from seqrec_cli.config.objective.sampled_softmax import Config
 from seqrec_cli.objectives import sampled_losses
 from seqrec_cli.objectives.criteria import softmax
 from seqrec_cli.objectives.sampled_losses import own_loss, shared_loss
-from seqrec_cli.objectives.sampled_softmax import Config, Objective
+from seqrec_cli.objectives.sampled_softmax import Objective
 from seqrec_cli.objectives.samplers import UniformSampler, build_sampler
 
 V, D = 12, 5

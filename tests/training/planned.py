@@ -8,7 +8,7 @@ from toylog import packed, random_histories
 from seqrec_cli.commands.train import training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.batching import Rows
 from seqrec_cli.data.splits import training_counts
@@ -21,7 +21,7 @@ DEVICE = torch.device("cpu")
 
 
 def config(overrides: list[str]) -> TrainConfig:
-    return cast(TrainConfig, seal("train", compose("train", ["model.max_length=20", *overrides])))
+    return cast(TrainConfig, validate("train", compose("train", ["model.max_length=20", *overrides])))
 
 
 def built(overrides: list[str]) -> tuple[Recommender, Objective, Rows]:

@@ -13,7 +13,7 @@ from seqrec_cli.training.rehearsal import crop
 
 CPU = {name: Precision(torch.device("cpu"), name) for name in ("fp32", "bf16")}  # type: ignore[arg-type]
 D, F, ITEMS = 8, 16, 30
-FITTED = [name for name in groups()["model"] if config([f"model={name}"]).model.family != "closed_form"]
+FITTED = [name for name in groups()["model"] if config([f"model={name}"]).model.capabilities.family != "closed_form"]
 SASREC = ["model=sasrec", "model.embed_dim=8", "model.ffn_dim=16", "model.heads=2", "model.blocks=2"]
 
 

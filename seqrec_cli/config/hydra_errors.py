@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.migrations import RENAMED
 
 Composer = Callable[[list[str]], DictConfig]
 
@@ -87,6 +88,8 @@ def _missing_option(missing: str, options: object, error: BaseException) -> str:
     group, _, name = missing.rpartition("/")
     if not group:
         return f"no configuration file '{missing}.yaml': {one_line(str(error).splitlines()[0])}"
+    if f"{group}={name}" in RENAMED:  # in a file's list of defaults
+        return f"{group}={name} is now {RENAMED[f'{group}={name}']}: change it in the file that asks for it"
     known = [str(option) for option in options] if isinstance(options, list | tuple) else []
     have = f" (have: {', '.join(known)})" if known else ""
     return f"{group}={name}: no such option{nearest(name, known)}{have}"

@@ -4,7 +4,7 @@ import pytest
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 
 REFUSALS = [
     ("train", ["trainer.lrr=1"], "trainer.lrr: no such key or group; did you mean 'trainer.lr'?"),
@@ -51,6 +51,22 @@ REFUSALS = [
     ("train", ["hardware.embedding=sparse", "model=popular"], "model=popular has no tables that are only looked up"),
     ("train", ["hardware.embedding=rows"], "hardware.embedding=rows: expected one of dense, sparse"),
     ("train", ["hardware.embedding=null"], "hardware.embedding may be null in evaluate"),
+    ("train", ["model=popular", "trainer.ema=0.9"], "trainer.ema: model=popular is fitted in closed form, in no steps"),
+    ("train", ["model=ease", "trainer.micro_batch_tokens=64"], "trainer.micro_batch_tokens: model=ease is fitted in"),
+    (
+        "train",
+        ["model=markov", "hardware.compile=true"],
+        "hardware.compile=true: model=markov is fitted in closed form",
+    ),
+    ("train", ["model=sasrec", "dataset.time_context=[hour]"], "dataset.time_context: model=sasrec reads no context"),
+    ("train", ["model=din", "objective.redraw=true"], "dataset.protocol=leave_last draws them anew every epoch"),
+    ("train", ["model=gru4rec", "model.positions=rotary"], "model.positions=rotary acts on the queries and keys"),
+    ("train", ["model=bst", "objective.stride=5"], "did you mean"),
+    ("train", ["model.mlp=[4]"], "model.mlp: no such key or group"),
+    ("train", ["model=ensemble", "model.members.sasrec.heads=3"], "model.members.sasrec: model.embed_dim=64 is not"),
+    ("train", ["model=ensemble", "model.members.sasrec.lr=3"], "did you mean 'trainer.lr'?"),
+    ("train", ["model=ensemble", "+model.members.x={name: nothing}"], "model.members.x.name=nothing: no such name"),
+    ("train", ["model=ensemble", "~model.members.sasrec.name"], "model.members.sasrec.name is missing"),
     ("train", ["model.name=torch"], "model.name=torch: no such name"),
     ("train", ["~model.name"], "model.name is missing"),
 ]
@@ -60,6 +76,6 @@ REFUSALS = [
 def test_refusal(verb: str, overrides: list[str], says: str) -> None:
     dataset = ["dataset=ml-100k"] if verb == "train" else []
     with pytest.raises(SeqrecError) as refusal:
-        seal(verb, compose(verb, dataset + overrides))
+        validate(verb, compose(verb, dataset + overrides))
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)
