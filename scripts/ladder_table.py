@@ -35,7 +35,7 @@ BUILT_ON = {
     "dsin": "din-clip",
     "bst": "din-clip",
 }
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None)
+AS_TRAINED = HardwareConfig(**dict.fromkeys(HardwareConfig.model_fields))
 
 
 class Rung(NamedTuple):
