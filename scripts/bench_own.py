@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_ceiling import ceiling, synchronize
-from bench_flops import by_part, flops_of_terms, useful_terms
 
+from scripts.bench_ceiling import ceiling, synchronize
+from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
