@@ -10,7 +10,7 @@ Legend: R rows, B rows of one batch, T targets of a row, C = T x (1 + K) candida
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
@@ -116,9 +116,9 @@ class PositionRows(BatchedRows):
         beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._seen, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
-            items_BL=cut(self._items_N, starts_B, lengths_B),
+            items_BL=padded_rows(self._items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+            times_BL=None if self._times_N is None else padded_rows(self._times_N, starts_B, lengths_B),
             candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),

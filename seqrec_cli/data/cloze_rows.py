@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import MASKED, Batch, cut, sent
+from seqrec_cli.data.batch import MASKED, Batch, padded_rows, to_device
 from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import resident, windows
@@ -94,9 +94,9 @@ class ClozeRows(BatchedRows):
         columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
         L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
         places_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
-        positions_N = sent(torch.from_numpy(places_BM[real_BM]), self._device)
-        written_N = sent(torch.from_numpy(written_BM[real_BM]), self._device)
-        items_BL = cut(self._items_N, starts_B, lengths_B)
+        positions_N = to_device(torch.from_numpy(places_BM[real_BM]), self._device)
+        written_N = to_device(torch.from_numpy(written_BM[real_BM]), self._device)
+        items_BL = padded_rows(self._items_N, starts_B, lengths_B)
         targets_BL = torch.zeros_like(items_BL)
         targets_N = items_BL.view(-1)[positions_N]
         targets_BL.view(-1)[positions_N] = targets_N
@@ -105,7 +105,7 @@ class ClozeRows(BatchedRows):
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=items_BL,
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+            times_BL=None if self._times_N is None else padded_rows(self._times_N, starts_B, lengths_B),
             targets_BL=targets_BL,
             positions_N=positions_N,
             masked_BM=torch.from_numpy(columns_BM),

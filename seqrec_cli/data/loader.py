@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
@@ -96,10 +96,10 @@ class WindowRows(BatchedRows):
             negatives_BLK = draw_beside(rows_B, draws_B, self._negatives, self._seen, rng)
         return Batch(
             users_B=torch.from_numpy(rows_B + 1),
-            items_BL=cut(self._items_N, starts_B, lengths_B),
+            items_BL=padded_rows(self._items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
-            targets_BL=cut(self._items_N, starts_B + 1, lengths_B),
+            times_BL=None if self._times_N is None else padded_rows(self._times_N, starts_B, lengths_B),
+            targets_BL=padded_rows(self._items_N, starts_B + 1, lengths_B),
             positions_N=torch.from_numpy(positions_N),
             negatives_BLK=negatives_BLK,
             request_times_B=self._times_of(starts_B + lengths_B),
@@ -108,7 +108,7 @@ class WindowRows(BatchedRows):
         ).to(self._device)
 
     def _times_of(self, places_B: np.ndarray) -> Tensor | None:
-        return None if self._times_N is None else cut(self._times_N, places_B, np.ones_like(places_B))[:, 0]
+        return None if self._times_N is None else padded_rows(self._times_N, places_B, np.ones_like(places_B))[:, 0]
 
 
 class PrefixRows(BatchedRows):
@@ -161,9 +161,9 @@ def _request(
     starts_B, times_N, context_BF = ends_B - lengths_B, log.times_N, contexts(log, ends_B)
     return Batch(
         users_B=torch.from_numpy(rows_B + 1),
-        items_BL=cut(log.items_N, starts_B, lengths_B),
+        items_BL=padded_rows(log.items_N, starts_B, lengths_B),
         lengths_B=torch.from_numpy(lengths_B),
-        times_BL=None if times_N is None else cut(times_N, starts_B, lengths_B),
+        times_BL=None if times_N is None else padded_rows(times_N, starts_B, lengths_B),
         candidates_BC=None if candidates_BC is None else torch.from_numpy(candidates_BC.astype(np.int64)),
         labels_BC=None if labels_BC is None else torch.from_numpy(labels_BC.astype(np.float32)),
         request_times_B=None if times_N is None else torch.from_numpy(times_N[ends_B].astype(np.int64)),

@@ -6,8 +6,6 @@ Legend: N raw events, K events that pass the filters, U users, F context attribu
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.requests import labelled_requests
 from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.vocabulary import encode_attribute, factorize, write_vocabulary
+from seqrec_cli.files import atomic_folder, write_atomically
 
 Say = Callable[[str], None]
 HASHES = "raw-hashes.json"
@@ -88,9 +87,7 @@ def _raw_hash(path: Path, data_dir: Path) -> str:
         with path.open("rb") as file:
             known[key] = hashlib.file_digest(file, "sha256").hexdigest()
         data_dir.mkdir(parents=True, exist_ok=True)
-        beside = cache.with_name(f".{HASHES}.{secrets.token_hex(4)}")
-        beside.write_text(json.dumps(known, indent=2), encoding="utf-8")
-        beside.replace(cache)
+        write_atomically(cache, json.dumps(known, indent=2))
     return str(known[key])
 
 
@@ -189,20 +186,15 @@ def _pack(
 
 
 def _publish(log: PackedLog, raw: RawLog, ids: dict[str, np.ndarray], folder: Path) -> None:
-    """Write beside and rename, so that a folder of that name is always whole; who comes second takes the first's."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    """Write the dataset's folder whole; of two processes that build the same one, the second takes the first's."""
     try:
-        beside.mkdir()
-        log.save(beside)
-        write_vocabulary(beside, "items", ids["items"], raw.titles)
-        write_vocabulary(beside, "users", ids["users"])
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():
-                raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
+        with atomic_folder(folder) as temporary:
+            log.save(temporary)
+            write_vocabulary(temporary, "items", ids["items"], raw.titles)
+            write_vocabulary(temporary, "users", ids["users"])
     except OSError as error:
+        if (folder / "manifest.json").exists():
+            return
+        if folder.exists():
+            raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
         raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

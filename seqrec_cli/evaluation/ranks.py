@@ -10,7 +10,7 @@ events of a block, W columns counted at once.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -78,11 +78,6 @@ def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[T
     return 1 + higher_B.double() + equal_B.double() / 2, others_B + 1
 
 
-def _slice(batch: Batch, rows: slice) -> Batch:
-    parts = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{name: part[rows] for name, part in parts.items() if part is not None})
-
-
 class CorpusScorer:
     """Blocks [<= rows, V + 1] of a model's scores that the caller may overwrite.
 
@@ -100,7 +95,7 @@ class CorpusScorer:
         """Scores of the batch's rows, in order."""
         if self._table_VD is None:
             for start in range(0, len(batch), self._rows):
-                part = _slice(batch, slice(start, start + self._rows)) if self._rows < len(batch) else batch
+                part = batch.rows(start, start + self._rows) if self._rows < len(batch) else batch
                 # A copy: the scores may be a view of the model's own buffers.
                 yield self._model.score_corpus(part).clone(memory_format=torch.contiguous_format)
             return

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seqrec_cli.data import prefetch
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.loader import PrefixRows, WindowRows, held_out_batches, labelled_batches, windows
 from seqrec_cli.data.prefetch import ahead
 from seqrec_cli.data.splits import train_ends
@@ -43,8 +43,13 @@ def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
     ]
 
 
-def test_cut_pads_on_the_right() -> None:
-    assert cut(np.arange(10), np.array([2, 7, 9]), np.array([3, 1, 0])).tolist() == [[2, 3, 4], [7, 0, 0], [0, 0, 0]]
+def test_rows_are_padded_on_the_right() -> None:
+    rows = padded_rows(np.arange(10), np.array([2, 7, 9]), np.array([3, 1, 0]))
+    assert rows.tolist() == [
+        [2, 3, 4],
+        [7, 0, 0],
+        [0, 0, 0],
+    ]
 
 
 def test_last_windows_are_the_latest_training_events() -> None:
