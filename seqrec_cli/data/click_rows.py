@@ -13,7 +13,7 @@ import torch
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
+from seqrec_cli.data.interactions import LabelledRows, PackedLog, ragged_ranges
 from seqrec_cli.data.loader import draw_beside, resident
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends
@@ -36,8 +36,7 @@ def target_runs(
     targets_U = np.maximum(ends_U - starts_U - 1, 0)
     runs_U = -(-targets_U // targets)
     rows_R = np.repeat(np.arange(len(ends_U)), runs_U)
-    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(runs_U) - runs_U, runs_U)
-    lasts_R = ends_U[rows_R] - 1 - nth_R * targets
+    lasts_R = ends_U[rows_R] - 1 - ragged_ranges(0, runs_U) * targets
     counts_R = np.minimum(lasts_R - starts_U[rows_R], targets)
     first_R = np.maximum(lasts_R - (counts_R - 1 if whole else 0) - max_length, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R, counts_R

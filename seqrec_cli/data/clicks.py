@@ -19,7 +19,7 @@ from seqrec_cli.config.dataset import DatasetConfig, Protocol
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last
+from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last, training_targets
 
 SPLITS: tuple[HeldOut, ...] = ("val", "test")
 NEVER_SEEN = "the user never saw"
@@ -88,10 +88,7 @@ def _beside_held_out(
 def _beside_training(
     ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, seed: int
 ) -> LabelledRows:
-    counts_U = np.maximum(ends.train_U - offsets_U1[:-1] - 1, 0)
-    rows_R = np.repeat(np.arange(len(counts_U)), counts_U)
-    within_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
-    ends_R = offsets_U1[rows_R] + within_R + 1
+    rows_R, ends_R = training_targets(offsets_U1, ends.train_U)
     seen = SeenItems.of(offsets_U1, items_N, num_items, ends.train_U)
     negatives_R1 = draw_unseen(rows_R, 1, seen, np.random.default_rng([seed, 3]))
     return _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)

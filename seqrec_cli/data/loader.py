@@ -15,9 +15,9 @@ from torch import Tensor
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
+from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends, training_targets
 
 
 def windows(
@@ -42,8 +42,7 @@ def windows(
     stride = stride or max_length
     windows_U = np.where(targets_U > 0, 1 - (-np.maximum(targets_U - max_length, 0) // stride), 0)
     rows_R = np.repeat(np.arange(len(ends_U)), windows_U)
-    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
-    lasts_R = ends_U[rows_R] - nth_R * stride
+    lasts_R = ends_U[rows_R] - ragged_ranges(0, windows_U) * stride
     first_R = np.maximum(lasts_R - max_length - 1, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R
 
@@ -119,13 +118,10 @@ class PrefixRows(BatchedRows):
     ) -> None:
         ends_U = train_ends(log)
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
-        counts_U = np.maximum(ends_U - log.offsets_U1[:-1] - 1, 0)
-        self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
-        within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
-        self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
+        self._rows_R, self._ends_R = training_targets(log.offsets_U1, ends_U)
         self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
         self._seen.refuse_all_met(log.num_users)
-        super().__init__(np.minimum(within_R + 1, max_length), batching)
+        super().__init__(np.minimum(self._ends_R - log.offsets_U1[self._rows_R], max_length), batching)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]

@@ -19,7 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
@@ -47,10 +47,8 @@ def seen_places(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.nd
     """Every event before each user's target as a place [M] in the flattened [B, V + 1] block of scores."""
     starts_B = log.offsets_U1[rows_B]
     lengths_B = ends_B - starts_B
-    firsts_B = np.cumsum(lengths_B) - lengths_B
-    events_M = np.arange(int(lengths_B.sum())) + np.repeat(starts_B - firsts_B, lengths_B)
-    columns = log.num_items + 1
-    return np.repeat(np.arange(len(rows_B)) * columns, lengths_B) + log.items_N[events_M]
+    scores_B = np.arange(len(rows_B)) * (log.num_items + 1)  # where each row of scores begins
+    return np.repeat(scores_B, lengths_B) + log.items_N[ragged_ranges(starts_B, lengths_B)]
 
 
 def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[Tensor, Tensor]:

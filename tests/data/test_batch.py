@@ -1,12 +1,14 @@
-"""Rows of a batch, with what belongs to them."""
+"""Rows of a batch, with what belongs to them; ranges one after another."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.interactions import ragged_ranges
 
 LENGTHS = [5, 3, 2]
 TARGETS = [[1, 4], [0], [0, 1]]  # columns of each row
@@ -70,3 +72,9 @@ def test_negatives_of_a_whole_row_are_not_cut() -> None:
     part = batch.rows(2, 3, 2)
     assert part.negatives_BLK is not None
     assert part.negatives_BLK.tolist() == [[[4, 5]]]
+
+
+def test_ragged_ranges_follow_each_other() -> None:
+    assert ragged_ranges(np.array([5, 0, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
+    assert ragged_ranges(0, np.array([2, 1, 3], np.int32)).tolist() == [0, 1, 0, 0, 1, 2]
+    assert ragged_ranges(np.empty(0, np.int64), np.empty(0, np.int64)).tolist() == []
