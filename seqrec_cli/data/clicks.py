@@ -82,7 +82,7 @@ def _beside_held_out(
     clicks: dict[str, LabelledRows] = {}
     for back, split in enumerate(reversed(SPLITS), 1):
         rows_R, ends_R = ends.targets(split)
-        negatives_RK = draw_unseen(rows_R, count, seen, np.random.default_rng([seed, back]))
+        negatives_RK = draw_unseen(rows_R, count, seen, rng=np.random.default_rng([seed, back]))
         clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], negatives_RK)
     return clicks
 
@@ -91,8 +91,8 @@ def _beside_training(
     ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, seed: int
 ) -> LabelledRows:
     rows_R, ends_R = training_targets(offsets_U1, ends.train_U)
-    seen = SeenItems.of(offsets_U1, items_N, num_items, ends.train_U)
-    negatives_R1 = draw_unseen(rows_R, 1, seen, np.random.default_rng([seed, 3]))
+    seen = SeenItems.of(offsets_U1, items_N, num_items, ends_U=ends.train_U)
+    negatives_R1 = draw_unseen(rows_R, 1, seen, rng=np.random.default_rng([seed, 3]))
     return _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
 
 
@@ -105,7 +105,8 @@ def _beside_last(
     clicks = {}
     for number, (split, (rows_R, ends_R)) in enumerate(found.items()):
         rng = np.random.default_rng([seed, 4 + number])
-        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], draw_unseen(rows_R, 1, seen, rng, items_N))
+        negatives_R1 = draw_unseen(rows_R, 1, seen, rng=rng, pool_N=items_N)
+        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
     return clicks
 
 

@@ -90,6 +90,7 @@ def train_ends(log: PackedLog) -> np.ndarray:
 
 def training_targets(offsets_U1: np.ndarray, ends_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(user rows, absolute positions) of every training event that has one before it."""
+    offsets_U1 = np.asarray(offsets_U1)
     counts_U = np.maximum(ends_U - offsets_U1[:-1] - 1, 0)
     return np.repeat(np.arange(len(counts_U)), counts_U), ragged_ranges(offsets_U1[:-1] + 1, counts_U)
 
