@@ -16,6 +16,9 @@ INTRODUCTION = """# Configuration
 
 Every setting, its type and its default. A setting is given as `KEY=VALUE`, an option of a group as `GROUP=OPTION`;
 `seqrec VERB --help` prints the same for the options in use. This page is generated from the code.
+
+Defaults are those of `seqrec train` as it stands. A model names the objective and the trainer it wants, whose numbers may
+differ: `seqrec train model=din --cfg job` prints what a run would have.
 """
 
 
@@ -39,13 +42,13 @@ def config_page() -> str:
             keys = list(keys_of(record, own[group], f"{group}."))
             parts += [f"### {group}={option}\n", _table(keys, own)]
     parts.append("## Ready options\n")
-    for group in ("trainer", "hardware", "experiment", "sweep"):
+    for group in sorted(set(groups()) - set(OPTIONS)):
         parts.append(f"- `{group}=`: " + ", ".join(f"`{option}`" for option in groups()[group]))
     parts.append("\n## Other verbs\n")
     for verb in VERBS.values():
         if verb.name not in ("train", "plan"):
             own = _plain(verb.name, [])
-            parts += [f"### seqrec {verb.name}\n", f"{verb.summary}.\n"]
+            parts += [f"### seqrec {verb.name}\n", f"{verb.summary[0].upper()}{verb.summary[1:]}.\n"]
             names = OPTIONS if "dataset" in own else ()
             rows = [key for key in keys_of(verb.settings(), own) if key.name.partition(".")[0] not in names]
             parts.append(_table(rows, own))
