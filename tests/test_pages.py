@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.migrations import RENAMED, VERBS
 from seqrec_cli.config.validate import validate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,13 @@ def test_ci_runs_the_readmes_first_two_blocks() -> None:
         check=True,
     )
     assert awk.stdout == install_and_run
+
+
+def test_the_glossary_has_every_former_name_of_a_setting() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    for old, new in {**RENAMED, **{f"seqrec {old}": f"seqrec {new}" for old, new in VERBS.items()}}.items():
+        rows = [line.partition(" | ") for line in glossary.splitlines() if f"`{old}`" in line]
+        assert any(f"`{new}`" in after for _, _, after in rows), old
 
 
 def test_the_readme_is_short() -> None:
