@@ -17,8 +17,8 @@ INTRODUCTION = """# Configuration
 Every setting, its type and its default. A setting is given as `KEY=VALUE`, an option of a group as `GROUP=OPTION`;
 `seqrec VERB --help` prints the same for the options in use. This page is generated from the code.
 
-Defaults are those of `seqrec train` as it stands. A model names the objective and the trainer it wants, whose numbers may
-differ: `seqrec train model=din --cfg job` prints what a run would have.
+Defaults are those of `seqrec train` as it stands. A model names the objective and the trainer it wants, whose numbers
+may differ: `seqrec train model=din --cfg job` prints what a run would have.
 """
 
 
