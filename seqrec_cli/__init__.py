@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqrec_cli.api.datasets import Dataset, dataset
+    from seqrec_cli.api.loading import load
     from seqrec_cli.api.run_table import runs
-    from seqrec_cli.api.trained import Trained, load
+    from seqrec_cli.api.trained import Trained
     from seqrec_cli.api.training import train
     from seqrec_cli.config.errors import SeqrecError
 
@@ -22,7 +23,7 @@ _MODULES = {
     "dataset": "api.datasets",
     "runs": "api.run_table",
     "Trained": "api.trained",
-    "load": "api.trained",
+    "load": "api.loading",
     "train": "api.training",
     "SeqrecError": "config.errors",
 }

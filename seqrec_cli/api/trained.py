@@ -1,4 +1,4 @@
-"""A trained run in Python: `load` gives it, and it recommends, scores, encodes, explains and measures in pandas.
+"""A trained run in Python: it recommends, scores, encodes, explains and measures in pandas.
 
 Legend: R users or histories, C items, D width, V items of the data.
 """
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
-from seqrec_cli.api.process_state import silent, unchanged_torch
-from seqrec_cli.api.requests import Asked, Names, as_list, asked_about
+from seqrec_cli.api.process_state import unchanged_torch
+from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
 from seqrec_cli.commands.explain import explained
 from seqrec_cli.commands.recommend import recommending_of
-from seqrec_cli.commands.restore import Restored, restore
+from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import HardwareConfig, lower_is_better
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
@@ -44,63 +43,8 @@ Context = Mapping[str, str] | Sequence[Mapping[str, str]]
 BYTES_A_SCORE = 8  # a float32 score, and a copy of it
 
 
-def load(
-    run: str | Path,
-    *,
-    seed: int | None = None,
-    device: str | None = None,
-    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
-    threads: int | None = None,
-    archive: str | Path | None = None,
-    data_dir: str | Path | None = None,
-) -> "Trained":
-    """A trained run: its model, its data and its numbers.
-
-    `run` is the folder of a run or of an ensemble, a checkpoint file, or the folder of several seeds: of these the one
-    that is best by the validation metric that chose its checkpoint (`trainer.monitor`), or that of `seed`. What is None
-    is as the run was trained; `archive` is the raw file where it has moved.
-
-    Raises SeqrecError where there is no such run, or its data are not those it was trained on.
-
-    >>> run = seqrec_cli.load(folder)
-    >>> run
-    Trained(sasrec on synthetic, 60 users, 40 items, .../run)
-    """
-    path = _one_of(Path(run).expanduser(), seed)
-    told = {"device": device, "precision": precision, "threads": threads}
-    hardware = HardwareConfig.model_construct(**(dict.fromkeys(HardwareConfig.model_fields) | told))
-    raw, data = (None if place is None else str(place) for place in (archive, data_dir))
-    with unchanged_torch():
-        return Trained(path if path.is_dir() else path.parent, restore(str(path), raw, data, hardware, silent))
-
-
-def _one_of(path: Path, seed: int | None) -> Path:
-    """The run in a folder of several seeds; any other path as it is."""
-    seeds = RunFolder(path).read_manifest().get("seeds") if path.is_dir() else None
-    if seeds is None:
-        if seed is not None:
-            raise SeqrecError(f"seed={seed}: {path} is no folder of several seeds; leave seed out")
-        return path
-    if seed is not None:
-        if seed not in seeds:
-            raise SeqrecError(f"seed={seed}: {path} holds seeds {seeds[0]} to {seeds[-1]}")
-        return path / f"seed_{seed}"
-    folders = [RunFolder(path / f"seed_{each}") for each in seeds]
-    finished = [folder for folder in folders if folder.is_done]
-    if not finished:
-        raise SeqrecError(f"{path}: none of its seeds is finished; go on with: seqrec train resume={path}")
-
-    def quality(folder: RunFolder) -> float:
-        measured = folder.read_metrics()
-        monitor = measured["protocol"]["chosen_by"]
-        value = float(measured["val"][monitor])
-        return -value if lower_is_better(monitor) else value
-
-    return max(finished, key=quality).path
-
-
 class Trained:
-    """A trained run. `load` and `train` make it.
+    """A trained run, as `load` and `train` give it.
 
     Users and items are named by the raw ids of the data. `users` may be one id, a list, an array or a series of them,
     or a frame with a column of that name (as the data call it, else `user`). Instead of, or beside, users of the data,
@@ -118,6 +62,7 @@ class Trained:
         assert restored.log.folder is not None
         self.path = path  # of the run's folder
         self._run = restored
+        restored.model.eval()
         self.users: np.ndarray = vocabulary(restored.log.folder, "users")  # raw ids, int64 or str objects
         self.items: np.ndarray = vocabulary(restored.log.folder, "items")
 
@@ -213,7 +158,7 @@ class Trained:
             if items is None:
                 ids, items_C = self.items, np.arange(1, len(self.items) + 1)
             else:
-                items_C = self._recommending.indices(as_list(items))
+                items_C = self._recommending.indices(ids_of(items, "item", "items"))
                 ids = self.items[items_C - 1]
             scores_RC = self._recommending.score(asked.histories, items_C, self._rows_at_once)
         index = pd.Index(asked.labels_R, name=asked.kind).infer_objects()
@@ -246,7 +191,7 @@ class Trained:
         with self._computing() as torch:
             encoder = self._recommending.encoder()
             with torch.inference_mode():
-                vectors: np.ndarray = encoder.item_table()[1:].float().cpu().numpy()
+                vectors: np.ndarray = encoder.item_table()[1:].float().cpu().numpy().copy()
         return vectors
 
     def item_bias(self) -> np.ndarray | None:

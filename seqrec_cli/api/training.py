@@ -48,7 +48,7 @@ def train(
         result = run_record("train", record)
     if result.get("interrupted"):
         raise KeyboardInterrupt(f"the run is saved; go on with: seqrec_cli.train(['resume={result['run_dir']}'])")
-    from seqrec_cli.api.trained import load
+    from seqrec_cli.api.loading import load
 
     return load(result["run_dir"])
 
@@ -56,6 +56,10 @@ def train(
 def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -> Settings:
     if isinstance(settings, TrainConfig):
         settings = dump(settings)
+    if not isinstance(dataset, Dataset | str | None):
+        raise SeqrecError(
+            f"dataset: a {type(dataset).__name__} is none yet; make one of a frame: seqrec_cli.dataset(frame, user=...)"
+        )
     place = {} if run_dir is None else {"run_dir": run_dir}
     if isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys():
         if isinstance(dataset, str):

@@ -14,7 +14,7 @@ from seqrec_cli.data.context import told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.vocabulary import titles, vocabulary
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 from seqrec_cli.training.precision import Precision
 
@@ -136,10 +136,10 @@ class Recommending:
         for rows_B in asked.by_length(self._max_length, rows_at_once):
             batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
             with self._precision.autocast():
-                if len(items_C) == self._log.num_items:
-                    found_BC = self._model.score_corpus(batch)[:, items]
-                else:
+                if len(items_C) <= CORPUS_CHUNK:
                     found_BC = self._model.score(batch, items.expand(len(batch), -1))
+                else:
+                    found_BC = self._model.score_corpus(batch)[:, items]
             _refuse_no_numbers(found_BC, first=0)
             scores_RC[rows_B] = found_BC.float().cpu().numpy()
         return scores_RC
