@@ -1,8 +1,8 @@
 """The README and the pages of docs/ stay true: the commands of each are run, in order, in an empty folder of its own.
 
 ```bash and ```python blocks run. Blocks marked `network` need a download: their commands are composed and validated,
-not started. ```sh and ```text blocks are for reading. The README's first two blocks install, run and test; `.ci/run` takes
-those from the README itself. The site is built strictly, so that a broken link fails.
+not started. ```sh and ```text blocks are for reading. The README's first two blocks install, run and test; `.ci/run`
+takes those from the README itself. The site is built strictly, so that a broken link fails.
 """
 
 import importlib.util
