@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_ceiling import ceiling, synchronize
 
+from scripts.bench_ceiling import ceiling, synchronize
+from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch, part_bounds
-from seqrec_cli.data.batching import Rows
+from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sizes import padded_length
@@ -33,7 +34,7 @@ from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.reporting.environment import peak_memory
-from seqrec_cli.training.flops import Shapes, step_flops
+from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
 
@@ -53,7 +54,7 @@ class Setup:
     log: PackedLog
     precision: Precision
     objective: Objective
-    rows: Rows
+    rows: BatchedRows
 
     def model(self) -> Recommender:
         """A fresh one on the device."""
@@ -63,7 +64,7 @@ class Setup:
 def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     """Data (preprocessed if need be), device, objective and rows. Raises SeqrecError for a model without steps."""
     precision = resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
-    if cfg.objective.rows == "none":
+    if cfg.objective.capabilities.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
     log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
     objective = objective_for(cfg, log, precision.device)
@@ -74,7 +75,7 @@ def take_turn(
     overrides: list[str], config_dir: str | None, parts: Sequence[str], steps: int | None
 ) -> dict[str, dict[str, Any]]:
     """What was asked of training and evaluation, and then this process's ceiling and how near to it training was."""
-    cfg = seal("train", compose("train", overrides, config_dir))
+    cfg = validate("train", compose("train", overrides, config_dir))
     assert isinstance(cfg, TrainConfig)
     setup, figures = set_up(cfg, lambda _: None), {}  # the caller has prepared the data
     if "train" in parts:
@@ -87,7 +88,7 @@ def take_turn(
     return figures
 
 
-def _batches(rows: Rows, epoch: int = 0) -> Generator[Batch, None, None]:
+def _batches(rows: BatchedRows, epoch: int = 0) -> Generator[Batch, None, None]:
     """An epoch that can be closed before its end."""
     yield from rows.epoch(epoch)
 
@@ -97,7 +98,7 @@ class TimedRows:
     """Rows as one epoch: warm-up batches of epoch 1, then `count` of epoch 0 (and on), at whose start `begin` is
     called."""
 
-    rows: Rows
+    rows: BatchedRows
     warm_up: int
     count: int
     begin: Callable[[], None]
@@ -125,7 +126,7 @@ class TimedRows:
 
 
 @dataclass
-class Marks:
+class Marks(Listener):
     """A listener that knows when each step ended and what it taught."""
 
     last: int
@@ -133,17 +134,11 @@ class Marks:
     at: list[float] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
-    def on_start(self, total_steps: int, first_step: int) -> None: ...
-
     def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
         if step == self.last:
             self.end()
         self.at.append(time.perf_counter())
         self.targets.append(targets)
-
-    def on_validation(self, row: dict[str, Any]) -> None: ...
-
-    def on_end(self) -> None: ...
 
 
 def drive(
@@ -231,10 +226,10 @@ def useful_flops(setup: Setup, model: Recommender, steps: int) -> dict[str, floa
     """
     rows, objective = setup.rows, setup.objective
     largest = rows.largest()
-    law = step_flops(model, objective, largest, setup.precision)
     sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    parts = law.parts(Shapes.of(itertools.islice(sizes, steps), padded=False, candidates=candidates))
+    terms_S6 = useful_terms(itertools.islice(sizes, steps), candidates)
+    parts = by_part(terms_S6, flops_of_terms(model, objective, largest, setup.precision))
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts

@@ -135,7 +135,7 @@ def _last(text: str) -> str:
 def shape_of(cfg: TrainConfig, name: str) -> dict[str, Any]:
     """The model's settings that a peer is built from. Raises SeqrecError where the two cannot be compared."""
     model, family = cfg.model, PEERS[name].family
-    if model.family != family:
+    if model.capabilities.family != family:
         raise SeqrecError(f"--vs {name} is compared with models of the family {family}, not model={model.name}")
     models = PEERS[name].models
     if models is not None and model.name not in models:

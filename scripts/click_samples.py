@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_own import Setup
 
+from scripts.bench_own import Setup
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import PackedLog
@@ -51,7 +51,7 @@ def settings(model: str, width: int, overrides: Sequence[str], config_dir: str |
     """seqrec's config of a model of SHAPES; `overrides` win."""
     wide = 2 * width if model in FOLDED else width
     preset = (*SHAPES[model], *DATA, *COMMON, f"model.embed_dim={wide}")
-    cfg = seal("train", compose("train", [*preset, *overrides], config_dir))
+    cfg = validate("train", compose("train", [*preset, *overrides], config_dir))
     assert isinstance(cfg, TrainConfig)
     return cfg
 

@@ -12,24 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from seqrec_cli.config import migrations
 from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.verbs import VERBS, verb_named
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-VERBS = {
-    "download": "fetch a dataset's raw file",
-    "preprocess": "turn the raw file into the packed log (downloads first if needed)",
-    "plan": "what training would take: parameters, memory, FLOPs, time (takes the settings of train)",
-    "train": "fit a model, choose on validation, measure once on test (preprocesses first if needed)",
-    "evaluate": "repeat a run's measurement from its checkpoint",
-    "compare": "runs of one protocol side by side, and whether their difference is more than chance",
-    "export": "write a trained model as a program that needs no seqrec",
-    "ensemble": "trained encoders as one: the mean of their scores",
-    "recommend": "what a trained model recommends, to a user of the data or after a history",
-    "serve": "a trained model as an HTTP service",
-    "explain": "which past events carried a user's recommendations (of models with attention)",
-}
 SHELLS = ("bash", "zsh", "fish")
 # Faults of a disk or its rights are nobody's bug: said in one line.
 _STORAGE = {
@@ -96,7 +85,9 @@ def _say(line: str, code: int) -> int:
 def _main(args: list[str]) -> int:
     verb, rest = (args[0], args[1:]) if args else ("--help", [])
     if verb in ("--help", "-h", "help"):
-        print(OVERVIEW.format(verbs="\n".join(f"  {name:<12} {text}" for name, text in VERBS.items())), end="")
+        print(
+            OVERVIEW.format(verbs="\n".join(f"  {name:<12} {known.summary}" for name, known in VERBS.items())), end=""
+        )
         return 0
     if verb in ("--version", "-V"):
         from seqrec_cli import __version__
@@ -108,30 +99,28 @@ def _main(args: list[str]) -> int:
 
         if verb == "completion" and (len(rest) != 1 or rest[0] not in SHELLS):
             raise SeqrecError(f"seqrec completion SHELL: name one of {', '.join(SHELLS)}")
-        lines = [script(rest[0])] if verb == "completion" else candidates(rest, VERBS)
+        lines = [script(rest[0])] if verb == "completion" else candidates(rest)
         print("\n".join(lines))
         return 0
-    if verb not in VERBS:
-        have = ", ".join(VERBS)
-        if verb.startswith("-") or "=" in verb:
-            raise SeqrecError(f"the verb comes first: seqrec VERB {verb} (verbs: {have})")
-        raise SeqrecError(f"no verb '{verb}'{nearest(verb, VERBS)} (have: {have})")
-    return _start(verb, rest)
+    if verb.startswith("-") or "=" in verb:
+        raise SeqrecError(f"the verb comes first: seqrec VERB {verb} (verbs: {', '.join(VERBS)})")
+    return _start(verb_named(migrations.verb(verb)).name, rest)
 
 
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
+    overrides = migrations.overrides(overrides)
     if args.help:
         from seqrec_cli.config.help import help_text
 
-        print(help_text(verb, overrides, args.config_dir, VERBS[verb]))
+        print(help_text(VERBS[verb], overrides, args.config_dir))
         return 0
     import hydra
 
     from seqrec_cli.commands.sweep import SweepWatcher, print_sweep
     from seqrec_cli.config.compose import compose_raw, conf_folder
-    from seqrec_cli.config.problems import as_seqrec_error
+    from seqrec_cli.config.hydra_errors import as_seqrec_error
 
     ours = [f"+hydra.callbacks.seqrec={{_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb}}}"]
     ours.append(f"hydra.job.name={verb}")
@@ -170,7 +159,7 @@ def _job(cfg: "DictConfig") -> float | None:
         return sweep.run_job(verb, cfg, hydra)
     try:
         record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
-        result = dispatch.run_sealed(verb, record)
+        result = dispatch.run_record(verb, record)
     except SeqrecError as error:
         raise _Refused(str(error)) from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The house keeps its order: imports point down, files stay small, every YAML file seals, lint and types pass."""
+"""The house keeps its order: imports point down, files stay small, every YAML file is valid, lint and types pass."""
 
 import ast
 import importlib.util
@@ -12,17 +12,18 @@ import pytest
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.compose import compose, conf_folder, groups
+from seqrec_cli.config.describe import settings_in
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import missing_keys, seal
+from seqrec_cli.config.registry import GROUPS, config_class, names
 from seqrec_cli.config.settings import Settings
-from seqrec_cli.config.slots import FOLDERS, config_class, names
+from seqrec_cli.config.validate import missing_keys, validate
 from seqrec_cli.config.verbs import VERBS
-from seqrec_cli.config.words import settings_in
 
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "seqrec_cli"
 LEVELS = {
-    "cli": 8,
+    "cli": 9,
+    "api": 8,
     "commands": 7,
     "export": 6,
     "serving": 6,
@@ -33,6 +34,9 @@ LEVELS = {
     "models": 3,
     "data": 2,
     "config": 1,
+    "metrics": 0,
+    "files": 0,
+    "kernels": 1,
 }
 LONGEST_FILE = 350
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -108,8 +112,8 @@ def test_only_the_command_line_knows_hydra() -> None:
 
 def records() -> Iterator[type[Settings]]:
     """Every record a configuration can hold."""
-    waiting: list[type[Settings]] = [*VERBS.values()]
-    waiting += [config_class(slot, name) for slot in FOLDERS for name in names(slot)]
+    waiting: list[type[Settings]] = [verb.settings() for verb in VERBS.values()]
+    waiting += [config_class(group, name) for group in GROUPS for name in names(group)]
     seen = set()
     while waiting:
         record = waiting.pop()
@@ -133,14 +137,14 @@ VERB_OF = {"as_trained": "evaluate"}  # hardware options for other verbs than tr
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["/".join(pair) for pair in OPTIONS])
-def test_every_option_composes_and_seals(group: str, option: str) -> None:
+def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
     verb = VERB_OF.get(option, "train")
     chosen = OmegaConf.load(conf_folder() / f"{verb}.yaml").defaults
     plus = "" if any(group in entry for entry in chosen if entry != "_self_") else "+"
     if verb == "evaluate":
-        seal(verb, compose(verb, [f"{group}={option}", "ckpt=x"]))
+        validate(verb, compose(verb, [f"{group}={option}", "ckpt=x"]))
         return
-    # an objective needs a model of its family; sealing with one of them is enough
+    # an objective needs a model of its family; validating with one of them is enough
     models = [[]] if group != "objective" else [[f"model={model}"] for model in groups()["model"]]
     refusals = []
     for model in models:
@@ -148,12 +152,12 @@ def test_every_option_composes_and_seals(group: str, option: str) -> None:
         for key in list(missing_keys(OmegaConf.to_container(cfg))):
             OmegaConf.update(cfg, key, "given")
         try:
-            record = seal(verb, cfg)
+            record = validate(verb, cfg)
         except SeqrecError as error:
             refusals.append(str(error))
             continue
-        if group in FOLDERS:
-            assert isinstance(record, VERBS[verb])
+        if group in GROUPS:
+            assert isinstance(record, VERBS[verb].settings())
             assert getattr(record, group).name == cfg[group].name
         return
     pytest.fail("; ".join(refusals))
@@ -164,13 +168,18 @@ def test_every_verb_has_its_file(verb: str) -> None:
     needed = {"explain": ["ckpt=x", "user=1"], "ensemble": ["ckpts=[x,y]"], "compare": ["runs=[x,y]"]}
     needed |= {name: ["ckpt=x"] for name in ("evaluate", "export", "recommend", "serve")}
     cfg = compose(verb, needed.get(verb, []))
-    assert type(seal(verb, cfg)) is VERBS[verb]
+    assert type(validate(verb, cfg)) is VERBS[verb].settings()
 
 
 def test_every_registered_name_has_a_file_in_conf() -> None:
-    for slot in ("model", "objective"):
-        used = {compose("train", [f"{slot}={option}"])[slot].name for option in groups()[slot]}
-        assert used == set(names(slot))
+    for group in ("model", "objective"):
+        used = {compose("train", [f"{group}={option}"])[group].name for option in groups()[group]}
+        assert used == set(names(group))
+
+
+def test_every_registered_name_has_code() -> None:
+    for group, (_, _, code) in GROUPS.items():
+        assert all(importlib.util.find_spec(f"seqrec_cli.{code}.{name}") for name in names(group))
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

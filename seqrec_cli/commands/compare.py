@@ -5,7 +5,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.verbs import CompareConfig
+from seqrec_cli.config.records import CompareConfig
 from seqrec_cli.evaluation.compare import same_protocol
 from seqrec_cli.evaluation.paired import UserRanks, by_history, compared, picked, same_targets
 from seqrec_cli.reporting.run_folder import RunFolder

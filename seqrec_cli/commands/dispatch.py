@@ -1,4 +1,4 @@
-"""From a verb to its command; the command's module, and torch with it, is imported after sealing."""
+"""From a verb to its command; the command's module, and torch with it, is imported after validation."""
 
 import importlib
 import os
@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec_cli.commands.resume import resumed
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.seal import seal
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.validate import validate
 
 SPINS = "5000"  # turns a waiting OpenMP thread spins before it sleeps
 
@@ -24,18 +24,18 @@ def share_cores() -> None:
 
 
 def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
-    """Compose, seal and run: what `seqrec VERB OVERRIDES` does. Raises `SeqrecError` on bad input."""
-    return run_sealed(verb, record_of(verb, compose(verb, overrides), overrides))
+    """Compose, validate and run: what `seqrec VERB OVERRIDES` does. Raises `SeqrecError` on bad input."""
+    return run_record(verb, record_of(verb, compose(verb, overrides), overrides))
 
 
 def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
-    """The sealed record of a composed tree; of a resumed run, its own record with `overrides` on top."""
+    """The record of a composed tree; of a resumed run, its own record with `overrides` on top."""
     resume = OmegaConf.select(cfg, "resume")
-    return seal(verb, cfg) if resume is None else resumed(str(resume), overrides)
+    return validate(verb, cfg) if resume is None else resumed(str(resume), overrides)
 
 
-def run_sealed(verb: str, record: Settings) -> dict[str, Any]:
-    """Run the verb's command on its sealed record and return the command's result."""
+def run_record(verb: str, record: Settings) -> dict[str, Any]:
+    """Run the verb's command on its record and return the command's result."""
     share_cores()
     command = importlib.import_module(f"seqrec_cli.commands.{verb}")
     result: dict[str, Any] = command.main(record)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.config.verbs import DownloadConfig
+from seqrec_cli.config.records import DownloadConfig
 from seqrec_cli.data.download import fetch
 
 

@@ -10,9 +10,9 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.records import EnsembleConfig
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import reseal, unseal
-from seqrec_cli.config.verbs import EnsembleConfig
+from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.ensemble import Model
 from seqrec_cli.reporting.environment import environment
@@ -42,7 +42,7 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     for key, run in members.items():
         model.members[key].load_state_dict(run.model.state_dict())
     folder = RunFolder.allocate(cfg.run_dir, f"ensemble_{mixed.dataset.name}")
-    config, fingerprint = unseal(mixed), first.log.fingerprint
+    config, fingerprint = dump(mixed), first.log.fingerprint
     folder.write_config(config)
     folder.write_manifest(
         environment(first.precision.device)
@@ -70,8 +70,8 @@ def _named(runs: list[Restored]) -> dict[str, Restored]:
 
 def _config(members: dict[str, Restored], first: Restored) -> TrainConfig:
     """The configuration of the ensemble of these members, all else as in the first one's."""
-    settings = {key: unseal(run.cfg.model) for key, run in members.items()}
+    settings = {key: dump(run.cfg.model) for key, run in members.items()}
     model = {"name": "ensemble", "max_length": first.cfg.model.max_length, "members": settings}
-    cfg = reseal("train", {**unseal(first.cfg), "model": model})
+    cfg = validate_plain("train", {**dump(first.cfg), "model": model})
     assert isinstance(cfg, TrainConfig)
     return cfg

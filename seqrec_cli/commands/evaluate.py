@@ -3,7 +3,7 @@
 from typing import Any
 
 from seqrec_cli.commands.restore import restore
-from seqrec_cli.config.verbs import EvaluateConfig
+from seqrec_cli.config.records import EvaluateConfig
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.reporting.reliability import draw_reliability

@@ -5,15 +5,15 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import restore
+from seqrec_cli.config.records import ExportConfig
 from seqrec_cli.config.schema import HardwareConfig
-from seqrec_cli.config.verbs import ExportConfig
 from seqrec_cli.export.formats import check_format, export
 
 
 def main(cfg: ExportConfig) -> dict[str, Any]:
     """Write the program and its vocabularies; what was written and how closely scores agreed."""
     check_format(cfg.format)
-    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False)
+    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
     source = Path(cfg.ckpt).expanduser()
     beside = source if source.is_dir() else source.parent

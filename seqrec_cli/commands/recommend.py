@@ -4,7 +4,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import Restored, restore
-from seqrec_cli.config.verbs import RecommendConfig
+from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
 from seqrec_cli.serving.recommending import Recommending, Request
 

@@ -6,9 +6,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.older import completed
-from seqrec_cli.config.seal import reseal
+from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.validate import validate_plain
 from seqrec_cli.reporting.run_folder import RunFolder
 
 MAY_CHANGE = ("trainer.", "hardware.", "evaluation.", "data_dir", "dataset.archive")
@@ -20,7 +20,7 @@ def resumed(run: str, overrides: list[str]) -> Settings:
     Raises SeqrecError when there is no run, or when an override would change what was trained.
     """
     folder = RunFolder.open(run)
-    tree = OmegaConf.create(completed(folder.read_config()))
+    tree = OmegaConf.create(migrated(folder.read_config()))
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key == "resume":
@@ -32,6 +32,6 @@ def resumed(run: str, overrides: list[str]) -> Settings:
                 f"resume={run} keeps the run's own settings; leave out {override.input_line} "
                 f"(may change: {', '.join(name + '*' if name.endswith('.') else name for name in MAY_CHANGE)})"
             )
-        OmegaConf.update(tree, key, override.value(), force_add=True)  # sealing refuses what is no key
+        OmegaConf.update(tree, key, override.value(), force_add=True)  # validation refuses what is no key
     plain: dict[str, Any] = {**OmegaConf.to_container(tree), "resume": str(folder.path), "run_dir": None}  # type: ignore[dict-item]
-    return reseal("train", plain)
+    return validate_plain("train", plain)

@@ -13,10 +13,11 @@ import numpy as np
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.older import completed
+from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import reseal, unseal
-from seqrec_cli.reporting.run_folder import RunFolder, to_json, write_atomically
+from seqrec_cli.config.validate import dump, validate_plain
+from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table, seeds_table
 
 SEEDS_JSON = "seeds.json"
@@ -32,7 +33,7 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
     label = f"{cfg.model.name}_{cfg.dataset.name}_seeds"
     parent = RunFolder.allocate(cfg.run_dir, label) if cfg.resume is None else _resumed(cfg.resume, seeds)
     parent.done.unlink(missing_ok=True)
-    parent.write_config(unseal(cfg))
+    parent.write_config(dump(cfg))
     parent.write_manifest({"seeds": seeds})
     runs = []
     for nth, seed in enumerate(seeds, 1):
@@ -74,15 +75,15 @@ def _run(
     cfg: TrainConfig, seed: int, folder: RunFolder, train: Callable[[TrainConfig], dict[str, Any]]
 ) -> dict[str, Any]:
     """One seed's run: new, gone on with, or read from its folder when nothing is left to do."""
-    plain = unseal(cfg)
+    plain = dump(cfg)
     plain["trainer"] |= {"seed": seed, "seeds": 1}
     begun, wanted = folder.last.is_file(), json.loads(json.dumps(plain["trainer"]))
-    if begun and folder.is_done and completed(folder.read_config())["trainer"] == wanted:
+    if begun and folder.is_done and migrated(folder.read_config())["trainer"] == wanted:
         return {**folder.read_metrics(), "run_dir": str(folder.path)}
     if not begun and folder.path.is_dir():  # stopped before its first checkpoint: nothing in it to go on from
         shutil.rmtree(folder.path)
     plain |= {"resume": str(folder.path), "run_dir": None} if begun else {"resume": None, "run_dir": str(folder.path)}
-    record = reseal("train", plain)
+    record = validate_plain("train", plain)
     assert isinstance(record, TrainConfig)
     return train(record)
 

@@ -9,7 +9,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.verbs import ServeConfig
+from seqrec_cli.config.records import ServeConfig
 from seqrec_cli.serving.service import build_service
 
 PACKAGES = ("fastapi", "uvicorn")

@@ -16,10 +16,9 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from seqrec_cli.commands.dispatch import record_of, run_sealed
+from seqrec_cli.commands.dispatch import record_of, run_record
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.problems import one_line
-from seqrec_cli.config.schema import lower_is_better
+from seqrec_cli.config.hydra_errors import one_line
 
 TEST_METRICS = ("hr@10", "ndcg@10", "auc")
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
@@ -66,26 +65,27 @@ def job_folder(number: int, overrides: list[str]) -> str:
 
 
 def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
-    """Seal and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
+    """Validate and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
 
     Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
     """
     overrides = [str(text) for text in hydra.overrides.task]
     folder = Path(str(hydra.sweep.dir))
     row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
-    row |= {"run_dir": None, "test": {}, "error": None}
+    row |= {"run_dir": None, "test": {}, "spread": {}, "error": None}
     result: dict[str, Any] = {}
     try:
         if "run_dir" in cfg:
             cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
             row["run_dir"] = cfg.run_dir
         record = record_of(verb, cfg, overrides)
-        result = run_sealed(verb, record)
+        result = run_record(verb, record)
         row["run_dir"] = result.get("run_dir", row["run_dir"])
         trainer = getattr(record, "trainer", None)
         row["monitor"] = trainer.monitor if trainer is not None else None
         row["val"] = result.get("val", {}).get(row["monitor"])
-        row["test"] = {name: value for name, value in result.get("test", {}).items() if name in TEST_METRICS}
+        for kind in ("test", "spread"):  # the second: standard deviations, where a job trains from several seeds
+            row[kind] = {name: value for name, value in result.get(kind, {}).items() if name in TEST_METRICS}
         if result.get("interrupted"):
             row["error"] = "interrupted"
     except SeqrecError as error:
@@ -126,7 +126,7 @@ def print_sweep(sweep: Sweep) -> bool:
     for row, said in zip(rows, settings, strict=True):
         cells = [str(row["job"]), *(said.get(key, "") for key in varying)]
         cells += [_number(row["val"] if row["monitor"] == monitor else None) for monitor in monitors]
-        cells += [_number(row["test"].get(name)) for name in shown]
+        cells += [_number(row["test"].get(name), row.get("spread", {}).get(name)) for name in shown]
         cells += [_state(row)] if failed else []
         table.add_row(*map(Text, cells), style="bold" if row is best else None)
     Console().print(table)
@@ -147,10 +147,14 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _best(rows: list[dict[str, Any]], monitor: str) -> dict[str, Any] | None:
+    from seqrec_cli.metrics.table import lower_is_better  # numpy: `cli` imports this file before every verb
+
     scored = [row for row in rows if row["val"] is not None and not math.isnan(row["val"]) and not row["error"]]
     sign = -1 if lower_is_better(monitor) else 1
     return max(scored, key=lambda row: sign * row["val"], default=None)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _number(value: float | None, spread: float | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if spread is None else f"{value:.4f} ± {spread:.4f}"

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from seqrec_cli import kernels
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import unseal
+from seqrec_cli.config.validate import dump
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -27,7 +28,7 @@ from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
-from seqrec_cli.training.memory import memory_outlook
+from seqrec_cli.training.memory import memory_warning
 from seqrec_cli.training.precision import resolve_precision
 
 
@@ -45,7 +46,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     resume_from = _last_checkpoint(folder, log) if cfg.resume else None
-    folder.write_config(unseal(cfg))
+    folder.write_config(dump(cfg))
     parameters = sum(p.numel() for p in model.parameters())
     folder.write_manifest(
         environment(precision.device)
@@ -60,14 +61,14 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     def validate() -> dict[str, float]:
         return evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision).metrics
 
-    header = {"config": unseal(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
+    header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
     if not model.trainable_models():
         fitted = _count(model, log, header, folder)
     else:
         if resume_from is None:
             fit_closed_form(model, log)
         rows = training_rows(cfg, objective, log, precision.device)
-        warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
+        warning = memory_warning(model, objective, rows.largest(), precision, cfg) if rows.steps else None
         if warning is not None:
             say(warning)
         listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
@@ -83,7 +84,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     metrics = measure_run(cfg, model, log, precision, folder)
     draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
     wall_seconds = round(time.perf_counter() - began, 2)
-    folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
+    folder.write_manifest(peak_memory(precision.device) | {"kernels": kernels.ran(), "wall_seconds": wall_seconds})
     folder.mark_done()
     say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
     say(str(folder.path))

@@ -2,9 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from seqrec_cli.config.verbs import VERBS
 
 FLAGS = ("--help", "--multirun", "--cfg", "--config-dir", "--config-name", "--info", "--package", "--resolve")
 FILE_KEYS = ("ckpt", "run_dir", "resume", "out", "archive", "data_dir", "dataset.archive")
@@ -59,15 +60,15 @@ def script(shell: str) -> str:
     return _SCRIPTS[shell].strip()
 
 
-def candidates(words: list[str], verbs: Iterable[str]) -> list[str]:
+def candidates(words: list[str]) -> list[str]:
     """What the last of `words` (those after `seqrec`, up to the cursor) can become, sorted."""
     current = words[-1] if words else ""
     if len(words) <= 1:
-        return sorted(w for w in (*verbs, "completion", "--help", "--version") if w.startswith(current))
+        return sorted(w for w in (*VERBS, "completion", "--help", "--version") if w.startswith(current))
     verb, before = words[0], words[-2]
     if verb == "completion" and len(words) == 2:
         return sorted(shell for shell in _SCRIPTS if shell.startswith(current))
-    if verb not in verbs:
+    if verb not in VERBS:
         return []
     if before in AFTER_FLAG:
         return [word for word in AFTER_FLAG[before] if word.startswith(current)]
@@ -104,8 +105,7 @@ def _tree(verb: str, earlier: list[str]) -> tuple[dict[str, list[str]], dict[str
     from omegaconf import OmegaConf
 
     from seqrec_cli.config.compose import choices, compose_raw, groups
-    from seqrec_cli.config.seal import fields_of
-    from seqrec_cli.config.words import values_of
+    from seqrec_cli.config.describe import keys_of
 
     folder = _config_dir(earlier)
     said = [word for word in earlier if "=" in word and not word.startswith("-") and "," not in word]
@@ -114,7 +114,7 @@ def _tree(verb: str, earlier: list[str]) -> tuple[dict[str, list[str]], dict[str
             cfg = compose_raw(verb, overrides, folder)
             plain: Any = OmegaConf.to_container(cfg)
             available = groups(folder)
-            keys = {key: values_of(field) for key, field in fields_of(verb, plain)}
+            keys = {key.name: key.choices() for key in keys_of(VERBS[verb].settings(), plain)}
             return {group: available.get(group, []) for group in choices(cfg)}, keys
         except Exception:  # an earlier override is wrong: Tab is no place to say so
             continue

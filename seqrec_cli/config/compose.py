@@ -7,11 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.problems import as_seqrec_error
-from seqrec_cli.config.verbs import VERBS
+from seqrec_cli.config import migrations
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.hydra_errors import as_seqrec_error
+from seqrec_cli.config.verbs import verb_named
 
 PACKAGE = Path(__file__).resolve().parents[1]
+SHARED = "shared"  # the folder of what several files of `conf/` have in common: options of no group
 
 
 def conf_folder() -> Path:
@@ -27,8 +29,32 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for folder in [conf_folder(), *([Path(config_dir)] if config_dir else [])]:
         for path in sorted(folder.glob("*/*.yaml")):
-            found.setdefault(path.parent.name, set()).add(path.stem)
+            if path.parent.name != SHARED:
+                found.setdefault(path.parent.name, set()).add(path.stem)
     return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+@contextmanager
+def unchanged_hydra() -> Iterator[None]:
+    """Hydra's singletons and OmegaConf's resolvers are afterwards as before: a caller may use Hydra for itself."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    resolvers = dict(BaseContainer._resolvers)
+    kinds = (HydraConfig, JobRuntime, VersionBase)  # whose values change
+    before: dict[type, Singleton] = {
+        kind: Singleton._instances.pop(kind) for kind in kinds if kind in Singleton._instances
+    }
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            Singleton._instances.pop(kind, None)
+        Singleton._instances.update(before)
+        BaseContainer._resolvers = resolvers
 
 
 @contextmanager
@@ -66,8 +92,7 @@ def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> D
 
     Raises `SeqrecError` on an unknown verb, group, option or key, and on an override that cannot be read.
     """
-    if verb not in VERBS:
-        raise SeqrecError(f"no verb '{verb}'{nearest(verb, VERBS)} (have: {', '.join(VERBS)})")
+    verb, overrides = verb_named(migrations.verb(verb)).name, migrations.overrides(overrides)
     try:
         cfg = compose_raw(verb, overrides, config_dir)
     except Exception as error:

@@ -1,23 +1,24 @@
 """What every dataset has: where its raw data are, what of them stays, and how events are held out."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.settings import Option
 
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
 Protocol = Literal["leave_last", "positions", "last", "impressions", "impressions_by_user"]
 
 
-class DatasetConfig(Settings):
+class DatasetConfig(Option):
     """What every dataset has: where it comes from and which filters shape it."""
 
+    group: ClassVar[str] = "dataset"
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
-    # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
-    aside: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
+    # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -45,7 +46,7 @@ class DatasetConfig(Settings):
     )
     seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
-        strict=False, description="context of a request by its own, the target's, time (UTC): a protocol of its own"
+        description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
 
     @model_validator(mode="after")
@@ -66,3 +67,6 @@ class DatasetConfig(Settings):
     def urls(self) -> tuple[str, ...]:
         """What `download` fetches."""
         return () if self.url is None else (self.url,)
+
+
+AnyDataset = Annotated[SerializeAsAny[DatasetConfig], BeforeValidator(DatasetConfig.chosen)]

@@ -1,94 +1,20 @@
-"""The shape of a run's configuration: one record a Hydra group, one a verb. No numbers: those are in `conf/`.
+"""The shape of a run's configuration: trainer, hardware, evaluation, and the rules between the groups.
 
-A group whose options are code (dataset, model, objective) has only its common part here; each option
-extends it with a `Config` of its own, beside the code that reads it (see `slots.py`).
+Datasets, models and objectives are in `dataset.py`, `model/` and `objective/`. No numbers: those are in `conf/`.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.dataset import DatasetConfig as DatasetConfig
-from seqrec_cli.config.rules import stride_needs_sliding
+from seqrec_cli.config.dataset import AnyDataset
+from seqrec_cli.config.model import AnyModel
+from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
 from seqrec_cli.config.settings import Settings
 
 Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-
-CLICK_METRICS = ("auc", "gauc", "logloss", "ece")
-
-
-def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Every metric an evaluation yields, by the names used in every file and table."""
-    ranked = tuple(f"{kind}@{k}" for kind in ("hr", "ndcg", "mrr") for k in cutoffs)
-    return (*ranked, "mrr", "corpus_auc", *CLICK_METRICS)
-
-
-def lower_is_better(metric: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return metric in ("logloss", "ece")
-
-
-class ModelConfig(Settings):
-    """What every model has."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]]
-    sparse_rows: ClassVar[bool] = False  # looks rows of its tables up and never reads a whole one in training
-    inner_product: ClassVar[bool] = False  # scores are inner products of a history's vector and the items'
-    causal: ClassVar[bool] = True  # of encoders: a state sees no later event
-    all_positions: ClassVar[bool] = False  # a ranker that scores candidates at any place of a history in one forward
-    recurrent: ClassVar[bool] = False  # its states depend on where a row begins: no row may exceed max_length
-
-    name: str = Field(description="the model")
-    max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
-
-    @property
-    def history_negatives(self) -> int:
-        """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
-        return 0
-
-
-class ObjectiveConfig(Settings):
-    """What every objective has."""
-
-    families: ClassVar[frozenset[str]]  # model families it can train
-    rows: ClassVar[Literal["windows", "prefixes", "none"]]  # how training histories are cut
-    sparse_rows: ClassVar[bool] = False  # reads some rows of the item table, not all
-    causal: ClassVar[bool | None] = None  # encoders it trains: causal ones, bidirectional ones, or (None) both
-
-    name: str = Field(description="the objective")
-
-
-class WindowObjectiveConfig(ObjectiveConfig):
-    """An objective with a target at every position of a window."""
-
-    families: ClassVar[frozenset[str]] = frozenset({"encoder"})
-    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "windows"
-    causal: ClassVar[bool | None] = True
-
-    window: Literal["last", "sliding"] = Field(
-        description="last: each user's latest max_length events; sliding: the whole history, each event a target once"
-    )
-    stride: int | None = Field(
-        ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"
-    )
-
-    @model_validator(mode="after")
-    def _stride_slides(self) -> Self:
-        stride_needs_sliding(self.window, self.stride)
-        return self
-
-
-class ClickObjectiveConfig(ObjectiveConfig):
-    """An objective that learns from labelled candidates: the dataset's own, or drawn ones."""
-
-    rows: ClassVar[Literal["windows", "prefixes", "none"]] = "prefixes"
-
-    negatives: int = Field(ge=1, description="unseen items beside each positive, where they are drawn in training")
-    redraw: bool = Field(
-        description="draw them anew every epoch also where dataset.protocol=positions has a fixed one for each event"
-    )
 
 
 class TrainerConfig(Settings):
@@ -111,7 +37,7 @@ class TrainerConfig(Settings):
     seed: int = Field(ge=0, description="seed of initialisation, order, negatives and dropout")
     seeds: int = Field(ge=1, description="runs, from seed, seed + 1, ...: with more than one, their mean and spread")
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
-    betas: tuple[float, float] = Field(strict=False, description="AdamW's two averaging rates")
+    betas: tuple[float, float] = Field(description="AdamW's two averaging rates")
     weight_decay: float = Field(ge=0, description="AdamW's decay of matrices (never of biases and norms)")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
@@ -174,12 +100,13 @@ class HardwareConfig(Settings):
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
     compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
+    kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
 
 
 class EvaluationConfig(Settings):
     """How a model is measured."""
 
-    cutoffs: tuple[Cutoff, ...] = Field(strict=False, min_length=1, description="the k of HR@k, NDCG@k, MRR@k")
+    cutoffs: tuple[Cutoff, ...] = Field(min_length=1, description="the k of HR@k, NDCG@k, MRR@k")
     batch_size: int = Field(ge=1, description="users encoded at once")
     memory_mb: int = Field(ge=1, description="memory budget of one block of scores")
     ranked_users: int | None = Field(
@@ -191,15 +118,15 @@ class EvaluationConfig(Settings):
 class DataConfig(Settings):
     """The verbs `download` and `preprocess`."""
 
-    dataset: DatasetConfig
+    dataset: AnyDataset
     data_dir: str = Field(description="folder of downloaded and preprocessed data")
 
 
 class TrainConfig(DataConfig):
     """The verb `train`."""
 
-    model: ModelConfig
-    objective: ObjectiveConfig
+    model: AnyModel
+    objective: AnyObjective
     trainer: TrainerConfig
     hardware: HardwareConfig
     evaluation: EvaluationConfig
@@ -208,78 +135,105 @@ class TrainConfig(DataConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if self.model.family not in self.objective.families:
+        unset = [name for name, value in self.hardware if value is None and name != "threads"]
+        if unset:
+            raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
+        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+
+        names = metric_names(self.evaluation.cutoffs)
+        if self.trainer.monitor not in names:
+            raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
+        self._objective_can_train_the_model()
+        self._context_is_read()
+        self._closed_form_takes_no_steps()
+        self._rows_fit()
+        self._candidates_fit()
+        self._rows_can_be_sparse()
+        return self
+
+    def _objective_can_train_the_model(self) -> None:
+        model, objective = self.model.capabilities, self.objective.capabilities
+        pair = f"objective={self.objective.name} cannot train model={self.model.name}"
+        if model.family not in objective.families:
+            raise ValueError(f"{pair} ({model.family}); it trains: {', '.join(sorted(objective.families))}")
+        if model.family != "encoder" or objective.causal in (None, model.causal):
+            return
+        if model.causal:
+            raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=next_item")
+        raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
+
+    def _context_is_read(self) -> None:
+        if self.dataset.time_context and self.model.capabilities.family != "ranker":
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+
+    def _closed_form_takes_no_steps(self) -> None:
+        if self.model.capabilities.family != "closed_form":
+            return
+        if self.trainer.seeds > 1:
             raise ValueError(
-                f"objective={self.objective.name} cannot train model={self.model.name} ({self.model.family}); "
-                f"it trains: {', '.join(sorted(self.objective.families))}"
+                f"trainer.seeds: model={self.model.name} is fitted in closed form, every seed gives the same; "
+                "set it to 1"
             )
-        self._directions_fit()
-        if self.model.family == "closed_form" and self.trainer.seeds > 1:
-            raise ValueError(f"trainer.seeds: model={self.model.name} counts, every seed gives the same; set it to 1")
-        stride = getattr(self.objective, "stride", None)
-        if stride is not None and stride > self.model.max_length:
+        for name in ("batch_tokens", "micro_batch_tokens", "plateau", "ema", "swa_epochs"):
+            if getattr(self.trainer, name) is not None:
+                raise ValueError(
+                    f"trainer.{name}: model={self.model.name} is fitted in closed form, in no steps; set it to null"
+                )
+        if self.hardware.compile:
             raise ValueError(
-                f"objective.stride={stride} would leave events out between windows of "
+                f"hardware.compile=true: model={self.model.name} is fitted in closed form; set it to false"
+            )
+
+    def _rows_fit(self) -> None:
+        trainer, objective = self.trainer, self.objective
+        if isinstance(objective, WindowConfig) and (objective.stride or 0) > self.model.max_length:
+            raise ValueError(
+                f"objective.stride={objective.stride} would leave events out between windows of "
                 f"model.max_length={self.model.max_length}; set it to at most that"
             )
-        self._candidates_fit()
-        if self.trainer.batch_tokens is not None and self.objective.rows != "windows":
+        if trainer.batch_tokens is None:
+            return
+        if objective.capabilities.rows != "windows":
             raise ValueError(
-                f"trainer.batch_tokens counts windows' tokens; objective={self.objective.name} has no windows: "
+                f"trainer.batch_tokens counts windows' tokens; objective={objective.name} has no windows: "
                 "set trainer.batch_size instead"
             )
-        if self.trainer.batch_tokens is not None and not self.trainer.bucket_by_length:
+        if not trainer.bucket_by_length:
             raise ValueError(
                 "trainer.batch_tokens fills batches with rows of like length: set trainer.bucket_by_length=true, "
                 "or trainer.batch_tokens=null"
             )
-        if self.trainer.ema is not None and self.hardware.embedding == "sparse":
-            raise ValueError(
-                "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
-                "set trainer.ema=null or hardware.embedding=dense"
-            )
-        names = metric_names(self.evaluation.cutoffs)
-        if self.trainer.monitor not in names:
-            raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
-        unset = [name for name, value in self.hardware if value is None and name != "threads"]
-        if unset:
-            raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
-        if self.hardware.embedding == "sparse":
-            self._rows_can_be_sparse()
-        return self
 
     def _candidates_fit(self) -> None:
         protocol, objective = self.dataset.protocol, self.objective
-        if protocol == "leave_last" or not isinstance(objective, ClickObjectiveConfig):
+        if not isinstance(objective, PrefixConfig):
             return
         if objective.redraw and protocol != "positions":
-            raise ValueError(
-                f"objective.redraw=true: dataset.protocol={protocol} has its own training candidates; set it to false"
-            )
-        if not objective.redraw and objective.negatives != 1:
+            own = "draws them anew every epoch" if protocol == "leave_last" else "has its own training candidates"
+            raise ValueError(f"objective.redraw=true: dataset.protocol={protocol} {own}; set it to false")
+        if protocol != "leave_last" and not objective.redraw and objective.negatives != 1:
             more = " or objective.redraw=true" if protocol == "positions" else ""
             raise ValueError(
                 f"objective.negatives={objective.negatives}: dataset.protocol={protocol} has its own training "
                 f"candidates; set objective.negatives=1{more}"
             )
 
-    def _directions_fit(self) -> None:
-        if self.model.family != "encoder" or self.objective.causal in (None, self.model.causal):
-            return
-        pair = f"objective={self.objective.name} cannot train model={self.model.name}"
-        if self.model.causal:
-            raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=next_item")
-        raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
-
     def _rows_can_be_sparse(self) -> None:
+        if self.hardware.embedding != "sparse":
+            return
+        if self.trainer.ema is not None:
+            raise ValueError(
+                "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
+                "set trainer.ema=null or hardware.embedding=dense"
+            )
         if self.hardware.compile:
             raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
-        if not self.model.sparse_rows:
+        if not self.model.capabilities.sparse_rows:
             raise ValueError(
                 f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "
                 "use hardware.embedding=dense"
             )
-        if not self.objective.sparse_rows:
+        if not self.objective.capabilities.sparse_rows:
             raise ValueError(
                 f"hardware.embedding=sparse: objective={self.objective.name} needs the whole item table at every "
                 "step; use hardware.embedding=dense, or objective=sampled_softmax"

@@ -1,141 +1,113 @@
-"""The verbs' records: what each of them may be told. `train`'s own, of which a run consists, is in `schema.py`."""
+"""The table of verbs: what the overview, a verb's help, completion and the command line know of each.
 
-import re
-from typing import Literal
+It needs the standard library alone, so that `seqrec --help` is there at once: a record is named, and imported when a
+configuration is validated. The verb `foo` runs `commands/foo.py`, from the numbers of `conf/foo.yaml`.
+"""
 
-from pydantic import Field, field_validator
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
 
-from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
-from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.errors import SeqrecError, nearest
 
-
-class PlanConfig(TrainConfig):
-    """The verb `plan`: what it plans is the `train` of the same settings."""
-
-
-class EvaluateConfig(Settings):
-    """The verb `evaluate`. Everything not named here is restored from the run."""
-
-    ckpt: str = Field(description="a run folder or a checkpoint file")
-    split: Literal["val", "test"] = Field(description="which held-out events are ranked")
-    archive: str | None = Field(description="the raw file, if it has moved since the run")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
-    run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
-    hardware: HardwareConfig
+if TYPE_CHECKING:
+    from seqrec_cli.config.settings import Settings
 
 
-class EnsembleConfig(Settings):
-    """The verb `ensemble`. Everything not named here is restored from the runs."""
+class Verb(NamedTuple):
+    """What `seqrec NAME` does and may be told."""
 
-    ckpts: tuple[str, ...] = Field(
-        strict=False, min_length=2, description="run folders or checkpoint files of encoders: '[runs/a,runs/b]'"
+    name: str
+    summary: str
+    record: str  # the class of its settings: a module of `config` and a name in it
+    examples: tuple[str, ...]
+
+    def settings(self) -> "type[Settings]":
+        """The class of the verb's record."""
+        module, _, name = self.record.partition(".")
+        found: type[Settings] = getattr(importlib.import_module(f"seqrec_cli.config.{module}"), name)
+        return found
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "download",
+            "fetch a dataset's raw file",
+            "records.DownloadConfig",
+            ("seqrec download dataset=ml-1m", "seqrec download dataset=ml-1m dataset.archive=ml-1m.zip"),
+        ),
+        Verb(
+            "preprocess",
+            "turn the raw file into the packed log (downloads first if needed)",
+            "records.PreprocessConfig",
+            ("seqrec preprocess dataset=ml-1m", "seqrec preprocess dataset=ml-1m dataset.user_core=5"),
+        ),
+        Verb(
+            "plan",
+            "what training would take: parameters, memory, FLOPs, time (takes the settings of train)",
+            "records.PlanConfig",
+            ("seqrec plan", "seqrec plan dataset=ml-1m model=sasrec model.embed_dim=256"),
+        ),
+        Verb(
+            "train",
+            "fit a model, choose on validation, measure once on test (preprocesses first if needed)",
+            "schema.TrainConfig",
+            (
+                "seqrec train",
+                "seqrec train dataset=ml-1m model=sasrec trainer.lr=5e-4 run_dir=runs/first",
+                "seqrec train -m model=sasrec,bst trainer.seed=0,1,2",
+                "seqrec train resume=runs/first",
+            ),
+        ),
+        Verb(
+            "evaluate",
+            "repeat a run's measurement from its checkpoint",
+            "records.EvaluateConfig",
+            ("seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"),
+        ),
+        Verb(
+            "compare",
+            "runs of one protocol side by side, and whether their difference is more than chance",
+            "records.CompareConfig",
+            ("seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"),
+        ),
+        Verb(
+            "export",
+            "write a trained model as a program that needs no seqrec",
+            "records.ExportConfig",
+            ("seqrec export ckpt=runs/first format=torch",),
+        ),
+        Verb(
+            "ensemble",
+            "trained encoders as one: the mean of their scores",
+            "records.EnsembleConfig",
+            ("seqrec ensemble 'ckpts=[runs/first,runs/second]'",),
+        ),
+        Verb(
+            "recommend",
+            "what a trained model recommends, to a user of the data or after a history",
+            "records.RecommendConfig",
+            ("seqrec recommend ckpt=runs/first user=42", "seqrec recommend ckpt=runs/first 'history=[42,17,88]'"),
+        ),
+        Verb(
+            "serve",
+            "a trained model as an HTTP service",
+            "records.ServeConfig",
+            ("seqrec serve ckpt=runs/first", "seqrec serve ckpt=runs/first host=0.0.0.0 port=80 top=20"),
+        ),
+        Verb(
+            "explain",
+            "which past events carried a user's recommendations (of models with attention)",
+            "records.ExplainConfig",
+            ("seqrec explain ckpt=runs/first user=42", "seqrec explain ckpt=runs/first user=42 item=7"),
+        ),
     )
-    archive: str | None = Field(description="the raw file, if it has moved since the runs")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
-    run_dir: str | None = Field(description="the ensemble's folder; null for a dated one under outputs/")
-    hardware: HardwareConfig
-
-
-class CompareConfig(Settings):
-    """The verb `compare`."""
-
-    runs: tuple[str, ...] = Field(
-        strict=False, min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'"
-    )
-    split: Literal["val", "test"] = Field(description="which held-out events")
-    metrics: tuple[str, ...] = Field(
-        strict=False, min_length=1, description="of ranks: hr@k, ndcg@k or mrr@k with any k, mrr, corpus_auc"
-    )
-    segments: int = Field(ge=1, description="parts of the users, by the length of their history; 1: all together")
-    may_differ: tuple[str, ...] = Field(
-        strict=False, description="fields of the protocol in which the runs may differ: '[chosen_by,max_length]'"
-    )
-
-    @field_validator("metrics")
-    @classmethod
-    def _of_ranks(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        for name in metrics:
-            if not re.fullmatch(r"(hr|ndcg|mrr)@[1-9]\d*|mrr|corpus_auc", name):
-                raise ValueError(f"metrics: {name} is no metric of ranks; have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc")
-        return metrics
-
-
-class ExportConfig(Settings):
-    """The verb `export`."""
-
-    ckpt: str = Field(description="a run folder or a checkpoint file")
-    format: str = Field(description="torch: a torch.export program; onnx: for ONNX Runtime (needs the onnx extra)")
-    out: str | None = Field(description="folder to write to; null for `export/` in the run's folder")
-    archive: str | None = Field(description="the raw file, if it has moved since the run")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
-
-
-class ExplainConfig(Settings):
-    """The verb `explain`. Everything not named here is restored from the run."""
-
-    ckpt: str = Field(description="a run folder or a checkpoint file")
-    user: str | int = Field(description="the user's raw id")
-    item: str | int | None = Field(description="the raw id of the item to explain; null for those recommended")
-    top: int = Field(ge=1, description="recommended items to explain, best first")
-    events: int = Field(ge=1, description="past events shown for an item, the heaviest first")
-    out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
-    archive: str | None = Field(description="the raw file, if it has moved since the run")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
-
-
-class RecommendConfig(Settings):
-    """The verb `recommend`. Everything not named here is restored from the run."""
-
-    ckpt: str = Field(description="a run folder or a checkpoint file")
-    user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")
-    history: tuple[str | int, ...] | None = Field(
-        strict=False, description="raw item ids, the latest last; null: the user's events in the data"
-    )
-    times: tuple[int, ...] | None = Field(
-        strict=False, description="when the history's events happened, in seconds since 1970, for models that read it"
-    )
-    asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
-    context: dict[str, str] = Field(description="the request's context, for models that read it: '{device: mobile}'")
-    top: int = Field(ge=1, description="how many items, the best first")
-    repeats: bool = Field(description="items of the history may come back")
-    archive: str | None = Field(description="the raw file, if it has moved since the run")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
-    hardware: HardwareConfig
-
-
-MOST_SERVED = 100  # items of an answer
-
-
-class ServeConfig(Settings):
-    """The verb `serve`. Everything not named here is restored from the run."""
-
-    ckpt: str = Field(description="a run folder or a checkpoint file")
-    host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
-    port: int = Field(ge=0, le=65535, description="the port; 0: one that is free")
-    top: int = Field(ge=1, le=MOST_SERVED, description="how many items, where a request does not say (top_k)")
-    archive: str | None = Field(description="the raw file, if it has moved since the run")
-    data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
-    hardware: HardwareConfig
-
-
-class DownloadConfig(DataConfig):
-    """The verb `download`."""
-
-
-class PreprocessConfig(DataConfig):
-    """The verb `preprocess`."""
-
-
-VERBS: dict[str, type[Settings]] = {
-    "download": DownloadConfig,
-    "preprocess": PreprocessConfig,
-    "plan": PlanConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "compare": CompareConfig,
-    "export": ExportConfig,
-    "ensemble": EnsembleConfig,
-    "recommend": RecommendConfig,
-    "serve": ServeConfig,
-    "explain": ExplainConfig,
 }
+
+
+def verb_named(name: str) -> Verb:
+    """The verb of that name; refused with the nearest one when there is none."""
+    if name not in VERBS:
+        raise SeqrecError(f"no verb '{name}'{nearest(name, VERBS)} (have: {', '.join(VERBS)})")
+    return VERBS[name]

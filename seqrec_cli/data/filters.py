@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data.raw import RawLog
 
 

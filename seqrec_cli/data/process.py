@@ -191,7 +191,7 @@ def has_oracle(log: PackedLog) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _process(settings: str) -> SyntheticProcess:
-    return SyntheticProcess(Config(**json.loads(settings)))
+    return SyntheticProcess(Config.model_validate_json(settings))
 
 
 def oracle_scores(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.ndarray:

@@ -4,47 +4,27 @@ known process, that process itself.
 Legend: B rows, C candidates, V items (V + 1 columns, 0 is padding), R evaluated users, U users.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.schema import EvaluationConfig, ModelConfig, metric_names
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model import ModelConfig
+from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.process import has_oracle, oracle_scores
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.metrics import gains
 from seqrec_cli.evaluation.ranks import seen_places
+from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.precision import Precision
 
 COUNTED = ("popular", "markov")
-
-
-def random_baseline(candidates_R: np.ndarray, clicked: float, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """Exact expectations for a rank uniform over 1..n of each user, and for click logits of 0.
-
-    `clicked` is the share of positives among the click candidates.
-    """
-    places_V = np.arange(1, int(candidates_R.max()) + 1, dtype=np.float64)
-
-    def expected(kind: str, k: int | None) -> float:
-        summed_V1 = np.concatenate([[0.0], np.cumsum(gains(places_V, kind))])
-        reached_R = candidates_R if k is None else np.minimum(k, candidates_R)
-        return float((summed_V1[reached_R] / candidates_R).mean())
-
-    ranked = {f"{kind}@{k}": expected(kind, k) for kind in ("hr", "ndcg", "mrr") for k in cutoffs}
-    rest = {"mrr": expected("mrr", None), "corpus_auc": 0.5, "auc": 0.5, "gauc": 0.5, "logloss": math.log(2)}
-    rest["ece"] = abs(0.5 - clicked)
-    found = ranked | rest
-    return {name: found[name] for name in metric_names(cutoffs)}
 
 
 class Oracle(Recommender):
@@ -101,7 +81,7 @@ def baselines(
         evaluation = evaluate(model, log, split, cfg, max_length, precision)
         found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
-    found = {"random": random_baseline(candidates_R, float(labels_N.mean()), cfg.cutoffs)} | found
+    found = {"random": expected_at_random(cfg.cutoffs, candidates_R, float(labels_N.mean()))} | found
     if has_oracle(log):
         found["oracle"] = evaluate(Oracle(log, split), log, split, cfg, max_length, precision).metrics
     return found

@@ -4,7 +4,6 @@ Legend: B users of a batch, C candidates of a user, N labelled candidates in all
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,46 +15,52 @@ import pyarrow.parquet as pq
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import EvaluationConfig, metric_names
+from seqrec_cli.config.schema import EvaluationConfig
+from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.evaluation.metrics import Calibration, auc, calibration, gauc, logloss, ranking_metrics
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.files import atomic_file
+from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
+from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`metrics` by the names and in the order of `metric_names`; users whose candidates have one class are outside
-    GAUC and counted in `users_outside_gauc`."""
+    """`metrics` by the names and in the order of `metric_names`, and what they were computed from."""
 
     metrics: dict[str, float]
     ranks: Ranks
-    users_outside_gauc: int
-    reliability: Calibration
+    labels_N: np.ndarray  # of all labelled candidates
+    logits_N: np.ndarray
     user_ids: np.ndarray | None  # raw ids of the ranked users
     item_ids: np.ndarray | None  # raw ids of their targets
 
+    @property
+    def reliability(self) -> Calibration:
+        """The share of clicks beside the predicted probability."""
+        return calibration(self.labels_N, self.logits_N)
+
     def save_ranks(self, path: Path) -> None:
         """One row a user to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies."""
-        ranks, raw = self.ranks, {"user": self.user_ids, "item": self.item_ids}
-        table = pa.table(
-            {
-                **{name: pa.array(ids) for name, ids in raw.items() if ids is not None},
-                "user_index": ranks.rows_R + 1,
-                "item_index": ranks.items_R,
-                "rank": ranks.ranks_R,
-                "candidates": ranks.candidates_R,
-                "history": ranks.histories_R,
-            }
-        )
+        ranks = self.ranks
+        columns = {
+            "user": self.user_ids,
+            "item": self.item_ids,
+            "user_index": ranks.rows_R + 1,
+            "item_index": ranks.items_R,
+            "rank": ranks.ranks_R,
+            "candidates": ranks.candidates_R,
+            "history": ranks.histories_R,
+        }
+        table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        pq.write_table(table, partial)
-        os.replace(partial, path)
+        with atomic_file(path) as temporary:
+            pq.write_table(table, temporary)
 
 
 @contextlib.contextmanager
@@ -130,20 +135,22 @@ def evaluate(
     """
     with measuring(model, precision):
         ranks, rows_N, labels_N, logits_N = measure(model, log, split, cfg, max_length, precision.device)
-    grouped, left_out = gauc(labels_N, logits_N, rows_N)
-    reliability = calibration(labels_N, logits_N)
-    found = {
-        **ranking_metrics(ranks.ranks_R, ranks.candidates_R, cfg.cutoffs),
-        "auc": auc(labels_N, logits_N),
-        "gauc": grouped,
-        "logloss": logloss(labels_N, logits_N),
-        "ece": reliability.error,
-    }
+    try:
+        metrics = compute_metrics(
+            cfg.cutoffs,
+            ranks_R=ranks.ranks_R,
+            candidates_R=ranks.candidates_R,
+            labels_N=labels_N,
+            logits_N=logits_N,
+            users_N=rows_N,
+        )
+    except MetricError as error:  # a click metric that does not exist for such labels or logits
+        raise SeqrecError(str(error)) from error
     return Evaluation(
-        metrics={name: found[name] for name in metric_names(cfg.cutoffs)},
+        metrics=metrics,
         ranks=ranks,
-        users_outside_gauc=left_out,
-        reliability=reliability,
+        labels_N=labels_N,
+        logits_N=logits_N,
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
         item_ids=raw_ids(log, "items", ranks.items_R),
     )

@@ -18,13 +18,14 @@ FORMATS = (torch.float32, torch.bfloat16)  # number formats of a source that is 
 VECTOR = 16  # numbers of the widest SIMD register, `LANES` of the sources
 WIDEST = 1 << 14  # channels: some rows lie on a thread's stack
 
-_on = os.environ.get("SEQREC_KERNELS", "1") != "0"
+_ALLOWED = os.environ.get("SEQREC_KERNELS", "1") != "0"
+_on = True
 _sources: dict[str, "Source"] = {}
 _ran: set[str] = set()
 
 
 def use(on: bool) -> None:
-    """Whether C code may run in this process from now on; without it the references do the work."""
+    """Whether C code may run in this process from now on, unless SEQREC_KERNELS=0 forbids it; else the references run."""
     global _on
     _on = on
 
@@ -94,7 +95,7 @@ def _usable(name: str, dtype: torch.dtype) -> bool:
 
 def enabled() -> bool:
     """Whether C code may run."""
-    return _on
+    return _ALLOWED and _on
 
 
 def operator(

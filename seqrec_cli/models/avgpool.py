@@ -4,19 +4,10 @@ section 4.2, there a sum).
 Legend: B rows, L history events, C candidates, F features of an item.
 """
 
-from typing import ClassVar, Literal
-
 from torch import Tensor
 
-from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker, shares
-
-
-class Config(InterestConfig):
-    """Average pooling's sizes: those of every such ranker."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
 
 
 class Model(InterestRanker):

@@ -12,14 +12,10 @@ Legend: B rows, L events, W = L or L + 1 positions, P packed positions (`kernels
 D width, V items.
 """
 
-from typing import ClassVar, Literal, Self
-
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.bert4rec import Config
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.sizes import PACKED_STEP, common_size
@@ -31,30 +27,6 @@ from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.initialise import xavier_std
 from seqrec_cli.models.layers.positions import attention_positions, check_window
 from seqrec_cli.models.layers.transformer import TransformerBlock, as_stream, forward_targets
-
-
-class Config(EncoderConfig):
-    """BERT4Rec's sizes and variants."""
-
-    sparse_rows: ClassVar[bool] = False
-    causal: ClassVar[bool] = False
-
-    max_length: int = Field(ge=2, description="positions the model reads, the latest events and, to predict, a mask")
-    blocks: int = Field(ge=1, description="transformer blocks")
-    heads: int = Field(ge=1, description="attention heads; divides embed_dim")
-    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
-    attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
-    ffn_dropout: float = Field(ge=0, lt=1, description="dropout of the feed-forward layers' inner activations")
-    norm: Literal["pre", "post"] = Field(description="LayerNorm before each layer, or after each residual (published)")
-    embedding_norm: bool = Field(description="LayerNorm of the embeddings, as in BERT")
-    head: Literal["gelu", "linear"] = Field(
-        description="before the product with the items: a GELU layer (published), or nothing"
-    )
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
-        return self
 
 
 class Model(ItemEncoder):

@@ -8,15 +8,13 @@ Legend: B rows, L history events, C candidates, A = B or 1 (candidates shared by
 T = L + 1 positions (the candidate last), D width, F joined features, M first width of the MLP.
 """
 
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.rankers import RankerConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.bst import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
@@ -26,31 +24,6 @@ from seqrec_cli.models.layers.positions import age_buckets, check_window, positi
 from seqrec_cli.models.layers.transformer import TransformerBlock, as_stream
 from seqrec_cli.models.pieces import piece_size, row_pieces
 from seqrec_cli.models.ranker import Ranker
-
-
-class Config(RankerConfig):
-    """BST's sizes and variants."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
-
-    blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
-    heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")
-    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
-    dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
-    norm: Literal["post", "pre"] = Field(description="norm after the residual sum (the paper) or before the layer")
-    positions: Literal["index", "time", "none"] = Field(
-        description="an event's distance to the candidate: in events, in time (the paper; needs times), or unused"
-    )
-    time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (positions=time)")
-    read_out: Literal["target", "all"] = Field(
-        description="what the MLP reads: the candidate's position, or all max_length + 1 positions (the paper)"
-    )
-    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads)
-        return self
 
 
 class History(NamedTuple):

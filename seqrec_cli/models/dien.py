@@ -8,14 +8,11 @@ vectors, they are first projected to it. The authors' code takes an MLP in place
 Legend: B rows, L history events, C candidates, F features of an item, H hidden width.
 """
 
-from typing import ClassVar, Literal
-
 import torch
 import torch.nn.functional as nnf
-from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec_cli.config.rankers import InterestConfig
+from seqrec_cli.config.model.dien import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker, shares
@@ -23,26 +20,6 @@ from seqrec_cli.models.layers.attention import masked_softmax
 from seqrec_cli.models.layers.gru import Recurrence
 from seqrec_cli.models.layers.positions import check_window
 from seqrec_cli.models.layers.transformer import as_stream
-
-
-class Config(InterestConfig):
-    """DIEN's sizes and variants."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
-    recurrent: ClassVar[bool] = True
-
-    hidden: int | None = Field(ge=1, description="width of both GRUs; null: that of an item's joined vectors")
-    evolution: Literal["augru", "agru", "aigru"] = Field(
-        description="attention scales the update gate (the paper's choice), replaces it, or scales the input"
-    )
-    auxiliary: float = Field(ge=0, description="weight of the loss that has each state tell its next event")
-    pooled: bool = Field(
-        description="whether the MLP also reads the history's mean and its product with the candidate (as in its code)"
-    )
-
-    @property
-    def history_negatives(self) -> int:
-        return int(self.auxiliary > 0)
 
 
 class Model(InterestRanker):

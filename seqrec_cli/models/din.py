@@ -7,36 +7,15 @@ hard search of SIM (Pi et al. 2020, arXiv 2006.05639). Deviation: SIM then atten
 Legend: B rows, L history events, C candidates, K events found, F features of an item.
 """
 
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.rankers import InterestConfig
+from seqrec_cli.config.model.din import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
 from seqrec_cli.models.layers.activation_unit import ActivationUnit
 from seqrec_cli.models.layers.transformer import as_stream
 from seqrec_cli.models.search import by_value, latest
-
-
-class Config(InterestConfig):
-    """DIN's sizes and variants."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
-
-    unit: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        strict=False, min_length=1, description="widths of the activation unit (the paper: 36; its code: 80, 40)"
-    )
-    unit_activation: Literal["dice", "prelu", "sigmoid"] = Field(
-        description="activation of the unit (the paper: dice or prelu; its code: sigmoid)"
-    )
-    softmax: bool = Field(description="whether an event's weights are normalised over the history (the paper: false)")
-    search_attribute: str | None = Field(
-        description="read those events alone that share this item attribute with the candidate; null: all events"
-    )
-    search_events: int = Field(ge=1, description="events read of those found, the latest kept (search_attribute)")
 
 
 class Model(InterestRanker):

@@ -9,40 +9,19 @@ Legend: B rows, L history events, C candidates, K sessions, S events of a sessio
 direction's width.
 """
 
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.rankers import InterestConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.dsin import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker
 from seqrec_cli.models.layers.attention import masked_softmax
 from seqrec_cli.models.layers.lstm import BiLstm
 from seqrec_cli.models.layers.transformer import TransformerBlock
-
-
-class Config(InterestConfig):
-    """DSIN's sizes."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
-    all_positions: ClassVar[bool] = False  # sessions would see events after the candidate's
-
-    session_gap: int = Field(ge=1, description="minutes between two events that end a session (the paper: 30)")
-    sessions: int = Field(ge=1, description="sessions read, the latest kept (the paper: 5)")
-    session_events: int = Field(ge=1, description="events read of a session, the latest kept (the paper: 10)")
-    heads: int = Field(ge=1, description="heads of the attention within a session; divides embed_dim (the paper: 8)")
-    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layer after it")
-    hidden: int = Field(ge=1, description="width of each direction of the LSTM")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads)
-        return self
 
 
 class Sessions(NamedTuple):

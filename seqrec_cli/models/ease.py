@@ -12,14 +12,12 @@ Legend: B rows, L history events, D width, V items, U users of a piece, N events
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.config.model.ease import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
@@ -28,18 +26,6 @@ PIECE = 1024  # users counted at once
 BYTES_A_PAIR = (
     48  # of items at the height of `fit_closed_form`: the inverse in fp64, the eigenvectors in fp32, their work space
 )
-
-
-class Config(ModelConfig):
-    """The ridge, and how a history is asked."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
-    inner_product: ClassVar[bool] = True
-
-    embed_dim: int = Field(ge=1, description="eigenvectors kept; from the number of items on, the weights are exact")
-    l2: float = Field(gt=0, description="the ridge, in users: how many must share two items to tell them related")
-    half_life: float = Field(gt=0, description="events after which an event counts half")
-    scale: float = Field(gt=0, description="what scores are multiplied by: in an ensemble, the model's weight")
 
 
 class Model(SequenceEncoder):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import SequenceEncoder, full_precision

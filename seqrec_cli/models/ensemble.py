@@ -8,52 +8,15 @@ Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.schema import ModelConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model.ensemble import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.build import module_of
+from seqrec_cli.models.build import model_of
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
-
-
-class Config(ModelConfig):
-    """The members, each with all its own settings."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "encoder"
-
-    members: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="causal encoders by any name, each with the settings of its own model"
-    )
-
-    @model_validator(mode="after")
-    def _members_fit(self) -> Self:
-        learns = False
-        for key, settings in self.members.items():
-            where, name = f"model.members.{key}", settings.get("name")
-            if not isinstance(name, str):
-                raise ValueError(f"{where}.name is missing: name a model")
-            kind = config_class("model", name)
-            assert issubclass(kind, ModelConfig)
-            if name == self.name or not kind.inner_product or not kind.causal:
-                raise ValueError(f"{where}.name={name} is no causal encoder, which an ensemble is made of")
-            try:
-                member = kind(**settings)
-            except ValidationError as error:
-                first = error.errors()[0]
-                at = ".".join(str(part) for part in first["loc"])
-                raise ValueError(f"{where}{at and '.'}{at}: {first['msg']}") from error
-            if member.max_length != self.max_length:
-                raise ValueError(f"{where}.max_length={member.max_length} is not model.max_length={self.max_length}")
-            learns |= kind.family == "encoder"
-        if not learns:
-            raise ValueError("model.members: every one counts and none learns; add an encoder")
-        return self
 
 
 class Model(SequenceEncoder):
@@ -61,10 +24,7 @@ class Model(SequenceEncoder):
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(catalog)
-        members = {}
-        for key, settings in cfg.members.items():
-            module = module_of(settings["name"])
-            members[key] = module.Model(module.Config(**settings), catalog)
+        members = {key: model_of(member, catalog) for key, member in cfg.members.items()}
         self.members = nn.ModuleDict(members)
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 

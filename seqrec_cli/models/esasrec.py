@@ -10,13 +10,9 @@ gated ones go on. Deviation: a LayerNorm stands in front of the product with the
 Legend: B rows, L history events, D width.
 """
 
-from typing import Self
-
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.esasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
@@ -24,20 +20,6 @@ from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import SwiGLU
 from seqrec_cli.models.layers.positions import attention_positions
 from seqrec_cli.models.layers.transformer import forward_causal, forward_causal_last, row_ends
-
-
-class Config(EncoderConfig):
-    """eSASRec's sizes."""
-
-    blocks: int = Field(ge=1, description="gated blocks")
-    heads: int = Field(ge=1, description="attention heads; divides embed_dim")
-    ffn_dim: int = Field(ge=1, description="inner width of SwiGLU, twice (the paper: 4 embed_dim)")
-    attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
-        return self
 
 
 class GatedBlock(nn.Module):

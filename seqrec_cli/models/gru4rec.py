@@ -10,24 +10,12 @@ TOP1 loss is left out: a softmax over many negatives took its place in the autho
 Legend: B rows, L history events, D width, H states' width.
 """
 
-from typing import ClassVar
-
-from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.config.model.gru4rec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.gru import Recurrence
-
-
-class Config(EncoderConfig):
-    """GRU4Rec's sizes."""
-
-    attends: ClassVar[bool] = False
-
-    layers: int = Field(ge=1, description="recurrent layers, one on another")
-    hidden: int = Field(ge=1, description="width of the recurrent states (the paper: 100 to 1000)")
 
 
 class Model(ItemEncoder):

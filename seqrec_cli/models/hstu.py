@@ -15,15 +15,11 @@ Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `ag
 Legend: B rows, L events, T keys, H heads, D width, d = D / H.
 """
 
-from typing import Literal, Self
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.hstu import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.kernels.masked_softmax_dropout.reference import additive_mask
@@ -34,26 +30,6 @@ from seqrec_cli.models.layers.time_bias import TimeBias, query_times, time_bucke
 from seqrec_cli.models.layers.transformer import row_ends
 
 EPS = 1e-6  # of the norms, as in the authors' code: averages over many events are small
-
-
-class Config(EncoderConfig):
-    """HSTU's sizes and variants."""
-
-    blocks: int = Field(ge=1, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
-    heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 1, and 2 in the large one)")
-    position_bias: bool = Field(
-        description="a learned number for each distance in attention, beside what `positions` adds (relative has it)"
-    )
-    time_bias: Literal["none", "past", "target"] = Field(
-        description="a learned number for the log time since each event: none, as of the latest event (past), or as of "
-        "the event to predict (target; then the protocol says that the model saw its time)"
-    )
-    time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (time_bias)")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
-        return self
 
 
 def pointwise_attend(

@@ -9,12 +9,9 @@ histories are padded on the right, which a causal recurrence never sees, so it n
 Legend: B rows, L history events, D width, N complex numbers of a state.
 """
 
-from typing import ClassVar, Literal, Self
-
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
+from seqrec_cli.config.model.lrurec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.models.encoder import ItemEncoder
@@ -22,27 +19,6 @@ from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.linear_recurrence import LinearRecurrence
 from seqrec_cli.models.layers.mlp import FeedForward
 from seqrec_cli.models.layers.transformer import row_ends
-
-
-class Config(EncoderConfig):
-    """LRURec's sizes and variants."""
-
-    attends: ClassVar[bool] = False
-
-    blocks: int = Field(ge=1, description="recurrent units, each with a feed-forward layer")
-    states: int = Field(ge=1, description="complex numbers of a unit's state (the paper: 2 embed_dim)")
-    ring: tuple[float, float] = Field(
-        strict=False, description="least and greatest decay a step, in absolute value, that a unit starts with"
-    )
-    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: 4 embed_dim)")
-    norm: Literal["post", "pre"] = Field(description="norms behind the residual sums (published), or before the layers")
-
-    @model_validator(mode="after")
-    def _ring_is_inside(self) -> Self:
-        inner, outer = self.ring
-        if not 0 < inner < outer < 1:
-            raise ValueError(f"model.ring={list(self.ring)}: two decays between 0 and 1, the smaller one first")
-        return self
 
 
 class Block(nn.Module):

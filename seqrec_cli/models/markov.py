@@ -7,22 +7,15 @@ Legend: B rows, C candidates, V items, E distinct transitions.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.config.model.markov import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import ClosedFormModel
 from seqrec_cli.models.search import first_at_least
-
-
-class Config(ModelConfig):
-    """No settings beyond those of every model."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
 
 
 class Model(ClosedFormModel):

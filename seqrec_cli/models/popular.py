@@ -4,21 +4,14 @@ Legend: B rows, C candidates, V items.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.schema import ModelConfig
+from seqrec_cli.config.model.popular import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import ClosedFormModel
-
-
-class Config(ModelConfig):
-    """No settings beyond those of every model."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "closed_form"
 
 
 class Model(ClosedFormModel):

@@ -6,7 +6,7 @@ Legend: B rows, L history events, C candidates, F context attributes, M first wi
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.config.rankers import RankerConfig
+from seqrec_cli.config.model import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender
@@ -16,6 +16,7 @@ from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbeddin
 class Ranker(Recommender):
     """A recommender with embedded users, items and context, and their part of the MLP's first layer."""
 
+    reads_context = True
     counts_V: Tensor
     counts_U: Tensor
 

@@ -8,13 +8,9 @@ arXiv 2309.07602).
 Legend: B rows, L history events, D width, V items.
 """
 
-from typing import Literal, Self
-
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.rules import heads_divide
+from seqrec_cli.config.model.sasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
@@ -22,21 +18,6 @@ from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import FeedForward
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
 from seqrec_cli.models.layers.transformer import TransformerBlock, forward_causal, forward_causal_last, row_ends
-
-
-class Config(EncoderConfig):
-    """SASRec's sizes and variants."""
-
-    blocks: int = Field(ge=1, description="transformer blocks")
-    heads: int = Field(ge=1, description="attention heads; divides embed_dim")
-    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers (the paper: embed_dim)")
-    attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
-    norm: Literal["pre", "published"] = Field(description="pre-norm blocks with GELU, or the authors' blocks")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
-        return self
 
 
 class PublishedBlock(nn.Module):

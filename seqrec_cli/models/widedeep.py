@@ -9,25 +9,13 @@ Legend: B rows, L history events, C candidates, E latest events of the wide part
 of an item.
 """
 
-from typing import ClassVar, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.rankers import InterestConfig
+from seqrec_cli.config.model.widedeep import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker, shares
 from seqrec_cli.models.layers.embedding import padded_table
-
-
-class Config(InterestConfig):
-    """Wide & Deep's sizes."""
-
-    family: ClassVar[Literal["encoder", "ranker", "closed_form"]] = "ranker"
-
-    wide_buckets: int = Field(ge=1, description="weights of the wide part, shared by features of one hash")
-    wide_events: int = Field(ge=1, description="latest events that are crossed with the candidate")
 
 
 def hashed(kind: int, left: Tensor, right: Tensor, buckets: int) -> Tensor:

@@ -4,30 +4,13 @@ The binary cross-entropy of DIN (Zhou et al. 2018, arXiv 1706.06978, eq. 2) and 
 Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and a weight of the positive label are options beside it.
 """
 
-from typing import ClassVar
-
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from seqrec_cli.config.schema import ClickObjectiveConfig
+from seqrec_cli.config.objective.click import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives import contract
-
-
-class Config(ClickObjectiveConfig):
-    """Sigmoid of labelled candidates."""
-
-    families: ClassVar[frozenset[str]] = frozenset({"encoder", "ranker"})
-    sparse_rows: ClassVar[bool] = True
-
-    positions: bool = Field(
-        description="several targets of a user in one row where the model allows it, their common history read once; "
-        "false: one row a target"
-    )
-    smoothing: float = Field(ge=0, lt=1, description="labels 1 and 0 become 1 - smoothing / 2 and smoothing / 2")
-    positive_weight: float = Field(gt=0, description="what a positive label counts, beside 1 for a negative one")
 
 
 class Objective(contract.Objective):

@@ -10,39 +10,18 @@ authors' code from all); negatives may be shared, by default by the positions of
 uniform, so the expected gradient is that of the paper at a fraction of its cost (`shared: position` is the paper's).
 """
 
-from typing import Self
-
-from pydantic import Field, model_validator
-
-from seqrec_cli.config.negatives import NegativesConfig
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, sigmoid
+from seqrec_cli.config.objective.gbce import Config
+from seqrec_cli.objectives.sampled_losses import Criterion, sigmoid
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Config(NegativesConfig):
-    """Sigmoid of target and negatives, calibrated."""
-
-    t: float = Field(ge=0, le=1, description="calibration: 0 for none (binary cross-entropy), 1 for all")
-
-    @model_validator(mode="after")
-    def _uniform(self) -> Self:
-        if self.sampling not in ("uniform", "unseen"):
-            raise ValueError(
-                f"objective.sampling={self.sampling}: the calibration of gbce holds for uniform negatives; "
-                "use objective.sampling=uniform, or objective=bce"
-            )
-        return self
-
-
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over the targets of the batch."""
 
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
-        self.t = cfg.t
+    cfg: Config
 
     def build_criterion(self, num_items: int) -> Criterion:
-        return sigmoid(power(self.cfg.negatives, num_items, self.t), 1 / (1 + self.cfg.negatives))
+        return sigmoid(power(self.cfg.negatives, num_items, self.cfg.t), 1 / (1 + self.cfg.negatives))
 
 
 def power(negatives: int, num_items: int, t: float) -> float:

@@ -4,26 +4,11 @@ Negatives are items of the corpus, seen or not: with the log-q correction they s
 `sampled_losses`). They are drawn uniformly, by popularity, from the batch's own targets, or from these and uniformly.
 """
 
-from typing import Self
-
-from pydantic import model_validator
-
-from seqrec_cli.config.negatives import NegativesConfig
-from seqrec_cli.config.rules import all_items_drawn
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, softmax
+from seqrec_cli.objectives.sampled_losses import Criterion, softmax
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Config(NegativesConfig):
-    """Softmax over target and negatives."""
-
-    @model_validator(mode="after")
-    def _all_drawn(self) -> Self:
-        all_items_drawn(self.name, self.sampling)
-        return self
-
-
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over all targets of the batch."""
 
     log_q = True

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.rules import mixed_uniform
+from seqrec_cli.config.objective import mixed_uniform
 
 
 class Sampler(Protocol):

@@ -1,7 +1,6 @@
 """A run's folder: what lies where, and every write whole or not at all."""
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.files import write_atomically
 
 OUTPUTS = Path("outputs")  # dated runs, under the working directory
 
@@ -34,25 +34,12 @@ def to_json(value: Any, what: str, indent: int | None = None) -> str:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 class RunFolder:
     """The files of one run. `allocate` makes a new one, `open` returns to one that exists."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_yaml = path / "config.yaml"  # the sealed configuration
+        self.config_yaml = path / "config.yaml"  # the configuration
         self.manifest = path / "manifest.json"  # versions, data, hardware, times; also marks a folder as a run's
         self.metrics_jsonl = path / "metrics.jsonl"  # one row a validation
         self.metrics_json = path / "metrics.json"  # the final metrics
@@ -130,7 +117,7 @@ class RunFolder:
         write_atomically(self.done, datetime.now().astimezone().isoformat(timespec="seconds") + "\n")
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """The sealed configuration, as YAML."""
+        """The configuration, as YAML."""
         write_atomically(self.config_yaml, OmegaConf.to_yaml(OmegaConf.create(config)))
 
     def read_config(self) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seqrec_cli.config.schema import CLICK_METRICS, lower_is_better
+from seqrec_cli.metrics.table import CLICK_METRICS, lower_is_better, table_columns
 
-NOT_SHOWN = "ece"  # in metrics.json and its plot: a column more would not fit
 CUTOFF = 10  # the k shown, where it was measured
 BASELINES = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
 ORACLE = "oracle"
@@ -19,11 +18,9 @@ NO_VALUE = "-"
 
 def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
     """The columns that fit 80 characters: HR and NDCG at 10 (else at the largest k), MRR, corpus AUC, click metrics."""
-    have = list(names)
-    measured = [int(name.removeprefix("hr@")) for name in have if name.startswith("hr@")]
-    k = CUTOFF if CUTOFF in measured or not measured else max(measured)
-    wanted = (f"hr@{k}", f"ndcg@{k}", "mrr", "corpus_auc", *CLICK_METRICS)
-    return tuple(name for name in wanted if name in have and name != NOT_SHOWN)
+    have = tuple(names)
+    measured = [int(name.partition("@")[2]) for name in have if "@" in name]
+    return table_columns(have, CUTOFF if CUTOFF in measured or not measured else max(measured))
 
 
 TARGETS = {"test": "each user's last event", "val": "each user's last event but one"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.verbs import MOST_SERVED
+from seqrec_cli.config.records import MOST_SERVED
 from seqrec_cli.serving.recommending import Recommending, Request
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """Checkpoints: written atomically, read back as plain data (`weights_only=True` runs no code from the file)."""
 
-import contextlib
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,13 +7,22 @@ from typing import Any
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.files import atomic_file
 
 FORMAT = 1  # raise when the keys below change their meaning
 BEST, LAST = "best.pt", "last.pt"
+RENAMED = {  # parts of parameters' names, as earlier versions wrote them
+    "places": "positions",
+    "by_distance": "position_bias",
+    "by_time": "time_bias",
+    "of_place": "position_bias",
+    "of_session": "session_bias",
+    "of_unit": "unit_bias",
+}
 KEYS = frozenset(
     {
         "format",
-        "config",  # the sealed config as a plain dict
+        "config",  # the configuration as plain values
         "facts",  # Catalog.facts(): enough to build the model again
         "fingerprint",  # of the data
         "epoch",  # passes finished; in best.pt, the pass it was taken in
@@ -32,19 +39,11 @@ def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
     payload = {**payload, "format": FORMAT}
     if payload.keys() != KEYS:
         raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with atomic_file(path) as temporary, temporary.open("wb") as file:  # a path would name the archive in the file
             torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
-        raise
+    except OSError as error:
+        raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -65,7 +64,11 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT}; train again, "
             "or use the version that wrote it"
         )
-    return payload
+    return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
+
+
+def _renamed(name: str) -> str:
+    return ".".join(RENAMED.get(part, part) for part in name.split("."))
 
 
 def _checkpoint_file(path: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from seqrec_cli import kernels
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
 
@@ -40,7 +41,7 @@ class Precision:
 
 
 def resolve_precision(cfg: HardwareConfig) -> Precision:
-    """Settle `auto`, set the CPU threads, and on a CPU keep freed memory.
+    """Settle `auto`, set the CPU threads, turn the C kernels on or off, and on a CPU keep freed memory.
 
     Raises SeqrecError when a CUDA device is asked for that is not there, or when a field is still null.
     """
@@ -48,6 +49,7 @@ def resolve_precision(cfg: HardwareConfig) -> Precision:
         raise SeqrecError("hardware.device and hardware.precision are null; set both (auto is allowed)")
     device = _device(cfg.device)
     torch.set_num_threads(cfg.threads or _ALL_THREADS)
+    kernels.use(cfg.kernels is not False)
     if device.type == "cpu":
         keep_freed_memory()
     if cfg.precision != "auto":

@@ -10,7 +10,7 @@ import seqrec_cli
 from seqrec_cli.config.compose import compose, groups
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 
 EXPERIMENTS = [name for name in groups()["experiment"] if name.startswith("amazon-")]
 QUICK = [
@@ -43,7 +43,7 @@ def test_both_categories_have_both_protocols() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_its_name_says_what_it_is(name: str) -> None:
-    cfg = seal("train", compose("train", [f"experiment={name}"]))
+    cfg = validate("train", compose("train", [f"experiment={name}"]))
     assert isinstance(cfg, TrainConfig)
     assert name == f"amazon-{cfg.dataset.category.lower()}_{cfg.model.name}_{cfg.dataset.protocol}"  # type: ignore[attr-defined]
     assert cfg.model.max_length == 100
@@ -74,6 +74,14 @@ def test_runs_on_the_publishers_files(shared_data: Path, tmp_path: Path) -> None
     assert 0.3 < result["test"]["auc"] < 0.9
 
 
+def test_the_tutorial_runs_on_its_files(shared_data: Path, tmp_path: Path) -> None:
+    overrides = [f"dataset.archive={shared_data / 'amazon-magazine-subscriptions'}", "trainer.seeds=1"]
+    overrides += [f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}", "hardware=cpu"]
+    result = seqrec_cli.run("train", ["experiment=tutorial_bst", *overrides])
+    assert result["protocol"]["clicks"]["protocol"] == "positions"
+    assert result["test"]["auc"] == pytest.approx(0.5799, abs=0.03)  # the header's, of seed 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -88,9 +96,9 @@ def test_runs_on_the_publishers_files(shared_data: Path, tmp_path: Path) -> None
 )
 def test_pairs_that_cannot_be_are_refused_by_name(overrides: list[str], message: str) -> None:
     with pytest.raises(SeqrecError, match=message):
-        seal("train", compose("train", ["model=din", *overrides]))
+        validate("train", compose("train", ["model=din", *overrides]))
 
 
 def test_redrawn_negatives_may_be_several() -> None:
     overrides = ["dataset.protocol=positions", "dataset.click_negatives=1"]
-    seal("train", compose("train", ["model=din", *overrides, "objective.redraw=true", "objective.negatives=4"]))
+    validate("train", compose("train", ["model=din", *overrides, "objective.redraw=true", "objective.negatives=4"]))

@@ -8,7 +8,7 @@ import torch
 import seqrec_cli
 from seqrec_cli.commands.train import training_rows
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.loader import PrefixRows
 from seqrec_cli.objectives.contract import build_objective
@@ -83,7 +83,7 @@ def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> No
     ],
 )
 def test_rows_of_several_targets_where_model_and_settings_allow(overrides: list[str], kind: type) -> None:
-    cfg = seal("train", compose("train", overrides))
+    cfg = validate("train", compose("train", overrides))
     rows = training_rows(
         cfg, build_objective(cfg.objective), packed(random_histories(9, 30, 20), 30), torch.device("cpu")
     )  # type: ignore[attr-defined, arg-type]

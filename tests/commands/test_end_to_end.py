@@ -10,7 +10,7 @@ import torch
 
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import metric_names
+from seqrec_cli.metrics.table import metric_names
 
 TINY = [
     "dataset=synthetic",

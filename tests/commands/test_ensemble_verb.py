@@ -26,7 +26,7 @@ TINY = [
     "hardware.device=cpu",
     "hardware.precision=fp32",
 ]
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None)
+AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None, kernels=None)
 
 
 @pytest.fixture(scope="module")

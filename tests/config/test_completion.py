@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from seqrec_cli.cli import VERBS
 from seqrec_cli.config.completion import candidates, script
+from seqrec_cli.config.verbs import VERBS
 
 REPO = Path(__file__).resolve().parents[2]
 
 
 def complete(*words: str) -> list[str]:
-    return candidates(list(words), VERBS)
+    return candidates(list(words))
 
 
 def test_verbs_first() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from seqrec_cli.config.compose import choices, compose, compose_raw, conf_folder, groups
@@ -82,3 +83,23 @@ def test_conf_is_found_inside_the_package_then_beside_it(tmp_path: Path, monkeyp
         folder.mkdir(parents=True)
         (folder / "train.yaml").touch()
         assert conf_folder() == folder
+
+
+def inherited(folder: Path, entries: list[object]) -> dict[str, object]:
+    """What the files of a list of defaults say of the same keys: of `folder`, or of `shared/` with `@_here_`."""
+    found: dict[str, object] = {}
+    for entry in entries:
+        name, _, package = str(entry).partition("@")
+        if isinstance(entry, str) and entry != "_self_" and package in ("", "_here_"):
+            path = conf_folder() / f"{name[1:]}.yaml" if name.startswith("/") else folder / f"{name}.yaml"
+            own = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found |= inherited(path.parent, own.pop("defaults", [])) | own
+    return found
+
+
+@pytest.mark.parametrize("group", ["shared", "dataset", "model", "objective", "trainer", "hardware"])
+def test_a_default_stands_once(group: str) -> None:
+    for path in sorted((conf_folder() / group).glob("*.yaml")):
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+        above = inherited(path.parent, own.pop("defaults", []))
+        assert [key for key in own if key in above and own[key] == above[key]] == [], path.name

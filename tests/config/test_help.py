@@ -1,6 +1,6 @@
 """A verb's help: its groups with their options, its keys with type, default and meaning."""
 
-from seqrec_cli.config.help import EXAMPLES, help_text
+from seqrec_cli.config.help import help_text
 from seqrec_cli.config.verbs import VERBS
 
 
@@ -9,7 +9,7 @@ def flat(text: str) -> str:
 
 
 def test_groups_options_and_keys_of_train() -> None:
-    text = flat(help_text("train", ["dataset=ml-100k"], None, "fits"))
+    text = flat(help_text(VERBS["train"], ["dataset=ml-100k"], None))
     assert "*ml-100k" in text
     assert "*sasrec" in text
     assert "bst" in text
@@ -18,8 +18,8 @@ def test_groups_options_and_keys_of_train() -> None:
 
 
 def test_keys_follow_the_chosen_model() -> None:
-    ours = help_text("train", ["dataset=ml-100k", "model=bst"], None, "fits")
-    other = help_text("train", ["dataset=ml-100k", "model=popular"], None, "fits")
+    ours = help_text(VERBS["train"], ["dataset=ml-100k", "model=bst"], None)
+    other = help_text(VERBS["train"], ["dataset=ml-100k", "model=popular"], None)
     assert "*bst" in ours
     assert "*click" in ours
     assert "model.dropout" in ours
@@ -27,8 +27,16 @@ def test_keys_follow_the_chosen_model() -> None:
 
 
 def test_every_verb_has_help_and_examples() -> None:
-    assert EXAMPLES.keys() == VERBS.keys()
-    text = flat(help_text("export", [], None, "writes"))
+    text = flat(help_text(VERBS["export"], [], None))
     assert "ckpt=??? a run folder or a checkpoint file (text)" in text
     assert "Groups" not in text
-    assert all(example.startswith("seqrec export") for example in EXAMPLES["export"])
+    for name, verb in VERBS.items():
+        assert verb.name == name
+        assert verb.examples
+        assert all(example.startswith(f"seqrec {name}") for example in verb.examples)
+
+
+def test_members_of_an_ensemble_have_their_own_models_keys() -> None:
+    text = help_text(VERBS["train"], ["dataset=ml-100k", "model=ensemble"], None)
+    assert "model.members.gru4rec.layers=1" in text
+    assert "model.members.gru4rec.heads" not in text

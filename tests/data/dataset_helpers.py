@@ -7,8 +7,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seqrec_cli.config.schema import DatasetConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 
@@ -26,13 +26,13 @@ USERS_1M = ("1::F::1::10::48067", "2::M::56::16::70072")
 
 
 def dataset(option: str, **values: Any) -> DatasetConfig:
-    """The sealed record of conf/dataset/<option>.yaml with some values replaced."""
+    """The record of conf/dataset/<option>.yaml with some values replaced."""
     with initialize_config_dir(str(CONF), version_base=None):
         tree = compose(f"dataset/{option}")
     for key, value in values.items():  # before others are interpolated from it
         OmegaConf.update(tree, f"dataset.{key}", _plain(value), merge=False)
     plain = OmegaConf.to_container(tree, resolve=True)["dataset"]
-    return config_class("dataset", plain["source"])(**plain)
+    return config_class("dataset", plain["source"]).from_plain(plain)
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from dataset_helpers import dataset
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data.download import fetch
 
 DATA = bytes(range(256)) * 4096  # 1 MiB

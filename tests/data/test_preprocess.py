@@ -13,8 +13,8 @@ from dataset_helpers import build, dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data import preprocess
 from seqrec_cli.data.filters import core, repeats
 from seqrec_cli.data.preprocess import prepare
@@ -56,25 +56,11 @@ def test_a_second_call_does_nothing_and_says_so(cfg: DatasetConfig, tmp_path: Pa
     assert (second.folder / "manifest.json").stat().st_mtime_ns == stamp
 
 
-def test_opening_a_ready_dataset_imports_no_reader(cfg: DatasetConfig, tmp_path: Path) -> None:
-    build(cfg, tmp_path / "data")
-    code = (
-        "import json, sys; from pathlib import Path; from seqrec_cli.config.slots import config_class; "
-        "from seqrec_cli.data.preprocess import prepare; "
-        "cfg = config_class('dataset', 'csv')(**json.loads(sys.argv[1])); "
-        "print(len(prepare(cfg, Path(sys.argv[2]), str).items_N), "
-        "[name for name in ('pyarrow', 'pandas', 'torch') if name in sys.modules])"
-    )
-    command = [sys.executable, "-c", code, cfg.model_dump_json(), str(tmp_path / "data")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "30 []"
-
-
 def test_a_build_imports_neither_pandas_nor_torch(cfg: DatasetConfig, tmp_path: Path) -> None:
     code = (
-        "import json, sys; from pathlib import Path; from seqrec_cli.config.slots import config_class; "
+        "import json, sys; from pathlib import Path; from seqrec_cli.config.registry import config_class; "
         "from seqrec_cli.data.preprocess import prepare; "
-        "cfg = config_class('dataset', 'csv')(**json.loads(sys.argv[1])); "
+        "cfg = config_class('dataset', 'csv').from_plain(json.loads(sys.argv[1])); "
         "log = prepare(cfg, Path(sys.argv[2]), str); "
         "print(len(log.items_N), [name for name in ('pandas', 'torch') if name in sys.modules])"
     )
@@ -200,7 +186,7 @@ def test_users_with_few_events_train_and_are_counted(tmp_path: Path) -> None:
     assert "1 users have under 3 events: they only train" in said
 
 
-def test_click_candidates_are_the_target_and_items_never_met(cfg: DatasetConfig, tmp_path: Path) -> None:
+def test_click_candidates_are_the_target_and_items_never_seen(cfg: DatasetConfig, tmp_path: Path) -> None:
     log = build(cfg.model_copy(update={"click_negatives": 20}), tmp_path / "data")
     for split, back in (("val", 2), ("test", 1)):
         clicks = log.clicks[split]

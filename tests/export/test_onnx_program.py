@@ -28,7 +28,7 @@ def learnt(name: str, log: PackedLog) -> Recommender:
     model.prepare(torch.from_numpy(training_counts(log)), torch.ones(log.num_users + 1, dtype=torch.int64))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    if small_config(name).family == "closed_form":
+    if small_config(name).capabilities.family == "closed_form":
         bounds = zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True)
         model.fit_closed_form([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
     return model

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from tests.gru_by_hand import gru_by_hand
 from torch import Tensor
 
 from seqrec_cli import kernels
@@ -15,6 +14,7 @@ from seqrec_cli.kernels.gru_scan.op import _gru_states as gru_states
 from seqrec_cli.kernels.gru_scan.op import _loop
 from seqrec_cli.kernels.gru_scan.reference import step_by_step
 from seqrec_cli.models.layers.gru import Recurrence
+from tests.gru_by_hand import gru_by_hand
 
 in_c = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 

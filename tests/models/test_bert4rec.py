@@ -1,4 +1,4 @@
-"""BERT4Rec: the mask, the window, the places it reads, its variants, and what it can learn."""
+"""BERT4Rec: the mask, the window, the positions it reads, its variants, and what it can learn."""
 
 import dataclasses
 from typing import Any
@@ -12,16 +12,17 @@ from torch import nn
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import seal
-from seqrec_cli.config.slots import config_class, names
+from seqrec_cli.config.registry import config_class, names
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import ClozeRows, Masking
 from seqrec_cli.data.sizes import PACKED_STEP, TARGETS_STEP
+from seqrec_cli.kernels.build import compiler
 from seqrec_cli.models import bert4rec
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.layers import native, transformer
+from seqrec_cli.models.layers import transformer
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import batching, packed
@@ -40,9 +41,9 @@ def small(**changes: object) -> bert4rec.Model:
     return model
 
 
-def masked(batch: Batch, places: list[tuple[int, int]]) -> Batch:
+def masked(batch: Batch, positions: list[tuple[int, int]]) -> Batch:
     """The batch with events hidden, their items as targets."""
-    rows, columns = torch.tensor(places).T
+    rows, columns = torch.tensor(positions).T
     items, targets = batch.items_BL.clone(), torch.zeros_like(batch.items_BL)
     targets[rows, columns] = items[rows, columns]
     items[rows, columns] = MASKED
@@ -88,7 +89,7 @@ def test_scores_are_the_product_and_the_bias() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])
-def test_states_at_targets_are_those_of_all_places(changes: dict[str, object]) -> None:
+def test_states_at_targets_are_those_of_all_positions(changes: dict[str, object]) -> None:
     model = small(**changes)
     batch = masked(toy.toy_batch(), [(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)])
     assert batch.targets_BL is not None
@@ -103,18 +104,18 @@ def test_in_training_sizes_come_again_and_change_nothing(
     changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0), []
-    after = transformer.TransformerBlock._after
+    after = transformer.TransformerBlock._after_attention
 
     def watched(self: transformer.TransformerBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         seen.append(x.shape[:-1])
         return after(self, x, attended)
 
-    monkeypatch.setattr(transformer.TransformerBlock, "_after", watched)
-    for places in ([(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)], [(1, 1)]):
-        batch, results = masked(toy.toy_batch(), places), []
+    monkeypatch.setattr(transformer.TransformerBlock, "_after_attention", watched)
+    for positions in ([(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)], [(1, 1)]):
+        batch, results = masked(toy.toy_batch(), positions), []
         for training in (False, True):
             states_ND = model.train(training).encode_targets(batch)
-            assert seen[-1] == (TARGETS_STEP if training else len(places),)
+            assert seen[-1] == (TARGETS_STEP if training else len(positions),)
             weights_ND = torch.linspace(-1, 1, states_ND.numel()).view_as(states_ND)
             used = [p for p in model.parameters() if p is not model.bias_V]
             gradients = torch.autograd.grad((states_ND * weights_ND).sum(), used, allow_unused=True)
@@ -123,7 +124,7 @@ def test_in_training_sizes_come_again_and_change_nothing(
             torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+@pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])
 def test_in_bf16_rows_are_read_without_their_padding(
@@ -131,11 +132,11 @@ def test_in_bf16_rows_are_read_without_their_padding(
 ) -> None:
     model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0).train(training), []
     batch = masked(toy.toy_batch(), [(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)])
-    look = MultiHeadAttention.look
+    attend = MultiHeadAttention.attend
 
     def watched(self: MultiHeadAttention, queries: torch.Tensor, memory: torch.Tensor, *rest: Any, **more: Any) -> Any:
         seen.append(memory.shape[:-1])
-        return look(self, queries, memory, *rest, **more)
+        return attend(self, queries, memory, *rest, **more)
 
     def run() -> list[torch.Tensor]:
         seen.clear()
@@ -146,10 +147,10 @@ def test_in_bf16_rows_are_read_without_their_padding(
         gradients = torch.autograd.grad((states_ND * weights_ND).sum(), used, allow_unused=True)
         return [states_ND.detach(), *(g for g in gradients if g is not None)]
 
-    monkeypatch.setattr(MultiHeadAttention, "look", watched)
+    monkeypatch.setattr(MultiHeadAttention, "attend", watched)
     without, count = run(), int(batch.lengths_B.sum())
     assert seen == [(-(-count // PACKED_STEP) * PACKED_STEP if training else count,)] * len(model.blocks)
-    monkeypatch.setattr(MultiHeadAttention, "packs", lambda *_: False)
+    monkeypatch.setattr(bert4rec, "pack_rows", lambda *_, **__: None)
     with_padding = run()
     assert seen == [batch.items_BL.shape] * len(model.blocks)
     for mine, its in zip(without, with_padding, strict=True):
@@ -185,7 +186,7 @@ def test_the_published_network_by_hand() -> None:
     weight = dict(model.named_parameters())
     linear = lambda name, y: y @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]  # noqa: E731
     norm = nn.LayerNorm(16, elementwise_affine=False)
-    x = torch.cat([weight["items.weight"][[4, 9]], weight["mask_D"][None]]) + weight["places.table.weight"][:3]
+    x = torch.cat([weight["items.weight"][[4, 9]], weight["mask_D"][None]]) + weight["positions.table.weight"][:3]
     q = linear("blocks.0.attention.query", x)
     k, v = linear("blocks.0.attention.key_value", x).chunk(2, dim=1)
     x = norm(x + linear("blocks.0.attention.out", (q @ k.T / 4).softmax(1) @ v))
@@ -215,10 +216,18 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
     cfg = toy.small_config("bert4rec", embed_dim=32, ffn_dim=64, max_length=8)
     model = build_model(cfg, log.catalog, 0)
     assert isinstance(model, SequenceEncoder)
-    rows = ClozeRows(log, 8, "sliding", None, batching(16), Masking(0.2, 0.1, 0.1, last), torch.device("cpu"))
+    rows = ClozeRows(
+        log,
+        8,
+        batching(16),
+        window="sliding",
+        stride=None,
+        masking=Masking(0.2, 0.1, 0.1, last),
+        device=torch.device("cpu"),
+    )
     plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0}
     plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
-    objective = build_objective(config_class("objective", "cloze")(**plain))  # type: ignore[arg-type]
+    objective = build_objective(config_class("objective", "cloze").from_plain(plain))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for epoch in range(60):
         optimizer.param_groups[0]["lr"] = 5e-3 * (1 - epoch / 60)
@@ -232,7 +241,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
 
 
 def test_settings_and_class_agree_on_the_direction() -> None:
-    assert bert4rec.Config.causal is bert4rec.Model.causal is False
+    assert bert4rec.Config.capabilities.causal is bert4rec.Model.causal is False
     with pytest.raises(ValidationError, match="max_length"):
         toy.small_config("bert4rec", max_length=1)
 
@@ -240,13 +249,13 @@ def test_settings_and_class_agree_on_the_direction() -> None:
 @pytest.mark.parametrize("objective", sorted(set(names("objective")) - {"cloze", "click"}))
 def test_objectives_of_causal_models_are_refused(objective: str) -> None:
     with pytest.raises(SeqrecError, match=f"objective={objective} cannot train model=bert4rec") as refusal:
-        seal("train", compose("train", ["model=bert4rec", f"objective={objective}"]))
+        validate("train", compose("train", ["model=bert4rec", f"objective={objective}"]))
     assert "\n" not in str(refusal.value)
 
 
 def test_it_brings_its_objective_and_clicks_may_train_it() -> None:
     assert compose("train", ["model=bert4rec"]).objective.name == "cloze"
-    seal("train", compose("train", ["model=bert4rec", "objective=click"]))
+    validate("train", compose("train", ["model=bert4rec", "objective=click"]))
 
 
 def test_dropout_inside_the_feed_forward_layers_acts_in_training_alone() -> None:

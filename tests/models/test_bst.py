@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.bst import Model
 from seqrec_cli.models import pieces
+from seqrec_cli.models.bst import Model
 
 
 def bst(**changes: object) -> Model:
@@ -21,11 +21,11 @@ def bst(**changes: object) -> Model:
 
 
 def states(model: Model, batch: Batch, item: int) -> Tensor:
-    """All places after all blocks [B, T, D], by the plain transformer over [history; candidate]."""
+    """All positions after all blocks [B, T, D], by the plain transformer over [history; candidate]."""
     history = model._history(batch)
     candidate_D = model.items.summed(torch.tensor(item))
-    if model.places is not None:
-        candidate_D = candidate_D + model.places.weight[0]
+    if model.positions is not None:
+        candidate_D = candidate_D + model.positions.weight[0]
     x = torch.cat([history.events_BLD, candidate_D.expand(len(batch), 1, -1)], dim=1)
     mask = nn.functional.pad(history.mask_BL, (0, 1), value=True)
     for block in model.blocks:
@@ -54,14 +54,14 @@ def test_the_fast_path_equals_the_whole_transformer(norm: str, blocks: int, posi
     torch.testing.assert_close(model.score(batch, items), torch.stack(expected, 1), rtol=1e-4, atol=1e-5)
 
 
-def test_reading_all_places_starts_from_the_candidate_and_ends_in_zeros() -> None:
+def test_reading_all_positions_starts_from_the_candidate_and_ends_in_zeros() -> None:
     model, batch = bst(read_out="all", blocks=2), toy.toy_batch()
     x = states(model, batch, 9)
-    places = torch.zeros(len(batch), 13, 16)
+    positions = torch.zeros(len(batch), 13, 16)
     for row, length in enumerate(batch.lengths_B.tolist()):
-        places[row, 0] = x[row, -1]
-        places[row, 1 : length + 1] = x[row, :length].flip(0)
-    expected = head(model, batch, places.flatten(1), 9)
+        positions[row, 0] = x[row, -1]
+        positions[row, 1 : length + 1] = x[row, :length].flip(0)
+    expected = head(model, batch, positions.flatten(1), 9)
     torch.testing.assert_close(model.score_corpus(batch)[:, 9], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -107,9 +107,9 @@ def test_time_positions_read_ages_and_need_them() -> None:
 
 def test_index_positions_are_distances_to_the_candidate() -> None:
     model, batch = bst(), toy.toy_batch()
-    places = model._event_places(batch)
+    positions = model._event_positions(batch)
     for row, length in enumerate(batch.lengths_B.tolist()):
-        assert places[row, :length].tolist() == list(range(length, 0, -1))
+        assert positions[row, :length].tolist() == list(range(length, 0, -1))
 
 
 def test_the_order_of_events_matters_only_by_position() -> None:

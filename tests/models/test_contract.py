@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ import toy
 from torch import nn
 from torch.export import Dim
 
-from seqrec_cli.config.slots import config_class, module_name
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 NAMES = toy.model_names()
@@ -18,7 +20,7 @@ EMPTY = Batch(torch.tensor([0, 1]), torch.tensor([[0, 0], [5, 6]]), torch.tensor
 
 
 def families(*wanted: str) -> list[str]:
-    return [n for n in NAMES if config_class("model", toy.numbers(n)["name"]).family in wanted]  # type: ignore[attr-defined]
+    return [n for n in NAMES if config_class("model", toy.numbers(n)["name"]).capabilities.family in wanted]  # type: ignore[attr-defined]
 
 
 LEARNED = families("encoder", "ranker")
@@ -138,16 +140,6 @@ def test_padding_rows_are_zero_and_stay_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_read_alone_are_those_of_the_module(name: str) -> None:
-    name = toy.numbers(name)["name"]
-    module = __import__(module_name("model", name), fromlist=["Config"])
-    alone = config_class("model", name)
-    assert alone.model_json_schema() == module.Config.model_json_schema()
-    assert alone.family == module.Config.family  # type: ignore[attr-defined]
-    assert all(field.description for field in alone.model_fields.values())
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_losses_match_the_recorded_ones(name: str) -> None:
     """Recorded by scripts/record_golden.py."""
     recorded = json.loads((toy.GOLDEN / f"{name}.json").read_text(encoding="utf-8"))["losses"]
@@ -212,3 +204,9 @@ def test_training_compiles_without_a_graph_break(name: str) -> None:
     torch.testing.assert_close(
         compiled(*plain_inputs(batch)), Scores(model)(*plain_inputs(batch)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_who_is_told_the_hour_of_a_request_says_that_it_sees_the_targets_time() -> None:
+    catalog = replace(toy.toy_catalog(), context_attributes=(Attribute("hour", 25, 1),))
+    models = {name: toy.build_model(toy.small_config(name), catalog, 0) for name in LEARNED}
+    assert [name for name, model in models.items() if model.sees_target_time] == families("ranker")

@@ -9,15 +9,14 @@ import toy
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.models.dsin import Model
+from seqrec_cli.models.dsin import Model, cut_sessions
 from seqrec_cli.models.layers.lstm import BiLstm
-from seqrec_cli.models.dsin import cut_sessions
 
 
 def dsin(**changes: object) -> Model:
     model = toy.toy_model("dsin", init_std=0.5, **changes)
     assert isinstance(model, Model)
-    for bias in (model.of_session, model.of_place, model.of_unit):
+    for bias in (model.session_bias, model.position_bias, model.unit_bias):
         torch.nn.init.normal_(bias)
     return model.eval()
 
@@ -32,8 +31,8 @@ def sessions_by_hand(times: list[int], gap: int, most: int, longest: int) -> lis
     return [session[-longest:] for session in sessions[-most:]]
 
 
-def places_of(places_KS: Tensor, real_KS: Tensor) -> list[list[int]]:
-    return [p[r].tolist() for p, r in zip(places_KS, real_KS, strict=True) if r.any()]
+def positions_of(positions_KS: Tensor, real_KS: Tensor) -> list[list[int]]:
+    return [p[r].tolist() for p, r in zip(positions_KS, real_KS, strict=True) if r.any()]
 
 
 @pytest.mark.parametrize(("gap", "most", "longest"), [(30, 3, 4), (30, 20, 20), (0, 5, 2), (1000, 2, 3)])
@@ -45,7 +44,7 @@ def test_sessions_end_where_the_gap_is_exceeded(gap: int, most: int, longest: in
         times[row, : len(history)], mask[row, : len(history)] = torch.tensor(history).long(), True
     found = cut_sessions(times, mask, gap, most, longest)
     for row, history in enumerate(histories):
-        got = places_of(found.places_BKS[row], found.real_BKS[row])
+        got = positions_of(found.positions_BKS[row], found.real_BKS[row])
         assert got == sessions_by_hand(history, gap, most, longest)
 
 
@@ -82,7 +81,7 @@ def test_a_session_attends_to_itself_and_the_candidate_to_the_sessions() -> None
         for k, session in enumerate(cut):
             x = model.items.joined(batch.items_BL[row, session])
             for place in range(len(session)):  # eq. 2
-                x[place] = x[place] + model.of_session[k] + model.of_place[place] + model.of_unit
+                x[place] = x[place] + model.session_bias[k] + model.position_bias[place] + model.unit_bias
             interests.append(model.within(x[None])[0].mean(0))
         interests_KF = torch.stack(interests)
         context_KH = model.lstm(interests_KF[None], torch.ones(1, len(cut), dtype=torch.bool))[0]

@@ -1,4 +1,4 @@
-"""What all encoders share: places, attributes, the user, and how states become scores."""
+"""What all encoders share: positions, attributes, the user, and how states become scores."""
 
 import dataclasses
 import itertools
@@ -8,19 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toy
-import yaml
 from pydantic import ValidationError
 from test_contract import Scores, plain_inputs
 from torch.export import Dim
 
 from seqrec_cli.commands.plan import parameters_by_part
-from seqrec_cli.config.encoders import EncoderConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model import EncoderConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 KINDS = ("absolute", "reversed", "rotary", "relative", "none")
 
@@ -30,8 +30,8 @@ def config_of(name: str) -> type[EncoderConfig]:
 
 
 ENCODERS = [name for name in toy.model_names() if issubclass(config_of(name), EncoderConfig)]
-ATTENDING = [name for name in ENCODERS if config_of(name).attends]
-CAUSAL = [name for name in ENCODERS if config_of(name).causal]
+ATTENDING = [name for name in ENCODERS if config_of(name).capabilities.attends]
+CAUSAL = [name for name in ENCODERS if config_of(name).capabilities.causal]
 PLACED = [(name, kind) for name, kind in itertools.product(ATTENDING, KINDS)]
 OPTIONS = [
     {"tied": False, "item_bias": True},
@@ -41,7 +41,7 @@ OPTIONS = [
 
 
 def encoder(name: str, **changes: object) -> ItemEncoder:
-    if not config_of(name).attends and changes.get("positions") in ("rotary", "relative"):
+    if not config_of(name).capabilities.attends and changes.get("positions") in ("rotary", "relative"):
         pytest.skip("nothing to attend with")
     model = toy.toy_model(name, **changes)
     assert isinstance(model, ItemEncoder)
@@ -101,7 +101,7 @@ def test_the_last_state_is_the_one_after_the_last_event_and_sees_nothing_behind(
 
 
 @pytest.mark.parametrize(("name", "kind"), PLACED)
-def test_order_matters_where_places_are_told_apart(name: str, kind: str) -> None:
+def test_order_matters_where_positions_are_told_apart(name: str, kind: str) -> None:
     batch = toy.rows(toy.toy_batch(), slice(7, 8))
     order = [1, 0, *range(2, batch.items_BL.shape[1])]
     swapped = dataclasses.replace(batch, items_BL=batch.items_BL[:, order])
@@ -121,7 +121,7 @@ def test_attributes_are_read(name: str, changes: dict[str, object]) -> None:
         for part in model.attributes.attributes.values():
             part.table.weight[1:].normal_()  # type: ignore[operator, union-attr]
     assert not torch.allclose(model.last(batch), before, atol=1e-3)
-    assert not model.of_items(torch.tensor([[0]])).any()
+    assert not model.embed_items(torch.tensor([[0]])).any()
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -138,10 +138,10 @@ def test_training_takes_some_users_for_unknown_ones() -> None:
     model = encoder("sasrec", user_dim=6, user_dropout=0.75, init_std=1.0).train()
     x, users = torch.zeros(4000, 2, 16), torch.ones(4000, dtype=torch.int64)
     torch.manual_seed(0)
-    told_BLD = model.of_user(x, users)
+    told_BLD = model.add_user(x, users)
     known_B = told_BLD.any(2).any(1)
     assert known_B.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    torch.testing.assert_close(told_BLD[known_B], model.eval().of_user(x, users)[known_B])  # whole, or not at all
+    torch.testing.assert_close(told_BLD[known_B], model.eval().add_user(x, users)[known_B])  # whole, or not at all
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -149,16 +149,16 @@ def test_training_drops_whole_events_and_scales_the_others(name: str) -> None:
     torch.manual_seed(0)
     model = encoder(name, event_dropout=0.25)
     items_BL = torch.arange(1, toy.ITEMS + 1).repeat(50, 1)
-    whole = model.of_items(items_BL)
-    some = model.train().of_items(items_BL)
+    whole = model.embed_items(items_BL)
+    some = model.train().embed_items(items_BL)
     lost_BL = (some == 0).all(-1)
     assert 0.2 < lost_BL.float().mean() < 0.3
     assert lost_BL.any(0).all()
     assert not lost_BL.all(0).any()  # no item is always lost: each event is drawn by itself
     torch.testing.assert_close(some[~lost_BL], whole[~lost_BL] / 0.75)
-    assert torch.equal(model.eval().of_items(items_BL), whole)
+    assert torch.equal(model.eval().embed_items(items_BL), whole)
     never = encoder(name, event_dropout=0.0)
-    assert torch.equal(never.train().of_items(items_BL), never.eval().of_items(items_BL))
+    assert torch.equal(never.train().embed_items(items_BL), never.eval().embed_items(items_BL))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -185,8 +185,8 @@ LOSSES: dict[str, dict[str, object]] = {
 def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> None:
     """The full softmax is exact; a sampled one with a large sample is near it."""
     model, batch = encoder("sasrec", **changes), toy.toy_batch()
-    shipped = yaml.safe_load((toy.ROOT / "conf" / "objective" / f"{objective}.yaml").read_text(encoding="utf-8"))
-    built = build_objective(config_class("objective", objective)(**(shipped | LOSSES[objective])))  # type: ignore[arg-type]
+    settings = shipped("objective", objective) | LOSSES[objective]
+    built = build_objective(config_class("objective", objective).from_plain(settings))  # type: ignore[arg-type]
     built.prepare(torch.ones(toy.ITEMS + 1, dtype=torch.int64))
     assert batch.targets_BL is not None
     real_BL = batch.targets_BL > 0
@@ -207,7 +207,7 @@ def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> No
 
 @pytest.mark.parametrize("kind", ["rotary", "relative"])
 @pytest.mark.parametrize("name", ATTENDING)
-def test_places_in_attention_export_and_compile(name: str, kind: str) -> None:
+def test_positions_in_attention_export_and_compile(name: str, kind: str) -> None:
     model, batch = encoder(name, positions=kind, item_bias=True, temperature=0.1), toy.toy_batch()
     inputs = plain_inputs(batch)
     B, L, C = Dim("B", min=1), Dim("L", min=1, max=12), Dim("C", min=1)
@@ -243,9 +243,9 @@ def test_row_sparse_tables_with_scores_by_cosine() -> None:
 def test_rotation_is_that_of_complex_numbers_and_products_know_the_distance_alone() -> None:
     rotary, d = Rotary(6, 9), 6
     x = torch.randn(2, 3, 9, d, generator=torch.Generator().manual_seed(0))
-    places = torch.arange(9, dtype=torch.float64)
+    positions = torch.arange(9, dtype=torch.float64)
     rates = torch.tensor([10_000 ** (-2 * k / d) for k in range(3)], dtype=torch.float64)
-    turned = torch.complex(x[..., :3].double(), x[..., 3:].double()) * torch.exp(1j * places[:, None] * rates)
+    turned = torch.complex(x[..., :3].double(), x[..., 3:].double()) * torch.exp(1j * positions[:, None] * rates)
     torch.testing.assert_close(rotary(x), torch.cat([turned.real, turned.imag], -1).float(), rtol=1e-5, atol=1e-5)
     chosen = torch.tensor([[4, 0], [8, 3]])
     picked = x[:, :, :2]
@@ -263,10 +263,10 @@ def test_rotation_is_that_of_complex_numbers_and_products_know_the_distance_alon
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kind", ["rotary", "relative"])
-def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dtype) -> None:
+def test_attention_with_positions_by_loops(kind: str, causal: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    places = attention_positions(kind, 2, 4, 7)  # type: ignore[arg-type]
-    layer = MultiHeadAttention(8, 2, 0.0, places=places)
+    positions = attention_positions(kind, 2, 4, 7)  # type: ignore[arg-type]
+    layer = MultiHeadAttention(8, 2, 0.0, positions=positions)
     x = torch.randn(2, 5, 8)
     mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     (q,), (k, v) = layer._heads_of(layer.query, x, 1), layer.project_kv(x)
@@ -275,15 +275,15 @@ def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dt
         seen = [j for j in range(5) if (not causal or j <= i) and (mask_BT is None or mask_BT[b, j])]
         logits = []
         for j in seen:
-            if isinstance(places, RelativeBias):
-                logits.append(q[b, h, i] @ k[b, h, j] / 2 + places.table.weight[i - j + 6, h])
+            if isinstance(positions, RelativeBias):
+                logits.append(q[b, h, i] @ k[b, h, j] / 2 + positions.table.weight[i - j + 6, h])
             else:
-                turn = lambda y, place: places(y[None, None, None], torch.tensor([[place]]))[0, 0, 0]  # noqa: E731
+                turn = lambda y, place: positions(y[None, None, None], torch.tensor([[place]]))[0, 0, 0]  # noqa: E731
                 logits.append(turn(q[b, h, i], i) @ turn(k[b, h, j], j) / 2)
         expected[b, h, i] = torch.stack(logits).softmax(0) @ v[b, h, seen]
     expected_BTD = layer.out(expected.transpose(1, 2).flatten(2))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        got = layer(x, x, causal, mask_BT)
+        got = layer(x, x, causal=causal, mask_BT=mask_BT)
         asked = layer(x[:, [3, 1]], x, False, mask_BT, torch.tensor([[3, 1], [3, 1]])) if not causal else None
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(got.float(), expected_BTD, rtol=tolerance, atol=tolerance)

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from seqrec_cli.commands.training_setup import fresh_model
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.seal import reseal, seal, unseal
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.validate import dump, validate, validate_plain
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.ensemble import Model
 from seqrec_cli.objectives.contract import build_objective
@@ -17,10 +17,10 @@ from tests.toylog import packed
 
 
 def ensemble(**changes: object) -> Model:
-    settings = toy.small_config("ensemble").model_dump()
+    settings = toy.small_config("ensemble").model_dump(mode="json")
     for member in settings["members"].values():
         member.update(changes)
-    model = toy.build_model(config_class("model", "ensemble")(**settings), toy.toy_catalog(), 0)
+    model = toy.build_model(config_class("model", "ensemble").from_plain(settings), toy.toy_catalog(), 0)
     assert isinstance(model, Model)
     return model.eval()
 
@@ -43,7 +43,7 @@ def test_scores_are_the_members_mean(bias: bool) -> None:
 def test_each_member_learns_as_if_it_were_alone() -> None:
     model, batch = ensemble(), toy.toy_batch()
     settings = {"name": "next_item", "window": "last", "stride": None, "smoothing": 0.0, "chunk_mb": 1}
-    objective = build_objective(config_class("objective", "next_item")(**settings))  # type: ignore[arg-type]
+    objective = build_objective(config_class("objective", "next_item").from_plain(settings))  # type: ignore[arg-type]
     for trainable in model.trainable_models():
         objective.loss(trainable, batch).backward()
     joint = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -60,16 +60,16 @@ def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "seqrec_cli.commands.training_setup.compile_model", lambda model, device: compiled.append(model)
     )
-    cfg = seal("train", compose("train", ["model=ensemble", "hardware.compile=true"]))
+    cfg = validate("train", compose("train", ["model=ensemble", "hardware.compile=true"]))
     model = fresh_model(cfg, packed([[1, 2, 3, 4]], 4), torch.device("cpu"))  # type: ignore[arg-type]
     assert isinstance(model, Model)
     assert compiled == list(model.members.values())
 
 
-def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> None:
-    cfg = seal("train", compose("train", ["model=ensemble", "model.members.sasrec.embed_dim=32"]))
-    assert reseal("train", unseal(cfg)) == cfg
-    assert unseal(cfg)["model"]["members"]["sasrec"]["embed_dim"] == 32
+def test_an_ensembles_settings_are_the_same_after_its_trip_through_a_checkpoint() -> None:
+    cfg = validate("train", compose("train", ["model=ensemble", "model.members.sasrec.embed_dim=32"]))
+    assert validate_plain("train", dump(cfg)) == cfg
+    assert dump(cfg)["model"]["members"]["sasrec"]["embed_dim"] == 32
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_sealed_mixture_is_the_same_after_its_trip_through_a_checkpoint() -> N
 )
 def test_members_that_do_not_fit_are_refused_by_name(override: str, words: str) -> None:
     with pytest.raises((SeqrecError, ValidationError)) as caught:
-        seal("train", compose("train", ["model=ensemble", override]))
+        validate("train", compose("train", ["model=ensemble", override]))
     assert isinstance(caught.value, SeqrecError)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -95,4 +95,4 @@ def test_members_that_only_count_are_refused() -> None:
     ease = "{name: ease, max_length: 200, embed_dim: 8, l2: 5.0, half_life: 9.0, scale: 2.0}"
     fewer = [f"~model.members.{name}" for name in ("sasrec", "lrurec", "gru4rec")]
     with pytest.raises(SeqrecError, match="none learns"):
-        seal("train", compose("train", ["model=ensemble", *fewer, f"+model.members.ease={ease}"]))
+        validate("train", compose("train", ["model=ensemble", *fewer, f"+model.members.ease={ease}"]))

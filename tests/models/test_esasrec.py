@@ -17,7 +17,7 @@ def test_the_gated_block_by_hand() -> None:
     weight = dict(model.named_parameters())
     norm = torch.nn.LayerNorm(16, elementwise_affine=False)
     linear = lambda name, y: y @ weight[f"blocks.0.{name}.weight"].T + weight[f"blocks.0.{name}.bias"]  # noqa: E731
-    x = weight["items.weight"][batch.items_BL[0]] + weight["places.table.weight"][:3]
+    x = weight["items.weight"][batch.items_BL[0]] + weight["positions.table.weight"][:3]
     inner = norm(x)
     q = linear("attention.query", inner)
     k, v = linear("attention.key_value", inner).chunk(2, dim=1)

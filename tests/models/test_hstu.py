@@ -44,16 +44,16 @@ def by_hand(model: hstu.Model, batch: Batch, row: int, heads: int, time: str) ->
     assert batch.times_BL is not None
     assert batch.request_times_B is not None
     times = [*batch.times_BL[row, :n].tolist(), batch.request_times_B[row].item()]
-    x = weight["items.weight"][batch.items_BL[row, :n].numpy()] * D**0.5 + weight["places.table.weight"][:n]
+    x = weight["items.weight"][batch.items_BL[row, :n].numpy()] * D**0.5 + weight["positions.table.weight"][:n]
     for block in (f"blocks.{number}." for number in range(len(model.blocks))):
         u, q, k, v = np.split(silu(norm(x) @ weight[block + "project.weight"].T), 4, axis=1)
         attended = np.zeros((n, D))
         for i in range(n):
             for j in range(i + 1):
-                bias = weight[block + "by_distance.table.weight"][i - j + 11, 0]
+                bias = weight[block + "position_bias.table.weight"][i - j + 11, 0]
                 if time != "none":
                     seconds = times[i + (time == "target")] - times[j]
-                    bias += weight[block + "by_time.table.weight"][int(age_buckets(torch.tensor(seconds), 64)), 0]
+                    bias += weight[block + "time_bias.table.weight"][int(age_buckets(torch.tensor(seconds), 64)), 0]
                 for h in np.split(np.arange(D), heads):
                     attended[i, h] += silu(q[i, h] @ k[j, h] + bias) * v[j, h] / 12
         x = x + norm(attended) * u @ weight[block + "out.weight"].T + weight[block + "out.bias"]

@@ -6,10 +6,10 @@ import toy
 from pydantic import ValidationError
 from torch import nn
 
-from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.kernels.linear_scan import op
 from seqrec_cli.kernels.linear_scan.op import _linear_scan as linear_scan
 from seqrec_cli.kernels.linear_scan.reference import scan_of_pairs
+from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.linear_recurrence import LinearRecurrence
 
 

@@ -25,7 +25,7 @@ def test_the_published_network_by_hand() -> None:
     batch = dataclasses.replace(whole, items_BL=whole.items_BL[:, :3])
     weight = dict(model.named_parameters())
     norm = torch.nn.LayerNorm(16, elementwise_affine=False)
-    x = weight["items.weight"][batch.items_BL[0]] * 4 + weight["places.table.weight"][[2, 1, 0]]
+    x = weight["items.weight"][batch.items_BL[0]] * 4 + weight["positions.table.weight"][[2, 1, 0]]
     linear = lambda name, y: y @ weight[f"blocks.0.{name}.weight"].T + weight[f"blocks.0.{name}.bias"]  # noqa: E731
     queries = norm(x)
     q = linear("attention.query", queries)

@@ -26,7 +26,7 @@ def test_the_latest_events_that_hold_the_value_are_found(width: int) -> None:
     wanted = torch.randint(0, 6, (4, 7), generator=generator)
     firsts = torch.randint(0, 5, (4, 7), generator=generator)
     ends = torch.minimum(firsts + torch.randint(0, 26, (4, 7), generator=generator), lengths[:, None])
-    places, real = latest(by_value(values, torch.arange(30) < lengths[:, None]), wanted, firsts, ends, 30, 4)
+    positions, real = latest(by_value(values, torch.arange(30) < lengths[:, None]), wanted, firsts, ends, 30, 4)
     several = 0
     for b in range(4):
         for c in range(7):
@@ -34,8 +34,8 @@ def test_the_latest_events_that_hold_the_value_are_found(width: int) -> None:
             holding = [p for p in seen if wanted[b, c] > 0 and int(wanted[b, c]) in values[b, p].tolist()]
             expected = holding[::-1][:4]
             several += len(expected) > 2
-            assert places[b, c, real[b, c]].tolist() == expected
-            assert not places[b, c, ~real[b, c]].any()
+            assert positions[b, c, real[b, c]].tolist() == expected
+            assert not positions[b, c, ~real[b, c]].any()
     assert several > 3
 
 

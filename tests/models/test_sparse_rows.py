@@ -1,18 +1,16 @@
 """Row-sparse gradients: of the rows a step used and no others, with the same numbers as dense ones."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import toy
-import yaml
 from torch import nn
 
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import AttributeEmbedding, use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 OBJECTIVES = toy.ROOT / "conf" / "objective"
 
@@ -21,11 +19,10 @@ def pairs() -> list[tuple[str, str]]:
     """Every model and objective that may train with row-sparse gradients."""
     found = []
     for name in toy.model_names():
-        model = config_class("model", toy.numbers(name)["name"])
+        model = config_class("model", toy.numbers(name)["name"]).capabilities  # type: ignore[attr-defined]
         for path in sorted(OBJECTIVES.glob("*.yaml")):
-            objective = config_class("objective", yaml.safe_load(path.read_text())["name"])
-            fit = model.family in objective.families  # type: ignore[attr-defined]
-            if fit and model.sparse_rows and objective.sparse_rows:  # type: ignore[attr-defined]
+            objective = config_class("objective", path.stem).capabilities  # type: ignore[attr-defined]
+            if model.family in objective.families and model.sparse_rows and objective.sparse_rows:
                 found.append((name, path.stem))
     return found
 
@@ -42,11 +39,10 @@ def gradients(name: str, objective: str, sparse: bool) -> tuple[Recommender, flo
     model = toy.toy_model(name)
     if sparse:
         use_sparse_rows(model)
-    path: Path = OBJECTIVES / f"{objective}.yaml"
-    plain = yaml.safe_load(path.read_text())
+    plain = shipped("objective", objective)
     if plain.get("sampling", "unseen") != "unseen":
         plain |= {"negatives": 6}
-    built = build_objective(config_class("objective", plain["name"])(**plain))  # type: ignore[arg-type]
+    built = build_objective(config_class("objective", plain["name"]).from_plain(plain))  # type: ignore[arg-type]
     built.prepare(torch.ones(toy.ITEMS + 1, dtype=torch.int64))
     torch.manual_seed(0)
     loss = built.loss(model.train(), batch())

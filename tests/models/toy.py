@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
-from seqrec_cli.config.schema import ModelConfig
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.model import ModelConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
+from tests.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -45,15 +45,14 @@ def model_names() -> list[str]:
 
 
 def numbers(name: str) -> dict[str, Any]:
-    """The `model:` block of a model's YAML."""
-    block: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())["model"]
-    return block
+    """A model's shipped settings."""
+    return shipped("model", name)
 
 
 def small_config(name: str, **changes: Any) -> ModelConfig:
     """A model's shipped settings with small sizes and no dropout, and `changes` on top."""
     plain = numbers(name)
-    return config_class("model", plain["name"])(**(_shrunk(plain) | changes))  # type: ignore[return-value]
+    return config_class("model", plain["name"]).from_plain(_shrunk(plain) | changes)  # type: ignore[return-value]
 
 
 def _shrunk(plain: dict[str, Any]) -> dict[str, Any]:

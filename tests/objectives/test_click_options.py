@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from test_objectives import CONF, Clicks
+from test_objectives import Clicks
 
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 
 def loss(**changes: Any) -> float:
     """Candidates 3 (clicked) and 1 (not), whose logits are 3 and 1; the third is absent."""
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / "click.yaml"))
+    plain = shipped("objective", "click")
     assert isinstance(plain, dict)
     batch = Batch(
         users_B=torch.tensor([1]),
@@ -25,7 +25,7 @@ def loss(**changes: Any) -> float:
         candidates_BC=torch.tensor([[3, 1, 0]]),
         labels_BC=torch.tensor([[1.0, 0.0, 0.0]]),
     )
-    built = build_objective(config_class("objective", "click")(**{**plain, **changes}))  # type: ignore[arg-type]
+    built = build_objective(config_class("objective", "click").from_plain({**plain, **changes}))  # type: ignore[arg-type]
     return built.loss(Clicks(Catalog(1, 3)), batch).item() - 0.25  # the model's auxiliary loss
 
 

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from seqrec_cli.commands.train import training_rows
-from seqrec_cli.config.compose import compose, conf_folder
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
-from seqrec_cli.config.slots import config_class
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import KEPT, ClozeRows, Masking
@@ -24,6 +23,7 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.objectives.losses import corpus_cross_entropy
 from seqrec_cli.training.loop import count_targets
+from tests.shipped import shipped
 from tests.toylog import batching, packed, random_histories
 
 CPU = torch.device("cpu")
@@ -33,13 +33,13 @@ BERT = Masking(share=0.2, random=0.1, keep=0.1, last=0.0)
 
 def rows(masking: Masking = BERT, window: str = "last", max_length: int = 20, batch_size: int = 8) -> ClozeRows:
     log = packed(HISTORIES, 300)
-    return ClozeRows(log, max_length, window, None, batching(batch_size, 1), masking, CPU)  # type: ignore[arg-type]
+    return ClozeRows(log, max_length, batching(batch_size, 1), window=window, stride=None, masking=masking, device=CPU)
 
 
 def objective(**changes: Any) -> Objective:
-    plain = OmegaConf.to_container(OmegaConf.load(conf_folder() / "objective" / "cloze.yaml"))
+    plain = shipped("objective", "cloze")
     assert isinstance(plain, dict)
-    return build_objective(config_class("objective", "cloze")(**(plain | changes)))  # type: ignore[arg-type]
+    return build_objective(config_class("objective", "cloze").from_plain(plain | changes))  # type: ignore[arg-type]
 
 
 def whole(batch: Batch) -> torch.Tensor:
@@ -160,7 +160,7 @@ def model_and_batch(dim: int = 16) -> tuple[SequenceEncoder, Batch]:
 
 
 def config(*overrides: str) -> TrainConfig:
-    cfg = seal("train", compose("train", list(overrides)))
+    cfg = validate("train", compose("train", list(overrides)))
     assert isinstance(cfg, TrainConfig)
     return cfg
 
@@ -190,7 +190,7 @@ def test_softmax_with_a_bias_equals_torch(dtype: torch.dtype | None) -> None:
     targets = torch.randint(1, 34, (50,), generator=generator)
     ours, theirs = ([x.clone().requires_grad_() for x in given_] for _ in range(2))
     with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        loss = corpus_cross_entropy(ours[0], ours[1], targets, 1, ours[2])
+        loss = corpus_cross_entropy(ours[0], ours[1], targets, chunk_mb=1, bias_V=ours[2])
     expected = F.cross_entropy(theirs[0] @ theirs[1][1:].T + theirs[2][1:], targets - 1)
     (3 * loss).backward()
     (3 * expected).backward()
@@ -199,7 +199,7 @@ def test_softmax_with_a_bias_equals_torch(dtype: torch.dtype | None) -> None:
     for one, two in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, two.grad, **near)
     with torch.no_grad():
-        torch.testing.assert_close(corpus_cross_entropy(*ours[:2], targets, 1, ours[2]), expected)
+        torch.testing.assert_close(corpus_cross_entropy(*ours[:2], targets, chunk_mb=1, bias_V=ours[2]), expected)
 
 
 def test_rows_of_the_objective_are_cloze_rows() -> None:

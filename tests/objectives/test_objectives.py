@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from seqrec_cli.config.slots import config_class, names
+from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "objective"
 
@@ -41,8 +41,8 @@ class Clicks(Recommender):
 
 
 def objective(name: str):
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    built = build_objective(config_class("objective", name)(**plain))
+    plain = shipped("objective", name)
+    built = build_objective(config_class("objective", name).from_plain(plain))
     built.prepare(torch.arange(7))
     return built
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from seqrec_cli.config.rules import drawn_as_asked
+from seqrec_cli.config.objective.bce import Config
 from seqrec_cli.objectives.samplers import MixedSampler, PopularitySampler, UniformSampler, build_sampler
+from tests.shipped import shipped
 
 V = 12
 COUNTS_V = torch.tensor([0, 5, 0, 1, 9, 2, 2, 7, 1, 4, 3, 8, 6])
@@ -76,5 +77,6 @@ def test_mixed_draws_are_of_both_kinds_by_their_share() -> None:
     ],
 )
 def test_draws_that_cannot_be_made_are_refused(settings: tuple[str, str, int, float], words: str) -> None:
+    names = ("sampling", "shared", "negatives", "uniform_share")
     with pytest.raises(ValueError, match=words):
-        drawn_as_asked(*settings)
+        Config(**shipped("objective", "bce") | dict(zip(names, settings, strict=True)))

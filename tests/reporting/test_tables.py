@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from seqrec_cli.config.schema import metric_names
+from seqrec_cli.metrics.table import metric_names
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table, shown_metrics
 
 NAMES = metric_names((5, 10, 20))

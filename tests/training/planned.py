@@ -8,9 +8,9 @@ from toylog import packed, random_histories
 from seqrec_cli.commands.train import training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.seal import seal
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.batching import Rows
+from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
@@ -21,10 +21,10 @@ DEVICE = torch.device("cpu")
 
 
 def config(overrides: list[str]) -> TrainConfig:
-    return cast(TrainConfig, seal("train", compose("train", ["model.max_length=20", *overrides])))
+    return cast(TrainConfig, validate("train", compose("train", ["model.max_length=20", *overrides])))
 
 
-def built(overrides: list[str]) -> tuple[Recommender, Objective, Rows]:
+def built(overrides: list[str]) -> tuple[Recommender, Objective, BatchedRows]:
     cfg = config(["trainer.batch_size=8", *overrides])
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(LOG)))

@@ -22,7 +22,9 @@ def _same_threads() -> Any:
 
 
 def hardware(device: str | None = "cpu", precision: Any = "auto", threads: int | None = 1) -> HardwareConfig:
-    return HardwareConfig(device=device, precision=precision, threads=threads, embedding="dense", compile=False)
+    return HardwareConfig(
+        device=device, precision=precision, threads=threads, embedding="dense", compile=False, kernels=True
+    )
 
 
 @pytest.mark.parametrize(

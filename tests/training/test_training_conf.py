@@ -20,20 +20,20 @@ def group(name: str, option: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("option", sorted(p.stem for p in (CONF / "trainer").glob("*.yaml")))
 def test_trainers(option: str, recwarn: pytest.WarningsRecorder) -> None:
-    cfg = TrainerConfig(**group("trainer", option))
+    cfg = TrainerConfig.from_plain(group("trainer", option))
     assert cfg.monitor == {"next_item": "ndcg@10", "click": "auc"}.get(option, cfg.monitor)
     assert not recwarn.list
 
 
 @pytest.mark.parametrize("option", sorted(p.stem for p in (CONF / "hardware").glob("*.yaml")))
 def test_hardware(option: str) -> None:
-    cfg = HardwareConfig(**group("hardware", option))
+    cfg = HardwareConfig.from_plain(group("hardware", option))
     assert cfg.device == {"as_trained": None}.get(option, option)
 
 
 def test_tiny_changes_trainer_settings_that_exist() -> None:
     tiny = OmegaConf.to_container(OmegaConf.load(CONF / "debug" / "tiny.yaml"))
     assert list(tiny) == ["trainer"]  # type: ignore[arg-type]
-    cfg = TrainerConfig(**{**group("trainer", "next_item"), **tiny["trainer"]})  # type: ignore[call-overload,index]
+    cfg = TrainerConfig.from_plain({**group("trainer", "next_item"), **tiny["trainer"]})  # type: ignore[call-overload,index]
     assert cfg.max_steps is not None
     assert cfg.max_steps <= 20

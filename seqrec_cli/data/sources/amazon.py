@@ -12,14 +12,14 @@ import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data.archive import RawFiles
 from seqrec_cli.data.arrow import one_array, to_numpy
 from seqrec_cli.data.filters import repeats
@@ -35,15 +35,14 @@ class Config(DatasetConfig):
     """Which category of which edition, and what of the metadata becomes an item attribute."""
 
     several_files: ClassVar[bool] = True
-    aside: ClassVar[frozenset[str]] = DatasetConfig.aside | {"publisher"}
+    not_in_fingerprint: ClassVar[frozenset[str]] = DatasetConfig.not_in_fingerprint | {"publisher"}
 
     category: str = Field(pattern=r"^\w+$", description="the category as its files are called, as in Electronics")
     edition: Literal[2014, 2018, 2023] = Field(description="the year of publication, which decides the files' form")
-    publisher: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+    publisher: dict[str, tuple[str, ...]] = Field(
         description="addresses of each edition's reviews and metadata, with {category} for the category"
     )
     attributes: tuple[Literal["category", "path", "main_category", "brand"], ...] = Field(
-        strict=False,
         description="item attributes: category (the last of the item's path), path (all of it, each level a value), "
         "main_category, brand (2023: the store)",
     )

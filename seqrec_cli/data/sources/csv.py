@@ -7,7 +7,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.raw import AttributeTable, RawLog
 from seqrec_cli.data.vocabulary import factorize, first_rows
@@ -25,11 +25,11 @@ class Config(DatasetConfig):
     rating_column: str | int | None = Field(description="column of ratings; null for none")
     delimiter: str = Field(min_length=1, max_length=1, description="character between fields (not for Parquet)")
     header: bool = Field(description="whether the first line holds the columns' names (not for Parquet)")
-    columns: tuple[str, ...] | None = Field(strict=False, description="names for the columns of a file without header")
-    item_attribute_columns: tuple[str | int, ...] = Field(strict=False, description="categorical columns of the item")
-    user_attribute_columns: tuple[str | int, ...] = Field(strict=False, description="categorical columns of the user")
+    columns: tuple[str, ...] | None = Field(description="names for the columns of a file without header")
+    item_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the item")
+    user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
     context_columns: tuple[str | int, ...] = Field(
-        strict=False, description="categorical columns of the event: known when it is predicted (device, city)"
+        description="categorical columns of the event: known when it is predicted (device, city)"
     )
     value_separator: str | None = Field(
         min_length=1, description="text between several values in one attribute field; null: one value a field"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.archive import read_members
 from seqrec_cli.data.columns import Columns
+from seqrec_cli.data.movielens import Movie, User, log, rows
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.sources.movielens import Movie, User, log, rows
 
 NAMES = ("user", "", "item", "-", "rating", "--", "time")  # between two single colons lies an empty field
 

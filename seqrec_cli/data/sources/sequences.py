@@ -5,7 +5,7 @@ The format of SASRec (Kang & McAuley, ICDM 2018); a user's lines need not stand 
 
 from pathlib import Path
 
-from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.columns import Columns
 from seqrec_cli.data.raw import RawLog
 

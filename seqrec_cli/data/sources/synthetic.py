@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.schema import DatasetConfig
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.raw import RawLog
 
 
@@ -25,7 +25,7 @@ class Config(DatasetConfig):
     max_events: int = Field(ge=1, description="most events of a user")
     predictability: float = Field(ge=0, le=1, description="part of events that follow from a recent one")
     lag_weights: tuple[float, ...] = Field(
-        strict=False, min_length=1, description="how often an event follows from the last, second-last, ... one"
+        min_length=1, description="how often an event follows from the last, second-last, ... one"
     )
     successors: int = Field(ge=1, description="items that may follow from an item")
     own_successors: float = Field(ge=0, le=1, description="part of them that is the item's own, not its category's")
@@ -37,7 +37,7 @@ class Config(DatasetConfig):
     affinity: float = Field(ge=1, description="how much more a segment takes from a category it likes")
     session_events: float = Field(ge=1, description="mean events a session")
     session_gap: float = Field(gt=0, description="mean seconds between events of a session")
-    between_hours: tuple[float, float] = Field(strict=False, description="least and most hours between sessions")
+    between_hours: tuple[float, float] = Field(description="least and most hours between sessions")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

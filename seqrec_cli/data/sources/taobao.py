@@ -10,8 +10,8 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data.archive import read_members
 from seqrec_cli.data.columns import Columns
 from seqrec_cli.data.raw import AttributeTable, RawLog
@@ -26,7 +26,7 @@ class Config(DatasetConfig):
     """Which events count."""
 
     behaviours: tuple[Literal["pv", "cart", "fav", "buy"], ...] = Field(
-        strict=False, min_length=1, description="events that count: page view, cart, favourite, purchase"
+        min_length=1, description="events that count: page view, cart, favourite, purchase"
     )
     outliers: Literal["keep", "drop"] = Field(description="events before first_time or after last_time")
     first_time: int = Field(description="seconds: the first of the published days begins")

@@ -14,8 +14,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.schema import DatasetConfig
 from seqrec_cli.data.archive import RawFiles
 from seqrec_cli.data.columns import Columns
 from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
@@ -51,11 +51,9 @@ class Config(DatasetConfig):
             "search for item",
         ],
         ...,
-    ] = Field(strict=False, description="item actions in a history, beside click-outs")
+    ] = Field(description="item actions in a history, beside click-outs")
     collapse: bool = Field(description="an action with the item of the action before it, in one session, is left out")
-    context: tuple[Literal["platform", "city", "device"], ...] = Field(
-        strict=False, description="what of a request is its context"
-    )
+    context: tuple[Literal["platform", "city", "device"], ...] = Field(description="what of a request is its context")
 
 
 def read(cfg: Config, path: Path) -> RawLog:
@@ -108,8 +106,7 @@ def _log_name(files: RawFiles) -> str:
 
 def _columns(files: RawFiles, name: str, wanted: tuple[str, ...]) -> Columns:
     if files.path.suffix.lower() != ".zip":
-        place = files.path / name if files.path.is_dir() else files.path
-        return Columns.parse(place, name, ",", wanted, header=True, quoted=True)
+        return Columns.parse(files.path_of(name), name, ",", wanted, header=True, quoted=True)
     with files.open(name) as file:
         return Columns.parse(file.read(), name, ",", wanted, header=True, quoted=True)
 

@@ -7,8 +7,8 @@ where all rows are alike.
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.config.encoders import IN_ATTENTION, Positions
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.model import IN_ATTENTION, Positions
 
 LONGEST_AGE = 10 * 365 * 86400  # seconds; older events share the last bucket
 

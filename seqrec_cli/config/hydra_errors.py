@@ -1,0 +1,136 @@
+"""Hydra's and OmegaConf's complaints as one line that names the nearest right word."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.migrations import RENAMED
+
+Composer = Callable[[list[str]], DictConfig]
+
+
+def one_line(text: object) -> str:
+    """Any text without its line breaks."""
+    return " ".join(str(text).split())
+
+
+def dotted_keys(cfg: DictConfig) -> list[str]:
+    """Every key of the tree that holds a value, as the command line names it; Hydra's own left out."""
+    found: list[str] = []
+
+    def visit(values: dict[Any, Any], prefix: str) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict) and value:
+                visit(value, f"{prefix}{key}.")
+            else:
+                found.append(f"{prefix}{key}")
+
+    plain = OmegaConf.to_container(cfg)
+    assert isinstance(plain, dict)
+    visit({key: value for key, value in plain.items() if key != "hydra"}, "")
+    return found
+
+
+def as_seqrec_error(error: BaseException, overrides: list[str], recompose: Composer) -> SeqrecError | None:
+    """What a person should read, or None when `error` is no fault of theirs.
+
+    `recompose` composes the verb again with fewer overrides: the keys it may name are those of that tree.
+    """
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+
+    if isinstance(error, SeqrecError):
+        return error
+    if isinstance(error, OverrideParseException):
+        return SeqrecError(_grammar(error.override, one_line(error.message.splitlines()[0])))
+    if isinstance(error, MissingConfigException):
+        return SeqrecError(_missing_option(error.missing_cfg_file or "", error.options, error))
+    if isinstance(error, HydraException):
+        return SeqrecError(_composition(_text(error), overrides, recompose))
+    if isinstance(error, OmegaConfBaseException):
+        where = f"{error.full_key}: " if error.full_key else ""
+        return SeqrecError(where + one_line(str(error.msg or error).splitlines()[0]))
+    if isinstance(error, ValueError) and _raised_in_hydra(error):
+        return SeqrecError(one_line(error).replace("Config group override", "the option of a group"))
+    if type(error).__module__.startswith("yaml."):
+        return SeqrecError(f"a configuration file is not valid YAML: {one_line(error)}")
+    return None
+
+
+def _raised_in_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself raised it; some of its checks of the command line are bare `ValueError`s."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("hydra.")
+
+
+def _text(error: BaseException) -> str:
+    """Hydra sometimes raises an empty exception around the one that says something."""
+    text = str(error)
+    return text if text or error.__cause__ is None else str(error.__cause__)
+
+
+def _grammar(override: str, complaint: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"'{override}': overrides have the form KEY=VALUE"
+    hint = ""
+    if value and not re.search(r"['\"]", value):
+        hint = f"; to take the value as it is, quote it twice: \"{key}='{value}'\""
+    return f"'{override}' cannot be read ({complaint}){hint}"
+
+
+def _missing_option(missing: str, options: object, error: BaseException) -> str:
+    group, _, name = missing.rpartition("/")
+    if not group:
+        return f"no configuration file '{missing}.yaml': {one_line(str(error).splitlines()[0])}"
+    if f"{group}={name}" in RENAMED:  # in a file's list of defaults
+        return f"{group}={name} is now {RENAMED[f'{group}={name}']}: change it in the file that asks for it"
+    known = [str(option) for option in options] if isinstance(options, list | tuple) else []
+    have = f" (have: {', '.join(known)})" if known else ""
+    return f"{group}={name}: no such option{nearest(name, known)}{have}"
+
+
+def _known_words(key: str, overrides: list[str], recompose: Composer) -> list[str]:
+    """Keys, groups and sections of the tree without the override that does not fit."""
+    fewer = [text for text in overrides if text.lstrip("+~").split("=")[0] != key]
+    for attempt in (fewer, []):
+        try:
+            cfg = recompose(attempt)
+        except Exception:  # another override is wrong as well; its turn comes once this one is mended
+            continue
+        chosen = [str(group) for group in cfg.hydra.runtime.choices]
+        words = dotted_keys(cfg) + [group for group in chosen if not group.startswith("hydra/")]
+        return sorted(set(words))
+    return []
+
+
+def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
+    line = one_line(text)
+    if found := re.match(r"Could not (override|delete from config\.|delete) '([^']+)'", line):
+        key = found[2].split("=")[0] if found[1] == "delete" else found[2]
+        if found[1] == "delete from config." and "The value of" in line:
+            return line
+        return f"{key}: no such key or group{_nearest_key(key, _known_words(key, overrides, recompose))}"
+    if found := re.match(r"Error merging override (\S+)", line):
+        key = found[1].lstrip("+~").split("=")[0]
+        return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose))}"
+    if found := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.+?)' ", line):
+        return f"{found[1]}: several values are a sweep, add -m; for a list write KEY=[A,B]"
+    if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", line):
+        return f"{found[1]} is there already: write it without +"
+    if found := re.match(r"Could not append to config\. '?([^' ]+)'?", line):
+        return f"{found[1]}: {line}"
+    return line.split(" See https://")[0]
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    """The closest key; when the last part alone is right (`lr` for `trainer.lr`), the key that ends in it."""
+    ending = [word for word in known if word.rpartition(".")[2] == key.rpartition(".")[2]]
+    if len(ending) == 1:
+        return f"; did you mean '{ending[0]}'?"
+    return nearest(key, known) or f" (have: {', '.join(sorted({word.split('.')[0] for word in known}))})"

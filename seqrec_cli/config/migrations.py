@@ -1,0 +1,90 @@
+"""Settings by their former names, on a command line, in a YAML file or in a run's folder; and settings that a run was
+made without. What was renamed is told once, in a line."""
+
+import copy
+import functools
+import re
+import sys
+from typing import Any
+
+from seqrec_cli.config.registry import GROUPS, config_class
+
+VERBS = {"mix": "ensemble"}
+RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
+    "evaluation.floors": "evaluation.baselines",
+    "model=mixture": "model=ensemble",
+    "objective=count": "objective=closed_form",
+    "objective=shift": "objective=next_item",
+    "objective.sampling=unmet": "objective.sampling=unseen",
+    "trainer.like_lengths": "trainer.bucket_by_length",
+    "trainer.part_tokens": "trainer.micro_batch_tokens",
+}
+# What was done before there was a setting, by models that have it now.
+BEFORE: dict[str, Any] = {
+    "hardware.kernels": True,
+    "model.batch_norm": False,
+    "model.event_dropout": 0.0,
+    "model.ffn_dropout": 0.0,
+    "trainer.bucket_by_length": True,
+}
+
+
+def verb(name: str) -> str:
+    """The verb that this one is called now."""
+    if name in VERBS:
+        _tell(name, VERBS[name])
+    return VERBS.get(name, name)
+
+
+def overrides(given: list[str]) -> list[str]:
+    """A command line's overrides by today's names."""
+    return [_override(text) for text in given]
+
+
+def _override(text: str) -> str:
+    sign, key, equals, value = re.fullmatch(r"([+~]*)([^=]*)(=?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    if key in RENAMED:
+        key = _tell(key, RENAMED[key])
+    values = value.split(",")  # of a sweep
+    for nth, each in enumerate(values):
+        if f"{key}={each}" in RENAMED:
+            values[nth] = _tell(f"{key}={each}", RENAMED[f"{key}={each}"]).partition("=")[2]
+    return f"{sign}{key}{equals}{','.join(values)}"
+
+
+def renamed(plain: dict[str, Any]) -> dict[str, Any]:
+    """A configuration by today's names. A former name wins over today's, whose value is then a default."""
+    found = copy.deepcopy(plain)
+    for old, new in RENAMED.items():
+        key, equals, value = old.partition("=")
+        if "." not in key:
+            key = f"{key}.{GROUPS[key].key}"
+        group, _, name = key.partition(".")
+        section = found.get(group)
+        if not isinstance(section, dict) or name not in section or (equals and section[name] != value):
+            continue
+        _tell(old, new)
+        if equals:
+            section[name] = new.partition("=")[2]
+        else:
+            section[new.partition(".")[2]] = section.pop(name)
+    return found
+
+
+def migrated(plain: dict[str, Any]) -> dict[str, Any]:
+    """The plain record of a `train` run, as such a run would be recorded today."""
+    found = renamed(plain)
+    for key, value in BEFORE.items():
+        group, _, name = key.partition(".")
+        section = found.get(group)
+        if not isinstance(section, dict):
+            continue
+        if group != "model" or name in config_class("model", section["name"]).model_fields:
+            section.setdefault(name, value)
+    return found
+
+
+@functools.cache
+def _tell(old: str, new: str) -> str:
+    print(f"{old} is now {new}", file=sys.stderr)
+    return new

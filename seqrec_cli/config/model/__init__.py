@@ -1,0 +1,142 @@
+"""What models have in common in a configuration; each one's own settings are a file of this folder.
+
+Nothing here imports torch: the code of `sasrec.py` is `models/sasrec.py`.
+"""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from seqrec_cli.config.settings import Option
+
+Positions = Literal["absolute", "reversed", "rotary", "relative", "none"]
+IN_ATTENTION = frozenset({"rotary", "relative"})  # positions that act on a query and a key, not on the input
+Width = Annotated[int, Field(ge=1)]
+
+
+class Capabilities(NamedTuple):
+    """What a model can do. Every model says all of it: a setting that needs more is refused."""
+
+    family: Literal["encoder", "ranker", "closed_form"]
+    causal: bool  # the state at a position sees no later event
+    attends: bool  # has queries and keys, which some kinds of `positions` act on
+    recurrent: bool  # its states depend on where a row begins: no row may exceed max_length
+    sparse_rows: bool  # looks rows of its tables up and never reads a whole one in training
+    inner_product: bool  # scores are inner products of a history's vector and the items'
+    all_positions: bool  # a ranker that scores candidates at any position of a history in one forward pass
+
+
+class ModelConfig(Option):
+    """What every model has."""
+
+    group: ClassVar[str] = "model"
+    capabilities: ClassVar[Capabilities]
+
+    name: str = Field(description="the model")
+    max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
+
+    @property
+    def history_negatives(self) -> int:
+        """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
+        return 0
+
+
+AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(ModelConfig.chosen)]
+
+
+class EncoderConfig(ModelConfig):
+    """What every next-item encoder has in front of its own layers or behind them (`models/encoder.py`)."""
+
+    embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
+    dropout: float = Field(ge=0, lt=1, description="dropout of embeddings and layer outputs (CPU: steps of 1/256)")
+    event_dropout: float = Field(
+        ge=0,
+        lt=1,
+        description="share of training events that lose their item and its attributes, whole vectors at once",
+    )
+    positions: Positions = Field(
+        description="positions counted from the window's start, or from its end; inside attention, by rotating queries "
+        "and keys, or by a learned bias for each distance; or not at all"
+    )
+    attributes: Literal["none", "add", "concat"] = Field(
+        description="the vectors of the items' attributes (genres, ...) in the input: left out, added to the item's "
+        "own, or joined with it and projected to its width"
+    )
+    user_dim: int = Field(ge=0, description="width of a vector of the user's own, projected into the input; 0: none")
+    user_dropout: float = Field(
+        ge=0, lt=1, description="share of training rows whose user is taken for an unknown one, who has a zero vector"
+    )
+    tied: bool = Field(description="events are scored against the input's item table, not a table of their own")
+    item_bias: bool = Field(description="a learned number an item, added to its scores")
+    temperature: float | None = Field(
+        gt=0, description="scores are cosines divided by it (L2-normalised states and items); null: inner products"
+    )
+    init_std: float | None = Field(
+        gt=0, description="standard deviation of the initial embeddings; null: Xavier's, for tables and layers"
+    )
+
+    @model_validator(mode="after")
+    def _positions_fit(self) -> Self:
+        if self.positions in IN_ATTENTION and not self.capabilities.attends:
+            raise ValueError(
+                f"model.positions={self.positions} acts on the queries and keys of attention, and model={self.name} "
+                "has none; use absolute, reversed or none"
+            )
+        return self
+
+
+class TransformerConfig(EncoderConfig):
+    """An encoder of blocks with attention and a feed-forward layer."""
+
+    blocks: int = Field(ge=1, description="transformer blocks")
+    heads: int = Field(ge=1, description="attention heads; divides embed_dim")
+    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
+    attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        heads_divide(self.embed_dim, self.heads, self.positions)
+        return self
+
+
+class RankerConfig(ModelConfig):
+    """What every click ranker has that embeds users and items and ends in an MLP (`models/layers/inputs.py`)."""
+
+    embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
+    user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
+    mlp: tuple[Width, ...] = Field(min_length=1, description="widths of the MLP's layers")
+    embedding_dropout: float = Field(ge=0, lt=1, description="dropout of embeddings (CPU: steps of 1/256)")
+    unknown: float = Field(
+        ge=0,
+        lt=1,
+        description="share of ids hidden in training, so that items and users without training events have a learned "
+        "vector beside their attributes'; 0: they have an untrained one",
+    )
+    l2: float = Field(
+        ge=0,
+        description="L2 of the vectors of a batch's items and users, each over its training events (DIN, eq. 6)",
+    )
+    dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
+    init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+
+class InterestConfig(RankerConfig):
+    """What every ranker has that makes one vector of a history and reads it by an MLP (`models/interest.py`)."""
+
+    activation: Literal["dice", "prelu", "relu"] = Field(
+        description="activation of the MLP; dice and prelu have learned slopes"
+    )
+    batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
+
+
+def heads_divide(embed_dim: int, heads: int, positions: str = "none") -> None:
+    """Refuse a width that does not split evenly over the attention heads, or heads that cannot be rotated."""
+    if embed_dim % heads:
+        lower = embed_dim // heads * heads
+        near = " or ".join(str(width) for width in (lower, lower + heads) if width)
+        raise ValueError(f"model.embed_dim={embed_dim} is not divisible by model.heads={heads}; try {near}")
+    if positions == "rotary" and embed_dim // heads % 2:
+        raise ValueError(
+            f"model.positions=rotary turns pairs of numbers, and model.embed_dim={embed_dim} with model.heads={heads} "
+            f"gives heads of {embed_dim // heads}; use an even width a head"
+        )

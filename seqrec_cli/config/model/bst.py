@@ -1,0 +1,32 @@
+"""Settings of BST."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from seqrec_cli.config.model import Capabilities, RankerConfig, heads_divide
+
+
+class Config(RankerConfig):
+    """BST's sizes and variants."""
+
+    capabilities = Capabilities(
+        "ranker", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=False, all_positions=False
+    )
+
+    blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
+    heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")
+    ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
+    norm: Literal["post", "pre"] = Field(description="norm after the residual sum (the paper) or before the layer")
+    positions: Literal["index", "time", "none"] = Field(
+        description="an event's distance to the candidate: in events, in time (the paper; needs times), or unused"
+    )
+    time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (positions=time)")
+    read_out: Literal["target", "all"] = Field(
+        description="what the MLP reads: the candidate's position, or all max_length + 1 positions (the paper)"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        heads_divide(self.embed_dim, self.heads)
+        return self

@@ -1,0 +1,51 @@
+"""Settings of an ensemble."""
+
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from seqrec_cli.config.model import AnyModel, Capabilities, ModelConfig
+from seqrec_cli.config.registry import config_class, names
+
+
+class Config(ModelConfig):
+    """The members, each with all its own settings."""
+
+    capabilities = Capabilities(
+        "encoder",
+        causal=True,
+        attends=False,
+        recurrent=True,
+        sparse_rows=False,
+        inner_product=True,
+        all_positions=False,
+    )
+
+    members: dict[str, AnyModel] = Field(
+        min_length=1, description="causal encoders by any name, each with the settings of its own model"
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _are_causal_encoders(cls, members: Any) -> Any:
+        """Said first: another model's settings would fit in nothing."""
+        for key, member in members.items() if isinstance(members, dict) else ():
+            name = member.get("name") if isinstance(member, dict) else None
+            if name not in names("model"):
+                continue
+            kind = config_class("model", name)
+            assert issubclass(kind, ModelConfig)
+            if kind is cls or not (kind.capabilities.inner_product and kind.capabilities.causal):
+                raise ValueError(f"model.members.{key}.name={name} is no causal encoder, which an ensemble is made of")
+        return members
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        for key, member in self.members.items():
+            if member.max_length != self.max_length:
+                raise ValueError(
+                    f"model.members.{key}.max_length={member.max_length} is not model.max_length={self.max_length}"
+                )
+        if not any(member.capabilities.family == "encoder" for member in self.members.values()):
+            raise ValueError("model.members: every one is fitted in closed form and none learns; add an encoder")
+        return self

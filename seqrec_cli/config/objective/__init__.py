@@ -1,0 +1,112 @@
+"""What objectives have in common in a configuration; each one's own settings are a file of this folder.
+
+Nothing here imports torch: the code of `cloze.py` is `objectives/cloze.py`.
+"""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from seqrec_cli.config.settings import Option
+
+
+class Capabilities(NamedTuple):
+    """What an objective can train. Every objective says all of it: a model that needs more is refused."""
+
+    families: frozenset[str]  # of models
+    rows: Literal["windows", "prefixes", "none"]  # how training histories are cut
+    causal: bool | None  # encoders it trains: causal ones, bidirectional ones, or (None) both
+    sparse_rows: bool  # reads some rows of the item table, not all
+
+
+class ObjectiveConfig(Option):
+    """What every objective has."""
+
+    group: ClassVar[str] = "objective"
+    capabilities: ClassVar[Capabilities]
+
+    name: str = Field(description="the objective")
+
+
+AnyObjective = Annotated[SerializeAsAny[ObjectiveConfig], BeforeValidator(ObjectiveConfig.chosen)]
+
+
+class WindowConfig(ObjectiveConfig):
+    """An objective with a target at every position of a window."""
+
+    window: Literal["last", "sliding"] = Field(
+        description="last: each user's latest max_length events; sliding: the whole history, in windows of max_length "
+        "that share no event, unless a stride says so"
+    )
+    stride: int | None = Field(
+        ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"
+    )
+
+    @model_validator(mode="after")
+    def _stride_slides(self) -> Self:
+        if self.stride is not None and self.window != "sliding":
+            raise ValueError(f"objective.stride={self.stride} needs objective.window=sliding; set that, or stride=null")
+        return self
+
+
+class SoftmaxConfig(WindowConfig):
+    """A softmax over the whole corpus."""
+
+    smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
+    chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
+
+
+class NegativesConfig(WindowConfig):
+    """A position's target against sampled items."""
+
+    negatives: int = Field(ge=1, description="items drawn, with replacement, for each position, sequence or batch")
+    shared: Literal["position", "sequence", "batch"] = Field(
+        description="whose negatives are the same: nobody's, a history's positions', or all targets' of a batch"
+    )
+    sampling: Literal["unseen", "uniform", "popularity", "in_batch", "mixed"] = Field(
+        description="how they are drawn: from items the user has not seen, from all alike, by training events, from "
+        "the batch's targets, or from these and from all items"
+    )
+    uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        if self.sampling == "unseen" and self.shared == "batch":
+            raise ValueError(
+                "objective.shared=batch: users of a batch share no unseen items; "
+                "use objective.sampling=uniform, or objective.shared=sequence"
+            )
+        uniform = mixed_uniform(self.negatives, self.uniform_share)
+        if self.sampling == "mixed" and not 0 < uniform < self.negatives:
+            raise ValueError(
+                f"objective.sampling=mixed: objective.uniform_share={self.uniform_share} of "
+                f"objective.negatives={self.negatives} leaves none of one kind; raise negatives"
+            )
+        return self
+
+
+class CorpusNegativesConfig(NegativesConfig):
+    """Sampled items that stand for all others, by a log-q correction."""
+
+    @model_validator(mode="after")
+    def _stand_for_the_corpus(self) -> Self:
+        if self.sampling == "unseen":
+            raise ValueError(
+                f"objective={self.name} cannot take objective.sampling=unseen: negatives that leave seen items out do "
+                "not stand for the corpus; use uniform, popularity, in_batch or mixed"
+            )
+        return self
+
+
+class PrefixConfig(ObjectiveConfig):
+    """An objective that learns from labelled candidates after a history: the dataset's own, or drawn ones."""
+
+    negatives: int = Field(ge=1, description="unseen items beside each positive, where they are drawn in training")
+    redraw: bool = Field(
+        description="draw them anew every epoch also where dataset.protocol=positions has a fixed one for each event"
+    )
+
+
+def mixed_uniform(negatives: int, uniform_share: float) -> int:
+    """How many of mixed negatives are drawn from all items alike."""
+    return round(negatives * uniform_share)

@@ -1,0 +1,13 @@
+"""Settings of the dense all-action loss."""
+
+from pydantic import Field
+
+from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+
+
+class Config(SoftmaxConfig):
+    """Softmax over all items, several targets a position."""
+
+    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False)
+
+    horizon: int = Field(ge=1, description="how many of the next events are a position's targets")

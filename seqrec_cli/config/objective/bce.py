@@ -1,0 +1,9 @@
+"""Settings of SASRec's published objective."""
+
+from seqrec_cli.config.objective import Capabilities, NegativesConfig
+
+
+class Config(NegativesConfig):
+    """Sigmoid of target and negatives."""
+
+    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True)

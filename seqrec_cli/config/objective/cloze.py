@@ -1,0 +1,24 @@
+"""Settings of BERT4Rec's objective."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+
+
+class Config(SoftmaxConfig):
+    """Which events are hidden, and how."""
+
+    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False)
+
+    mask: float = Field(gt=0, le=1, description="share of a row's events that is hidden, at least one")
+    random: float = Field(ge=0, le=1, description="share of the hidden events that become a random item, not a mask")
+    keep: float = Field(ge=0, le=1, description="share of the hidden events that stay as they are")
+    last: float = Field(ge=0, le=1, description="share of the rows that mask their final event alone")
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.random + self.keep > 1:
+            raise ValueError(f"objective.random={self.random} and objective.keep={self.keep} are more than 1 together")
+        return self

@@ -1,0 +1,9 @@
+"""Settings of the next item by a full softmax."""
+
+from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+
+
+class Config(SoftmaxConfig):
+    """Softmax over all items."""
+
+    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False)

@@ -1,0 +1,117 @@
+"""What objectives with sampled negatives share: drawing the negatives, and a loss of each target beside them.
+
+Legend: B rows, L history events, N training targets, G groups that share negatives, K negatives, D width, V items.
+"""
+
+import torch
+from torch import Tensor
+
+from seqrec_cli.config.objective import NegativesConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.objectives import contract
+from seqrec_cli.objectives.sampled_losses import (
+    Criterion,
+    chunk_scores,
+    loss_with_own_negatives,
+    loss_with_shared_negatives,
+    scored_whole,
+)
+from seqrec_cli.objectives.samplers import Sampler, build_sampler
+
+FEW = 8  # negatives of a position whose vectors are copied, one for each
+BYTES_OF_A_SCORE = 16  # of a chunk: it in fp32 twice, its gradient, masks
+
+
+class SampledObjective(contract.Objective):
+    """Mean over the batch's targets of a criterion, each target beside its negatives; to be prepared first."""
+
+    log_q = False  # subtract the log of a negative's expected count from its score
+
+    def __init__(self, cfg: NegativesConfig) -> None:
+        self.cfg = cfg
+        self.window, self.stride = cfg.window, cfg.stride
+        self.negatives_per_position = cfg.negatives if cfg.sampling == "unseen" else 0
+        self.draws_by_row = cfg.shared == "sequence"
+        self.sampler: Sampler | None = None
+
+    def prepare(self, counts_V: Tensor) -> None:
+        self.sampler = build_sampler(self.cfg.sampling, counts_V, self.cfg.uniform_share)
+        self.criterion = self.build_criterion(len(counts_V) - 1)
+
+    def build_criterion(self, num_items: int) -> Criterion:
+        """What a target's and its negatives' scores cost."""
+        raise NotImplementedError
+
+    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+        width = self.cfg.negatives
+        if self.cfg.shared == "position":
+            if scored_whole(num_items, width):
+                width = num_items + 1
+            elif width <= FEW:  # their vectors are copied, and stay
+                return 0
+        return min(targets * width, chunk_scores(device)) * BYTES_OF_A_SCORE
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        return self.loss_of_targets(batch, contract.at_targets(model, batch))
+
+    def loss_of_targets(self, batch: Batch, at: contract.AtTargets) -> Tensor:
+        """The loss of the targets in `at`, which need not be the batch's own."""
+        encoder, queries_ND, targets_N, positions_N = at
+        B, L = batch.items_BL.shape
+        groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
+        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N)
+        if self.cfg.shared == "position":
+            items_X, rows_NK = _looked_up(encoder, negatives_GK)
+            queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
+            return loss_with_own_negatives(
+                self.criterion,
+                queries_ND,
+                positives_ND,
+                table_XD=table_XD,
+                rows_NK=rows_NK,
+                out_NK=negatives_GK == targets_N[:, None],
+                log_expected_NK=log_expected_GK,
+                whole=scored_whole(encoder.num_items, self.cfg.negatives),
+            )
+        if self.cfg.shared == "batch":
+            queries_GMD, targets_GM = queries_ND[None], targets_N[None]
+        else:
+            queries_GMD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(0, positions_N, queries_ND)
+            queries_GMD = queries_GMD.view(B, L, -1)
+            targets_GM = targets_N.new_zeros(B * L).index_copy(0, positions_N, targets_N).view(B, L)
+        queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
+        return loss_with_shared_negatives(
+            self.criterion,
+            queries_GMD,
+            positives_GMD,
+            vectors_GKD=vectors_GKD,
+            targets_GM=targets_GM,
+            negatives_GK=negatives_GK,
+            log_expected_GK=log_expected_GK,
+        )
+
+    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
+        if self.sampler is not None:
+            items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
+            return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
+        assert batch.negatives_BLK is not None
+        items_GK = batch.negatives_BLK.flatten(0, 1)
+        items_GK = items_GK if self.cfg.shared == "sequence" else items_GK[positions_N]
+        return items_GK, torch.zeros(items_GK.shape, device=items_GK.device).masked_fill_(items_GK == 0, torch.inf)
+
+
+def _looked_up(encoder: SequenceEncoder, negatives_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Items [X] that hold all negatives, and the index of each negative among them, [N, K].
+
+    A few negatives as they are; of many, the whole corpus, but for row-sparse tables: there the used rows, which have
+    to be counted. The choice depends on sizes known before the run alone, so that steps cost alike.
+    """
+    if negatives_NK.shape[1] <= FEW and not scored_whole(encoder.num_items, negatives_NK.shape[1]):
+        return negatives_NK.flatten(), torch.arange(negatives_NK.numel(), device=negatives_NK.device).view_as(
+            negatives_NK
+        )
+    if encoder.sparse_rows:
+        return torch.unique(negatives_NK, return_inverse=True)
+    return torch.arange(encoder.num_items + 1, device=negatives_NK.device), negatives_NK

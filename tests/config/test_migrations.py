@@ -1,0 +1,131 @@
+"""Former names and former runs are taken, with a line that says what a thing is called now."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqrec_cli import cli
+from seqrec_cli.config import migrations
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.migrations import BEFORE, RENAMED, migrated
+from seqrec_cli.config.validate import dump, validate, validate_plain
+
+OLD_RUNS = Path(__file__).parent / "old_runs"  # config.yaml as runs wrote it
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet() -> None:
+    migrations._tell.cache_clear()
+
+
+def today(*overrides: str) -> dict[str, object]:
+    return dump(validate("train", compose("train", ["dataset=ml-100k", *overrides])))
+
+
+@pytest.mark.parametrize(
+    ("run", "overrides", "lines"),
+    [
+        (
+            "sasrec_shift",
+            [
+                "model=sasrec",
+                "trainer.micro_batch_tokens=4096",
+                "trainer.bucket_by_length=false",
+                "evaluation.baselines=false",
+            ],
+            4,
+        ),
+        ("popular_count", ["model=popular"], 4),
+        ("mixture_bce", ["model=ensemble", "objective=bce"], 5),
+    ],
+)
+def test_an_old_run_is_the_run_of_todays_names(
+    run: str, overrides: list[str], lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = yaml.safe_load((OLD_RUNS / f"{run}.yaml").read_text())
+    found = migrated(recorded)
+    assert dump(validate_plain("train", found)) == today(*overrides)
+    assert migrated(found) == found
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert "trainer.part_tokens is now trainer.micro_batch_tokens" in told
+
+
+def test_the_old_runs_hold_every_former_name() -> None:
+    text = "".join(path.read_text() for path in OLD_RUNS.glob("*.yaml"))
+    assert all(old.replace("=", ".").rpartition(".")[2] in text for old in RENAMED)
+
+
+@pytest.mark.parametrize(
+    ("given", "now"),
+    [
+        ("trainer.part_tokens=4096", "trainer.micro_batch_tokens=4096"),
+        ("+trainer.like_lengths=false", "+trainer.bucket_by_length=false"),
+        ("~evaluation.floors", "~evaluation.baselines"),
+        ("model=mixture,sasrec", "model=ensemble,sasrec"),
+        ("objective.sampling=uniform,unmet", "objective.sampling=uniform,unseen"),
+        ("trainer.lr=1e-3", "trainer.lr=1e-3"),
+        ("objective=click", "objective=click"),
+    ],
+)
+def test_overrides_by_former_names(given: str, now: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrations.overrides([given]) == [now]
+    assert len(capsys.readouterr().err.splitlines()) == (given != now)
+
+
+def test_each_line_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["dataset=ml-100k", "objective=shift", "trainer.part_tokens=64"]
+    records = [validate("train", compose("train", overrides)) for _ in range(2)]
+    assert records[0] == validate("train", compose("train", ["dataset=ml-100k", "trainer.micro_batch_tokens=64"]))
+    assert capsys.readouterr().err.splitlines() == [
+        "objective=shift is now objective=next_item",
+        "trainer.part_tokens is now trainer.micro_batch_tokens",
+    ]
+
+
+def test_the_command_line_takes_a_former_verb_and_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["mix", "ckpts=[a,b]", "--cfg", "job"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "mix is now ensemble\n"
+    assert "ckpts" in printed.out
+    assert cli.main(["train", "trainer.part_tokens=0"]) == 2
+    told, refused = capsys.readouterr().err.splitlines()
+    assert told == "trainer.part_tokens is now trainer.micro_batch_tokens"
+    assert refused.startswith("seqrec train: trainer.micro_batch_tokens=0: expected integer >= 1 or null")
+
+
+def test_files_of_ones_own_by_former_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\ntrainer:\n  part_tokens: 64\n")
+    record = dump(validate("train", compose("train", ["experiment=mine"], str(tmp_path))))
+    assert record["trainer"]["micro_batch_tokens"] == 64
+    assert "trainer.part_tokens is now" in capsys.readouterr().err
+    mine.write_text("# @package _global_\ndefaults:\n  - override /objective: shift\n")
+    with pytest.raises(SeqrecError, match="objective=shift is now objective=next_item: change it in the file"):
+        compose("train", ["experiment=mine"], str(tmp_path))
+
+
+@pytest.mark.parametrize("model", ["bert4rec", "din"])
+def test_a_record_gets_what_was_done_before_a_setting_was_there(model: str) -> None:
+    plain = today(f"model={model}")
+    older = copy.deepcopy(plain)
+    removed = {key for key in BEFORE if older[key.partition(".")[0]].pop(key.partition(".")[2], None) is not None}  # type: ignore[attr-defined]
+    assert "trainer.bucket_by_length" in removed
+    assert removed & {"model.ffn_dropout", "model.batch_norm"}
+    with pytest.raises(SeqrecError, match="is missing"):
+        validate_plain("train", older)
+    expected = copy.deepcopy(plain)
+    for key in removed:
+        expected[key.partition(".")[0]][key.partition(".")[2]] = BEFORE[key]  # type: ignore[index]
+    assert dump(validate_plain("train", migrated(older))) == expected
+    assert migrated(plain) == plain
+
+
+def test_what_was_set_and_what_a_model_does_not_have_stay() -> None:
+    plain = today("model=sasrec", "trainer.bucket_by_length=false")
+    assert migrated(plain)["trainer"]["bucket_by_length"] is False
+    assert "batch_norm" not in migrated(plain)["model"]

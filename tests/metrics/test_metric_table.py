@@ -1,0 +1,150 @@
+"""The table of metrics: rank metrics as fractions worked out by hand, names, directions, and what chance gives."""
+
+import math
+
+import numpy as np
+import pytest
+
+from seqrec_cli.metrics.table import (
+    METRICS,
+    RankMetric,
+    compute_metrics,
+    expected_at_random,
+    lower_is_better,
+    metric_names,
+    parse_metric,
+    rank_metric,
+    table_columns,
+    user_metric,
+)
+
+
+def rank_metrics(ranks_R: np.ndarray, candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
+    names = [name for name in metric_names(cutoffs) if isinstance(parse_metric(name)[0], RankMetric)]
+    return {name: user_metric(name, ranks_R, candidates_R).mean() for name in names}
+
+
+def test_ranking_metrics_by_hand():
+    ranks_R, candidates_R = np.array([1.0, 3.0, 2.5, 7.0]), np.array([5, 3, 4, 13])
+    metrics = rank_metrics(ranks_R, candidates_R, (1, 3))
+    expected = {
+        "hr@1": 1 / 4,
+        "hr@3": 3 / 4,
+        "ndcg@1": 1 / 4,
+        "ndcg@3": (1 + 1 / 2 + 1 / math.log2(3.5)) / 4,
+        "mrr@1": 1 / 4,
+        "mrr@3": (1 + 1 / 3 + 2 / 5) / 4,
+        "mrr": (1 + 1 / 3 + 2 / 5 + 1 / 7) / 4,
+        "corpus_auc": (1 + 0 + 1 / 2 + 1 / 2) / 4,
+    }
+    assert metrics == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_rank_tied_across_the_cutoff_is_no_hit():
+    assert rank_metrics(np.array([5.5]), np.array([10]), (5, 6)) == pytest.approx(
+        {
+            "hr@5": 0,
+            "hr@6": 1,
+            "ndcg@5": 0,
+            "ndcg@6": 1 / math.log2(6.5),
+            "mrr@5": 0,
+            "mrr@6": 2 / 11,
+            "mrr": 2 / 11,
+            "corpus_auc": 1 / 2,
+        }
+    )
+
+
+def test_corpus_auc_of_the_only_candidate_is_a_half():
+    assert rank_metrics(np.array([1.0]), np.array([1]), (1,))["corpus_auc"] == 0.5
+
+
+def test_a_random_scorer_by_hand():
+    found = expected_at_random((3,), np.array([2, 4]), 0.2)
+    assert found["hr@3"] == pytest.approx((1 + 3 / 4) / 2)
+    assert found["ndcg@3"] == pytest.approx(((1 + 1 / math.log2(3)) / 2 + (1 + 1 / math.log2(3) + 1 / 2) / 4) / 2)
+    assert found["mrr@3"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3) / 4) / 2)
+    assert found["mrr"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) / 2)
+    assert found["ece"] == pytest.approx(0.3)
+    assert (found["corpus_auc"], found["auc"], found["gauc"], found["logloss"]) == (0.5, 0.5, 0.5, math.log(2))
+
+
+@pytest.mark.parametrize("name", metric_names((1, 7)))
+def test_chance_is_the_mean_over_all_ranks_and_labels(name):
+    """`expected_at_random` against the value itself: over every rank of 9 candidates, and for constant logits."""
+    candidates_R = np.full(9, 9)
+    labels_N = np.array([1, 0, 0, 1, 0, 0, 0, 0])
+    found = compute_metrics(
+        (1, 7),
+        ranks_R=np.arange(1.0, 10.0),
+        candidates_R=candidates_R,
+        labels_N=labels_N,
+        logits_N=np.zeros(8),
+        users_N=np.repeat([0, 1], 4),
+    )
+    if name == "gauc":  # the second user has one class
+        assert found[name] == 0.5
+    assert expected_at_random((1, 7), candidates_R, labels_N.mean())[name] == pytest.approx(found[name])
+
+
+def test_chance_of_users_with_other_numbers_of_candidates():
+    """The mean of each user's own expectation; a value that needs that number must say what chance gives."""
+    found = expected_at_random((2,), np.array([4, 9]), 0.5)
+    for name in ("hr@2", "ndcg@2", "mrr"):
+        each = [user_metric(name, np.arange(1.0, n + 1), np.full(n, n)).mean() for n in (4, 9)]
+        assert found[name] == pytest.approx(np.mean(each))
+    forgetful = RankMetric(lambda ranks, n: ranks / n, forms=("all",), shown=None)
+    assert math.isnan(forgetful.expected_at_random(np.array([4, 9]), None))
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_directions_and_best_values(kind):
+    """The best possible scorer has the best value that the direction says."""
+    names = [name for name in metric_names((3,)) if name.partition("@")[0] == kind]
+    best, worst = (
+        compute_metrics(
+            (3,),
+            ranks_R=np.full(4, rank),
+            candidates_R=np.full(4, 8),
+            labels_N=np.array([1, 0, 1, 0]),
+            logits_N=sign * np.array([9.0, -9.0, 9.0, -9.0]),
+            users_N=np.array([0, 0, 1, 1]),
+        )
+        for rank, sign in ((1.0, 1), (8.0, -1))
+    )
+    assert names
+    for name in names:
+        assert (best[name] < worst[name]) == lower_is_better(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ndgc@10", "did you mean 'ndcg@k'"),
+        ("hr", "hr is no metric"),
+        ("hr@", "hr@ is no metric"),
+        ("hr@0", "hr@0 is no metric"),
+        ("hr@x", "have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc, auc, gauc, logloss, ece"),
+        ("auc@5", "auc@5 is no metric"),
+        ("", "is no metric"),
+    ],
+)
+def test_an_unknown_name_raises(name, said):
+    for asked in (parse_metric, lower_is_better, rank_metric):
+        with pytest.raises(ValueError, match=said):
+            asked(name)
+
+
+def test_metrics_of_ranks_are_told_from_click_metrics():
+    with pytest.raises(ValueError, match=r"auc is no metric of ranks \(have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc"):
+        rank_metric("auc")
+    assert rank_metric("ndcg@7") == (METRICS["ndcg"], 7)
+
+
+def test_names_and_columns_in_their_order():
+    assert metric_names((5, 10)) == (
+        *("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr@5", "mrr@10"),
+        *("mrr", "corpus_auc", "auc", "gauc", "logloss", "ece"),
+    )
+    shown = ("hr@10", "ndcg@10", "mrr", "corpus_auc", "auc", "gauc", "logloss")
+    assert table_columns(metric_names((5, 10)), 10) == shown
