@@ -66,13 +66,22 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     else:
         if resume_from is None:
             fit_closed_form(model, log)
-        rows = training_rows(cfg, objective, log, precision.device)
-        warning = memory_warning(model, objective, rows.largest(), precision, cfg) if rows.steps else None
+        rows = training_rows(cfg, objective, log, device=precision.device)
+        warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg) if rows.steps else None
         if warning is not None:
             say(warning)
         listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
         fitted = fit(
-            model, objective, rows, cfg.trainer, precision, validate, header, folder.path, listener, resume_from
+            model,
+            objective,
+            rows,
+            cfg=cfg.trainer,
+            precision=precision,
+            validate=validate,
+            header=header,
+            folder=folder.path,
+            listener=listener,
+            resume_from=resume_from,
         )
     folder.write_manifest({"fit": _facts(fitted), "wall_seconds": round(time.perf_counter() - began, 2)})
     if fitted.reason == "interrupted":

@@ -8,7 +8,7 @@ the middle of an epoch, and resumed gives the same bits on a CPU as one that was
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def fit(
     model: Recommender,
     objective: Objective,
     rows: Rows,
+    *,
     cfg: TrainerConfig,
     precision: Precision,
     validate: Callable[[], dict[str, float]],
@@ -53,7 +54,17 @@ def fit(
     """
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
-    loop = Loop(model, objective, rows, cfg, precision, validate, header, folder, listener)
+    loop = Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg,
+        precision=precision,
+        validate=validate,
+        header=header,
+        folder=folder,
+        listener=listener,
+    )
     if resume_from is not None:
         loop.restore(resume_from)
     with StopRequest() as stop:
@@ -75,6 +86,7 @@ class Loop:
     model: Recommender
     objective: Objective
     rows: Rows
+    _: KW_ONLY
     cfg: TrainerConfig
     precision: Precision
     validate: Callable[[], dict[str, float]]
@@ -137,7 +149,7 @@ class Loop:
         if value is not None:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.total_steps) * self.plateau.scale
-        update(self.optimizer, self.scaler, lr, self.cfg.clip_norm)
+        update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss

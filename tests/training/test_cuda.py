@@ -49,11 +49,21 @@ def watched() -> Iterator[None]:
 
 def loop_on(device: torch.device, words: list[str], precision: str = "fp32") -> Loop:
     cfg = config([*STILL, *words])
-    objective, model = objective_for(cfg, LOG, device), fresh_model(cfg, LOG, device)
-    rows = training_rows(cfg, objective, LOG, device)
+    objective, model = objective_for(cfg, LOG, device), fresh_model(cfg, LOG, device=device)
+    rows = training_rows(cfg, objective, LOG, device=device)
     model.train()
     chosen = Precision(device, precision)  # type: ignore[arg-type]
-    return Loop(model, objective, rows, cfg.trainer, chosen, dict, {}, Path(), Recorder())
+    return Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg.trainer,
+        precision=chosen,
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Recorder(),
+    )
 
 
 @pytest.mark.parametrize("words", WORDS, ids=named)
@@ -110,7 +120,7 @@ def test_every_format_learns_and_fp16_scales_its_loss(precision: str) -> None:
         total = torch.zeros((), device=GPU)
         for batch in loop.rows.epoch(epoch):
             loss = loop.learn(batch, count_targets(batch))
-            update(loop.optimizer, loop.scaler, 0.01, 1.0)
+            update(loop.optimizer, loop.scaler, lr=0.01, clip_norm=1.0)
             total += loss
         told.append(total.item())
     assert told[-1] < 0.9 * told[0]

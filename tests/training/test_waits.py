@@ -50,9 +50,17 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
     cfg = config([*words, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
-    rows = training_rows(cfg, objective, LOG, META)
+    rows = training_rows(cfg, objective, LOG, device=META)
     loop = training_loop.Loop(
-        model, objective, rows, cfg.trainer, Precision(META, "fp32"), dict, {}, Path(), Recorder()
+        model,
+        objective,
+        rows,
+        cfg=cfg.trainer,
+        precision=Precision(META, "fp32"),
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Recorder(),
     )
     model.train()
     batch = next(iter(rows.epoch(0)))
