@@ -27,7 +27,7 @@ def flops(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def built(monkeypatch: pytest.MonkeyPatch) -> Any:
     for folder in ("tests", "tests/training"):
         monkeypatch.syspath_prepend(str(ROOT / folder))
-    return importlib.import_module("planned").built
+    return importlib.import_module("configured").built
 
 
 @pytest.mark.parametrize(

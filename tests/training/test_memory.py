@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from planned import built, config
+from configured import built, config
 from training_toys import update
 
 from seqrec_cli.config.compose import groups

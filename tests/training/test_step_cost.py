@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planned import batch_of, built, config
+from configured import batch_of, built, config
 
 from seqrec_cli.models.parts import activation_unit, bend_native, native, pair_layer
 from seqrec_cli.training import step_cost

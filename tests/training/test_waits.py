@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from planned import LOG, config
+from configured import LOG, config
 from training_toys import Recorder
 
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
@@ -64,7 +64,7 @@ def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_toke
     )
     model.train()
     batch = next(iter(rows.epoch(0)))
-    loss = loop.learn(batch, training_loop.count_targets(batch))
+    loss = loop.accumulate_gradients(batch, training_loop.count_targets(batch))
     assert loss.device == META
     by_prefix = words in (["model=dsin"], ["model=bst"])  # made on the host, then sent
     assert batch.items_BL.device == (torch.device("cpu") if by_prefix else META)

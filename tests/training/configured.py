@@ -1,4 +1,4 @@
-"""Models, objectives and rows by the words of the command line, on a toy log."""
+"""Models, objectives and rows from overrides, as the command line gives them, on a toy log."""
 
 from typing import cast
 
