@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_ceiling import ceiling, synchronize
-from bench_flops import by_part, flops_of_terms, useful_terms
 
+from scripts.bench_ceiling import ceiling, synchronize
+from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
@@ -25,7 +25,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch, part_bounds
-from seqrec_cli.data.batching import Rows
+from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sizes import padded_length
@@ -54,7 +54,7 @@ class Setup:
     log: PackedLog
     precision: Precision
     objective: Objective
-    rows: Rows
+    rows: BatchedRows
 
     def model(self) -> Recommender:
         """A fresh one on the device."""
@@ -88,7 +88,7 @@ def take_turn(
     return figures
 
 
-def _batches(rows: Rows, epoch: int = 0) -> Generator[Batch, None, None]:
+def _batches(rows: BatchedRows, epoch: int = 0) -> Generator[Batch, None, None]:
     """An epoch that can be closed before its end."""
     yield from rows.epoch(epoch)
 
@@ -98,7 +98,7 @@ class TimedRows:
     """Rows as one epoch: warm-up batches of epoch 1, then `count` of epoch 0 (and on), at whose start `begin` is
     called."""
 
-    rows: Rows
+    rows: BatchedRows
     warm_up: int
     count: int
     begin: Callable[[], None]

@@ -35,6 +35,7 @@ LEVELS = {
     "data": 2,
     "config": 1,
     "metrics": 0,
+    "files": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

@@ -38,7 +38,7 @@ def packed(
     for split in ("val", "test") if click_negatives else ():
         targets = held_out(log, split)
         seen = SeenItems.of(offsets_U1, items_N, num_items)
-        negatives_RK = draw_unseen(targets.rows_R, click_negatives, seen, rng)
+        negatives_RK = draw_unseen(targets.rows_R, click_negatives, seen, rng=rng)
         items_RC = np.concatenate([items_N[targets.ends_R][:, None], negatives_RK], 1).astype(np.int32)
         labels_RC = np.zeros(items_RC.shape, np.int8)
         labels_RC[:, 0] = 1

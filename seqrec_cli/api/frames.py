@@ -15,8 +15,18 @@ LABEL = "frame"  # how messages call it
 
 
 def is_frame(value: Any) -> bool:
-    """Whether it is a table: a frame of pandas or polars, or an Arrow table."""
-    return isinstance(value, pa.Table) or hasattr(value, "columns")
+    """Whether it is a table: a frame of pandas or polars (a lazy one too), or an Arrow table."""
+    return hasattr(type(value), "columns")  # asked of its class: a lazy frame would begin to work
+
+
+def names_of(frame: Any) -> list[str]:
+    """The names of its columns."""
+    return [str(name) for name in (frame.column_names if isinstance(frame, pa.Table) else collected(frame).columns)]
+
+
+def collected(frame: Any) -> Any:
+    """A lazy frame of polars worked out; any other as it is."""
+    return frame.collect() if hasattr(frame, "collect") else frame
 
 
 def columns_of(table: pa.Table) -> Columns:
@@ -29,11 +39,10 @@ def to_arrow(frame: Any, wanted: Sequence[str]) -> pa.Table:
 
     Raises SeqrecError for what is no frame, a column that is not there, and values of mixed kinds.
     """
-    if hasattr(frame, "collect"):  # a lazy frame of polars
-        frame = frame.collect()
     if not is_frame(frame):
         raise SeqrecError(f"{LABEL}: a {type(frame).__name__} is no frame; give one of pandas or polars")
-    names = [str(name) for name in (frame.column_names if isinstance(frame, pa.Table) else frame.columns)]
+    frame = collected(frame)
+    names = names_of(frame)
     for name in wanted:
         if not isinstance(name, str):
             raise SeqrecError(f"{LABEL}: {name!r} is no column's name; give text")
@@ -51,7 +60,7 @@ def to_arrow(frame: Any, wanted: Sequence[str]) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         said = str(error.args[-1]).removeprefix("Conversion failed for ").splitlines()[0]
         raise SeqrecError(
-            f"{LABEL}: values of mixed kinds ({said}); make each column all numbers or all text"
+            f"{LABEL}: values of mixed kinds or out of range ({said}); make each column all numbers or all text"
         ) from None
     return pa.table(dict(zip(wanted, columns, strict=True)))
 

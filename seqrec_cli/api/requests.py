@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_cli.api.frames import columns_of, is_frame, to_arrow
+from seqrec_cli.api.frames import collected, columns_of, is_frame, names_of, to_arrow
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories, joined, logged_histories
 from seqrec_cli.data.interactions import PackedLog
@@ -43,11 +43,21 @@ def as_list(values: Any) -> list[Any]:
     """One id, or several in a list, array or series, as a list of Python's own values."""
     if isinstance(values, str | int | np.integer):
         return [values]
-    for method in ("tolist", "to_list"):  # arrays and pandas; polars
+    for method in ("tolist", "to_list", "to_pylist"):  # arrays and pandas; polars; Arrow
         if hasattr(values, method):
-            found: list[Any] = getattr(values, method)()
-            return found
+            found = getattr(values, method)()
+            return found if isinstance(found, list) else [found]
     return list(values)
+
+
+def ids_of(values: Any, column: str, what: str) -> list[Any]:
+    """Raw ids; of a frame, those of its column, each once."""
+    if is_frame(values):
+        values = dict.fromkeys(columns_of(to_arrow(values, [column])).ids(column).tolist())
+    found = as_list(values)
+    if not found:
+        raise SeqrecError(f"{what}: none is given")
+    return found
 
 
 def asked_about(
@@ -72,7 +82,7 @@ def asked_about(
                 raise SeqrecError(f"{name} is told with histories; of the data's own users it is known")
         if users is None:
             return Asked("user", user_ids, logged_histories(log, np.arange(log.num_users)))
-        found = recommending.logged(_ids(users, names.user))
+        found = recommending.logged(ids_of(users, names.user, "users"))
         return Asked("user", user_ids[found.users_R - 1], found)
     if is_frame(histories):
         if users is not None or times is not None:
@@ -85,8 +95,10 @@ def asked_about(
         times = [times[user] for user in users] if isinstance(times, Mapping) else times
     else:
         histories, times = _nested(histories, "histories"), None if times is None else _nested(times, "times")
+    if isinstance(context, Mapping) and not all(isinstance(name, str) for name in context):
+        raise SeqrecError("context: name attributes, {'device': 'tv'}, for all or in a list, one for each")
     count = len(histories)
-    whose = None if users is None else _ids(users, names.user)
+    whose = None if users is None else ids_of(users, names.user, "users")
     requests = [
         Request(user, history, told, at, of, top=1, repeats=False)
         for user, history, told, at, of in zip(
@@ -122,20 +134,10 @@ def _told(recommending: Recommending, requests: Sequence[Request]) -> Histories:
     return joined(parts)
 
 
-def _ids(users: Any, column: str) -> list[Any]:
-    """Raw ids; of a frame, those of its column, each once."""
-    if is_frame(users):
-        users = dict.fromkeys(columns_of(to_arrow(users, [column])).ids(column).tolist())
-    found = as_list(users)
-    if not found:
-        raise SeqrecError("users: none is given")
-    return found
-
-
 def _of_frame(frame: Any, names: Names) -> tuple[list[Any], list[list[Any]], list[list[int]] | None]:
     """Users in the order they come, their items, and their times: by time where the frame has them."""
-    have = [str(name) for name in getattr(frame, "column_names", frame.columns)]
-    time = names.time if names.time in have else None
+    frame = collected(frame)
+    time = names.time if names.time in names_of(frame) else None
     columns = columns_of(to_arrow(frame, [names.user, names.item, *([time] if time else [])]))
     users_N, items_N, seconds_N = columns.ids(names.user), columns.ids(names.item), None
     order_N = np.arange(len(users_N))

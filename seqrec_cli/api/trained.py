@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 
 from seqrec_cli.api.process_state import unchanged_torch
-from seqrec_cli.api.requests import Asked, Names, as_list, asked_about
+from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
 from seqrec_cli.commands.explain import explained
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import Restored
@@ -158,7 +158,7 @@ class Trained:
             if items is None:
                 ids, items_C = self.items, np.arange(1, len(self.items) + 1)
             else:
-                items_C = self._recommending.indices(as_list(items))
+                items_C = self._recommending.indices(ids_of(items, "item", "items"))
                 ids = self.items[items_C - 1]
             scores_RC = self._recommending.score(asked.histories, items_C, self._rows_at_once)
         index = pd.Index(asked.labels_R, name=asked.kind).infer_objects()
@@ -191,7 +191,7 @@ class Trained:
         with self._computing() as torch:
             encoder = self._recommending.encoder()
             with torch.inference_mode():
-                vectors: np.ndarray = encoder.item_table()[1:].float().cpu().numpy()
+                vectors: np.ndarray = encoder.item_table()[1:].float().cpu().numpy().copy()
         return vectors
 
     def item_bias(self) -> np.ndarray | None:

@@ -56,6 +56,10 @@ def train(
 def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -> Settings:
     if isinstance(settings, TrainConfig):
         settings = dump(settings)
+    if not isinstance(dataset, Dataset | str | None):
+        raise SeqrecError(
+            f"dataset: a {type(dataset).__name__} is none yet; make one of a frame: seqrec_cli.dataset(frame, user=...)"
+        )
     place = {} if run_dir is None else {"run_dir": run_dir}
     if isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys():
         if isinstance(dataset, str):

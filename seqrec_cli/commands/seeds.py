@@ -16,7 +16,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
-from seqrec_cli.reporting.run_folder import RunFolder, to_json, write_atomically
+from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table, seeds_table
 
 SEEDS_JSON = "seeds.json"

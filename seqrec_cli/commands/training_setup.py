@@ -4,12 +4,11 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.data.batching import Batching, Rows
+from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.labelled_rows import LabelledTraining
-from seqrec_cli.data.loader import PrefixRows, WindowRows
+from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -67,43 +66,44 @@ def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
     return objective.positions and cfg.model.capabilities.all_positions
 
 
-def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> Rows:
+def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
-        negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
+        negatives = objective.negatives_per_row
+        fixed = None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.dataset.protocol != "positions" or not _several_targets_a_row(cfg, objective)):
-            return LabelledTraining(log, length, batching, cfg.model.history_negatives)
+            return LabelledTraining(log, length, batching, history_negatives=cfg.model.history_negatives)
         if _several_targets_a_row(cfg, objective):
             return PositionRows(
                 log,
                 length,
                 batching,
-                negatives,
-                device,
+                negatives=negatives,
+                device=device,
                 whole=not cfg.model.capabilities.recurrent,
                 history_negatives=cfg.model.history_negatives,
-                fixed=fixed,
+                fixed_negatives=fixed,
             )
-        return PrefixRows(log, length, batching, negatives, cfg.model.history_negatives)
+        return PrefixRows(log, length, batching, negatives=negatives, history_negatives=cfg.model.history_negatives)
     if objective.masking is not None:
         return ClozeRows(
             log,
             length,
-            objective.window,
-            objective.stride,
             batching,
-            objective.masking,
-            device,
+            window=objective.window,
+            stride=objective.stride,
+            masking=objective.masking,
+            device=device,
         )
     return WindowRows(
         log,
         length,
-        objective.window,
-        objective.stride,
         batching,
-        objective.negatives_per_position,
-        device,
-        objective.draws_by_row,
+        window=objective.window,
+        stride=objective.stride,
+        negatives=objective.negatives_per_position,
+        draws_by_row=objective.draws_by_row,
+        device=device,
     )

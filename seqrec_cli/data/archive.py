@@ -16,28 +16,33 @@ def read_members(path: Path, *names: str) -> list[bytes]:
 
     Raises SeqrecError on a torn archive or a missing member.
     """
+    with _whole(path, "no zip archive", "delete it and run `seqrec download`, or "), zipfile.ZipFile(path) as archive:
+        members = {member.rpartition("/")[2]: member for member in archive.namelist()}
+        for name in names:
+            if name not in members:
+                raise SeqrecError(f"{path.name} holds no {name}; is it the archive of another dataset?")
+        return [archive.read(members[name]) for name in names]
+
+
+@contextlib.contextmanager
+def _whole(path: Path, otherwise: str = "not what its name says", advice: str = "") -> Iterator[None]:
+    """What unpacking raises, as one line."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {member.rpartition("/")[2]: member for member in archive.namelist()}
-            for name in names:
-                if name not in members:
-                    raise SeqrecError(f"{path.name} holds no {name}; is it the archive of another dataset?")
-            return [archive.read(members[name]) for name in names]
+        yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise SeqrecError(
-            f"{path} is torn or no zip archive ({error}); delete it and run `seqrec download`, "
-            "or set dataset.archive to a whole copy"
+            f"{path} is torn or {otherwise} ({error}); {advice}set dataset.archive to a whole copy"
         ) from None
 
 
-BESIDE = (".part", ".lock", ".part.json")  # what a download keeps beside a file
+DOWNLOADING = (".part", ".lock", ".part.json")  # what an unfinished download keeps in a file's folder
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The raw files of a folder, by name; hidden ones and a download's notes beside them are none."""
+    """The raw files of a folder, by name; without hidden ones and a download's own."""
     names = {path.name for path in folder.iterdir() if path.is_file()}
     notes = {f"{name}.json" for name in names}
-    return [folder / name for name in sorted(names - notes) if name[0] != "." and not name.endswith(BESIDE)]
+    return [folder / name for name in sorted(names - notes) if name[0] != "." and not name.endswith(DOWNLOADING)]
 
 
 class RawFiles:
@@ -49,7 +54,7 @@ class RawFiles:
         if path.is_dir():
             self.names = [file.name for file in files_in(path)]
         elif path.suffix.lower() == ".zip":
-            with self._whole(), zipfile.ZipFile(path) as archive:
+            with _whole(self.path), zipfile.ZipFile(path) as archive:
                 inside = [member for member in archive.namelist() if not member.endswith("/")]
             shown = [member for member in inside if not member.startswith("__MACOSX")]
             self._members = {member.rpartition("/")[2]: member for member in shown}
@@ -60,20 +65,14 @@ class RawFiles:
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes, decompressed where its name ends in .gz. Raises SeqrecError where it is torn."""
-        with self._whole(), contextlib.ExitStack() as stack:
+        with _whole(self.path), contextlib.ExitStack() as stack:
             if self._members:
                 archive = stack.enter_context(zipfile.ZipFile(self.path))
                 file = cast(BinaryIO, stack.enter_context(archive.open(self._members[name])))
             else:
-                place = self.path / name if self.path.is_dir() else self.path
-                file = stack.enter_context(place.open("rb"))
+                file = stack.enter_context(self.path_of(name).open("rb"))
             yield cast(BinaryIO, stack.enter_context(gzip.open(file))) if name.endswith(".gz") else file
 
-    @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
-        try:
-            yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-            raise SeqrecError(
-                f"{self.path} is torn or not what its name says ({error}); set dataset.archive to a whole copy"
-            ) from None
+    def path_of(self, name: str) -> Path:
+        """Where a file lies that is in no archive."""
+        return self.path / name if self.path.is_dir() else self.path

@@ -30,9 +30,7 @@ class Batch:
     lengths_B: Tensor
     times_BL: Tensor | None = None  # seconds
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
-    positions_N: Tensor | None = (
-        None  # where the targets stand in the flattened [B * L], known without asking the device
-    )
+    positions_N: Tensor | None = None  # the targets' positions in the flattened [B * L], ascending
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     negatives_BLK: Tensor | None = None  # items unseen in training, beside every event; or L is 1: beside the row
     candidates_BC: Tensor | None = None
@@ -48,7 +46,7 @@ class Batch:
         """The same batch on another device."""
         moving = [f.name for f in fields(self) if not f.name.startswith("host_")]
         present = {name: t for name in moving if (t := getattr(self, name)) is not None}
-        return replace(self, **{name: sent(tensor, device) for name, tensor in present.items()})
+        return replace(self, **{name: to_device(tensor, device) for name, tensor in present.items()})
 
     @property
     def mask_BL(self) -> Tensor:
@@ -72,34 +70,40 @@ class Batch:
         sorted_BL = columns_L.where(self.targets_BL > 0, L).sort(dim=1).values
         return sorted_BL[:, : max(1, int((sorted_BL < L).any(dim=0).sum()))]
 
-    def part(self, first: int, last: int) -> "Batch":
-        """Rows `first` to `last` - 1, as wide as `padded_length` says.
+    def rows(self, first: int, last: int, width: int | None = None) -> "Batch":
+        """Rows `first` to `last` - 1 with the targets that are theirs, and their first `width` events (None: all).
 
-        A GPU is waited for where the batch does not know its lengths and targets on the host.
+        A GPU is waited for where the batch knows positions of targets, but not on the host how many each row has.
         """
         every = {
             f.name: t[first:last]
             for f in fields(self)
             if f.name != "positions_N" and (t := getattr(self, f.name)) is not None
         }
-        lengths_B = every["lengths_B"] if self.host_lengths_B is None else every["host_lengths_B"]
         L = self.items_BL.shape[1]
-        width = padded_length(int(lengths_B.max()), L)
+        width = L if width is None else width
         for name in ("items_BL", "times_BL", "targets_BL", "negatives_BLK"):
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
-        if "masked_BM" in every:
+        if self.masked_BM is not None:
             every["masked_BM"] = every["masked_BM"].clamp(max=width)
-        positions_N = self.positions_N
-        if positions_N is not None:
+        if self.positions_N is not None:
             if self.host_taught_B is None:
-                positions_N = positions_N[(positions_N >= first * L) & (positions_N < last * L)]
+                of_rows_N = self.positions_N[(self.positions_N >= first * L) & (self.positions_N < last * L)]
             else:  # they ascend
                 before = int(self.host_taught_B[:first].sum())
-                positions_N = positions_N[before : before + int(every["host_taught_B"].sum())]
-            positions_N = positions_N - first * L
-            positions_N = positions_N.div(L, rounding_mode="floor") * width + positions_N % L
-        return replace(self, positions_N=positions_N, **every)
+                of_rows_N = self.positions_N[before : before + int(every["host_taught_B"].sum())]
+            of_rows_N = of_rows_N - first * L
+            every["positions_N"] = of_rows_N.div(L, rounding_mode="floor") * width + of_rows_N % L
+        return replace(self, **every)
+
+    def part(self, first: int, last: int) -> "Batch":
+        """Rows `first` to `last` - 1, as wide as `padded_length` says of them.
+
+        A GPU is waited for where the batch does not know its lengths on the host.
+        """
+        lengths_B = self.lengths_B if self.host_lengths_B is None else self.host_lengths_B
+        return self.rows(first, last, padded_length(int(lengths_B[first:last].max()), self.items_BL.shape[1]))
 
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
@@ -107,7 +111,7 @@ class Batch:
         return [self.part(first, last) for first, last in part_bounds(self._lengths(), tokens)]
 
     def most_of_a_part(self, tokens: int) -> "Batch":
-        """As many of the first rows as a part may hold, which `parts` may not fill."""
+        """As many of the first rows as fit in `tokens`: `parts` may make even its largest part smaller."""
         return self.part(*_filled(self._lengths(), tokens)[0])
 
     def _lengths(self) -> list[int]:
@@ -149,22 +153,22 @@ def _filled(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]
     return [*bounds, (first, len(lengths))]
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on another device, without waiting for the work before: to a GPU through memory it reads by itself."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on another device, without waiting for it to arrive: to a GPU from pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
-def cut(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
+def padded_rows(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
     """Rows `flat[start:start+length]` as one right-padded int64 tensor [B, longest], by one whole-array index.
 
-    The rows are cut where `flat_N` lies: a log kept on a GPU gives batches there, and nothing waits for it.
+    They are on the device of `flat_N`: a log kept on a GPU gives batches there, without waiting for the host.
     """
     flat_N = torch.from_numpy(flat_N) if isinstance(flat_N, np.ndarray) else flat_N
     starts_B1, lengths_B1 = (
-        sent(torch.from_numpy(np.asarray(x, np.int64)), flat_N.device)[:, None] for x in (starts_B, lengths_B)
+        to_device(torch.from_numpy(np.asarray(x, np.int64)), flat_N.device)[:, None] for x in (starts_B, lengths_B)
     )
-    places_L = torch.arange(max(int(lengths_B.max(initial=0)), 1), device=flat_N.device)
-    index_BL = (starts_B1 + places_L).clamp_(max=len(flat_N) - 1)
-    return flat_N[index_BL].long().masked_fill_(places_L >= lengths_B1, 0)
+    columns_L = torch.arange(max(int(lengths_B.max(initial=0)), 1), device=flat_N.device)
+    index_BL = (starts_B1 + columns_L).clamp_(max=len(flat_N) - 1)
+    return flat_N[index_BL].long().masked_fill_(columns_L >= lengths_B1, 0)

@@ -1,4 +1,4 @@
-"""Which rows share a batch, and batches made ahead of their use.
+"""Which rows share a batch, and in what order batches come.
 
 The order is a pure function of seed, epoch and step, so a resumed run can stand in the middle of an epoch.
 
@@ -7,12 +7,11 @@ Legend: R rows, B rows of one batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.prefetch import ahead
+from seqrec_cli.data.prefetch import prefetched
 
 LENGTH_NOISE = 0.1  # log-normal jitter of lengths before sorting, so that batches differ between epochs
 
@@ -20,13 +19,13 @@ RowSizes = tuple[np.ndarray, np.ndarray]  # lengths [B] and targets [B] of a bat
 
 
 def noisily_sorted(lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places of ascending lengths, nearly."""
+    """Row indices by ascending length, nearly."""
     return np.argsort(lengths_R * np.exp(rng.normal(0, LENGTH_NOISE, len(lengths_R))), kind="stable")
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch's rows are dealt into batches."""
+    """How an epoch's rows are divided into batches."""
 
     size: int  # rows a batch (targets a batch, where a row holds several examples)
     seed: int
@@ -34,7 +33,7 @@ class Batching:
     tokens: int | None  # padded tokens a batch, instead of `size` rows
 
     def shuffled(self, lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """All rows in an order to cut batches from."""
+        """All rows, in the order that `split` divides into batches."""
         shuffled_R = rng.permutation(len(lengths_R))
         if not self.bucket_by_length:
             return shuffled_R
@@ -42,8 +41,8 @@ class Batching:
             return shuffled_R[np.argsort(-lengths_R[shuffled_R], kind="stable")]
         return shuffled_R[noisily_sorted(lengths_R[shuffled_R], rng)]
 
-    def cut(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
-        """An order in batches of `size` rows, or of `tokens` padded tokens."""
+    def split(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
+        """Consecutive rows of an order, `size` to a batch, or as many as fit in `tokens` padded tokens."""
         if self.tokens is None:
             return np.split(order_R, range(self.size, len(order_R), self.size))
         bounds, start = [], 0
@@ -57,29 +56,11 @@ class Batching:
         return min(len(lengths_R), self._rows_of(int(lengths_R.max())))
 
     def _rows_of(self, longest: int) -> int:
-        return self.size if self.tokens is None else max(1, self.tokens // longest)
-
-
-class Rows(Protocol):
-    """Training rows: `steps` batches an epoch, the same number every epoch."""
-
-    steps: int
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from step `start` on."""
-        ...
-
-    def sizes(self, epoch: int) -> list[RowSizes]:
-        """The row lengths of each batch of an epoch, and how many targets each row has."""
-        ...
-
-    def largest(self) -> Batch:
-        """The batch that needs the most memory."""
-        ...
+        return self.size if self.tokens is None else max(1, self.tokens // max(longest, 1))
 
 
 class BatchedRows:
-    """What kinds of training rows share; each says how one of its batches is made."""
+    """Training rows: `steps` batches an epoch, the same number every epoch. A subclass makes a batch of its rows."""
 
     def __init__(self, lengths_R: np.ndarray, batching: Batching) -> None:
         self._lengths_R, self._batching = lengths_R, batching
@@ -88,22 +69,22 @@ class BatchedRows:
     def _order(self, epoch: int) -> list[np.ndarray]:
         rng = self._rng(epoch)
         order_R = self._batching.shuffled(self._lengths_R, rng)
-        batches = [self._longest_first(picked_B) for picked_B in self._cut(order_R)]
+        batches = [self._longest_first(picked_B) for picked_B in self._split(order_R)]
         rng.shuffle(batches)
         return batches
 
     def _rng(self, *of: int) -> np.random.Generator:
         return np.random.default_rng([self._batching.seed, *of])
 
-    def _cut(self, order_R: np.ndarray) -> list[np.ndarray]:
-        return self._batching.cut(order_R, self._lengths_R)
+    def _split(self, order_R: np.ndarray) -> list[np.ndarray]:
+        return self._batching.split(order_R, self._lengths_R)
 
     def _longest_first(self, picked_B: np.ndarray) -> np.ndarray:
         """So that a part of a batch is no wider than its rows need."""
         return picked_B[np.argsort(-self._lengths_R[picked_B], kind="stable")]
 
     def sizes(self, epoch: int) -> list[RowSizes]:
-        """The row lengths of each batch of an epoch and the rows' targets, in order: its work, before any is cut."""
+        """The row lengths of each batch of an epoch, in order, and how many targets each row has; no batch is made."""
         return [(self._lengths_R[picked_B], self._targets(picked_B)) for picked_B in self._order(epoch)]
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
@@ -126,4 +107,4 @@ class BatchedRows:
             for step in range(start, len(order)):
                 yield self._batch(order[step], self._rng(epoch, step))
 
-        return ahead(make)
+        return prefetched(make)

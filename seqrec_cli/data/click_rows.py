@@ -7,14 +7,16 @@ max_length events: the earlier targets of a run then have up to TARGETS - 1 even
 Legend: R rows, B rows of one batch, T targets of a row, C = T x (1 + K) candidates, K negatives of a target.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
-from seqrec_cli.data.loader import draw_beside, resident
+from seqrec_cli.data.interactions import LabelledRows, PackedLog, ragged_ranges
+from seqrec_cli.data.loader import LogTensors, unseen_at_events
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends
 
@@ -25,7 +27,7 @@ TARGETS = 8
 
 
 def target_runs(
-    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, targets: int, whole: bool = True
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, targets: int, whole: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Runs of at most `targets` next events as (user rows, starts, lengths, numbers of targets), cut from each end.
 
@@ -36,15 +38,16 @@ def target_runs(
     targets_U = np.maximum(ends_U - starts_U - 1, 0)
     runs_U = -(-targets_U // targets)
     rows_R = np.repeat(np.arange(len(ends_U)), runs_U)
-    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(runs_U) - runs_U, runs_U)
-    lasts_R = ends_U[rows_R] - 1 - nth_R * targets
+    lasts_R = ends_U[rows_R] - 1 - ragged_ranges(0, runs_U) * targets
     counts_R = np.minimum(lasts_R - starts_U[rows_R], targets)
     first_R = np.maximum(lasts_R - (counts_R - 1 if whole else 0) - max_length, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R, counts_R
 
 
 class PositionRows(BatchedRows):
-    """One row a run of targets; each target's candidates are its event and items unseen in training (or `fixed` ones).
+    """One row a run of targets; each target's candidates are its event and items unseen in training.
+
+    With `fixed_negatives`, which are the dataset's labelled training rows, a target's negatives are those of its row.
 
     A batch holds `batching.size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
     """
@@ -54,22 +57,21 @@ class PositionRows(BatchedRows):
         log: PackedLog,
         max_length: int,
         batching: Batching,
+        *,
         negatives: int,
         device: torch.device,
         whole: bool = True,
         history_negatives: int = 0,
-        fixed: LabelledRows | None = None,
+        fixed_negatives: LabelledRows | None = None,
     ) -> None:
-        ends_U = train_ends(log)
         self._log, self._negatives, self._device = log, negatives, device
-        self._history_negatives, self._fixed = history_negatives, fixed
-        self._items_N = resident(log.items_N, device)
-        self._times_N = None if log.times_N is None else resident(log.times_N, device)
+        self._history_negatives, self._fixed_negatives = history_negatives, fixed_negatives
+        self._events = LogTensors.of(log, device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
-            np.asarray(log.offsets_U1), ends_U, max_length, min(TARGETS, batching.size), whole
+            np.asarray(log.offsets_U1), train_ends(log), max_length, targets=min(TARGETS, batching.size), whole=whole
         )
-        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
-        self._seen.refuse_all_met(log.num_users)
+        self._seen = SeenItems.in_training(log)
+        self._seen.refuse_all_seen(log.num_users)
         super().__init__(lengths_R, batching)
 
     def _order(self, epoch: int) -> list[np.ndarray]:
@@ -104,26 +106,24 @@ class PositionRows(BatchedRows):
         ends_BT = np.where(real_BT, (lengths_B - counts_B + 1)[:, None] + nth_T, 0)
         candidates_BTC = np.empty((B, T, 1 + K), np.int64)
         candidates_BTC[:, :, 0] = self._log.items_N[starts_B[:, None] + ends_BT]
-        if self._fixed is None:
-            candidates_BTC[:, :, 1:] = draw_unseen(np.repeat(rows_B, T), K, self._seen, rng).reshape(B, T, K)
+        if self._fixed_negatives is None:
+            candidates_BTC[:, :, 1:] = draw_unseen(np.repeat(rows_B, T), K, self._seen, rng=rng).reshape(B, T, K)
         else:  # its rows are the training events in the order of the log
-            places_BT = np.searchsorted(self._fixed.ends_R, starts_B[:, None] + ends_BT)
-            candidates_BTC[:, :, 1:] = self._fixed.items_RC[np.minimum(places_BT, len(self._fixed.ends_R) - 1), 1:]
+            fixed = self._fixed_negatives
+            rows_BT = np.searchsorted(fixed.ends_R, starts_B[:, None] + ends_BT)
+            candidates_BTC[:, :, 1:] = fixed.items_RC[np.minimum(rows_BT, len(fixed.ends_R) - 1), 1:]
         candidates_BTC[~real_BT] = 0
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT
         context_BTF = contexts(self._log, starts_B[:, None] + ends_BT)
-        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._seen, rng)
-        return Batch(
-            users_B=torch.from_numpy(rows_B + 1),
-            items_BL=cut(self._items_N, starts_B, lengths_B),
-            lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+        batch = self._events.histories(rows_B, starts_B, lengths_B)
+        return replace(
+            batch,
             candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
             context_BCF=None if context_BTF is None else torch.from_numpy(np.repeat(context_BTF, 1 + K, axis=1)),
-            negatives_BLK=beside,
-            host_lengths_B=torch.from_numpy(lengths_B),
+            negatives_BLK=unseen_at_events(rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng),
+            host_lengths_B=batch.lengths_B,
             host_taught_B=torch.from_numpy(counts_B * (1 + K)),
         ).to(self._device)

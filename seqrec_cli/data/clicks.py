@@ -10,7 +10,8 @@
 - impressions: logged requests, the clicked item against the others shown; a user's last request tests, the second-last
   validates. impressions_by_user: users are split instead, all requests of a user on one side.
 
-Legend: U users, N events, R labelled rows, C candidates, Q requests.
+Legend: U users, N events, K events of the log, R labelled rows, C candidates (of a request: the most that one showed),
+Q requests, S items shown.
 """
 
 import numpy as np
@@ -19,11 +20,12 @@ from seqrec_cli.config.dataset import DatasetConfig, Protocol
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last
+from seqrec_cli.data.raw import Impressions
+from seqrec_cli.data.splits import HeldOut, by_requests, by_users, leave_last, training_targets
 
 SPLITS: tuple[HeldOut, ...] = ("val", "test")
 NEVER_SEEN = "the user never saw"
-WORDS: dict[Protocol, tuple[str, str]] = {  # how events are held out, and what the click candidates are
+DESCRIPTIONS: dict[Protocol, tuple[str, str]] = {  # how events are held out, and what the click candidates are
     "leave_last": (
         "leave-last-out: last event test, second-last validation",
         f"the held-out item and click_negatives uniform items {NEVER_SEEN}, with replacement",
@@ -43,10 +45,10 @@ WORDS: dict[Protocol, tuple[str, str]] = {  # how events are held out, and what 
     ),
 }
 
-BY_USER: dict[Protocol, bool] = {name: held.startswith("by user") for name, (held, _) in WORDS.items()}
+SPLITS_USERS: dict[Protocol, bool] = {name: held.startswith("by user") for name, (held, _) in DESCRIPTIONS.items()}
 
 
-def fixed(
+def hold_out(
     cfg: DatasetConfig, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, requests: LabelledRows | None
 ) -> tuple[Ends, dict[str, LabelledRows]]:
     """Where the users' histories are held out, and the labelled rows by split (`train` too, but for leave_last)."""
@@ -80,7 +82,7 @@ def _beside_held_out(
     clicks: dict[str, LabelledRows] = {}
     for back, split in enumerate(reversed(SPLITS), 1):
         rows_R, ends_R = ends.targets(split)
-        negatives_RK = draw_unseen(rows_R, count, seen, np.random.default_rng([seed, back]))
+        negatives_RK = draw_unseen(rows_R, count, seen, rng=np.random.default_rng([seed, back]))
         clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], negatives_RK)
     return clicks
 
@@ -88,12 +90,9 @@ def _beside_held_out(
 def _beside_training(
     ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, seed: int
 ) -> LabelledRows:
-    counts_U = np.maximum(ends.train_U - offsets_U1[:-1] - 1, 0)
-    rows_R = np.repeat(np.arange(len(counts_U)), counts_U)
-    within_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
-    ends_R = offsets_U1[rows_R] + within_R + 1
-    seen = SeenItems.of(offsets_U1, items_N, num_items, ends.train_U)
-    negatives_R1 = draw_unseen(rows_R, 1, seen, np.random.default_rng([seed, 3]))
+    rows_R, ends_R = training_targets(offsets_U1, ends.train_U)
+    seen = SeenItems.of(offsets_U1, items_N, num_items, ends_U=ends.train_U)
+    negatives_R1 = draw_unseen(rows_R, 1, seen, rng=np.random.default_rng([seed, 3]))
     return _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
 
 
@@ -106,7 +105,8 @@ def _beside_last(
     clicks = {}
     for number, (split, (rows_R, ends_R)) in enumerate(found.items()):
         rng = np.random.default_rng([seed, 4 + number])
-        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], draw_unseen(rows_R, 1, seen, rng, items_N))
+        negatives_R1 = draw_unseen(rows_R, 1, seen, rng=rng, pool_N=items_N)
+        clicks[split] = _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
     return clicks
 
 
@@ -121,3 +121,24 @@ def refuse_single_class(log: PackedLog) -> None:
                 f"all click labels of split={split} are {only}, so nothing is to be told apart; give data with both "
                 "(users who have seen every item have no negatives)"
             )
+
+
+def labelled_requests(
+    impressions: Impressions, shown_S: np.ndarray, positions_N: np.ndarray, rows_K: np.ndarray, items_K: np.ndarray
+) -> LabelledRows:
+    """The requests whose events are in the log, in its order.
+
+    `shown_S` item indices, `positions_N` each raw event's log position (-1: filtered out), `rows_K`, `items_K` the
+    log's user rows and items by position.
+    """
+    positions_Q = positions_N[impressions.events_Q]
+    kept_Q = np.flatnonzero(positions_Q >= 0)
+    kept_Q = kept_Q[np.argsort(positions_Q[kept_Q], kind="stable")]
+    starts_Q, ends_Q = impressions.offsets_Q1[kept_Q], positions_Q[kept_Q]
+    counts_Q = impressions.offsets_Q1[kept_Q + 1] - starts_Q
+    columns_C = np.arange(int(counts_Q.max(initial=1)))
+    real_QC = columns_C < counts_Q[:, None]
+    items_QC = shown_S[np.minimum(starts_Q[:, None] + columns_C, len(shown_S) - 1)]
+    items_QC = np.where(real_QC, items_QC, 0).astype(np.int32)
+    labels_QC = (items_QC == items_K[ends_Q][:, None]).astype(np.float32)
+    return LabelledRows(rows_K[ends_Q], ends_Q, items_QC, labels_QC)

@@ -6,16 +6,16 @@ is drawn on the host, so the number of targets is known without asking a GPU.
 Legend: R rows, B rows of one batch, L events, N targets, M the most targets of a row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import MASKED, Batch, cut, sent
+from seqrec_cli.data.batch import MASKED, Batch, to_device
 from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import resident, windows
+from seqrec_cli.data.loader import LogTensors, windows
 from seqrec_cli.data.splits import train_ends
 
 KEPT = 0  # written over a chosen event: nothing
@@ -64,20 +64,20 @@ class ClozeRows(BatchedRows):
         self,
         log: PackedLog,
         max_length: int,
+        batching: Batching,
+        *,
         window: Literal["last", "sliding"],
         stride: int | None,
-        batching: Batching,
         masking: Masking,
         device: torch.device,
     ) -> None:
         self._masking, self._device, self._num_items = masking, device, log.num_items
-        self._items_N = resident(log.items_N, device)
-        self._times_N = None if log.times_N is None else resident(log.times_N, device)
+        self._events = LogTensors.of(log, device)
         # A next-item window is its inputs and one event more, the last target: here that one is an input too, and
         # windows share at least one event, or a first window of one event could be left.
         stride = None if stride is None else min(stride, max_length - 1)
         self._rows_R, self._starts_R, lengths_R = windows(
-            np.asarray(log.offsets_U1), train_ends(log), max_length - 1, window, stride
+            np.asarray(log.offsets_U1), train_ends(log), max_length - 1, kind=window, stride=stride
         )
         super().__init__(lengths_R, batching)
 
@@ -93,22 +93,20 @@ class ClozeRows(BatchedRows):
         rows_B, starts_B, lengths_B = self._rows_R[picked_B], self._starts_R[picked_B], self._lengths_R[picked_B]
         columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
         L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
-        places_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
-        positions_N = sent(torch.from_numpy(places_BM[real_BM]), self._device)
-        written_N = sent(torch.from_numpy(written_BM[real_BM]), self._device)
-        items_BL = cut(self._items_N, starts_B, lengths_B)
+        positions_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
+        positions_N = to_device(torch.from_numpy(positions_BM[real_BM]), self._device)
+        written_N = to_device(torch.from_numpy(written_BM[real_BM]), self._device)
+        batch = self._events.histories(rows_B, starts_B, lengths_B)
+        items_BL = batch.items_BL
         targets_BL = torch.zeros_like(items_BL)
         targets_N = items_BL.view(-1)[positions_N]
         targets_BL.view(-1)[positions_N] = targets_N
         items_BL.view(-1)[positions_N] = torch.where(written_N == KEPT, targets_N, written_N)
-        return Batch(
-            users_B=torch.from_numpy(rows_B + 1),
-            items_BL=items_BL,
-            lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
+        return replace(
+            batch,
             targets_BL=targets_BL,
             positions_N=positions_N,
             masked_BM=torch.from_numpy(columns_BM),
-            host_lengths_B=torch.from_numpy(lengths_B),
+            host_lengths_B=batch.lengths_B,
             host_taught_B=torch.from_numpy(real_BM.sum(1)),
         ).to(self._device)

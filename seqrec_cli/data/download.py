@@ -1,4 +1,4 @@
-"""`download`: the publisher's file, streamed, resumable, checked, and in place only when it is whole.
+"""`download`: the publisher's file, streamed, resumable, checked, and under its name only when it is whole.
 
 `<data_dir>/raw/NAME` is whole. `NAME.part` is not yet; `NAME.part.json` says of which url and version.
 """
@@ -35,7 +35,7 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     if not targets or not all(target.exists() for target in targets.values()):
         return None
     for url, target in targets.items():
-        origin = _read_json(_beside(target, ".json")).get("url", url)
+        origin = _read_json(_with_ending(target, ".json")).get("url", url)
         if origin != url:
             raise SeqrecError(f"{target} was fetched from {origin}, not from dataset.url={url}; move it away")
     first = next(iter(targets.values()))
@@ -56,10 +56,12 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
         return path
     if not cfg.urls:
         raise SeqrecError(f"dataset={cfg.name} has no download; {MEND}")
+    from filelock import FileLock
+
     for url, target in _targets(cfg, data_dir).items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _only_one(target):
+            with FileLock(_with_ending(target, ".lock")):  # two processes must not write one part
                 if not target.exists():  # another process may have been first
                     say(f"downloading {url}")
                     _download(url, cfg.checksum, target)
@@ -69,8 +71,8 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
     return local_file(cfg, data_dir)
 
 
-def _local(place: str) -> Path:
-    return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
+def _local(archive: str) -> Path:
+    return Path(unquote(urlsplit(archive).path) if archive.startswith("file://") else archive).expanduser()
 
 
 def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:
@@ -85,7 +87,7 @@ def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:
     return targets
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _with_ending(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
@@ -97,24 +99,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-@contextlib.contextmanager
-def _only_one(target: Path) -> Iterator[None]:
-    """Two processes must not write one part; where the system has no file locks, this does nothing."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    lock = _beside(target, ".lock")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _download(url: str, checksum: str | None, target: Path) -> None:
-    part, note = _beside(target, ".part"), _beside(target, ".part.json")
+    part, note = _with_ending(target, ".part"), _with_ending(target, ".part.json")
     begun = _read_json(note)
-    # Without a version or a checksum nothing would tell a tail of other bytes.
+    # Without a version or a checksum, nothing would tell that the rest is of another file.
     resumable = part.exists() and begun.get("url") == url and bool(begun.get("version") or checksum)
     total = _stream(url, part, note, part.stat().st_size if resumable else 0, begun.get("version"))
     size = part.stat().st_size
@@ -123,18 +111,18 @@ def _download(url: str, checksum: str | None, target: Path) -> None:
             f"{url}: the connection ended after {size} of {total} bytes; run it again to go on from there"
         )
     _check(part, url, checksum)
-    _beside(target, ".json").write_text(json.dumps({"url": url}) + "\n", encoding="utf-8")
+    _with_ending(target, ".json").write_text(json.dumps({"url": url}) + "\n", encoding="utf-8")
     part.replace(target)
     note.unlink(missing_ok=True)
 
 
 def _stream(url: str, part: Path, note: Path, have: int, version: str | None) -> int | None:
-    """Append what the part lacks, from byte `have`; the whole file's size, where the server says it."""
+    """Append to the part, from byte `have` on; returns the whole file's size where the server tells it."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    # If-Range: a file that has changed since comes whole, not as a tail of other bytes.
+    # If-Range: a file that has changed since is sent from its first byte, not from where this part ends.
     headers = {"User-Agent": "seqrec"}
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})

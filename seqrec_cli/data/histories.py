@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 
@@ -37,9 +37,9 @@ class Histories:
         lengths_B = ends_B - starts_B
         return Batch(
             users_B=_tensor(self.users_R[rows_B]),
-            items_BL=cut(self.items_N, starts_B, lengths_B),
+            items_BL=padded_rows(self.items_N, starts_B, lengths_B),
             lengths_B=_tensor(lengths_B),
-            times_BL=None if self.times_N is None else cut(self.times_N, starts_B, lengths_B),
+            times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
             request_times_B=None if self.asked_at_R is None else _tensor(self.asked_at_R[rows_B]),
             context_BF=None if self.context_RF is None else _tensor(self.context_RF[rows_B]),
         )

@@ -16,6 +16,12 @@ from seqrec_cli.data.catalog import Attribute, Catalog
 FORMAT = 2  # raise when the files below change: older folders are then built again
 
 
+def ragged_ranges(starts: np.ndarray | int, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ..., start + length - 1 of every range, one range after another, int64."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+
+
 @dataclass(frozen=True)
 class LabelledRows:
     """Click candidates fixed in the preprocessed data, so that every model is judged on the same ones.

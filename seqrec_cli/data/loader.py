@@ -1,37 +1,33 @@
 """From the packed log to batches, each built by whole-array indexing.
 
-Legend: R rows, B rows of one batch, L history events, C candidates. User rows count from 0 in the log and from 1 in
-a `Batch`.
+Legend: R rows, B rows of one batch, L history events, C candidates, K negatives. User rows count from 0 in the log and
+from 1 in a `Batch`.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import HeldOut, Targets, held_out, train_ends
+from seqrec_cli.data.splits import HeldOut, Targets, train_ends, training_targets
 
 
 def windows(
-    offsets_U1: np.ndarray,
-    ends_U: np.ndarray,
-    max_length: int,
-    kind: Literal["last", "sliding"],
-    stride: int | None,
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, kind: Literal["last", "sliding"], stride: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
 
     `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once,
-    or more often if windows `stride` events apart overlap.
-    Users with fewer than two training events have no target and no window.
+    or more often if windows `stride` events apart overlap. Users with fewer than two training events have no target
+    and no window.
     """
     starts_U = offsets_U1[:-1]
     targets_U = ends_U - starts_U - 1
@@ -42,15 +38,38 @@ def windows(
     stride = stride or max_length
     windows_U = np.where(targets_U > 0, 1 - (-np.maximum(targets_U - max_length, 0) // stride), 0)
     rows_R = np.repeat(np.arange(len(ends_U)), windows_U)
-    nth_R = np.arange(len(rows_R)) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
-    lasts_R = ends_U[rows_R] - nth_R * stride
+    lasts_R = ends_U[rows_R] - ragged_ranges(0, windows_U) * stride
     first_R = np.maximum(lasts_R - max_length - 1, starts_U[rows_R])
     return rows_R, first_R, lasts_R - first_R
 
 
-def resident(flat_N: np.ndarray, device: torch.device) -> Tensor:
-    """A log's array as a tensor: the mapped file itself on a CPU, a copy in a GPU's memory."""
-    return torch.from_numpy(flat_N).to(device)
+@dataclass(frozen=True)
+class LogTensors:
+    """A log's events as tensors: the mapped files themselves on a CPU, a copy in a GPU's memory."""
+
+    items_N: Tensor
+    times_N: Tensor | None
+
+    @classmethod
+    def of(cls, log: PackedLog, device: torch.device) -> Self:
+        """On that device."""
+        times_N = None if log.times_N is None else torch.from_numpy(log.times_N).to(device)
+        return cls(torch.from_numpy(log.items_N).to(device), times_N)
+
+    def histories(self, rows_B: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
+        """Events start to start + length - 1, of these user rows."""
+        return Batch(
+            users_B=torch.from_numpy(rows_B + 1),
+            items_BL=padded_rows(self.items_N, starts_B, lengths_B),
+            lengths_B=torch.from_numpy(lengths_B),
+            times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
+        )
+
+    def times_at(self, positions_B: np.ndarray) -> Tensor | None:
+        """Times of events, [B]."""
+        if self.times_N is None:
+            return None
+        return padded_rows(self.times_N, positions_B, np.ones_like(positions_B))[:, 0]
 
 
 class WindowRows(BatchedRows):
@@ -60,142 +79,133 @@ class WindowRows(BatchedRows):
         self,
         log: PackedLog,
         max_length: int,
+        batching: Batching,
+        *,
         window: Literal["last", "sliding"],
         stride: int | None,
-        batching: Batching,
         negatives: int,
-        device: torch.device,
         draws_by_row: bool,
+        device: torch.device,
     ) -> None:
-        ends_U = train_ends(log)
-        self._negatives, self._device, self._draws_by_row = negatives, device, draws_by_row
-        self._items_N = resident(log.items_N, device)
-        self._times_N = None if log.times_N is None else resident(log.times_N, device)
+        self._negatives, self._draws_by_row, self._device = negatives, draws_by_row, device
+        self._events = LogTensors.of(log, device)
         self._rows_R, self._starts_R, lengths_R = windows(
-            np.asarray(log.offsets_U1), ends_U, max_length, window, stride
+            np.asarray(log.offsets_U1), train_ends(log), max_length, kind=window, stride=stride
         )
-        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U) if negatives else None
+        self._seen = SeenItems.in_training(log) if negatives else None
         if self._seen is not None:
-            self._seen.refuse_all_met(log.num_users)
+            self._seen.refuse_all_seen(log.num_users)
         super().__init__(lengths_R - 1, batching)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
         return self._lengths_R[picked_B]
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
-        rows_B, starts_B, lengths_B = (
-            self._rows_R[picked_B],
-            self._starts_R[picked_B],
-            self._lengths_R[picked_B],
-        )
-        longest = int(lengths_B.max())
-        positions_N = np.flatnonzero(np.arange(longest) < lengths_B[:, None])
+        rows_B, starts_B, lengths_B = self._rows_R[picked_B], self._starts_R[picked_B], self._lengths_R[picked_B]
         negatives_BLK = None
         if self._seen is not None:
             draws_B = np.ones_like(lengths_B) if self._draws_by_row else lengths_B
-            negatives_BLK = draw_beside(rows_B, draws_B, self._negatives, self._seen, rng)
-        return Batch(
-            users_B=torch.from_numpy(rows_B + 1),
-            items_BL=cut(self._items_N, starts_B, lengths_B),
-            lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self._times_N is None else cut(self._times_N, starts_B, lengths_B),
-            targets_BL=cut(self._items_N, starts_B + 1, lengths_B),
-            positions_N=torch.from_numpy(positions_N),
+            negatives_BLK = unseen_at_events(rows_B, draws_B, self._negatives, seen=self._seen, rng=rng)
+        batch = self._events.histories(rows_B, starts_B, lengths_B)
+        return replace(
+            batch,
+            targets_BL=padded_rows(self._events.items_N, starts_B + 1, lengths_B),
+            positions_N=torch.from_numpy(np.flatnonzero(np.arange(lengths_B.max()) < lengths_B[:, None])),
             negatives_BLK=negatives_BLK,
-            request_times_B=self._times_of(starts_B + lengths_B),
-            host_lengths_B=torch.from_numpy(lengths_B),
-            host_taught_B=torch.from_numpy(lengths_B),
+            request_times_B=self._events.times_at(starts_B + lengths_B),
+            host_lengths_B=batch.lengths_B,
+            host_taught_B=batch.lengths_B,
         ).to(self._device)
-
-    def _times_of(self, places_B: np.ndarray) -> Tensor | None:
-        return None if self._times_N is None else cut(self._times_N, places_B, np.ones_like(places_B))[:, 0]
 
 
 class PrefixRows(BatchedRows):
     """One row a prefix: a history, the event that followed it, and items the user has not seen in training."""
 
     def __init__(
-        self, log: PackedLog, max_length: int, batching: Batching, negatives: int, history_negatives: int = 0
+        self, log: PackedLog, max_length: int, batching: Batching, *, negatives: int, history_negatives: int = 0
     ) -> None:
-        ends_U = train_ends(log)
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
-        counts_U = np.maximum(ends_U - log.offsets_U1[:-1] - 1, 0)
-        self._rows_R = np.repeat(np.arange(log.num_users), counts_U)
-        within_R = np.arange(len(self._rows_R)) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
-        self._ends_R = log.offsets_U1[self._rows_R] + within_R + 1
-        self._seen = SeenItems.of(log.offsets_U1, log.items_N, log.num_items, ends_U)
-        self._seen.refuse_all_met(log.num_users)
-        super().__init__(np.minimum(within_R + 1, max_length), batching)
+        self._rows_R, self._ends_R = training_targets(log.offsets_U1, train_ends(log))
+        self._seen = SeenItems.in_training(log)
+        self._seen.refuse_all_seen(log.num_users)
+        super().__init__(np.minimum(self._ends_R - log.offsets_U1[self._rows_R], max_length), batching)
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]
-        negatives_BK = draw_unseen(rows_B, self._negatives, self._seen, rng)
+        negatives_BK = draw_unseen(rows_B, self._negatives, self._seen, rng=rng)
         candidates_BC = np.concatenate([self._log.items_N[ends_B][:, None], negatives_BK], axis=1)
         labels_BC = np.zeros(candidates_BC.shape, np.float32)
         labels_BC[:, 0] = 1
-        batch = _request(self._log, rows_B, ends_B, lengths_B, candidates_BC, labels_BC)
-        beside = draw_beside(rows_B, lengths_B, self._history_negatives, self._seen, rng)
-        return replace(batch, negatives_BLK=beside)
+        negatives_BLK = unseen_at_events(rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
+        batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B), candidates_BC, labels_BC)
+        return replace(batch, negatives_BLK=negatives_BLK)
 
 
-def draw_beside(
-    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, seen: SeenItems, rng: np.random.Generator
+class LabelledTraining(BatchedRows):
+    """One row a labelled row of the dataset's training split: its protocol's own candidates, the same every epoch."""
+
+    def __init__(self, log: PackedLog, max_length: int, batching: Batching, *, history_negatives: int = 0) -> None:
+        self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
+        self._seen = SeenItems.in_training(log)
+        lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
+        super().__init__(np.minimum(lengths_R, max_length), batching)
+
+    def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
+        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
+        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B)
+        batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
+        negatives_BLK = unseen_at_events(rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
+        return replace(batch, negatives_BLK=negatives_BLK)
+
+
+def unseen_at_events(
+    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, *, seen: SeenItems, rng: np.random.Generator
 ) -> Tensor | None:
-    """Unseen items beside every event of the rows, [B, L, K]; None if none are asked for."""
+    """`count` unseen items for every event of the rows, [B, L, K]; None for a count of 0."""
     if not count:
         return None
     longest = max(int(lengths_B.max(initial=0)), 1)
-    drawn = draw_unseen(np.repeat(rows_B, longest), count, seen, rng)
+    drawn = draw_unseen(np.repeat(rows_B, longest), count, seen, rng=rng)
     return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 
-def _request(
-    log: PackedLog,
-    rows_B: np.ndarray,
-    ends_B: np.ndarray,
-    lengths_B: np.ndarray,
-    candidates_BC: np.ndarray | None = None,
-    labels_BC: np.ndarray | None = None,
-) -> Batch:
+def _requests(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
     """Histories that end before a log position, asked about at that event's time and in its context."""
-    starts_B, times_N, context_BF = ends_B - lengths_B, log.times_N, contexts(log, ends_B)
-    return Batch(
-        users_B=torch.from_numpy(rows_B + 1),
-        items_BL=cut(log.items_N, starts_B, lengths_B),
-        lengths_B=torch.from_numpy(lengths_B),
-        times_BL=None if times_N is None else cut(times_N, starts_B, lengths_B),
-        candidates_BC=None if candidates_BC is None else torch.from_numpy(candidates_BC.astype(np.int64)),
-        labels_BC=None if labels_BC is None else torch.from_numpy(labels_BC.astype(np.float32)),
+    times_N, context_BF = log.times_N, contexts(log, ends_B)
+    return replace(
+        LogTensors.of(log, torch.device("cpu")).histories(rows_B, ends_B - lengths_B, lengths_B),
         request_times_B=None if times_N is None else torch.from_numpy(times_N[ends_B].astype(np.int64)),
         context_BF=None if context_BF is None else torch.from_numpy(context_BF),
     )
 
 
+def _with_candidates(batch: Batch, items_BC: np.ndarray, labels_BC: np.ndarray) -> Batch:
+    return replace(
+        batch,
+        candidates_BC=torch.from_numpy(items_BC.astype(np.int64)),
+        labels_BC=torch.from_numpy(labels_BC.astype(np.float32)),
+    )
+
+
 def _by_length(
-    log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, max_length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(places, lengths) of batches of like length, longest first so that memory peaks at once."""
-    lengths_R = np.minimum(ends_R - log.offsets_U1[rows_R], max_length)
+    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Targets, Batch]]:
+    """(which targets, those targets, batch) of targets of like length, longest first so that memory peaks at once."""
+    lengths_R = np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)
     order_R = np.argsort(-lengths_R, kind="stable")
     for first in range(0, len(order_R), batch_size):
-        places_B = order_R[first : first + batch_size]
-        yield places_B, lengths_R[places_B]
+        picked_B = order_R[first : first + batch_size]
+        rows_B, ends_B = targets.rows_R[picked_B], targets.ends_R[picked_B]
+        yield picked_B, Targets(rows_B, ends_B), _requests(log, rows_B, ends_B, lengths_R[picked_B])
 
 
 def target_batches(
     log: PackedLog, targets: Targets, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
     """(user rows, absolute positions of the targets, batch) of every target."""
-    for places_B, lengths_B in _by_length(log, targets.rows_R, targets.ends_R, max_length, batch_size):
-        rows_B, ends_B = targets.rows_R[places_B], targets.ends_R[places_B]
-        yield rows_B, ends_B, _request(log, rows_B, ends_B, lengths_B)
-
-
-def held_out_batches(
-    log: PackedLog, split: HeldOut, max_length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
-    """(user rows, absolute positions of the targets, batch) of every evaluated user."""
-    return target_batches(log, held_out(log, split), max_length, batch_size)
+    for _, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+        yield batch_targets.rows_R, batch_targets.ends_R, batch
 
 
 def labelled_batches(
@@ -203,7 +213,6 @@ def labelled_batches(
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """(user rows, batch) of the fixed click candidates of a split."""
     clicks = log.clicks[split]
-    rows_R, ends_R = np.asarray(clicks.rows_R), np.asarray(clicks.ends_R)
-    for places_B, lengths_B in _by_length(log, rows_R, ends_R, max_length, batch_size):
-        rows_B, items_BC, labels_BC = rows_R[places_B], clicks.items_RC[places_B], clicks.labels_RC[places_B]
-        yield rows_B, _request(log, rows_B, ends_R[places_B], lengths_B, items_BC, labels_BC)
+    targets = Targets(np.asarray(clicks.rows_R), np.asarray(clicks.ends_R))
+    for picked_B, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+        yield batch_targets.rows_R, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])

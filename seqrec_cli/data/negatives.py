@@ -9,6 +9,8 @@ from typing import Self
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import train_ends
 
 ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
 
@@ -21,8 +23,10 @@ class SeenItems:
     num_items: int
 
     @classmethod
-    def of(cls, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, ends_U: np.ndarray | None = None) -> Self:
-        """Met within the whole history, or before the absolute log position `ends_U[row]`."""
+    def of(
+        cls, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, *, ends_U: np.ndarray | None = None
+    ) -> Self:
+        """Within the whole history, or before the absolute log position `ends_U[row]`."""
         lengths_U = np.diff(offsets_U1)
         keys_N = np.repeat(np.arange(len(lengths_U)), lengths_U) * np.int64(num_items + 1) + items_N
         if ends_U is not None:
@@ -30,16 +34,21 @@ class SeenItems:
         keys_N.sort()  # np.unique hashes, which takes ten times as long
         return cls(keys_N[np.diff(keys_N, prepend=-1) > 0], num_items)
 
+    @classmethod
+    def in_training(cls, log: PackedLog) -> Self:
+        """By each user's training events."""
+        return cls.of(log.offsets_U1, log.items_N, log.num_items, ends_U=train_ends(log))
+
     def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
         """True where the row's user has seen the item."""
         if not len(self.keys_N):
             return np.zeros(items_R.shape, bool)
         wanted = rows_R * np.int64(self.num_items + 1) + items_R
-        places = np.searchsorted(self.keys_N, wanted)
-        found: np.ndarray = self.keys_N[np.minimum(places, len(self.keys_N) - 1)] == wanted
+        positions = np.searchsorted(self.keys_N, wanted)
+        found: np.ndarray = self.keys_N[np.minimum(positions, len(self.keys_N) - 1)] == wanted
         return found
 
-    def refuse_all_met(self, num_users: int) -> None:
+    def refuse_all_seen(self, num_users: int) -> None:
         """Raises SeqrecError when every user has seen every item: all labels drawn for training would be positive."""
         counts_U = np.bincount(self.keys_N // (self.num_items + 1), minlength=num_users)
         if num_users and (counts_U >= self.num_items).all():
@@ -55,7 +64,7 @@ class SeenItems:
 
 
 def draw_unseen(
-    rows_R: np.ndarray, count: int, seen: SeenItems, rng: np.random.Generator, pool_N: np.ndarray | None = None
+    rows_R: np.ndarray, count: int, seen: SeenItems, *, rng: np.random.Generator, pool_N: np.ndarray | None = None
 ) -> np.ndarray:
     """Unseen items, int64 [R, count], with replacement; 0 where the user has seen every item.
 
@@ -78,9 +87,9 @@ def draw_unseen(
         bad = (bad[0][still], bad[1][still])
     weights_V = None if pool_N is None else np.bincount(pool_N, minlength=seen.num_items + 1).astype(np.float64)
     for row in np.unique(bad[0]):
-        places = bad[1][bad[0] == row]
+        columns = bad[1][bad[0] == row]
         unseen = seen.unseen(int(rows_R[row]))
         weights = None if weights_V is None or not weights_V[unseen].any() else weights_V[unseen]
         chances = None if weights is None else weights / weights.sum()
-        items_RK[row, places] = rng.choice(unseen, len(places), p=chances) if len(unseen) else 0
+        items_RK[row, columns] = rng.choice(unseen, len(columns), p=chances) if len(unseen) else 0
     return items_RK

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
+from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog, ragged_ranges
 from seqrec_cli.data.splits import HeldOut, held_out
 
 
@@ -16,7 +16,7 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
     starts_U, ends_U = log.offsets_U1[users_U], log.offsets_U1[users_U + 1]
     lengths_U = ends_U - starts_U
     offsets_U1 = np.concatenate([[0], np.cumsum(lengths_U)]).astype(np.int64)
-    events_N = np.arange(offsets_U1[-1]) + np.repeat(starts_U - offsets_U1[:-1], lengths_U)
+    events_N = ragged_ranges(starts_U, lengths_U)
     clicks = {}
     for split, c in log.clicks.items():
         kept = np.flatnonzero(np.isin(c.rows_R, users_U))

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
+from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog, ragged_ranges
 
 HeldOut = Literal["val", "test"]
 MIN_EVENTS = 3  # one to learn from, one to validate, one to test
@@ -88,13 +88,19 @@ def train_ends(log: PackedLog) -> np.ndarray:
     return np.asarray(ends_of(log).train_U)
 
 
+def training_targets(offsets_U1: np.ndarray, ends_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(user rows, absolute positions) of every training event that has one before it."""
+    offsets_U1 = np.asarray(offsets_U1)
+    counts_U = np.maximum(ends_U - offsets_U1[:-1] - 1, 0)
+    return np.repeat(np.arange(len(counts_U)), counts_U), ragged_ranges(offsets_U1[:-1] + 1, counts_U)
+
+
 def training_counts(log: PackedLog) -> np.ndarray:
     """Every item's training events, int64 [V + 1]; row 0 (padding) has none."""
     every_V = np.bincount(log.items_N, minlength=log.num_items + 1)
     ends_U = train_ends(log)
     held_U = log.offsets_U1[1:] - ends_U
-    within_H = np.arange(int(held_U.sum())) - np.repeat(np.cumsum(held_U) - held_U, held_U)
-    held_H = log.items_N[np.repeat(ends_U, held_U) + within_H]
+    held_H = log.items_N[ragged_ranges(ends_U, held_U)]
     return every_V - np.bincount(held_H, minlength=log.num_items + 1)
 
 

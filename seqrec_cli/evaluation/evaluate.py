@@ -4,7 +4,6 @@ Legend: B users of a batch, C candidates of a user, N labelled candidates in all
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.files import atomic_file
 from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
@@ -59,9 +59,8 @@ class Evaluation:
         }
         table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        pq.write_table(table, partial)
-        os.replace(partial, path)
+        with atomic_file(path) as temporary:
+            pq.write_table(table, temporary)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ events of a block, W columns counted at once.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
@@ -47,10 +47,8 @@ def seen_places(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.nd
     """Every event before each user's target as a place [M] in the flattened [B, V + 1] block of scores."""
     starts_B = log.offsets_U1[rows_B]
     lengths_B = ends_B - starts_B
-    firsts_B = np.cumsum(lengths_B) - lengths_B
-    events_M = np.arange(int(lengths_B.sum())) + np.repeat(starts_B - firsts_B, lengths_B)
-    columns = log.num_items + 1
-    return np.repeat(np.arange(len(rows_B)) * columns, lengths_B) + log.items_N[events_M]
+    scores_B = np.arange(len(rows_B)) * (log.num_items + 1)  # where each row of scores begins
+    return np.repeat(scores_B, lengths_B) + log.items_N[ragged_ranges(starts_B, lengths_B)]
 
 
 def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +76,6 @@ def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[T
     return 1 + higher_B.double() + equal_B.double() / 2, others_B + 1
 
 
-def _slice(batch: Batch, rows: slice) -> Batch:
-    parts = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{name: part[rows] for name, part in parts.items() if part is not None})
-
-
 class CorpusScorer:
     """Blocks [<= rows, V + 1] of a model's scores that the caller may overwrite.
 
@@ -100,7 +93,7 @@ class CorpusScorer:
         """Scores of the batch's rows, in order."""
         if self._table_VD is None:
             for start in range(0, len(batch), self._rows):
-                part = _slice(batch, slice(start, start + self._rows)) if self._rows < len(batch) else batch
+                part = batch.rows(start, start + self._rows) if self._rows < len(batch) else batch
                 # A copy: the scores may be a view of the model's own buffers.
                 yield self._model.score_corpus(part).clone(memory_format=torch.contiguous_format)
             return

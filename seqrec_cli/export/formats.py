@@ -7,7 +7,6 @@ Legend: B rows, L history events, C candidates, V items.
 
 import importlib.util
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.onnx_program import OnnxProgram
 from seqrec_cli.export.scoring import AXES, Scoring, Sizes
 from seqrec_cli.export.torch_program import TorchProgram
+from seqrec_cli.files import atomic_folder
 from seqrec_cli.models.contract import Recommender
 
 TOLERANCE = 1e-4  # largest difference of a reloaded program's logits
@@ -138,20 +138,11 @@ def export(model: Recommender, log: PackedLog, max_length: int, format: str, fol
     if log.folder is None or not all((log.folder / name).exists() for name in VOCABULARIES):
         raise SeqrecError("the dataset's folder lacks its id vocabularies; run preprocess again")
     scoring = Scoring(model, log, max_length)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    earlier = partial.with_suffix(".earlier")
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, replace=True) as partial:
         axes = FORMATS[format].write(scoring, log, partial)
         proof = prove(FORMATS[format].load(partial), scoring, log, axes)
         for name in VOCABULARIES:
             shutil.copyfile(log.folder / name, partial / name)
         facts = {**signature(scoring, log, axes, format), "proof": proof}
         (partial / SIGNATURE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(earlier)
-        partial.rename(folder)
-        shutil.rmtree(earlier, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {"folder": str(folder), "format": format, "files": sorted(p.name for p in folder.iterdir()), **proof}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.batch import Batch, cut
+from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
@@ -106,12 +106,12 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
     draw = np.random.default_rng(0)
     tensors = {
         "users_B": torch.from_numpy(rows_B + 1),
-        "items_BL": _padded(cut(log.items_N, ends_B - lengths_B, lengths_B), sizes.length),
+        "items_BL": _padded(padded_rows(log.items_N, ends_B - lengths_B, lengths_B), sizes.length),
         "lengths_B": torch.from_numpy(lengths_B),
         "candidates_BC": torch.from_numpy(draw.integers(1, log.num_items + 1, (sizes.rows, sizes.candidates))),
     }
     if log.times_N is not None:
-        tensors["times_BL"] = _padded(cut(log.times_N, ends_B - lengths_B, lengths_B), sizes.length)
+        tensors["times_BL"] = _padded(padded_rows(log.times_N, ends_B - lengths_B, lengths_B), sizes.length)
         tensors["request_times_B"] = torch.from_numpy(log.times_N[ends_B - 1].astype(np.int64))
     context_BF = contexts(log, ends_B - 1)
     if context_BF is not None:

@@ -1,10 +1,10 @@
 """Learning curves of a run as a picture: training loss beside validation metrics, the best epoch marked."""
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqrec_cli.files import atomic_file
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.run_folder import read_rows
 
@@ -45,12 +45,8 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")
 
-    beside_png = png.with_name(f".{png.name}.{os.getpid()}.tmp")
-    try:
-        FigureCanvasAgg(figure).print_png(str(beside_png))
-        os.replace(beside_png, png)
-    finally:
-        beside_png.unlink(missing_ok=True)
+    with atomic_file(png) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))
     return True
 
 

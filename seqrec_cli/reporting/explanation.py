@@ -1,6 +1,5 @@
 """Which past events carried a score: a table an item, and one picture."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
 
 BAR = 20  # characters of the longest bar
@@ -71,9 +71,5 @@ def draw_explanation(user: str, found: list[Explained], png: Path) -> None:
         axes.set_xlabel("weight", color=GREY)
     figure.suptitle(f"what user {user}'s scores looked at", x=0.01, ha="left", fontsize=11, fontweight="bold")
     png.parent.mkdir(parents=True, exist_ok=True)
-    beside = png.with_name(f".{png.name}.{os.getpid()}.tmp")
-    try:
-        FigureCanvasAgg(figure).print_png(str(beside))
-        os.replace(beside, png)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_file(png) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))

@@ -3,12 +3,12 @@
 Legend: K bins of predicted probability.
 """
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
 
 
@@ -51,9 +51,5 @@ def draw_reliability(png: Path, bins: Bins) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=GREY, labelsize=9)
 
-    beside = png.with_name(f".{png.name}.{os.getpid()}.tmp")
-    try:
-        FigureCanvasAgg(figure).print_png(str(beside))
-        os.replace(beside, png)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_file(png) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))

@@ -1,7 +1,6 @@
 """A run's folder: what lies where, and every write whole or not at all."""
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.files import write_atomically
 
 OUTPUTS = Path("outputs")  # dated runs, under the working directory
 
@@ -32,19 +32,6 @@ def to_json(value: Any, what: str, indent: int | None = None) -> str:
         raise SeqrecError(
             f"{what} holds a number that is not finite, so it was not written: check lr, precision and the data"
         ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 class RunFolder:

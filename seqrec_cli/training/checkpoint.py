@@ -1,7 +1,5 @@
 """Checkpoints: written atomically, read back as plain data (`weights_only=True` runs no code from the file)."""
 
-import contextlib
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.files import atomic_file
 
 FORMAT = 1  # raise when the keys below change their meaning
 BEST, LAST = "best.pt", "last.pt"
@@ -32,19 +31,11 @@ def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
     payload = {**payload, "format": FORMAT}
     if payload.keys() != KEYS:
         raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with atomic_file(path) as temporary, temporary.open("wb") as file:  # a path would name the archive in the file
             torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
-        raise
+    except OSError as error:
+        raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.batching import Rows
+from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.sizes import exact_sizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
@@ -109,7 +109,7 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, *, preci
 
 
 def timed_steps(
-    model: Recommender, objective: Objective, rows: Rows, *, cfg: TrainerConfig, precision: Precision
+    model: Recommender, objective: Objective, rows: BatchedRows, *, cfg: TrainerConfig, precision: Precision
 ) -> np.ndarray:
     """[3, P]: padded events, targets and seconds of steps of epoch 0, waiting for the batch included. Takes about two
     seconds.
@@ -143,7 +143,7 @@ def timed_steps(
     return np.array(steps[WARM_UP_STEPS:] or steps[-1:]).T
 
 
-def _twice(rows: Rows) -> Generator[Batch, None, None]:
+def _twice(rows: BatchedRows) -> Generator[Batch, None, None]:
     """Epoch 0, and again where it is short."""
     for _ in range(2):
         yield from rows.epoch(0)

@@ -75,7 +75,7 @@ def test_histories_come_in_any_form(sasrec: Trained) -> None:
     events = pd.DataFrame({"user": [8, 3, 3], "item": [9, 7, 5], "time": times})  # 5 came before 7
     seconds = events.assign(time=events["time"].astype("datetime64[s]").astype("int64"))
     lazy = polars.LazyFrame(seconds.to_dict("list"))
-    for histories in ({8: [9], 3: [5, 7]}, events, seconds, lazy.collect()):
+    for histories in ({8: [9], 3: [5, 7]}, events, seconds, lazy, lazy.collect(), lazy.collect().to_arrow()):
         pd.testing.assert_frame_equal(sasrec.recommend(histories=histories, top=2), expected)
 
 
@@ -89,10 +89,13 @@ def test_scores_are_the_ones_that_recommendations_are_made_of(sasrec: Trained) -
     np.testing.assert_array_equal(best["item"], everything.idxmax(axis=1))
     np.testing.assert_allclose(best["score"], everything.max(axis=1), rtol=1e-5)
     assert sasrec.score(histories=[[4]]).index.name == "row"
+    assert sasrec.score(3, items=pd.DataFrame({"item": [4, 5, 4]})).columns.tolist() == [4, 5]
 
 
 def test_vectors_multiply_to_the_scores(sasrec: Trained) -> None:
     queries_RD, items_VD, bias_V = sasrec.encode([3, 8]), sasrec.item_vectors(), sasrec.item_bias()
+    items_VD[0] += 1  # a copy
+    items_VD = sasrec.item_vectors()
     assert (queries_RD.dtype, queries_RD.shape, items_VD.shape) == (np.float32, (2, 8), (len(sasrec.items), 8))
     products = queries_RD @ items_VD.T + (0 if bias_V is None else bias_V)
     np.testing.assert_allclose(products, sasrec.score([3, 8]), rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose as hydra_compose
@@ -68,6 +69,7 @@ def test_overrides_a_mapping_and_a_configuration_train_the_same(base: Path, sasr
         ({"trainer.lr": object()}, {}, "^trainer.lr: a object is no setting"),
         (["dataset=synthetic"], {"dataset": "ml-1m"}, "^dataset is given twice"),
         ([], {"dataset": "ml-2m"}, "ml-2m"),
+        ([], {"dataset": pd.DataFrame()}, "^dataset: a DataFrame is none yet; make one of a frame: seqrec_cli.dataset"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(settings: Any, told: dict[str, Any], says: str) -> None:

@@ -17,7 +17,7 @@ Example = tuple[int, tuple[int, ...], int, int]  # user, history, candidate, lab
 def position_rows(
     max_length: int = 8, batch_size: int = 50, negatives: int = 2, seed: int = 1, bucket_by_length: bool = True
 ) -> PositionRows:
-    return PositionRows(LOG, max_length, batching(batch_size, seed, bucket_by_length), negatives, CPU)
+    return PositionRows(LOG, max_length, batching(batch_size, seed, bucket_by_length), negatives=negatives, device=CPU)
 
 
 def examples(rows: PositionRows, epoch: int, max_length: int) -> list[Example]:
@@ -54,7 +54,7 @@ def test_every_training_target_occurs_once_with_its_history(max_length: int) -> 
 
 def test_rows_hold_no_more_events_than_their_targets_need() -> None:
     offsets = np.asarray(LOG.offsets_U1)
-    _, _, lengths_R, counts_R = target_runs(offsets, offsets[1:] - 2, 8, 5)
+    _, _, lengths_R, counts_R = target_runs(offsets, offsets[1:] - 2, 8, targets=5)
     assert counts_R.max() == 5
     assert (lengths_R <= 8 + counts_R - 1).all()
     assert lengths_R.max() == 12
@@ -62,7 +62,7 @@ def test_rows_hold_no_more_events_than_their_targets_need() -> None:
 
 
 def test_a_step_has_as_many_examples_as_with_one_row_a_prefix() -> None:
-    prefixes = PrefixRows(LOG, 8, batching(50, 1), 2)
+    prefixes = PrefixRows(LOG, 8, batching(50, 1), negatives=2)
     rows = position_rows()
     assert rows.steps == prefixes.steps > 10
     for epoch in range(3):
@@ -106,14 +106,14 @@ def test_rows_of_any_length_share_a_batch_where_asked_for() -> None:
 
 
 def test_users_without_a_training_target_have_no_row() -> None:
-    rows = PositionRows(packed([[1, 2, 3], [4]], 6), 8, batching(50), 1, CPU)
+    rows = PositionRows(packed([[1, 2, 3], [4]], 6), 8, batching(50), negatives=1, device=CPU)
     assert rows.steps == 0
     assert list(rows.epoch(0)) == []
 
 
 def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_their_events() -> None:
     log = packed(random_histories(20, 60, 40), 60)
-    rows = PositionRows(log, 6, batching(64), 1, torch.device("cpu"), whole=False, history_negatives=2)
+    rows = PositionRows(log, 6, batching(64), negatives=1, device=CPU, whole=False, history_negatives=2)
     taught = 0
     for batch in rows.epoch(0):
         assert batch.items_BL.shape[1] <= 6
@@ -125,6 +125,6 @@ def test_rows_of_a_recurrent_model_fit_its_window_and_have_negatives_beside_thei
         for user, beside in zip(batch.users_B.tolist(), batch.negatives_BLK, strict=True):
             seen = log.items_N[log.offsets_U1[user - 1] : log.offsets_U1[user] - 2]
             assert not set(beside.flatten().tolist()) & set(seen.tolist())
-    whole = PositionRows(log, 6, batching(64), 1, torch.device("cpu"))
+    whole = PositionRows(log, 6, batching(64), negatives=1, device=CPU)
     assert taught == sum(int((batch.labels_BC > 0).sum()) for batch in whole.epoch(0))  # type: ignore[operator]
     assert next(whole.epoch(0)).negatives_BLK is None

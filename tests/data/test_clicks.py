@@ -1,6 +1,7 @@
 """Click protocols: who is held out, which candidates are fixed, and what may train."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.labelled_rows import LabelledTraining
-from seqrec_cli.data.loader import PrefixRows, WindowRows, labelled_batches
+from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import held_out, train_ends, training_counts
 from tests.toylog import batching
@@ -37,7 +37,7 @@ def histories(log: PackedLog) -> list[list[int]]:
     return [part.tolist() for part in np.split(np.asarray(log.items_N), log.offsets_U1[1:-1])]
 
 
-def test_positions_has_one_unmet_negative_beside_every_event(tmp_path: Path) -> None:
+def test_positions_has_one_unseen_negative_beside_every_event(tmp_path: Path) -> None:
     log = log_of(tmp_path, "positions")
     train = log.clicks["train"]
     expected = [
@@ -87,9 +87,9 @@ def test_events_of_held_out_users_never_train(tmp_path: Path) -> None:
     assert training_counts(log).tolist() == counts.tolist()
     cpu = torch.device("cpu")
     for rows in (
-        WindowRows(log, 5, "sliding", None, batching(8), 0, cpu, True),
-        PrefixRows(log, 5, batching(8), 1),
-        PositionRows(log, 5, batching(8), 1, cpu),
+        WindowRows(log, 5, batching(8), window="sliding", stride=None, negatives=0, draws_by_row=True, device=cpu),
+        PrefixRows(log, 5, batching(8), negatives=1),
+        PositionRows(log, 5, batching(8), negatives=1, device=cpu),
         LabelledTraining(log, 5, batching(8)),
     ):
         users = {user - 1 for batch in rows.epoch(0) for user in batch.users_B.tolist()}
@@ -131,11 +131,11 @@ def test_fixed_negatives_are_the_same_a_row_a_target_and_in_runs(tmp_path: Path)
         for row, end, items, labels in zip(train.rows_R, train.ends_R, train.items_RC, train.labels_RC, strict=True)
         for item, label in zip(items, labels, strict=True)
     )
-    cpu = torch.device("cpu")
+    one: dict[str, Any] = {"negatives": 1, "device": torch.device("cpu")}
     for epoch in (0, 1):
         assert examples(LabelledTraining(log, 5, batching(16, epoch)).epoch(epoch), 5) == expected
-        assert examples(PositionRows(log, 5, batching(16), 1, cpu, fixed=train).epoch(epoch), 5) == expected
-        assert examples(PositionRows(log, 5, batching(16), 1, cpu).epoch(epoch), 5) != expected
+        assert examples(PositionRows(log, 5, batching(16), **one, fixed_negatives=train).epoch(epoch), 5) == expected
+        assert examples(PositionRows(log, 5, batching(16), **one).epoch(epoch), 5) != expected
 
 
 def test_a_few_users_keep_what_is_held_out(tmp_path: Path) -> None:

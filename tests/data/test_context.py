@@ -13,8 +13,9 @@ from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.context import told_context, with_time_context
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import PrefixRows, held_out_batches, labelled_batches
+from seqrec_cli.data.loader import PrefixRows, labelled_batches, target_batches
 from seqrec_cli.data.sample import of_users
+from seqrec_cli.data.splits import held_out
 from seqrec_cli.models.contract import Recommender
 from tests.toylog import batching, packed, random_histories
 
@@ -47,13 +48,13 @@ def test_logged_context_is_stored_with_each_event(tmp_path: Path) -> None:
 def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
     log = csv_log(tmp_path, time_context=["weekday", "hour"])
     assert [a.name for a in log.catalog.context_attributes] == ["device", "hour", "weekday"]
-    for _, ends_B, batch in held_out_batches(log, "test", 10, 4):
+    for _, ends_B, batch in target_batches(log, held_out(log, "test"), 10, 4):
         wanted = [[int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))] for end in ends_B]
         assert batch.context_BF.tolist() == wanted
         assert batch.context_BF.dtype == torch.int64
     for _, batch in labelled_batches(log, "val", 10, 4):
         assert batch.context_BF.shape == (2, 3)
-    (batch,) = PrefixRows(log, 10, batching(4), 1).epoch(0)
+    (batch,) = PrefixRows(log, 10, batching(4), negatives=1).epoch(0)
     wanted = {(int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))) for end in (1, 2)}
     assert set(map(tuple, batch.context_BF.tolist())) == wanted
 
@@ -74,7 +75,7 @@ def test_the_time_of_a_request_is_told_only_where_asked_for_and_data_stay_the_sa
 
 def test_rows_of_several_targets_have_the_context_of_each() -> None:
     log = with_time_context(packed(random_histories(20, 50, 30), 50), ["hour", "weekday"])
-    for batch in PositionRows(log, 8, batching(30), 2, torch.device("cpu")).epoch(0):
+    for batch in PositionRows(log, 8, batching(30), negatives=2, device=torch.device("cpu")).epoch(0):
         assert batch.context_BF is None
         assert batch.context_BCF.shape == (*batch.candidates_BC.shape, 2)
         for row, column in batch.candidates_BC.nonzero().tolist():

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from seqrec_cli.data import prefetch
-from seqrec_cli.data.batch import Batch, cut
-from seqrec_cli.data.loader import PrefixRows, WindowRows, held_out_batches, labelled_batches, windows
-from seqrec_cli.data.prefetch import ahead
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.batch import Batch, padded_rows
+from seqrec_cli.data.loader import PrefixRows, WindowRows, labelled_batches, target_batches, windows
+from seqrec_cli.data.prefetch import prefetched
+from seqrec_cli.data.splits import held_out, train_ends
 from tests.toylog import batching, packed, random_histories
 
 HISTORIES = random_histories(37, 50, 30, seed=3)
@@ -31,7 +31,16 @@ def window_rows(
 ) -> WindowRows:
     device = torch.device("cpu")
     dealt = batching(batch_size, seed, bucket_by_length, batch_tokens)
-    return WindowRows(log, max_length, window, None, dealt, negatives, device, by_row)
+    return WindowRows(
+        log,
+        max_length,
+        dealt,
+        window=window,
+        stride=None,
+        negatives=negatives,
+        draws_by_row=by_row,
+        device=device,
+    )
 
 
 def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
@@ -43,8 +52,13 @@ def rows_of(batch: Batch) -> list[tuple[int, list[int], list[int]]]:
     ]
 
 
-def test_cut_pads_on_the_right() -> None:
-    assert cut(np.arange(10), np.array([2, 7, 9]), np.array([3, 1, 0])).tolist() == [[2, 3, 4], [7, 0, 0], [0, 0, 0]]
+def test_rows_are_padded_on_the_right() -> None:
+    rows = padded_rows(np.arange(10), np.array([2, 7, 9]), np.array([3, 1, 0]))
+    assert rows.tolist() == [
+        [2, 3, 4],
+        [7, 0, 0],
+        [0, 0, 0],
+    ]
 
 
 def test_last_windows_are_the_latest_training_events() -> None:
@@ -76,7 +90,7 @@ def test_sliding_windows_make_every_training_event_a_target_once() -> None:
     seen = Counter((u, t) for batch in rows.epoch(0) for u, _, targets in rows_of(batch) for t in targets)
     expected = Counter((u, t) for u, history in enumerate(HISTORIES, 1) for t in history[1:-2])
     assert seen == expected
-    _, starts_R, lengths_R = windows(log.offsets_U1, log.offsets_U1[1:] - 2, 8, "sliding", None)
+    _, starts_R, lengths_R = windows(log.offsets_U1, log.offsets_U1[1:] - 2, 8, kind="sliding", stride=None)
     assert lengths_R.max() == 9
     assert (starts_R >= 0).all()
 
@@ -84,7 +98,7 @@ def test_sliding_windows_make_every_training_event_a_target_once() -> None:
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_a_stride_sets_windows_that_far_apart(stride: int) -> None:
     log = packed(HISTORIES, 50)
-    rows_R, starts_R, lengths_R = windows(log.offsets_U1, train_ends(log), 8, "sliding", stride)
+    rows_R, starts_R, lengths_R = windows(log.offsets_U1, train_ends(log), 8, kind="sliding", stride=stride)
     expected = []
     for user, (first, end) in enumerate(zip(log.offsets_U1[:-1], train_ends(log), strict=True)):
         while end - first > 1:
@@ -145,7 +159,7 @@ def test_token_budget_bounds_a_batch_and_keeps_the_number_of_steps() -> None:
     assert sum(len(b) for b in batches) == sum(len(h) > 3 for h in HISTORIES)
 
 
-def test_window_negatives_are_unmet_in_training_and_may_be_held_out_items() -> None:
+def test_window_negatives_are_unseen_in_training_and_may_be_held_out_items() -> None:
     log = packed([[1, 2, 3, 4, 5]], 6)
     drawn = {
         i for e in range(60) for b in window_rows(log, negatives=2).epoch(e) for i in b.negatives_BLK.flatten().tolist()
@@ -180,7 +194,7 @@ def test_prefixes_are_all_training_positions() -> None:
 def test_held_out_histories_end_before_the_target(split, back) -> None:
     log = packed(HISTORIES, 50, click_negatives=4)
     seen = {}
-    for rows_B, ends_B, batch in held_out_batches(log, split, 8, 10):
+    for rows_B, ends_B, batch in target_batches(log, held_out(log, split), 8, 10):
         for b, n in enumerate(batch.lengths_B.tolist()):
             seen[int(rows_B[b])] = (batch.items_BL[b, :n].tolist(), int(log.items_N[ends_B[b]]))
             assert batch.request_times_B[b] == log.times_N[ends_B[b]]
@@ -209,7 +223,7 @@ def test_errors_of_the_loader_reach_the_consumer() -> None:
         yield next(iter(window_rows(packed(HISTORIES, 50)).epoch(0)))
         raise RuntimeError("disk gone")
 
-    stream = ahead(broken)
+    stream = prefetched(broken)
     next(stream)
     with pytest.raises(RuntimeError, match="disk gone"):
         next(stream)
@@ -224,7 +238,7 @@ def test_a_loader_thread_works_alone_and_leaves_the_others_their_threads(by_thre
 
     torch.set_num_threads(2)
     try:
-        next(ahead(make))
+        next(prefetched(make))
         assert (inside, torch.get_num_threads()) == ([(1, True) if by_thread else (2, False)], 2)
     finally:
         torch.set_num_threads(before)

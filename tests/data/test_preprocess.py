@@ -186,7 +186,7 @@ def test_users_with_few_events_train_and_are_counted(tmp_path: Path) -> None:
     assert "1 users have under 3 events: they only train" in said
 
 
-def test_click_candidates_are_the_target_and_items_never_met(cfg: DatasetConfig, tmp_path: Path) -> None:
+def test_click_candidates_are_the_target_and_items_never_seen(cfg: DatasetConfig, tmp_path: Path) -> None:
     log = build(cfg.model_copy(update={"click_negatives": 20}), tmp_path / "data")
     for split, back in (("val", 2), ("test", 1)):
         clicks = log.clicks[split]

@@ -1,6 +1,7 @@
 """Labels of one class are refused before any work: of the fixed candidates, and of drawn negatives."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from tests.toylog import batching, packed
 
 CPU = torch.device("cpu")
 LOG = packed([[1, 2, 3, 4], [4, 3, 1, 2, 5]], 6, click_negatives=2)
-ALL_MET = packed([[1, 2, 3, 1, 2], [2, 3, 1, 3, 2]], 3)
+ALL_SEEN = packed([[1, 2, 3, 1, 2], [2, 3, 1, 3, 2]], 3)
+WINDOWS: dict[str, Any] = {"window": "last", "stride": None, "draws_by_row": False, "device": CPU}
 
 
 def labelled(split: str, label: float | None, no_negatives: bool = False) -> PackedLog:
@@ -44,14 +46,14 @@ def test_candidates_of_one_class_are_refused(log: PackedLog, words: str) -> None
 
 def test_training_without_a_possible_negative_is_refused() -> None:
     for make in (
-        lambda log: PositionRows(log, 4, batching(8), 1, CPU),
-        lambda log: PrefixRows(log, 4, batching(8), 1),
-        lambda log: WindowRows(log, 4, "last", None, batching(8), 1, CPU, False),
+        lambda log: PositionRows(log, 4, batching(8), negatives=1, device=CPU),
+        lambda log: PrefixRows(log, 4, batching(8), negatives=1),
+        lambda log: WindowRows(log, 4, batching(8), negatives=1, **WINDOWS),
     ):
         assert make(LOG).steps
         with pytest.raises(SeqrecError, match="every user has seen every item"):
-            make(ALL_MET)
+            make(ALL_SEEN)
 
 
 def test_next_item_windows_need_no_negatives() -> None:
-    assert WindowRows(ALL_MET, 4, "last", None, batching(8), 0, CPU, False).steps
+    assert WindowRows(ALL_SEEN, 4, batching(8), negatives=0, **WINDOWS).steps

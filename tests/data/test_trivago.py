@@ -9,8 +9,7 @@ from dataset_helpers import archive, build, dataset, lines
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.labelled_rows import LabelledTraining
-from seqrec_cli.data.loader import labelled_batches
+from seqrec_cli.data.loader import LabelledTraining, labelled_batches
 from seqrec_cli.data.splits import held_out, train_ends
 from seqrec_cli.data.vocabulary import vocabulary
 from tests.toylog import batching
@@ -104,6 +103,8 @@ def test_requests_reach_models_with_labels_and_context(tmp_path: Path) -> None:
         ([5, 5, 7], [6, 7], "mobile"),
     ]
     assert all(sum(labels) == 1 for _, _, labels, _ in rows)
+    by_tokens = LabelledTraining(log, 10, batching(2, tokens=4)).epoch(0)  # a first request has no history
+    assert sum(len(batch) for batch in by_tokens) == len(rows)
     ((_, batch),) = labelled_batches(log, "test", 10, 4)
     assert batch.request_times_B.tolist() == [33]
 

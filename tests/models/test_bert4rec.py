@@ -215,7 +215,15 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
     cfg = toy.small_config("bert4rec", embed_dim=32, ffn_dim=64, max_length=8)
     model = build_model(cfg, log.catalog, 0)
     assert isinstance(model, SequenceEncoder)
-    rows = ClozeRows(log, 8, "sliding", None, batching(16), Masking(0.2, 0.1, 0.1, last), torch.device("cpu"))
+    rows = ClozeRows(
+        log,
+        8,
+        batching(16),
+        window="sliding",
+        stride=None,
+        masking=Masking(0.2, 0.1, 0.1, last),
+        device=torch.device("cpu"),
+    )
     plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0}
     plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
     objective = build_objective(config_class("objective", "cloze").from_plain(plain))  # type: ignore[arg-type]

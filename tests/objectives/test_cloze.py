@@ -33,7 +33,7 @@ BERT = Masking(share=0.2, random=0.1, keep=0.1, last=0.0)
 
 def rows(masking: Masking = BERT, window: str = "last", max_length: int = 20, batch_size: int = 8) -> ClozeRows:
     log = packed(HISTORIES, 300)
-    return ClozeRows(log, max_length, window, None, batching(batch_size, 1), masking, CPU)  # type: ignore[arg-type]
+    return ClozeRows(log, max_length, batching(batch_size, 1), window=window, stride=None, masking=masking, device=CPU)
 
 
 def objective(**changes: Any) -> Objective:

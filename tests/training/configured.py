@@ -10,7 +10,7 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.batching import Rows
+from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
@@ -24,7 +24,7 @@ def config(overrides: list[str]) -> TrainConfig:
     return cast(TrainConfig, validate("train", compose("train", ["model.max_length=20", *overrides])))
 
 
-def built(overrides: list[str]) -> tuple[Recommender, Objective, Rows]:
+def built(overrides: list[str]) -> tuple[Recommender, Objective, BatchedRows]:
     cfg = config(["trainer.batch_size=8", *overrides])
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(LOG)))

@@ -106,8 +106,7 @@ def _log_name(files: RawFiles) -> str:
 
 def _columns(files: RawFiles, name: str, wanted: tuple[str, ...]) -> Columns:
     if files.path.suffix.lower() != ".zip":
-        place = files.path / name if files.path.is_dir() else files.path
-        return Columns.parse(place, name, ",", wanted, header=True, quoted=True)
+        return Columns.parse(files.path_of(name), name, ",", wanted, header=True, quoted=True)
     with files.open(name) as file:
         return Columns.parse(file.read(), name, ",", wanted, header=True, quoted=True)
 

@@ -4,8 +4,6 @@ Legend: B rows, C candidates, A = B or 1 (candidates shared by all rows).
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
 
 from torch import Tensor
 
@@ -27,8 +25,5 @@ def row_pieces(batch: Batch, items_AC: Tensor, rows: int) -> Iterator[tuple[Batc
     if rows >= len(batch):
         yield batch, items_AC
         return
-    named = {f.name: getattr(batch, f.name) for f in fields(batch)}
     for start in range(0, len(batch), rows):
-        here = slice(start, start + rows)
-        cut: dict[str, Any] = {name: None if tensor is None else tensor[here] for name, tensor in named.items()}
-        yield Batch(**cut), items_AC if items_AC.shape[0] == 1 else items_AC[here]
+        yield batch.rows(start, start + rows), items_AC if items_AC.shape[0] == 1 else items_AC[start : start + rows]

@@ -1,0 +1,176 @@
+"""From a source's raw events to the packed log: filter, index, sort, hold out, describe.
+
+Legend: N raw events, K events that pass the filters, U users, Q requests, S items shown, F context attributes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.data.clicks import DESCRIPTIONS, SPLITS_USERS, hold_out, labelled_requests
+from seqrec_cli.data.filters import apply_filters
+from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
+from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.splits import MIN_EVENTS
+from seqrec_cli.data.vocabulary import encode_attribute, factorize
+
+Say = Callable[[str], None]
+
+
+class Ids(NamedTuple):
+    """Raw ids of the log: of user row 0 first, of item index 1 first."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+class Indexed(NamedTuple):
+    """Events that pass the filters, in file order."""
+
+    kept_K: np.ndarray  # positions among the raw events
+    rows_K: np.ndarray  # user rows
+    items_K: np.ndarray  # item indices
+    shown_S: np.ndarray  # item indices of what the requests showed
+
+
+class Events(NamedTuple):
+    """The same events in the order of the log: by user, then by time."""
+
+    kept_K: np.ndarray
+    rows_K: np.ndarray
+    items_K: np.ndarray
+    times_K: np.ndarray | None  # seconds
+    offsets_U1: np.ndarray
+    equal_times: int  # pairs of neighbours whose order the file decided
+
+
+def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) -> tuple[PackedLog, Ids]:
+    """The log in memory, and the raw ids of its users and items. Raises SeqrecError where nobody can be evaluated."""
+    indexed, ids, counts = _filter_and_index(cfg, raw, say)
+    events = _sort(raw, indexed)
+    requests = _requests(raw, indexed, events) if len(indexed.shown_S) else None
+    ends, clicks = hold_out(cfg, events.offsets_U1, events.items_K, len(ids.items), requests)
+    evaluation = _evaluation(cfg, raw, requests is not None, ends, clicks, len(ids.users))
+    for note in evaluation["notes"]:
+        say(note)
+    catalog, values = _catalog(raw, ids)
+    whole = counts[-1]["events"] == counts[0]["events"]  # else the process did not make these histories
+    manifest = identity | {
+        "source": cfg.source,
+        "filters": counts,
+        "order": "by time; equal times in file order (stable sort)" if raw.times_N is not None else "file order",
+        "equal_times": events.equal_times,
+        **evaluation,
+        **values,
+        "process": raw.process if whole and cfg.protocol != "last" else None,  # whose law knows no popular negatives
+    }
+    context = [codes_N[events.kept_K] + 1 for codes_N, _ in raw.context.values()]
+    return PackedLog(
+        events.offsets_U1,
+        events.items_K,
+        events.times_K,
+        None if raw.ratings_N is None else raw.ratings_N[events.kept_K],
+        catalog,
+        clicks,
+        manifest,
+        np.stack(context, axis=1).astype(np.int32) if context else None,
+        None if cfg.protocol in ("leave_last", "positions") else ends,
+    ), ids
+
+
+def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexed, Ids, list[dict[str, Any]]]:
+    """The events that pass, and how many events, users and items each filter left."""
+    all_users, users_N = factorize(raw.users_N)
+    shown = raw.impressions.shown_S if cfg.protocol.startswith("impressions") and raw.impressions else raw.items_N[:0]
+    all_items, coded = factorize(np.concatenate([raw.items_N, shown]) if len(shown) else raw.items_N)
+    items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
+    kept_K, counts = apply_filters(cfg, raw, users_N, items_N)
+    for row in counts[1:]:
+        if row["removed_events"]:
+            gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
+            say(f"{row['filter']} removed {gone}")
+    user_codes, rows_K = factorize(users_N[kept_K])
+    item_codes, coded = factorize(np.concatenate([items_N[kept_K], shown_S]))
+    if len(item_codes) < 2:
+        raise SeqrecError(f"only {len(item_codes)} item is left after the filters; ranking needs two or more")
+    indexed = Indexed(kept_K, rows_K, coded[: len(kept_K)] + 1, coded[len(kept_K) :] + 1)
+    return indexed, Ids(all_users[user_codes], all_items[item_codes]), counts
+
+
+def _sort(raw: RawLog, indexed: Indexed) -> Events:
+    """A stable sort: events of equal time stay in the order of the file."""
+    ticks_K = None if raw.times_N is None else raw.times_N[indexed.kept_K]
+    by_user = [indexed.rows_K] if ticks_K is None else [ticks_K, indexed.rows_K]
+    order_K = np.lexsort(by_user)
+    rows_K = indexed.rows_K[order_K]
+    times_K, ties = None, 0
+    if ticks_K is not None:
+        ticks_K = ticks_K[order_K]
+        ties = int(np.count_nonzero((np.diff(ticks_K) == 0) & (np.diff(rows_K) == 0)))
+        times_K = ticks_K // raw.ticks_per_second
+    return Events(
+        indexed.kept_K[order_K],
+        rows_K,
+        indexed.items_K[order_K].astype(np.int32),
+        times_K,
+        np.searchsorted(rows_K, np.arange(int(rows_K[-1]) + 2)).astype(np.int64),
+        ties,
+    )
+
+
+def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
+    """The logged requests whose own events are in the log."""
+    assert raw.impressions is not None
+    positions_N = np.full(len(raw.items_N), -1, np.int64)
+    positions_N[events.kept_K] = np.arange(len(events.kept_K))
+    return labelled_requests(raw.impressions, indexed.shown_S, positions_N, events.rows_K, events.items_K)
+
+
+def _evaluation(
+    cfg: DatasetConfig, raw: RawLog, logged: bool, ends: Ends, clicks: dict[str, LabelledRows], users: int
+) -> dict[str, Any]:
+    """What the manifest tells of the split: who is evaluated, who is not, and why."""
+    what = "requests" if logged else "events"
+    evaluated = len(ends.targets("test")[0])
+    if not evaluated or not len(ends.targets("val")[0]):
+        raise SeqrecError(f"no user has {MIN_EVENTS} {what} or more after the filters, so nobody can be evaluated")
+    without = 0 if logged else int((clicks["test"].items_RC == 0).any(axis=1).sum())
+    short = 0 if SPLITS_USERS[cfg.protocol] else users - evaluated
+    notes = list(raw.notes)
+    if without:
+        notes.append(f"{without} evaluated users saw every item and have no click negatives")
+    if short:
+        notes.append(f"{short} users have under {MIN_EVENTS} {what}: they only train")
+    split, candidates = DESCRIPTIONS[cfg.protocol]
+    return {
+        "split": split,
+        "evaluated_users": evaluated,
+        "users_too_short": short,
+        "click_candidates": candidates,
+        "users_without_negatives": without,
+        "notes": notes,
+    }
+
+
+def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
+    """Sizes and attributes, and the texts of the attributes' values."""
+    items = [encode_attribute(name, table, ids.items) for name, table in raw.item_attributes.items()]
+    users = [encode_attribute(name, table, ids.users) for name, table in raw.user_attributes.items()]
+    catalog = Catalog(
+        len(ids.users),
+        len(ids.items),
+        tuple(attribute for attribute, _, _ in items),
+        tuple(attribute for attribute, _, _ in users),
+        {attribute.name: values for attribute, values, _ in items},
+        {attribute.name: values for attribute, values, _ in users},
+        tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items()),
+    )
+    return catalog, {
+        "item_attribute_values": {attribute.name: texts for attribute, _, texts in items},
+        "user_attribute_values": {attribute.name: texts for attribute, _, texts in users},
+        "context_values": {name: texts for name, (_, texts) in raw.context.items()},
+    }
