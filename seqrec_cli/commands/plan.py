@@ -31,7 +31,7 @@ from seqrec_cli.training.precision import Precision, resolve_precision
 from seqrec_cli.training.step_cost import count_flops, timed_steps
 
 # By the names models give them.
-PARTS = {"items": "item_table", "output": "item_table", "places": "positions", "blocks": "blocks"}
+PARTS = {"items": "item_table", "output": "item_table", "positions": "positions", "blocks": "blocks"}
 COUNTED_ROWS = 8  # whose operations stand for all others
 EVALUATED_BATCHES = 3
 EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for
