@@ -21,8 +21,8 @@ from seqrec_cli.data.sizes import PACKED_STEP, TARGETS_STEP
 from seqrec_cli.models import bert4rec
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.parts import native, transformer
-from seqrec_cli.models.parts.attention import MultiHeadAttention
+from seqrec_cli.models.layers import native, transformer
+from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import batching, packed
 

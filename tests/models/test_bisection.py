@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from seqrec_cli.models.parts import bisection
-from seqrec_cli.models.parts.bisection import first_at_least
+from seqrec_cli.models import search
+from seqrec_cli.models.search import first_at_least
 
 
 @pytest.fixture(params=[False, True], ids=["eager", "exporting"])
@@ -26,7 +26,7 @@ def test_it_counts_the_smaller_numbers(count: int) -> None:
 def test_an_exported_program_takes_rows_of_any_length() -> None:
     class Search(torch.nn.Module):
         def forward(self, sorted_BN: torch.Tensor, wanted_BC: torch.Tensor) -> torch.Tensor:
-            return bisection.first_at_least(sorted_BN, wanted_BC)
+            return search.first_at_least(sorted_BN, wanted_BC)
 
     sorted_BN, wanted_BC = torch.arange(24).view(2, 12), torch.randint(0, 25, (2, 5))
     sizes = {"sorted_BN": {1: torch.export.Dim("N", min=1)}, "wanted_BC": None}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.models import pieces
 from seqrec_cli.models.bst import Model
-from seqrec_cli.models.parts import pieces
 
 
 def bst(**changes: object) -> Model:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import toy
-from gru_by_hand import gru_by_hand, sigmoid
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.dien import Model
+from tests.gru_by_hand import gru_by_hand, sigmoid
 
 
 def dien(**changes: object) -> Model:

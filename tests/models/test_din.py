@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models import interest
 from seqrec_cli.models.interest import InterestRanker
-from seqrec_cli.models.parts import activation_unit
-from seqrec_cli.models.parts.activation_unit import ActivationUnit
-from seqrec_cli.models.parts.dice import MOMENTUM, BatchNorm, Dice, PReLU
+from seqrec_cli.models.layers import activation_unit
+from seqrec_cli.models.layers.activation_unit import ActivationUnit
+from seqrec_cli.models.layers.channelwise import MOMENTUM, BatchNorm, Dice, PReLU
 
 
 def ranker(name: str, **changes: object) -> InterestRanker:

@@ -9,9 +9,8 @@ import toy
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.models.dsin import Model
-from seqrec_cli.models.parts.lstm import BiLstm
-from seqrec_cli.models.parts.sessions import cut_sessions
+from seqrec_cli.models.dsin import Model, cut_sessions
+from seqrec_cli.models.layers.lstm import BiLstm
 
 
 def dsin(**changes: object) -> Model:

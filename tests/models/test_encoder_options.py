@@ -16,9 +16,9 @@ from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.attention import MultiHeadAttention
-from seqrec_cli.models.parts.embedding import use_sparse_rows
-from seqrec_cli.models.parts.positions import RelativeBias, Rotary, attention_places
+from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.embedding import use_sparse_rows
+from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
 from seqrec_cli.objectives.contract import build_objective
 from tests.shipped import shipped
 
@@ -265,11 +265,11 @@ def test_rotation_is_that_of_complex_numbers_and_products_know_the_distance_alon
 @pytest.mark.parametrize("kind", ["rotary", "relative"])
 def test_attention_with_places_by_loops(kind: str, causal: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    places = attention_places(kind, 2, 4, 7)  # type: ignore[arg-type]
+    places = attention_positions(kind, 2, 4, 7)  # type: ignore[arg-type]
     layer = MultiHeadAttention(8, 2, 0.0, places=places)
     x = torch.randn(2, 5, 8)
     mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    (q,), (k, v) = layer._heads_of(layer.query, x, 1), layer.remember(x)
+    (q,), (k, v) = layer._heads_of(layer.query, x, 1), layer.project_kv(x)
     expected = torch.zeros(2, 2, 5, 4)
     for b, h, i in np.ndindex(2, 2, 5):
         seen = [j for j in range(5) if (not causal or j <= i) and (mask_BT is None or mask_BT[b, j])]

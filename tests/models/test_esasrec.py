@@ -33,9 +33,9 @@ def test_a_closed_gate_leaves_the_stream_alone() -> None:
     model = toy.toy_model("esasrec", blocks=2).eval()
     assert isinstance(model, ItemEncoder)
     x, batch = torch.randn(8, 10, 16), toy.toy_batch()
-    assert not torch.allclose(model.through(x, batch), x, atol=0.01)
+    assert not torch.allclose(model.forward_layers(x, batch), x, atol=0.01)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "gate_" in name:
                 parameter.fill_(-200.0 if name.endswith("bias") else 0.0)
-    torch.testing.assert_close(model.through(x, batch), x)
+    torch.testing.assert_close(model.forward_layers(x, batch), x)

@@ -28,12 +28,12 @@ def test_states_and_gradients_are_those_of_torchs_gru(layers: int) -> None:
             getattr(reference, f"bias_hh_l{n}").zero_()
     batch = toy.toy_batch()
     x = torch.randn(8, 10, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    got, expected = model.through(x, batch), model.out(reference(x)[0])  # type: ignore[operator]
+    got, expected = model.forward_layers(x, batch), model.out(reference(x)[0])  # type: ignore[operator]
     real_BL = batch.mask_BL
     torch.testing.assert_close(got[real_BL], expected[real_BL], rtol=1e-4, atol=1e-5)
     last = torch.stack([expected[b, n - 1] for b, n in enumerate(batch.lengths_B.tolist())])
-    torch.testing.assert_close(model.through_to_end(x, batch), last, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.forward_layers_last(x, batch), last, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(model.through_to_end(x, batch), last, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.forward_layers_last(x, batch), last, rtol=1e-4, atol=1e-5)
     ours_, theirs = (torch.autograd.grad(y[real_BL].square().sum(), x)[0] for y in (got, expected))
     torch.testing.assert_close(ours_, theirs, rtol=1e-3, atol=1e-5)

@@ -11,9 +11,9 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models import hstu
-from seqrec_cli.models.parts import time_bias
-from seqrec_cli.models.parts.positions import age_buckets
-from seqrec_cli.models.parts.time_bias import query_times, time_buckets
+from seqrec_cli.models.layers import time_bias
+from seqrec_cli.models.layers.positions import age_buckets
+from seqrec_cli.models.layers.time_bias import query_times, time_buckets
 
 TIMES = ("none", "past", "target")
 

@@ -6,9 +6,11 @@ import toy
 from pydantic import ValidationError
 from torch import nn
 
+from seqrec_cli.kernels.linear_scan import op
+from seqrec_cli.kernels.linear_scan.op import _linear_scan as linear_scan
+from seqrec_cli.kernels.linear_scan.reference import scan_of_pairs
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts import linear_recurrence
-from seqrec_cli.models.parts.linear_recurrence import LinearRecurrence, linear_scan, scan_of_pairs
+from seqrec_cli.models.layers.linear_recurrence import LinearRecurrence
 
 
 def numbers(L: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +33,7 @@ def test_every_form_of_the_scan_is_the_loop(L: int) -> None:
     x_LBN, decay_N = numbers(L)
     expected = loop(x_LBN, decay_N)
     torch.testing.assert_close(linear_scan(x_LBN, decay_N), expected)
-    torch.testing.assert_close(linear_recurrence._by_halves(x_LBN, decay_N), expected)
+    torch.testing.assert_close(op._by_halves(x_LBN, decay_N), expected)
     pairs = scan_of_pairs(torch.view_as_real(x_LBN), torch.view_as_real(decay_N), 13)
     torch.testing.assert_close(torch.view_as_complex(pairs), expected)
 

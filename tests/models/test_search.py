@@ -7,7 +7,7 @@ import toy
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.din import Model
-from seqrec_cli.models.parts.search import by_value, latest
+from seqrec_cli.models.search import by_value, latest
 
 
 def sim(**changes: object) -> Model:

@@ -8,7 +8,7 @@ from torch import nn
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.models.parts.embedding import AttributeEmbedding, use_sparse_rows
+from seqrec_cli.models.layers.embedding import AttributeEmbedding, use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
 from tests.shipped import shipped
 

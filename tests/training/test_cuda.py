@@ -13,7 +13,7 @@ from training_toys import train as train_toy
 
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.models.parts.attention import attend
+from seqrec_cli.kernels.masked_softmax_dropout.op import attention
 from seqrec_cli.training.loop import Loop, count_targets
 from seqrec_cli.training.optim import update
 from seqrec_cli.training.precision import Precision
@@ -106,9 +106,10 @@ def test_batches_are_cut_where_the_log_lies() -> None:
 def test_causal_attention_runs_on_flash() -> None:
     q, k, v = (torch.randn(4, 2, 64, 32, device=GPU, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):  # or nothing
-        found = attend(q, k, v, causal=True, mask_BT=None, drop=0.0)
+        found = attention(q, k, v, causal=True, mask_BT=None, drop=0.0)
         found.sum().backward()
-    expected = attend(q.detach().cpu().float(), k.detach().cpu().float(), v.detach().cpu().float(), True, None, 0.0)
+    on_cpu = (x.detach().cpu().float() for x in (q, k, v))
+    expected = attention(*on_cpu, causal=True, mask_BT=None, drop=0.0)
     torch.testing.assert_close(found.detach().cpu().float(), expected, rtol=2e-2, atol=2e-2)
     assert q.grad is not None
 

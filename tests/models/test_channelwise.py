@@ -1,29 +1,26 @@
-"""PReLU and Dice, and their weighted sums over channels, in C and in torch's operators, beside the formulas in fp64."""
+"""PReLU and Dice as layers: the formulas in fp64, their running averages, and what is not a number."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from seqrec_cli.models.parts import bend_native, native
-from seqrec_cli.models.parts.dice import EPSILON, MOMENTUM, Dice, PReLU
+from seqrec_cli import kernels
+from seqrec_cli.kernels.build import compiler
+from seqrec_cli.kernels.prelu_dice.reference import EPSILON
+from seqrec_cli.models.layers.channelwise import MOMENTUM, Dice, PReLU
 
-in_c = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+in_c = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
-WIDTHS = [1, 5, 16, 36, 64, 200]
+WIDTHS = [1, 36]
 
 
 @pytest.fixture(params=[pytest.param("c", marks=in_c), "torch"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(bend_native, "in_c", lambda x: False)
-
-
-@in_c
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_where_a_compiler_is_the_passes_are_compiled(dtype: torch.dtype) -> None:
-    assert bend_native.in_c(torch.empty(2, 3, dtype=dtype))
-    assert not bend_native.in_c(torch.empty(2, 3, dtype=torch.float16))
-    assert not bend_native.in_c(torch.empty(2, 3, dtype=dtype, device="meta"))
+def path(request: pytest.FixtureRequest) -> Iterator[None]:
+    kernels.use(request.param == "c")
+    yield
+    kernels.use(True)
 
 
 def layer(name: str, M: int) -> Dice | PReLU:
@@ -72,23 +69,6 @@ def test_outputs_and_gradients_are_the_formulas(name: str, M: int, training: boo
     compare(differentiated(made, y, of, x), expected, TOLERANCE[dtype])
 
 
-@in_c
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["prelu", "dice"])
-@pytest.mark.parametrize("M", WIDTHS)
-def test_weighted_sums_and_gradients_are_the_formulas(name: str, M: int, training: bool, dtype: torch.dtype) -> None:
-    made, (x, real, weight) = layer(name, M).train(training), inputs(M, dtype)
-    exact, exact_weight = x.double().requires_grad_(), weight.double().requires_grad_()
-    x, weight, of = x.requires_grad_(), weight.requires_grad_(), torch.randn(7, 50) * real
-    y = made.weighted(x, real, weight)
-    assert y.dtype == torch.float32
-    assert not y[~real].any()
-    expected = by_formula(made, exact, real, exact_weight) * real
-    got = differentiated(made, y, of, x, weight)
-    compare(got, differentiated(made, expected, of, exact, exact_weight), TOLERANCE[dtype])
-
-
 def compare(got: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
     for mine, exact in zip(got, expected, strict=True):
         torch.testing.assert_close(
@@ -96,13 +76,12 @@ def compare(got: list[Tensor], expected: list[Tensor], tolerance: float) -> None
         )
 
 
-def test_the_weighted_sum_without_c_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("prelu", "dice"):
-        made, (x, real, weight) = layer(name, 20).eval(), inputs(20, torch.float32)
-        expected = by_formula(made, x.double(), real, weight).float()
-        with monkeypatch.context() as patched:
-            patched.setattr(bend_native, "in_c", lambda x: False)
-            torch.testing.assert_close(made.weighted(x, real, weight)[real], expected[real], rtol=1e-4, atol=1e-5)
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", ["prelu", "dice"])
+def test_weighted_sums_are_the_formulas(name: str) -> None:
+    made, (x, real, weight) = layer(name, 20).eval(), inputs(20, torch.float32)
+    expected = by_formula(made, x.double(), real, weight).float()
+    torch.testing.assert_close(made.weighted(x, real, weight)[real], expected[real], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("path")
@@ -160,13 +139,3 @@ def test_gradients_are_bit_for_bit_the_same_every_time() -> None:
         found.append(x.grad)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
-
-
-@in_c
-@pytest.mark.parametrize("weighted", [False, True])
-def test_its_operators_keep_torchs_contract(weighted: bool) -> None:
-    x, real, weight = inputs(5, torch.float32)
-    moments, slope = torch.rand(2, 5), torch.rand(5, requires_grad=True)
-    given = (x.requires_grad_(), real, moments, True, slope, weight.requires_grad_() if weighted else None)
-    checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    assert set(torch.library.opcheck(bend_native.bend, given, test_utils=checks).values()) == {"SUCCESS"}

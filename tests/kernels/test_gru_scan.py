@@ -1,21 +1,22 @@
-"""The gated recurrence: against a loop by hand, its gradients, and the same in C."""
+"""The gated recurrence: against a loop by hand, its loop in torch's operators, threads, views and number formats."""
 
-import ctypes
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gru_by_hand import gru_by_hand
 from torch import Tensor
 
-from seqrec_cli.models.parts import native, recurrence_native
-from seqrec_cli.models.parts.recurrence import Recurrence, gru_last, gru_states, step_by_step
+from seqrec_cli import kernels
+from seqrec_cli.kernels.build import compiler
+from seqrec_cli.kernels.gru_scan.op import _gru_last as gru_last
+from seqrec_cli.kernels.gru_scan.op import _gru_states as gru_states
+from seqrec_cli.kernels.gru_scan.op import _loop
+from seqrec_cli.kernels.gru_scan.reference import step_by_step
+from seqrec_cli.models.layers.gru import Recurrence
+from tests.gru_by_hand import gru_by_hand
 
-in_c = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+in_c = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 
 
 def scan_inputs(L: int = 5, B: int = 3, C: int = 2, H: int = 4) -> list[Tensor]:
@@ -39,14 +40,8 @@ def test_the_scan_is_the_recurrence_and_its_gradients_are_exact(replace: bool) -
     assert torch.autograd.gradcheck(lambda *x: gru_states(*x, replace, True, None)[:2], leaves)
 
 
-def test_the_operators_keep_the_rules_of_torch() -> None:
-    leaves = [x.requires_grad_() for x in scan_inputs(L=2)]
-    torch.library.opcheck(gru_states, (*leaves, False, True, None))
-    torch.library.opcheck(gru_last, (*(x.detach() for x in leaves), False, None))
-
-
-def test_products_in_bf16_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence_native, "compiled", lambda *given: None)
+@pytest.mark.usefixtures("without_c")
+def test_products_in_bf16_are_near() -> None:
     leaves = [[x.float().requires_grad_() for x in scan_inputs()] for _ in range(2)]
     results = []
     for mine, low in zip(leaves, (None, torch.bfloat16), strict=True):
@@ -83,6 +78,13 @@ def test_a_padded_step_freezes_the_state() -> None:
 
 
 @pytest.fixture
+def without_c() -> Iterator[None]:
+    kernels.use(False)
+    yield
+    kernels.use(True)
+
+
+@pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
@@ -100,11 +102,6 @@ def results(inputs: list[Tensor], replace: bool, exact: bool) -> list[Tensor]:
     weights = torch.linspace(-1, 1, states.numel(), dtype=states.dtype).view(*states.shape[1:], -1).movedim(-1, 0)
     ((states * weights).sum() + last.square().sum()).backward()
     return [last.detach(), states.detach(), *(x.grad for x in leaves if x.grad is not None)]
-
-
-@in_c
-def test_where_a_compiler_is_the_loop_is_compiled() -> None:
-    assert recurrence_native.compiled(torch.empty(12, 4), None) is not None
 
 
 @in_c
@@ -142,11 +139,11 @@ def test_the_loop_in_c_reads_views() -> None:
     )
 
 
-@pytest.mark.parametrize("path", [pytest.param("c", marks=in_c), "torch"])
+@pytest.mark.parametrize("on", [pytest.param(True, marks=in_c), False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_inputs_may_have_16_bits(dtype: torch.dtype, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if path == "torch":
-        monkeypatch.setattr(recurrence_native, "compiled", lambda *given: None)
+@pytest.mark.usefixtures("without_c")
+def test_inputs_may_have_16_bits(dtype: torch.dtype, on: bool) -> None:
+    kernels.use(on)
     inputs, scales, recurrent = (x.float() for x in scan_inputs())
     low = inputs.to(dtype)
     got = gru_last(low, scales, recurrent, False, None), *gru_states(low, scales, recurrent, False, False, None)[:2]
@@ -173,62 +170,7 @@ def test_the_loop_in_c_keeps_what_is_no_number_and_bears_large_ones() -> None:
 @in_c
 def test_where_16_bit_products_win_torch_makes_them() -> None:
     wide, narrow = torch.empty(3 * 256, 256), torch.empty(3 * 64, 64)
-    assert recurrence_native.compiled(wide, None)
-    assert recurrence_native.compiled(narrow, torch.bfloat16)
-    assert recurrence_native.compiled(wide, torch.bfloat16) is None
-    assert recurrence_native.compiled(narrow.double(), None) is None
-
-
-def forget() -> None:
-    native.library.cache_clear()
-    recurrence_native._loop.cache_clear()
-
-
-@pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A small C source, an empty cache folder, and nothing remembered."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    forget()
-    path = tmp_path / "twice.c"
-    path.write_text("int twice(int x) { return FACTOR * x; }\n", encoding="utf-8")
-    yield path
-    forget()
-
-
-@in_c
-def test_a_source_is_compiled_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = native.library(source, "FACTOR", 2), native.library(source, "FACTOR", 3)
-    assert isinstance(first, ctypes.CDLL)
-    assert isinstance(other, ctypes.CDLL)
-    assert (first.twice(21), other.twice(5)) == (42, 15)
-    assert len(list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "native").iterdir())) == 2
-    native.library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", lambda *given, **named: pytest.fail("compiled again"))
-    again = native.library(source, "FACTOR", 2)
-    assert again is not None
-    assert again.twice(4) == 8
-
-
-@in_c
-def test_an_unusable_cache_folder_is_no_obstacle(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    library = native.library(source, "FACTOR", 2)
-    assert library is not None
-    assert library.twice(1) == 2
-
-
-def test_without_a_compiler_torch_does_it(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = [x.float() for x in scan_inputs()]
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv("PATH", "")
-    assert native.library(source, "FACTOR", 2) is None
-    for mine, exact in zip(results(inputs, False, exact=False), results(inputs, False, exact=True), strict=True):
-        torch.testing.assert_close(mine.double(), exact, rtol=1e-4, atol=1e-5)
-
-
-@in_c
-def test_a_compiler_that_fails_is_as_none(source: Path) -> None:
-    source.write_text("no C\n", encoding="utf-8")
-    assert native.library(source, "FACTOR", 2) is None
-    assert not list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "native").iterdir())
+    assert _loop(wide, None)
+    assert _loop(narrow, torch.bfloat16)
+    assert _loop(wide, torch.bfloat16) is None
+    assert _loop(narrow.double(), None) is None

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute
-from seqrec_cli.models.parts import embedding, pieces
-from seqrec_cli.models.parts.attention import MultiHeadAttention, attend
-from seqrec_cli.models.parts.embedding import AttributeEmbedding, FeatureEmbedding, padded_table
-from seqrec_cli.models.parts.initialise import initialise
-from seqrec_cli.models.parts.positions import PositionEmbedding, age_buckets, check_window, places_from_end
-from seqrec_cli.models.parts.transformer import TransformerBlock
+from seqrec_cli.kernels.masked_softmax_dropout.op import attention
+from seqrec_cli.models import pieces
+from seqrec_cli.models.initialise import initialise
+from seqrec_cli.models.layers import embedding
+from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.embedding import AttributeEmbedding, FeatureEmbedding, padded_table
+from seqrec_cli.models.layers.positions import PositionEmbedding, age_buckets, check_window, positions_from_end
+from seqrec_cli.models.layers.transformer import TransformerBlock
 
 
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask_BT: Tensor | None) -> Tensor:
@@ -36,7 +38,7 @@ def test_both_paths_of_attention_are_attention(dtype: torch.dtype, causal: bool,
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 5, 4, generator=generator)
     mask_BT = torch.tensor([[True] * 5, [True] * 3 + [False] * 2]) if masked else None
-    got = attend(q.to(dtype), k.to(dtype), v.to(dtype), causal, mask_BT, 0.0)
+    got = attention(q.to(dtype), k.to(dtype), v.to(dtype), causal, mask_BT, 0.0)
     assert got.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 0.04
     torch.testing.assert_close(got.float(), naive_attention(q, k, v, causal, mask_BT), rtol=tolerance, atol=tolerance)
@@ -46,13 +48,13 @@ def test_both_paths_of_attention_are_attention(dtype: torch.dtype, causal: bool,
 def test_a_row_without_keys_is_finite(dtype: torch.dtype) -> None:
     q = torch.ones(1, 1, 3, 4, dtype=dtype)
     for causal in (True, False):
-        assert torch.isfinite(attend(q, q, q, causal, torch.zeros(1, 3, dtype=torch.bool), 0.0)).all()
+        assert torch.isfinite(attention(q, q, q, causal, torch.zeros(1, 3, dtype=torch.bool), 0.0)).all()
 
 
 def test_attention_dropout_keeps_the_mean() -> None:
     torch.manual_seed(0)
     q = torch.zeros(200, 2, 6, 3)
-    out = attend(q, q, torch.ones_like(q), True, None, 0.25)
+    out = attention(q, q, torch.ones_like(q), True, None, 0.25)
     assert out.std() > 0.1
     assert out.mean().item() == pytest.approx(1.0, abs=0.03)
 
@@ -63,7 +65,7 @@ def test_candidates_read_as_if_appended_to_the_memory(shared: bool) -> None:
     layer = MultiHeadAttention(8, 2, 0.0)
     history, candidates = torch.randn(3, 4, 8), torch.randn(1 if shared else 3, 5, 8)
     mask_BT = torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [False] * 4])
-    got = layer.read(candidates, layer.remember(history), mask_BT)
+    got = layer.read(candidates, layer.project_kv(history), mask_BT)
     for c in range(5):
         x = torch.cat([history, candidates[:, c : c + 1].expand(3, -1, -1)], dim=1)
         whole = layer(x, x, mask_BT=nn.functional.pad(mask_BT, (0, 1), value=True))
@@ -86,7 +88,7 @@ def test_norms_stand_where_their_names_say() -> None:
 
 def test_places_count_from_the_end_and_from_the_start() -> None:
     lengths_B = torch.tensor([3, 1, 0])
-    assert places_from_end(lengths_B, 4).tolist() == [[2, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert positions_from_end(lengths_B, 4).tolist() == [[2, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     x = torch.zeros(3, 4, 2)
     reverse, forward, none = (PositionEmbedding(kind, 6, 2) for kind in ("reversed", "absolute", "none"))
     assert reverse.table is not None

@@ -13,7 +13,7 @@ from torch import Tensor
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.parts.inputs import Ranker
+from seqrec_cli.models.ranker import Ranker
 
 RANKERS = ["avgpool", "bst", "dien", "din", "dsin", "widedeep"]
 
