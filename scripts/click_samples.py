@@ -70,7 +70,7 @@ def set_up(cfg: TrainConfig, log: PackedLog) -> Setup:
     """What a run of `seqrec train` on this log would work on."""
     precision = resolve_precision(cfg.hardware)
     objective = objective_for(cfg, log, precision.device)
-    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
+    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
 
 
 def click_log(cfg: TrainConfig) -> PackedLog:
