@@ -1,7 +1,7 @@
 """How fast seqrec trains, evaluates and preprocesses here, how near that is to the ceiling, and beside whom.
 
-    python scripts/bench.py dataset=ml-1m hardware.threads=2
-    python scripts/bench.py dataset=ml-1m --parts train,evaluate --vs replay,rectools --rounds 3 --json bench.json
+    python -m scripts.bench dataset=ml-1m hardware.threads=2
+    python -m scripts.bench dataset=ml-1m --parts train,evaluate --vs replay,rectools --rounds 3 --json bench.json
 
 Takes the overrides of `seqrec train`. Training is timed through the loop of `seqrec train` for a whole epoch (or
 --steps) after one of warm-up (50 steps at most), evaluation over all test users, preprocessing from the raw file in a
@@ -15,7 +15,6 @@ Rates count real work: a token is a real event, a target a prediction learned fr
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -23,22 +22,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))  # for children
-
-from bench_peers import PEERS, environment, known, ratios, request_of, run_peer, shape_of, write_events  # noqa: E402
-from bench_preprocess import seqrec  # noqa: E402
-from bench_report import show  # noqa: E402
-
-from seqrec_cli.config.compose import compose  # noqa: E402
-from seqrec_cli.config.dataset import DatasetConfig  # noqa: E402
-from seqrec_cli.config.errors import SeqrecError, nearest  # noqa: E402
-from seqrec_cli.config.schema import TrainConfig  # noqa: E402
-from seqrec_cli.config.validate import dump, validate  # noqa: E402
+from scripts.bench_peers import PEERS, environment, known, ratios, request_of, run_peer, shape_of, write_events
+from scripts.bench_preprocess import seqrec
+from scripts.bench_report import show
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import dump, validate
 
 if TYPE_CHECKING:
-    from bench_own import Setup
+    from scripts.bench_own import Setup
 
 PARTS = ("train", "evaluate", "preprocess")
 PEER_WARM_UP = 3  # steps of a peer before the clock
@@ -107,9 +101,9 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     # Before torch is here: the kernel counts what a process held when it started another as that one's own peak.
     preprocess = time_preprocessing(cfg.dataset, Path(cfg.data_dir)) if "preprocess" in asked.parts else None
 
-    import bench_own
     import torch
 
+    from scripts import bench_own
     from seqrec_cli.reporting.environment import environment as environment_of
 
     setup = bench_own.set_up(cfg)
@@ -191,7 +185,7 @@ def _rounds(asked: argparse.Namespace, setup: "Setup") -> list[dict[str, Any]]:
 
 def _own_turn(asked: argparse.Namespace) -> dict[str, Any]:
     """In a new process: in one that has trained before, a step is up to 3 % slower and finds its memory in pieces."""
-    from bench_own import take_turn
+    from scripts.bench_own import take_turn
 
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         figures: dict[str, Any] = pool.submit(

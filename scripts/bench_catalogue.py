@@ -1,6 +1,6 @@
 """What a training step costs as the catalogue grows: seconds, and peak memory beyond the table and its optimizer state.
 
-    python scripts/bench_catalogue.py [--items 10000 1000000] [--steps 3] [--json FILE] [overrides as for seqrec train]
+    python -m scripts.bench_catalogue [--items 10000 1000000] [--steps 3] [--json FILE] [overrides as for seqrec train]
 
 SASRec (d 64) on random histories, 128 of 100 events: 12,800 targets. Two ways: `full`, the softmax over all items
 with dense gradients, and `sampled`, the sampled softmax with row-sparse ones. Each case runs in a fresh process, its
@@ -18,8 +18,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -145,7 +143,7 @@ def main() -> None:
         first = None
         for items in asked.items:
             options = ["--case", case, "--items", str(items), "--steps", str(asked.steps)]
-            command = [sys.executable, __file__, *asked.overrides, *options]
+            command = [sys.executable, "-m", "scripts.bench_catalogue", *asked.overrides, *options]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(output.splitlines()[-1])
             first = first or row["seconds"]

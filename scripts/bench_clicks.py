@@ -1,6 +1,6 @@
 """How fast click rankers learn and score here, beside the same models of other tools on the same samples.
 
-    python scripts/bench_clicks.py dataset=ml-1m hardware.threads=2 --vs fuxictr,deepctr,torch-rechub --json clicks.json
+    python -m scripts.bench_clicks dataset=ml-1m hardware.threads=2 --vs fuxictr,deepctr,torch-rechub --json clicks.json
 
 Takes the overrides of `seqrec train`, for all models. Samples follow the positions protocol: every event of a user's
 training history is one to be told from an item the user has not seen, by the 50 events before it; all sides read an
@@ -11,30 +11,25 @@ given with its least and most. Peers are installed under --cache at the first ca
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))  # for children
+import torch
+from rich.console import Console
+from rich.table import Table
 
-import torch  # noqa: E402
-from bench import PEER_WARM_UP, Parser, _count, _listed  # noqa: E402
-from bench_ceiling import synchronize  # noqa: E402
-from bench_own import Setup, time_training  # noqa: E402
-from bench_peers import ratios  # noqa: E402
-from click_peers import PEERS, answer, known_pairs, pythons, request_of  # noqa: E402
-from click_samples import BATCH, SHAPES, Samples, click_log, set_up, settings, training_samples  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from seqrec_cli.config.errors import SeqrecError  # noqa: E402
-from seqrec_cli.evaluation.evaluate import measuring  # noqa: E402
-from seqrec_cli.reporting.environment import environment as environment_of  # noqa: E402
+from scripts.bench import PEER_WARM_UP, Parser, _count, _listed
+from scripts.bench_ceiling import synchronize
+from scripts.bench_own import Setup, time_training
+from scripts.bench_peers import ratios
+from scripts.click_peers import PEERS, answer, known_pairs, pythons, request_of
+from scripts.click_samples import BATCH, SHAPES, Samples, click_log, set_up, settings, training_samples
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.evaluation.evaluate import measuring
+from seqrec_cli.reporting.environment import environment as environment_of
 
 WIDTH = 16  # of an item's vector and of its category's
 SCORING_SECONDS = 2.0

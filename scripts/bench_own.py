@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_ceiling import ceiling, synchronize
 
+from scripts.bench_ceiling import ceiling, synchronize
+from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
@@ -33,7 +34,7 @@ from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.reporting.environment import peak_memory
-from seqrec_cli.training.flops import Shapes, step_flops
+from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
 
@@ -125,7 +126,7 @@ class TimedRows:
 
 
 @dataclass
-class Marks:
+class Marks(Listener):
     """A listener that knows when each step ended and what it taught."""
 
     last: int
@@ -133,17 +134,11 @@ class Marks:
     at: list[float] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
-    def on_start(self, total_steps: int, first_step: int) -> None: ...
-
     def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
         if step == self.last:
             self.end()
         self.at.append(time.perf_counter())
         self.targets.append(targets)
-
-    def on_validation(self, row: dict[str, Any]) -> None: ...
-
-    def on_end(self) -> None: ...
 
 
 def drive(
@@ -231,10 +226,10 @@ def useful_flops(setup: Setup, model: Recommender, steps: int) -> dict[str, floa
     """
     rows, objective = setup.rows, setup.objective
     largest = rows.largest()
-    law = step_flops(model, objective, largest, setup.precision)
     sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    parts = law.parts(Shapes.of(itertools.islice(sizes, steps), padded=False, candidates=candidates))
+    terms_S6 = useful_terms(itertools.islice(sizes, steps), candidates)
+    parts = by_part(terms_S6, flops_of_terms(model, objective, largest, setup.precision))
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts

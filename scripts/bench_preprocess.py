@@ -1,6 +1,6 @@
 """Seconds and peak memory of `seqrec preprocess`, each run a fresh process in a fresh data folder.
 
-    python scripts/bench_preprocess.py dataset=ml-1m dataset.archive=PATH [--runs 3] [--json FILE]
+    python -m scripts.bench_preprocess dataset=ml-1m dataset.archive=PATH [--runs 3] [--json FILE]
 
 Seconds are wall time of the whole process, its start included; memory is the largest resident set of that process
 as the kernel counts it. Without `dataset.archive` the download is timed too.

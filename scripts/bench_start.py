@@ -1,6 +1,6 @@
 """Seconds from the start of `seqrec train` to the end of its first optimizer step, on preprocessed data.
 
-    python scripts/bench_start.py dataset=synthetic model=sasrec [--runs 3] [--json FILE]
+    python -m scripts.bench_start dataset=synthetic model=sasrec [--runs 3] [--json FILE]
 
 Each run is a fresh process that takes one step. One run before them, not counted, downloads and preprocesses what is
 missing and warms the file cache. The data lies in a temporary folder unless `data_dir=` names one. `first_step_seconds`
@@ -11,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from bench_preprocess import arguments, report, seqrec
+from scripts.bench_preprocess import arguments, report, seqrec
 
 
 def start(overrides: list[str], run_dir: Path) -> dict[str, float]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_peers import Peer, ask, environment
-from click_samples import BATCH, HISTORY, SHAPES
-
+from scripts.bench_peers import Peer, ask, environment
+from scripts.click_samples import BATCH, HISTORY, SHAPES
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.schema import TrainConfig
 

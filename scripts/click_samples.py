@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_own import Setup
 
+from scripts.bench_own import Setup
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.training_setup import objective_for, training_rows
 from seqrec_cli.config.compose import compose

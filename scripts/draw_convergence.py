@@ -1,6 +1,6 @@
 """Validation quality against training time, of several runs in one picture.
 
-    python scripts/draw_convergence.py outputs/sasrec outputs/hstu=HSTU --metric ndcg@10 --out convergence.png
+    python -m scripts.draw_convergence outputs/sasrec outputs/hstu=HSTU --metric ndcg@10 --out convergence.png
 
 A run is a folder that `seqrec train` wrote; its curve is called as what follows `=`, or as the folder. Times are those
 of each run, validation included: on one machine, beside the same other work, they can be compared. With `--steady`
@@ -15,13 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
-
-from seqrec_cli.config.errors import SeqrecError  # noqa: E402
-from seqrec_cli.metrics.table import lower_is_better  # noqa: E402
-from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE  # noqa: E402
-from seqrec_cli.reporting.run_folder import read_rows  # noqa: E402
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.metrics.table import lower_is_better
+from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE
+from seqrec_cli.reporting.run_folder import read_rows
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")  # the rest of the same palette
 

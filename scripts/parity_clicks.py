@@ -1,6 +1,6 @@
 """Whether seqrec's click models learn as well as other tools' on the same samples: test AUC with standard errors.
 
-    python scripts/parity_clicks.py dataset=ml-1m --vs torch-rechub,fuxictr --epochs 3 --seeds 3 --out outputs/parity
+    python -m scripts.parity_clicks dataset=ml-1m --vs torch-rechub,fuxictr --epochs 3 --seeds 3 --out outputs/parity
 
 The samples are those of `bench_clicks.py`, all vectors 32 wide (item and category each), trained on for the same
 number of epochs in batches of 1,024 by Adam at a constant 1e-3; the best epoch by validation AUC scores the test
@@ -21,27 +21,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))  # for children
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from bench import Parser, _count, _listed  # noqa: E402
-from click_peers import PEERS, answer, known_pairs, pythons, request_of  # noqa: E402
-from click_samples import SHAPES, click_log, held_out_samples, set_up, settings, training_samples  # noqa: E402
-from delong import mean, placements  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from seqrec_cli.config.errors import SeqrecError  # noqa: E402
-from seqrec_cli.config.schema import TrainConfig  # noqa: E402
-from seqrec_cli.data.interactions import PackedLog  # noqa: E402
-from seqrec_cli.data.sample import of_users  # noqa: E402
-from seqrec_cli.data.splits import HeldOut, held_out  # noqa: E402
-from seqrec_cli.evaluation.evaluate import measuring, score_clicks  # noqa: E402
-from seqrec_cli.metrics.clicks import auc  # noqa: E402
-from seqrec_cli.training.loop import fit  # noqa: E402
+from scripts.bench import Parser, _count, _listed
+from scripts.click_peers import PEERS, answer, known_pairs, pythons, request_of
+from scripts.click_samples import SHAPES, click_log, held_out_samples, set_up, settings, training_samples
+from scripts.delong import mean, placements
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.sample import of_users
+from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.evaluation.evaluate import measuring, score_clicks
+from seqrec_cli.metrics.clicks import auc
+from seqrec_cli.training.loop import fit
 
 WIDTH = 32  # of an item's vector and of its category's
 PROGRESS = "progress.txt"

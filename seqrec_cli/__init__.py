@@ -1,8 +1,32 @@
-"""seqrec: train, evaluate and export recommenders on behaviour sequences."""
+"""seqrec: train, evaluate and export recommenders on behaviour sequences.
 
-from typing import Any
+`load`, `train`, `dataset` and `runs` take and give pandas frames; `run` starts any verb of the command line. Importing
+the package imports none of what they need (torch, pandas, Hydra): each name is found when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqrec_cli.api.datasets import Dataset, dataset
+    from seqrec_cli.api.loading import load
+    from seqrec_cli.api.run_table import runs
+    from seqrec_cli.api.trained import Trained
+    from seqrec_cli.api.training import train
+    from seqrec_cli.config.errors import SeqrecError
 
 __version__ = "0.1.0"
+__all__ = ["Dataset", "SeqrecError", "Trained", "dataset", "load", "run", "runs", "train"]
+
+_MODULES = {
+    "Dataset": "api.datasets",
+    "dataset": "api.datasets",
+    "runs": "api.run_table",
+    "Trained": "api.trained",
+    "load": "api.loading",
+    "train": "api.training",
+    "SeqrecError": "config.errors",
+}
 
 
 def run(verb: str, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
@@ -13,3 +37,15 @@ def run(verb: str, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any
     from seqrec_cli.commands.dispatch import run_verb
 
     return run_verb(verb, list(overrides))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'seqrec_cli' has no attribute '{name}'")
+    found = getattr(importlib.import_module(f"seqrec_cli.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,40 +1,28 @@
 """The benchmark's figures hang together, and its FLOPs are those of a hand count. No peer is installed here."""
 
-import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from scripts import bench, bench_own, bench_peers
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
+from seqrec_cli.data.batch import Batch
 from tests.toylog import packed
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SMALL = ["dataset.users=120", "dataset.items=60", "model.max_length=30", "model.embed_dim=16", "trainer.batch_size=20"]
 CPU = ["hardware=cpu", "hardware.threads=1", "hardware.precision=fp32"]
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module(name)
-
-
-@pytest.fixture
-def bench_own(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return load("bench_own", monkeypatch)
-
-
-@pytest.fixture
-def bench_peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return load("bench_peers", monkeypatch)
 
 
 def sealed(*overrides: str) -> TrainConfig:
@@ -44,8 +32,8 @@ def sealed(*overrides: str) -> TrainConfig:
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / "bench.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+    command = [sys.executable, "-m", "scripts.bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +77,7 @@ def test_the_other_parts_are_there_too(figures: dict[str, Any]) -> None:
     assert figures["threads"] == 1
 
 
-def test_useful_flops_are_the_hand_count(bench_own: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_useful_flops_are_the_hand_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """6 x matrix weights x tokens, 12 D x half the pairs x blocks, 6 N D V: padding is in none of them."""
     D, F, V, blocks = 8, 24, 20, 2
     shape = [f"model.embed_dim={D}", f"model.ffn_dim={F}", f"model.blocks={blocks}", "model.max_length=12"]
@@ -115,15 +103,12 @@ class Batches:
     steps = 3
 
     def epoch(self, epoch: int, start: int = 0) -> Any:
-        from seqrec_cli.data.batch import Batch
-
-        torch = importlib.import_module("torch")
         for place in range(self.steps):
             items_BL = torch.full((2, place + 1), 10 * epoch + place)
             yield Batch(users_B=torch.ones(2), items_BL=items_BL, lengths_B=torch.tensor([place + 1, 1]))
 
 
-def test_the_clock_starts_after_the_warm_up(bench_own: ModuleType) -> None:
+def test_the_clock_starts_after_the_warm_up() -> None:
     taken: list[int] = []
     rows = bench_own.TimedRows(Batches(), warm_up=2, count=4, begin=lambda: taken.append(-1))
     for batch in rows.epoch(0):
@@ -135,7 +120,7 @@ def test_the_clock_starts_after_the_warm_up(bench_own: ModuleType) -> None:
     assert [int(lengths_B.sum()) for lengths_B in rows.lengths_S] == [2, 3, 4, 2]
 
 
-def test_a_peer_is_asked_for_the_same_data_and_shape(bench_peers: ModuleType, tmp_path: Path) -> None:
+def test_a_peer_is_asked_for_the_same_data_and_shape(tmp_path: Path) -> None:
     log = packed([[3, 1, 2], [2, 2, 1, 3]], 3)
     events = tmp_path / "events.txt"
     bench_peers.write_events(log, events)
@@ -174,11 +159,9 @@ give(request, request["peer"], "torch", "none", train=clock.answer("nothing"), e
 """
 
 
-def test_a_peer_answers_from_its_own_process(
-    bench_peers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peer_answers_from_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer script in miniature, run by this Python: the clock, the counts, and one JSON line as the answer."""
-    (tmp_path / "mini.py").write_text(MINIATURE.format(folder=str(SCRIPTS / "peers")), encoding="utf-8")
+    (tmp_path / "mini.py").write_text(MINIATURE.format(folder=str(ROOT / "scripts" / "peers")), encoding="utf-8")
     monkeypatch.setattr(bench_peers, "SCRIPTS", tmp_path)
     monkeypatch.setitem(bench_peers.PEERS, "mini", bench_peers.Peer("none", (), "json", "mini.py"))
     request = {"peer": "mini", "steps": 3, "warm_up": 2, "max_seconds": 60, "threads": 1, "precision": "fp32"}
@@ -194,7 +177,7 @@ def test_a_peer_answers_from_its_own_process(
 
 
 @pytest.mark.parametrize("name", ["pmixer-sasrec", "seed-bert4rec"])
-def test_a_plain_peer_learns_and_counts_its_targets(bench_peers: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_plain_peer_learns_and_counts_its_targets(tmp_path: Path, name: str) -> None:
     """Three users a batch of three, so each step has every training event; one is cut to max_length."""
     model = {"pmixer-sasrec": "sasrec", "seed-bert4rec": "bert4rec"}[name]
     shape = ["model.embed_dim=8", "model.ffn_dim=16", "model.blocks=1", "model.heads=1", "model.max_length=6"]
@@ -228,7 +211,7 @@ def test_a_plain_peer_learns_and_counts_its_targets(bench_peers: ModuleType, tmp
     assert "evaluate" not in answer  # they rank sampled items only, or nothing
 
 
-def test_ratios_are_taken_round_by_round(bench_peers: ModuleType) -> None:
+def test_ratios_are_taken_round_by_round() -> None:
     rounds = [
         ({"train": {"targets_s": own}, "evaluate": {"users_s": 8.0, "scores_s": 80.0}}, {"train": {"targets_s": peer}})
         for own, peer in ((10.0, 5.0), (30.0, 5.0), (12.0, 4.0))
@@ -262,7 +245,6 @@ def test_refusals_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    bench = load("bench", monkeypatch)
     assert bench.main(arguments) == 2
     said = capsys.readouterr().err
     assert words in said
@@ -270,9 +252,7 @@ def test_refusals_are_one_line(
     assert said.count("\n") == 1
 
 
-def test_a_failed_installation_leaves_nothing(
-    bench_peers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_installation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """pip's last error is the message, and a half environment is not taken for a whole one later."""
 
     def call(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
@@ -287,7 +267,7 @@ def test_a_failed_installation_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_environment_without_its_peer_is_refused(bench_peers: ModuleType, tmp_path: Path) -> None:
+def test_an_environment_without_its_peer_is_refused(tmp_path: Path) -> None:
     python = tmp_path / "replay" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
@@ -296,9 +276,9 @@ def test_an_environment_without_its_peer_is_refused(bench_peers: ModuleType, tmp
     assert bench_peers.environment(tmp_path, bench_peers.Peer("replay", (), "json", "run_replay.py")) == python
 
 
-def test_every_peer_has_a_script_that_does_not_hide_its_package(bench_peers: ModuleType) -> None:
+def test_every_peer_has_a_script_that_does_not_hide_its_package() -> None:
     for peer in bench_peers.PEERS.values():
-        path = SCRIPTS / "peers" / peer.script
+        path = ROOT / "scripts" / "peers" / peer.script
         text = path.read_text(encoding="utf-8")
         assert path.stem != peer.module.split(".")[0]
         assert "seqrec_cli" not in text

@@ -3,15 +3,16 @@
 The peer here is one in miniature, run by this Python; nothing is installed.
 """
 
-import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from scripts import bench_clicks, bench_peers, click_peers, click_samples, delong, parity_clicks
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.catalog import Catalog
 from tests.toylog import packed, random_histories
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -57,32 +58,22 @@ run(request, "mini", "torch", Mini)
 
 
 @pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.syspath_prepend(str(SCRIPTS / "peers"))
-    return SCRIPTS
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
-
-
-@pytest.fixture
-def mini(scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A peer that has DIN alone."""
     folder = tmp_path / "peers"
     folder.mkdir()
     (folder / "mini.py").write_text(MINIATURE.format(folder=str(SCRIPTS / "peers")), encoding="utf-8")
-    bench_peers, click_peers = module("bench_peers"), module("click_peers")
     monkeypatch.setattr(bench_peers, "SCRIPTS", folder)
     peer = click_peers.ClickPeer(bench_peers.Peer("", (), "torch", "mini.py", "ranker"), ("din",))
     monkeypatch.setitem(click_peers.PEERS, "mini", peer)
     return "mini"
 
 
-def test_exported_samples_are_those_seqrec_trains_on(scripts: Path, tmp_path: Path) -> None:
+def test_exported_samples_are_those_seqrec_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training position once, its history before it, its positive the event, its negative unseen."""
-    click_samples, click_task = module("click_samples"), module("click_task")
+    monkeypatch.syspath_prepend(str(SCRIPTS / "peers"))  # a peer's script has its own folder on the path, and no more
+    import click_task
+
     histories = random_histories(users=12, num_items=20, longest=9, seed=1)
     log = click_samples.one_category(packed(histories, 20, click_negatives=1))
     found = click_samples.training_samples(click_samples.settings("din", 4, [*SMALL, *CPU]), log)
@@ -113,8 +104,7 @@ def test_exported_samples_are_those_seqrec_trains_on(scripts: Path, tmp_path: Pa
     assert all(int(batch.lengths_B.max()) == batch.items_BL.shape[1] for batch in batches)
 
 
-def test_all_sides_have_the_same_shape(scripts: Path) -> None:
-    click_samples, click_peers = module("click_samples"), module("click_peers")
+def test_all_sides_have_the_same_shape() -> None:
     for model in click_samples.SHAPES:
         cfg = click_samples.settings(model, 16, [*SMALL, *CPU])
         assert cfg.trainer.batch_size * 2 == click_samples.BATCH == 1024
@@ -133,11 +123,10 @@ def test_all_sides_have_the_same_shape(scripts: Path) -> None:
 
 def test_rates_of_both_sides(mini: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bench_clicks = module("bench_clicks")
     few = ["--steps", "2", "--rounds", "1", "--peer-steps", "2", "--scored", "100", "--json", "c.json"]
     monkeypatch.setattr(bench_clicks, "SCORING_SECONDS", 0.01)
-    for name in ("bench_clicks", "click_samples", "click_peers"):
-        monkeypatch.setattr(module(name), "BATCH", 32)
+    for module in (bench_clicks, click_samples, click_peers):
+        monkeypatch.setattr(module, "BATCH", 32)
     batch = ["trainer.batch_size=16"]
     assert bench_clicks.main([*SMALL, *CPU, *batch, "--models", "din,bst", "--vs", mini, *few]) == 0
     result = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
@@ -157,11 +146,10 @@ def test_parity_goes_on_where_it_was_stopped(
     mini: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    parity = module("parity_clicks")
-    for name in ("click_samples", "click_peers"):
-        monkeypatch.setattr(module(name), "BATCH", 32)
+    for module in (click_samples, click_peers):
+        monkeypatch.setattr(module, "BATCH", 32)
     asked = [*SMALL, *CPU, "model.mlp=[8]", "--models", "din", "--vs", mini, "--out", "runs", "--epochs", "2"]
-    assert parity.main([*asked, "--seeds", "1", "--samples", "150"]) == 0
+    assert parity_clicks.main([*asked, "--seeds", "1", "--samples", "150"]) == 0
     (row,) = json.loads((tmp_path / "runs" / "parity.json").read_text(encoding="utf-8"))
     progress = (tmp_path / "runs" / "progress.txt").read_text(encoding="utf-8")
     assert progress.count("validation auc") == 2 * 2  # sides, epochs
@@ -178,16 +166,15 @@ def test_parity_goes_on_where_it_was_stopped(
     assert "mini" in capsys.readouterr().out
 
     (tmp_path / "runs" / "din_seqrec_0.npz").unlink()
-    assert parity.main([*asked, "--seeds", "1", "--samples", "150"]) == 0
+    assert parity_clicks.main([*asked, "--seeds", "1", "--samples", "150"]) == 0
     again = (tmp_path / "runs" / "progress.txt").read_text(encoding="utf-8")
     assert again.count("validation auc") == 4 + 2  # the one that was gone
-    assert parity.main([*asked, "--samples", "60"]) == 2
+    assert parity_clicks.main([*asked, "--samples", "60"]) == 2
     assert "other settings" in capsys.readouterr().err
 
 
-def test_delong_is_the_count_of_pairs(scripts: Path) -> None:
+def test_delong_is_the_count_of_pairs() -> None:
     """Placements against the double sum, ties counting half; the error against the formula's components."""
-    delong = module("delong")
     rng = np.random.default_rng(0)
     labels_S = np.array([1, 0] * 15 + [0] * 5)
     scores_S, other_S = rng.integers(0, 8, 35) + labels_S, rng.normal(size=35)
@@ -216,17 +203,15 @@ def test_delong_is_the_count_of_pairs(scripts: Path) -> None:
         (["dataset=sequences"], "dataset.archive"),
     ],
 )
-def test_refusals_are_one_line(
-    scripts: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert module("bench_clicks").main(arguments) == 2
+def test_refusals_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_clicks.main(arguments) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
 
 
-def test_a_dataset_without_item_attributes_is_refused(scripts: Path) -> None:
+def test_a_dataset_without_item_attributes_is_refused() -> None:
     log = packed([[1, 2, 3, 4]], 5)
-    bare = module("dataclasses").replace(log, catalog=module("seqrec_cli.data.catalog").Catalog(1, 5))
+    bare = replace(log, catalog=Catalog(1, 5))
     with pytest.raises(SeqrecError, match="no item attributes"):
-        module("click_samples").one_category(bare)
+        click_samples.one_category(bare)

@@ -1,13 +1,12 @@
 """The picture of several runs' convergence: what it draws, and what it refuses."""
 
 import json
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "draw_convergence.py"), run_name="script")
+from scripts import draw_convergence
 
 
 def run_of(folder: Path, values: list[float]) -> Path:
@@ -21,7 +20,7 @@ def run_of(folder: Path, values: list[float]) -> Path:
 
 
 def test_a_curve_is_the_metric_by_minutes_of_every_validation(tmp_path: Path) -> None:
-    found = SCRIPT["curve"](run_of(tmp_path / "a", [0.1, 0.3, 0.2]), "ndcg@10")
+    found = draw_convergence.curve(run_of(tmp_path / "a", [0.1, 0.3, 0.2]), "ndcg@10")
     assert found == [(1.0, 0.1), (2.0, 0.3), (3.0, 0.2)]
 
 
@@ -32,14 +31,14 @@ def test_steady_time_counts_epochs_of_the_median_length(tmp_path: Path) -> None:
     for row in rows[2:4]:
         row["seconds"] += 600.0  # held up before the third validation, once
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert SCRIPT["curve"](folder, "ndcg@10")[3] == (14.0, 0.4)
-    assert SCRIPT["curve"](folder, "ndcg@10", steady=True) == [(1.0, 0.1), (2.0, 0.3), (3.0, 0.2), (4.0, 0.4)]
+    assert draw_convergence.curve(folder, "ndcg@10")[3] == (14.0, 0.4)
+    assert draw_convergence.curve(folder, "ndcg@10", steady=True) == [(1.0, 0.1), (2.0, 0.3), (3.0, 0.2), (4.0, 0.4)]
 
 
 def test_a_picture_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(run_of(tmp_path / "a", [0.1, 0.3])), f"{run_of(tmp_path / 'b', [0.2])}=second"]
     out = tmp_path / "both.png"
-    assert SCRIPT["main"]([*runs, "--out", str(out)]) == 0
+    assert draw_convergence.main([*runs, "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.strip() == str(out)
 
@@ -58,7 +57,7 @@ def test_bad_input_gets_one_line(
 ) -> None:
     run_of(tmp_path / "a", [0.1])
     monkeypatch.chdir(tmp_path)
-    assert SCRIPT["main"](words) == 2
+    assert draw_convergence.main(words) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import restore
+from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import ExplainConfig
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.histories import logged_history
+from seqrec_cli.data.histories import logged_histories
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.contract import Recommender
@@ -27,39 +27,46 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
     """Print a table an item and draw them all; the items, their scores and their events' weights."""
     on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
-    assert run.log.folder is not None
-    user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))
-    row = _place(cfg.user, user_ids, "user")
-    batch = logged_history(run.log, row, run.cfg.model.max_length)
-    model = run.model.eval()
-    with torch.inference_mode():
-        scores_V = model.score_corpus(batch)[0]
-        items_C = (
-            [1 + _place(cfg.item, item_ids, "item")] if cfg.item is not None else _best(scores_V, run.log, row, cfg.top)
-        )
-        weights_LC = _attention(model, batch, items_C, run.cfg.model.name)
-    events_L = batch.items_BL[0].tolist()
-    times_L = None if batch.times_BL is None else batch.times_BL[0].tolist()
-    found = []
-    for place, item in enumerate(items_C):
-        order = np.argsort(-np.abs(weights_LC[:, place]), kind="stable")[: cfg.events].tolist()
-        found.append(
-            Explained(
-                str(item_ids[item - 1]),
-                float(scores_V[item]),
-                [str(item_ids[events_L[event] - 1]) for event in order],
-                None if times_L is None else [times_L[event] for event in order],
-                [float(weights_LC[event, place]) for event in order],
-            )
-        )
-    for explained in found:
-        print_table(explanation_table(str(cfg.user), explained, len(events_L)))
+    found, events = explained(run, cfg.user, cfg.item, cfg.top, cfg.events)
+    for each in found:
+        print_table(explanation_table(str(cfg.user), each, events))
     source = Path(cfg.ckpt).expanduser()
     folder = source if source.is_dir() else source.parent
     png = folder / f"explain_{cfg.user}.png" if cfg.out is None else Path(cfg.out).expanduser()
     draw_explanation(str(cfg.user), found, png)
     say(str(png))
-    return {"user": str(cfg.user), "items": [vars(explained) for explained in found], "picture": str(png)}
+    return {"user": str(cfg.user), "items": [vars(each) for each in found], "picture": str(png)}
+
+
+def explained(
+    run: Restored, user: str | int, item: str | int | None, top: int, events: int
+) -> tuple[list[Explained], int]:
+    """The item, or the `top` best for a user, each with the `events` past events that weighed most; and how many events
+    the model read. Raises SeqrecError for unknown ids, and for a model without attention."""
+    assert run.log.folder is not None
+    user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))
+    row = _place(user, user_ids, "user")
+    batch = logged_histories(run.log, np.array([row])).batch(np.array([0]), run.cfg.model.max_length)
+    on_device, model = batch.to(run.precision.device), run.model.eval()
+    with torch.inference_mode():
+        scores_V = model.score_corpus(on_device)[0].float().cpu()
+        items_C = [1 + _place(item, item_ids, "item")] if item is not None else _best(scores_V, run.log, row, top)
+        weights_LC = _attention(model, on_device, items_C, run.cfg.model.name)
+    events_L = batch.items_BL[0].tolist()
+    times_L = None if batch.times_BL is None else batch.times_BL[0].tolist()
+    found = []
+    for nth, index in enumerate(items_C):
+        order = np.argsort(-np.abs(weights_LC[:, nth]), kind="stable")[:events].tolist()
+        found.append(
+            Explained(
+                str(item_ids[index - 1]),
+                float(scores_V[index]),
+                [str(item_ids[events_L[event] - 1]) for event in order],
+                None if times_L is None else [times_L[event] for event in order],
+                [float(weights_LC[event, nth]) for event in order],
+            )
+        )
+    return found, len(events_L)
 
 
 def _place(raw_id: str | int, ids: np.ndarray, kind: str) -> int:
@@ -79,9 +86,9 @@ def _best(scores_V: torch.Tensor, log: PackedLog, row: int, top: int) -> list[in
 
 
 def _attention(model: Recommender, batch: Batch, items_C: list[int], name: str) -> np.ndarray:
-    weights_BLC = model.attention(batch, torch.tensor([items_C]))
+    weights_BLC = model.attention(batch, torch.tensor([items_C], device=batch.items_BL.device))
     if weights_BLC is None:
         raise SeqrecError(
             f"model={name} has no attention over a history's events to show; train din, dien, dsin or bst to explain"
         )
-    return weights_BLC[0].float().numpy()
+    return weights_BLC[0].float().cpu().numpy()

@@ -1,8 +1,8 @@
 """`seqrec plan`: what `seqrec train` with the same settings would take, before it is run.
 
-Parameters and fixed memory come from a model without storage, FLOPs and activations from a few rows, time from two
-seconds of real steps. Where memory will not do, a WARNING line says so, nothing large is tried, and the exit code is
-still 0: the question was answered. Writes nothing but the preprocessed data.
+Parameters and fixed memory come from a model without storage; activations, work and time from real steps. Where memory
+will not do, a WARNING line says so, nothing is timed, and the exit code is still 0: the question was answered. Writes
+nothing but the preprocessed data.
 """
 
 import time
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,23 +26,13 @@ from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
-from seqrec_cli.training.flops import Shapes, step_flops
-from seqrec_cli.training.loop import count_targets
-from seqrec_cli.training.memory import (
-    StepMemory,
-    at_once,
-    available_memory,
-    fixed_memory,
-    loss_chunk,
-    memory_warning,
-    step_memory_law,
-)
+from seqrec_cli.training.memory import available_memory, fixed_memory, largest_part, measured_memory, shortage
 from seqrec_cli.training.precision import Precision, resolve_precision
-from seqrec_cli.training.probe import gemm_rate, probe_steps, spread
+from seqrec_cli.training.step_cost import count_flops, timed_steps
 
 # By the names models give them.
 PARTS = {"items": "item_table", "output": "item_table", "places": "positions", "blocks": "blocks"}
-OF_THE_BATCH = ("activations", "temporary", "loss_chunk", "kept_free")
+COUNTED_ROWS = 8  # whose operations stand for all others
 EVALUATED_BATCHES = 3
 EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for
 
@@ -49,7 +40,7 @@ EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for
 def main(cfg: TrainConfig) -> dict[str, Any]:
     """The same numbers as the table: sizes in bytes, times in seconds, work in FLOPs; None for what was not measured.
 
-    Keys: parameters, memory, loss_chunk, steps, flops, time, precision, warning, nothing_to_fit.
+    Keys: parameters, memory, steps, flops, time, precision, warning, nothing_to_fit.
     """
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = prepare(cfg.dataset, Path(cfg.data_dir), say)
@@ -57,18 +48,40 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     with torch.device("meta"):
         sketch = fresh_model(cfg, log, torch.device("meta"))
     plan: dict[str, Any] = {"parameters": parameters_by_part(sketch), "precision": precision.name}
-    plan |= {"memory": None, "loss_chunk": None, "steps": None, "flops": None, "time": None, "warning": None}
+    plan |= {"memory": None, "steps": None, "flops": None, "time": None, "warning": None}
     plan["nothing_to_fit"] = not sketch.trainable_models()
     if plan["nothing_to_fit"]:
         say(f"{title}: counted in one pass over {len(log.items_N):,} events; there is nothing to fit")
         return plan
 
-    available = available_memory(precision.device)
-    fixed = fixed_memory(sketch)
-    plan["memory"] = _memory(fixed, available) | dict.fromkeys(OF_THE_BATCH)
-    plan["warning"] = memory_warning(fixed, 0, available, cfg)
+    available, memory = available_memory(precision.device), fixed_memory(sketch)
+    plan["warning"] = shortage(memory, available, cfg, batch=None)
     if plan["warning"] is None:
-        _measure(cfg, log, precision, available, plan)
+        model = fresh_model(cfg, log, precision.device)
+        objective = objective_for(cfg, log, precision.device)
+        rows = training_rows(cfg, objective, log, precision.device)
+        if rows.steps < 1:
+            raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
+        available = available_memory(precision.device)
+        largest = largest_part(rows.largest(), cfg.trainer)
+        memory = measured_memory(model, objective, largest, precision, available)
+        plan["warning"] = shortage(memory, available, cfg, batch=largest)
+
+        steps = cfg.trainer.max_epochs * rows.steps
+        plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
+        tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
+        usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
+        few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
+        flops = count_flops(model, objective, few, precision) / few.items_BL.numel() * float(tokens_S.sum())
+        plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
+    if plan["warning"] is None:
+        tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg.trainer, precision)
+        epoch = float(np.median(seconds_P / tokens_P) * tokens_S.sum())
+        plan["time"] = {"timed_steps": len(seconds_P), "epoch": epoch}
+        plan["time"] |= {"targets_per_second": targets_P.sum() / seconds_P.sum(), "flops_per_second": flops / epoch}
+        plan["time"] |= _evaluation(cfg, log, model, precision)
+        plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
+    plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}
     print_table(plan_table(title, plan))
     if plan["warning"]:
         say(plan["warning"])
@@ -82,52 +95,6 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
         counts["total"] += parameter.numel()
         counts[next((PARTS[part] for part in name.split(".") if part in PARTS), "rest")] += parameter.numel()
     return counts
-
-
-def _memory(memory: StepMemory, available: int | None) -> dict[str, Any]:
-    return asdict(memory) | {"total": memory.total, "available": available}
-
-
-def _measure(
-    cfg: TrainConfig, log: PackedLog, precision: Precision, available: int | None, plan: dict[str, Any]
-) -> None:
-    """Fill the plan with what needs the model itself: activations, work and, if all of it fits, time."""
-    model = fresh_model(cfg, log, precision.device)
-    objective = objective_for(cfg, log, precision.device)
-    rows = training_rows(cfg, objective, log, precision.device)
-    if rows.steps < 1:
-        raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
-    largest = at_once(cfg.trainer, rows.largest())
-    candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    padded = Shapes.of(rows.sizes(0), True, candidates, cfg.trainer.micro_batch_tokens)
-    useful = Shapes.of(rows.sizes(0), False, candidates)
-    steps = cfg.trainer.max_epochs * rows.steps
-    plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
-
-    law = step_memory_law(model, objective, largest, precision)
-    memory = law(len(largest))
-    chunk = loss_chunk(model, objective, precision, count_targets(largest))
-    plan["memory"], plan["loss_chunk"] = _memory(memory, available), None if chunk is None else asdict(chunk)
-    plan["warning"] = memory_warning(memory, 0, available, cfg, law, largest)
-
-    work = step_flops(model, objective, largest, precision)
-    done, needed = float(work.total(padded).sum()), float(work.total(useful).sum())
-    parts = work.parts(useful)
-    plan["flops"] = {"step": needed / rows.steps, "epoch": needed, "epoch_with_padding": done, "parts": parts}
-    if plan["warning"] is None:
-        probe = probe_steps(model, objective, rows, cfg.trainer, precision)
-        epoch = spread(probe.seconds_P, work.total(padded)[probe.steps_P], work.total(padded))
-        plan["memory"]["measured_peak"] = probe.peak_bytes
-        plan["time"] = {"probed_steps": len(probe.steps_P), "epoch": epoch} | _rates(
-            needed / epoch, float(useful.targets_S.sum()) / epoch, precision
-        )
-        plan["time"] |= _evaluation(cfg, log, model, precision)
-        plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
-
-
-def _rates(flops: float, targets: float, precision: Precision) -> dict[str, float]:
-    ceiling = gemm_rate(precision)
-    return {"targets_per_second": targets, "ceiling": ceiling, "fraction": flops / ceiling}
 
 
 def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision: Precision) -> dict[str, float]:

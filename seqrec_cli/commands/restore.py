@@ -1,7 +1,10 @@
 """A run's model and data, as they were: what every verb after `train` begins with."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
@@ -25,15 +28,19 @@ class Restored:
     log: PackedLog
     precision: Precision
     epoch: int  # after which the weights were taken
+    as_trained: dict[str, Any]  # the configuration, plain
 
 
-def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: HardwareConfig) -> Restored:
+def restore(
+    ckpt: str, archive: str | None, data_dir: str | None, hardware: HardwareConfig, tell: Callable[[str], None] = say
+) -> Restored:
     """Read a run folder or checkpoint file; what `hardware` leaves null is as the run was trained.
 
     Raises SeqrecError when the checkpoint is unreadable or the data are not the run's.
     """
     payload = load_checkpoint(Path(ckpt).expanduser())
-    plain = migrated(payload["config"])
+    as_trained = migrated(payload["config"])
+    plain = copy.deepcopy(as_trained)
     plain["hardware"] |= {"compile": False}  # one measurement does not pay for compiling
     plain["hardware"] |= {key: value for key, value in hardware.model_dump().items() if value is not None}
     plain["dataset"] |= {} if archive is None else {"archive": archive}
@@ -41,7 +48,7 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
     cfg = validate_plain("train", plain)
     assert isinstance(cfg, TrainConfig)
     precision = resolve_precision(cfg.hardware)
-    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
     if payload["fingerprint"] != log.fingerprint:
         raise SeqrecError(
             f"ckpt={ckpt}: the data differ from the run's (fingerprint {log.fingerprint[:12]}, "
@@ -49,4 +56,4 @@ def restore(ckpt: str, archive: str | None, data_dir: str | None, hardware: Hard
         )
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
     model.load_state_dict(payload["model"])
-    return Restored(cfg, model.to(precision.device), log, precision, payload["epoch"])
+    return Restored(cfg, model.to(precision.device), log, precision, payload["epoch"], as_trained)

@@ -72,7 +72,7 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     overrides = [str(text) for text in hydra.overrides.task]
     folder = Path(str(hydra.sweep.dir))
     row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
-    row |= {"run_dir": None, "test": {}, "error": None}
+    row |= {"run_dir": None, "test": {}, "spread": {}, "error": None}
     result: dict[str, Any] = {}
     try:
         if "run_dir" in cfg:
@@ -84,7 +84,8 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
         trainer = getattr(record, "trainer", None)
         row["monitor"] = trainer.monitor if trainer is not None else None
         row["val"] = result.get("val", {}).get(row["monitor"])
-        row["test"] = {name: value for name, value in result.get("test", {}).items() if name in TEST_METRICS}
+        for kind in ("test", "spread"):  # the second: standard deviations, where a job trains from several seeds
+            row[kind] = {name: value for name, value in result.get(kind, {}).items() if name in TEST_METRICS}
         if result.get("interrupted"):
             row["error"] = "interrupted"
     except SeqrecError as error:
@@ -125,7 +126,7 @@ def print_sweep(sweep: Sweep) -> bool:
     for row, said in zip(rows, settings, strict=True):
         cells = [str(row["job"]), *(said.get(key, "") for key in varying)]
         cells += [_number(row["val"] if row["monitor"] == monitor else None) for monitor in monitors]
-        cells += [_number(row["test"].get(name)) for name in shown]
+        cells += [_number(row["test"].get(name), row.get("spread", {}).get(name)) for name in shown]
         cells += [_state(row)] if failed else []
         table.add_row(*map(Text, cells), style="bold" if row is best else None)
     Console().print(table)
@@ -153,5 +154,7 @@ def _best(rows: list[dict[str, Any]], monitor: str) -> dict[str, Any] | None:
     return max(scored, key=lambda row: sign * row["val"], default=None)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _number(value: float | None, spread: float | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if spread is None else f"{value:.4f} ± {spread:.4f}"

@@ -27,7 +27,7 @@ from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
-from seqrec_cli.training.memory import memory_outlook
+from seqrec_cli.training.memory import memory_warning
 from seqrec_cli.training.precision import resolve_precision
 
 
@@ -67,7 +67,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         if resume_from is None:
             fit_closed_form(model, log)
         rows = training_rows(cfg, objective, log, precision.device)
-        warning = memory_outlook(model, objective, rows.largest(), precision, cfg) if rows.steps else None
+        warning = memory_warning(model, objective, rows.largest(), precision, cfg) if rows.steps else None
         if warning is not None:
             say(warning)
         listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)

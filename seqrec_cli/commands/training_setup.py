@@ -2,6 +2,7 @@
 
 import torch
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.click_rows import PositionRows
@@ -10,10 +11,9 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.parts.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
-from seqrec_cli.training.compiling import compile_model
 
 
 def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
@@ -29,6 +29,31 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     return model
 
 
+def compile_model(model: Recommender, device: torch.device) -> None:
+    """Let torch's compiler fuse what a step runs (`hardware.compile=true`): an encoder's `encode`, any other model's
+    scores of candidates; batch sizes stay free.
+
+    Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
+    """
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # the compiler's own kinds are private
+        reason = str(error).strip().splitlines()[0]
+        raise SeqrecError(
+            f"hardware.compile=true: torch cannot compile here ({reason}); install a C++ compiler such as g++"
+            f"{' and triton' if device.type == 'cuda' else ''}, or use hardware.compile=false"
+        ) from error
+    finally:
+        torch.compiler.reset()
+    if isinstance(model, SequenceEncoder):
+        model.encode = torch.compile(model.encode, dynamic=True)  # type: ignore[method-assign]
+        if type(model).encode_targets is not SequenceEncoder.encode_targets:  # that one calls `encode`
+            model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]
+    else:
+        model.score = torch.compile(model.score, dynamic=True)  # type: ignore[method-assign]
+        model.score_positions = torch.compile(model.score_positions, dynamic=True)  # type: ignore[method-assign]
+
+
 def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:
     """The objective, told of the items' training counts."""
     objective = build_objective(cfg.objective)
@@ -36,8 +61,8 @@ def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Obj
     return objective
 
 
-def _in_runs(cfg: TrainConfig, objective: Objective) -> bool:
-    """Whether a row holds several of a user's targets."""
+def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
+    """Whether a row holds several of a user's targets, so that their common history is read once."""
     return objective.positions and cfg.model.capabilities.all_positions
 
 
@@ -47,9 +72,9 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
         negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
-        if fixed is not None and (cfg.dataset.protocol != "positions" or not _in_runs(cfg, objective)):
+        if fixed is not None and (cfg.dataset.protocol != "positions" or not _several_targets_a_row(cfg, objective)):
             return LabelledTraining(log, length, batching, history_negatives=cfg.model.history_negatives)
-        if _in_runs(cfg, objective):
+        if _several_targets_a_row(cfg, objective):
             return PositionRows(
                 log,
                 length,

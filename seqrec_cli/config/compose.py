@@ -35,6 +35,29 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
 
 
 @contextmanager
+def unchanged_hydra() -> Iterator[None]:
+    """Hydra's singletons and OmegaConf's resolvers are afterwards as before: a caller may use Hydra for itself."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    resolvers = dict(BaseContainer._resolvers)
+    kinds = (HydraConfig, JobRuntime, VersionBase)  # whose values change
+    before: dict[type, Singleton] = {
+        kind: Singleton._instances.pop(kind) for kind in kinds if kind in Singleton._instances
+    }
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            Singleton._instances.pop(kind, None)
+        Singleton._instances.update(before)
+        BaseContainer._resolvers = resolvers
+
+
+@contextmanager
 def _own_hydra() -> Iterator[None]:
     """Hydra's global state, ours for a while: a job of a running `hydra.main` may compose too."""
     from hydra import initialize_config_dir

@@ -16,6 +16,7 @@ GROUPS = {
     "trainer": "how parameters are fitted",
     "hardware": "where, and in which number format",
     "experiment": "a published table, as a set of settings",
+    "rung": "a step of the ladder of click rankers, from the mean of the history to BST",
     "debug": "settings for finding faults",
     "sweep": "values for -m",
 }

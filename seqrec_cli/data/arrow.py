@@ -21,9 +21,12 @@ def to_numpy(array: pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def from_integers(values: np.ndarray) -> pa.Array:
-    """int32 or int64."""
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+def from_numpy(values: np.ndarray) -> pa.Array:
+    """Numbers, or an object array of str."""
+    if values.dtype == object:
+        return from_texts(values.tolist())
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
 
 
 def from_texts(texts: Sequence[str]) -> pa.Array:

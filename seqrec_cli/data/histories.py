@@ -1,42 +1,89 @@
-"""One history as a batch of one row, to be asked what comes next.
+"""Histories to be asked what comes next, many at a time: of the log's users, or told with a request.
 
-Legend: L history events, F context attributes.
+Legend: R histories, B histories of a batch, L history events, N events of all histories, M seen events of a batch,
+F context attributes.
 """
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, cut
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 
 
-def logged_history(log: PackedLog, row: int, max_length: int) -> Batch:
-    """A user's latest events, asked about at the last one's time and in its context."""
-    end = int(log.offsets_U1[row + 1])
-    start = max(int(log.offsets_U1[row]), end - max_length)
-    times_L = None if log.times_N is None else log.times_N[start:end]
-    asked_at = None if times_L is None else int(times_L[-1])
-    return history_batch(row, log.items_N[start:end], times_L, asked_at, contexts(log, np.array([end - 1])))
+@dataclass(frozen=True)
+class Histories:
+    """Slices `starts_R:ends_R` of flat arrays; none is empty. Items and users count from 1, user 0 is nobody known."""
+
+    users_R: np.ndarray
+    items_N: np.ndarray
+    starts_R: np.ndarray
+    ends_R: np.ndarray
+    times_N: np.ndarray | None = None  # seconds
+    asked_at_R: np.ndarray | None = None
+    context_RF: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.users_R)
+
+    def batch(self, rows_B: np.ndarray, max_length: int) -> Batch:
+        """The latest `max_length` events of some of them."""
+        ends_B = self.ends_R[rows_B]
+        starts_B = np.maximum(self.starts_R[rows_B], ends_B - max_length)
+        lengths_B = ends_B - starts_B
+        return Batch(
+            users_B=_tensor(self.users_R[rows_B]),
+            items_BL=cut(self.items_N, starts_B, lengths_B),
+            lengths_B=_tensor(lengths_B),
+            times_BL=None if self.times_N is None else cut(self.times_N, starts_B, lengths_B),
+            request_times_B=None if self.asked_at_R is None else _tensor(self.asked_at_R[rows_B]),
+            context_BF=None if self.context_RF is None else _tensor(self.context_RF[rows_B]),
+        )
+
+    def by_length(self, max_length: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Rows [B] of batches of like length, longest first so that memory peaks at once."""
+        order_R = np.argsort(-np.minimum(self.ends_R - self.starts_R, max_length), kind="stable")
+        for first in range(0, len(order_R), batch_size):
+            yield order_R[first : first + batch_size]
+
+    def seen(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(places among `rows_B`, items), each [M]: every event of the whole histories, not of the window alone."""
+        parts = [self.items_N[self.starts_R[row] : self.ends_R[row]] for row in rows_B.tolist()]
+        places_M = np.repeat(np.arange(len(rows_B)), (self.ends_R - self.starts_R)[rows_B])
+        return places_M, np.concatenate(parts).astype(np.int64)
 
 
-def history_batch(
-    row: int | None,
-    items_L: np.ndarray,
-    times_L: np.ndarray | None,
-    asked_at: int | None,
-    context_1F: np.ndarray | None,
-) -> Batch:
-    """Items (from 1), the latest last, of a user row of the log, or of nobody that training knew."""
-    return Batch(
-        users_B=torch.tensor([0 if row is None else row + 1]),
-        items_BL=_row(items_L),
-        lengths_B=torch.tensor([len(items_L)]),
-        times_BL=None if times_L is None else _row(times_L),
-        request_times_B=None if asked_at is None else torch.tensor([asked_at]),
-        context_BF=None if context_1F is None else torch.from_numpy(context_1F),
+def logged_histories(log: PackedLog, rows_R: np.ndarray) -> Histories:
+    """All events of these user rows, asked about at the last one's time and in its context."""
+    starts_R, ends_R = log.offsets_U1[rows_R], log.offsets_U1[rows_R + 1]
+    asked_at_R = None if log.times_N is None else log.times_N[ends_R - 1]
+    return Histories(
+        rows_R + 1, log.items_N, starts_R, ends_R, log.times_N, asked_at_R, contexts(log, np.asarray(ends_R - 1))
     )
 
 
-def _row(values_L: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(values_L, np.int64))[None]
+def joined(parts: Sequence[Histories]) -> Histories:
+    """Several in one, in their order. Times, or the moments asked at, are left out unless every part has them."""
+
+    def column(name: str) -> np.ndarray | None:
+        columns = [getattr(part, name) for part in parts]
+        return None if any(values is None for values in columns) else np.concatenate(columns)
+
+    firsts = np.cumsum([0, *(len(part.items_N) for part in parts)])[:-1]
+    return Histories(
+        np.concatenate([part.users_R for part in parts]),
+        np.concatenate([part.items_N for part in parts]),
+        np.concatenate([part.starts_R + first for part, first in zip(parts, firsts, strict=True)]),
+        np.concatenate([part.ends_R + first for part, first in zip(parts, firsts, strict=True)]),
+        column("times_N"),
+        column("asked_at_R"),
+        column("context_RF"),
+    )
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, np.int64))

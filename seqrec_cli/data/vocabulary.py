@@ -60,11 +60,11 @@ def write_vocabulary(folder: Path, name: str, ids: np.ndarray, titles: Attribute
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from seqrec_cli.data.arrow import from_integers, from_texts
+    from seqrec_cli.data.arrow import from_numpy, from_texts
 
     columns = {
-        "index": from_integers(np.arange(1, len(ids) + 1, dtype=np.int32)),
-        "id": from_texts(ids.tolist()) if ids.dtype == object else from_integers(ids),
+        "index": from_numpy(np.arange(1, len(ids) + 1, dtype=np.int32)),
+        "id": from_numpy(ids),
     }
     if titles is not None:
         by_id = dict(zip(titles.ids.tolist(), titles.values, strict=True))

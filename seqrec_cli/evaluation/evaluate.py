@@ -16,6 +16,7 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
+from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.splits import HeldOut, held_out, subsample
@@ -46,17 +47,17 @@ class Evaluation:
 
     def save_ranks(self, path: Path) -> None:
         """One row a user to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies."""
-        ranks, raw = self.ranks, {"user": self.user_ids, "item": self.item_ids}
-        table = pa.table(
-            {
-                **{name: pa.array(ids) for name, ids in raw.items() if ids is not None},
-                "user_index": ranks.rows_R + 1,
-                "item_index": ranks.items_R,
-                "rank": ranks.ranks_R,
-                "candidates": ranks.candidates_R,
-                "history": ranks.histories_R,
-            }
-        )
+        ranks = self.ranks
+        columns = {
+            "user": self.user_ids,
+            "item": self.item_ids,
+            "user_index": ranks.rows_R + 1,
+            "item_index": ranks.items_R,
+            "rank": ranks.ranks_R,
+            "candidates": ranks.candidates_R,
+            "history": ranks.histories_R,
+        }
+        table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:
             pq.write_table(table, temporary)

@@ -29,12 +29,14 @@ class UserRanks:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from seqrec_cli.data.arrow import one_array, to_numpy
+
         columns = ["user_index", "item_index", "rank", "candidates", "history"]
         try:
             table = pq.read_table(path, columns=columns).sort_by("user_index")
         except (OSError, pa.ArrowException, KeyError) as error:
             raise SeqrecError(f"{path}: no file of ranks ({type(error).__name__}); evaluate the run again") from error
-        return cls(*(table[name].to_numpy() for name in columns))
+        return cls(*(to_numpy(one_array(table[name])) for name in columns))
 
 
 @dataclass(frozen=True)

@@ -7,37 +7,69 @@ its events are targets, equally: the mean of what a random one would give, at th
 Legend: B rows, L history events, N training targets, D width, V items.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec_cli.config.objective.all_action import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.objectives import contract
-from seqrec_cli.objectives.future import mean_ahead
-from seqrec_cli.objectives.losses import corpus_cross_entropy, lead
+from seqrec_cli.objectives.contract import CorpusSoftmaxObjective, at_targets
+from seqrec_cli.objectives.losses import mean_score_difference
 
 
-class Objective(contract.Objective):
+class Objective(CorpusSoftmaxObjective):
     """Mean over positions of the mean cross-entropy of their targets."""
 
     def __init__(self, cfg: Config) -> None:
-        self.window, self.stride = cfg.window, cfg.stride
-        self.horizon, self.smoothing, self.chunk_mb = cfg.horizon, cfg.smoothing, cfg.chunk_mb
+        super().__init__(cfg)
+        self.horizon = cfg.horizon
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, positions_N = contract.at_targets(model, batch)
+        encoder, queries_ND, targets_N, positions_N = at_targets(model, batch)
         assert batch.targets_BL is not None
-        table_VD, bias_V = encoder.item_table(), encoder.item_bias()
-        next_only = corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V, self.smoothing)
-        vectors_BLD, biases_BL = F.embedding(batch.targets_BL, table_VD), None
+        next_only = self.cross_entropy(encoder, queries_ND, targets_N)
+        tables, bias_V = [encoder.item_table()], encoder.item_bias()
         if bias_V is not None:
-            biases_BL = F.embedding(batch.targets_BL, bias_V[:, None])
+            tables.append(bias_V[:, None])
         # The normaliser is the same for all targets of a position: from the next event to the mean of several, the
         # loss grows by the difference of their scores.
-        ahead = []
-        for vectors in (vectors_BLD, biases_BL):
-            if vectors is not None:
-                mean = mean_ahead(vectors, batch.targets_BL, self.horizon)
-                ahead.append((vectors.float() - mean).flatten(0, 1).index_select(0, positions_N))
-        return next_only + (1 - self.smoothing) * lead(queries_ND, *ahead)
+        differences = []
+        for table in tables:
+            next_BLD = F.embedding(batch.targets_BL, table)
+            mean_BLD = mean_of_future(next_BLD, batch.targets_BL, self.horizon)
+            differences.append((next_BLD.float() - mean_BLD).flatten(0, 1).index_select(0, positions_N))
+        return next_only + (1 - self.smoothing) * mean_score_difference(queries_ND, *differences)
+
+
+def future_bounds(targets_BL: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+    """For each position of `targets_BL` (0 where there is none), the positions [B, L] of its first target and behind
+    its last.
+
+    A future is the next `horizon` events, fewer at a window's end.
+    """
+    positions_L = torch.arange(targets_BL.shape[1], device=targets_BL.device)
+    lengths_B1 = (targets_BL > 0).sum(1, keepdim=True)
+    begins_BL = positions_L.expand_as(targets_BL)
+    return begins_BL, torch.minimum(begins_BL + horizon, lengths_B1)
+
+
+def mean_of_future(vectors_BLD: Tensor, targets_BL: Tensor, horizon: int) -> Tensor:
+    """The mean vector [B, L, D] of each position's future, in fp32, by differences of running sums."""
+    begins_BL, ends_BL = future_bounds(targets_BL, horizon)
+    real_BL1 = (targets_BL > 0)[..., None]
+    sums_BLD = F.pad((vectors_BLD.float() * real_BL1).cumsum(1), (0, 0, 1, 0))
+    future_BLD = _at(sums_BLD, torch.maximum(ends_BL, begins_BL)) - _at(sums_BLD, begins_BL)
+    return future_BLD / (ends_BL - begins_BL).clamp(min=1)[..., None]
+
+
+def drawn_from_future(targets_BL: Tensor, horizon: int) -> Tensor:
+    """One event [B, L] of each position's future, all alike likely; 0 where there is none."""
+    begins_BL, ends_BL = future_bounds(targets_BL, horizon)
+    counts_BL = (ends_BL - begins_BL).clamp(min=1)
+    steps_BL = (torch.rand(targets_BL.shape, device=targets_BL.device) * counts_BL).long().clamp(max=counts_BL - 1)
+    return targets_BL.gather(1, begins_BL + steps_BL)
+
+
+def _at(vectors_BLD: Tensor, positions_BL: Tensor) -> Tensor:
+    return vectors_BLD.gather(1, positions_BL[..., None].expand(-1, -1, vectors_BLD.shape[2]))

@@ -4,16 +4,12 @@ SASRec as published (Kang & McAuley 2018, arXiv 1808.09781, eq. 7) takes one neg
 over the items the user has not seen in training. With K negatives their terms are summed.
 """
 
-from seqrec_cli.config.objective.bce import Config
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, sigmoid
+from seqrec_cli.objectives.sampled_losses import Criterion, sigmoid
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over the targets of the batch."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
 
     def build_criterion(self, num_items: int) -> Criterion:
         return sigmoid(beta=1.0, share=1.0)

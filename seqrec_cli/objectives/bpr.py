@@ -5,16 +5,12 @@ over K negatives of a position. The paper's prior on the parameters is the optim
 histories, its negatives unseen items drawn uniformly.
 """
 
-from seqrec_cli.config.objective.bpr import Config
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, pairwise
+from seqrec_cli.objectives.sampled_losses import Criterion, pairwise
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over the targets of the batch."""
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
 
     def build_criterion(self, num_items: int) -> Criterion:
         return pairwise

@@ -1,11 +1,10 @@
-"""No loss: the model is fitted by counting events once (most popular, Markov)."""
+"""No loss: the model is fitted once, by counting events or by solving an equation (most popular, Markov, EASE)."""
 
-from seqrec_cli.config.objective.closed_form import Config
+from seqrec_cli.config.objective import ObjectiveConfig
 from seqrec_cli.objectives import contract
 
 
 class Objective(contract.Objective):
-    """Never asked for a loss: `train` counts instead of fitting."""
+    """Never asked for a loss."""
 
-    def __init__(self, cfg: Config) -> None:
-        self.name = cfg.name
+    def __init__(self, cfg: ObjectiveConfig) -> None: ...

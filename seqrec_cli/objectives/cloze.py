@@ -5,25 +5,14 @@ every chosen event (`random: 0`, `keep: 0`); 80 % masked, 10 % random, 10 % kept
 that of the authors' code. Events are hidden by the loader (`data/cloze_rows`); logits exist at hidden events only.
 """
 
-from torch import Tensor
-
 from seqrec_cli.config.objective.cloze import Config
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.cloze_rows import Masking
-from seqrec_cli.models.contract import Recommender
-from seqrec_cli.objectives import contract
-from seqrec_cli.objectives.losses import corpus_cross_entropy
+from seqrec_cli.objectives.contract import CorpusSoftmaxObjective
 
 
-class Objective(contract.Objective):
+class Objective(CorpusSoftmaxObjective):
     """Mean cross-entropy over the hidden events of the batch."""
 
     def __init__(self, cfg: Config) -> None:
-        self.window, self.stride = cfg.window, cfg.stride
-        self.chunk_mb, self.smoothing = cfg.chunk_mb, cfg.smoothing
+        super().__init__(cfg)
         self.masking = Masking(cfg.mask, cfg.random, cfg.keep, cfg.last)
-
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, _ = contract.at_targets(model, batch)
-        table_VD, bias_V = encoder.item_table(), encoder.item_bias()
-        return corpus_cross_entropy(queries_ND, table_VD, targets_N, self.chunk_mb, bias_V, self.smoothing)

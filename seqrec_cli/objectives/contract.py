@@ -3,17 +3,18 @@
 Legend: B rows, L history events, N training targets, D width, V items, K negatives.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.objective import ObjectiveConfig
+from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
 
 
 class Objective:
@@ -35,6 +36,41 @@ class Objective:
         """The scalar to minimise (mean over the batch's targets), any auxiliary loss of the model included."""
         raise NotImplementedError
 
+    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Memory that `loss` takes for the scores of this many targets, products in `dtype`, and frees before it ends.
+
+        0 where the scores are kept for the backward pass like any other activation.
+        """
+        return 0
+
+
+class CorpusSoftmaxObjective(Objective):
+    """Mean cross-entropy of the batch's targets among all items, in chunks of `chunk_mb`."""
+
+    def __init__(self, cfg: SoftmaxConfig) -> None:
+        self.window, self.stride = cfg.window, cfg.stride
+        self.smoothing, self.chunk_mb = cfg.smoothing, cfg.chunk_mb
+
+    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+        at = at_targets(model, batch)
+        return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N)
+
+    def cross_entropy(self, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """The loss of one target for each query."""
+        table_VD, bias_V = encoder.item_table(), encoder.item_bias()
+        return corpus_cross_entropy(
+            queries_ND,
+            table_VD,
+            targets_N,
+            chunk_mb=self.chunk_mb,
+            bias_V=bias_V,
+            label_smoothing=self.smoothing,
+        )
+
+    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+        rows = chunk_rows(num_items, dtype.itemsize, self.chunk_mb, device)
+        return min(rows, targets) * num_items * dtype.itemsize
+
 
 def build_objective(cfg: ObjectiveConfig) -> Objective:
     """The registered objective of that name."""
@@ -42,12 +78,21 @@ def build_objective(cfg: ObjectiveConfig) -> Objective:
     return objective
 
 
-def at_targets(model: Recommender, batch: Batch) -> tuple[SequenceEncoder, Tensor, Tensor, Tensor]:
-    """The encoder's states [N, D] where there is a target, the targets [N], and their places in [B * L]."""
+class AtTargets(NamedTuple):
+    """What an encoder says of a batch's targets."""
+
+    encoder: SequenceEncoder
+    queries_ND: Tensor  # its states at the positions that have a target
+    targets_N: Tensor
+    positions_N: Tensor  # in the flattened [B * L]
+
+
+def at_targets(model: Recommender, batch: Batch) -> AtTargets:
+    """Encode the batch, and keep what its targets need."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
     positions_N = batch.target_positions()
-    return model, model.encode_targets(batch), batch.targets_BL.flatten()[positions_N], positions_N
+    return AtTargets(model, model.encode_targets(batch), batch.targets_BL.flatten()[positions_N], positions_N)
 
 
 def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:

@@ -11,19 +11,17 @@ uniform, so the expected gradient is that of the paper at a fraction of its cost
 """
 
 from seqrec_cli.config.objective.gbce import Config
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, sigmoid
+from seqrec_cli.objectives.sampled_losses import Criterion, sigmoid
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over the targets of the batch."""
 
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
-        self.t = cfg.t
+    cfg: Config
 
     def build_criterion(self, num_items: int) -> Criterion:
-        return sigmoid(power(self.cfg.negatives, num_items, self.t), 1 / (1 + self.cfg.negatives))
+        return sigmoid(power(self.cfg.negatives, num_items, self.cfg.t), 1 / (1 + self.cfg.negatives))
 
 
 def power(negatives: int, num_items: int, t: float) -> float:

@@ -21,12 +21,12 @@ def product_dtype(device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
-def chunk_rows(columns: int, itemsize: int, budget_mb: int, device: torch.device) -> int:
+def chunk_rows(columns: int, itemsize: int, chunk_mb: int, device: torch.device) -> int:
     """Rows of a chunk whose logits, which become probabilities in place, fit the budget.
 
     Few rows make thin products: with a million items 268 of them (512 MB) were 1.5 to 2 times as fast as 67.
     """
-    fitting = max(1, budget_mb * 2**20 // (columns * itemsize))
+    fitting = max(1, chunk_mb * 2**20 // (columns * itemsize))
     return min(MOST_ROWS, fitting) if device.type == "cpu" else fitting
 
 
@@ -44,7 +44,7 @@ class _CorpusCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, budget_mb: int, bias_V: Tensor | None
+        ctx: Any, queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, chunk_mb: int, bias_V: Tensor | None
     ) -> Tensor:
         dtype, total = product_dtype(queries_ND.device), len(queries_ND)
         items_VD = table_VD[1:].to(dtype)  # without padding; target t stands in column t - 1
@@ -54,7 +54,7 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         items_V = None if bias_V is None else bias_V[1:].to(dtype)
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
-        fitting = chunk_rows(len(items_VD), items_VD.element_size(), budget_mb, items_VD.device)
+        fitting = chunk_rows(len(items_VD), items_VD.element_size(), chunk_mb, items_VD.device)
         each = -(-total // max(-(-total // fitting), 1))  # even chunks: a small last one costs more than its share
         size = min(common_size(each, TARGETS_STEP, items_VD.device), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
@@ -106,31 +106,32 @@ def corpus_cross_entropy(
     queries_ND: Tensor,
     table_VD: Tensor,
     targets_N: Tensor,
-    budget_mb: int,
+    *,
+    chunk_mb: int,
     bias_V: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean cross-entropy of each query's target among all items, in `budget_mb` of scratch memory.
+    """Mean cross-entropy of each query's target among all items, in `chunk_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
     format, sums and the loss in fp32. One target's loss saturates at 87 nats (the smallest fp32 probability); its
     gradient does not. Of a target's probability all items share `label_smoothing` alike, the target included.
     """
     if torch.is_grad_enabled():
-        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, budget_mb, bias_V)
+        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, chunk_mb, bias_V)
     else:
         logits_NV = queries_ND.float() @ table_VD[1:].float().T
         loss = F.cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V[1:], targets_N - 1)
     if label_smoothing == 0:
         return loss
     # log sum exp - (1 - e) s(target) - e mean s  =  the loss + e (s(target) - mean s): no pass over the scores.
-    ahead_ND = F.embedding(targets_N, table_VD).float() - table_VD[1:].float().mean(0)
-    ahead_N1 = None if bias_V is None else (F.embedding(targets_N, bias_V[:, None]) - bias_V[1:].mean()).float()
-    return loss + label_smoothing * lead(queries_ND, ahead_ND, ahead_N1)
+    difference_ND = F.embedding(targets_N, table_VD).float() - table_VD[1:].float().mean(0)
+    difference_N1 = None if bias_V is None else (F.embedding(targets_N, bias_V[:, None]) - bias_V[1:].mean()).float()
+    return loss + label_smoothing * mean_score_difference(queries_ND, difference_ND, difference_N1)
 
 
-def lead(queries_ND: Tensor, ahead_ND: Tensor, ahead_N1: Tensor | None = None) -> Tensor:
+def mean_score_difference(queries_ND: Tensor, difference_ND: Tensor, difference_N1: Tensor | None = None) -> Tensor:
     """The mean difference of two scores, from the differences of their items' vectors and biases, in fp32."""
     with torch.autocast(queries_ND.device.type, enabled=False):
-        leads_N = (queries_ND.float() * ahead_ND).sum(-1)
-        return (leads_N if ahead_N1 is None else leads_N + ahead_N1[:, 0]).mean()
+        differences_N = (queries_ND.float() * difference_ND).sum(-1)
+        return (differences_N if difference_N1 is None else differences_N + difference_N1[:, 0]).mean()

@@ -10,26 +10,23 @@ from torch import Tensor
 from seqrec_cli.config.objective.sampled_all_action import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.objectives import contract
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, softmax
-from seqrec_cli.objectives.future import drawn_ahead
+from seqrec_cli.objectives.all_action import drawn_from_future
+from seqrec_cli.objectives.contract import at_targets
+from seqrec_cli.objectives.sampled_losses import Criterion, softmax
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over all positions of the batch."""
 
+    cfg: Config
     log_q = True
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg)
-        self.horizon = cfg.horizon
 
     def build_criterion(self, num_items: int) -> Criterion:
         return softmax
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, _, positions_N = contract.at_targets(model, batch)
+        at = at_targets(model, batch)
         assert batch.targets_BL is not None
-        drawn_N = drawn_ahead(batch.targets_BL, self.horizon).flatten()[positions_N]
-        return self.against_negatives(batch, encoder, queries_ND, drawn_N, positions_N)
+        drawn_BL = drawn_from_future(batch.targets_BL, self.cfg.horizon)
+        return self.loss_of_targets(batch, at._replace(targets_N=drawn_BL.flatten()[at.positions_N]))

@@ -7,14 +7,14 @@ N positions with negatives of their own, n those of one chunk; K negatives, C = 
 D width, X rows of a table that negatives are looked up in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqrec_cli.objectives.criteria import Criterion
 from seqrec_cli.objectives.losses import product_dtype
 
 CHUNK = 2**20  # scores of one chunk: the passes over them stay in cache
@@ -22,6 +22,48 @@ GPU_CHUNK = 2**25  # on a GPU: large enough that launches cost nothing beside th
 # With negatives of its own a position is scored against the whole table, and its negatives picked, while the table
 # has at most this many rows a negative: a product of matrices outruns gathering vectors by far.
 TABLE_ROWS_A_NEGATIVE = 64
+
+# What a target's score and its negatives' scores cost. A criterion takes fp32 scores [..., 1 + K], the target's first
+# and -inf for negatives that do not count. It returns the losses [...] and writes their gradient over the scores: one
+# buffer, and nothing kept for a backward pass.
+Criterion = Callable[[Tensor], Tensor]
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """-log of the target's share of the sum of exponents. Saturates at 87 nats; its gradient does not."""
+    torch.softmax(scores, dim=-1, out=scores)
+    own = scores[..., 0]
+    losses = -own.clamp(min=torch.finfo(torch.float32).tiny).log()
+    own.sub_(1)
+    return losses
+
+
+def sigmoid(beta: float, share: float) -> Criterion:
+    """share x (-beta log s(target) - sum over negatives of log(1 - s(negative))), s the logistic function.
+
+    With beta 1 the binary cross-entropy. log s(x)^beta is beta log s(x), a softplus: nothing here needs the double
+    precision of the authors' code, which makes a logit of s(x)^beta first.
+    """
+
+    def criterion(scores: Tensor) -> Tensor:
+        own, others = scores[..., 0], scores[..., 1:]
+        losses = F.softplus(others).sum(-1).add_(F.softplus(-own), alpha=beta)
+        scores.sigmoid_()
+        own.sub_(1).mul_(beta)
+        scores.mul_(share)
+        return losses.mul_(share)
+
+    return criterion
+
+
+def pairwise(scores: Tensor) -> Tensor:
+    """The mean over negatives of -log s(target - negative), s the logistic function."""
+    own, others = scores[..., :1], scores[..., 1:]
+    others.sub_(own)
+    losses = F.softplus(others).mean(-1)
+    others.sigmoid_().div_(others.shape[-1])
+    own.copy_(others.sum(-1, keepdim=True).neg_())
+    return losses
 
 
 class _SharedNegatives(torch.autograd.Function):
@@ -162,10 +204,11 @@ def chunks(groups: int, rows: int, columns: int, scores: int) -> Iterator[tuple[
             yield slice(group, group + size), slice(row, row + height)
 
 
-def shared_loss(
+def loss_with_shared_negatives(
     criterion: Criterion,
     queries_GMD: Tensor,
     positives_GMD: Tensor,
+    *,
     vectors_GKD: Tensor,
     targets_GM: Tensor,
     negatives_GK: Tensor,
@@ -184,17 +227,18 @@ def shared_loss(
     return loss
 
 
-def own_loss(
+def loss_with_own_negatives(
     criterion: Criterion,
     queries_ND: Tensor,
     positives_ND: Tensor,
+    *,
     table_XD: Tensor,
     rows_NK: Tensor,
     out_NK: Tensor,
     log_expected_NK: Tensor | None,
     whole: bool,
 ) -> Tensor:
-    """As `shared_loss`, with negatives of each position's own: `rows_NK` of the table, without those in `out_NK`.
+    """The same where each position has its own negatives: `rows_NK` of the table, without those in `out_NK`.
 
     `whole`: by one product with all rows, else by looking each negative's vector up.
     """

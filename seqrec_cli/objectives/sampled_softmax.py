@@ -4,11 +4,11 @@ Negatives are items of the corpus, seen or not: with the log-q correction they s
 `sampled_losses`). They are drawn uniformly, by popularity, from the batch's own targets, or from these and uniformly.
 """
 
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.criteria import Criterion, softmax
+from seqrec_cli.objectives.sampled_losses import Criterion, softmax
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 
 
-class Objective(ContrastObjective):
+class Objective(SampledObjective):
     """Mean over all targets of the batch."""
 
     log_q = True

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from importlib import metadata
@@ -97,13 +96,14 @@ def _cpu_model() -> str:
 def _memory_mb() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEGABYTE
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # the first on Windows
         return None
 
 
 def peak_memory(device: "torch.device") -> dict[str, float]:
-    """The most memory this process has held, in MB; on CUDA also what torch has held there."""
-    peak = {"peak_memory_mb": round(_peak_bytes() / MEGABYTE, 1)}
+    """The most memory this process has held, in MB, where the system tells; on CUDA also what torch has held there."""
+    found = _peak_bytes()
+    peak = {} if found is None else {"peak_memory_mb": round(found / MEGABYTE, 1)}
     if device.type == "cuda":
         import torch
 
@@ -111,13 +111,17 @@ def peak_memory(device: "torch.device") -> dict[str, float]:
     return peak
 
 
-def _peak_bytes() -> int:
+def _peak_bytes() -> int | None:
     try:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     # Second choice: on Linux a process begins with the peak of the one that started it.
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

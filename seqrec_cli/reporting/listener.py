@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.environment import seconds_since_start
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
+from seqrec_cli.training.fitting import Listener
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter  # more than a second to import: see `_scalars`
@@ -18,8 +19,8 @@ TEXT_WIDTH = 74  # columns the progress line needs beside its bar
 NOT_METRICS = ("epoch", "step", "split", "seconds", "train_loss")  # of a validation's row
 
 
-class TrainingListener:
-    """A `training.loop.Listener` that reports to the console and to a run's folder.
+class TrainingListener(Listener):
+    """Reports to the console and to a run's folder.
 
     On a terminal a progress bar (epoch, step, loss, learning rate, rate, time left: the whole plan's, which early
     stopping may cut short); elsewhere one plain line a validation. `steps_per_epoch` counts optimizer steps.

@@ -1,6 +1,6 @@
 """What a run would take, as a table for a person."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -11,14 +11,10 @@ from seqrec_cli.training.memory import in_bytes
 
 PARTS = {
     "item_table": "item table",
-    "gradients": "gradients",
     "optimizer": "optimizer state",
     "activations": "activations, largest batch",
-    "temporary": "other tensors at the height",
-    "loss_chunk": "loss chunk",
+    "loss_scratch": "scratch of the loss",
     "kept_free": "kept by the allocator",
-    "targets": "targets and loss",
-    "once": "once a step",
 }
 
 
@@ -46,77 +42,46 @@ def plan_table(title: str, plan: Mapping[str, Any]) -> Table:
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for section in (_parameters, _memory, _work, _time):
-        rows = section(plan)
-        if rows:
-            table.add_section()
-            for row in rows:
-                table.add_row(*(escape(cell) for cell in row))
+        table.add_section()
+        for row in section(plan):
+            table.add_row(*(escape(cell) for cell in row))
     return table
 
 
 Row = tuple[str, str, str]
 
 
-def _parameters(plan: Mapping[str, Any]) -> list[Row]:
+def _parameters(plan: Mapping[str, Any]) -> Iterator[Row]:
     parts = plan["parameters"]
-    total = parts["total"]
-    rows = [("parameters", f"{total:,}", "")]
+    yield "parameters", f"{parts['total']:,}", ""
     for name, count in parts.items():
         if name != "total" and count:
-            rows.append((f"  {PARTS.get(name, name)}", f"{count:,}", f"{count / total:.0%}"))
-    return rows
+            yield f"  {PARTS.get(name, name)}", f"{count:,}", f"{count / parts['total']:.0%}"
 
 
-def _memory(plan: Mapping[str, Any]) -> list[Row]:
-    memory, chunk = plan["memory"], plan["loss_chunk"]
-    if memory is None:
-        return []
-    available = memory["available"]
-    rows = [
-        (
-            "memory of a step",
-            in_bytes(memory["total"]),
-            "about" if available is None else f"about; {in_bytes(available)} is free",
-        )
-    ]
-    for name in ("model", "gradients", "optimizer", "activations", "temporary", "loss_chunk", "kept_free"):
-        note = ""
-        if name == "loss_chunk" and chunk is not None:
-            budget = "" if chunk["budget"] is None else f"budget {in_bytes(chunk['budget'])}; "
-            note = f"{budget}whole {in_bytes(chunk['unchunked'])}"
-        if memory[name] is None:
-            rows.append((f"  {PARTS.get(name, name)}", "-", ""))
-        elif memory[name]:
-            rows.append((f"  {PARTS.get(name, name)}", in_bytes(memory[name]), note))
-    return rows
+def _memory(plan: Mapping[str, Any]) -> Iterator[Row]:
+    memory = plan["memory"]
+    free = "" if memory["available"] is None else f"; {in_bytes(memory['available'])} is free"
+    yield "memory of a step", in_bytes(memory["total"]), f"about{free}"
+    for name, size in memory.items():
+        if name not in ("total", "available") and size:
+            yield f"  {PARTS.get(name, name)}", in_bytes(size), ""
 
 
-def _work(plan: Mapping[str, Any]) -> list[Row]:
+def _work(plan: Mapping[str, Any]) -> Iterator[Row]:
     steps, flops = plan["steps"], plan["flops"]
-    if steps is None:
-        return []
-    rows = [("steps an epoch", f"{steps['epoch']:,}", f"{steps['total']:,} in all, at most")]
-    if flops is not None:
-        padding = flops["epoch_with_padding"] / flops["epoch"] - 1
-        rows.append(("work of a step", in_flops(flops["step"]), f"on average; padding adds {padding:.0%}"))
-        rows.append(("work of an epoch", in_flops(flops["epoch"]), ""))
-        for name, count in sorted(flops["parts"].items(), key=lambda part: -part[1]):
-            if count:
-                rows.append((f"  {PARTS.get(name, name)}", in_flops(count), f"{count / flops['epoch']:.0%}"))
-    return rows
+    if steps is not None:
+        yield "steps an epoch", f"{steps['epoch']:,}", f"{steps['total']:,} in all, at most"
+        yield "work of a step", in_flops(flops["step"]), "about, padding included"
+        yield "work of an epoch", in_flops(flops["epoch"]), ""
 
 
-def _time(plan: Mapping[str, Any]) -> list[Row]:
-    expected = plan["time"]
-    if expected is None:
-        return []
-    rate = f"{expected['targets_per_second']:,.0f} targets/s; from {expected['probed_steps']} steps"
-    ceiling = f"of {expected['ceiling'] / 1e9:,.0f} GFLOP/s, one {plan['precision']} product"
-    whole = f"{expected['epochs']:.4g} epochs, {expected['evaluations']} evaluations at most"
-    whole += f", {expected['seeds']} seeds" if expected["seeds"] > 1 else ""
-    return [
-        ("time of an epoch", in_time(expected["epoch"]), rate),
-        ("  share of the ceiling", f"{expected['fraction']:.0%}", ceiling),
-        ("time of an evaluation", in_time(expected["evaluation"]), f"{expected['users_per_second']:,.0f} users/s"),
-        ("time of the run", in_time(expected["run"]), whole),
-    ]
+def _time(plan: Mapping[str, Any]) -> Iterator[Row]:
+    times = plan["time"]
+    if times is not None:
+        rate = f"{times['targets_per_second']:,.0f} targets/s, {in_flops(times['flops_per_second'])}/s"
+        yield "time of an epoch", in_time(times["epoch"]), f"{rate}; from {times['timed_steps']} steps"
+        yield "time of an evaluation", in_time(times["evaluation"]), f"{times['users_per_second']:,.0f} users/s"
+        whole = f"{times['epochs']:.4g} epochs, {times['evaluations']} evaluations at most"
+        whole += f", {times['seeds']} seeds" if times["seeds"] > 1 else ""
+        yield "time of the run", in_time(times["run"]), whole

@@ -1,6 +1,6 @@
 """Recommendations for a history in the data's own ids: what `recommend` prints and `serve` answers.
 
-Legend: L history events, V items.
+Legend: R histories, B histories of a batch, K recommendations of all, C candidates, D width, V items, M seen events.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.context import told_context
-from seqrec_cli.data.histories import history_batch, logged_history
+from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.vocabulary import titles, vocabulary
-from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 from seqrec_cli.training.precision import Precision
 
 RawId = str | int
+FIRST = np.zeros(1, np.int64)
 LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
@@ -49,83 +49,153 @@ class Recommended:
 
 
 class Recommending:
-    """A trained model that answers requests, one at a time."""
+    """A trained model that answers requests in the data's own ids, one or many at a time."""
 
     def __init__(self, model: Recommender, name: str, log: PackedLog, max_length: int, precision: Precision) -> None:
         assert log.folder is not None
         self._model, self._name, self._log = model.to(precision.device).eval(), name, log
         self._max_length, self._precision = max_length, precision
-        self._items: list[RawId] = vocabulary(log.folder, "items").tolist()
-        self._titles = titles(log.folder)
-        self._index = {str(raw): index for index, raw in enumerate(self._items, start=1)}
+        self.items: list[RawId] = vocabulary(log.folder, "items").tolist()
+        self.titles = titles(log.folder)
+        self._index = {str(raw): index for index, raw in enumerate(self.items, start=1)}
         self._rows = {str(raw): row for row, raw in enumerate(vocabulary(log.folder, "users").tolist())}
-        busiest = logged_history(log, int(np.diff(log.offsets_U1).argmax()), max_length)
+        busiest = logged_histories(log, np.array([np.diff(log.offsets_U1).argmax()])).batch(FIRST, max_length)
         with precision.autocast():
             self._reads = optional_inputs(self._model.score_corpus, busiest.to(precision.device))
 
     def answer(self, request: Request) -> Recommended:
         """The highest scores among the corpus. Raises SeqrecError where a request is not understood, or too bare."""
-        row = None if request.user is None else self._rows.get(str(request.user))
         unknown: list[RawId] = []
         if request.history is None:
-            batch, met_N = self._logged(request, row)
+            asked = self._logged(request)
         else:
-            batch, met_N, unknown = self._told(request, request.history, row)
-        best, scores = self._best(batch, request.top, np.zeros(0, np.int64) if request.repeats else met_N)
+            asked, unknown = self.told(request)
+        _, items_K, scores_K = self.best(asked, request.top, request.repeats, rows_at_once=1)
         return Recommended(
-            [self._items[item - 1] for item in best],
-            None if self._titles is None else [self._titles[item - 1] for item in best],
-            scores,
-            int(batch.lengths_B[0]),
+            [self.items[item - 1] for item in items_K],
+            None if self.titles is None else [self.titles[item - 1] for item in items_K],
+            scores_K.tolist(),
+            min(int(asked.ends_R[0] - asked.starts_R[0]), self._max_length),
             unknown,
-            row is not None,
+            request.user is not None and str(request.user) in self._rows,
         )
 
-    @torch.inference_mode()
-    def _best(self, batch: Batch, top: int, hidden_N: np.ndarray) -> tuple[list[int], list[float]]:
-        """The highest scores and their items, the hidden ones left out."""
-        with self._precision.autocast():
-            scores_V = self._model.score_corpus(batch.to(self._precision.device))[0].float().cpu().clone()
-        if not scores_V[1:].isfinite().all():
-            raise SeqrecError("the model's scores are not numbers; its training has diverged")
-        scores_V[torch.from_numpy(np.append(hidden_N, 0).astype(np.int64))] = -torch.inf
-        best = scores_V.topk(min(top, int(scores_V.isfinite().sum())))
-        return best.indices.tolist(), best.values.tolist()
-
-    def _logged(self, request: Request, row: int | None) -> tuple[Batch, np.ndarray]:
-        """The events the log has of a user."""
-        if row is None:
-            if request.user is None:
-                raise SeqrecError("neither a user nor a history: whom to recommend to?")
-            ids = list(self._rows)
+    def logged(self, users: Sequence[RawId]) -> Histories:
+        """The events the log has of these users. Raises SeqrecError for one it does not have."""
+        rows = [self._rows.get(str(user), -1) for user in users]
+        if -1 in rows:
+            ids, missing = list(self._rows), rows.count(-1)
+            more = f" (and {missing - 1} more)" if missing > 1 else ""
             raise SeqrecError(
-                f"user={request.user}: the data have no such user (ids such as {ids[0]}, {ids[-1]}); give a history"
+                f"user={users[rows.index(-1)]}: the data have no such user (ids such as {ids[0]}, {ids[-1]}); "
+                f"give a history{more}"
             )
+        return logged_histories(self._log, np.array(rows, np.int64))
+
+    def indices(self, items: Sequence[RawId]) -> np.ndarray:
+        """Items' indices in the catalog, from 1. Raises SeqrecError for one that the data do not have."""
+        for item in items:
+            if str(item) not in self._index:
+                raise SeqrecError(
+                    f"item={item}: the data have no such item (ids such as {self.items[0]}, {self.items[-1]})"
+                )
+        return np.array([self._index[str(item)] for item in items], np.int64)
+
+    @torch.inference_mode()
+    def best(
+        self, asked: Histories, top: int, repeats: bool, rows_at_once: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows of `asked`, items, scores), a row's best item first; seen items are left out unless `repeats`.
+
+        A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
+        """
+        rows, items, scores = [], [], []
+        for rows_B in asked.by_length(self._max_length, rows_at_once):
+            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
+            with self._precision.autocast():
+                scores_BV = self._model.score_corpus(batch).float().clone()
+            _refuse_no_numbers(scores_BV)
+            scores_BV[:, 0] = -torch.inf
+            if not repeats:
+                places_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
+                scores_BV[places_M, items_M] = -torch.inf
+            best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
+            left_BK = best.values.isfinite().cpu().numpy()
+            rows.append(np.broadcast_to(rows_B[:, None], left_BK.shape)[left_BK])
+            items.append(best.indices.cpu().numpy()[left_BK])
+            scores.append(best.values.cpu().numpy()[left_BK])
+        rows_N = np.concatenate(rows)
+        order_N = np.argsort(rows_N, kind="stable")
+        return rows_N[order_N], np.concatenate(items)[order_N], np.concatenate(scores)[order_N]
+
+    @torch.inference_mode()
+    def score(self, asked: Histories, items_C: np.ndarray, rows_at_once: int) -> np.ndarray:
+        """Every history's scores of these items (from 1), float32 [R, C]."""
+        scores_RC = np.empty((len(asked), len(items_C)), np.float32)
+        items = torch.from_numpy(items_C).to(self._precision.device)
+        for rows_B in asked.by_length(self._max_length, rows_at_once):
+            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
+            with self._precision.autocast():
+                if len(items_C) <= CORPUS_CHUNK:
+                    found_BC = self._model.score(batch, items.expand(len(batch), -1))
+                else:
+                    found_BC = self._model.score_corpus(batch)[:, items]
+            _refuse_no_numbers(found_BC, first=0)
+            scores_RC[rows_B] = found_BC.float().cpu().numpy()
+        return scores_RC
+
+    @torch.inference_mode()
+    def encode(self, asked: Histories, rows_at_once: int) -> np.ndarray:
+        """Every history's vector, float32 [R, D]. Raises SeqrecError for a model that makes none."""
+        encoder, found = self.encoder(), []
+        order = list(asked.by_length(self._max_length, rows_at_once))
+        for rows_B in order:
+            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
+            with self._precision.autocast():
+                found.append(encoder.last(batch).float().cpu().numpy())
+        return np.concatenate(found)[np.argsort(np.concatenate(order))]
+
+    def encoder(self) -> SequenceEncoder:
+        """The model, where a history becomes a vector in it; else SeqrecError."""
+        if not isinstance(self._model, SequenceEncoder):
+            raise SeqrecError(
+                f"model={self._name} makes no vector of a history, it scores each candidate; take an encoder (sasrec)"
+            )
+        return self._model
+
+    def _logged(self, request: Request) -> Histories:
+        if request.user is None:
+            raise SeqrecError("neither a user nor a history: whom to recommend to?")
+        asked = self.logged([request.user])
         for name in ("times", "asked_at", "context"):
             if getattr(request, name):
                 raise SeqrecError(f"{name} is told with a history; of a user's logged events it is known")
-        log = self._log
-        return logged_history(log, row, self._max_length), log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]]
+        return asked
 
-    def _told(
-        self, request: Request, history: Sequence[RawId], row: int | None
-    ) -> tuple[Batch, np.ndarray, list[RawId]]:
-        """A history as it is given, its items, and those of them that the data do not know."""
+    def told(self, request: Request) -> tuple[Histories, list[RawId]]:
+        """A request's own history, and those of its items that the data do not know: they are left out."""
+        history = request.history or ()
         indices = [self._index.get(str(raw)) for raw in history]
         unknown = [raw for raw, index in zip(history, indices, strict=True) if index is None]
-        known = np.array([place for place, index in enumerate(indices) if index is not None], np.int64)
+        known = np.array([nth for nth, index in enumerate(indices) if index is not None], np.int64)
         if not len(known):
             what = "no item of the history is in the data" if unknown else "the history is empty"
-            raise SeqrecError(f"{what} (ids such as {self._items[0]}, {self._items[-1]})")
-        met_N = np.array([index for index in indices if index is not None], np.int64)
+            raise SeqrecError(f"{what} (ids such as {self.items[0]}, {self.items[-1]})")
         times = self._times(request.times, len(history))
-        latest_L = known[-self._max_length :]
         asked_at = self._asked_at(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self._log.time_context:
             raise SeqrecError(f"model={self._name} reads the {self._log.time_context[0]} of a request: give asked_at")
-        context_1F = told_context(self._log, request.context, asked_at)
-        times_L = None if times is None else times[latest_L]
-        return history_batch(row, met_N[-self._max_length :], times_L, asked_at, context_1F), met_N, unknown
+        row = None if request.user is None else self._rows.get(str(request.user))
+        asked = Histories(
+            users_R=np.array([0 if row is None else row + 1]),
+            items_N=np.array([index for index in indices if index is not None], np.int64),
+            starts_R=np.zeros(1, np.int64),
+            ends_R=np.array([len(known)]),
+            times_N=None if times is None else times[known],
+            asked_at_R=None if asked_at is None else np.array([asked_at]),
+            context_RF=told_context(self._log, request.context, asked_at),
+        )
+        return asked, unknown
 
     @staticmethod
     def _asked_at(asked_at: int | None, times: np.ndarray | None) -> int | None:
@@ -155,3 +225,8 @@ class Recommending:
 def _check_seconds(name: str, values: Sequence[int]) -> None:
     if any(abs(value) > LATEST for value in values):
         raise SeqrecError(f"{name}: not a time; give seconds since 1970")
+
+
+def _refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
+    if not scores_BV[:, first:].isfinite().all():
+        raise SeqrecError("the model's scores are not numbers; its training has diverged")

@@ -18,8 +18,8 @@ class Rows(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
 
 
-class Listener(Protocol):
-    """Who is told how the run goes (a progress bar, TensorBoard, `metrics.jsonl`)."""
+class Listener:
+    """Who is told how the run goes (a progress bar, TensorBoard, `metrics.jsonl`). This one does nothing."""
 
     def on_start(self, total_steps: int, first_step: int) -> None:
         """Before the first step; `first_step` steps were done by an earlier run."""

@@ -24,10 +24,9 @@ from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
-from seqrec_cli.training.interrupt import StopRequest
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
-from seqrec_cli.training.stopping import Plateau, Stopping
+from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
 LOG_EVERY = 20  # steps between losses told to the listener: reading one from a GPU waits for it
 SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
@@ -54,7 +53,7 @@ def fit(
     """
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
-    loop = _Loop(model, objective, rows, cfg, precision, validate, header, folder, listener)
+    loop = Loop(model, objective, rows, cfg, precision, validate, header, folder, listener)
     if resume_from is not None:
         loop.restore(resume_from)
     with StopRequest() as stop:
@@ -70,7 +69,7 @@ def fit(
 
 
 @dataclass
-class _Loop:
+class Loop:
     """One fit: what it works on, and where it stands."""
 
     model: Recommender

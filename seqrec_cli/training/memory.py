@@ -1,56 +1,45 @@
-"""Will a training step fit? What it needs, what there is, and what to lower."""
+"""Will a training step fit in memory? What it needs, what there is, and what to lower."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from seqrec_cli.config.objective import SoftmaxConfig
 from seqrec_cli.config.schema import TrainConfig, TrainerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.objectives import sampled_losses
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.objectives.contrast import ContrastObjective
-from seqrec_cli.objectives.losses import chunk_rows
-from seqrec_cli.training.live import live_bytes
 from seqrec_cli.training.loop import count_targets
+from seqrec_cli.training.optim import row_tables
 from seqrec_cli.training.precision import DTYPES, Precision
-from seqrec_cli.training.sparse import row_tables
+from seqrec_cli.training.step_cost import peak_bytes
 
-SAMPLED_SCORE = 16  # bytes beside a sampled score: it in fp32 twice, its gradient, masks
 MOMENTS = 2  # AdamW keeps two numbers for each parameter
-# A CPU's allocator keeps freed blocks (`precision.keep_freed_memory`): beside the tensors alive at a step's height
+# A CPU's allocator keeps freed blocks (`precision.keep_freed_memory`): beside the tensors alive at a step's peak
 # the process held 40 to 120 % of their size again (SASRec, BERT4Rec and BST, fp32 and bf16, 0.4 to 2 GB).
 KEPT_FREE = {"cpu": 1.0}
+# Bytes that a step may hold for each of the model's outputs (widths of all layers together). Of an event: the output,
+# its gradient, and what norm, activation and dropout keep. Few layers see pairs of event and candidate.
+BYTES_OF_AN_EVENT, BYTES_OF_A_PAIR = 16, 4
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes at the height of a training step; the model's own are there before it."""
+    """Bytes at the peak of a training step; the model's own are there before it."""
 
     model: int
     gradients: int
     optimizer: int
-    activations: int = 0  # kept from forward for backward
-    temporary: int = 0  # what else lives at the height
-    loss_chunk: int = 0
-    kept_free: int = 0  # the allocator's
+    activations: int = 0  # and all else that grows with the batch
+    loss_scratch: int = 0
+    kept_free: int = 0  # freed by tensors and kept by the allocator
 
     @property
     def total(self) -> int:
         return sum(asdict(self).values())
-
-
-@dataclass(frozen=True)
-class LossChunk:
-    """A softmax's scratch memory in bytes: what one chunk takes, all targets' logits at once, and the budget if set."""
-
-    used: int
-    unchunked: int
-    budget: int | None
-    width: int  # of a row of logits
 
 
 def bytes_of(tensors: Sequence[torch.Tensor]) -> int:
@@ -68,54 +57,47 @@ def fixed_memory(model: nn.Module) -> StepMemory:
     return StepMemory(model=own, gradients=trained - bytes_of(row_tables(model)), optimizer=MOMENTS * trained)
 
 
-def loss_chunk(model: Recommender, objective: Objective, precision: Precision, targets: int) -> LossChunk | None:
-    """The chunk of a softmax over the corpus or over samples; None for an objective that has none."""
-    if isinstance(objective, ContrastObjective):
-        width = objective.scores_a_target(model.num_items)
-        if width is None:
-            return None
-        whole = targets * width * SAMPLED_SCORE
-        return LossChunk(min(sampled_losses.chunk_scores(precision.device) * SAMPLED_SCORE, whole), whole, None, width)
-    budget_mb = getattr(objective, "chunk_mb", None)
-    if budget_mb is None:
-        return None
-    itemsize = DTYPES.get(precision.name, torch.float32).itemsize
-    rows, row = chunk_rows(model.num_items, itemsize, budget_mb, precision.device), model.num_items * itemsize
-    return LossChunk(min(rows, targets) * row, targets * row, budget_mb * 2**20, model.num_items)
+def estimated_memory(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> StepMemory:
+    """More than a step of `batch` needs, from sizes alone: several times as much where layers share memory."""
+    events, length = batch.items_BL.numel(), batch.items_BL.shape[1]
+    pairs = 0 if batch.candidates_BC is None else events * batch.candidates_BC.shape[1]
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outputs = sum(p.shape[-1] if id(p) in tables else p.shape[0] for p in model.parameters() if p.ndim)
+    outputs += length * sum(getattr(module, "heads", 0) for module in model.modules())  # attention's weights
+    activations = outputs * (events * BYTES_OF_AN_EVENT + pairs * BYTES_OF_A_PAIR)
+    return _with_batch(model, objective, batch, precision, activations)
 
 
-def _logits(chunk: LossChunk | None, model: nn.Module, length: int) -> tuple[int, ...]:
-    """The widths by which a chunk's tensors are known; none where others have them too: better counted twice."""
-    if chunk is None:
-        return ()
-    others = {length, *(size for parameter in model.parameters() for size in parameter.shape[1:])}
-    widths = (chunk.width, chunk.width + 1)
-    return () if others & set(widths) else widths
+def measured_memory(
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision, available: int | None
+) -> StepMemory:
+    """What a step of `batch`, whose longest rows come first, needs: one forward and backward pass is watched.
 
-
-def step_memory_law(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, quick: bool = False
-) -> Callable[[int], StepMemory]:
-    """What a step needs, as a function of its rows, all as long as the longest of `batch` (its like on the host).
-
-    Costs a few steps of a few rows; `quick` fewer of them, and is too high for a model that works in pieces.
+    Where not even half of the available memory is sure to hold it, the first rows alone are tried, and the others
+    taken to need as much.
     """
-    fixed = fixed_memory(model)
-    targets_a_row = -(-count_targets(batch) // len(batch))
-    chunk = loss_chunk(model, objective, precision, targets_a_row)
-    logits = _logits(chunk, model, batch.items_BL.shape[1])
-    live = live_bytes(model, objective, batch, precision, logits, quick)
+    fixed, sure = fixed_memory(model), estimated_memory(model, objective, batch, precision)
+    rows, growing = len(batch), sure.activations + sure.kept_free
+    if available is not None and (left := available // 2 - (sure.total - sure.model - growing)) < growing:
+        rows = max(1, rows * max(left, 0) // growing)
+    tried = batch.part(0, rows)
+    peak = peak_bytes(model, objective, tried, precision)
+    scratch = _loss_scratch(model, objective, tried, precision)
+    activations = max(peak - fixed.gradients - scratch, 0) * len(batch) // rows
+    return _with_batch(model, objective, batch, precision, activations)
 
-    def law(rows: int) -> StepMemory:
-        targets = rows * targets_a_row
-        saved = live.saved(rows, targets)
-        temporary = max(live.height(rows, targets) - saved - fixed.gradients, 0)
-        chunk = loss_chunk(model, objective, precision, targets)
-        kept = int((saved + temporary) * KEPT_FREE.get(precision.device.type, 0.0))
-        used = 0 if chunk is None else chunk.used
-        return StepMemory(fixed.model, fixed.gradients, fixed.optimizer, saved, temporary, used, kept)
 
-    return law
+def _with_batch(
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision, activations: int
+) -> StepMemory:
+    kept = int(activations * KEPT_FREE.get(precision.device.type, 0.0))
+    scratch = _loss_scratch(model, objective, batch, precision)
+    return replace(fixed_memory(model), activations=activations, loss_scratch=scratch, kept_free=kept)
+
+
+def _loss_scratch(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> int:
+    dtype = DTYPES.get(precision.name, torch.float32)
+    return objective.scratch_bytes(model.num_items, count_targets(batch), dtype, precision.device)
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -173,57 +155,54 @@ def _left_in(folder: Path, limit: str, usage: str, cache: str) -> int | None:
 
 
 def memory_warning(
-    memory: StepMemory,
-    there: int,
-    available: int | None,
-    cfg: TrainConfig,
-    law: Callable[[int], StepMemory] | None = None,
-    batch: Batch | None = None,
+    model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
 ) -> str | None:
+    """For a run whose model stands and whose largest batch is `batch`, before its first step.
+
+    A pass is tried only where the sizes alone do not say that all is well.
+    """
+    batch, available = largest_part(batch, cfg.trainer), available_memory(precision.device)
+    memory = estimated_memory(model, objective, batch, precision)
+    if available is None or memory.total - memory.model <= available:
+        return None
+    memory = measured_memory(model, objective, batch, precision, available)
+    return shortage(memory, available, cfg, batch=batch)
+
+
+def shortage(memory: StepMemory, available: int | None, cfg: TrainConfig, *, batch: Batch | None) -> str | None:
     """One line when a step may not fit, with what to lower; None when it will, or when nobody knows.
 
-    Of the need, `there` bytes are allocated already. With the law and the largest batch, the size that fits is named.
+    `batch`: what `memory` holds for, of a model that is there already; None: for any batch, and the model is not.
     """
-    if available is None or memory.total - there <= available:
+    needed = memory.total - (0 if batch is None else memory.model)
+    if available is None or needed <= available:
         return None
-    lower = []
-    if law is None or batch is None or law(1).total - there > available:
-        chunk_mb = getattr(cfg.objective, "chunk_mb", None)
-        if chunk_mb is not None and memory.loss_chunk > available // 2:
-            lower = [f"objective.chunk_mb (now {chunk_mb})"]
-        lower += ["model.embed_dim", "the number of items (dataset.item_core)"]
+    growing = memory.activations + memory.kept_free
+    fitting = 0 if batch is None else max(available - needed + growing, 0) * len(batch) // max(growing, 1)
+    if batch is not None and fitting:
+        name, now, a_row = _batch_setting(cfg.trainer, batch)
+        lower = [
+            f"trainer.{name} (now {now}; {fitting * a_row} fits)",
+            f"model.max_length (now {cfg.model.max_length})",
+        ]
     else:
-        fits = _most_rows(law, len(batch), available + there)
-        name, now, each = _size_of_steps(cfg.trainer, batch)
-        lower = [f"trainer.{name} (now {now}; {fits * each} fits)", f"model.max_length (now {cfg.model.max_length})"]
+        lower = ["model.embed_dim", "the number of items (dataset.item_core)"]
+        if isinstance(cfg.objective, SoftmaxConfig) and memory.loss_scratch > available // 2:
+            lower.insert(0, f"objective.chunk_mb (now {cfg.objective.chunk_mb})")
     return (
-        f"WARNING: out of memory ahead: a training step needs about {in_bytes(memory.total - there)} "
+        f"WARNING: out of memory ahead: a training step needs about {in_bytes(needed)} "
         f"and {in_bytes(available)} is free; lower {' or '.join(lower)}"
     )
 
 
-def _size_of_steps(cfg: TrainerConfig, batch: Batch) -> tuple[str, int, int]:
-    """The setting that says how much is worked on at once, its value, and what one row adds to it."""
+def _batch_setting(cfg: TrainerConfig, batch: Batch) -> tuple[str, int, int]:
+    """The setting that limits how much is worked on at once, its value, and what a row counts in it."""
     for name, tokens in (("micro_batch_tokens", cfg.micro_batch_tokens), ("batch_tokens", cfg.batch_tokens)):
         if tokens is not None:
             return name, tokens, batch.items_BL.shape[1]
-    return "batch_size", cfg.batch_size, _targets_a_row(batch)
-
-
-def _targets_a_row(batch: Batch) -> int:
-    """What one row adds to trainer.batch_size: 1, but for rows with a run of targets, which are counted themselves."""
     if batch.ends_BC is None or batch.labels_BC is None:
-        return 1
-    return int(batch.labels_BC.sum(dim=1).max())
-
-
-def _most_rows(law: Callable[[int], StepMemory], rows: int, available: int) -> int:
-    """The most rows whose step fits, between 1 (which does) and `rows` (which do not)."""
-    fits, fails = 1, rows
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if law(middle).total <= available else (fits, middle)
-    return fits
+        return "batch_size", cfg.batch_size, 1
+    return "batch_size", cfg.batch_size, int(batch.labels_BC.sum(dim=1).max())  # rows of several targets: these count
 
 
 def in_bytes(size: float) -> str:
@@ -234,20 +213,6 @@ def in_bytes(size: float) -> str:
     return f"{size:.0f} B"
 
 
-def at_once(cfg: TrainerConfig, batch: Batch) -> Batch:
+def largest_part(batch: Batch, cfg: TrainerConfig) -> Batch:
     """The most of a batch that a step works on at a time."""
     return batch if cfg.micro_batch_tokens is None else batch.most_of_a_part(cfg.micro_batch_tokens)
-
-
-def memory_outlook(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
-) -> str | None:
-    """The warning for a run whose model stands and whose largest batch is `batch`, before its first step."""
-    batch = at_once(cfg.trainer, batch)
-    for quick in (True, False):
-        law = step_memory_law(model, objective, batch, precision, quick)
-        memory = law(len(batch))
-        warning = memory_warning(memory, memory.model, available_memory(precision.device), cfg, law, batch)
-        if warning is None:
-            break
-    return warning

@@ -1,11 +1,16 @@
-"""What validations decide: which was the best, when to stop, and when to reduce the learning rate."""
+"""What ends a run: validations (which was the best, when to stop or to reduce the learning rate), and Ctrl-C."""
 
 import math
+import signal
+import threading
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.metrics.table import lower_is_better
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -81,3 +86,29 @@ class Plateau:
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the `state` of an earlier run."""
         self.scale, self.since = state["scale"], state["since"]
+
+
+class StopRequest:
+    """While entered, Ctrl-C (SIGINT) or SIGTERM sets `requested`, and the loop saves and stops; a second one raises
+    KeyboardInterrupt.
+
+    Python delivers signals to the main thread alone, so in another thread nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -74,6 +74,14 @@ def test_runs_on_the_publishers_files(shared_data: Path, tmp_path: Path) -> None
     assert 0.3 < result["test"]["auc"] < 0.9
 
 
+def test_the_tutorial_runs_on_its_files(shared_data: Path, tmp_path: Path) -> None:
+    overrides = [f"dataset.archive={shared_data / 'amazon-magazine-subscriptions'}", "trainer.seeds=1"]
+    overrides += [f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}", "hardware=cpu"]
+    result = seqrec_cli.run("train", ["experiment=tutorial_bst", *overrides])
+    assert result["protocol"]["clicks"]["protocol"] == "positions"
+    assert result["test"]["auc"] == pytest.approx(0.5799, abs=0.03)  # the header's, of seed 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -13,7 +13,7 @@ from seqrec_cli.config.compose import compose, groups
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.training import memory, probe
+from seqrec_cli.training import memory, step_cost
 
 TINY = ["dataset=synthetic", "dataset.users=120", "dataset.items=60", "dataset.max_events=30", "hardware.device=cpu"]
 SMALL = ["model.embed_dim=16", "model.blocks=1", "model.heads=2", "model.ffn_dim=32", "model.max_length=20"]
@@ -21,9 +21,7 @@ SMALL = ["model.embed_dim=16", "model.blocks=1", "model.heads=2", "model.ffn_dim
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(probe, "GEMM_SECONDS", 0.0)
-    monkeypatch.setattr(probe, "GEMM_SIZE", {"cpu": 256})
+    monkeypatch.setattr(step_cost, "TIMED_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,7 @@ def test_every_number_is_there_and_no_run(
         "time of the run",
     ):
         assert line in printed
-    assert ("loss chunk" in printed) == (model == "sasrec")
+    assert ("scratch of the loss" in printed) == (model == "sasrec")
     assert "WARNING" not in printed
     assert list(tmp_path.iterdir()) == []
 
@@ -87,15 +85,24 @@ def test_the_numbers_agree(words: list[str]) -> None:
     found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, "trainer.batch_size=16", "trainer.max_epochs=4"])
     steps, flops, times, memory_ = found["steps"], found["flops"], found["time"], found["memory"]
     assert steps == {"epoch": 8, "total": 32}
-    assert flops["epoch"] == pytest.approx(sum(flops["parts"].values()))
     assert flops["step"] == pytest.approx(flops["epoch"] / 8)
-    assert flops["epoch_with_padding"] >= flops["epoch"]
-    assert times["fraction"] == pytest.approx(flops["epoch"] / times["epoch"] / times["ceiling"])
+    assert times["flops_per_second"] == pytest.approx(flops["epoch"] / times["epoch"])
     assert (times["epochs"], times["evaluations"]) == (4, 6)
     assert times["run"] == pytest.approx(4 * times["epoch"] + 6 * times["evaluation"])
-    parts = ("model", "gradients", "optimizer", "activations", "temporary", "loss_chunk", "kept_free")
+    parts = ("model", "gradients", "optimizer", "activations", "loss_scratch", "kept_free")
     assert memory_["total"] == sum(memory_[part] for part in parts) < memory_["available"]
     assert found["warning"] is None
+
+
+def test_an_epochs_flops_are_those_of_its_batches(words: list[str]) -> None:
+    """Windows of one length: what a few rows take stands for all."""
+    long = ["dataset.max_events=30", "model.max_length=8", "trainer.batch_size=16"]
+    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, *long])
+    D, F, L = 16, 32, 8
+    items = found["parameters"]["item_table"] // D - 1
+    token = 2 * (4 * D * D + 2 * D * F) + 2 * 2 * D * L + 2 * D * items
+    users = 120
+    assert found["flops"]["epoch"] == pytest.approx(3 * token * users * L, rel=0.05)
 
 
 def test_unfinished_epochs_are_validated_too(words: list[str]) -> None:
@@ -130,14 +137,14 @@ def test_activations_grow_with_the_batch(words: list[str]) -> None:
     for rows in (10, 20, 40):
         found = seqrec_cli.run("plan", [*words, *SMALL, "model.max_length=8", f"trainer.batch_size={rows}"])
         sizes.append(found["memory"]["activations"])
-    assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=1e-6)
+    assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=0.2)
 
 
-def test_warns_and_does_not_probe(
+def test_warns_and_times_nothing(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
-    monkeypatch.setattr(plan, "probe_steps", lambda *given: pytest.fail("probed"))
+    monkeypatch.setattr(plan, "timed_steps", lambda *given: pytest.fail("timed"))
     assert cli.main(["plan", *words, *SMALL]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("WARNING: out of memory ahead")
@@ -149,8 +156,8 @@ def test_warns_of_a_model_that_cannot_even_be_built(words: list[str], monkeypatc
     monkeypatch.setattr(plan, "training_rows", lambda *given: pytest.fail("went on"))
     found = seqrec_cli.run("plan", [*words, "model.embed_dim=2048", "model.heads=1"])
     assert "model.embed_dim" in found["warning"]
-    assert found["memory"]["activations"] is None
-    assert found["time"] is None
+    assert found["memory"]["activations"] == 0
+    assert found["steps"] is found["time"] is None
 
 
 def test_train_warns_before_its_first_step(

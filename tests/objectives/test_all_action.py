@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_contrast import Biased
 from test_objectives import Fixed
+from test_sampled_objective import Biased
 
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.objectives.all_action import drawn_from_future, mean_of_future
 from seqrec_cli.objectives.contract import Objective, build_objective
-from seqrec_cli.objectives.future import drawn_ahead, mean_ahead
 from tests.shipped import shipped
 
 V, D = 12, 5
@@ -69,7 +69,7 @@ def test_a_horizon_of_one_event_is_the_next_item() -> None:
 
 def test_drawn_events_are_of_the_future_and_all_alike_likely() -> None:
     torch.manual_seed(0)
-    draws = torch.stack([drawn_ahead(TARGETS, 3) for _ in range(3000)])
+    draws = torch.stack([drawn_from_future(TARGETS, 3) for _ in range(3000)])
     assert not draws[:, TARGETS == 0].any()
     for (_, events), column in zip(futures(3), draws[:, TARGETS > 0].T, strict=True):
         found = torch.bincount(column, minlength=V + 1) / len(column)
@@ -79,7 +79,7 @@ def test_drawn_events_are_of_the_future_and_all_alike_likely() -> None:
 
 def test_padding_takes_no_part_in_a_mean() -> None:
     vectors = torch.randn(2, 5, 3)
-    mean = mean_ahead(vectors, TARGETS, 4)
+    mean = mean_of_future(vectors, TARGETS, 4)
     torch.testing.assert_close(mean[1, 0], vectors[1, :2].mean(0))
     torch.testing.assert_close(mean[0, 1], vectors[0, 1:5].mean(0))
     assert torch.isfinite(mean).all()

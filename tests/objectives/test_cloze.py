@@ -190,7 +190,7 @@ def test_softmax_with_a_bias_equals_torch(dtype: torch.dtype | None) -> None:
     targets = torch.randint(1, 34, (50,), generator=generator)
     ours, theirs = ([x.clone().requires_grad_() for x in given_] for _ in range(2))
     with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        loss = corpus_cross_entropy(ours[0], ours[1], targets, 1, ours[2])
+        loss = corpus_cross_entropy(ours[0], ours[1], targets, chunk_mb=1, bias_V=ours[2])
     expected = F.cross_entropy(theirs[0] @ theirs[1][1:].T + theirs[2][1:], targets - 1)
     (3 * loss).backward()
     (3 * expected).backward()
@@ -199,7 +199,7 @@ def test_softmax_with_a_bias_equals_torch(dtype: torch.dtype | None) -> None:
     for one, two in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, two.grad, **near)
     with torch.no_grad():
-        torch.testing.assert_close(corpus_cross_entropy(*ours[:2], targets, 1, ours[2]), expected)
+        torch.testing.assert_close(corpus_cross_entropy(*ours[:2], targets, chunk_mb=1, bias_V=ours[2]), expected)
 
 
 def test_rows_of_the_objective_are_cloze_rows() -> None:

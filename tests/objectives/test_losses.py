@@ -25,7 +25,7 @@ def both(n: int, d: int, v: int, scale: float = 1.0, dtype: torch.dtype | None =
         q, w = queries.clone().requires_grad_(), table.clone().requires_grad_()
         if ours:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
-                loss = corpus_cross_entropy(q, w, targets, budget_mb=1)
+                loss = corpus_cross_entropy(q, w, targets, chunk_mb=1)
         else:
             loss = F.cross_entropy(q @ w[1:].T, targets - 1)
         (3 * loss).backward()
@@ -59,7 +59,7 @@ def test_products_are_of_sizes_that_come_again(monkeypatch: pytest.MonkeyPatch) 
     table = torch.randn(30, 5, requires_grad=True)
     for total, sizes in ((1, [64]), (64, [64]), (100, [128]), (130, [150]), (350, [128] * 3)):
         queries, targets = torch.randn(total, 5, requires_grad=True), torch.randint(1, 30, (total,))
-        found = torch.autograd.grad(corpus_cross_entropy(queries, table, targets, 1), [queries, table])
+        found = torch.autograd.grad(corpus_cross_entropy(queries, table, targets, chunk_mb=1), [queries, table])
         assert seen == sizes
         exact = torch.autograd.grad(F.cross_entropy(queries @ table[1:].T, targets - 1), [queries, table])
         torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-6)
@@ -79,7 +79,7 @@ def test_padding_row_gets_no_gradient_and_no_probability() -> None:
     queries, table = torch.ones(4, 3, requires_grad=True), torch.zeros(6, 3)
     table[0] = 100.0
     table.requires_grad_()
-    loss = corpus_cross_entropy(queries, table, torch.tensor([1, 2, 3, 4]), budget_mb=1)
+    loss = corpus_cross_entropy(queries, table, torch.tensor([1, 2, 3, 4]), chunk_mb=1)
     loss.backward()
     assert loss.item() == pytest.approx(math.log(5))
     assert table.grad[0].abs().sum() == 0
@@ -87,7 +87,7 @@ def test_padding_row_gets_no_gradient_and_no_probability() -> None:
 
 def test_far_target_saturates_its_loss_and_keeps_its_gradient() -> None:
     queries = torch.tensor([[1.0]], requires_grad=True)
-    loss = corpus_cross_entropy(queries, torch.tensor([[0.0], [500.0], [0.0]]), torch.tensor([2]), budget_mb=1)
+    loss = corpus_cross_entropy(queries, torch.tensor([[0.0], [500.0], [0.0]]), torch.tensor([2]), chunk_mb=1)
     loss.backward()
     assert 87 < loss.item() < 88
     assert queries.grad.item() == pytest.approx(500.0)
@@ -96,14 +96,16 @@ def test_far_target_saturates_its_loss_and_keeps_its_gradient() -> None:
 def test_without_gradients_it_is_the_plain_loss() -> None:
     q, w, t = torch.randn(5, 4), torch.randn(9, 4), torch.tensor([1, 8, 3, 3, 2])
     with torch.no_grad():
-        assert corpus_cross_entropy(q, w, t, 1).item() == pytest.approx(F.cross_entropy(q @ w[1:].T, t - 1).item())
+        assert corpus_cross_entropy(q, w, t, chunk_mb=1).item() == pytest.approx(
+            F.cross_entropy(q @ w[1:].T, t - 1).item()
+        )
 
 
 def test_chunk_follows_from_the_budget() -> None:
-    assert chunk_rows(columns=1_000_000, itemsize=2, budget_mb=256, device=CPU) == 134  # 2 MB a row
-    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256, device=CPU) == losses.MOST_ROWS
-    assert chunk_rows(columns=3416, itemsize=2, budget_mb=256, device=torch.device("cuda")) == 39_290
-    assert chunk_rows(columns=10**9, itemsize=4, budget_mb=1, device=CPU) == 1
+    assert chunk_rows(columns=1_000_000, itemsize=2, chunk_mb=256, device=CPU) == 134  # 2 MB a row
+    assert chunk_rows(columns=3416, itemsize=2, chunk_mb=256, device=CPU) == losses.MOST_ROWS
+    assert chunk_rows(columns=3416, itemsize=2, chunk_mb=256, device=torch.device("cuda")) == 39_290
+    assert chunk_rows(columns=10**9, itemsize=4, chunk_mb=1, device=CPU) == 1
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
@@ -117,7 +119,7 @@ def test_label_smoothing_equals_torch(monkeypatch, bias: bool) -> None:
         b = torch.randn(34, generator=generator).requires_grad_()
         targets = torch.randint(1, 34, (50,), generator=generator)
         if ours:
-            loss = corpus_cross_entropy(q, w, targets, 1, b if bias else None, label_smoothing=0.2)
+            loss = corpus_cross_entropy(q, w, targets, chunk_mb=1, bias_V=b if bias else None, label_smoothing=0.2)
         else:
             logits = q @ w[1:].T + (b[1:] if bias else 0)
             loss = F.cross_entropy(logits, targets - 1, label_smoothing=0.2)
@@ -130,5 +132,5 @@ def test_label_smoothing_equals_torch(monkeypatch, bias: bool) -> None:
 def test_label_smoothing_without_gradients() -> None:
     q, w, t = torch.randn(5, 4), torch.randn(9, 4), torch.tensor([1, 8, 3, 3, 2])
     with torch.no_grad():
-        ours = corpus_cross_entropy(q, w, t, 1, label_smoothing=0.3).item()
+        ours = corpus_cross_entropy(q, w, t, chunk_mb=1, label_smoothing=0.3).item()
     assert ours == pytest.approx(F.cross_entropy(q @ w[1:].T, t - 1, label_smoothing=0.3).item(), rel=1e-5)

@@ -10,8 +10,7 @@ from test_objectives import Fixed, window_batch
 
 from seqrec_cli.config.objective.sampled_softmax import Config
 from seqrec_cli.objectives import sampled_losses
-from seqrec_cli.objectives.criteria import softmax
-from seqrec_cli.objectives.sampled_losses import own_loss, shared_loss
+from seqrec_cli.objectives.sampled_losses import loss_with_own_negatives, loss_with_shared_negatives, softmax
 from seqrec_cli.objectives.sampled_softmax import Objective
 from seqrec_cli.objectives.samplers import UniformSampler, build_sampler
 
@@ -38,7 +37,15 @@ def by_loop(queries, table, targets, negatives, log_expected) -> torch.Tensor:
 
 def gathered(queries, table, targets, negatives, log_expected) -> torch.Tensor:
     positives, vectors = F.embedding(targets, table, 0), F.embedding(negatives, table, 0)
-    return shared_loss(softmax, queries, positives, vectors, targets, negatives, log_expected)
+    return loss_with_shared_negatives(
+        softmax,
+        queries,
+        positives,
+        vectors_GKD=vectors,
+        targets_GM=targets,
+        negatives_GK=negatives,
+        log_expected_GK=log_expected,
+    )
 
 
 def inputs(groups: int, rows: int, count: int) -> tuple[torch.Tensor, ...]:
@@ -88,7 +95,16 @@ def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, 
 
     def ours(q, w, *_: Any) -> torch.Tensor:
         off = log_expected.masked_fill(negatives == 0, torch.inf)
-        return own_loss(softmax, q[:, 0], w[targets[:, 0]], w, negatives, negatives == targets, off, whole)
+        return loss_with_own_negatives(
+            softmax,
+            q[:, 0],
+            w[targets[:, 0]],
+            table_XD=w,
+            rows_NK=negatives,
+            out_NK=negatives == targets,
+            log_expected_NK=off,
+            whole=whole,
+        )
 
     def plain(q, w, *_: Any) -> torch.Tensor:
         return by_loop(q, w, targets, negatives, log_expected)

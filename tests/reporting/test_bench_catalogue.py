@@ -14,8 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("case", ["full", "sampled"])
 def test_one_case(case: str) -> None:
     small = ["model.blocks=1", "hardware.threads=1", "hardware.device=cpu", "hardware.precision=fp32"]
-    script = str(ROOT / "scripts" / "bench_catalogue.py")
-    command = [sys.executable, script, *small, "--case", case, "--items", "4000", "--steps", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.bench_catalogue",
+        *small,
+        "--case",
+        case,
+        "--items",
+        "4000",
+        "--steps",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     row = json.loads(done.stdout.splitlines()[-1])
     assert (row["case"], row["items"], len(row["all_seconds"])) == (case, 4000, 2)

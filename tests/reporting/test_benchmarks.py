@@ -18,12 +18,12 @@ def log_of_events(tmp_path: Path) -> list[str]:
 
 
 def bench(script: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    command = [sys.executable, "-m", f"scripts.{script}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=check, cwd=ROOT)
 
 
 def test_preprocess_benchmark(tmp_path, log_of_events):
-    done = bench("bench_preprocess.py", *log_of_events, "--runs", "2", "--json", str(tmp_path / "out.json"))
+    done = bench("bench_preprocess", *log_of_events, "--runs", "2", "--json", str(tmp_path / "out.json"))
     result = json.loads((tmp_path / "out.json").read_text())
     assert len(result["runs"]) == 2
     for figure in ("seconds", "peak_memory_mb"):
@@ -36,13 +36,13 @@ def test_preprocess_benchmark(tmp_path, log_of_events):
 
 def test_start_benchmark(tmp_path, log_of_events):
     overrides = [*log_of_events, "model.embed_dim=8", "model.max_length=4"]
-    bench("bench_start.py", *overrides, "--runs", "1", "--json", str(tmp_path / "out.json"))
+    bench("bench_start", *overrides, "--runs", "1", "--json", str(tmp_path / "out.json"))
     (run,) = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert 0 < run["first_step_seconds"] < run["process_seconds"]
 
 
 def test_a_failing_run_fails_the_benchmark():
-    done = bench("bench_preprocess.py", "dataset=no-such-set", "--runs", "1", check=False)
+    done = bench("bench_preprocess", "dataset=no-such-set", "--runs", "1", check=False)
     assert done.returncode != 0
     assert "ended with 2" in done.stderr
     assert "min / median / max" not in done.stdout

@@ -96,3 +96,15 @@ def test_seconds_since_start_counts_the_process():
     own = seconds_since_start()
     assert own is not None
     assert own > 0
+
+
+def test_where_the_system_tells_no_peak_there_is_none(monkeypatch):
+    """Windows: neither /proc nor the module `resource`."""
+
+    def absent(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("pathlib.Path.read_text", absent)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(CPU) == {}
+    assert seconds_since_start() is None

@@ -14,7 +14,7 @@ from training_toys import train as train_toy
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.parts.attention import attend
-from seqrec_cli.training.loop import _Loop, count_targets
+from seqrec_cli.training.loop import Loop, count_targets
 from seqrec_cli.training.optim import update
 from seqrec_cli.training.precision import Precision
 
@@ -47,13 +47,13 @@ def watched() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def loop_on(device: torch.device, words: list[str], precision: str = "fp32") -> _Loop:
+def loop_on(device: torch.device, words: list[str], precision: str = "fp32") -> Loop:
     cfg = config([*STILL, *words])
     objective, model = objective_for(cfg, LOG, device), fresh_model(cfg, LOG, device)
     rows = training_rows(cfg, objective, LOG, device)
     model.train()
     chosen = Precision(device, precision)  # type: ignore[arg-type]
-    return _Loop(model, objective, rows, cfg.trainer, chosen, dict, {}, Path(), Recorder())
+    return Loop(model, objective, rows, cfg.trainer, chosen, dict, {}, Path(), Recorder())
 
 
 @pytest.mark.parametrize("words", WORDS, ids=named)

@@ -16,8 +16,8 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training import loop
 from seqrec_cli.training.checkpoint import BEST, KEYS, LAST, load_checkpoint
-from seqrec_cli.training.interrupt import SIGNALS
 from seqrec_cli.training.precision import Precision
+from seqrec_cli.training.stopping import SIGNALS
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,8 @@ from training_toys import CPU, ToyModel, ToyObjective, ToyRows, settings, toy_mo
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.training.checkpoint import LAST, load_checkpoint
-from seqrec_cli.training.optim import build_optimizer
+from seqrec_cli.training.optim import RowAdamW, build_optimizer
 from seqrec_cli.training.precision import Precision
-from seqrec_cli.training.sparse import RowAdamW
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 

@@ -12,8 +12,8 @@ from training_toys import CPU, Recorder
 
 from seqrec_cli.data.batch import Batch, part_bounds
 from seqrec_cli.data.sizes import WIDTH_STEP, padded_length
-from seqrec_cli.training.loop import _Loop
-from seqrec_cli.training.memory import at_once
+from seqrec_cli.training.loop import Loop
+from seqrec_cli.training.memory import largest_part
 
 WORDS: list[list[str]] = [
     ["model=sasrec", "model.dropout=0"],
@@ -36,7 +36,7 @@ def learnt(words: list[str], micro_batch_tokens: int | None) -> tuple[torch.Tens
     objective.loss = loss  # type: ignore[method-assign]
     size = "null" if micro_batch_tokens is None else str(micro_batch_tokens)
     cfg = config([*words, f"trainer.micro_batch_tokens={size}"]).trainer
-    loop = _Loop(model, objective, rows, cfg, CPU, dict, {}, Path(), Recorder())
+    loop = Loop(model, objective, rows, cfg, CPU, dict, {}, Path(), Recorder())
     model.train()
     batch = rows.largest()
     targets = len(batch.positions_N) if batch.positions_N is not None else int((batch.candidates_BC > 0).sum())
@@ -81,7 +81,7 @@ def test_a_part_holds_its_own_targets_and_at_least_one_row() -> None:
             hidden_BL = torch.zeros(len(part), L + 1, dtype=torch.bool).scatter_(1, part.masked_BM, True)
             assert torch.equal(hidden_BL[:, :L], part.targets_BL > 0)
             assert len(part) == 1 or len(part) * L <= tokens
-    largest = at_once(config(["model=bert4rec", "trainer.micro_batch_tokens=45"]).trainer, batch)
+    largest = largest_part(batch, config(["model=bert4rec", "trainer.micro_batch_tokens=45"]).trainer)
     width = largest.items_BL.shape[1]
     assert len(largest) * width <= 45 < (len(largest) + 1) * width
 

@@ -51,7 +51,7 @@ def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_toke
     cfg = config([*words, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, META)
-    loop = training_loop._Loop(
+    loop = training_loop.Loop(
         model, objective, rows, cfg.trainer, Precision(META, "fp32"), dict, {}, Path(), Recorder()
     )
     model.train()

@@ -14,7 +14,7 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training import optim
-from seqrec_cli.training.fitting import FitResult
+from seqrec_cli.training.fitting import FitResult, Listener
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision
 
@@ -94,7 +94,7 @@ class ToyRows:
             yield Batch(users_B, items_BL, lengths_B, targets_BL=items_BL.roll(-1, 1))
 
 
-class Recorder:
+class Recorder(Listener):
     """A listener that remembers what it was told."""
 
     def __init__(self) -> None:

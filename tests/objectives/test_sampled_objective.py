@@ -14,10 +14,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.objectives import contrast, sampled_losses
+from seqrec_cli.objectives import sampled_losses, sampled_objective
 from seqrec_cli.objectives.contract import build_objective
-from seqrec_cli.objectives.contrast import ContrastObjective
 from seqrec_cli.objectives.gbce import power
+from seqrec_cli.objectives.sampled_objective import SampledObjective
 from seqrec_cli.objectives.samplers import build_sampler
 from tests.shipped import shipped
 
@@ -37,11 +37,11 @@ class Biased(Fixed):
         return self.bias
 
 
-def objective(name: str, **changes: Any) -> ContrastObjective:
+def objective(name: str, **changes: Any) -> SampledObjective:
     plain = shipped("objective", name)
     assert isinstance(plain, dict)
     built = build_objective(config_class("objective", name).from_plain({**plain, "negatives": K, **changes}))  # type: ignore[arg-type]
-    assert isinstance(built, ContrastObjective)
+    assert isinstance(built, SampledObjective)
     built.prepare(COUNTS_V)
     return built
 
@@ -96,7 +96,7 @@ def test_loss_and_gradient_are_those_of_the_paper(
     """By each way to score a position's own negatives: all items, vectors copied, vectors looked up."""
     monkeypatch.setattr(sampled_losses, "CHUNK", chunk)
     monkeypatch.setattr(sampled_losses, "TABLE_ROWS_A_NEGATIVE", rows)
-    monkeypatch.setattr(contrast, "FEW", few)
+    monkeypatch.setattr(sampled_objective, "FEW", few)
     torch.manual_seed(1)
     table = torch.randn(V + 1, D)
     table[0] = 0

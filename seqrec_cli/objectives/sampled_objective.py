@@ -1,4 +1,4 @@
-"""What objectives with sampled negatives share: drawing them, and setting each target against them.
+"""What objectives with sampled negatives share: drawing the negatives, and a loss of each target beside them.
 
 Legend: B rows, L history events, N training targets, G groups that share negatives, K negatives, D width, V items.
 """
@@ -10,17 +10,23 @@ from seqrec_cli.config.objective import NegativesConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives import contract
-from seqrec_cli.objectives.criteria import Criterion
-from seqrec_cli.objectives.sampled_losses import own_loss, scored_whole, shared_loss
+from seqrec_cli.objectives.sampled_losses import (
+    Criterion,
+    chunk_scores,
+    loss_with_own_negatives,
+    loss_with_shared_negatives,
+    scored_whole,
+)
 from seqrec_cli.objectives.samplers import Sampler, build_sampler
 
 FEW = 8  # negatives of a position whose vectors are copied, one for each
+BYTES_OF_A_SCORE = 16  # of a chunk: it in fp32 twice, its gradient, masks
 
 
-class ContrastObjective(contract.Objective):
+class SampledObjective(contract.Objective):
     """Mean over the batch's targets of a criterion, each target beside its negatives; to be prepared first."""
 
-    log_q = False  # negatives' scores are corrected by how often they are expected
+    log_q = False  # subtract the log of a negative's expected count from its score
 
     def __init__(self, cfg: NegativesConfig) -> None:
         self.cfg = cfg
@@ -37,30 +43,37 @@ class ContrastObjective(contract.Objective):
         """What a target's and its negatives' scores cost."""
         raise NotImplementedError
 
-    def scores_a_target(self, num_items: int) -> int | None:
-        """How many scores a target has in a chunk of them; None where its scores come without chunks' scratch."""
-        if self.cfg.shared != "position":
-            return self.cfg.negatives
-        if scored_whole(num_items, self.cfg.negatives):
-            return num_items + 1
-        return None if self.cfg.negatives <= FEW else self.cfg.negatives
+    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+        width = self.cfg.negatives
+        if self.cfg.shared == "position":
+            if scored_whole(num_items, width):
+                width = num_items + 1
+            elif width <= FEW:  # their vectors are copied, and stay
+                return 0
+        return min(targets * width, chunk_scores(device)) * BYTES_OF_A_SCORE
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        return self.against_negatives(batch, *contract.at_targets(model, batch))
+        return self.loss_of_targets(batch, contract.at_targets(model, batch))
 
-    def against_negatives(
-        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, positions_N: Tensor
-    ) -> Tensor:
-        """The loss of targets [N] whose states are `queries_ND`, at `positions_N` of the flattened [B * L]."""
+    def loss_of_targets(self, batch: Batch, at: contract.AtTargets) -> Tensor:
+        """The loss of the targets in `at`, which need not be the batch's own."""
+        encoder, queries_ND, targets_N, positions_N = at
         B, L = batch.items_BL.shape
         groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
         negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N)
         if self.cfg.shared == "position":
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
-            out_NK = negatives_GK == targets_N[:, None]
-            whole = scored_whole(encoder.num_items, self.cfg.negatives)
-            return own_loss(self.criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_GK, whole)
+            return loss_with_own_negatives(
+                self.criterion,
+                queries_ND,
+                positives_ND,
+                table_XD=table_XD,
+                rows_NK=rows_NK,
+                out_NK=negatives_GK == targets_N[:, None],
+                log_expected_NK=log_expected_GK,
+                whole=scored_whole(encoder.num_items, self.cfg.negatives),
+            )
         if self.cfg.shared == "batch":
             queries_GMD, targets_GM = queries_ND[None], targets_N[None]
         else:
@@ -68,12 +81,18 @@ class ContrastObjective(contract.Objective):
             queries_GMD = queries_GMD.view(B, L, -1)
             targets_GM = targets_N.new_zeros(B * L).index_copy(0, positions_N, targets_N).view(B, L)
         queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
-        return shared_loss(
-            self.criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
+        return loss_with_shared_negatives(
+            self.criterion,
+            queries_GMD,
+            positives_GMD,
+            vectors_GKD=vectors_GKD,
+            targets_GM=targets_GM,
+            negatives_GK=negatives_GK,
+            log_expected_GK=log_expected_GK,
         )
 
     def _draw(self, batch: Batch, groups: int, targets_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Negatives [G, K] and what is taken off their scores: all of it where there is none (0)."""
+        """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
         if self.sampler is not None:
             items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
             return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
@@ -84,10 +103,10 @@ class ContrastObjective(contract.Objective):
 
 
 def _looked_up(encoder: SequenceEncoder, negatives_NK: Tensor) -> tuple[Tensor, Tensor]:
-    """Items [X] that hold all negatives, and where each negative stands among them, [N, K].
+    """Items [X] that hold all negatives, and the index of each negative among them, [N, K].
 
     A few negatives as they are; of many, the whole corpus, but for row-sparse tables: there the used rows, which have
-    to be counted. The choice hangs on sizes known before the run, so that a step's cost can be foretold.
+    to be counted. The choice depends on sizes known before the run alone, so that steps cost alike.
     """
     if negatives_NK.shape[1] <= FEW and not scored_whole(encoder.num_items, negatives_NK.shape[1]):
         return negatives_NK.flatten(), torch.arange(negatives_NK.numel(), device=negatives_NK.device).view_as(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from seqrec_cli.commands.training_setup import compile_model
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
-from seqrec_cli.training.compiling import compile_model
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,34 @@
+"""What a run sets for its whole process, put back: a notebook goes on with its own threads and random numbers."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def unchanged_torch() -> Iterator[None]:
+    """Torch's number of threads, its random numbers and its default number format are afterwards as before."""
+    import torch
+
+    threads, kind, cpu = torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(kind)
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+@contextlib.contextmanager
+def printing(wanted: bool) -> Iterator[None]:
+    """What is printed meanwhile appears only where it is wanted."""
+    with contextlib.redirect_stdout(sys.stdout if wanted else io.StringIO()):
+        yield
+
+
+def silent(line: str) -> None:
+    """Tells nobody."""

@@ -1,0 +1,121 @@
+"""Every run under a folder as one table: what was trained on what, by which protocol, and what came out."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.hydra_errors import one_line
+from seqrec_cli.config.migrations import migrated
+from seqrec_cli.reporting.run_folder import OUTPUTS, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTS = ("path", "state", "finished", "group", "model", "dataset", "objective", "seed", "fingerprint")
+RULES = ("protocol", "max_length", "min_rating", "user_core", "item_core", "ranked_users", "chosen_by")
+WHOLE = ("seed", "max_length", "user_core", "item_core", "parameters", "epochs", "best_epoch")  # numbers, or missing
+COSTS = ("parameters", "epochs", "best_epoch", "wall_seconds", "device", "precision", "error")
+
+
+def runs(folder: str | Path = OUTPUTS) -> "pd.DataFrame":
+    """A row a run, wherever it lies under `folder`: those of sweeps and of several seeds too.
+
+    Columns: `path`; `state` (finished, unfinished, evaluation: the folder of `seqrec evaluate`, or unreadable, with
+    what is wrong in `error`); `finished`; `group` (the folder of the seeds or the sweep it belongs to); `model`,
+    `dataset`, `objective`, `seed`, the data's `fingerprint`; the protocol (`protocol`, `max_length`, `min_rating`,
+    `user_core`, `item_core`, `ranked_users`, `chosen_by`); metrics as `val_ndcg@10`, `test_auc`, ...; `parameters`,
+    `epochs`, `best_epoch`, `wall_seconds`, `device`, `precision`. What a run does not tell is missing (NaN, None).
+
+    Raises SeqrecError where there is no such folder.
+
+    >>> seqrec_cli.runs(folder)[["state", "model", "dataset"]].values.tolist()
+    [['finished', 'sasrec', 'synthetic']]
+    """
+    import pandas as pd
+
+    top = Path(folder).expanduser()
+    if not top.is_dir():
+        raise SeqrecError(f"{top} is no folder")
+    rows = [_row(path, top) for path in _found(top)]
+    measured = [key for row in rows for key in row if key.startswith(("val_", "test_"))]
+    table = pd.DataFrame(rows, columns=[*FACTS, *RULES, *dict.fromkeys(measured), *COSTS])
+    return table.astype({**dict.fromkeys(WHOLE, "Int64"), "finished": bool})
+
+
+def _found(top: Path) -> Iterator[Path]:
+    """Folders of runs, in order. A dataset's folder has a manifest too, beside its arrays."""
+    for name, below, files in os.walk(top):
+        below[:] = sorted(each for each in below if not each.startswith("."))
+        is_run = {"manifest.json", "config.yaml"} & set(files) and "offsets.npy" not in files
+        if is_run and not _holds_seeds(Path(name), below):
+            yield Path(name)
+
+
+def _holds_seeds(path: Path, below: list[str]) -> bool:
+    """Whether it is the folder around the runs of several seeds, of which each has a row of its own."""
+    return any(each.startswith("seed_") for each in below) and "seeds" in _manifest(path)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        return RunFolder(path).read_manifest()
+    except (OSError, ValueError):
+        return {}
+
+
+def _row(path: Path, top: Path) -> dict[str, Any]:
+    run = RunFolder(path)
+    row: dict[str, Any] = {"path": str(path), "finished": run.is_done}
+    row |= {"state": "finished" if run.is_done else "unfinished", "group": _group(path, top)}
+    try:
+        manifest = run.read_manifest()
+        row |= _costs(manifest)
+        if run.config_yaml.is_file():
+            row |= _settings(migrated(run.read_config()))
+        elif "ckpt" in manifest:
+            row["state"] = "evaluation"
+        if run.metrics_json.is_file():
+            row |= _measured(run.read_metrics())
+    except Exception as error:  # a torn or foreign file raises many kinds: that folder's row says so, the others stay
+        row |= {"state": "unreadable", "finished": False, "error": one_line(error)}
+    return row
+
+
+def _group(path: Path, top: Path) -> str | None:
+    parent = path.parent
+    if path == top:
+        return None
+    return str(parent) if (parent / "jobs.jsonl").is_file() or "seeds" in _manifest(parent) else None
+
+
+def _costs(manifest: dict[str, Any]) -> dict[str, Any]:
+    fit, data = manifest.get("fit", {}), manifest.get("data", {})
+    return {
+        "fingerprint": data.get("fingerprint"),
+        "device": manifest.get("hardware", {}).get("device"),
+        **{name: manifest.get(name) for name in ("parameters", "wall_seconds", "precision")},
+        **{name: fit.get(name) for name in ("epochs", "best_epoch")},
+    }
+
+
+def _settings(plain: dict[str, Any]) -> dict[str, Any]:
+    data, trainer = plain["dataset"], plain["trainer"]
+    return {
+        "model": plain["model"]["name"],
+        "dataset": data["name"],
+        "objective": plain["objective"]["name"],
+        "seed": trainer["seed"],
+        "max_length": plain["model"]["max_length"],
+        **{name: data[name] for name in ("protocol", "min_rating", "user_core", "item_core")},
+        "ranked_users": plain["evaluation"]["ranked_users"],
+        "chosen_by": trainer["monitor"],
+    }
+
+
+def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    rules = metrics.get("protocol", {})
+    told = {"fingerprint": rules.get("fingerprint"), "dataset": rules.get("dataset")}
+    values = {f"{split}_{name}": value for split in ("val", "test") for name, value in metrics.get(split, {}).items()}
+    return {name: value for name, value in told.items() if value is not None} | values

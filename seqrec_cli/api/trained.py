@@ -1,0 +1,310 @@
+"""A trained run in Python: it recommends, scores, encodes, explains and measures in pandas.
+
+Legend: R users or histories, C items, D width, V items of the data.
+"""
+
+import contextlib
+import copy
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import numpy as np
+
+from seqrec_cli.api.process_state import unchanged_torch
+from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
+from seqrec_cli.commands.explain import explained
+from seqrec_cli.commands.recommend import recommending_of
+from seqrec_cli.commands.restore import Restored
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.evaluation.compare import protocol
+from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.training.precision import resolve_precision
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+RawId = str | int
+Split = Literal["val", "test"]
+Users = Union[RawId, Sequence[RawId], np.ndarray, "pd.Series", "pl.Series", "pd.DataFrame", "pl.DataFrame"]
+Histories = Union[
+    Sequence[RawId], Sequence[Sequence[RawId]], Mapping[RawId, Sequence[RawId]], "pd.DataFrame", "pl.DataFrame"
+]
+Times = Sequence[int] | Sequence[Sequence[int]] | Mapping[RawId, Sequence[int]]
+Moments = int | datetime | Sequence[int] | Sequence[datetime]
+Context = Mapping[str, str] | Sequence[Mapping[str, str]]
+BYTES_A_SCORE = 8  # a float32 score, and a copy of it
+
+
+class Trained:
+    """A trained run, as `load` and `train` give it.
+
+    Users and items are named by the raw ids of the data. `users` may be one id, a list, an array or a series of them,
+    or a frame with a column of that name (as the data call it, else `user`). Instead of, or beside, users of the data,
+    `histories` come with the question: one list of item ids (the latest last), a list of such lists, a mapping from
+    users to lists, or a frame of events (`user`, `item` and, where the model reads it, `time`). With a list of
+    histories, `users` says whose they are, for models that know users; `times` are seconds since 1970, one an event;
+    `asked_at` is when the answer is for (by default the last event's time), and `context` what the data log of a
+    request, by attribute, both one for all or one for each. Items that the data do not have are left out with a
+    warning. A frame that answers has a column (or index) `user`, or `row`, where nobody is named.
+
+    Computing leaves torch's threads and random numbers as they were. One object answers one thread at a time.
+    """
+
+    def __init__(self, path: Path, restored: Restored) -> None:
+        assert restored.log.folder is not None
+        self.path = path  # of the run's folder
+        self._run = restored
+        restored.model.eval()
+        self.users: np.ndarray = vocabulary(restored.log.folder, "users")  # raw ids, int64 or str objects
+        self.items: np.ndarray = vocabulary(restored.log.folder, "items")
+
+    def __repr__(self) -> str:
+        cfg = self._run.cfg
+        sizes = f"{len(self.users):,} users, {len(self.items):,} items"
+        return f"Trained({cfg.model.name} on {cfg.dataset.name}, {sizes}, {self.path})"
+
+    @property
+    def model(self) -> Recommender:
+        """The torch module, in evaluation mode, on the device it answers from."""
+        return self._run.model
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration as plain values, a copy to change and to give to `train`; without its folder."""
+        return copy.deepcopy(self._run.as_trained) | {"run_dir": None, "resume": None}
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds: `val`, `test`, `baselines`, `protocol`; empty for a run that did not get there."""
+        folder = RunFolder(self.path)
+        return folder.read_metrics() if folder.metrics_json.is_file() else {}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """By which protocol its numbers on test are obtained; those of two runs compare where these are equal."""
+        cfg, run = self._run.cfg, self._run
+        length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
+        return protocol(run.log, "test", length, cfg.trainer.monitor, run.model.sees_target_time, ranked)
+
+    def recommend(
+        self,
+        users: Users | None = None,
+        *,
+        histories: Histories | None = None,
+        times: Times | None = None,
+        asked_at: Moments | None = None,
+        context: Context | None = None,
+        top: int = 10,
+        repeats: bool = False,
+    ) -> "pd.DataFrame":
+        """The `top` items of the corpus for each user (None and no histories: all), as a long frame.
+
+        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items
+        are left out unless `repeats`.
+
+        >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()
+        [[3, 1], [3, 2], [8, 1], [8, 2]]
+        >>> run.recommend(histories=[[5, 9], [7]], top=1).columns.tolist()
+        ['row', 'rank', 'item', 'score']
+        """
+        import pandas as pd
+
+        if top < 1:
+            raise SeqrecError(f"top={top}: ask for one item or more")
+        with self._computing():
+            asked = self._asked(users, histories, times, asked_at, context)
+            rows_N, items_N, scores_N = self._recommending.best(asked.histories, top, repeats, self._rows_at_once)
+        firsts_R = np.searchsorted(rows_N, np.arange(len(asked.labels_R)))
+        titles = self._recommending.titles
+        columns = {
+            asked.kind: asked.labels_R[rows_N],
+            "rank": np.arange(len(rows_N)) - firsts_R[rows_N] + 1,
+            "item": self.items[items_N - 1],
+            **({} if titles is None else {"title": [titles[item - 1] for item in items_N.tolist()]}),
+            "score": scores_N,
+        }
+        return pd.DataFrame(columns).infer_objects()
+
+    def score(
+        self,
+        users: Users | None = None,
+        items: Users | None = None,
+        *,
+        histories: Histories | None = None,
+        times: Times | None = None,
+        asked_at: Moments | None = None,
+        context: Context | None = None,
+    ) -> "pd.DataFrame":
+        """What the model thinks of items (None: all of the corpus), for each user (None and no histories: all).
+
+        A row a user or history, a column an item, float32. Encoders' scores are inner products, click rankers' are
+        logits: the higher the better, but not comparable between models.
+
+        >>> run.score([3, 8], items=[1, 2, 4]).shape
+        (2, 3)
+        """
+        import pandas as pd
+
+        with self._computing():
+            asked = self._asked(users, histories, times, asked_at, context)
+            if items is None:
+                ids, items_C = self.items, np.arange(1, len(self.items) + 1)
+            else:
+                items_C = self._recommending.indices(ids_of(items, "item", "items"))
+                ids = self.items[items_C - 1]
+            scores_RC = self._recommending.score(asked.histories, items_C, self._rows_at_once)
+        index = pd.Index(asked.labels_R, name=asked.kind).infer_objects()
+        return pd.DataFrame(scores_RC, index=index, columns=pd.Index(ids, name="item").infer_objects())
+
+    def encode(
+        self,
+        users: Users | None = None,
+        *,
+        histories: Histories | None = None,
+        times: Times | None = None,
+        asked_at: Moments | None = None,
+        context: Context | None = None,
+    ) -> np.ndarray:
+        """An encoder's vectors of users or histories, float32 [R, D], in the order they are given.
+
+        Their inner products with `item_vectors()`, plus `item_bias()`, are the scores. Raises SeqrecError for a model
+        that makes no such vectors (click rankers).
+
+        >>> run.encode([3, 8]).shape
+        (2, 64)
+        """
+        with self._computing():
+            self._recommending.encoder()
+            asked = self._asked(users, histories, times, asked_at, context)
+            return self._recommending.encode(asked.histories, self._rows_at_once)
+
+    def item_vectors(self) -> np.ndarray:
+        """An encoder's item vectors, float32 [V, D], in the order of `items`. Raises as `encode` does."""
+        with self._computing() as torch:
+            encoder = self._recommending.encoder()
+            with torch.inference_mode():
+                vectors: np.ndarray = encoder.item_table()[1:].float().cpu().numpy().copy()
+        return vectors
+
+    def item_bias(self) -> np.ndarray | None:
+        """What an encoder adds to each item's score, float32 [V]; None for nothing. Raises as `encode` does."""
+        with self._computing() as torch:
+            encoder = self._recommending.encoder()
+            with torch.inference_mode():
+                bias_V = encoder.item_bias()
+                return None if bias_V is None else bias_V[1:].float().cpu().numpy().copy()
+
+    def explain(
+        self, user: RawId, item: RawId | None = None, *, top: int = 3, events: int | None = None
+    ) -> "pd.DataFrame":
+        """Which past events carried a user's scores, by the attention of the model, the heaviest first.
+
+        `item` is the one to explain; None: the `top` recommended. Columns: `item`, `score`, `event` (the item of the
+        past event), `time` (where the data have times; UTC) and `weight`, of at most `events` rows an item (None: all
+        that the model read). Raises SeqrecError for models without attention over a history's events.
+        """
+        import pandas as pd
+
+        with self._computing():
+            limit = self._run.cfg.model.max_length if events is None else events
+            found, _ = explained(self._run, user, item, top, limit)
+        raw = {str(each): each for each in self.items.tolist()}
+        timed = self._run.log.times_N is not None
+        rows = [
+            {
+                "item": raw[each.item],
+                "score": each.score,
+                "event": raw[event],
+                **({"time": pd.Timestamp(each.times[nth], unit="s", tz="UTC")} if each.times is not None else {}),
+                "weight": each.weights[nth],
+            }
+            for each in found
+            for nth, event in enumerate(each.events)
+        ]
+        return pd.DataFrame(rows, columns=["item", "score", "event", *(["time"] if timed else []), "weight"])
+
+    def evaluate(self, split: Split = "test") -> dict[str, float]:
+        """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
+        trained with, the very numbers of its metrics.json.
+
+        >>> run.evaluate("val") == run.metrics["val"]
+        True
+        """
+        return self._measured(split).metrics
+
+    def ranks(self, split: Split = "test") -> "pd.DataFrame":
+        """The rank of each user's held-out item, measured as `evaluate` does.
+
+        Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked) and
+        `history` (events before the item).
+
+        >>> ranks = run.ranks("val")
+        >>> float((1 / ranks["rank"]).mean()) == run.metrics["val"]["mrr"]
+        True
+        """
+        import pandas as pd
+
+        found = self._measured(split)
+        ranks = found.ranks
+        return pd.DataFrame(
+            {
+                "user": found.user_ids,
+                "item": found.item_ids,
+                "rank": ranks.ranks_R,
+                "candidates": ranks.candidates_R,
+                "history": ranks.histories_R,
+            }
+        ).infer_objects()
+
+    def _measured(self, split: Split) -> Evaluation:
+        if split not in ("val", "test"):
+            raise SeqrecError(f"split={split}: have val and test")
+        run = self._run
+        with self._computing():
+            return evaluate(run.model, run.log, split, run.cfg.evaluation, run.cfg.model.max_length, run.precision)
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[Any]:
+        """The run's threads for a while; torch, for those who need it."""
+        import torch
+
+        with unchanged_torch():
+            resolve_precision(self._run.cfg.hardware)
+            yield torch
+
+    @functools.cached_property
+    def _recommending(self) -> Recommending:
+        return recommending_of(self._run)
+
+    @property
+    def _rows_at_once(self) -> int:
+        """Histories of a batch, as `evaluate` has them."""
+        cfg = self._run.cfg.evaluation
+        return max(1, min(cfg.batch_size, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (len(self.items) + 1))))
+
+    def _asked(self, users: Any, histories: Any, times: Any, asked_at: Any, context: Any) -> Asked:
+        """Users or histories in any form. In a frame of events columns are called as in the run's own data."""
+        cfg: Any = self._run.cfg.dataset
+        names = Names("user", "item", "time", "s")
+        if cfg.source == "csv" and isinstance(cfg.user_column, str) and isinstance(cfg.item_column, str):
+            time = cfg.time_column if isinstance(cfg.time_column, str) else names.time
+            names = Names(cfg.user_column, cfg.item_column, time, cfg.time_unit)
+        return asked_about(
+            self._recommending,
+            self._run.log,
+            self.users,
+            names,
+            users=users,
+            histories=histories,
+            times=times,
+            asked_at=asked_at,
+            context=context,
+        )
