@@ -25,9 +25,9 @@ def windows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
 
-    `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once,
-    or more often if windows `stride` events apart overlap. Users with fewer than two training events have no target
-    and no window.
+    `last` keeps each user's latest window; `sliding` divides the whole history from its end on: each event is a target
+    once, or more often if windows `stride` events apart overlap. Users with fewer than two training events have no
+    target and no window.
     """
     starts_U = offsets_U1[:-1]
     targets_U = ends_U - starts_U - 1
@@ -152,7 +152,7 @@ class LabelledTraining(BatchedRows):
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
-        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
+        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
         batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B)
         batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
         negatives_BLK = unseen_at_events(rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng)

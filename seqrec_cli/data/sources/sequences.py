@@ -1,6 +1,6 @@
 """Plain sequences: `user item` a line, each user's events in order, no times.
 
-The format of SASRec (Kang & McAuley, ICDM 2018); a user's lines need not stand together.
+The format of SASRec (Kang & McAuley, ICDM 2018); a user's lines need not follow each other.
 """
 
 from pathlib import Path

@@ -6,7 +6,7 @@ item's category. Else it is drawn from the popularity of items in the user's seg
 the draw is conditional on unseen items, so it is proportional to this mixture restricted to them. Lags beyond the
 first are what a Markov chain cannot see.
 
-Legend: U users, T steps, A users drawn together, J lags, S successors, V items (raw ids 1..V; 0 stands for none).
+Legend: U users, T steps, A users drawn together, J lags, S successors, V items (raw ids 1..V; 0 is none).
 """
 
 import functools
@@ -27,13 +27,13 @@ START = 1_704_067_200  # seconds: the first sessions begin within START_DAYS of 
 START_DAYS = 30
 DAY, HOUR = 86_400, 3_600
 LIKED = 0.25  # part of the categories a segment likes
-LEAST_CHANCE = 1e-9  # of what the settings rule out but the end of a short supply may force
+LEAST_CHANCE = 1e-9  # of items that the settings rule out, but a user may need who has seen nearly all others
 ROUNDS = 12  # rejected draws before a user's next item is drawn from the exact restricted mixture
 EXACT_ROWS = 256  # such users drawn together: [EXACT_ROWS, V] float64
 
 
 class Config(DatasetConfig):
-    """How many users, items and events there are, and how well the next event can be foretold."""
+    """How many users, items and events there are, and how predictable the next event is."""
 
     raw_is_generated: ClassVar[bool] = True
 
