@@ -71,7 +71,8 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
-        negatives, fixed = objective.negatives_per_row, None if objective.redraw else log.clicks.get("train")
+        negatives = objective.negatives_per_row
+        fixed = None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.dataset.protocol != "positions" or not _several_targets_a_row(cfg, objective)):
             return LabelledTraining(log, length, batching, history_negatives=cfg.model.history_negatives)
         if _several_targets_a_row(cfg, objective):

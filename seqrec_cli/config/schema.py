@@ -171,7 +171,8 @@ class TrainConfig(DataConfig):
             return
         if self.trainer.seeds > 1:
             raise ValueError(
-                f"trainer.seeds: model={self.model.name} is fitted in closed form, the same for every seed; set it to 1"
+                f"trainer.seeds: model={self.model.name} is fitted in closed form, every seed gives the same; "
+                "set it to 1"
             )
         for name in ("batch_tokens", "micro_batch_tokens", "plateau", "ema", "swa_epochs"):
             if getattr(self.trainer, name) is not None:

@@ -1,5 +1,5 @@
 """Sizes padded to common multiples. On a CPU, matrix products generate code for every size that is new to them, and
-keep some of it: .5 ms where the product takes 1 to 3 (950 or 5,500 rows, 256 x 1,024, two cores). Padding is cheaper."""
+keep some of it: .5 ms beside a product of 1 to 3 ms (950 or 5,500 rows, 256 x 1,024, two cores). Padding is cheaper."""
 
 import contextlib
 from collections.abc import Iterator

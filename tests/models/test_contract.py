@@ -10,7 +10,7 @@ import toy
 from torch import nn
 from torch.export import Dim
 
-from seqrec_cli.config.registry import code_of, config_class
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -137,11 +137,6 @@ def test_padding_rows_are_zero_and_stay_so(name: str) -> None:
     list(toy.losses(model, steps=2, lr=0.1))
     assert all(not t.weight[0].any() for t in tables)
     assert all(t.weight.grad is not None and not t.weight.grad[0].any() for t in tables)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_model_is_written_for_its_settings(name: str) -> None:
-    assert code_of("model", toy.numbers(name)["name"]).Config is type(toy.small_config(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
