@@ -28,7 +28,7 @@ from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.parts.embedding import use_sparse_rows
+from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.training.loop import seed_step
 from seqrec_cli.training.optim import build_optimizer, update

@@ -13,7 +13,7 @@ from seqrec_cli.models.interest import History, InterestRanker, shares
 class Model(InterestRanker):
     """A history looks the same to every candidate."""
 
-    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
+    def encode_history(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """The means [B, C, F] of the events that are seen, zero where there are none."""
         return (shares(sees_BLC, events_BLF.dtype) @ events_BLF,)
 

@@ -3,15 +3,14 @@ arXiv 1904.06690).
 
 `norm: post` is the paper's block (section 3.3), `norm: pre` trains more steadily. `head: gelu` is its output layer,
 P(v) = softmax(GELU(h W + b) E' + b_v) (eq. 7), with the LayerNorm before the product that BERT and the authors' code
-have. Deviation: weights start as `parts/initialise` says.
+have. Deviation: weights start as `initialise.py` says.
 
 To predict, a mask is put behind the latest max_length - 1 events and its state is read. The mask is a vector of its
 own, no row of the item table: no score of the corpus is its.
 
-Legend: B rows, L events, W = L or L + 1 places, P packed places (`parts/packing`), N targets, D width, V items.
+Legend: B rows, L events, W = L or L + 1 positions, P packed positions (`kernels/split_heads/packing.py`), N targets,
+D width, V items.
 """
-
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +18,15 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.bert4rec import Config
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.sizes import PACKED_STEP, common_size
+from seqrec_cli.kernels.embed_norm_dropout.op import embed_norm_dropout
+from seqrec_cli.kernels.split_heads.op import pack_rows
+from seqrec_cli.kernels.split_heads.packing import Packing
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts import events_native
-from seqrec_cli.models.parts.initialise import xavier_std
-from seqrec_cli.models.parts.packing import Packing
-from seqrec_cli.models.parts.positions import attention_places, check_window
-from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
+from seqrec_cli.models.initialise import xavier_std
+from seqrec_cli.models.layers.positions import attention_positions, check_window
+from seqrec_cli.models.layers.transformer import TransformerBlock, as_stream, forward_targets
 
 
 class Model(ItemEncoder):
@@ -47,12 +48,12 @@ class Model(ItemEncoder):
                 dim,
                 cfg.heads,
                 cfg.ffn_dim,
-                cfg.norm,
-                "gelu",
-                cfg.dropout,
-                cfg.attention_dropout,
-                attention_places(cfg.positions, cfg.heads, dim // cfg.heads, cfg.max_length),
-                cfg.ffn_dropout,
+                norm=cfg.norm,
+                activation="gelu",
+                drop=cfg.dropout,
+                attention_drop=cfg.attention_dropout,
+                ffn_drop=cfg.ffn_dropout,
+                positions=attention_positions(cfg.positions, cfg.heads, dim // cfg.heads, cfg.max_length),
             )
             for _ in range(cfg.blocks)
         )
@@ -61,7 +62,7 @@ class Model(ItemEncoder):
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU()) if cfg.head == "gelu" else None
         self.norm_head = nn.LayerNorm(dim) if cfg.head == "gelu" else nn.Identity()
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         mask_BL = batch.mask_BL
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_BL=mask_BL)
@@ -69,59 +70,54 @@ class Model(ItemEncoder):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
-        blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
-        last, mask_BL, packing = blocks[-1], batch.mask_BL, None
-        if last.attention.packs(self.items.weight):
-            packing = Packing.of(batch.lengths_B, mask_BL.shape[1], padded=self.training)
-            x = self.embed_packed(batch, packing)
-        else:
-            x = self.embed(batch)
-        inner, positions_N = blocks[0].before(x), batch.target_positions()
-        for block, following in pairwise(blocks):
-            x, inner = block.onward(x, inner, mask_BL, packing, following)
-        x_ND = last.at_targets(x, inner, positions_N, batch.target_columns(), mask_BL, packing)
-        return self.read(x_ND)[: positions_N.shape[0]]
+        blocks, mask_BL = [block for block in self.blocks if isinstance(block, TransformerBlock)], batch.mask_BL
+        step = common_size(1, PACKED_STEP, mask_BL.device) if self.training else 1
+        packing = pack_rows(
+            batch.lengths_B, mask_BL.shape[1], step, layer=blocks[0].attention.query, x=self.items.weight
+        )
+        x, positions_N = self.embed(batch, packing), batch.target_positions()
+        x_ND = forward_targets(blocks, x, positions_N, batch.target_columns(), mask_BL=mask_BL, packing=packing)
+        return self.to_queries(x_ND)[: positions_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""
-        return self.encode_targets(self._ask(batch))
+        return self.encode_targets(self._with_mask_behind(batch))
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch, packing: Packing | None = None) -> Tensor:
+        """What the blocks read, [B, L, D], or with a packing [P, D]."""
         check_window(batch.items_BL, self.max_length)
+        if packing is not None and self._only_items_and_positions():
+            table = self.positions.table
+            return embed_norm_dropout(
+                packing.pick(batch.items_BL),
+                packing.pick(self.positions.rows(batch.lengths_B, batch.items_BL.shape[1])),
+                self.items.weight,
+                self.mask_D,
+                None if table is None else table.weight,
+                norm=self.norm_embedding if isinstance(self.norm_embedding, nn.LayerNorm) else None,
+                probability=self.drop.current,
+                size=packing.size,
+            )
         masked_BL = batch.items_BL == MASKED
-        x_BLD = self.of_items(batch.items_BL.masked_fill(masked_BL, 0))
-        x_BLD = self.of_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
-        x_BLD = self.norm_embedding(self.places(x_BLD, batch.lengths_B))
+        x_BLD = self.embed_items(batch.items_BL.masked_fill(masked_BL, 0))
+        x_BLD = self.add_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
+        x_BLD = self.norm_embedding(self.positions(x_BLD, batch.lengths_B))
         embedded: Tensor = self.drop(as_stream(x_BLD))
-        return embedded
+        return embedded if packing is None else packing.pack(embedded)
 
-    def embed_packed(self, batch: Batch, packing: Packing) -> Tensor:
-        """What `embed` makes of real events, [P, D]."""
-        plain = self.attributes is None and self.users is None and not (self.training and self.event_dropout)
-        if not plain or not events_native.in_c(self.items.weight):
-            return packing.pack(self.embed(batch))
-        check_window(batch.items_BL, self.max_length)
-        table = self.places.table
-        return events_native.read(
-            packing.pick(batch.items_BL),
-            self.items.weight,
-            self.mask_D,
-            packing.pick(self.places.rows(batch.lengths_B, batch.items_BL.shape[1])),
-            None if table is None else table.weight,
-            self.norm_embedding if isinstance(self.norm_embedding, nn.LayerNorm) else None,
-            self.drop.acting,
-            packing.size,
-        )
+    def _only_items_and_positions(self) -> bool:
+        """Whether the input holds nothing else."""
+        return self.attributes is None and self.users is None and not (self.training and self.event_dropout)
 
-    def read(self, x: Tensor) -> Tensor:
+    def to_queries(self, x: Tensor) -> Tensor:
         if self.head is not None:
             x = self.head(self.norm_last(x))
             with full_precision(x.device):
-                return self.as_queries(self.norm_head(x.float()))
+                return self.scale_queries(self.norm_head(x.float()))
         with full_precision(x.device):
-            return self.as_queries(self.norm_last(x.float()))
+            return self.scale_queries(self.norm_last(x.float()))
 
-    def _ask(self, batch: Batch) -> Batch:
+    def _with_mask_behind(self, batch: Batch) -> Batch:
         """The rows with a mask behind their last event, as their only target; a full row gives up its first event."""
         check_window(batch.items_BL, self.max_length)
         B, L = batch.items_BL.shape

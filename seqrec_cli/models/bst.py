@@ -1,11 +1,11 @@
 """BST: a transformer over [history; candidate], then an MLP with the other features (Chen et al. 2019, 1905.06874).
 
 Candidates never see one another, but as in the paper the history sees the candidate. With one block and the
-candidate's place as the only read-out that makes no difference to what is read, so the history's keys and values
+candidate's position as the only read-out that makes no difference to what is read, so the history's keys and values
 are made once for all candidates; otherwise every pair of row and candidate is a sequence of its own.
 
 Legend: B rows, L history events, C candidates, A = B or 1 (candidates shared by all rows), N = B x C pairs,
-T = L + 1 places (the candidate last), D width, F joined features, M first width of the MLP.
+T = L + 1 positions (the candidate last), D width, F joined features, M first width of the MLP.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from seqrec_cli.config.model.bst import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
-from seqrec_cli.models.parts.initialise import initialise
-from seqrec_cli.models.parts.inputs import Ranker
-from seqrec_cli.models.parts.mlp import Mlp
-from seqrec_cli.models.parts.pieces import piece_size, row_pieces
-from seqrec_cli.models.parts.positions import age_buckets, check_window, places_from_end
-from seqrec_cli.models.parts.transformer import TransformerBlock, as_stream
+from seqrec_cli.models.initialise import initialise
+from seqrec_cli.models.layers.mlp import Mlp
+from seqrec_cli.models.layers.positions import age_buckets, check_window, positions_from_end
+from seqrec_cli.models.layers.transformer import TransformerBlock, as_stream
+from seqrec_cli.models.pieces import piece_size, row_pieces
+from seqrec_cli.models.ranker import Ranker
 
 
 class History(NamedTuple):
@@ -44,10 +44,10 @@ class Model(Ranker):
         self.cfg = cfg
         self.sees_target_time |= cfg.positions == "time"
         D, first = cfg.embed_dim, cfg.mlp[0]
-        places = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
-        self.places = None if places is None else nn.Embedding(places, D)  # place 0 is the candidate's
+        rows = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
+        self.positions = None if rows is None else nn.Embedding(rows, D)  # row 0 is the candidate's
         self.blocks = nn.ModuleList(
-            TransformerBlock(D, cfg.heads, cfg.ffn_dim, cfg.norm, "leaky_relu", cfg.dropout, 0.0)
+            TransformerBlock(D, cfg.heads, cfg.ffn_dim, norm=cfg.norm, activation="leaky_relu", drop=cfg.dropout)
             for _ in range(cfg.blocks)
         )
         self.norm = nn.LayerNorm(D) if cfg.norm == "pre" else nn.Identity()
@@ -77,9 +77,9 @@ class Model(Ranker):
         return torch.cat(pieces)
 
     def _numbers_per_pair(self, batch: Batch) -> int:
-        places, cfg = batch.items_BL.shape[1] + 1, self.cfg
-        of_block = 6 * cfg.embed_dim + 2 * cfg.ffn_dim + 3 * cfg.heads * places
-        of_sequence = of_block * (1 if self._shares_history else places)
+        length, cfg = batch.items_BL.shape[1] + 1, self.cfg
+        of_block = 6 * cfg.embed_dim + 2 * cfg.ffn_dim + 3 * cfg.heads * length
+        of_sequence = of_block * (1 if self._shares_history else length)
         return of_sequence + 2 * sum(cfg.mlp) + self.items.width
 
     @property
@@ -90,16 +90,16 @@ class Model(Ranker):
         """What depends on the history alone."""
         check_window(batch.items_BL, self.cfg.max_length)
         events_BLD = self.items.summed(batch.items_BL)
-        if self.places is not None:
-            events_BLD = events_BLD + self.places(self._event_places(batch))
+        if self.positions is not None:
+            events_BLD = events_BLD + self.positions(self._event_positions(batch))
         events_BLD = as_stream(events_BLD)
-        memory = self.blocks[0].remember(events_BLD) if self._shares_history else None  # type: ignore[operator]
+        memory = self.blocks[0].project_kv(events_BLD) if self._shares_history else None  # type: ignore[operator]
         return History(events_BLD, batch.mask_BL, batch.lengths_B, memory, self.request(batch))
 
-    def _event_places(self, batch: Batch) -> Tensor:
-        """[B, L], from 1: place 0 is the candidate's."""
+    def _event_positions(self, batch: Batch) -> Tensor:
+        """[B, L], from 1: position 0 is the candidate's."""
         if self.cfg.positions == "index":
-            return 1 + places_from_end(batch.lengths_B, batch.items_BL.shape[1])
+            return 1 + positions_from_end(batch.lengths_B, batch.items_BL.shape[1])
         if batch.times_BL is None or batch.request_times_B is None:
             raise SeqrecError("model.positions=time needs event times, and this data has none; use index or none")
         return 1 + age_buckets(batch.request_times_B[:, None] - batch.times_BL, self.cfg.time_buckets)
@@ -109,7 +109,7 @@ class Model(Ranker):
         joined_ACF = self.items.joined(items_AC)
         candidates_ACD = self._candidates(joined_ACF)
         if self._shares_history:
-            read_BC = self.norm(self.blocks[0].read(candidates_ACD, history.memory, history.mask_BL))  # type: ignore[operator]
+            read_BC = self.norm(self.blocks[0].forward_candidates(candidates_ACD, history.memory, history.mask_BL))  # type: ignore[operator]
         else:
             read_BC = self._read_pairs(history, candidates_ACD.expand(len(history.events_BLD), -1, -1))
         hidden_BCM = self.from_sequence(read_BC) + self.from_item(joined_ACF)
@@ -121,25 +121,25 @@ class Model(Ranker):
         return logits_BC
 
     def attention(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        """Of the last block, at the candidate's place: the mean over heads."""
+        """Of the last block, at the candidate's position: the mean over heads."""
         history = self._history(batch)
         candidates_BCD = self._candidates(self.items.joined(items_BC))
         last = self.blocks[-1]
         if self._shares_history:
-            weights_BCL: Tensor = last.weigh(candidates_BCD, history.memory, history.mask_BL)  # type: ignore[operator]
+            weights_BCL: Tensor = last.candidate_weights(candidates_BCD, history.memory, history.mask_BL)  # type: ignore[operator]
             return weights_BCL.transpose(1, 2)
         x_NTD, mask_NT = self._pairs_as_rows(history, candidates_BCD)
         for block in self.blocks[:-1]:
             x_NTD = block(x_NTD, mask_BL=mask_NT)
-        memory = last.remember(x_NTD[:, :-1])  # type: ignore[operator]
-        weights_N1L: Tensor = last.weigh(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
+        memory = last.project_kv(x_NTD[:, :-1])  # type: ignore[operator]
+        weights_N1L: Tensor = last.candidate_weights(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
         return weights_N1L.view(*items_BC.shape, -1).transpose(1, 2)
 
     def _candidates(self, joined_ACF: Tensor) -> Tensor:
         """What the candidates put into the sequence, [A, C, D]."""
         candidates_ACD = joined_ACF.unflatten(-1, (-1, self.cfg.embed_dim)).sum(-2)
-        if self.places is not None:
-            candidates_ACD = candidates_ACD + self.places.weight[0]
+        if self.positions is not None:
+            candidates_ACD = candidates_ACD + self.positions.weight[0]
         return as_stream(candidates_ACD)
 
     def _pairs_as_rows(self, history: History, candidates_BCD: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,8 +157,8 @@ class Model(Ranker):
             for block in self.blocks[:-1]:
                 x_NTD = block(x_NTD, mask_BL=mask_NT)
             last = self.blocks[-1]
-            memory = last.remember(x_NTD[:, :-1])  # type: ignore[operator]
-            read_N1D: Tensor = last.read(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
+            memory = last.project_kv(x_NTD[:, :-1])  # type: ignore[operator]
+            read_N1D: Tensor = last.forward_candidates(x_NTD[:, -1:], memory, mask_NT[:, :-1])  # type: ignore[operator]
             return self.norm(read_N1D).view(B, C, D)
         for block in self.blocks:
             x_NTD = block(x_NTD, mask_BL=mask_NT)
@@ -166,9 +166,10 @@ class Model(Ranker):
         return self._by_distance(self.norm(x_NTD), lengths_N).view(B, C, -1)
 
     def _by_distance(self, x_NTD: Tensor, lengths_N: Tensor) -> Tensor:
-        """All places, the candidate first and then the latest event: [N, (max_length + 1) * D], zero past the first."""
+        """All positions, the candidate first and then the latest event: [N, (max_length + 1) * D], zero past the
+        first."""
         distance_K = torch.arange(1, self.cfg.max_length + 1, device=x_NTD.device)
-        place_NK = lengths_N[:, None] - distance_K
-        index_NKD = place_NK.clamp(min=0)[..., None].expand(-1, -1, x_NTD.shape[-1])
-        events_NKD = x_NTD.gather(1, index_NKD).masked_fill(place_NK[..., None] < 0, 0.0)
+        position_NK = lengths_N[:, None] - distance_K
+        index_NKD = position_NK.clamp(min=0)[..., None].expand(-1, -1, x_NTD.shape[-1])
+        events_NKD = x_NTD.gather(1, index_NKD).masked_fill(position_NK[..., None] < 0, 0.0)
         return torch.cat([x_NTD[:, -1:], events_NKD], dim=1).flatten(1)

@@ -100,7 +100,7 @@ class SequenceEncoder(Recommender):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` where the batch has targets; a model may save itself the others."""
-        # `index_select`, for its backward on a CPU is ten times as fast as that of `hidden[places]`.
+        # `index_select`, for its backward on a CPU is ten times as fast as that of `hidden[positions]`.
         return self.encode(batch).flatten(0, 1).index_select(0, batch.target_positions())
 
     def item_bias(self) -> Tensor | None:

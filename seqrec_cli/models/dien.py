@@ -16,9 +16,10 @@ from seqrec_cli.config.model.dien import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.interest import History, InterestRanker, shares
-from seqrec_cli.models.parts.positions import check_window
-from seqrec_cli.models.parts.recurrence import Recurrence
-from seqrec_cli.models.parts.transformer import as_stream
+from seqrec_cli.models.layers.attention import masked_softmax
+from seqrec_cli.models.layers.gru import Recurrence
+from seqrec_cli.models.layers.positions import check_window
+from seqrec_cli.models.layers.transformer import as_stream
 
 
 class Model(InterestRanker):
@@ -45,16 +46,16 @@ class Model(InterestRanker):
         self.to_hidden = nn.Identity() if aligned else nn.Linear(width, H, bias=False)
         self._auxiliary: Tensor | None = None
 
-    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
+    def encode_history(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """The interests' attention keys [B, L, F], the evolution's inputs [B, L, 3H], and the mean event [B, C, F]."""
         mask_BL1 = batch.mask_BL[..., None]
         states_BLH = self.extractor.states(self.extractor.project(events_BLF), mask_BL1)[:, :, 0]
         if self.training:
             self._auxiliary = self._tell_next(batch, states_BLH, events_BLF)
-        read_BLH, project = as_stream(states_BLH).contiguous(), self.evolution.project
+        inputs_BLH, project = as_stream(states_BLH).contiguous(), self.evolution.project
         # Of AIGRU the attention scales the inputs before the bias.
-        projected_BLG = nnf.linear(read_BLH, project.weight, None if self.cfg.evolution == "aigru" else project.bias)
-        memory = (self.attention_keys(read_BLH), projected_BLG)
+        projected_BLG = nnf.linear(inputs_BLH, project.weight, None if self.cfg.evolution == "aigru" else project.bias)
+        memory = (self.attention_keys(inputs_BLH), projected_BLG)
         if not self.cfg.pooled:
             return memory
         return *memory, shares(sees_BLC, events_BLF.dtype) @ events_BLF
@@ -63,9 +64,7 @@ class Model(InterestRanker):
         """Attention [B, L, C] over the events that a candidate sees, zero elsewhere."""
         with full_precision(candidates.device):
             raw_BLC = history.memory[0].float() @ candidates.float().transpose(-1, -2)
-        low = torch.finfo(raw_BLC.dtype).min / 2  # finite: a candidate that sees nothing gets no NaN
-        weights_BLC: Tensor = raw_BLC.masked_fill(~history.sees_BLC, low).softmax(1)
-        return weights_BLC.masked_fill(~history.sees_BLC, 0.0)
+        return masked_softmax(raw_BLC, history.sees_BLC, dim=1)
 
     def interest(self, history: History, candidates: Tensor) -> Tensor:
         weights_BLC, projected_BLG = self.event_weights(history, candidates), history.memory[1]

@@ -13,9 +13,9 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model.din import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
-from seqrec_cli.models.parts.activation_unit import ActivationUnit
-from seqrec_cli.models.parts.search import by_value, latest
-from seqrec_cli.models.parts.transformer import as_stream
+from seqrec_cli.models.layers.activation_unit import ActivationUnit
+from seqrec_cli.models.layers.transformer import as_stream
+from seqrec_cli.models.search import by_value, latest
 
 
 class Model(InterestRanker):
@@ -40,19 +40,19 @@ class Model(InterestRanker):
         return History(memory, sees_BLC, self.request(batch))
 
     def select(self, history: History, items: Tensor) -> History:
-        """With a search: each candidate's own events [B, C, K, F] and their places [B, C, K]."""
+        """With a search: each candidate's own events [B, C, K, F] and their positions [B, C, K]."""
         if self.search is None:
             return history
         (items_BL, keys_BN), sees_BLC = history.memory, history.sees_BLC
         values_BC = self._values(items)[..., 0].expand(items_BL.shape[0], items.shape[-1])
-        ends_BC = (sees_BLC * self._places(items_BL)[:, None]).amax(1).expand_as(values_BC)
+        ends_BC = (sees_BLC * self._positions(items_BL)[:, None]).amax(1).expand_as(values_BC)
         firsts_BC = ends_BC - sees_BLC.sum(1)
-        places_BCK, real_BCK = latest(keys_BN, values_BC, firsts_BC, ends_BC, items_BL.shape[1], self.search_events)
-        found_BCK = items_BL.gather(1, places_BCK.flatten(1)).view_as(places_BCK).masked_fill(~real_BCK, 0)
-        return History((as_stream(self.items.joined(found_BCK)), places_BCK), real_BCK, history.request)
+        positions_BCK, real_BCK = latest(keys_BN, values_BC, firsts_BC, ends_BC, items_BL.shape[1], self.search_events)
+        found_BCK = items_BL.gather(1, positions_BCK.flatten(1)).view_as(positions_BCK).masked_fill(~real_BCK, 0)
+        return History((as_stream(self.items.joined(found_BCK)), positions_BCK), real_BCK, history.request)
 
     @staticmethod
-    def _places(items_BL: Tensor) -> Tensor:
+    def _positions(items_BL: Tensor) -> Tensor:
         """1, 2, ... [L]."""
         return items_BL.new_ones(items_BL.shape[1]).cumsum(0)
 
@@ -77,10 +77,10 @@ class Model(InterestRanker):
     def event_weights(self, history: History, candidates: Tensor) -> Tensor:
         if self.search is None:
             return self.unit.weights(history.memory[0], candidates, history.sees_BLC)
-        places_BCK = history.memory[1]
-        weights_BCK = self.unit.weights(*self._pairs_alone(history, candidates)).view(places_BCK.shape)
-        weights_BCL = weights_BCK.new_zeros((*places_BCK.shape[:2], self.max_length))
-        return weights_BCL.scatter_add(2, places_BCK, weights_BCK).transpose(1, 2)
+        positions_BCK = history.memory[1]
+        weights_BCK = self.unit.weights(*self._pairs_alone(history, candidates)).view(positions_BCK.shape)
+        weights_BCL = weights_BCK.new_zeros((*positions_BCK.shape[:2], self.max_length))
+        return weights_BCL.scatter_add(2, positions_BCK, weights_BCK).transpose(1, 2)
 
     def numbers_per_pair(self, length: int) -> int:
         if self.search is None:

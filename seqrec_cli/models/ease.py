@@ -29,7 +29,8 @@ BYTES_A_PAIR = (
 
 
 class Model(SequenceEncoder):
-    """`input_VD` sums to a history's vector, `output_VD` is what it meets; their product is B, row 0 of both is 0."""
+    """`input_VD` sums to a history's vector, `output_VD` is what it is multiplied with; their product is B, row 0
+    of both is 0."""
 
     input_VD: Tensor
     output_VD: Tensor
@@ -55,9 +56,9 @@ class Model(SequenceEncoder):
         for first in range(0, len(seen), PIECE):
             piece = seen[first : first + PIECE]
             rows_N = torch.repeat_interleave(torch.arange(len(piece)), torch.tensor([len(items) for items in piece]))
-            met_UV = torch.zeros(len(piece), columns, device=device)
-            met_UV[rows_N.to(device), torch.cat(piece).to(device)] = 1
-            shared_VV.addmm_(met_UV.T, met_UV)
+            seen_UV = torch.zeros(len(piece), columns, device=device)
+            seen_UV[rows_N.to(device), torch.cat(piece).to(device)] = 1
+            shared_VV.addmm_(seen_UV.T, seen_UV)
         ridge_VV = shared_VV[1:, 1:].double()
         ridge_VV.diagonal().add_(self.l2)
         inverse_VV = torch.cholesky_inverse(torch.linalg.cholesky(ridge_VV))
@@ -72,16 +73,16 @@ class Model(SequenceEncoder):
         self.output_VD[1:] = kept_VD / root_V[:, None]
 
     def encode(self, batch: Batch) -> Tensor:
-        """States [B, L, D]: the events so far, each fading from its own place on."""
-        places_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
-        ages_LL = places_L[:, None] - places_L
+        """States [B, L, D]: the events so far, each fading from its own position on."""
+        positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
+        ages_LL = positions_L[:, None] - positions_L
         weights_LL = torch.where(ages_LL >= 0, torch.exp(-self.fading * ages_LL), 0.0)
         with full_precision(weights_LL.device):
             return self.scale * torch.einsum("lk,bkd->bld", weights_LL, F.embedding(batch.items_BL, self.input_VD))
 
     def last(self, batch: Batch) -> Tensor:
-        places_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
-        ages_BL = (batch.lengths_B[:, None] - 1 - places_L).clamp(min=0)  # padding has a zero vector
+        positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
+        ages_BL = (batch.lengths_B[:, None] - 1 - positions_L).clamp(min=0)  # padding has a zero vector
         weights_BL = self.scale * torch.exp(-self.fading * ages_BL)
         with full_precision(weights_BL.device):
             return torch.einsum("bl,bld->bd", weights_BL, F.embedding(batch.items_BL, self.input_VD))

@@ -12,14 +12,14 @@ from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.embedding import FeatureEmbedding, padded_table
-from seqrec_cli.models.parts.initialise import initialise
-from seqrec_cli.models.parts.positions import PositionEmbedding, check_window
+from seqrec_cli.models.initialise import initialise
+from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.embedding import FeatureEmbedding, padded_table
+from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 
 
 class ItemEncoder(SequenceEncoder):
-    """An encoder around the layers of a subclass, which `add_layers` makes and `through` runs.
+    """An encoder around the layers of a subclass, which `add_layers` makes and `forward_layers` runs.
 
     With a temperature, queries and item vectors are of length 1 and queries are then divided by it: whoever
     multiplies them (losses, scores, exports) gets cosines over temperature, and need not know.
@@ -39,7 +39,7 @@ class ItemEncoder(SequenceEncoder):
             self.join = nn.Linear(D + self.attributes.width, D, bias=False)
         self.users = padded_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
         self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if cfg.user_dim else None
-        self.places = PositionEmbedding(cfg.positions, cfg.max_length, D)
+        self.positions = PositionEmbedding(cfg.positions, cfg.max_length, D)
         self.drop = Dropout(cfg.dropout)
         self.add_layers(cfg)
         self.output = None if cfg.tied else padded_table(catalog.num_items + 1, D)
@@ -50,29 +50,29 @@ class ItemEncoder(SequenceEncoder):
         """Make the layers and `norm`."""
         raise NotImplementedError
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         """The layers' outputs [B, L, D]."""
         raise NotImplementedError
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         """The layers' outputs [B, D] at each row's last event; a model may save itself the others."""
         rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
-        return self.through(x_BLD, batch)[rows_B, (batch.lengths_B - 1).clamp(min=0)]
+        return self.forward_layers(x_BLD, batch)[rows_B, (batch.lengths_B - 1).clamp(min=0)]
 
     def encode(self, batch: Batch) -> Tensor:
-        return self.read(self.through(self.embed(batch), batch))
+        return self.to_queries(self.forward_layers(self.embed(batch), batch))
 
     def last(self, batch: Batch) -> Tensor:
-        return self.read(self.through_to_end(self.embed(batch), batch))
+        return self.to_queries(self.forward_layers_last(self.embed(batch), batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        """What the layers read, [B, L, D]: item, attributes, user and place."""
+        """What the layers read, [B, L, D]: item, attributes, user and position."""
         check_window(batch.items_BL, self.max_length)
-        x_BLD = self.of_user(self.of_items(batch.items_BL), batch.users_B)
-        embedded: Tensor = self.drop(self.places(x_BLD, batch.lengths_B))
+        x_BLD = self.add_user(self.embed_items(batch.items_BL), batch.users_B)
+        embedded: Tensor = self.drop(self.positions(x_BLD, batch.lengths_B))
         return embedded
 
-    def of_items(self, items_BL: Tensor) -> Tensor:
+    def embed_items(self, items_BL: Tensor) -> Tensor:
         """Input vectors [B, L, D] of items with their attributes."""
         x_BLD: Tensor = self.items(items_BL)
         if self.join is not None and self.attributes is not None:
@@ -84,7 +84,7 @@ class ItemEncoder(SequenceEncoder):
             x_BLD = x_BLD * (kept_BL / (1 - self.event_dropout)).to(x_BLD.dtype)[..., None]
         return x_BLD if self.scale == 1.0 else x_BLD * self.scale
 
-    def of_user(self, x_BLD: Tensor, users_B: Tensor) -> Tensor:
+    def add_user(self, x_BLD: Tensor, users_B: Tensor) -> Tensor:
         """x plus what is known of each row's user, at every event.
 
         SSE-PT (Wu et al. 2020, arXiv 1908.05435) joins the two and lets the whole network be that much wider; here
@@ -99,12 +99,12 @@ class ItemEncoder(SequenceEncoder):
         with_user: Tensor = x_BLD + self.from_user(self.users(users_B))[:, None]
         return with_user
 
-    def read(self, x: Tensor) -> Tensor:
+    def to_queries(self, x: Tensor) -> Tensor:
         """What is multiplied with the item vectors, from the layers' outputs [..., D]."""
         with full_precision(x.device):
-            return self.as_queries(self.norm(x.float()))
+            return self.scale_queries(self.norm(x.float()))
 
-    def as_queries(self, states: Tensor) -> Tensor:
+    def scale_queries(self, states: Tensor) -> Tensor:
         """States [..., D] in fp32 as they are, or of length 1 / temperature."""
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 

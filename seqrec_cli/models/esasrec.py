@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.esasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.attention import MultiHeadAttention
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.mlp import SwiGLU
-from seqrec_cli.models.parts.positions import attention_places
-from seqrec_cli.models.parts.transformer import row_ends, run_causal, run_causal_to_end
+from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.mlp import SwiGLU
+from seqrec_cli.models.layers.positions import attention_positions
+from seqrec_cli.models.layers.transformer import forward_causal, forward_causal_last, row_ends
 
 
 class GatedBlock(nn.Module):
@@ -28,8 +28,8 @@ class GatedBlock(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         D = cfg.embed_dim
-        places = attention_places(cfg.positions, cfg.heads, D // cfg.heads, cfg.max_length)
-        self.attention = MultiHeadAttention(D, cfg.heads, cfg.attention_dropout, places=places)
+        positions = attention_positions(cfg.positions, cfg.heads, D // cfg.heads, cfg.max_length)
+        self.attention = MultiHeadAttention(D, cfg.heads, cfg.attention_dropout, positions=positions)
         self.feed_forward = SwiGLU(D, cfg.ffn_dim, cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(D), nn.LayerNorm(D)
         self.gate_attention, self.gate_feed_forward = nn.Linear(D, D), nn.Linear(D, D)
@@ -37,15 +37,15 @@ class GatedBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
         inner = self.norm_attention(x_BLD)
-        return self._after(x_BLD, self.attention(inner, inner, causal))
+        return self._output(x_BLD, self.attention(inner, inner, causal=causal))
 
-    def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
-        """The causal block's output [B, D] at each row's last event (its first place, if it has none)."""
+    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+        """The causal block's output [B, D] at each row's last event (its first position, if it has none)."""
         inner, (rows_B, ends_B, seen_BL) = self.norm_attention(x_BLD), row_ends(x_BLD, lengths_B)
-        attended_B1D = self.attention(inner[rows_B, ends_B, None], inner, False, seen_BL, ends_B[:, None])
-        return self._after(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
+        attended_B1D = self.attention(inner[rows_B, ends_B, None], inner, mask_BT=seen_BL, positions_BL=ends_B[:, None])
+        return self._output(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
 
-    def _after(self, x: Tensor, attended: Tensor) -> Tensor:
+    def _output(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.gate_attention(x).sigmoid() * self.drop(attended)
         fed: Tensor = self.feed_forward(self.norm_feed_forward(x))
         return x + self.gate_feed_forward(x).sigmoid() * self.drop(fed)
@@ -58,8 +58,8 @@ class Model(ItemEncoder):
         self.blocks = nn.ModuleList(GatedBlock(cfg) for _ in range(cfg.blocks))
         self.norm = nn.LayerNorm(cfg.embed_dim)
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return run_causal(self.blocks, x_BLD)
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        return forward_causal(self.blocks, x_BLD)
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return run_causal_to_end(self.blocks, x_BLD, batch.lengths_B)
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)

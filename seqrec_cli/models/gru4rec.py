@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.gru4rec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.recurrence import Recurrence
+from seqrec_cli.models.layers.gru import Recurrence
 
 
 class Model(ItemEncoder):
@@ -27,11 +27,11 @@ class Model(ItemEncoder):
         self.out = nn.Linear(cfg.hidden, cfg.embed_dim)
         self.norm = nn.LayerNorm(cfg.embed_dim)
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         whole: Tensor = self.out(self._run(x_BLD, batch, only_last=False))
         return whole
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         end: Tensor = self.out(self._run(x_BLD, batch, only_last=True))
         return end
 

@@ -4,13 +4,13 @@
     A = silu(Q K' + position bias + time bias) / n        (eq. 2; in the authors' code n = max_length)
     y = x + f2(norm(A V) * U)                             (eq. 3, and the residual of their code)
 
-Norms have no weights and f1 no bias, as in the authors' code; it adds learned places to the input too
+Norms have no weights and f1 no bias, as in the authors' code; it adds learned positions to the input too
 (`positions: absolute`) and scales items by sqrt(D) there. Its biases are shared by the heads, one number a distance
 i - j and one a bucket of log time. That time runs from event j to the event that query i is to predict
 (`time_bias: target`): whoever answers requests knows the present time, but next-item protocols do not give it. So the
 bias that needs it is off by default, and shows in the protocol of every result; `past` runs from event j to event i.
 Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `age_buckets`; weights start as
-`parts/initialise` says; without a temperature (the authors: 0.05) a LayerNorm stands in front of the output.
+`initialise.py` says; without a temperature (the authors: 0.05) a LayerNorm stands in front of the output.
 
 Legend: B rows, L events, T keys, H heads, D width, d = D / H.
 """
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.hstu import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.kernels.masked_softmax_dropout.reference import additive_mask
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.attention import additive_mask
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.positions import RelativeBias, Rotary
-from seqrec_cli.models.parts.time_bias import TimeBias, query_times, time_buckets
-from seqrec_cli.models.parts.transformer import row_ends
+from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.positions import RelativeBias, Rotary
+from seqrec_cli.models.layers.time_bias import TimeBias, query_times, time_buckets
+from seqrec_cli.models.layers.transformer import row_ends
 
 EPS = 1e-6  # of the norms, as in the authors' code: averages over many events are small
 
@@ -35,7 +35,7 @@ EPS = 1e-6  # of the norms, as in the authors' code: averages over many events a
 def pointwise_attend(
     q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, bias_ALT: Tensor | None, rows_alike: bool, mask_BT: Tensor | None
 ) -> Tensor:
-    """silu(q k' + bias) v, summed over the keys of `mask_BT`, or up to the query's own place -> [B, H, L, d].
+    """silu(q k' + bias) v, summed over the keys of `mask_BT`, or up to the query's own position -> [B, H, L, d].
 
     silu of a very low number is 0, so the mask is part of the bias and costs no pass of its own; one that is the same
     for all rows (A = 1) is part of the product.
@@ -62,23 +62,23 @@ class Unit(nn.Module):
         self.project = nn.Linear(D, 4 * D, bias=False)  # rows in the order U, Q, K, V
         self.out = nn.Linear(D, D)
         self.drop = Dropout(cfg.dropout)
-        self.turn = Rotary(D // cfg.heads, cfg.max_length) if cfg.positions == "rotary" else None
-        by_distance = cfg.position_bias or cfg.positions == "relative"
-        self.by_distance = RelativeBias(1, cfg.max_length) if by_distance else None
-        self.by_time = None if cfg.time_bias == "none" else TimeBias(cfg.time_buckets)
+        self.rotary = Rotary(D // cfg.heads, cfg.max_length) if cfg.positions == "rotary" else None
+        has_bias = cfg.position_bias or cfg.positions == "relative"
+        self.position_bias = RelativeBias(1, cfg.max_length) if has_bias else None
+        self.time_bias = None if cfg.time_bias == "none" else TimeBias(cfg.time_buckets)
 
     def forward(self, x_BLD: Tensor, buckets_BLT: Tensor | None) -> Tensor:
         u, q, k, v = F.silu(self.project(self.norm(x_BLD))).chunk(4, dim=-1)
-        return self._after(x_BLD, u, self._attended(q, k, v, buckets_BLT))
+        return self._output(x_BLD, u, self._attended(q, k, v, buckets_BLT))
 
-    def at_end(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
-        """The layer's output [B, D] at each row's last event (its first place, if it has none)."""
+    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
+        """The layer's output [B, D] at each row's last event (its first position, if it has none)."""
         rows_B, ends_B, seen_BT = row_ends(x_BLD, lengths_B)
-        inner, of_query, of_key = self.norm(x_BLD), *self.project.weight.chunk(2)
-        u, q = F.silu(F.linear(inner[rows_B, ends_B, None], of_query)).chunk(2, dim=-1)
-        k, v = F.silu(F.linear(inner, of_key)).chunk(2, dim=-1)
+        inner, w_query, w_key = self.norm(x_BLD), *self.project.weight.chunk(2)
+        u, q = F.silu(F.linear(inner[rows_B, ends_B, None], w_query)).chunk(2, dim=-1)
+        k, v = F.silu(F.linear(inner, w_key)).chunk(2, dim=-1)
         attended_B1D = self._attended(q, k, v, buckets_B1T, ends_B[:, None], seen_BT)
-        return self._after(x_BLD[rows_B, ends_B], u[:, 0], attended_B1D[:, 0])
+        return self._output(x_BLD[rows_B, ends_B], u[:, 0], attended_B1D[:, 0])
 
     def _attended(
         self,
@@ -86,20 +86,20 @@ class Unit(nn.Module):
         k_BTD: Tensor,
         v_BTD: Tensor,
         buckets_BLT: Tensor | None,
-        places_BL: Tensor | None = None,
+        positions_BL: Tensor | None = None,
         mask_BT: Tensor | None = None,
     ) -> Tensor:
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q_BLD, k_BTD, v_BTD / self.max_length))
-        if self.turn is not None:
-            q, k = self.turn(q, places_BL), self.turn(k)
-        bias = None if self.by_distance is None else self.by_distance(k.shape[2], places_BL)[:, 0].to(q.dtype)
-        if self.by_time is not None and buckets_BLT is not None:
-            of_time = self.by_time(buckets_BLT).to(q.dtype)
-            bias = of_time if bias is None else bias + of_time
-        rows_alike = self.by_time is None and mask_BT is None
+        if self.rotary is not None:
+            q, k = self.rotary(q, positions_BL), self.rotary(k)
+        bias = None if self.position_bias is None else self.position_bias(k.shape[2], positions_BL)[:, 0].to(q.dtype)
+        if self.time_bias is not None and buckets_BLT is not None:
+            time_bias = self.time_bias(buckets_BLT).to(q.dtype)
+            bias = time_bias if bias is None else bias + time_bias
+        rows_alike = self.time_bias is None and mask_BT is None
         return pointwise_attend(q, k, v, bias, rows_alike, mask_BT).transpose(1, 2).flatten(2)
 
-    def _after(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
+    def _output(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         after: Tensor = x + self.out(self.drop(self.norm_attended(attended) * u))
         return after
 
@@ -118,20 +118,22 @@ class Model(ItemEncoder):
         # States that are brought to length 1 anyway go there as they are.
         self.norm = nn.LayerNorm(cfg.embed_dim, EPS) if cfg.temperature is None else nn.Identity()
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         buckets_BLT = self._buckets(batch)
         for block in self.blocks:
             x_BLD = block(x_BLD, buckets_BLT)
         return x_BLD
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         *lower, top = self.blocks
         assert isinstance(top, Unit)
         buckets_BLT = self._buckets(batch)
         for block in lower:
             x_BLD = block(x_BLD, buckets_BLT)
         rows_B, ends_B, _ = row_ends(x_BLD, batch.lengths_B)
-        return top.at_end(x_BLD, batch.lengths_B, None if buckets_BLT is None else buckets_BLT[rows_B, ends_B, None])
+        return top.forward_last(
+            x_BLD, batch.lengths_B, None if buckets_BLT is None else buckets_BLT[rows_B, ends_B, None]
+        )
 
     def _buckets(self, batch: Batch) -> Tensor | None:
         if self.time_bias == "none":

@@ -17,12 +17,12 @@ from seqrec_cli.config.model import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision
-from seqrec_cli.models.parts.initialise import initialise
-from seqrec_cli.models.parts.inputs import Ranker
-from seqrec_cli.models.parts.mlp import Mlp
-from seqrec_cli.models.parts.pieces import piece_size
-from seqrec_cli.models.parts.positions import check_window
-from seqrec_cli.models.parts.transformer import as_stream
+from seqrec_cli.models.initialise import initialise
+from seqrec_cli.models.layers.mlp import Mlp
+from seqrec_cli.models.layers.positions import check_window
+from seqrec_cli.models.layers.transformer import as_stream
+from seqrec_cli.models.pieces import piece_size
+from seqrec_cli.models.ranker import Ranker
 
 FEATURES_AT_ONCE = 1 << 14  # candidates whose features are made together
 # Numbers of a piece of corpus on a CPU. Large pieces leave its cache, small ones are all overhead: DIN ranked all items
@@ -73,7 +73,7 @@ class InterestRanker(Ranker):
     def add_interest(self, cfg: InterestConfig) -> None:
         """Make the modules that `interest` needs."""
 
-    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
+    def encode_history(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """What `interest` reads of a history, made once for all candidates; rows first."""
         return (events_BLF,)
 
@@ -102,10 +102,10 @@ class InterestRanker(Ranker):
 
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
         self.regularise(batch, items_BC)
-        places_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
+        positions_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
         return self._pairs(
-            self._history(batch, (places_L1 < ends_B1C) & (places_L1 >= ends_B1C - self.max_length)),
+            self._history(batch, (positions_L1 < ends_B1C) & (positions_L1 >= ends_B1C - self.max_length)),
             items_BC,
             as_stream(self.items.joined(items_BC)),
         )
@@ -145,7 +145,7 @@ class InterestRanker(Ranker):
         return logits_BC
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
-        memory = self.remember(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
+        memory = self.encode_history(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
         return History(memory, sees_BLC, self.request(batch))
 
     def _pairs(self, history: History, items: Tensor, candidates: Tensor) -> Tensor:

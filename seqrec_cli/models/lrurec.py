@@ -4,7 +4,7 @@ arXiv 2310.02367).
 `norm: post` is the authors' block, x = norm(x + drop(unit(x))), x = norm(x + drop(ffn(x))), behind a norm of the
 dropped-out embeddings; `norm: pre` is x = x + drop(f(norm(x))) with a norm in front of the output. Deviations:
 histories are padded on the right, which a causal recurrence never sees, so it needs no mask; weights start as
-`parts/initialise` says (the authors: 0.02 throughout).
+`initialise.py` says (the authors: 0.02 throughout).
 
 Legend: B rows, L history events, D width, N complex numbers of a state.
 """
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.model.lrurec import Config
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.linear_recurrence import LinearRecurrence
-from seqrec_cli.models.parts.mlp import FeedForward
-from seqrec_cli.models.parts.residual import add, add_and_norm
-from seqrec_cli.models.parts.transformer import row_ends
+from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.linear_recurrence import LinearRecurrence
+from seqrec_cli.models.layers.mlp import FeedForward
+from seqrec_cli.models.layers.transformer import row_ends
 
 
 class Block(nn.Module):
@@ -33,22 +33,22 @@ class Block(nn.Module):
         self.drop = Dropout(cfg.dropout)
 
     def forward(self, x_LBD: Tensor) -> Tensor:
-        return self._after(x_LBD, self._states(x_LBD))
+        return self._output(x_LBD, self._states(x_LBD))
 
-    def at_end(self, x_LBD: Tensor, ends_B: Tensor, rows_B: Tensor) -> Tensor:
-        """The block's output [B, D] at one place of each row."""
-        return self._after(x_LBD[ends_B, rows_B], self._states(x_LBD)[ends_B, rows_B])
+    def forward_last(self, x_LBD: Tensor, ends_B: Tensor, rows_B: Tensor) -> Tensor:
+        """The block's output [B, D] at one position of each row."""
+        return self._output(x_LBD[ends_B, rows_B], self._states(x_LBD)[ends_B, rows_B])
 
     def _states(self, x_LBD: Tensor) -> Tensor:
         return self.unit.states(self.norm_unit(x_LBD) if self.pre else x_LBD)
 
-    def _after(self, x: Tensor, states: Tensor) -> Tensor:
-        out, feed_forward = self.unit.out, self.feed_forward
+    def _output(self, x: Tensor, states: Tensor) -> Tensor:
+        out, down, drop = self.unit.out, self.feed_forward.down, self.drop.current
         if self.pre:
-            x, normed = add_and_norm(x, out, states, self.drop, self.norm_feed_forward)
-            return add(x, feed_forward.down, feed_forward.inner(normed), self.drop)
-        _, x = add_and_norm(x, out, states, self.drop, self.norm_unit)
-        return add_and_norm(x, feed_forward.down, feed_forward.inner(x), self.drop, self.norm_feed_forward)[1]
+            x, normed = linear_dropout_add_norm(x, out, states, drop, self.norm_feed_forward)
+            return linear_dropout_add(x, down, self.feed_forward.inner(normed), drop)
+        _, x = linear_dropout_add_norm(x, out, states, drop, self.norm_unit)
+        return linear_dropout_add_norm(x, down, self.feed_forward.inner(x), drop, self.norm_feed_forward)[1]
 
 
 class Model(ItemEncoder):
@@ -64,17 +64,17 @@ class Model(ItemEncoder):
         normed: Tensor = self.norm_embedding(super().embed(batch))
         return normed
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         x_LBD = x_BLD.transpose(0, 1).contiguous()
         for block in self.blocks:
             x_LBD = block(x_LBD)
         return x_LBD.transpose(0, 1)
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         *lower, top = self.blocks
         assert isinstance(top, Block)
         x_LBD = x_BLD.transpose(0, 1).contiguous()
         for block in lower:
             x_LBD = block(x_LBD)
         rows_B, ends_B, _ = row_ends(x_BLD, batch.lengths_B)
-        return top.at_end(x_LBD, ends_B, rows_B)
+        return top.forward_last(x_LBD, ends_B, rows_B)

@@ -15,7 +15,7 @@ from seqrec_cli.config.model.markov import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import ClosedFormModel
-from seqrec_cli.models.parts.bisection import first_at_least
+from seqrec_cli.models.search import first_at_least
 
 
 class Model(ClosedFormModel):
@@ -60,9 +60,9 @@ class Model(ClosedFormModel):
         if len(self.keys_E) == 0:
             return popularity_BC
         wanted_BC = self._last_items(batch)[:, None] * (self.num_items + 1) + items_BC
-        place_BC = first_at_least(self.keys_E, wanted_BC).clamp(max=len(self.keys_E) - 1)
-        known_BC = self.keys_E[place_BC] == wanted_BC
-        return popularity_BC + torch.where(known_BC, self.counts_E[place_BC], 0.0)
+        index_BC = first_at_least(self.keys_E, wanted_BC).clamp(max=len(self.keys_E) - 1)
+        known_BC = self.keys_E[index_BC] == wanted_BC
+        return popularity_BC + torch.where(known_BC, self.counts_E[index_BC], 0.0)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         columns = self.num_items + 1

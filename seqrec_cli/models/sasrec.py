@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.sasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.parts.attention import MultiHeadAttention
-from seqrec_cli.models.parts.dropout import Dropout
-from seqrec_cli.models.parts.mlp import FeedForward
-from seqrec_cli.models.parts.positions import RelativeBias, Rotary, attention_places
-from seqrec_cli.models.parts.transformer import TransformerBlock, row_ends, run_causal, run_causal_to_end
+from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.mlp import FeedForward
+from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
+from seqrec_cli.models.layers.transformer import TransformerBlock, forward_causal, forward_causal_last, row_ends
 
 
 class PublishedBlock(nn.Module):
@@ -25,24 +25,26 @@ class PublishedBlock(nn.Module):
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
-        places = _attention_places(cfg)
-        self.attention = MultiHeadAttention(cfg.embed_dim, cfg.heads, cfg.attention_dropout, False, places)
+        positions = _attention_positions(cfg)
+        self.attention = MultiHeadAttention(
+            cfg.embed_dim, cfg.heads, cfg.attention_dropout, project=False, positions=positions
+        )
         self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "relu", cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 
     def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
         queries = self.norm_attention(x_BLD)
-        return self._after(queries, self.attention(queries, x_BLD, causal))
+        return self._output(queries, self.attention(queries, x_BLD, causal=causal))
 
-    def at_end(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
-        """The block's output [B, D] at each row's last event (its first place, if it has none)."""
+    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+        """The block's output [B, D] at each row's last event (its first position, if it has none)."""
         rows_B, ends_B, seen_BL = row_ends(x_BLD, lengths_B)
         queries_B1D = self.norm_attention(x_BLD[rows_B, ends_B, None])
-        attended_B1D = self.attention(queries_B1D, x_BLD, False, seen_BL, ends_B[:, None])
-        return self._after(queries_B1D, attended_B1D)[:, 0]
+        attended_B1D = self.attention(queries_B1D, x_BLD, mask_BT=seen_BL, positions_BL=ends_B[:, None])
+        return self._output(queries_B1D, attended_B1D)[:, 0]
 
-    def _after(self, queries: Tensor, attended: Tensor) -> Tensor:
+    def _output(self, queries: Tensor, attended: Tensor) -> Tensor:
         x = self.norm_feed_forward(queries + attended)
         wide: Tensor = x + self.drop(self.feed_forward(x))
         return wide
@@ -64,19 +66,19 @@ class Model(ItemEncoder):
             cfg.embed_dim,
             cfg.heads,
             cfg.ffn_dim,
-            "pre",
-            "gelu",
-            cfg.dropout,
-            cfg.attention_dropout,
-            _attention_places(cfg),
+            norm="pre",
+            activation="gelu",
+            drop=cfg.dropout,
+            attention_drop=cfg.attention_dropout,
+            positions=_attention_positions(cfg),
         )
 
-    def through(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return run_causal(self.blocks, x_BLD)
+    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        return forward_causal(self.blocks, x_BLD)
 
-    def through_to_end(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return run_causal_to_end(self.blocks, x_BLD, batch.lengths_B)
+    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
 
 
-def _attention_places(cfg: Config) -> Rotary | RelativeBias | None:
-    return attention_places(cfg.positions, cfg.heads, cfg.embed_dim // cfg.heads, cfg.max_length)
+def _attention_positions(cfg: Config) -> Rotary | RelativeBias | None:
+    return attention_positions(cfg.positions, cfg.heads, cfg.embed_dim // cfg.heads, cfg.max_length)

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqrec_cli.config.model.widedeep import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker, shares
-from seqrec_cli.models.parts.embedding import padded_table
+from seqrec_cli.models.layers.embedding import padded_table
 
 
 def hashed(kind: int, left: Tensor, right: Tensor, buckets: int) -> Tensor:
@@ -33,10 +33,10 @@ class Model(InterestRanker):
         self.cfg = cfg
         self.weights = padded_table(cfg.wide_buckets + 1, 1)
 
-    def remember(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
+    def encode_history(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
         """The means [B, C, F] of the events, and the latest items [B, C, E]; C is 1 where all see the same."""
-        places_L1 = torch.arange(1, batch.items_BL.shape[1] + 1, device=events_BLF.device)[:, None]
-        ends_BC = (sees_BLC * places_L1).amax(1)
+        positions_L1 = torch.arange(1, batch.items_BL.shape[1] + 1, device=events_BLF.device)[:, None]
+        ends_BC = (sees_BLC * positions_L1).amax(1)
         latest_BCE = ends_BC[..., None] - 1 - torch.arange(self.cfg.wide_events, device=events_BLF.device)
         items_BCE = batch.items_BL.gather(1, latest_BCE.clamp(min=0).flatten(1)).view_as(latest_BCE)
         return shares(sees_BLC, events_BLF.dtype) @ events_BLF, items_BCE.masked_fill(latest_BCE < 0, 0)

@@ -1,0 +1,89 @@
+"""From a kernel's C source to a loaded library, compiled for this processor at its first use and kept
+in a cache folder.
+
+The sources are plain C and compile in a quarter of a second; torch's own route to C++ needs ninja and half a minute.
+Without a compiler nothing is lost but speed: every kernel has a reference in torch's operators.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+INCLUDE = Path(__file__).with_name("include")
+# No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
+FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", f"-I{INCLUDE}")
+# Not every compiler knows all: without the last a library has one thread.
+EXTRA = (
+    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    ("-march=native", "-fopenmp"),
+    ("-march=native",),
+    (),
+)
+SECONDS = 120
+
+
+def compiler() -> str | None:
+    """The C compiler: $CC, or the system's."""
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")))), None)
+
+
+@functools.cache
+def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
+    """The source compiled with a preprocessor constant, and loaded; None where that cannot be done here."""
+    found = compiler()
+    if found is None:
+        return None
+    for extra in EXTRA:
+        try:
+            return ctypes.CDLL(str(_compiled(found, source, (*FLAGS, *extra, f"-D{constant}={value}"))))
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
+
+
+def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
+    """The library's file, named by a hash of all that goes into it and compiled unless it is there. It appears whole or
+    not at all: runs may start side by side."""
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(INCLUDE.glob("*.h")))]
+    ingredients = "\n".join((*texts, command, *flags, _processor()))
+    folder = _cache_folder()
+    file = folder / f"{source.parent.name}-{hashlib.sha256(ingredients.encode()).hexdigest()[:16]}.so"
+    if not file.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            fresh = Path(scratch) / file.name
+            words = [command, *flags, str(source), "-o", str(fresh), "-lm"]
+            subprocess.run(words, check=True, capture_output=True, timeout=SECONDS)
+            fresh.replace(file)
+    return file
+
+
+def _cache_folder() -> Path:
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqrec" / "kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home, or not ours to write
+        pass
+    return Path(_temporary_folder().name)
+
+
+@functools.cache
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Of this process; it is deleted with it."""
+    return tempfile.TemporaryDirectory(prefix="seqrec-")
+
+
+def _processor() -> str:
+    """What -march=native stands for: a cache folder may be shared by machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))

@@ -1,0 +1,153 @@
+"""What a kernel is made of: its operator, its C source, the reference it has to equal, and where it may be used."""
+
+import ctypes
+import importlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.kernels.build import library
+
+POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+FORMATS = (torch.float32, torch.bfloat16)  # number formats of a source that is compiled with -DBF16=0 or 1
+VECTOR = 16  # numbers of the widest SIMD register, `LANES` of the sources
+WIDEST = 1 << 14  # channels: some rows lie on a thread's stack
+
+_on = os.environ.get("SEQREC_KERNELS", "1") != "0"
+_sources: dict[str, "Source"] = {}
+_ran: set[str] = set()
+
+
+def use(on: bool) -> None:
+    """Whether C code may run in this process from now on; without it the references do the work."""
+    global _on
+    _on = on
+
+
+def ran() -> list[str]:
+    """The kernels whose C code has run in this process: results then differ from the references' by rounding."""
+    return sorted(_ran)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An entry of the registry, which tests compare with its reference."""
+
+    operator: Any  # torch.ops.seqrec....
+    reference: Callable[..., Any]  # its specification: takes the same arguments, gives the first of its results
+    examples: Callable[[torch.dtype], Iterable[tuple[Any, ...]]]  # arguments, odd sizes among them
+    formats: tuple[torch.dtype, ...] = FORMATS
+    compiled: bool = True  # whether a C compiler is needed
+
+
+def all_kernels() -> dict[str, Kernel]:
+    """Every kernel by its operator's name, found in the folders beside this file."""
+    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/op.py"))
+    modules = [importlib.import_module(f"seqrec_cli.kernels.{name}.op") for name in folders]
+    return {kernel.operator._opname: kernel for module in modules for kernel in module.KERNELS}
+
+
+class Source:
+    """The kernel.c beside an op.py, and the types of its functions' arguments."""
+
+    def __init__(self, op_file: str, **functions: tuple[Any, ...]) -> None:
+        self.path, self.functions = Path(op_file).with_name("kernel.c"), functions
+        self.name = self.path.parent.name
+        self._typed: set[ctypes.CDLL] = set()
+        _sources[self.name] = self
+
+    def usable(self, dtype: torch.dtype) -> bool:
+        """Whether there is C code for tensors of this format."""
+        return _usable(self.name, dtype)
+
+    def load(self, dtype: torch.dtype) -> ctypes.CDLL:
+        """The functions for tensors of a format that is `usable`."""
+        found = self.compiled("BF16", int(dtype == torch.bfloat16))
+        assert found is not None
+        return found
+
+    def compiled(self, constant: str, value: int) -> ctypes.CDLL | None:
+        """The functions, compiled with a constant; None where that cannot be done."""
+        found = library(self.path, constant, value)
+        if found is not None:
+            _ran.add(self.name)
+        if found is not None and found not in self._typed:
+            for name, arguments in self.functions.items():
+                getattr(found, name).argtypes = arguments
+            self._typed.add(found)
+        return found
+
+
+@torch.compiler.assume_constant_result  # torch.compile does not trace into it
+def _usable(name: str, dtype: torch.dtype) -> bool:
+    return (
+        enabled()
+        and dtype in FORMATS
+        and library(_sources[name].path, "BF16", int(dtype == torch.bfloat16)) is not None
+    )
+
+
+def enabled() -> bool:
+    """Whether C code may run."""
+    return _on
+
+
+def operator(
+    fake: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    save: Callable[..., None] | None = None,
+    device: str = "cpu",
+) -> Callable[[Callable[..., Any]], Any]:
+    """Register a function as torch.ops.seqrec.<its name without the underscore>; its annotations are the schema.
+
+    `fake` makes empty results of the right shapes, `save(ctx, inputs, output)` keeps what `backward(ctx, *grads)`
+    needs. These are the lower-level calls of `torch.library`: an operator by `custom_op` costs more a call.
+    """
+
+    def register(function: Callable[..., Any]) -> Any:
+        name = f"seqrec::{function.__name__.lstrip('_')}"
+        schema = torch.library.infer_schema(function, mutates_args=())
+        torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
+        torch.library.impl(name, device)(function)
+        torch.library.register_fake(name)(fake)
+        if backward is not None:
+            torch.library.register_autograd(name, backward, setup_context=save)
+        return getattr(torch.ops.seqrec, name[len("seqrec::") :]).default
+
+    return register
+
+
+def bf16_linear(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether a layer's output is bf16 on a CPU, in eager mode, with a bias in fp32: where kernels that add the bias
+    themselves pay. There, what stands between the products costs a third of them; in fp32 the products cost twice as
+    much."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or layer.out_features > WIDEST:
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return dtype == torch.bfloat16 and layer.bias is not None and layer.bias.dtype == torch.float32
+
+
+def product(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer's output without its bias."""
+    return nn.functional.linear(x, layer.weight)
+
+
+def addresses(*tensors: Tensor | None) -> list[int | None]:
+    """For a call: the caller keeps the tensors alive until it returns."""
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def sizes(x: Tensor) -> tuple[int, int]:
+    """Rows and channels (the last dimension)."""
+    return x.numel() // max(x.shape[-1], 1), x.shape[-1]
+
+
+def check_memory(found: int) -> None:
+    """Of a function in C that returns 0 where it found no memory for its sums."""
+    if not found:
+        raise MemoryError("no memory for the sums over a tensor's rows")

@@ -1,0 +1,91 @@
+"""What every ranker's MLP reads beside the history: users, items and the request's context, with their regularisers.
+
+Legend: B rows, L history events, C candidates, F context attributes, M first width of the MLP.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from seqrec_cli.config.model import RankerConfig
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbedding
+
+
+class Ranker(Recommender):
+    """A recommender with embedded users, items and context, and their part of the MLP's first layer."""
+
+    reads_context = True
+    counts_V: Tensor
+    counts_U: Tensor
+
+    def __init__(self, cfg: RankerConfig, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        D, drop, unknown = cfg.embed_dim, cfg.embedding_dropout, cfg.unknown
+        items, users = catalog.num_items + 1, catalog.num_users + 1
+        self.items = FeatureEmbedding(
+            items, catalog.item_attributes, catalog.item_values, D, own=True, drop=drop, unknown=unknown
+        )
+        self.users = FeatureEmbedding(
+            users,
+            catalog.user_attributes,
+            catalog.user_values,
+            D,
+            own=cfg.user_id,
+            drop=drop,
+            unknown=unknown,
+            padding=False,
+        )
+        contexts = catalog.context_attributes
+        self.context = ContextEmbedding(contexts, D) if contexts else None
+        self.l2 = cfg.l2
+        self.register_buffer("counts_V", torch.ones(items, dtype=torch.int64), persistent=False)
+        self.register_buffer("counts_U", torch.ones(users, dtype=torch.int64), persistent=False)
+        self._penalty: Tensor | None = None
+
+    def add_first_layer(self, width: int) -> None:
+        """Make the parts of the MLP's first layer that read the candidate, the user and the context: [..., M]."""
+        self.from_item = nn.Linear(self.items.width, width, bias=False)
+        self.from_user = nn.Linear(self.users.width, width, bias=False) if self.users.width else None
+        self.from_context = nn.Linear(self.context.width, width, bias=False) if self.context else None
+
+    def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
+        self.items.see(item_counts_V)
+        self.users.see(user_counts_U)
+        self.counts_V.copy_(item_counts_V)
+        self.counts_U.copy_(user_counts_U)
+
+    def request(self, batch: Batch) -> Tensor | None:
+        """The user's and the context's part of the first layer: [B, 1, M], [B, C, M] where each candidate has a context
+        of its own, or None."""
+        parts = []
+        if self.from_user is not None:
+            parts.append(self.from_user(self.users.joined(batch.users_B))[:, None])
+        if self.context is not None and self.from_context is not None:
+            context = batch.context_BF[:, None] if batch.context_BF is not None else batch.context_BCF
+            if context is not None:  # else every value is absent
+                parts.append(self.from_context(self.context(context)))
+        return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def regularise(self, batch: Batch, items: Tensor) -> None:
+        """Keep the penalty of a training batch: (l2 / 2) |w_j|^2 / n_j of every item and user j in it, once each, with
+        n_j its training events (Zhou et al. 2018, arXiv 1706.06978, eq. 4-6; there of all features)."""
+        if not self.training or not self.l2:
+            return
+        penalty = _squares(self.items, torch.cat([batch.items_BL.flatten(), items.flatten()]), self.counts_V)
+        if self.users.own is not None:
+            penalty = penalty + _squares(self.users, batch.users_B, self.counts_U)
+        self._penalty = 0.5 * self.l2 * penalty
+
+    def auxiliary_loss(self) -> Tensor | None:
+        return self._penalty if self.training and self.l2 else None
+
+
+def _squares(table: FeatureEmbedding, rows_N: Tensor, counts_R: Tensor) -> Tensor:
+    """Sum over distinct rows, without asking how many there are: a row counts where it comes first in order."""
+    assert table.own is not None
+    sorted_N = rows_N.sort().values
+    first_N = torch.cat([sorted_N[:1] > 0, sorted_N[1:] > sorted_N[:-1]])
+    squares_N = table.own(sorted_N).square().sum(-1)
+    return (squares_N * first_N / counts_R[sorted_N].clamp(min=1)).sum()
