@@ -59,12 +59,16 @@ def hold_out(
         if cfg.protocol == "positions":
             clicks["train"] = _training_candidates(ends, offsets_U1, items_N, num_items, cfg.seed)
     elif cfg.protocol == "last":
-        ends = by_users(offsets_U1, np.flatnonzero(np.diff(offsets_U1) > 1), cfg.held_out_users, cfg.seed)
+        ends = by_users(offsets_U1, np.flatnonzero(np.diff(offsets_U1) > 1), share=cfg.held_out_users, seed=cfg.seed)
         clicks = _last_event_candidates(ends, offsets_U1, items_N, seen, cfg.seed)
     else:
         assert requests is not None
         ends, clicks = by_requests(
-            offsets_U1, requests, cfg.protocol == "impressions_by_user", cfg.held_out_users, cfg.seed
+            offsets_U1,
+            requests,
+            whole_users=cfg.protocol == "impressions_by_user",
+            share=cfg.held_out_users,
+            seed=cfg.seed,
         )
     return ends, clicks
 

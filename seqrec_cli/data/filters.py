@@ -32,7 +32,7 @@ def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None
     return found_N
 
 
-def core(users_N: np.ndarray, items_N: np.ndarray, user_core: int, item_core: int) -> np.ndarray:
+def core(users_N: np.ndarray, items_N: np.ndarray, *, user_core: int, item_core: int) -> np.ndarray:
     """Events left by the iterative k-core: users and items below their least count fall, until none does."""
     stay_N = np.ones(len(users_N), bool)
     while True:
@@ -64,7 +64,7 @@ def _steps(
         kept_K = kept_K[raw.ratings_N[kept_K] >= cfg.min_rating]
         yield f"min_rating={cfg.min_rating}", kept_K
     if cfg.user_core or cfg.item_core:
-        kept_K = kept_K[core(users_N[kept_K], items_N[kept_K], cfg.user_core, cfg.item_core)]
+        kept_K = kept_K[core(users_N[kept_K], items_N[kept_K], user_core=cfg.user_core, item_core=cfg.item_core)]
         yield f"user_core={cfg.user_core} item_core={cfg.item_core}", kept_K
 
 

@@ -189,7 +189,7 @@ def _with_candidates(batch: Batch, items_BC: np.ndarray, labels_BC: np.ndarray) 
 
 
 def _by_length(
-    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Targets, Batch]]:
     """(which targets, those targets, batch) of targets of like length, longest first so that memory peaks at once."""
     lengths_R = np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)
@@ -201,18 +201,18 @@ def _by_length(
 
 
 def target_batches(
-    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
     """(user rows, absolute positions of the targets, batch) of every target."""
-    for _, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+    for _, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
         yield batch_targets.rows_R, batch_targets.ends_R, batch
 
 
 def labelled_batches(
-    log: PackedLog, split: HeldOut, max_length: int, batch_size: int
+    log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """(user rows, batch) of the fixed click candidates of a split."""
     clicks = log.clicks[split]
     targets = Targets(np.asarray(clicks.rows_R), np.asarray(clicks.ends_R))
-    for picked_B, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+    for picked_B, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
         yield batch_targets.rows_R, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])
