@@ -78,11 +78,12 @@ def dataset(
     Raises SeqrecError in one line: a column that is not there, ids that are empty or of mixed kinds, repeated rows, too
     few events to hold any out.
 
-    >>> import pandas as pd
-    >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 1]})
-    >>> data = seqrec_cli.dataset(log, name="tiny", click_negatives=1)
-    >>> data.num_users, data.num_items, data.num_events
-    (2, 4, 8)
+    Examples:
+        >>> import pandas as pd
+        >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 1]})
+        >>> data = seqrec_cli.dataset(log, name="tiny", click_negatives=1)
+        >>> data.num_users, data.num_items, data.num_events
+        (2, 4, 8)
     """
     named = [column for column in (user, item, time, rating) if column is not None]
     if len(set(named)) < len(named):

@@ -30,9 +30,10 @@ def load(
 
     Raises SeqrecError where there is no such run, or its data are not those it was trained on.
 
-    >>> run = seqrec_cli.load(folder)
-    >>> run
-    Trained(sasrec on synthetic, 60 users, 40 items, .../run)
+    Examples:
+        >>> run = seqrec_cli.load(folder)
+        >>> run
+        Trained(sasrec on synthetic, 60 users, 40 items, .../run)
     """
     path = _one_of(Path(run).expanduser(), seed)
     told = {"device": device, "precision": precision, "threads": threads}

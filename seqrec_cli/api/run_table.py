@@ -30,8 +30,9 @@ def runs(folder: str | Path = OUTPUTS) -> "pd.DataFrame":
 
     Raises SeqrecError where there is no such folder.
 
-    >>> seqrec_cli.runs(folder)[["state", "model", "dataset"]].values.tolist()
-    [['finished', 'sasrec', 'synthetic']]
+    Examples:
+        >>> seqrec_cli.runs(folder)[["state", "model", "dataset"]].values.tolist()
+        [['finished', 'sasrec', 'synthetic']]
     """
     import pandas as pd
 

@@ -110,10 +110,11 @@ class Trained:
         Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items
         are left out unless `repeats`.
 
-        >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()
-        [[3, 1], [3, 2], [8, 1], [8, 2]]
-        >>> run.recommend(histories=[[5, 9], [7]], top=1).columns.tolist()
-        ['row', 'rank', 'item', 'score']
+        Examples:
+            >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()
+            [[3, 1], [3, 2], [8, 1], [8, 2]]
+            >>> run.recommend(histories=[[5, 9], [7]], top=1).columns.tolist()
+            ['row', 'rank', 'item', 'score']
         """
         import pandas as pd
 
@@ -148,8 +149,9 @@ class Trained:
         A row a user or history, a column an item, float32. Encoders' scores are inner products, click rankers' are
         logits: the higher the better, but not comparable between models.
 
-        >>> run.score([3, 8], items=[1, 2, 4]).shape
-        (2, 3)
+        Examples:
+            >>> run.score([3, 8], items=[1, 2, 4]).shape
+            (2, 3)
         """
         import pandas as pd
 
@@ -178,8 +180,9 @@ class Trained:
         Their inner products with `item_vectors()`, plus `item_bias()`, are the scores. Raises SeqrecError for a model
         that makes no such vectors (click rankers).
 
-        >>> run.encode([3, 8]).shape
-        (2, 64)
+        Examples:
+            >>> run.encode([3, 8]).shape
+            (2, 64)
         """
         with self._computing():
             self._recommending.encoder()
@@ -235,8 +238,9 @@ class Trained:
         """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
         trained with, the very numbers of its metrics.json.
 
-        >>> run.evaluate("val") == run.metrics["val"]
-        True
+        Examples:
+            >>> run.evaluate("val") == run.metrics["val"]
+            True
         """
         return self._measured(split).metrics
 
@@ -246,9 +250,10 @@ class Trained:
         Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked) and
         `history` (events before the item).
 
-        >>> ranks = run.ranks("val")
-        >>> float((1 / ranks["rank"]).mean()) == run.metrics["val"]["mrr"]
-        True
+        Examples:
+            >>> ranks = run.ranks("val")
+            >>> float((1 / ranks["rank"]).mean()) == run.metrics["val"]["mrr"]
+            True
         """
         import pandas as pd
 

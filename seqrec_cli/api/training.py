@@ -36,11 +36,12 @@ def train(
     Hydra's and torch's global settings are afterwards as before. An interrupt (Ctrl-C, a notebook's stop) saves the run
     and raises KeyboardInterrupt with the setting to go on with. Raises SeqrecError, in one line, for a wrong setting.
 
-    >>> run = seqrec_cli.train(
-    ...     ["dataset.users=60", "dataset.items=40", "trainer.max_epochs=1"], dataset="synthetic", verbose=False
-    ... )
-    >>> sorted(run.metrics)
-    ['baselines', 'protocol', 'test', 'val']
+    Examples:
+        >>> run = seqrec_cli.train(
+        ...     ["dataset.users=60", "dataset.items=40", "trainer.max_epochs=1"], dataset="synthetic", verbose=False
+        ... )
+        >>> sorted(run.metrics)
+        ['baselines', 'protocol', 'test', 'val']
     """
     with unchanged_hydra():
         record = _record(settings, dataset, None if run_dir is None else str(run_dir))

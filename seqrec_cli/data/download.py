@@ -72,7 +72,11 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
 
 
 def _local(archive: str) -> Path:
-    return Path(unquote(urlsplit(archive).path) if archive.startswith("file://") else archive).expanduser()
+    if not archive.startswith("file://"):
+        return Path(archive).expanduser()
+    from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
+
+    return Path(url2pathname(urlsplit(archive).path)).expanduser()
 
 
 def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:

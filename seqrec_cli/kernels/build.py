@@ -31,7 +31,9 @@ SECONDS = 120
 
 
 def compiler() -> str | None:
-    """The C compiler: $CC, or the system's."""
+    """The C compiler: $CC, or the system's. On Windows none: gcc there misaligns wide vectors on the stack."""
+    if os.name == "nt":
+        return None
     return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")))), None)
 
 

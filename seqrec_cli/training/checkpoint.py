@@ -11,6 +11,13 @@ from seqrec_cli.files import atomic_file
 
 FORMAT = 1  # raise when the keys below change their meaning
 BEST, LAST = "best.pt", "last.pt"
+RENAMED = {  # parts of parameters' names, as earlier versions wrote them
+    "places": "positions",
+    "by_distance": "position_bias",
+    "of_place": "position_bias",
+    "of_session": "session_bias",
+    "of_unit": "unit_bias",
+}
 KEYS = frozenset(
     {
         "format",
@@ -56,7 +63,11 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT}; train again, "
             "or use the version that wrote it"
         )
-    return payload
+    return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
+
+
+def _renamed(name: str) -> str:
+    return ".".join(RENAMED.get(part, part) for part in name.split("."))
 
 
 def _checkpoint_file(path: Path) -> Path:

@@ -30,6 +30,16 @@ def test_round_trip_by_file_and_by_run_folder(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [BEST]
 
 
+def test_parameters_of_earlier_versions_are_found_by_todays_names(tmp_path: Path) -> None:
+    before = ("places.table.weight", "blocks.0.by_distance.table.weight", "of_place", "items.weight")
+    model = {name: torch.full((1,), float(nth)) for nth, name in enumerate(before)}
+    save_checkpoint(tmp_path / BEST, {**payload(), "model": model})
+    today = ["positions.table.weight", "blocks.0.position_bias.table.weight", "position_bias", "items.weight"]
+    assert [(name, float(value)) for name, value in load_checkpoint(tmp_path)["model"].items()] == list(
+        zip(today, (0.0, 1.0, 2.0, 3.0), strict=True)
+    )
+
+
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / LAST, payload(1.0))
 

@@ -1,0 +1,125 @@
+"""The README and the pages of docs/ stay true: the commands of each are run, in order, in an empty folder of its own.
+
+```bash and ```python blocks run. Blocks marked `network` need a download: their commands are composed and validated,
+not started. ```sh and ```text blocks are for reading. The README's first two blocks install, run and test: `.ci/run`
+takes those from the README itself. The site is built strictly, so that a broken link fails.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.migrations import RENAMED, VERBS
+from seqrec_cli.config.validate import validate
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+Block = tuple[str, str]  # what is written behind ```, and the text
+
+
+def blocks(page: Path) -> list[Block]:
+    return re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def local(page: Path) -> list[Block]:
+    """What runs here; without the README's first two blocks, which `.ci/run` starts."""
+    found = [(kind, text) for kind, text in blocks(page) if kind in ("bash", "python")]
+    return found[2:] if page == README else found
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if local(page)], ids=named)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, start in (("seqrec", "-m seqrec_cli"), ("python", "")):
+        wrapper = commands / name
+        wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {start} "$@"\n', encoding="utf-8")
+        wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for kind, text in local(page):
+        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(k == "bash network" for k, _ in blocks(p))], ids=named)
+def test_commands_that_need_a_download_are_well_formed(page: Path) -> None:
+    lines = [
+        line.split("#")[0].strip() for kind, text in blocks(page) if kind == "bash network" for line in text.split("\n")
+    ]
+    assert any(lines)
+    for line in filter(None, lines):
+        program, verb, *overrides = shlex.split(line)
+        assert program == "seqrec"
+        if "-m" in overrides:  # a sweep: its first job
+            overrides = [word if "[" in word else word.partition(",")[0] for word in overrides if word != "-m"]
+        assert validate(verb, compose(verb, overrides)) is not None
+
+
+def test_every_block_is_of_a_known_kind() -> None:
+    for page in PAGES:
+        for kind, _ in blocks(page):
+            assert kind in ("bash", "bash network", "python", "sh", "text", "mermaid"), f"{named(page)}: ```{kind}"
+
+
+def test_ci_runs_the_readmes_first_two_blocks() -> None:
+    install_and_run, install_and_test = (text for kind, text in blocks(README)[:2] if kind == "bash")
+    assert install_and_run.strip().endswith("seqrec train")
+    assert install_and_test.strip().split("&& ")[-1].startswith("pytest")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "README.md" in script
+    awk = subprocess.run(
+        ["awk", "/^```bash$/ {n++; inside = (n == 1); next} /^```$/ {inside = 0} inside", str(README)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert awk.stdout == install_and_run
+
+
+def test_the_glossary_has_every_former_name_of_a_setting() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    for old, new in {**RENAMED, **{f"seqrec {old}": f"seqrec {new}" for old, new in VERBS.items()}}.items():
+        rows = [line.partition(" | ") for line in glossary.splitlines() if f"`{old}`" in line]
+        assert any(f"`{new}`" in after for _, _, after in rows), old
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_links_between_files_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if not re.match(r"https?:", target):
+                there = (page.parent / target).resolve()
+                assert there.exists() or target.endswith("reference/config.md"), f"{named(page)}: {target}"
+
+
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings") is None:
+        pytest.skip("the docs extra is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "NO_MKDOCS_2_WARNING": "1",
+        "DISABLE_MKDOCS_2_WARNING": "true",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = (tmp_path / "site" / "reference" / "config" / "index.html").read_text(encoding="utf-8")
+    assert "trainer.micro_batch_tokens" in settings
+    assert "model.unit_activation" in settings  # of one option alone
