@@ -150,5 +150,7 @@ def training_samples(cfg: TrainConfig, log: PackedLog) -> Samples:
 
 def held_out_samples(log: PackedLog, split: HeldOut) -> Samples:
     """The fixed candidates of a split, ordered by user."""
-    found = Samples.collect((batch for _, batch in labelled_batches(log, split, HISTORY, BATCH)), log.num_items)
+    found = Samples.collect(
+        (batch for _, batch in labelled_batches(log, split, max_length=HISTORY, batch_size=BATCH)), log.num_items
+    )
     return found.at(np.argsort(found.users_R, kind="stable"))
