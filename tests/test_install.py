@@ -40,6 +40,18 @@ def test_wheel_carries_every_yaml_and_no_tests(installed: Path) -> None:
     there = {path.relative_to(installed / "seqrec_cli").as_posix() for path in installed.rglob("*.yaml")}
     assert there == {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert not (installed / "tests").exists()
+
+
+def test_wheel_carries_the_kernels_sources_and_their_readme(installed: Path) -> None:
+    kernels = Path("seqrec_cli") / "kernels"
+    found = {
+        path.relative_to(installed) for path in (installed / kernels).rglob("*") if path.suffix in (".c", ".h", ".md")
+    }
+    assert found == {
+        path.relative_to(ROOT) for path in (ROOT / kernels).rglob("*") if path.suffix in (".c", ".h", ".md")
+    }
+    assert kernels / "README.md" in found
+    assert kernels / "include" / "vectors.h" in found
     assert "seqrec = seqrec_cli.cli:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
 
 

@@ -52,9 +52,9 @@ def test_hashes_spread_and_tell_kinds_and_order_apart() -> None:
     left, right = torch.meshgrid(torch.arange(1, 101), torch.arange(1, 101), indexing="ij")
     buckets = [hashed(kind, left, right, 1000) for kind in (1, 2)]
     for bucket in buckets:
-        assert place.min() >= 1
-        assert place.max() <= 1000
-        assert torch.bincount(place.flatten()).max() < 40  # 10 expected
+        assert bucket.min() >= 1
+        assert bucket.max() <= 1000
+        assert torch.bincount(bucket.flatten()).max() < 40  # 10 expected
     assert (buckets[0] == buckets[1]).float().mean() < 0.01
     assert (buckets[0] == buckets[0].T).float().mean() < 0.02
     assert not hashed(1, torch.tensor([0, 3]), torch.tensor([3, 0]), 1000).any()
