@@ -40,6 +40,7 @@ def test_wheel_carries_every_yaml_and_no_tests(installed: Path) -> None:
     there = {path.relative_to(installed / "seqrec_cli").as_posix() for path in installed.rglob("*.yaml")}
     assert there == {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert not (installed / "tests").exists()
+    assert "seqrec = seqrec_cli.cli:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
 
 
 def test_wheel_carries_the_kernels_sources_and_their_readme(installed: Path) -> None:
@@ -52,7 +53,6 @@ def test_wheel_carries_the_kernels_sources_and_their_readme(installed: Path) -> 
     }
     assert kernels / "README.md" in found
     assert kernels / "include" / "vectors.h" in found
-    assert "seqrec = seqrec_cli.cli:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
 
 
 @pytest.mark.parametrize("kind", ["wheel", "checkout"])
