@@ -104,7 +104,7 @@ def measure(case: str, items: int, steps: int, overrides: list[str]) -> dict[str
         with precision.autocast():
             loss = objective.loss(model, batch)
         scaler.scale(loss).backward()
-        update(optimizer, scaler, cfg.trainer.lr, cfg.trainer.clip_norm)
+        update(optimizer, scaler, lr=cfg.trainer.lr, clip_norm=cfg.trainer.clip_norm)
         return synchronised(precision) - began
 
     step(0, 2)

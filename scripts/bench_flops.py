@@ -43,10 +43,10 @@ def batch_terms(batch: Batch) -> np.ndarray:
     return np.asarray((1, B, B * L, B * L * L, targets, targets * L), np.float64)
 
 
-def flops_of_terms(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> np.ndarray:
+def flops_of_terms(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> np.ndarray:
     """[6]: FLOPs once a step and for each row, token, pair, target and read, solved from small cuts of a real batch."""
     cuts = small_cuts(batch)
-    flops_S = np.array([count_flops(model, objective, cut, precision) for cut in cuts], np.float64)
+    flops_S = np.array([count_flops(model, objective, cut, precision=precision) for cut in cuts], np.float64)
     terms_S6 = np.stack([batch_terms(cut) for cut in cuts])
     scale_6 = np.maximum(np.abs(terms_S6).max(axis=0), 1)
     # Terms that always go together share their cost: the shortest solution.

@@ -68,7 +68,7 @@ def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
     log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
     objective = objective_for(cfg, log, precision.device)
-    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
+    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
 
 
 def take_turn(
@@ -229,7 +229,7 @@ def useful_flops(setup: Setup, model: Recommender, steps: int) -> dict[str, floa
     sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
     terms_S6 = useful_terms(itertools.islice(sizes, steps), candidates)
-    parts = by_part(terms_S6, flops_of_terms(model, objective, largest, setup.precision))
+    parts = by_part(terms_S6, flops_of_terms(model, objective, largest, precision=setup.precision))
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts

@@ -70,7 +70,7 @@ def set_up(cfg: TrainConfig, log: PackedLog) -> Setup:
     """What a run of `seqrec train` on this log would work on."""
     precision = resolve_precision(cfg.hardware)
     objective = objective_for(cfg, log, precision.device)
-    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, precision.device))
+    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
 
 
 def click_log(cfg: TrainConfig) -> PackedLog:
@@ -150,5 +150,7 @@ def training_samples(cfg: TrainConfig, log: PackedLog) -> Samples:
 
 def held_out_samples(log: PackedLog, split: HeldOut) -> Samples:
     """The fixed candidates of a split, ordered by user."""
-    found = Samples.collect((batch for _, batch in labelled_batches(log, split, HISTORY, BATCH)), log.num_items)
+    found = Samples.collect(
+        (batch for _, batch in labelled_batches(log, split, max_length=HISTORY, batch_size=BATCH)), log.num_items
+    )
     return found.at(np.argsort(found.users_R, kind="stable"))

@@ -27,7 +27,7 @@ def flops(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def built(monkeypatch: pytest.MonkeyPatch) -> Any:
     for folder in ("tests", "tests/training"):
         monkeypatch.syspath_prepend(str(ROOT / folder))
-    return importlib.import_module("planned").built
+    return importlib.import_module("configured").built
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_terms_hold_for_other_sizes(flops: ModuleType, built: Any, overrides: list[str]) -> None:
     model, objective, rows = built(overrides)
     batch = rows.largest()
-    flops_6 = flops.flops_of_terms(model, objective, batch, CPU)
+    flops_6 = flops.flops_of_terms(model, objective, batch, precision=CPU)
     candidates = 3 if batch.candidates_BC is None else batch.candidates_BC.shape[1]
     other = flops.cut(batch, 3, batch.items_BL.shape[1] - 1, candidates)
-    counted = count_flops(model, objective, other, CPU)
+    counted = count_flops(model, objective, other, precision=CPU)
     assert counted > 0
     assert flops.batch_terms(other) @ flops_6 == pytest.approx(counted, rel=1e-9)
 

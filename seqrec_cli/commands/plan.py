@@ -31,7 +31,7 @@ from seqrec_cli.training.precision import Precision, resolve_precision
 from seqrec_cli.training.step_cost import count_flops, timed_steps
 
 # By the names models give them.
-PARTS = {"items": "item_table", "output": "item_table", "places": "positions", "blocks": "blocks"}
+PARTS = {"items": "item_table", "output": "item_table", "positions": "positions", "blocks": "blocks"}
 COUNTED_ROWS = 8  # whose operations stand for all others
 EVALUATED_BATCHES = 3
 EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for
@@ -59,12 +59,12 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if plan["warning"] is None:
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
-        rows = training_rows(cfg, objective, log, precision.device)
+        rows = training_rows(cfg, objective, log, device=precision.device)
         if rows.steps < 1:
             raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
         available = available_memory(precision.device)
         largest = largest_part(rows.largest(), cfg.trainer)
-        memory = measured_memory(model, objective, largest, precision, available)
+        memory = measured_memory(model, objective, largest, precision=precision, available=available)
         plan["warning"] = shortage(memory, available, cfg, batch=largest)
 
         steps = cfg.trainer.max_epochs * rows.steps
@@ -72,10 +72,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
         usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
         few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
-        flops = count_flops(model, objective, few, precision) / few.items_BL.numel() * float(tokens_S.sum())
+        flops = count_flops(model, objective, few, precision=precision) / few.items_BL.numel() * float(tokens_S.sum())
         plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
     if plan["warning"] is None:
-        tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg.trainer, precision)
+        tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg=cfg.trainer, precision=precision)
         epoch = float(np.median(seconds_P / tokens_P) * tokens_S.sum())
         plan["time"] = {"timed_steps": len(seconds_P), "epoch": epoch}
         plan["time"] |= {"targets_per_second": targets_P.sum() / seconds_P.sum(), "flops_per_second": flops / epoch}

@@ -63,19 +63,27 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
     header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
     if not model.trainable_models():
-        fitted = _count(model, log, header, folder)
+        fitted = _fit_closed_form_alone(model, log, header, folder=folder)
     else:
         if resume_from is None:
             fit_closed_form(model, log)
-        rows = training_rows(cfg, objective, log, precision.device)
-        warning = memory_warning(model, objective, rows.largest(), precision, cfg) if rows.steps else None
-        if warning is not None:
+        rows = training_rows(cfg, objective, log, device=precision.device)
+        if rows.steps and (warning := memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)):
             say(warning)
         listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
         fitted = fit(
-            model, objective, rows, cfg.trainer, precision, validate, header, folder.path, listener, resume_from
+            model,
+            objective,
+            rows,
+            cfg=cfg.trainer,
+            precision=precision,
+            validate=validate,
+            header=header,
+            folder=folder.path,
+            listener=listener,
+            resume_from=resume_from,
         )
-    folder.write_manifest({"fit": _facts(fitted), "wall_seconds": round(time.perf_counter() - began, 2)})
+    folder.write_manifest({"fit": _summary(fitted), "wall_seconds": round(time.perf_counter() - began, 2)})
     if fitted.reason == "interrupted":
         say(f"stopped at step {fitted.steps}, nothing lost; go on with: seqrec train resume={folder.path}")
         say(str(folder.path))
@@ -98,17 +106,21 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
     return payload
 
 
-def _count(model: Recommender, log: PackedLog, header: dict[str, Any], folder: RunFolder) -> FitResult:
-    """The whole training of a model that only counts, with the checkpoints of any other run."""
+def _fit_closed_form_alone(
+    model: Recommender, log: PackedLog, header: dict[str, Any], *, folder: RunFolder
+) -> FitResult:
+    """The whole training of a model that takes no steps, with the checkpoints of any other run."""
     began = time.perf_counter()
     fit_closed_form(model, log)
     payload = {**header, "epoch": 1, "step": 0, "model": model.state_dict(), "metrics": {}, "trainer": None}
     for path in (folder.best, folder.last):
         save_checkpoint(path, payload)
-    return FitResult({}, 1, 1, 0, time.perf_counter() - began, "finished")
+    return FitResult(
+        best_metrics={}, best_epoch=1, epochs=1, steps=0, seconds=time.perf_counter() - began, reason="finished"
+    )
 
 
-def _facts(fitted: FitResult) -> dict[str, Any]:
+def _summary(fitted: FitResult) -> dict[str, Any]:
     return {
         "best_epoch": fitted.best_epoch,
         "epochs": fitted.epochs,

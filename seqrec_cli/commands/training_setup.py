@@ -66,7 +66,7 @@ def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
     return objective.positions and cfg.model.capabilities.all_positions
 
 
-def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> BatchedRows:
+def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     """The rows an objective learns from."""
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)

@@ -12,7 +12,7 @@ from seqrec_cli.config.errors import SeqrecError
 
 
 def read_members(path: Path, *names: str) -> list[bytes]:
-    """The bytes of members by file name, in whatever folder of the archive they lie.
+    """The bytes of members by file name, in any folder of the archive.
 
     Raises SeqrecError on a torn archive or a missing member.
     """
@@ -74,5 +74,5 @@ class RawFiles:
             yield cast(BinaryIO, stack.enter_context(gzip.open(file))) if name.endswith(".gz") else file
 
     def path_of(self, name: str) -> Path:
-        """Where a file lies that is in no archive."""
+        """The path of a file that is in no zip archive."""
         return self.path / name if self.path.is_dir() else self.path

@@ -22,7 +22,7 @@ MASKED = -1
 class Batch:
     """Tensors of one step; what a step does not need is None. All int64 but the labels (float32).
 
-    Those named `host_` stay in the host's memory, wherever the others go: what they say is known without waiting.
+    Those named `host_` stay in the host's memory when the others go to a GPU, so that reading them never waits for it.
     """
 
     users_B: Tensor
@@ -32,7 +32,7 @@ class Batch:
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     positions_N: Tensor | None = None  # the targets' positions in the flattened [B * L], ascending
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
-    negatives_BLK: Tensor | None = None  # items unseen in training, beside every event; or L is 1: beside the row
+    negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
@@ -40,7 +40,7 @@ class Batch:
     context_BF: Tensor | None = None  # the request's context; None where the catalog has no context attributes
     context_BCF: Tensor | None = None  # each candidate's request's own, instead of `context_BF`, in rows with `ends_BC`
     host_lengths_B: Tensor | None = None
-    host_taught_B: Tensor | None = None  # how many predictions each row teaches: targets, else candidates
+    host_taught_B: Tensor | None = None  # predictions of each row that the loss learns from: targets, else candidates
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -124,9 +124,10 @@ class Batch:
 
 
 def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
-    """First and behind-last rows of the parts that a batch of rows of these lengths is worked on in; None: as one.
+    """First row and last row + 1 of each part of a batch with rows of these lengths (tokens=None: one part).
 
-    There are as few parts as can be, and the largest is as small as can be: a small last one costs more than its share.
+    There are as few parts as possible, and the largest is as small as possible: a small last part costs more than its
+    share of the time.
     """
     bounds = _filled(lengths, tokens)
     if tokens is None or len(bounds) == 1:
@@ -142,7 +143,7 @@ def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, i
 
 
 def _filled(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:
-    """Parts that each hold all rows which still fit."""
+    """Parts filled one after another, each with as many rows as fit."""
     bounds, first, longest, widest = [], 0, 0, max(lengths, default=1)
     for row, length in enumerate(lengths):
         width = padded_length(length, widest)

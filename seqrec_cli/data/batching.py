@@ -1,6 +1,6 @@
 """Which rows share a batch, and in what order batches come.
 
-The order is a pure function of seed, epoch and step, so a resumed run can stand in the middle of an epoch.
+The order is a pure function of seed, epoch and step, so a run can be resumed in the middle of an epoch.
 
 Legend: R rows, B rows of one batch.
 """

@@ -1,10 +1,10 @@
 """Click candidates, fixed when the data is prepared, by the protocol of the dataset (`dataset.protocol`).
 
-- leave_last: each held-out event beside `click_negatives` uniform items its user never saw; nothing for training.
+- leave_last: each held-out event and `click_negatives` uniform items its user never saw; nothing for training.
 - positions: that with one negative, and one fixed uniform negative for every training position (DIN, Zhou et al. 2018,
   and its published preparation). Here a training negative is unseen among the user's training events alone, so that no
   held-out event shows in the training rows, and the second-last event validates instead of training.
-- last: each user's last event beside one item the user never saw, drawn by popularity (as often as it is seen in the
+- last: each user's last event and one item the user never saw, drawn by popularity (as often as it is seen in the
   log); a share of the users validates, another tests, the others train (DIEN, Zhou et al. 2019, and its published
   preparation, which excludes the target alone from the draw and has no validation).
 - impressions: logged requests, the clicked item against the others shown; a user's last request tests, the second-last
@@ -55,16 +55,20 @@ def hold_out(
     seen = SeenItems.of(offsets_U1, items_N, num_items)
     if cfg.protocol in ("leave_last", "positions"):
         ends = leave_last(offsets_U1)
-        clicks = _beside_held_out(ends, items_N, seen, cfg.click_negatives, cfg.seed)
+        clicks = _held_out_candidates(ends, items_N, seen, cfg.click_negatives, cfg.seed)
         if cfg.protocol == "positions":
-            clicks["train"] = _beside_training(ends, offsets_U1, items_N, num_items, cfg.seed)
+            clicks["train"] = _training_candidates(ends, offsets_U1, items_N, num_items, cfg.seed)
     elif cfg.protocol == "last":
-        ends = by_users(offsets_U1, np.flatnonzero(np.diff(offsets_U1) > 1), cfg.held_out_users, cfg.seed)
-        clicks = _beside_last(ends, offsets_U1, items_N, seen, cfg.seed)
+        ends = by_users(offsets_U1, np.flatnonzero(np.diff(offsets_U1) > 1), share=cfg.held_out_users, seed=cfg.seed)
+        clicks = _last_event_candidates(ends, offsets_U1, items_N, seen, cfg.seed)
     else:
         assert requests is not None
         ends, clicks = by_requests(
-            offsets_U1, requests, cfg.protocol == "impressions_by_user", cfg.held_out_users, cfg.seed
+            offsets_U1,
+            requests,
+            whole_users=cfg.protocol == "impressions_by_user",
+            share=cfg.held_out_users,
+            seed=cfg.seed,
         )
     return ends, clicks
 
@@ -76,7 +80,7 @@ def _labelled(rows_R: np.ndarray, ends_R: np.ndarray, clicked_R: np.ndarray, neg
     return LabelledRows(rows_R, ends_R, items_RC, labels_RC)
 
 
-def _beside_held_out(
+def _held_out_candidates(
     ends: Ends, items_N: np.ndarray, seen: SeenItems, count: int, seed: int
 ) -> dict[str, LabelledRows]:
     clicks: dict[str, LabelledRows] = {}
@@ -87,7 +91,7 @@ def _beside_held_out(
     return clicks
 
 
-def _beside_training(
+def _training_candidates(
     ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, seed: int
 ) -> LabelledRows:
     rows_R, ends_R = training_targets(offsets_U1, ends.train_U)
@@ -96,7 +100,7 @@ def _beside_training(
     return _labelled(rows_R, ends_R, items_N[ends_R], negatives_R1)
 
 
-def _beside_last(
+def _last_event_candidates(
     ends: Ends, offsets_U1: np.ndarray, items_N: np.ndarray, seen: SeenItems, seed: int
 ) -> dict[str, LabelledRows]:
     trains_U = (ends.train_U == offsets_U1[1:]) & (np.diff(offsets_U1) > 1)
@@ -111,7 +115,7 @@ def _beside_last(
 
 
 def refuse_single_class(log: PackedLog) -> None:
-    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be had."""
+    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be computed."""
     for split, rows in log.clicks.items():
         real_RC = np.asarray(rows.items_RC) > 0
         positives = int(np.count_nonzero((np.asarray(rows.labels_RC) > 0) & real_RC))

@@ -1,7 +1,7 @@
 """Cloze training: windows with some events hidden, whose items are the targets (BERT4Rec, arXiv 1904.06690, 3.6).
 
-Who is hidden is drawn here, from seed, epoch and step: other events in every epoch, the same ones after a resume. It
-is drawn on the host, so the number of targets is known without asking a GPU.
+Which events are hidden is drawn here from seed, epoch and step: others in every epoch, the same ones after a resume.
+They are drawn on the host, so the number of targets is known without waiting for a GPU.
 
 Legend: R rows, B rows of one batch, L events, N targets, M the most targets of a row.
 """
@@ -57,7 +57,7 @@ class Masking:
 class ClozeRows(BatchedRows):
     """One row a window of at most max_length training events, two at least.
 
-    `last` takes each user's latest ones; `sliding` the whole history, cut from its end, neighbours sharing one event.
+    `last` takes each user's latest ones; `sliding` the whole history from its end on, neighbours sharing one event.
     """
 
     def __init__(

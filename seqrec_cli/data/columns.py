@@ -35,6 +35,7 @@ class Columns:
         cls,
         data: bytes | Path,
         label: str,
+        *,
         delimiter: str,
         columns: Sequence[Column],
         names: Sequence[str] | None = None,

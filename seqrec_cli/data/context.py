@@ -20,7 +20,7 @@ FIRST_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
 
 def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
-    """The log whose requests also tell the hour or weekday they are asked at: the target's own time."""
+    """The log, the hour or weekday of each request (its target's own time) added to their context."""
     if not names:
         return log
     if log.times_N is None:
@@ -52,7 +52,7 @@ def _of_times(names: Sequence[str], times: np.ndarray) -> np.ndarray:
 
 
 def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) -> np.ndarray | None:
-    """Context [1, F] of a request that is not in the log; what it does not tell is absent (0). None where the log has
+    """Context [1, F] of a request that is not in the log; what `told` lacks is absent (0). None where the log has
     none. Raises SeqrecError on an attribute or a value that the data do not have."""
     names = [attribute.name for attribute in log.catalog.context_attributes]
     logged = names[: len(names) - len(log.time_context)]

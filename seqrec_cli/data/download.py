@@ -22,7 +22,7 @@ MEND = "set dataset.archive=PATH to use a local copy"
 def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     """The raw file where it is already here: `dataset.archive`, or a finished download.
 
-    A dataset of several files may have a folder as its archive, and its downloads lie in a folder.
+    A dataset of several files may have a folder as its archive, and its downloads go to a folder.
     """
     if cfg.raw_is_generated:
         return None
@@ -45,7 +45,7 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
 def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Path | None:
     """The raw file, downloaded if need be; None where the source generates its data.
 
-    Raises SeqrecError when it cannot be had whole; what has arrived stays, and the next call goes on from there.
+    Raises SeqrecError when it cannot be fetched whole; what has arrived stays, and the next call goes on from there.
     """
     if cfg.raw_is_generated:
         say(f"{cfg.name} is generated: nothing to download")
@@ -80,7 +80,7 @@ def _local(archive: str) -> Path:
 
 
 def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:
-    """Where the file of each url is to lie."""
+    """The path for the file of each url."""
     targets = {}
     folder = data_dir / "raw" / cfg.name if cfg.several_files else data_dir / "raw"
     for url in cfg.urls:
@@ -133,7 +133,7 @@ def _stream(url: str, part: Path, note: Path, have: int, version: str | None) ->
     try:
         answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and have:  # nothing after byte `have`: start over, unless that is all there is
+        if error.code == 416 and have:  # no byte after `have`: start over, unless the file is exactly that long
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                 return have
             return _stream(url, part, note, 0, None)
@@ -155,7 +155,7 @@ def _stream(url: str, part: Path, note: Path, have: int, version: str | None) ->
                 while chunk := answer.read(CHUNK):
                     file.write(chunk)
                     advance(len(chunk))
-            except HTTPException:  # torn in the middle: the sizes tell
+            except HTTPException:  # torn in the middle: the caller compares sizes
                 pass
     return total
 

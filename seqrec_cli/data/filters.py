@@ -14,7 +14,7 @@ from seqrec_cli.data.raw import RawLog
 
 
 def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None) -> np.ndarray:
-    """True at events whose user, item and time (user and item, in a log without times) stood in an earlier row.
+    """True at events whose user, item and time (user and item, in a log without times) are those of an earlier row.
 
     Users and items are codes from 0.
     """
@@ -24,7 +24,7 @@ def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None
     suspects = np.flatnonzero(np.isin(pairs_N, twice)) if len(twice) else np.empty(0, np.int64)
     found_N = np.zeros(len(pairs_N), bool)
     keys = [pairs_N[suspects]] if times_N is None else [times_N[suspects], pairs_N[suspects]]
-    order = suspects[np.lexsort(keys)]  # stable: an earlier row stands before its repeats
+    order = suspects[np.lexsort(keys)]  # stable: an earlier row comes before its repeats
     same = pairs_N[order[1:]] == pairs_N[order[:-1]]
     if times_N is not None:
         same &= times_N[order[1:]] == times_N[order[:-1]]
@@ -32,7 +32,7 @@ def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None
     return found_N
 
 
-def core(users_N: np.ndarray, items_N: np.ndarray, user_core: int, item_core: int) -> np.ndarray:
+def core(users_N: np.ndarray, items_N: np.ndarray, *, user_core: int, item_core: int) -> np.ndarray:
     """Events left by the iterative k-core: users and items below their least count fall, until none does."""
     stay_N = np.ones(len(users_N), bool)
     while True:
@@ -47,7 +47,7 @@ def core(users_N: np.ndarray, items_N: np.ndarray, user_core: int, item_core: in
 def _steps(
     cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each filter's name and the events it leaves, as places in the file."""
+    """Each filter's name and the positions in the file of the events it leaves."""
     repeated_N = repeats(users_N, items_N, raw.times_N)
     count = int(repeated_N.sum())
     if count and cfg.duplicates == "error":
@@ -64,14 +64,14 @@ def _steps(
         kept_K = kept_K[raw.ratings_N[kept_K] >= cfg.min_rating]
         yield f"min_rating={cfg.min_rating}", kept_K
     if cfg.user_core or cfg.item_core:
-        kept_K = kept_K[core(users_N[kept_K], items_N[kept_K], cfg.user_core, cfg.item_core)]
+        kept_K = kept_K[core(users_N[kept_K], items_N[kept_K], user_core=cfg.user_core, item_core=cfg.item_core)]
         yield f"user_core={cfg.user_core} item_core={cfg.item_core}", kept_K
 
 
 def apply_filters(
     cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The places [K] of the events that stay, in file order, and a row of counts for the raw log and each filter.
+    """The positions [K] of the events that stay, in file order, and a row of counts for the raw log and each filter.
 
     Users and items are codes from 0. Raises SeqrecError on duplicates (where refused) and on an empty result.
     """

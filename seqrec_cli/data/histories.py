@@ -1,4 +1,4 @@
-"""Histories to be asked what comes next, many at a time: of the log's users, or told with a request.
+"""Histories whose next item is asked for, many at a time: of the log's users, or given with a request.
 
 Legend: R histories, B histories of a batch, L history events, N events of all histories, M seen events of a batch,
 F context attributes.
@@ -12,7 +12,7 @@ import torch
 
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Histories:
             yield order_R[first : first + batch_size]
 
     def seen(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(places among `rows_B`, items), each [M]: every event of the whole histories, not of the window alone."""
-        parts = [self.items_N[self.starts_R[row] : self.ends_R[row]] for row in rows_B.tolist()]
-        places_M = np.repeat(np.arange(len(rows_B)), (self.ends_R - self.starts_R)[rows_B])
-        return places_M, np.concatenate(parts).astype(np.int64)
+        """(indices into `rows_B`, items), each [M]: every event of the whole histories, not of the window alone."""
+        lengths_B = (self.ends_R - self.starts_R)[rows_B]
+        events_M = ragged_ranges(self.starts_R[rows_B], lengths_B)
+        return np.repeat(np.arange(len(rows_B)), lengths_B), self.items_N[events_M].astype(np.int64)
 
 
 def logged_histories(log: PackedLog, rows_R: np.ndarray) -> Histories:

@@ -36,7 +36,7 @@ class LabelledRows:
     labels_RC: np.ndarray
 
     def at(self, which: np.ndarray) -> "LabelledRows":
-        """Some of the rows: a mask or places."""
+        """Some of the rows, by a mask or indices."""
         return LabelledRows(self.rows_R[which], self.ends_R[which], self.items_RC[which], self.labels_RC[which])
 
 
@@ -68,7 +68,7 @@ class PackedLog:
     manifest: dict[str, Any] = field(default_factory=dict)
     context_NF: np.ndarray | None = None  # int32: what was logged with each event, 0 where nothing was
     ends: Ends | None = None  # None: leave-last-out
-    time_context: tuple[str, ...] = ()  # what its requests also tell of their own time, after the logged context
+    time_context: tuple[str, ...] = ()  # hour or weekday of its requests, after the logged context
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
 
     @property

@@ -101,7 +101,7 @@ def _to_json(data: bytes, label: str, first: int, skip: tuple[re.Pattern[str], S
 def loose_to_json(line: str) -> str:
     """A line that is a Python literal, as JSON text. Raises ValueError or SyntaxError where it is none."""
     if _WORDS.search(line) or "u'" in line or 'u"' in line:
-        # A word may stand in a text or by itself, and only a parser tells which.
+        # A word may be part of a text or a value, and only a parser knows which.
         return json.dumps(ast.literal_eval(line.strip()))
     if "\\" not in line and '"' not in line:
         return line.replace("'", '"')

@@ -25,9 +25,9 @@ def windows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
 
-    `last` keeps each user's latest window; `sliding` cuts the whole history from its end, each event a target once,
-    or more often if windows `stride` events apart overlap. Users with fewer than two training events have no target
-    and no window.
+    `last` keeps each user's latest window; `sliding` divides the whole history from its end on: each event is a target
+    once, or more often if windows `stride` events apart overlap. Users with fewer than two training events have no
+    target and no window.
     """
     starts_U = offsets_U1[:-1]
     targets_U = ends_U - starts_U - 1
@@ -152,7 +152,7 @@ class LabelledTraining(BatchedRows):
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
-        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; candidates stand left
+        widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
         batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B)
         batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
         negatives_BLK = unseen_at_events(rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
@@ -189,7 +189,7 @@ def _with_candidates(batch: Batch, items_BC: np.ndarray, labels_BC: np.ndarray) 
 
 
 def _by_length(
-    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Targets, Batch]]:
     """(which targets, those targets, batch) of targets of like length, longest first so that memory peaks at once."""
     lengths_R = np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)
@@ -201,18 +201,18 @@ def _by_length(
 
 
 def target_batches(
-    log: PackedLog, targets: Targets, max_length: int, batch_size: int
+    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
     """(user rows, absolute positions of the targets, batch) of every target."""
-    for _, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+    for _, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
         yield batch_targets.rows_R, batch_targets.ends_R, batch
 
 
 def labelled_batches(
-    log: PackedLog, split: HeldOut, max_length: int, batch_size: int
+    log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """(user rows, batch) of the fixed click candidates of a split."""
     clicks = log.clicks[split]
     targets = Targets(np.asarray(clicks.rows_R), np.asarray(clicks.ends_R))
-    for picked_B, batch_targets, batch in _by_length(log, targets, max_length, batch_size):
+    for picked_B, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
         yield batch_targets.rows_R, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])

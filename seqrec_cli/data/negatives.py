@@ -68,7 +68,7 @@ def draw_unseen(
 ) -> np.ndarray:
     """Unseen items, int64 [R, count], with replacement; 0 where the user has seen every item.
 
-    Uniform, or as often as they stand in `pool_N`.
+    Uniform, or as often as they occur in `pool_N`.
     """
 
     def draw(shape: int | tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a source hands over: the events as they stand in the raw file, ids not yet encoded.
+"""What a source returns: the events in the order of the raw file, ids not yet encoded.
 
 Legend: N events in file order, Q requests, S items shown.
 """

@@ -51,4 +51,4 @@ def evenly_by_length(log: PackedLog, split: HeldOut, max_length: int, batch_size
     order_R = rows_R[np.argsort(-lengths_R, kind="stable")]
     groups = [order_R[first : first + batch_size] for first in range(0, len(order_R), batch_size)]
     wanted = np.unique(((np.arange(batches) + 0.5) * len(groups) / batches).astype(int))
-    return np.sort(np.concatenate([groups[place] for place in wanted]))
+    return np.sort(np.concatenate([groups[group] for group in wanted]))

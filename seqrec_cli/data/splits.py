@@ -37,7 +37,7 @@ def leave_last(offsets_U1: np.ndarray) -> Ends:
     )
 
 
-def by_users(offsets_U1: np.ndarray, among: np.ndarray, share: float, seed: int) -> Ends:
+def by_users(offsets_U1: np.ndarray, among: np.ndarray, *, share: float, seed: int) -> Ends:
     """A share of the users `among` validates by their last event, as many others test, all others train whole."""
     count = max(1, round(share * len(among)))
     drawn = np.random.default_rng([seed, 7]).permutation(among)
@@ -51,7 +51,7 @@ def by_users(offsets_U1: np.ndarray, among: np.ndarray, share: float, seed: int)
 
 
 def by_requests(
-    offsets_U1: np.ndarray, requests: LabelledRows, whole_users: bool, share: float, seed: int
+    offsets_U1: np.ndarray, requests: LabelledRows, *, whole_users: bool, share: float, seed: int
 ) -> tuple[Ends, dict[str, LabelledRows]]:
     """Targets are requests: a user's last two, or, with `whole_users`, all of a share of the users (ranked: the last).
 
@@ -64,7 +64,7 @@ def by_requests(
     lasts_U[rows_Q] = ends_Q  # the last of a user's stays
     left_Q = np.cumsum(counts_U)[rows_Q] - 1 - np.arange(len(rows_Q))  # requests after this one
     if whole_users:
-        ends = by_users(offsets_U1, np.flatnonzero(counts_U), share, seed)
+        ends = by_users(offsets_U1, np.flatnonzero(counts_U), share=share, seed=seed)
         val_U, test_U = (np.where(held_U == NONE, NONE, lasts_U) for held_U in (ends.val_U, ends.test_U))
         ends = Ends(ends.train_U, val_U, test_U)
         part_Q = np.where(val_U[rows_Q] != NONE, 1, np.where(test_U[rows_Q] != NONE, 2, 0))

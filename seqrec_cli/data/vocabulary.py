@@ -13,27 +13,27 @@ from seqrec_cli.data.raw import AttributeTable
 
 
 def factorize(ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct raw ids, sorted, and the place of each event's id among them, int64 [N]."""
+    """The distinct raw ids, sorted, and the index of each event's id among them, int64 [N]."""
     if ids_N.dtype.kind in "iu":
         low, high = int(ids_N.min(initial=0)), int(ids_N.max(initial=0))
         if high - low > 8 * len(ids_N) + 1_000_000:
             distinct, codes_N = np.unique(ids_N, return_inverse=True)
             return distinct, codes_N
-        met = np.zeros(high - low + 1, bool)  # ids are dense: a table is cheaper than a sort
-        met[ids_N - low] = True
-        return np.flatnonzero(met) + low, (np.cumsum(met) - 1)[ids_N - low]
+        present = np.zeros(high - low + 1, bool)  # ids are dense: a table is cheaper than a sort
+        present[ids_N - low] = True
+        return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[ids_N - low]
     code: dict[str, int] = {}
-    met_N = np.fromiter((code.setdefault(text, len(code)) for text in ids_N.tolist()), np.int64, len(ids_N))
+    codes_N = np.fromiter((code.setdefault(text, len(code)) for text in ids_N.tolist()), np.int64, len(ids_N))
     texts = sorted(code)
-    places = np.empty(len(texts), np.int64)
-    places[[code[text] for text in texts]] = np.arange(len(texts))
+    sorted_index = np.empty(len(texts), np.int64)
+    sorted_index[[code[text] for text in texts]] = np.arange(len(texts))
     distinct = np.empty(len(texts), object)
     distinct[:] = texts
-    return distinct, places[met_N]
+    return distinct, sorted_index[codes_N]
 
 
 def first_rows(codes_N: np.ndarray, count: int) -> np.ndarray:
-    """For each of `count` codes, the first place it stands at (it must stand somewhere)."""
+    """For each of `count` codes, the index of its first row (every code must occur)."""
     first = np.empty(count, np.int64)
     first[codes_N[::-1]] = np.arange(len(codes_N) - 1, -1, -1)
     return first

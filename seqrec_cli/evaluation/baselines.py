@@ -14,7 +14,7 @@ from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
-from seqrec_cli.data.process import has_oracle, oracle_scores
+from seqrec_cli.data.sources.synthetic import has_oracle, oracle_scores
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.ranks import seen_places

@@ -102,7 +102,7 @@ def score_clicks(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(user rows, labels, logits), each [N], of the fixed candidates of a split, ordered by user."""
     parts = []
-    for rows_B, batch in labelled_batches(log, split, max_length, cfg.batch_size):
+    for rows_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
         assert batch.candidates_BC is not None
         assert batch.labels_BC is not None
         real_BC = (batch.candidates_BC > 0).numpy()

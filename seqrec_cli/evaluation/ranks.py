@@ -136,7 +136,7 @@ def rank_held_out(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
 
-    for rows_B, ends_B, batch in target_batches(log, targets, max_length, cfg.batch_size):
+    for rows_B, ends_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
         places_B = np.searchsorted(rows_R, rows_B)
         start = 0
         for scores_BV in scorer.blocks(batch.to(device)):

@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from seqrec_cli.files import atomic_file
+
 INCLUDE = Path(__file__).with_name("include")
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", f"-I{INCLUDE}")
@@ -57,11 +59,9 @@ def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
     folder = _cache_folder()
     file = folder / f"{source.parent.name}-{hashlib.sha256(ingredients.encode()).hexdigest()[:16]}.so"
     if not file.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            fresh = Path(scratch) / file.name
+        with atomic_file(file) as fresh:
             words = [command, *flags, str(source), "-o", str(fresh), "-lm"]
             subprocess.run(words, check=True, capture_output=True, timeout=SECONDS)
-            fresh.replace(file)
     return file
 
 

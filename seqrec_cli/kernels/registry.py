@@ -25,7 +25,7 @@ _ran: set[str] = set()
 
 
 def use(on: bool) -> None:
-    """Let C code run in this process or not from now on; where SEQREC_KERNELS=0 is set it never does."""
+    """Whether C code may run in this process from now on (SEQREC_KERNELS=0 forbids it); else the references run."""
     global _on
     _on = on
 

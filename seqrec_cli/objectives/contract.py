@@ -36,7 +36,7 @@ class Objective:
         """The scalar to minimise (mean over the batch's targets), any auxiliary loss of the model included."""
         raise NotImplementedError
 
-    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+    def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
         """Memory that `loss` takes for the scores of this many targets, products in `dtype`, and frees before it ends.
 
         0 where the scores are kept for the backward pass like any other activation.
@@ -67,8 +67,8 @@ class CorpusSoftmaxObjective(Objective):
             label_smoothing=self.smoothing,
         )
 
-    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
-        rows = chunk_rows(num_items, dtype.itemsize, self.chunk_mb, device)
+    def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
+        rows = chunk_rows(num_items, dtype.itemsize, self.chunk_mb, device=device)
         return min(rows, targets) * num_items * dtype.itemsize
 
 

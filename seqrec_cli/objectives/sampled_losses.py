@@ -88,12 +88,14 @@ class _SharedNegatives(torch.autograd.Function):
         share = 1 / real_GM.sum().clamp(min=1)  # of each position in the mean
         loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
-            for g, m in chunks(len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1], chunk_scores(device)):
+            for g, m in chunks(
+                len(targets_GM), targets_GM.shape[1], negatives_GK.shape[1], scores=chunk_scores(device)
+            ):
                 queries_gmD, positives_gmD = queries_GMD[g, m].float(), positives_GMD[g, m].float()
                 products_gmD = queries_GMD[g, m].to(dtype)
                 out = targets_GM1[g, m] == negatives_G1K[g]
                 offset = None if log_expected_GK is None else log_expected_GK[g, None]
-                scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset, out)
+                scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset=offset, out=out)
                 loss += (criterion(scores_gmC) * real_GM[g, m]).sum()
                 weight_gm1 = real_GM[g, m, None] * share
                 away_gm1, others_gmK = scores_gmC[..., :1] * weight_gm1, scores_gmC[..., 1:].to(dtype)
@@ -131,7 +133,7 @@ class _OwnNegatives(torch.autograd.Function):
         grad_table_XD = torch.zeros(table_XD.shape, device=device)
         loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
-            for _, n in chunks(1, N, X if whole else K * keys_XD.shape[1], chunk_scores(device)):
+            for _, n in chunks(1, N, X if whole else K * keys_XD.shape[1], scores=chunk_scores(device)):
                 queries_nD, positives_nD = queries_ND[n].float(), positives_ND[n].float()
                 products_nD, rows_nK = queries_ND[n].to(dtype), rows_NK[n]
                 if whole:
@@ -140,7 +142,7 @@ class _OwnNegatives(torch.autograd.Function):
                     vectors_nKD = keys_XD[rows_nK]
                     scores_nK = (vectors_nKD @ products_nD[:, :, None])[..., 0]
                 offset = None if log_expected_NK is None else log_expected_NK[n]
-                scores_nC = joined(queries_nD, positives_nD, scores_nK, offset, out_NK[n])
+                scores_nC = joined(queries_nD, positives_nD, scores_nK, offset=offset, out=out_NK[n])
                 loss += criterion(scores_nC).sum()
                 scores_nC /= N
                 away_n1, others_nK = scores_nC[:, :1], scores_nC[:, 1:]
@@ -169,7 +171,7 @@ def scored_whole(num_items: int, negatives: int) -> bool:
     return num_items <= TABLE_ROWS_A_NEGATIVE * negatives
 
 
-def joined(queries: Tensor, positives: Tensor, products: Tensor, offset: Tensor | None, out: Tensor) -> Tensor:
+def joined(queries: Tensor, positives: Tensor, products: Tensor, *, offset: Tensor | None, out: Tensor) -> Tensor:
     """Scores fp32 [..., 1 + K]: the target's, then the negatives', -inf where `out`.
 
     The target is there with certainty: its expected count is 1, and nothing is taken off.
@@ -195,7 +197,7 @@ def chunk_scores(device: torch.device) -> int:
     return CHUNK if device.type == "cpu" else GPU_CHUNK
 
 
-def chunks(groups: int, rows: int, columns: int, scores: int) -> Iterator[tuple[slice, slice]]:
+def chunks(groups: int, rows: int, columns: int, *, scores: int) -> Iterator[tuple[slice, slice]]:
     """Whole groups while they fit, else some rows of one."""
     size = max(1, scores // max(1, rows * columns))
     height = rows if size > 1 else max(1, min(rows, scores // columns))

@@ -43,7 +43,7 @@ class SampledObjective(contract.Objective):
         """What a target's and its negatives' scores cost."""
         raise NotImplementedError
 
-    def scratch_bytes(self, num_items: int, targets: int, dtype: torch.dtype, device: torch.device) -> int:
+    def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
         width = self.cfg.negatives
         if self.cfg.shared == "position":
             if scored_whole(num_items, width):

@@ -23,8 +23,8 @@ class _Average:
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """A region in which the model holds the averages."""
+    def applied(self) -> Iterator[None]:
+        """Within this context the model holds the averages."""
         own = [p.detach().clone() for p in self.parameters]
         self._fill(self.values())
         try:

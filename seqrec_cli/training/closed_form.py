@@ -1,4 +1,4 @@
-"""Fitting a model that counts: one pass over the training histories."""
+"""Fitting a model in closed form: one pass over the training histories, and no gradient."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def training_histories(log: PackedLog) -> Iterator[Tensor]:
 
 
 def fit_closed_form(model: Recommender, log: PackedLog) -> None:
-    """Let `model` count the training events: held-out ones are never counted.
+    """Fit `model` to the training events; it never sees a held-out one.
 
     Raises SeqrecError where that needs more memory than there is.
     """

@@ -56,7 +56,7 @@ class Progress:
     seconds: float = 0.0  # before this process
     loss_steps: int = 0  # steps since the last validation, and their summed loss
     loss_sum: float = 0.0
-    train_loss: float = 0.0  # the mean that the last validation told
+    train_loss: float = 0.0  # the mean at the last validation
 
     @property
     def epoch_under_way(self) -> int:

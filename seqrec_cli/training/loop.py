@@ -8,7 +8,7 @@ the middle of an epoch, and resumed gives the same bits on a CPU as one that was
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
-LOG_EVERY = 20  # steps between losses told to the listener: reading one from a GPU waits for it
+LOG_EVERY = 20  # steps between losses reported to the listener: reading one from a GPU waits for it
 SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
 
 
@@ -36,6 +36,7 @@ def fit(
     model: Recommender,
     objective: Objective,
     rows: Rows,
+    *,
     cfg: TrainerConfig,
     precision: Precision,
     validate: Callable[[], dict[str, float]],
@@ -53,7 +54,17 @@ def fit(
     """
     if rows.steps < 1:
         raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
-    loop = Loop(model, objective, rows, cfg, precision, validate, header, folder, listener)
+    loop = Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg,
+        precision=precision,
+        validate=validate,
+        header=header,
+        folder=folder,
+        listener=listener,
+    )
     if resume_from is not None:
         loop.restore(resume_from)
     with StopRequest() as stop:
@@ -75,6 +86,7 @@ class Loop:
     model: Recommender
     objective: Objective
     rows: Rows
+    _: KW_ONLY
     cfg: TrainerConfig
     precision: Precision
     validate: Callable[[], dict[str, float]]
@@ -115,7 +127,7 @@ class Loop:
                 self.close_epoch()
 
     def run_epoch(self, stop: StopRequest) -> None:
-        """The steps that are left of this epoch, or up to a stop or the step limit."""
+        """The steps left of this epoch, or up to a stop or the step limit."""
         self.model.train()
         at = self.progress
         if at.start >= self.rows.steps or at.step >= self.total_steps:
@@ -131,28 +143,28 @@ class Loop:
         at, device = self.progress, self.precision.device
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
-        loss = self.learn(batch, targets)
-        told = step % LOG_EVERY == 0 or step == self.total_steps
-        value = loss.item() if told or device.type == "cpu" else None
+        loss = self.accumulate_gradients(batch, targets)
+        reported = step % LOG_EVERY == 0 or step == self.total_steps
+        value = loss.item() if reported or device.type == "cpu" else None
         if value is not None:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.total_steps) * self.plateau.scale
-        update(self.optimizer, self.scaler, lr, self.cfg.clip_norm)
+        update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        self.listener.on_step(step, value if told else None, lr, targets)
+        self.listener.on_step(step, value if reported else None, lr, targets)
 
-    def learn(self, batch: Batch, targets: int) -> Tensor:
-        """The batch's loss, its gradients added up part by part; a part counts by its targets.
+    def accumulate_gradients(self, batch: Batch, targets: int) -> Tensor:
+        """The batch's loss; its gradients are summed over its micro-batches, each weighted by its targets.
 
-        Of several trainables the mean of their losses is told, and each learns from its own.
+        An ensemble's members each learn from their own loss; the mean of the losses is returned.
         """
         tokens = self.cfg.micro_batch_tokens
         parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
         total, trainables = torch.zeros((), device=self.precision.device), self.model.trainable_models()
-        # Around the parts, so that autocast keeps each weight as it cast it until the last.
+        # Around all parts, so that autocast keeps the weights that it has cast until the last.
         with torch.autocast(self.precision.device.type, enabled=False):
             for part in parts:
                 share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
@@ -182,8 +194,8 @@ class Loop:
         self.check_weights()
         train_loss = self.loss_sum.item() / at.loss_steps
         self.model.eval()
-        with contextlib.nullcontext() if self.average is None else self.average.in_place():
-            metrics = self.told_metrics(epoch, "val", train_loss)
+        with contextlib.nullcontext() if self.average is None else self.average.applied():
+            metrics = self.validate_and_report(epoch, "val", train_loss)
             improved = self.stopping.update(metrics, epoch)
             self.plateau.update(improved)
             if improved:
@@ -191,22 +203,22 @@ class Loop:
         self.metrics, at.loss_steps, at.train_loss = metrics, 0, train_loss
         self.loss_sum.zero_()
 
-    def told_metrics(self, epoch: int, split: str, train_loss: float) -> dict[str, float]:
-        """Validate what the model holds, and tell the listener."""
+    def validate_and_report(self, epoch: int, split: str, train_loss: float) -> dict[str, float]:
+        """Validate the model's present weights, and report to the listener."""
         metrics = {name: float(value) for name, value in self.validate().items()}
         row = {"epoch": epoch, "step": self.progress.step, "split": split, "seconds": self.seconds()}
         self.listener.on_validation({**row, "train_loss": train_loss, **metrics})
         return metrics
 
     def validate_epoch_average(self) -> None:
-        """At a run's end, once: the mean of its last epochs' weights is kept if it is better than the best epoch."""
+        """At a run's end, once: the mean of the last epochs' weights is kept if it is better than the best epoch."""
         at = self.progress
         if self.swa is None or len(self.swa.kept) < 2 or self.swa.validated_at == at.step:
             return
         epoch = max(self.swa.kept)
         self.model.eval()
-        with self.swa.in_place():
-            metrics = self.told_metrics(epoch, "val_swa", at.train_loss)
+        with self.swa.applied():
+            metrics = self.validate_and_report(epoch, "val_swa", at.train_loss)
             if self.stopping.offer(metrics, epoch):
                 self.save(BEST, epoch, metrics, trainer=None)
         self.swa.validated_at = at.step

@@ -57,7 +57,7 @@ def fixed_memory(model: nn.Module) -> StepMemory:
     return StepMemory(model=own, gradients=trained - bytes_of(row_tables(model)), optimizer=MOMENTS * trained)
 
 
-def estimated_memory(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> StepMemory:
+def estimated_memory(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> StepMemory:
     """More than a step of `batch` needs, from sizes alone: several times as much where layers share memory."""
     events, length = batch.items_BL.numel(), batch.items_BL.shape[1]
     pairs = 0 if batch.candidates_BC is None else events * batch.candidates_BC.shape[1]
@@ -65,39 +65,39 @@ def estimated_memory(model: Recommender, objective: Objective, batch: Batch, pre
     outputs = sum(p.shape[-1] if id(p) in tables else p.shape[0] for p in model.parameters() if p.ndim)
     outputs += length * sum(getattr(module, "heads", 0) for module in model.modules())  # attention's weights
     activations = outputs * (events * BYTES_OF_AN_EVENT + pairs * BYTES_OF_A_PAIR)
-    return _with_batch(model, objective, batch, precision, activations)
+    return _with_batch(model, objective, batch, precision=precision, activations=activations)
 
 
 def measured_memory(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, available: int | None
+    model: Recommender, objective: Objective, batch: Batch, *, precision: Precision, available: int | None
 ) -> StepMemory:
     """What a step of `batch`, whose longest rows come first, needs: one forward and backward pass is watched.
 
     Where not even half of the available memory is sure to hold it, the first rows alone are tried, and the others
     taken to need as much.
     """
-    fixed, sure = fixed_memory(model), estimated_memory(model, objective, batch, precision)
+    fixed, sure = fixed_memory(model), estimated_memory(model, objective, batch, precision=precision)
     rows, growing = len(batch), sure.activations + sure.kept_free
     if available is not None and (left := available // 2 - (sure.total - sure.model - growing)) < growing:
         rows = max(1, rows * max(left, 0) // growing)
     tried = batch.part(0, rows)
-    peak = peak_bytes(model, objective, tried, precision)
-    scratch = _loss_scratch(model, objective, tried, precision)
+    peak = peak_bytes(model, objective, tried, precision=precision)
+    scratch = _loss_scratch(model, objective, tried, precision=precision)
     activations = max(peak - fixed.gradients - scratch, 0) * len(batch) // rows
-    return _with_batch(model, objective, batch, precision, activations)
+    return _with_batch(model, objective, batch, precision=precision, activations=activations)
 
 
 def _with_batch(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, activations: int
+    model: Recommender, objective: Objective, batch: Batch, *, precision: Precision, activations: int
 ) -> StepMemory:
     kept = int(activations * KEPT_FREE.get(precision.device.type, 0.0))
-    scratch = _loss_scratch(model, objective, batch, precision)
+    scratch = _loss_scratch(model, objective, batch, precision=precision)
     return replace(fixed_memory(model), activations=activations, loss_scratch=scratch, kept_free=kept)
 
 
-def _loss_scratch(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> int:
+def _loss_scratch(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> int:
     dtype = DTYPES.get(precision.name, torch.float32)
-    return objective.scratch_bytes(model.num_items, count_targets(batch), dtype, precision.device)
+    return objective.scratch_bytes(model.num_items, count_targets(batch), dtype=dtype, device=precision.device)
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -155,17 +155,17 @@ def _left_in(folder: Path, limit: str, usage: str, cache: str) -> int | None:
 
 
 def memory_warning(
-    model: Recommender, objective: Objective, batch: Batch, precision: Precision, cfg: TrainConfig
+    model: Recommender, objective: Objective, batch: Batch, *, precision: Precision, cfg: TrainConfig
 ) -> str | None:
     """For a run whose model stands and whose largest batch is `batch`, before its first step.
 
     A pass is tried only where the sizes alone do not say that all is well.
     """
     batch, available = largest_part(batch, cfg.trainer), available_memory(precision.device)
-    memory = estimated_memory(model, objective, batch, precision)
+    memory = estimated_memory(model, objective, batch, precision=precision)
     if available is None or memory.total - memory.model <= available:
         return None
-    memory = measured_memory(model, objective, batch, precision, available)
+    memory = measured_memory(model, objective, batch, precision=precision, available=available)
     return shortage(memory, available, cfg, batch=batch)
 
 

@@ -104,7 +104,9 @@ def learning_rate(cfg: TrainerConfig, step: int, total_steps: int) -> float:
     return cfg.lr * (cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lr: float, clip_norm: float | None) -> None:
+def update(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, lr: float, clip_norm: float | None
+) -> None:
     """Unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out."""
     for group in optimizer.param_groups:
         group["lr"] = lr

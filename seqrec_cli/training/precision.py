@@ -30,7 +30,7 @@ class Precision:
     name: Literal["fp32", "bf16", "fp16"]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A region whose matrix products run in this format."""
+        """Within this context matrix products run in this format."""
         if self.name == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.name])

@@ -34,7 +34,7 @@ WARM_UP_STEPS = 2  # the first calls choose kernels and fetch memory
 TIMED_SECONDS = 2.0
 
 
-def forward_backward(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> None:
+def forward_backward(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> None:
     """The forward and backward pass of a step. The model is left as it was: no gradients, the same buffers, random
     state and mode. Nothing is compiled."""
     modes = [(module, module.training) for module in model.modules()]
@@ -55,10 +55,10 @@ def forward_backward(model: Recommender, objective: Objective, batch: Batch, pre
             module.training = training
 
 
-def peak_bytes(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> int:
+def peak_bytes(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> int:
     """The most that tensors take at once in a forward and backward pass, gradients included, the model's own not."""
     with _LiveBytes(model) as live:
-        forward_backward(model, objective, batch, precision)
+        forward_backward(model, objective, batch, precision=precision)
     return live.peak
 
 
@@ -96,7 +96,7 @@ def _added_product(sum_shape: Any, a_shape: Any, b_shape: Any, out_shape: Any = 
 IN_PLACE = {torch.ops.aten.addmm_: _added_product, torch.ops.aten.baddbmm_: _added_product}  # torch's counter has none
 
 
-def count_flops(model: Recommender, objective: Objective, batch: Batch, precision: Precision) -> int:
+def count_flops(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> int:
     """Floating-point operations of a forward and backward pass: two for each multiply-add of a matrix product.
 
     Attention counts as plain products over the whole square, causal or not, for what a fused kernel computes again in
@@ -104,19 +104,29 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, precisio
     """
     counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE)
     with exact_sizes(), counter, sdpa_kernel(SDPBackend.MATH):
-        forward_backward(model, objective, batch, precision)
+        forward_backward(model, objective, batch, precision=precision)
     return int(counter.get_total_flops())
 
 
 def timed_steps(
-    model: Recommender, objective: Objective, rows: BatchedRows, cfg: TrainerConfig, precision: Precision
+    model: Recommender, objective: Objective, rows: BatchedRows, *, cfg: TrainerConfig, precision: Precision
 ) -> np.ndarray:
     """[3, P]: padded events, targets and seconds of steps of epoch 0, waiting for the batch included. Takes about two
     seconds.
 
     Trains `model`, which is to be thrown away. Writes no file. Raises SeqrecError as training does.
     """
-    loop = Loop(model, objective, rows, cfg, precision, validate=dict, header={}, folder=Path(), listener=Listener())
+    loop = Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg,
+        precision=precision,
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Listener(),
+    )
     model.train()
     steps, left = [], TIMED_SECONDS
     last = time.perf_counter()

@@ -30,7 +30,7 @@ class Stopping:
         return best
 
     def offer(self, metrics: dict[str, float], epoch: int) -> bool:
-        """Take in the validation of weights beside the run's own course: patience is not touched."""
+        """Take in a validation of weights other than the run's own (an average): patience is not touched."""
         value = metrics.get(self.monitor)
         if value is None:
             raise SeqrecError(

@@ -85,6 +85,6 @@ def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> No
 def test_rows_of_several_targets_where_model_and_settings_allow(overrides: list[str], kind: type) -> None:
     cfg = validate("train", compose("train", overrides))
     rows = training_rows(
-        cfg, build_objective(cfg.objective), packed(random_histories(9, 30, 20), 30), torch.device("cpu")
+        cfg, build_objective(cfg.objective), packed(random_histories(9, 30, 20), 30), device=torch.device("cpu")
     )  # type: ignore[attr-defined, arg-type]
     assert type(rows) is kind

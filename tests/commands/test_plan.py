@@ -144,7 +144,7 @@ def test_warns_and_times_nothing(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
-    monkeypatch.setattr(plan, "timed_steps", lambda *given: pytest.fail("timed"))
+    monkeypatch.setattr(plan, "timed_steps", lambda *given, **named: pytest.fail("timed"))
     assert cli.main(["plan", *words, *SMALL]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("WARNING: out of memory ahead")
@@ -153,7 +153,7 @@ def test_warns_and_times_nothing(
 
 def test_warns_of_a_model_that_cannot_even_be_built(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
-    monkeypatch.setattr(plan, "training_rows", lambda *given: pytest.fail("went on"))
+    monkeypatch.setattr(plan, "training_rows", lambda *given, **named: pytest.fail("went on"))
     found = seqrec_cli.run("plan", [*words, "model.embed_dim=2048", "model.heads=1"])
     assert "model.embed_dim" in found["warning"]
     assert found["memory"]["activations"] == 0
@@ -165,7 +165,7 @@ def test_train_warns_before_its_first_step(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda device: 100_000)
 
-    def refuse(*given: object) -> None:
+    def refuse(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "fit", refuse)

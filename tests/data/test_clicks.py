@@ -146,7 +146,7 @@ def test_a_few_users_keep_what_is_held_out(tmp_path: Path) -> None:
     assert held_out(few, "val").rows_R.tolist() == np.flatnonzero(np.isin(users, log.clicks["val"].rows_R)).tolist()
     lengths = train_ends(few) - few.offsets_U1[:-1]
     assert lengths.tolist() == (train_ends(log) - log.offsets_U1[:-1])[users].tolist()
-    assert sum(len(batch) for _, batch in labelled_batches(few, "val", 5, 4)) == 3
+    assert sum(len(batch) for _, batch in labelled_batches(few, "val", max_length=5, batch_size=4)) == 3
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ def test_logged_context_is_stored_with_each_event(tmp_path: Path) -> None:
 def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
     log = csv_log(tmp_path, time_context=["weekday", "hour"])
     assert [a.name for a in log.catalog.context_attributes] == ["device", "hour", "weekday"]
-    for _, ends_B, batch in target_batches(log, held_out(log, "test"), 10, 4):
+    for _, ends_B, batch in target_batches(log, held_out(log, "test"), max_length=10, batch_size=4):
         wanted = [[int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))] for end in ends_B]
         assert batch.context_BF.tolist() == wanted
         assert batch.context_BF.dtype == torch.int64
-    for _, batch in labelled_batches(log, "val", 10, 4):
+    for _, batch in labelled_batches(log, "val", max_length=10, batch_size=4):
         assert batch.context_BF.shape == (2, 3)
     (batch,) = PrefixRows(log, 10, batching(4), negatives=1).epoch(0)
     wanted = {(int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))) for end in (1, 2)}

@@ -253,7 +253,7 @@ def test_the_core_is_the_largest_part_that_holds(
         if not bad:
             break
         left.remove(bad[0])
-    assert np.flatnonzero(core(users_N, items_N, user_core, item_core)).tolist() == left
+    assert np.flatnonzero(core(users_N, items_N, user_core=user_core, item_core=item_core)).tolist() == left
 
 
 @pytest.mark.parametrize("ids", [[5, -2, 5, 9], [10**15, 3, 10**15, -(10**17)], ["b", "a", "b", "ab"]])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.process import SyntheticProcess, has_oracle, oracle_scores
+from seqrec_cli.data.sources.synthetic import SyntheticProcess, has_oracle, oracle_scores
 from seqrec_cli.data.splits import held_out, train_ends
 from seqrec_cli.data.vocabulary import vocabulary
 
@@ -91,7 +91,7 @@ def test_successors_lie_in_linked_categories_and_are_mostly_shared() -> None:
 @pytest.mark.parametrize("rounds", [0, 12])
 def test_events_are_drawn_by_the_law_restricted_to_unseen_items(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to draw, the exact one (0 rounds) and by rejection, against the sum of the users' probabilities."""
-    monkeypatch.setattr("seqrec_cli.data.process.ROUNDS", rounds)
+    monkeypatch.setattr("seqrec_cli.data.sources.synthetic.ROUNDS", rounds)
     made = process(users=4000, items=12, categories=3, segments=2, successors=3, min_events=5, max_events=5)
     drawn = histories(made)
     for step in range(5):

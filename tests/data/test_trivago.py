@@ -105,7 +105,7 @@ def test_requests_reach_models_with_labels_and_context(tmp_path: Path) -> None:
     assert all(sum(labels) == 1 for _, _, labels, _ in rows)
     by_tokens = LabelledTraining(log, 10, batching(2, tokens=4)).epoch(0)  # a first request has no history
     assert sum(len(batch) for batch in by_tokens) == len(rows)
-    ((_, batch),) = labelled_batches(log, "test", 10, 4)
+    ((_, batch),) = labelled_batches(log, "test", max_length=10, batch_size=4)
     assert batch.request_times_B.tolist() == [33]
 
 

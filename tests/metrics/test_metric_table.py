@@ -124,7 +124,7 @@ def test_directions_and_best_values(kind):
         ("hr", "hr is no metric"),
         ("hr@", "hr@ is no metric"),
         ("hr@0", "hr@0 is no metric"),
-        ("hr@x", "have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc, auc, gauc, logloss, ece"),
+        ("hr@x", r"have: hr@k, ndcg@k, .*mrr@k, mrr, .*corpus_auc, auc, gauc, logloss, ece"),
         ("auc@5", "auc@5 is no metric"),
         ("", "is no metric"),
     ],
@@ -136,15 +136,28 @@ def test_an_unknown_name_raises(name, said):
 
 
 def test_metrics_of_ranks_are_told_from_click_metrics():
-    with pytest.raises(ValueError, match=r"auc is no metric of ranks \(have: hr@k, ndcg@k, mrr@k, mrr, corpus_auc"):
+    with pytest.raises(ValueError, match=r"auc is no metric of ranks \(have: hr@k, .*corpus_auc") as refused:
         rank_metric("auc")
+    assert "logloss" not in str(refused.value)
     assert rank_metric("ndcg@7") == (METRICS["ndcg"], 7)
 
 
 def test_names_and_columns_in_their_order():
-    assert metric_names((5, 10)) == (
-        *("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr@5", "mrr@10"),
-        *("mrr", "corpus_auc", "auc", "gauc", "logloss", "ece"),
+    """A new metric may stand anywhere between them."""
+    names = (
+        "hr@5",
+        "hr@10",
+        "ndcg@5",
+        "ndcg@10",
+        "mrr@5",
+        "mrr@10",
+        "mrr",
+        "corpus_auc",
+        "auc",
+        "gauc",
+        "logloss",
+        "ece",
     )
-    shown = ("hr@10", "ndcg@10", "mrr", "corpus_auc", "auc", "gauc", "logloss")
-    assert table_columns(metric_names((5, 10)), 10) == shown
+    assert tuple(name for name in metric_names((5, 10)) if name in names) == names
+    columns = table_columns(metric_names((5, 10)), 10)
+    assert tuple(name for name in columns if name in names) == ("hr@10", "ndcg@10", *names[6:11])

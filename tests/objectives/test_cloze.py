@@ -205,7 +205,7 @@ def test_softmax_with_a_bias_equals_torch(dtype: torch.dtype | None) -> None:
 def test_rows_of_the_objective_are_cloze_rows() -> None:
     cfg = config("model=bert4rec", "objective.mask=0.4", "trainer.batch_size=8")
     log = packed(HISTORIES, 300)
-    found = training_rows(cfg, build_objective(cfg.objective), log, CPU)
+    found = training_rows(cfg, build_objective(cfg.objective), log, device=CPU)
     assert isinstance(found, ClozeRows)
     batch = found.largest()
     assert count_targets(batch) / int(batch.lengths_B.sum()) == pytest.approx(0.4, abs=0.1)

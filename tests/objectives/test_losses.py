@@ -54,7 +54,7 @@ def test_products_are_of_sizes_that_come_again(monkeypatch: pytest.MonkeyPatch) 
         return product(queries, items, out=out)
 
     monkeypatch.setattr(torch, "mm", watched)
-    monkeypatch.setattr(losses, "chunk_rows", lambda *_: 150)
+    monkeypatch.setattr(losses, "chunk_rows", lambda *given, **named: 150)
     torch.manual_seed(0)
     table = torch.randn(30, 5, requires_grad=True)
     for total, sizes in ((1, [64]), (64, [64]), (100, [128]), (130, [150]), (350, [128] * 3)):

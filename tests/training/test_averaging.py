@@ -24,7 +24,7 @@ def test_the_average_by_hand() -> None:
         average.update(step)
         decay = min(0.25, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
-    with average.in_place():
+    with average.applied():
         assert layer.weight.item() == pytest.approx(expected)
     assert layer.weight.item() == 1.0
 
@@ -64,7 +64,7 @@ def test_the_mean_of_the_last_epochs_by_hand() -> None:
         average.keep(epoch)
     average.keep(4)  # the end of an epoch that was cut short before
     assert list(average.kept) == [2, 3, 4]
-    with average.in_place():
+    with average.applied():
         assert layer.weight.item() == pytest.approx((4 + 2 + 0.5) / 3)
     assert layer.weight.item() == 0.5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from planned import LOG, config
+from configured import LOG, config
 from toylog import packed, random_histories
 from training_toys import Recorder
 from training_toys import train as train_toy
@@ -49,11 +49,21 @@ def watched() -> Iterator[None]:
 
 def loop_on(device: torch.device, words: list[str], precision: str = "fp32") -> Loop:
     cfg = config([*STILL, *words])
-    objective, model = objective_for(cfg, LOG, device), fresh_model(cfg, LOG, device)
-    rows = training_rows(cfg, objective, LOG, device)
+    objective, model = objective_for(cfg, LOG, device), fresh_model(cfg, LOG, device=device)
+    rows = training_rows(cfg, objective, LOG, device=device)
     model.train()
     chosen = Precision(device, precision)  # type: ignore[arg-type]
-    return Loop(model, objective, rows, cfg.trainer, chosen, dict, {}, Path(), Recorder())
+    return Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg.trainer,
+        precision=chosen,
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Recorder(),
+    )
 
 
 @pytest.mark.parametrize("words", WORDS, ids=named)
@@ -62,7 +72,7 @@ def test_a_step_has_the_loss_and_gradients_of_a_processor_s(words: list[str]) ->
     for device in (CPU, GPU):
         loop = loop_on(device, words)
         batch = next(iter(loop.rows.epoch(0)))
-        losses.append(loop.learn(batch, count_targets(batch)).cpu())
+        losses.append(loop.accumulate_gradients(batch, count_targets(batch)).cpu())
         gradients.append({name: p.grad.cpu() for name, p in loop.model.named_parameters() if p.grad is not None})
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
     assert gradients[0].keys() == gradients[1].keys()
@@ -98,14 +108,8 @@ def test_causal_attention_runs_on_flash() -> None:
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):  # or nothing
         found = attention(q, k, v, causal=True, mask_BT=None, drop=0.0)
         found.sum().backward()
-    expected = attention(
-        q.detach().cpu().float(),
-        k.detach().cpu().float(),
-        v.detach().cpu().float(),
-        causal=True,
-        mask_BT=None,
-        drop=0.0,
-    )
+    on_cpu = (x.detach().cpu().float() for x in (q, k, v))
+    expected = attention(*on_cpu, causal=True, mask_BT=None, drop=0.0)
     torch.testing.assert_close(found.detach().cpu().float(), expected, rtol=2e-2, atol=2e-2)
     assert q.grad is not None
 
@@ -116,8 +120,8 @@ def test_every_format_learns_and_fp16_scales_its_loss(precision: str) -> None:
     for epoch in range(8):
         total = torch.zeros((), device=GPU)
         for batch in loop.rows.epoch(epoch):
-            loss = loop.learn(batch, count_targets(batch))
-            update(loop.optimizer, loop.scaler, 0.01, 1.0)
+            loss = loop.accumulate_gradients(batch, count_targets(batch))
+            update(loop.optimizer, loop.scaler, lr=0.01, clip_norm=1.0)
             total += loss
         told.append(total.item())
     assert told[-1] < 0.9 * told[0]
@@ -152,5 +156,5 @@ def test_compiled_steps_have_the_same_loss() -> None:
     for compiled in ("false", "true"):
         loop = loop_on(GPU, ["model=sasrec", "objective=next_item", f"hardware.compile={compiled}"])
         batch = next(iter(loop.rows.epoch(0)))
-        losses.append(loop.learn(batch, count_targets(batch)).item())
+        losses.append(loop.accumulate_gradients(batch, count_targets(batch)).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from planned import built, config
+from configured import built, config
 from training_toys import update
 
 from seqrec_cli.config.compose import groups
@@ -42,8 +42,8 @@ def test_the_estimate_is_more_than_is_needed(overrides: list[str]) -> None:
     """So that what it lets pass fits; but a batch of a few megabytes must not look like gigabytes."""
     model, objective, rows = built([*overrides, "trainer.batch_size=32"])
     batch = rows.largest()
-    needed = measured_memory(model, objective, batch, CPU, None)
-    estimated = estimated_memory(model, objective, batch, CPU)
+    needed = measured_memory(model, objective, batch, precision=CPU, available=None)
+    estimated = estimated_memory(model, objective, batch, precision=CPU)
     assert needed.activations < estimated.activations < 100 * needed.activations
     assert replace(estimated, activations=0, kept_free=0) == replace(needed, activations=0, kept_free=0)
 
@@ -52,9 +52,9 @@ def test_the_estimate_is_more_than_is_needed(overrides: list[str]) -> None:
 def test_a_few_rows_tell_what_all_take(overrides: list[str]) -> None:
     model, objective, rows = built([*overrides, "trainer.batch_size=40"])
     batch = rows.largest()
-    whole = measured_memory(model, objective, batch, CPU, None)
-    estimate = estimated_memory(model, objective, batch, CPU)
-    short = measured_memory(model, objective, batch, CPU, estimate.total - estimate.model)  # half the rows or less
+    whole = measured_memory(model, objective, batch, precision=CPU, available=None)
+    estimate = estimated_memory(model, objective, batch, precision=CPU)
+    short = measured_memory(model, objective, batch, precision=CPU, available=estimate.total - estimate.model)
     assert short.total == pytest.approx(whole.total, rel=0.25)
     assert short.activations > 0
 
@@ -66,21 +66,21 @@ def test_the_optimizer_takes_what_was_told(overrides: list[str]) -> None:
     optimizer = build_optimizer(model, cfg)
     for trainable in model.trainable_models():
         objective.loss(trainable, rows.largest()).backward()
-    update(torch.zeros((), requires_grad=True), optimizer, CPU.scaler(), 1e-3, None)
+    update(torch.zeros((), requires_grad=True), optimizer, CPU.scaler(), lr=1e-3, clip_norm=None)
     states = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
     assert fixed_memory(model).optimizer == bytes_of(states)
 
 
 def test_scratch_of_a_softmax_is_what_the_budget_or_the_targets_allow() -> None:
     _, objective, _ = built(["model=sasrec", "objective.chunk_mb=1"])
-    scratch = [objective.scratch_bytes(2**16, targets, torch.float32, CPU.device) for targets in (3, 100)]
+    scratch = [objective.scratch_bytes(2**16, targets, dtype=torch.float32, device=CPU.device) for targets in (3, 100)]
     assert scratch == [3 * 2**18, 2**20]  # a row of logits: 256 kB
 
 
 def test_scratch_of_sampled_scores() -> None:
     def scratch(targets: int, *overrides: str) -> int:
         _, objective, _ = built(["model=sasrec", "objective=bce", *overrides])
-        return objective.scratch_bytes(2**16, targets, torch.float32, CPU.device)
+        return objective.scratch_bytes(2**16, targets, dtype=torch.float32, device=CPU.device)
 
     assert scratch(3, "objective.negatives=256", "objective.shared=sequence") == 16 * 3 * 256
     assert scratch(2**20, "objective.negatives=256", "objective.shared=sequence") == 16 * 2**20
@@ -99,13 +99,13 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_no_step_is_tried_where_memory_is_plenty(free: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     model, objective, rows = built(["model=sasrec"])
     cfg, tried = config(["model=sasrec"]), []
-    monkeypatch.setattr(memory, "peak_bytes", lambda *given: tried.append(given) or 0)
-    estimate = estimated_memory(model, objective, rows.largest(), CPU)
+    monkeypatch.setattr(memory, "peak_bytes", lambda *given, **named: tried.append(given) or 0)
+    estimate = estimated_memory(model, objective, rows.largest(), precision=CPU)
     free[0] = estimate.total - estimate.model
-    assert memory_warning(model, objective, rows.largest(), CPU, cfg) is None
+    assert memory_warning(model, objective, rows.largest(), precision=CPU, cfg=cfg) is None
     assert not tried
     free[0] -= 1
-    assert memory_warning(model, objective, rows.largest(), CPU, cfg) is None  # measured, and found to fit
+    assert memory_warning(model, objective, rows.largest(), precision=CPU, cfg=cfg) is None
     assert len(tried) == 1
 
 
@@ -122,7 +122,7 @@ def test_the_warning_names_the_size_that_fits(words: list[str], setting: str) ->
     model, objective, rows = built(words)
     cfg = config(words)
     batch = memory.largest_part(rows.largest(), cfg.trainer)
-    needed = measured_memory(model, objective, batch, CPU, None)
+    needed = measured_memory(model, objective, batch, precision=CPU, available=None)
     own = needed.total - needed.model
     assert shortage(needed, own, cfg, batch=batch) is None
     assert shortage(needed, None, cfg, batch=batch) is None

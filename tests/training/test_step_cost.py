@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from planned import batch_of, built, config
+from configured import batch_of, built, config
 
-from seqrec_cli import kernels
-from seqrec_cli.kernels.build import compiler
+from seqrec_cli.kernels import build, registry
+from seqrec_cli.models.layers import activation_unit
 from seqrec_cli.training import step_cost
 from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import Precision
@@ -23,19 +23,18 @@ def test_flops_of_sasrec_by_hand(precision: str) -> None:
     forward_token = 2 * (4 * D * D + 2 * D * F)  # query, key and value, output; both feed-forward layers
     forward_pair = 2 * 2 * D  # weights, and what they gather
     by_hand = 3 * (blocks * (tokens * forward_token + pairs * forward_pair) + targets * 2 * D * ITEMS)
-    assert count_flops(model, objective, batch_of([5, 5, 5]), CPU[precision]) == by_hand
+    assert count_flops(model, objective, batch_of([5, 5, 5]), precision=CPU[precision]) == by_hand
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+@pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
 @pytest.mark.parametrize("activation", ["prelu", "dice"])
-def test_fused_kernels_count_as_torchs_products_do(activation: str) -> None:
+def test_fused_kernels_count_as_torchs_products_do(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, objective, rows = built(["model=din", f"model.unit_activation={activation}"])
-    batch, counted = rows.largest(), []
-    for on in (True, False):
-        kernels.use(on)
-        counted.append(count_flops(model, objective, batch, CPU["fp32"]))
-    kernels.use(True)
-    assert counted[0] == counted[1] > 0
+    batch = rows.largest()
+    with_kernels = count_flops(model, objective, batch, precision=CPU["fp32"])
+    monkeypatch.setattr(registry, "_on", False)
+    monkeypatch.setattr(activation_unit, "CACHED", 1 << 40)  # nothing is computed again in the backward pass
+    assert with_kernels == count_flops(model, objective, batch, precision=CPU["fp32"]) > 0
 
 
 class Product(torch.nn.Module):
@@ -57,14 +56,14 @@ def test_peak_of_one_product_by_hand() -> None:
     and after it is turned."""
     model = Product()
     inputs, outputs, gradient = 4 * 3 * 5, 4 * 3 * 7, 4 * 5 * 7
-    peak = peak_bytes(model, model, batch_of([5, 5, 5]), CPU["fp32"])  # type: ignore[arg-type]
+    peak = peak_bytes(model, model, batch_of([5, 5, 5]), precision=CPU["fp32"])  # type: ignore[arg-type]
     assert inputs + max(outputs, gradient) <= peak <= inputs + 2 * outputs + gradient
 
 
 def test_the_peak_grows_with_the_rows() -> None:
     model, objective, rows = built(["model=sasrec", "trainer.batch_size=32"])
     batch = rows.largest()
-    few, many = (peak_bytes(model, objective, batch.part(0, n), CPU["fp32"]) for n in (8, 32))
+    few, many = (peak_bytes(model, objective, batch.part(0, n), precision=CPU["fp32"]) for n in (8, 32))
     assert few < many < 4 * few
 
 
@@ -76,8 +75,8 @@ def test_measuring_leaves_the_run_as_it_was(overrides: list[str]) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    count_flops(model, objective, rows.largest(), CPU["fp32"])
-    peak_bytes(model, objective, rows.largest(), CPU["fp32"])
+    count_flops(model, objective, rows.largest(), precision=CPU["fp32"])
+    peak_bytes(model, objective, rows.largest(), precision=CPU["fp32"])
     assert torch.equal(torch.rand(3), expected)
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
@@ -88,11 +87,11 @@ def test_timed_steps_are_real_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     model, objective, rows = built(["model=sasrec"])
     cfg, before = config(["model=sasrec"]).trainer, model.item_table().clone()  # type: ignore[operator]
     monkeypatch.setattr(step_cost, "TIMED_SECONDS", 60.0)
-    tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg, CPU["fp32"])
+    tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg=cfg, precision=CPU["fp32"])
     sizes = [batch.items_BL.numel() for batch in rows.epoch(0)]
     assert tokens_P.tolist() == [*sizes, *sizes][step_cost.WARM_UP_STEPS :]
     assert targets_P.sum() == sum(map(count_targets, [*rows.epoch(0), *rows.epoch(0)][step_cost.WARM_UP_STEPS :]))
     assert (seconds_P > 0).all()
     assert not torch.equal(model.item_table(), before)  # type: ignore[operator]
     monkeypatch.setattr(step_cost, "TIMED_SECONDS", 0.0)
-    assert len(timed_steps(model, objective, rows, cfg, CPU["fp32"])[0]) == 1
+    assert len(timed_steps(model, objective, rows, cfg=cfg, precision=CPU["fp32"])[0]) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from planned import built, config
+from configured import built, config
 from training_toys import CPU, Recorder
 
 from seqrec_cli.data.batch import Batch, part_bounds
@@ -36,11 +36,21 @@ def learnt(words: list[str], micro_batch_tokens: int | None) -> tuple[torch.Tens
     objective.loss = loss  # type: ignore[method-assign]
     size = "null" if micro_batch_tokens is None else str(micro_batch_tokens)
     cfg = config([*words, f"trainer.micro_batch_tokens={size}"]).trainer
-    loop = Loop(model, objective, rows, cfg, CPU, dict, {}, Path(), Recorder())
+    loop = Loop(
+        model,
+        objective,
+        rows,
+        cfg=cfg,
+        precision=CPU,
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Recorder(),
+    )
     model.train()
     batch = rows.largest()
     targets = len(batch.positions_N) if batch.positions_N is not None else int((batch.candidates_BC > 0).sum())
-    found = loop.learn(batch, targets)
+    found = loop.accumulate_gradients(batch, targets)
     return found, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, seen
 
 

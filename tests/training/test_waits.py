@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from planned import LOG, config
+from configured import LOG, config
 from training_toys import Recorder
 
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
@@ -50,13 +50,21 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
     cfg = config([*words, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
-    rows = training_rows(cfg, objective, LOG, META)
+    rows = training_rows(cfg, objective, LOG, device=META)
     loop = training_loop.Loop(
-        model, objective, rows, cfg.trainer, Precision(META, "fp32"), dict, {}, Path(), Recorder()
+        model,
+        objective,
+        rows,
+        cfg=cfg.trainer,
+        precision=Precision(META, "fp32"),
+        validate=dict,
+        header={},
+        folder=Path(),
+        listener=Recorder(),
     )
     model.train()
     batch = next(iter(rows.epoch(0)))
-    loss = loop.learn(batch, training_loop.count_targets(batch))
+    loss = loop.accumulate_gradients(batch, training_loop.count_targets(batch))
     assert loss.device == META
     by_prefix = words in (["model=dsin"], ["model=bst"])  # made on the host, then sent
     assert batch.items_BL.device == (torch.device("cpu") if by_prefix else META)

@@ -51,11 +51,11 @@ def settings(**changes: Any) -> TrainerConfig:
 
 
 def update(
-    loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lr: float, clip_norm: float | None
+    loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, lr: float, clip_norm: float | None
 ) -> None:
     """Backward and an update of the weights."""
     scaler.scale(loss).backward()
-    optim.update(optimizer, scaler, lr, clip_norm)
+    optim.update(optimizer, scaler, lr=lr, clip_norm=clip_norm)
 
 
 class ToyModel(Recommender):
@@ -143,12 +143,12 @@ def train(
         model,
         objective or ToyObjective(),
         rows or ToyRows(),
-        cfg or settings(),
-        precision,
-        validate,
-        HEADER,
-        folder,
-        listener,
-        resume_from,
+        cfg=cfg or settings(),
+        precision=precision,
+        validate=validate,
+        header=HEADER,
+        folder=folder,
+        listener=listener,
+        resume_from=resume_from,
     )
     return result, model, listener

@@ -50,7 +50,15 @@ def read(cfg: Config, path: Path) -> RawLog:
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
     else:
-        columns = Columns.parse(path, path.name, cfg.delimiter, wanted, cfg.columns, cfg.header, quoted=True)
+        columns = Columns.parse(
+            path,
+            path.name,
+            delimiter=cfg.delimiter,
+            columns=wanted,
+            names=cfg.columns,
+            header=cfg.header,
+            quoted=True,
+        )
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
     times_N, ticks = (None, 1) if cfg.time_column is None else columns.times(cfg.time_column, cfg.time_unit)
     notes: list[str] = []

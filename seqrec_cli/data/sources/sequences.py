@@ -1,6 +1,6 @@
 """Plain sequences: `user item` a line, each user's events in order, no times.
 
-The format of SASRec (Kang & McAuley, ICDM 2018); a user's lines need not stand together.
+The format of SASRec (Kang & McAuley, ICDM 2018); a user's lines need not follow each other.
 """
 
 from pathlib import Path
@@ -18,5 +18,5 @@ class Config(DatasetConfig):
 
 def read(cfg: Config, path: Path) -> RawLog:
     """Events in the order of the file."""
-    columns = Columns.parse(path, path.name, " ", NAMES, names=NAMES)
+    columns = Columns.parse(path, path.name, delimiter=" ", columns=NAMES, names=NAMES)
     return RawLog(columns.ids("user"), columns.ids("item"), times_N=None, ratings_N=None)

@@ -42,7 +42,7 @@ class Config(DatasetConfig):
 def read(cfg: Config, path: Path) -> RawLog:
     """Events of the wanted behaviours; an item's category is that of its first row."""
     data = read_members(path, NAME)[0] if path.suffix.lower() == ".zip" else path
-    columns = Columns.parse(data, path.name, ",", NAMES, names=NAMES)
+    columns = Columns.parse(data, path.name, delimiter=",", columns=NAMES, names=NAMES)
     codes_N, found = columns.texts("behaviour")
     foreign = sorted(set(found) - set(BEHAVIOURS))
     if foreign or (codes_N < 0).any():

@@ -106,9 +106,9 @@ def _log_name(files: RawFiles) -> str:
 
 def _columns(files: RawFiles, name: str, wanted: tuple[str, ...]) -> Columns:
     if files.path.suffix.lower() != ".zip":
-        return Columns.parse(files.path_of(name), name, ",", wanted, header=True, quoted=True)
+        return Columns.parse(files.path_of(name), name, delimiter=",", columns=wanted, header=True, quoted=True)
     with files.open(name) as file:
-        return Columns.parse(file.read(), name, ",", wanted, header=True, quoted=True)
+        return Columns.parse(file.read(), name, delimiter=",", columns=wanted, header=True, quoted=True)
 
 
 def _repeated(users_N: np.ndarray, sessions_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Models, objectives and rows by the words of the command line, on a toy log."""
+"""Models, objectives and rows from overrides, as the command line gives them, on a toy log."""
 
 from typing import cast
 
@@ -28,7 +28,7 @@ def built(overrides: list[str]) -> tuple[Recommender, Objective, BatchedRows]:
     cfg = config(["trainer.batch_size=8", *overrides])
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(LOG)))
-    return build_model(cfg.model, LOG.catalog, 0), objective, training_rows(cfg, objective, LOG, DEVICE)
+    return build_model(cfg.model, LOG.catalog, 0), objective, training_rows(cfg, objective, LOG, device=DEVICE)
 
 
 def batch_of(lengths: list[int]) -> Batch:
