@@ -43,6 +43,18 @@ def test_wheel_carries_every_yaml_and_no_tests(installed: Path) -> None:
     assert "seqrec = seqrec_cli.cli:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
 
 
+def test_wheel_carries_the_kernels_sources_and_their_readme(installed: Path) -> None:
+    kernels = Path("seqrec_cli") / "kernels"
+    found = {
+        path.relative_to(installed) for path in (installed / kernels).rglob("*") if path.suffix in (".c", ".h", ".md")
+    }
+    assert found == {
+        path.relative_to(ROOT) for path in (ROOT / kernels).rglob("*") if path.suffix in (".c", ".h", ".md")
+    }
+    assert kernels / "README.md" in found
+    assert kernels / "include" / "vectors.h" in found
+
+
 @pytest.mark.parametrize("kind", ["wheel", "checkout"])
 def test_main_job_runs_away_from_the_checkout(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     site = request.getfixturevalue("installed") if kind == "wheel" else ROOT

@@ -92,3 +92,27 @@ def test_operators_keep_torchs_rules(name: str, dtype: torch.dtype) -> None:
     for given in list(examples(kernel, dtype))[1:4]:
         arguments = tuple(leaf(x, False) if differentiable(kernel) else x for x in given)
         assert set(torch.library.opcheck(kernel.operator, arguments).values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_threads_change_no_value_and_no_draw(name: str, dtype: torch.dtype, threads: Callable[[int], None]) -> None:
+    kernel = KERNELS[name]
+    *_, given = examples(kernel, dtype)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        found.append(results(kernel.operator, list(given)))
+    for mine, *others in zip(*found, strict=True):
+        assert all(torch.equal(mine, other) for other in others)
+
+
+@needs_compiler
+def test_backward_has_the_same_bits_every_time() -> None:
+    kernel, found = KERNELS["prelu_dice"], []
+    *_, given = examples(kernel, torch.bfloat16)
+    for _ in range(3):
+        leaves = [leaf(x, False) for x in given]
+        kernel.operator(*leaves).sum().backward()
+        found.append(leaves[0].grad)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

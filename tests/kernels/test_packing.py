@@ -1,6 +1,6 @@
 """Rows without their padding, one behind another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -27,6 +27,12 @@ def close(got: Sequence[Tensor], expected: Sequence[Tensor], ulps: float) -> Non
     for mine, its in zip(got, expected, strict=True):
         atol = ulps * 2**-8 * max(its.abs().max().item(), 2**-8)
         torch.testing.assert_close(mine.double(), its.double(), rtol=ulps * 2**-8, atol=atol)
+
+
+@pytest.fixture(autouse=True)
+def switched_back() -> Iterator[None]:
+    yield
+    kernels.use(True)
 
 
 @pytest.mark.parametrize("step", [1, 256])
@@ -69,10 +75,9 @@ def test_attention_over_packed_rows(positions: str, causal: bool, on: bool) -> N
         assert (pack_rows(LENGTHS_B, 20, 256, layer.query, x_BLD) is not None) is on
         padded_BLD = layer(x_BLD, x_BLD, causal=causal, mask_BT=MASK_BL)
         x_PD = packing.pack(x_BLD)
-        packed_PD = layer.out(layer.attention(x_PD, x_PD, causal=causal, mask_BT=MASK_BL, packing=packing))
+        packed_PD = layer.out(layer.attend(x_PD, x_PD, causal=causal, mask_BT=MASK_BL, packing=packing))
     close([packed_PD[:COUNT]], [padded_BLD[MASK_BL]], ulps=1)
     leaves = [x_BLD, *layer.parameters()]
     of_BLD = of_BLD.masked_fill(~MASK_BL[..., None], 0)
     close(torch.autograd.grad(packed_PD, leaves, of_PD), torch.autograd.grad(padded_BLD, leaves, of_BLD), ulps=4)
     assert pack_rows(LENGTHS_B, 20, 256, layer.query, x_BLD.float()) is None  # not in fp32
-    kernels.use(True)
