@@ -71,9 +71,12 @@ class Model(ItemEncoder):
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
         blocks, mask_BL = [block for block in self.blocks if isinstance(block, TransformerBlock)], batch.mask_BL
-        step = common_size(1, PACKED_STEP, mask_BL.device) if self.training else 1
         packing = pack_rows(
-            batch.lengths_B, mask_BL.shape[1], step, layer=blocks[0].attention.query, x=self.items.weight
+            batch.lengths_B,
+            mask_BL.shape[1],
+            blocks[0].attention.query,
+            self.items.weight,
+            step=lambda: common_size(1, PACKED_STEP, mask_BL.device) if self.training else 1,
         )
         x, positions_N = self.embed(batch, packing), batch.target_positions()
         x_ND = forward_targets(blocks, x, positions_N, batch.target_columns(), mask_BL=mask_BL, packing=packing)

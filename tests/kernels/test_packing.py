@@ -72,7 +72,7 @@ def test_attention_over_packed_rows(positions: str, causal: bool, on: bool) -> N
     x_BLD, of_BLD = leaf(6, 20, 16), torch.randn(6, 20, 16).to(BF16)
     of_PD = packing.pack(of_BLD)
     with torch.autocast("cpu", BF16):
-        assert (pack_rows(LENGTHS_B, 20, 256, layer.query, x_BLD) is not None) is on
+        assert (pack_rows(LENGTHS_B, 20, layer.query, x_BLD, step=lambda: 256) is not None) is on
         padded_BLD = layer(x_BLD, x_BLD, causal=causal, mask_BT=MASK_BL)
         x_PD = packing.pack(x_BLD)
         packed_PD = layer.out(layer.attend(x_PD, x_PD, causal=causal, mask_BT=MASK_BL, packing=packing))
@@ -80,4 +80,4 @@ def test_attention_over_packed_rows(positions: str, causal: bool, on: bool) -> N
     leaves = [x_BLD, *layer.parameters()]
     of_BLD = of_BLD.masked_fill(~MASK_BL[..., None], 0)
     close(torch.autograd.grad(packed_PD, leaves, of_PD), torch.autograd.grad(padded_BLD, leaves, of_BLD), ulps=4)
-    assert pack_rows(LENGTHS_B, 20, 256, layer.query, x_BLD.float()) is None  # not in fp32
+    assert pack_rows(LENGTHS_B, 20, layer.query, x_BLD.float(), step=lambda: 256) is None  # not in fp32

@@ -302,8 +302,8 @@ def test_pieces_change_no_score(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     model, batch = ranker(name), toy.toy_batch()
     whole = model.score_corpus(batch).detach()
     items = torch.arange(1, 25).view(8, 3)
-    remembered, calls = [], []
-    for method, record in (("remember", remembered), ("interest", calls)):
+    encoded, calls = [], []
+    for method, record in (("encode_history", encoded), ("interest", calls)):
         original = getattr(type(model), method)
         monkeypatch.setattr(type(model), method, lambda *a, o=original, r=record: r.append(1) or o(*a))
     monkeypatch.setattr(interest, "CACHED_PIECE", 2_000)
@@ -314,7 +314,7 @@ def test_pieces_change_no_score(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(model.score_corpus(batch), whole, rtol=1e-4, atol=1e-5)
         assert len(calls) > 10
         assert made == [batch.items_BL.numel(), 16, 16, 41 - 32]  # the history's, then each candidate's once
-        assert len(remembered) == 1  # a history is read once, whatever the number of candidates
+        assert len(encoded) == 1  # a history is read once, whatever the number of candidates
         torch.testing.assert_close(model.score(batch, items), whole.gather(1, items), rtol=1e-4, atol=1e-5)
 
 

@@ -15,6 +15,7 @@ from torch.export import Dim
 from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.registry import config_class
+from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.embedding import use_sparse_rows
@@ -269,7 +270,7 @@ def test_attention_with_positions_by_loops(kind: str, causal: bool, dtype: torch
     layer = MultiHeadAttention(8, 2, 0.0, positions=positions)
     x = torch.randn(2, 5, 8)
     mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    (q,), (k, v) = layer._heads_of(layer.query, x, 1), layer.project_kv(x)
+    (q,), (k, v) = split_heads((layer.query,), x, 2, 1), layer.project_kv(x)
     expected = torch.zeros(2, 2, 5, 4)
     for b, h, i in np.ndindex(2, 2, 5):
         seen = [j for j in range(5) if (not causal or j <= i) and (mask_BT is None or mask_BT[b, j])]

@@ -5,7 +5,7 @@ Legend: B rows, L positions, P packed positions, H heads, d a head's width, M th
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,11 +43,11 @@ SOURCE = Source(
 )
 
 
-def pack_rows(lengths_B: Tensor, width: int, step: int, layer: nn.Linear, x: Tensor) -> Packing | None:
-    """How rows of these lengths are packed, to a multiple of `step` positions, where that is faster: where the heads of
+def pack_rows(lengths_B: Tensor, width: int, layer: nn.Linear, x: Tensor, *, step: Callable[[], int]) -> Packing | None:
+    """How rows of these lengths are packed, to a multiple of `step()` positions, where that is faster: where the heads of
     `layer`'s output for inputs like x are cut by the C code. None: they stay padded."""
     usable = bf16_linear(layer, x) and SOURCE.usable(torch.bfloat16)
-    return Packing.of(lengths_B, width, step) if usable else None
+    return Packing.of(lengths_B, width, step()) if usable else None
 
 
 def split_heads(
