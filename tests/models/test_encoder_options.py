@@ -285,7 +285,8 @@ def test_attention_with_positions_by_loops(kind: str, causal: bool, dtype: torch
     expected_BTD = layer.out(expected.transpose(1, 2).flatten(2))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         got = layer(x, x, causal=causal, mask_BT=mask_BT)
-        asked = layer(x[:, [3, 1]], x, False, mask_BT, torch.tensor([[3, 1], [3, 1]])) if not causal else None
+        columns_BL = torch.tensor([[3, 1], [3, 1]])
+        asked = None if causal else layer(x[:, [3, 1]], x, mask_BT=mask_BT, positions_BL=columns_BL)
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(got.float(), expected_BTD, rtol=tolerance, atol=tolerance)
     if asked is not None:

@@ -44,8 +44,8 @@ SOURCE = Source(
 
 
 def pack_rows(lengths_B: Tensor, width: int, layer: nn.Linear, x: Tensor, *, step: Callable[[], int]) -> Packing | None:
-    """How rows of these lengths are packed, to a multiple of `step()` positions, where that is faster: where the heads of
-    `layer`'s output for inputs like x are cut by the C code. None: they stay padded."""
+    """How rows of these lengths are packed, to a multiple of `step()` positions, where that is faster: where the C code
+    cuts the heads of `layer`'s output for inputs like x. None: they stay padded."""
     usable = bf16_linear(layer, x) and SOURCE.usable(torch.bfloat16)
     return Packing.of(lengths_B, width, step()) if usable else None
 
@@ -68,12 +68,11 @@ def split_heads(
     if packing is not None:
         x = packing.unpack(x)
     B, L, _ = x.shape
-    each = [part for layer in layers for part in layer(x).chunk(layer.out_features * parts // _channels(layers), -1)]
-    return tuple(part.view(B, L, heads, -1).transpose(1, 2) for part in each)
-
-
-def _channels(layers: Sequence[nn.Linear]) -> int:
-    return sum(layer.out_features for layer in layers)
+    channels = sum(layer.out_features for layer in layers) // parts
+    found: list[Tensor] = []
+    for layer in reversed(layers):  # keys and values before queries: the order in which gradients of x are summed
+        found = [*layer(x).chunk(layer.out_features // channels, dim=-1), *found]
+    return tuple(part.view(B, L, heads, -1).transpose(1, 2) for part in found)
 
 
 def join_heads(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:
