@@ -66,6 +66,8 @@ METRICS: dict[str, RankMetric | ClickMetric] = {
     "hr": RankMetric(lambda ranks, _: np.ones_like(ranks), forms=("@k",), shown="@k"),
     "ndcg": RankMetric(lambda ranks, _: 1 / np.log2(ranks + 1), forms=("@k",), shown="@k"),  # one relevant item
     "mrr": RankMetric(lambda ranks, _: 1 / ranks, forms=("@k", "all"), shown="all"),
+    # With one relevant item R = 1: the share of relevant items among the first R. A first place that is shared is none.
+    "r_precision": RankMetric(lambda ranks, _: (ranks <= 1).astype(np.float64), forms=("all",), shown=None),
     # The share of the other candidates that rank below the target. An only candidate has none: .5, as for a constant.
     "corpus_auc": RankMetric(
         lambda ranks, n: np.where(n > 1, 1 - (ranks - 1) / np.maximum(n - 1, 1), 0.5),

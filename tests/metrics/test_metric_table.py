@@ -35,6 +35,7 @@ def test_ranking_metrics_by_hand():
         "mrr@1": 1 / 4,
         "mrr@3": (1 + 1 / 3 + 2 / 5) / 4,
         "mrr": (1 + 1 / 3 + 2 / 5 + 1 / 7) / 4,
+        "r_precision": 1 / 4,
         "corpus_auc": (1 + 0 + 1 / 2 + 1 / 2) / 4,
     }
     assert metrics == pytest.approx(expected, abs=1e-12)
@@ -50,9 +51,16 @@ def test_a_rank_tied_across_the_cutoff_is_no_hit():
             "mrr@5": 0,
             "mrr@6": 2 / 11,
             "mrr": 2 / 11,
+            "r_precision": 0,
             "corpus_auc": 1 / 2,
         }
     )
+
+
+def test_a_first_place_that_is_shared_is_no_r_precision():
+    ranks_R = np.array([1.0, 1.5, 2.0])
+    assert user_metric("r_precision", ranks_R, np.array([3, 3, 3])).tolist() == [1, 0, 0]
+    assert expected_at_random((3,), np.array([2, 4]), 0.2)["r_precision"] == pytest.approx((1 / 2 + 1 / 4) / 2)
 
 
 def test_corpus_auc_of_the_only_candidate_is_a_half():
