@@ -28,6 +28,7 @@ WORDS = [
     ["model=gru4rec", "model.embed_dim=32"],
     ["model=hstu", "model.embed_dim=32"],
     ["model=lrurec", "model.embed_dim=32"],
+    ["model=nextitnet", "model.embed_dim=32"],
     ["model=din"],
     ["model=dien"],
     ["model=bst"],
