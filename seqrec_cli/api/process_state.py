@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def unchanged_torch() -> Iterator[None]:
-    """Torch's threads, random numbers and default number format, and the kernels' switch, are afterwards as before."""
+    """Torch's threads, random numbers and default number format and the kernels' switch are as before afterwards."""
     import torch
 
     from seqrec_cli import kernels

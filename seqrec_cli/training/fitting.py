@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from seqrec_cli.data.batch import Batch
+if TYPE_CHECKING:
+    from seqrec_cli.data.batch import Batch
 
 Reason = Literal["finished", "patience", "interrupted"]
 
@@ -15,7 +16,7 @@ class Rows(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, start: int = 0) -> "Iterator[Batch]": ...
 
 
 class Listener:
