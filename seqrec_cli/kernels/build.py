@@ -19,7 +19,7 @@ from seqrec_cli.files import atomic_file
 
 INCLUDE = Path(__file__).with_name("include")
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
-FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", f"-I{INCLUDE}")
+FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Not every compiler knows all: without the last a library has one thread.
 EXTRA = (
     ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
@@ -60,7 +60,7 @@ def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
     file = folder / f"{source.parent.name}-{hashlib.sha256(ingredients.encode()).hexdigest()[:16]}.so"
     if not file.exists():
         with atomic_file(file) as fresh:
-            words = [command, *flags, str(source), "-o", str(fresh), "-lm"]
+            words = [command, *flags, f"-I{INCLUDE}", str(source), "-o", str(fresh), "-lm"]
             subprocess.run(words, check=True, capture_output=True, timeout=SECONDS)
     return file
 
