@@ -5,7 +5,7 @@ from typing import Literal
 
 from seqrec_cli.api.process_state import silent, unchanged_torch
 from seqrec_cli.api.trained import Trained
-from seqrec_cli.commands.restore import restore
+from seqrec_cli.commands.restore import folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.metrics.table import lower_is_better
@@ -40,7 +40,7 @@ def load(
     hardware = HardwareConfig.model_construct(**(dict.fromkeys(HardwareConfig.model_fields) | told))
     raw, data = (None if place is None else str(place) for place in (archive, data_dir))
     with unchanged_torch():
-        return Trained(path if path.is_dir() else path.parent, restore(str(path), raw, data, hardware, silent))
+        return Trained(folder_of(path), restore(str(path), raw, data, hardware, silent))
 
 
 def _one_of(path: Path, seed: int | None) -> Path:

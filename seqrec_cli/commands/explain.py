@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import Restored, restore
+from seqrec_cli.commands.restore import ON_CPU, Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import ExplainConfig
-from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.histories import logged_histories
 from seqrec_cli.data.interactions import PackedLog
@@ -25,14 +24,11 @@ from seqrec_cli.reporting.tables import print_table
 
 def main(cfg: ExplainConfig) -> dict[str, Any]:
     """Print a table an item and draw them all; the items, their scores and their events' weights."""
-    on_cpu = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, on_cpu)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, ON_CPU)
     found, events = explained(run, cfg.user, cfg.item, cfg.top, cfg.events)
     for each in found:
         print_table(explanation_table(str(cfg.user), each, events))
-    source = Path(cfg.ckpt).expanduser()
-    folder = source if source.is_dir() else source.parent
-    png = folder / f"explain_{cfg.user}.png" if cfg.out is None else Path(cfg.out).expanduser()
+    png = folder_of(cfg.ckpt) / f"explain_{cfg.user}.png" if cfg.out is None else Path(cfg.out).expanduser()
     draw_explanation(str(cfg.user), found, png)
     say(str(png))
     return {"user": str(cfg.user), "items": [vars(each) for each in found], "picture": str(png)}

@@ -18,6 +18,15 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.precision import Precision, resolve_precision
 
+# For exports, which are proved on a CPU in full precision, and pictures: the same anywhere.
+ON_CPU = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
+
+
+def folder_of(ckpt: str | Path) -> Path:
+    """The folder of a run that is named by it, or by a checkpoint file in it."""
+    path = Path(ckpt).expanduser()
+    return path if path.is_dir() else path.parent
+
 
 @dataclass(frozen=True)
 class Restored:

@@ -83,7 +83,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             listener=listener,
             resume_from=resume_from,
         )
-    folder.write_manifest({"fit": _summary(fitted), "wall_seconds": round(time.perf_counter() - began, 2)})
+    wall_seconds = round(time.perf_counter() - began, 2)
+    folder.write_manifest({"fit": _summary(fitted), "kernels": kernels.ran(), "wall_seconds": wall_seconds})
     if fitted.reason == "interrupted":
         say(f"stopped at step {fitted.steps}, nothing lost; go on with: seqrec train resume={folder.path}")
         say(str(folder.path))
@@ -92,7 +93,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     metrics = measure_run(cfg, model, log, precision, folder)
     draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
     wall_seconds = round(time.perf_counter() - began, 2)
-    folder.write_manifest(peak_memory(precision.device) | {"kernels": kernels.ran(), "wall_seconds": wall_seconds})
+    folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
     folder.mark_done()
     say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
     say(str(folder.path))

@@ -25,13 +25,17 @@ _ran: set[str] = set()
 
 
 def use(on: bool) -> None:
-    """Whether C code may run in this process from now on (SEQREC_KERNELS=0 forbids it); else the references run."""
+    """Whether C code may run in this process from now on (SEQREC_KERNELS=0 forbids it); else the references run.
+
+    A run begins so: `ran` then tells of what comes after it alone.
+    """
     global _on
     _on = on
+    _ran.clear()
 
 
 def ran() -> list[str]:
-    """The kernels whose C code has run in this process: results then differ from the references' by rounding."""
+    """The kernels whose C code has run since the last `use`: results then differ from the references' by rounding."""
     return sorted(_ran)
 
 

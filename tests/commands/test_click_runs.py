@@ -1,5 +1,6 @@
 """Whole runs of rankers that learn several targets of a user in one row, and of the same rankers a row a target."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.loader import PrefixRows
+from seqrec_cli.kernels.build import compiler
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import packed, random_histories
 
@@ -42,6 +44,17 @@ def test_din_learns_evaluates_again_and_exports(base) -> None:
     assert seqrec_cli.run("evaluate", [f"ckpt={base / 'din'}"])["test"] == result["test"]
     written = seqrec_cli.run("export", [f"ckpt={base / 'din'}", "format=torch", f"out={base / 'export'}"])
     assert written["max_difference"] < 1e-4
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+def test_the_manifest_says_which_kernels_ran_in_this_run(base) -> None:
+    """Runs of one process (a sweep, several seeds) each tell of their own."""
+    ran = []
+    for on in ("true", "false"):
+        train(base, f"kernels_{on}", "model=din", "trainer.max_epochs=1", f"hardware.kernels={on}")
+        ran.append(json.loads((base / f"kernels_{on}" / "manifest.json").read_text())["kernels"])
+    assert "prelu_dice" in ran[0]
+    assert ran[1] == []
 
 
 @pytest.mark.parametrize("name", ["dsin", "widedeep"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqrec_cli import kernels
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.training import precision as module
@@ -48,6 +49,14 @@ def test_auto_takes_bf16_where_the_cpu_has_it(
 
 def test_no_cpuinfo_means_no_flags(tmp_path: Path) -> None:
     assert cpu_flags(tmp_path / "absent") == frozenset()
+
+
+@pytest.mark.parametrize(("setting", "enabled"), [(True, True), (None, True), (False, False)])
+def test_the_setting_turns_kernels_on_and_off(setting: bool | None, enabled: bool) -> None:
+    kernels.use(not enabled)
+    resolve_precision(hardware().model_copy(update={"kernels": setting}))
+    assert kernels.enabled() is enabled
+    kernels.use(True)
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])
