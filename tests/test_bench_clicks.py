@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts import bench_clicks, bench_peers, click_peers, click_samples, delong, parity_clicks
+from scripts import bench_clicks, bench_peers, click_peers, click_samples, parity_clicks
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.evaluation import delong
 from tests.toylog import packed, random_histories
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
