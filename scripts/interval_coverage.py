@@ -1,14 +1,14 @@
-"""Do 95 % intervals hold the truth 95 times in a hundred? Counted on simulated ranks and click scores; nothing is trained.
+"""Do 95 % intervals hold the truth 95 times in a hundred? Counted on simulated ranks and scores; nothing is trained.
 
     python -m scripts.interval_coverage [--repetitions 1000] [--users 1000] [--resamples 2000]
 
 Two models are simulated for a population of users, so that the true metrics and differences are known: those of the
 population. Each repetition draws users from it with replacement and asks whether the intervals that `seqrec compare`
 gives (and those beside a run's own metrics) hold the truth. Users differ in how easy they are, and have several
-requests, so that requests of one user are alike. Candidates of one user share an intercept. For DeLong's interval, which
-takes candidates as independent, a population of single candidates is drawn too. Rows marked `contrast` show what goes
-wrong otherwise: requests resampled as if each were a user of its own, DeLong with several candidates a user, and
-intervals that do not pair the runs (too wide).
+requests, so that requests of one user are alike. Candidates of one user share an intercept. For DeLong's interval,
+which takes candidates as independent, a population of single candidates is drawn too. Rows marked `contrast` show what
+goes wrong otherwise: requests resampled as if each were a user of its own (too narrow), DeLong with several candidates a
+user, and intervals that do not pair the runs (both too wide here).
 
 Legend: P users of the population, U drawn users, T requests, N candidates.
 """

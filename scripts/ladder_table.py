@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqrec_cli.evaluation.delong import placements
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.evaluation.delong import placements
 from seqrec_cli.evaluation.evaluate import measuring, score_clicks
 
 BUILT_ON = {

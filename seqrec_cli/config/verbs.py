@@ -20,6 +20,7 @@ class Verb(NamedTuple):
     summary: str
     record: str  # the class of its settings: a module of `config` and a name in it
     examples: tuple[str, ...]
+    word: str | None = None  # the key that a word without `=` gives
 
     def settings(self) -> "type[Settings]":
         """The class of the verb's record."""
@@ -70,7 +71,17 @@ VERBS = {
             "compare",
             "runs of one protocol side by side, and whether their difference is more than chance",
             "records.CompareConfig",
-            ("seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"),
+            (
+                "seqrec compare 'runs=[runs/first,runs/second]'",
+                "seqrec compare 'runs=[runs/a,runs/b]' segments=history:4 output=compared",
+            ),
+        ),
+        Verb(
+            "leaderboard",
+            "all runs under a folder, those of one protocol together, with intervals",
+            "records.LeaderboardConfig",
+            ("seqrec leaderboard", "seqrec leaderboard outputs sort=mrr dataset=ml-1m output=board"),
+            word="folder",
         ),
         Verb(
             "export",

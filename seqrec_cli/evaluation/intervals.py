@@ -32,7 +32,7 @@ def user_interval(sums: UserSums) -> tuple[float, float]:
 
 
 def detectable(error: float) -> float:
-    """The difference that a two-sided test at 5 % would find in 80 of 100 logs, if it were there: (1.96 + .84) errors."""
+    """The difference that a two-sided test at 5 % finds in 80 of 100 logs, if it is there: (1.96 + .84) errors."""
     return (TWO_SIDED + NormalDist().inv_cdf(POWER)) * error
 
 

@@ -5,6 +5,7 @@ From them comparisons, intervals and segments need no second run of a model.
 Legend: R requests, T targets, N labelled candidates.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -12,9 +13,12 @@ from typing import Self
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.view import LabelledRows
+from seqrec_cli.evaluation.intervals import user_interval
 from seqrec_cli.evaluation.user_sums import CLICK_SUMS, UserSums, click_sums, request_sums
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.clicks import MetricError
+from seqrec_cli.metrics.table import RankMetric, parse_metric, user_metric
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class StoredRanks:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises SeqrecError where the file is missing or torn. Without a column of requests each row is one."""
-        names = ["user_index", "item_index", "rank", "candidates", "history"]
-        users, items, ranks, candidates, histories, requests = _columns(path, names, "ranks", "request")
-        requests = np.arange(len(users)) if requests is None else requests
-        order = np.lexsort((requests, users))
-        return cls(*(values[order] for values in (users, requests, items, ranks, candidates, histories)))
+        names = ("user_index", "item_index", "rank", "candidates", "history")
+        found = _columns(path, names, "ranks", optional="request")
+        users_T = found["user_index"]
+        requests_T = found.get("request", np.arange(len(users_T)))
+        order_T = np.lexsort((requests_T, users_T))
+        arrays = (users_T, requests_T, *(found[name] for name in names[1:]))
+        return cls(*(array[order_T] for array in arrays))
 
     def where(self, which_T: np.ndarray) -> Self:
         """Some of the targets, by a mask."""
@@ -62,9 +68,9 @@ class StoredClicks:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises SeqrecError where the file is missing or torn."""
-        columns = _columns(path, list(cls.NAMES), "click scores")[: len(cls.NAMES)]
-        order = np.lexsort((columns[1], columns[0]))
-        return cls(*(values[order] for values in columns if values is not None))
+        found = _columns(path, cls.NAMES, "click scores")
+        order_N = np.lexsort((found["request"], found["user_index"]))
+        return cls(*(found[name][order_N] for name in cls.NAMES))
 
     def save(self, path: Path) -> None:
         """To Parquet, atomically."""
@@ -79,6 +85,23 @@ class StoredClicks:
         with atomic_file(path) as temporary:
             pq.write_table(table, temporary)
 
+    @classmethod
+    def of(cls, rows: LabelledRows, logits_RC: np.ndarray, offsets_U1: np.ndarray) -> Self:
+        """The labelled rows of a split and a model's logits for them; `offsets_U1`: where users' histories begin."""
+        rows_R, real_RC = np.asarray(rows.rows_R), np.asarray(rows.items_RC) > 0
+        order_R = np.argsort(rows_R, kind="stable")
+        counts_R = real_RC.sum(axis=1)[order_R]
+        histories_R = np.asarray(rows.ends_R) - np.asarray(offsets_U1)[rows_R]
+        real_RC, picked = real_RC[order_R], (np.asarray(rows.items_RC), np.asarray(rows.labels_RC), logits_RC)
+        return cls(
+            np.repeat(rows_R[order_R] + 1, counts_R),
+            np.repeat(order_R, counts_R),
+            picked[0][order_R][real_RC],
+            np.repeat(histories_R[order_R], counts_R),
+            picked[1][order_R][real_RC],
+            picked[2][order_R][real_RC],
+        )
+
     def where(self, which_N: np.ndarray) -> Self:
         """Some of the candidates, by a mask."""
         return type(self)(*(getattr(self, field.name)[which_N] for field in fields(self)))
@@ -88,8 +111,8 @@ class StoredClicks:
         return click_sums(metric, self.labels_N, self.logits_N, self.users_N)
 
 
-def _columns(path: Path, names: list[str], what: str, optional: str | None = None) -> list[np.ndarray | None]:
-    """The columns of a file, and the optional one (None where the file has none) behind them."""
+def _columns(path: Path, names: Sequence[str], what: str, *, optional: str | None = None) -> dict[str, np.ndarray]:
+    """The columns of a file by name; the optional one where the file has it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -97,16 +120,29 @@ def _columns(path: Path, names: list[str], what: str, optional: str | None = Non
 
     try:
         with pq.ParquetFile(path) as file:
-            more = [optional] if optional is not None and optional in file.schema_arrow.names else []
-            table = file.read(columns=[*names, *more])
-            columns = [to_numpy(one_array(table[name])) for name in (*names, *more)]
+            wanted = [*names, *([optional] if optional in file.schema_arrow.names else [])]
+            table = file.read(columns=wanted)
+            return {str(name): to_numpy(one_array(table[name])) for name in wanted}
     except (OSError, pa.ArrowException, KeyError) as error:
         raise SeqrecError(
             f"{path}: no file of {what} ({type(error).__name__}); evaluate the run again, with run_dir=FOLDER"
         ) from error
-    return [*columns, *([] if more else [None])]
 
 
 def is_click_metric(metric: str) -> bool:
     """Whether it comes from click scores, not from ranks."""
     return metric in CLICK_SUMS
+
+
+def intervals(names: Iterable[str], ranks: StoredRanks, clicks: StoredClicks) -> dict[str, list[float]]:
+    """95 % [low, high] of each metric, by standard errors over users; without those that are no mean over users."""
+    found = {}
+    for name in names:
+        if is_click_metric(name) or isinstance(parse_metric(name)[0], RankMetric):
+            try:
+                low, high = user_interval((clicks if is_click_metric(name) else ranks).sums(name))
+            except MetricError:
+                continue
+            if np.isfinite([low, high]).all():  # one user has no standard error
+                found[name] = [low, high]
+    return found

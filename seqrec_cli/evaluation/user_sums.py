@@ -53,16 +53,17 @@ def standard_error(influences_U: np.ndarray) -> float:
 
 
 def request_sums(values_R: np.ndarray, users_R: np.ndarray) -> UserSums:
-    """A mean over requests, of which a user may have several."""
-    _, index_R, counts_U = np.unique(users_R, return_inverse=True, return_counts=True)
-    sums_U = np.bincount(index_R, weights=values_R, minlength=len(counts_U))
-    return UserSums(sums_U[None], counts_U[None].astype(np.float64))
+    """A mean over requests, of which a user may have several; rows are ordered by user."""
+    starts_U = np.flatnonzero(np.diff(users_R, prepend=users_R[:1] - 1))
+    counts_U = np.diff(starts_U, append=len(users_R))
+    return UserSums(np.add.reduceat(values_R, starts_U)[None], counts_U[None].astype(np.float64))
 
 
 def click_sums(metric: str, labels_N: np.ndarray, logits_N: np.ndarray, users_N: np.ndarray) -> UserSums:
     """One of `CLICK_SUMS`; rows are ordered by user. Raises MetricError where the metric does not exist."""
-    _, index_N, sizes_U = np.unique(users_N, return_inverse=True, return_counts=True)
-    users, logits_N = len(sizes_U), np.asarray(logits_N, np.float64)
+    index_N = np.cumsum(np.diff(users_N, prepend=users_N[:1]) != 0)
+    sizes_U, logits_N = np.bincount(index_N), np.asarray(logits_N, np.float64)
+    users = len(sizes_U)
     positive_N = np.asarray(labels_N) > 0.5
     if positive_N.all() or not positive_N.any():
         raise MetricError(f"all click labels are of one class, so {metric} does not exist")

@@ -78,7 +78,7 @@ def results_table(
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
 
-    best = {column: _best(column, [row for _, row in rivals]) for column in columns}
+    best = {column: best_value(column, [row for _, row in rivals]) for column in columns}
     for label, row in rivals:
         cells = [_bold_if(_text(row.get(column)), row.get(column) == best[column]) for column in columns]
         table.add_row(escape(label), *cells)
@@ -103,22 +103,6 @@ def seeds_table(
     return table
 
 
-def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
-    """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
-    for column in ("metric", "run"):
-        table.add_column(column, overflow="fold")
-    for column in ("mean", "difference"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for metric, values in found.items():
-        for place, (name, value) in enumerate(zip(names, values, strict=True)):
-            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""
-            table.add_row("" if place else metric, escape(name), _text(value["mean"]), difference)
-        table.add_section()
-    return table
-
-
 def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | None, scores: Sequence[float]) -> Table:
     """Recommended items, the best first."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -138,7 +122,8 @@ def print_table(table: Table, console: Console | None = None) -> None:
     console.print(table)
 
 
-def _best(column: str, rows: list[Mapping[str, float]]) -> float | None:
+def best_value(column: str, rows: Sequence[Mapping[str, float]]) -> float | None:
+    """The best of a column's values; None where there is none."""
     values = [row[column] for row in rows if column in row]
     if not values:
         return None
