@@ -7,8 +7,8 @@ population. Each repetition draws users from it with replacement and asks whethe
 gives (and those beside a run's own metrics) hold the truth. Users differ in how easy they are, and have several
 requests, so that requests of one user are alike. Candidates of one user share an intercept. For DeLong's interval,
 which takes candidates as independent, a population of single candidates is drawn too. Rows marked `contrast` show what
-goes wrong otherwise: requests resampled as if each were a user of its own (too narrow), DeLong with several candidates a
-user, and intervals that do not pair the runs (both too wide here).
+goes wrong otherwise: requests resampled as if each were a user of its own (too narrow), DeLong with several candidates
+a user, and intervals that do not pair the runs (both too wide here).
 
 Legend: P users of the population, U drawn users, T requests, N candidates.
 """

@@ -109,7 +109,9 @@ def own_run(cfg: TrainConfig, log: PackedLog, out: Path) -> dict[str, Any]:
 
     def scores(split: HeldOut) -> tuple[np.ndarray, np.ndarray]:
         with measuring(model, setup.precision):
-            return score_clicks(model, log, split, cfg.evaluation, cfg.model.max_length, device)[1:]
+            length = cfg.model.max_length
+            scored = score_clicks(model, log, split, cfg=cfg.evaluation, max_length=length, device=device)
+        return scored.labels_N, scored.logits_N
 
     header = {"config": {}, "facts": {}, "fingerprint": log.fingerprint}
     trainer = cfg.trainer.model_copy(update={"monitor": "auc"})

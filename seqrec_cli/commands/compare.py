@@ -8,7 +8,6 @@ import numpy as np
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.records import CompareConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate_plain
@@ -19,8 +18,10 @@ from seqrec_cli.evaluation.paired import DELONG, Stored, compared, corrected, sa
 from seqrec_cli.evaluation.segments import Segment, needs_log, segments
 from seqrec_cli.evaluation.stored import StoredClicks, StoredRanks, is_click_metric
 from seqrec_cli.files import write_atomically
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.comparison import DIFFERENCES, Part, comparison_csv, comparison_page, comparison_table
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.run_search import settings_of
 from seqrec_cli.reporting.tables import print_table
 
 CUTOFFS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 70, 100, 200, 500, 1000)  # of the page's curve
@@ -47,7 +48,7 @@ def main(cfg: CompareConfig) -> dict[str, Any]:
     log = _log_of(folders[0], cfg.data_dir) if any(map(needs_log, cfg.segments)) else None
     parts = _parts(cfg, runs, log)
     for part in parts:
-        print_table(comparison_table(names, part.found, part.label))
+        print_table(comparison_table(names, part.found, part.title))
     differing = f"; the protocols may differ in {', '.join(cfg.may_differ)}" if cfg.may_differ else ""
     say(DIFFERENCES.format(first=names[0]) + differing)
     if DELONG in parts[0].found:
@@ -71,27 +72,27 @@ def _names(runs: tuple[str, ...]) -> list[str]:
 
 def _log_of(folder: RunFolder, data_dir: str | None) -> PackedLog:
     """The data of a run, for segments."""
-    plain = migrated(folder.read_config())
+    plain = settings_of(folder)
+    if not plain:
+        raise SeqrecError(f"{folder.path}: the run that it measures is gone, and segments need its data")
     cfg = validate_plain("train", plain if data_dir is None else {**plain, "data_dir": data_dir})
     assert isinstance(cfg, TrainConfig)
-    return prepare(cfg.dataset, Path(cfg.data_dir), say)
+    return with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
 
 
 def _parts(cfg: CompareConfig, runs: list[Stored], log: PackedLog | None) -> list[Part]:
     """All users first. The p-values of each way to part the users are a family of their own."""
     everything = np.ones(len(runs[0].ranks.users_T), bool)
     all_clicks = None if runs[0].clicks is None else np.ones(len(runs[0].clicks.users_N), bool)
-    families = {"": [Segment(f"{cfg.split}, {_users(runs[0]):,} users", everything, all_clicks)]}
+    families = {"": [Segment(cfg.split, everything, all_clicks)]}
     families |= {kind: segments(kind, runs[0], log) for kind in cfg.segments}
     found = []
     for kind, of_kind in families.items():
         inside = [[segment.of(run) for run in runs] for segment in of_kind]
         tables = corrected([compared(each, cfg.metrics, resamples=cfg.resamples, seed=cfg.seed) for each in inside])
         for segment, each, table in zip(of_kind, inside, tables, strict=True):
-            users = _users(each[0])
-            label = f"{segment.label}: {users:,} users" if kind else segment.label
             plain = {metric: [asdict(run) for run in of_runs] for metric, of_runs in table.items()}
-            found.append(Part(kind, label, users, plain))
+            found.append(Part(kind, segment.label, _users(each[0]), plain))
     return found
 
 

@@ -26,15 +26,20 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         sees_target_time=run.model.sees_target_time,
         ranked_users=run.cfg.evaluation.ranked_users,
     )
-    metrics = {cfg.split: evaluation.metrics, "protocol": rules}
+    intervals = evaluation.intervals
+    metrics = {cfg.split: evaluation.metrics, "intervals": {cfg.split: intervals}, "protocol": rules}
     if cfg.run_dir is not None:
         folder = RunFolder.allocate(cfg.run_dir, "evaluate")
         evaluation.save_ranks(folder.ranks(cfg.split))
+        evaluation.clicks.save(folder.clicks(cfg.split))
         draw_reliability(folder.reliability_png(cfg.split), evaluation.reliability)
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
     dataset = run.cfg.dataset
     line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, run.cfg.protocol.name)
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
+    title = f"{cfg.split} metrics"
+    print_table(
+        results_table(run.cfg.model.name, evaluation.metrics, {}, title=title, protocol=line, intervals=intervals)
+    )
     return metrics

@@ -96,7 +96,7 @@ def _entries(run: RunFolder, name: str, split: str) -> list[Entry] | None:
 
 def _board(group: Group, split: str) -> BoardGroup:
     rules = group.protocol
-    asked = rules.get("name", rules.get("clicks", {}).get("protocol", "")) if isinstance(rules, dict) else ""
+    asked = rules.get("name") or flat(rules).get("clicks.protocol", "")  # the second: as runs of before have it
     count = f"{len(group.entries)} run{'s' if len(group.entries) > 1 else ''}"
     words = [str(rules["dataset"]), str(asked), split, f"protocol {group.key}", count]
     rows = [[vars(entry) for entry in part] for part in (group.entries, group.baselines)]

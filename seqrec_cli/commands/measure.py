@@ -19,12 +19,13 @@ def measure_run(
 ) -> dict[str, Any]:
     """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
-    found = {}
+    found, intervals = {}, {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
+        evaluation.clicks.save(folder.clicks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split] = evaluation.metrics
+        found[split], intervals[split] = evaluation.metrics, evaluation.intervals
     beside: dict[str, dict[str, float]] = {}
     if cfg.evaluation.baselines:
         beside = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
@@ -36,8 +37,17 @@ def measure_run(
         sees_target_time=model.sees_target_time,
         ranked_users=cfg.evaluation.ranked_users,
     )
-    metrics = {**found, "baselines": beside, "protocol": rules}
+    metrics = {**found, "intervals": intervals, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.protocol.name)
-    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
+    table = results_table(
+        cfg.model.name,
+        found["test"],
+        beside,
+        title="test metrics",
+        protocol=line,
+        intervals=intervals["test"],
+        validation=found["val"],
+    )
+    print_table(table)
     return metrics

@@ -15,6 +15,7 @@ import numpy as np
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.evaluation.intervals import user_interval
+from seqrec_cli.evaluation.ranks import Ranks
 from seqrec_cli.evaluation.user_sums import CLICK_SUMS, UserSums, click_sums, request_sums
 from seqrec_cli.files import atomic_file
 from seqrec_cli.metrics.clicks import MetricError
@@ -42,6 +43,13 @@ class StoredRanks:
         order_T = np.lexsort((requests_T, users_T))
         arrays = (users_T, requests_T, *(found[name] for name in names[1:]))
         return cls(*(array[order_T] for array in arrays))
+
+    @classmethod
+    def of(cls, ranks: Ranks) -> Self:
+        """What was just measured."""
+        requests_T = ranks.requests_T
+        candidates_T, histories_T = ranks.candidates_R[requests_T], ranks.histories_R[requests_T]
+        return cls(ranks.rows_R[requests_T] + 1, requests_T, ranks.items_T, ranks.ranks_T, candidates_T, histories_T)
 
     def where(self, which_T: np.ndarray) -> Self:
         """Some of the targets, by a mask."""

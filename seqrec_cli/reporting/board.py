@@ -34,8 +34,7 @@ def board_table(group: BoardGroup, metrics: Sequence[str]) -> Table:
     """Half of each 95 % interval stands below its number, so that seven metrics fit 80 characters."""
     table = Table(title=escape(group.title), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
-    for word in ("model", "run"):
-        table.add_column(word, overflow="fold")
+    table.add_column("model, run", overflow="fold")
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
     best = {metric: best_value(metric, [row["metrics"] for row in group.runs]) for metric in metrics}
@@ -43,11 +42,11 @@ def board_table(group: BoardGroup, metrics: Sequence[str]) -> Table:
         values = [_cell(row, metric, "\n±") for metric in metrics]
         strong = [row["metrics"].get(metric) == best[metric] is not None for metric in metrics]
         cells = [f"[bold]{text}[/bold]" if yes else text for text, yes in zip(values, strong, strict=True)]
-        table.add_row(escape(row["model"]), escape(row["run"]), *cells)
+        table.add_row(escape(f"{row['model']}\n {row['run']}"), *cells)
     if group.baselines:
         table.add_section()
     for row in group.baselines:
-        table.add_row(_name(row), "", *(_cell(row, metric, "\n±") for metric in metrics))
+        table.add_row(_name(row), *(_cell(row, metric, "\n±") for metric in metrics))
     return table
 
 

@@ -43,21 +43,24 @@ class Part(NamedTuple):
     users: int
     found: Values
 
+    @property
+    def title(self) -> str:
+        return f"{self.label}: {self.users:,} users"
+
 
 def comparison_table(names: Sequence[str], found: Values, title: str) -> Table:
     """A row a metric and run: its value and, but for the first run, the difference to that and what is to be thought
     of it."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
-    shown = [column for column in COLUMNS if column != "p"]
-    for column in shown:
-        words = column in ("metric", "run")
-        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    table.add_column("", overflow="fold")  # the column that gives way on a narrow screen
+    for column in ("value", "difference [95 %]", "p Holm", "detectable"):
+        table.add_column(column, justify="right", no_wrap=True)
     for metric, runs in found.items():
-        for place, (name, run) in enumerate(zip(names, runs, strict=True)):
-            cells = _cells("" if place else metric, name, run)
-            table.add_row(*(escape(cell) for column, cell in zip(COLUMNS, cells, strict=True) if column != "p"))
-        table.add_section()
+        table.add_row(f"[bold]{escape(metric)}[/bold]")
+        for name, run in zip(names, runs, strict=True):
+            _, _, value, difference, interval, _, p_holm, least = _cells(metric, name, run)
+            table.add_row(f" {escape(name)}", value, escape(f"{difference} {interval}"), p_holm, least)
     return table
 
 
@@ -115,7 +118,7 @@ def comparison_page(
     """Differences with their intervals, all numbers as tables, the share found at each cutoff, and the protocol."""
     whole, segments = parts[0], parts[1:]
     first = names[0]
-    sections = [note(f"{whole.label}; {DIFFERENCES.format(first=first)}")]
+    sections = [note(f"{whole.title}; {DIFFERENCES.format(first=first)}")]
     for metric, runs in whole.found.items():
         lower = _lower_is_better(metric)
         better = "; lower is better" if lower else ""
@@ -130,13 +133,13 @@ def comparison_page(
         sections.append(heading(f"By {kind}"))
         for metric in whole.found:
             bars = [
-                _bar(f"{part.label} ({part.users:,} users): {name}", run)
+                _bar(f"{part.label}: {name}" if len(names) > 2 else part.label, run)
                 for part in of_kind
                 for name, run in list(zip(names, part.found.get(metric, ()), strict=False))[1:]
             ]
             if bars:
                 sections += [note(metric), forest(bars, zero=True)]
-        sections += [text for part in of_kind for text in (note(part.label), _html(names, part.found))]
+        sections += [text for part in of_kind for text in (note(part.title), _html(names, part.found))]
     rules = [[field, str(value)] for field, value in protocol.items()]
     sections += [heading("Protocol"), html_table(["field", "value"], rules, text=2)]
     return page(title, sections)

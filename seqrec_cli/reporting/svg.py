@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
-ROW, LABELS, PLOT, VALUES, TOP, BOTTOM = 24, 300, 400, 190, 8, 34  # pixels
+ROW, LABELS, PLOT, VALUES, TOP, BOTTOM = 24, 340, 370, 210, 8, 34  # pixels
 HEIGHT = 260
 
 

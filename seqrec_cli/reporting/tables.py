@@ -13,6 +13,7 @@ CUTOFF = 10  # the k shown, where it was measured
 BASELINES = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
 ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
+INTERVALS_NOTE = "±: half of the 95 % interval, by how much users differ"
 NO_VALUE = "-"
 
 
@@ -45,11 +46,14 @@ def results_table(
     name: str,
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
+    *,
     title: str,
     protocol: str,
+    intervals: Mapping[str, Sequence[float]] | None = None,
     validation: Mapping[str, float] | None = None,
 ) -> Table:
-    """One row for the model `name`, one a baseline, the oracle last; validation, if given, apart below.
+    """One row for the model `name`, with half of each 95 % interval below it; one a baseline, the oracle last;
+    validation, if given, apart below.
 
     The best value of each column, the oracle's and validation's set aside, is bold on a terminal.
     """
@@ -61,7 +65,7 @@ def results_table(
         *((BASELINES.get(baseline, baseline), baselines[baseline]) for baseline in [*known, *others]),
     ]
 
-    notes = [protocol] if ORACLE not in baselines else [ORACLE_NOTE, protocol]
+    notes = [*([INTERVALS_NOTE] if intervals else []), *([ORACLE_NOTE] if ORACLE in baselines else []), protocol]
     table = Table(
         title=escape(title),
         caption=escape("\n".join(notes)),
@@ -82,6 +86,8 @@ def results_table(
     for label, row in rivals:
         cells = [_bold_if(_text(row.get(column)), row.get(column) == best[column]) for column in columns]
         table.add_row(escape(label), *cells)
+        if intervals and row is metrics:
+            table.add_row("  ±", *(_half(intervals.get(column)) for column in columns), style="dim")
     for label, extra in ((ORACLE, baselines.get(ORACLE)), (f"{name}, val", validation)):
         if extra is not None:
             table.add_section()
@@ -132,6 +138,10 @@ def best_value(column: str, rows: Sequence[Mapping[str, float]]) -> float | None
 
 def _text(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}"
+
+
+def _half(interval: Sequence[float] | None) -> str:
+    return NO_VALUE if interval is None else f"{(interval[1] - interval[0]) / 2:.4f}"
 
 
 def _bold_if(text: str, yes: bool) -> str:
