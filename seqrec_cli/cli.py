@@ -110,7 +110,7 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    overrides = migrations.overrides([_in_full(verb, text) for text in overrides])
+    overrides = migrations.overrides([VERBS[verb].in_full(text) for text in overrides])
     if args.help:
         from seqrec_cli.config.help import help_text
 
@@ -144,15 +144,6 @@ def _start(verb: str, rest: list[str]) -> int:
     finally:
         went_well = print_sweep(SweepWatcher.current) if SweepWatcher.current is not None else True
     return 0 if completed and went_well else 2
-
-
-def _in_full(verb: str, text: str) -> str:
-    """`seqrec leaderboard runs/a` as `folder='runs/a'`: the word that a verb takes without its key."""
-    key = VERBS[verb].word
-    if key is None or "=" in text or text.startswith("~"):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
 
 
 def _job(cfg: "DictConfig") -> float | None:

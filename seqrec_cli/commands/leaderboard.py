@@ -7,6 +7,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.records import LeaderboardConfig
+from seqrec_cli.evaluation.compare import PROTOCOL_KEY
 from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, flat, grouped
 from seqrec_cli.files import write_atomically
 from seqrec_cli.reporting.board import BoardGroup, board_csv, board_markdown, board_page, board_table
@@ -30,11 +31,11 @@ def main(cfg: LeaderboardConfig) -> dict[str, Any]:
         raise SeqrecError(f"{top} holds no run with numbers of split={cfg.split}; train one, or name another folder")
     kept = [
         entry
-        for entry in chosen(entries, cfg.where)
-        if (cfg.model is None or entry.model in cfg.model) and (cfg.dataset is None or entry.dataset in cfg.dataset)
+        for entry in chosen(entries, cfg.where or {})
+        if (cfg.models is None or entry.model in cfg.models) and (cfg.datasets is None or entry.dataset in cfg.datasets)
     ]
     if not kept:
-        raise SeqrecError(f"none of {len(entries)} runs is of that model, dataset and where; leave one of them out")
+        raise SeqrecError(f"none of {len(entries)} runs is of those models, datasets and where; leave one of these out")
     groups = grouped(kept, baselines, sort=cfg.sort, may_differ=cfg.may_differ)
     names = dict.fromkeys(name for entry in kept for name in entry.metrics)
     metrics = cfg.metrics or tuple(dict.fromkeys([cfg.sort, *shown_metrics(names)]))
@@ -82,7 +83,9 @@ def _entries(run: RunFolder, name: str, split: str) -> list[Entry] | None:
     metrics = run.read_metrics()
     if not metrics.get(split):
         return None
-    plain, rules = settings_of(run), metrics["protocol"]
+    if PROTOCOL_KEY not in metrics:
+        raise SeqrecError("its numbers carry no protocol")
+    plain, rules = settings_of(run), metrics[PROTOCOL_KEY]
     model = plain["model"]["name"] if plain else "?"
     seed = plain["trainer"]["seed"] if plain else None
     intervals = metrics.get("intervals", {}).get(split, {})

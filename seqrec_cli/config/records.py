@@ -104,18 +104,18 @@ class LeaderboardConfig(Settings):
     split: Literal["val", "test"] = Field(description="which held-out events")
     metrics: tuple[str, ...] | None = Field(description="columns; null: those of the tables of train")
     sort: str = Field(description="the metric that orders the runs of a protocol, the best first")
-    model: tuple[str, ...] | None = Field(description="these models only; null for all")
-    dataset: tuple[str, ...] | None = Field(description="these datasets only; null for all")
-    where: dict[str, str | int | float | bool | None] = Field(
+    models: tuple[str, ...] | None = Field(description="these models only, as din or '[din,bst]'; null for all")
+    datasets: tuple[str, ...] | None = Field(description="these datasets only; null for all")
+    where: dict[str, str | int | float | bool | None] | None = Field(
         description="runs whose protocol or settings have these values: '{max_length: 50, trainer.seed: 0}'"
     )
     may_differ: tuple[str, ...] = Field(description="fields of the protocol that tell no groups apart")
     output: str | None = Field(description="folder for leaderboard.md, .csv and .html; null to print only")
 
-    @field_validator("model", "dataset", mode="before")
+    @field_validator("models", "datasets", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class ExportConfig(RestoringConfig):

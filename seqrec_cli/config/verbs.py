@@ -5,6 +5,7 @@ configuration is validated. The verb `foo` runs `commands/foo.py`, from the numb
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqrec_cli.config.errors import SeqrecError, nearest
@@ -20,7 +21,17 @@ class Verb(NamedTuple):
     summary: str
     record: str  # the class of its settings: a module of `config` and a name in it
     examples: tuple[str, ...]
-    word: str | None = None  # the key that a word without `=` gives
+    stands_for: Mapping[str, str] = {}  # the key that a group's name or, as "", a word without `=` gives
+
+    def in_full(self, text: str) -> str:
+        """An override with its key: for `leaderboard` `runs/a` is `folder='runs/a'`, and `model=din` is `models=din`."""
+        key, equals, value = text.partition("=")
+        if equals:
+            return f"{self.stands_for.get(key, key)}={value}"
+        if "" not in self.stands_for or text.startswith("~"):
+            return text
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{self.stands_for['']}='{escaped}'"
 
     def settings(self) -> "type[Settings]":
         """The class of the verb's record."""
@@ -81,7 +92,7 @@ VERBS = {
             "all runs under a folder, those of one protocol together, with intervals",
             "records.LeaderboardConfig",
             ("seqrec leaderboard", "seqrec leaderboard outputs sort=mrr dataset=ml-1m output=board"),
-            word="folder",
+            {"": "folder", "model": "models", "dataset": "datasets"},
         ),
         Verb(
             "export",
