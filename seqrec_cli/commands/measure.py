@@ -39,7 +39,7 @@ def measure_run(
     )
     metrics = {**found, "intervals": intervals, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.protocol.name)
+    line = protocol_line(rules)
     table = results_table(
         cfg.model.name,
         found["test"],

@@ -24,7 +24,7 @@ class Verb(NamedTuple):
     stands_for: Mapping[str, str] = {}  # the key that a group's name or, as "", a word without `=` gives
 
     def in_full(self, text: str) -> str:
-        """An override with its key: for `leaderboard` `runs/a` is `folder='runs/a'`, and `model=din` is `models=din`."""
+        """An override with its key: for `leaderboard` a word is `folder='WORD'`, and `model=din` is `models=din`."""
         key, equals, value = text.partition("=")
         if equals:
             return f"{self.stands_for.get(key, key)}={value}"
