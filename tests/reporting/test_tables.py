@@ -139,3 +139,15 @@ def test_without_cutoff_10_the_largest_is_shown():
 
 def test_brackets_in_names_are_text():
     assert "[red]x" in printed(results_table("[red]x", metrics(), {}, title="[red]x", protocol=PROTOCOL))
+
+
+def test_half_of_each_interval_stands_below_the_models_numbers():
+    intervals = {"hr@10": [0.09, 0.13], "mrr": [0.1, 0.1004]}
+    text = printed(results_table("sasrec", metrics(), BASELINES, **SAID, intervals=intervals))
+    lines = text.splitlines()
+    (below,) = [nth for nth, line in enumerate(lines) if line.split()[:1] == ["±"]]
+    assert lines[below - 1].split()[0] == "sasrec"
+    assert lines[below].split()[1:] == ["0.0200", "-", "0.0002", "-", "-", "-", "-"]
+    assert "±: half of the 95 % interval" in text
+    assert max(map(len, lines)) <= 80
+    assert "±" not in printed(results_table("sasrec", metrics(), BASELINES, **SAID))
