@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,15 +83,15 @@ def dataset(
 
     Examples:
         >>> import pandas as pd
-        >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 1]})
+        >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 5]})
         >>> data = seqrec_cli.dataset(log, name="tiny", protocol={"name": "leave_last", "click_negatives": 1})
         >>> data.num_users, data.num_items, data.num_events
-        (2, 4, 8)
+        (2, 5, 8)
     """
     named = [column for column in (user, item, time, rating, session) if column is not None]
     if len(set(named)) < len(named):
         raise SeqrecError(
-            f"{LABEL}: user, item, time, rating and session are columns of their own:  {', '.join(named)}"
+            f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}"
         )
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
@@ -130,11 +131,15 @@ def _built(table: "pa.Table", record: PreprocessConfig) -> Dataset:
     """Write the table and prepare it. A frame that is refused leaves no file behind."""
     path, is_new = _written(table, Path(record.data_dir).expanduser() / FOLDER, record.dataset.name)
     settings = record.dataset.model_copy(update={"archive": str(path)})
+    log = None
     try:
-        log = with_view(prepare(settings, Path(record.data_dir), silent), record.protocol, silent)
+        log = prepare(settings, Path(record.data_dir), silent)
+        log = with_view(log, record.protocol, silent)
     except SeqrecError as error:
         if is_new:
             path.unlink(missing_ok=True)
+            if log is not None and log.folder is not None:
+                shutil.rmtree(log.folder)
         raise SeqrecError(str(error).replace(path.name, LABEL)) from None
     return Dataset(
         record.dataset.name,

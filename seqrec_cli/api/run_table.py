@@ -109,7 +109,9 @@ def _settings(plain: dict[str, Any]) -> dict[str, Any]:
         "objective": plain["objective"]["name"],
         "seed": trainer["seed"],
         "max_length": plain["model"]["max_length"],
-        **{name: data[name] for name in ("protocol", "min_rating", "user_core", "item_core")},
+        # Of an older run the protocol is a setting of the dataset.
+        "protocol": plain["protocol"]["name"] if "protocol" in plain else data["protocol"],
+        **{name: data[name] for name in ("min_rating", "user_core", "item_core")},
         "ranked_users": plain["evaluation"]["ranked_users"],
         "chosen_by": trainer["monitor"],
     }
