@@ -38,8 +38,8 @@ def today(*overrides: str) -> dict[str, object]:
             ],
             4,
         ),
-        ("popular_count", ["model=popular"], 4),
-        ("mixture_bce", ["model=ensemble", "objective=bce"], 5),
+        ("popular_count", ["model=popular"], 5),
+        ("mixture_bce", ["model=ensemble", "objective=bce"], 6),
     ],
 )
 def test_an_old_run_is_the_run_of_todays_names(
