@@ -13,7 +13,7 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length = run.cfg.model.max_length
     evaluation = evaluate(run.model, run.log, cfg.split, run.cfg.evaluation, length, run.precision)
     monitor, ranked = run.cfg.trainer.monitor, run.cfg.evaluation.ranked_users
@@ -27,6 +27,13 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
     dataset = run.cfg.dataset
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, dataset.protocol)
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
+    line = protocol_line(
+        dataset.name,
+        run.log.fingerprint,
+        cfg.split,
+        num_items=run.log.num_items,
+        max_length=length,
+        protocol=dataset.protocol,
+    )
+    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
     return metrics

@@ -15,21 +15,37 @@ from seqrec_cli.training.precision import Precision
 
 
 def measure_run(
-    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision, folder: RunFolder
+    cfg: TrainConfig, model: Recommender, log: PackedLog, *, precision: Precision, folder: RunFolder
 ) -> dict[str, Any]:
     """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
-    found = {}
+    metrics_of = {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
         evaluation.save_ranks(folder.ranks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split] = evaluation.metrics
-    beside = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
+        metrics_of[split] = evaluation.metrics
+    of_baselines = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
     ranked = cfg.evaluation.ranked_users
     rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
-    metrics = {**found, "baselines": beside, "protocol": rules}
+    metrics = {**metrics_of, "baselines": of_baselines, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
-    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
+    line = protocol_line(
+        cfg.dataset.name,
+        log.fingerprint,
+        "test",
+        num_items=log.num_items,
+        max_length=length,
+        protocol=cfg.dataset.protocol,
+    )
+    print_table(
+        results_table(
+            cfg.model.name,
+            metrics_of["test"],
+            of_baselines,
+            title="test metrics",
+            protocol=line,
+            validation=metrics_of["val"],
+        )
+    )
     return metrics

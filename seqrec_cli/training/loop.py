@@ -154,7 +154,7 @@ class Loop:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        self.listener.on_step(step, value if reported else None, lr, targets)
+        self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
 
     def accumulate_gradients(self, batch: Batch, targets: int) -> Tensor:
         """The batch's loss; its gradients are summed over its micro-batches, each weighted by its targets.
