@@ -21,23 +21,24 @@ def measure_run(
     length = cfg.model.max_length
     metrics_of = {}
     for split in ("val", "test"):
-        evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
+        evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
         metrics_of[split] = evaluation.metrics
-    of_baselines = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
-    ranked = cfg.evaluation.ranked_users
-    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
+    of_baselines: dict[str, dict[str, float]] = {}
+    if cfg.evaluation.baselines:
+        of_baselines = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
+    rules = protocol(
+        log,
+        "test",
+        max_length=length,
+        monitor=cfg.trainer.monitor,
+        sees_target_time=model.sees_target_time,
+        ranked_users=cfg.evaluation.ranked_users,
+    )
     metrics = {**metrics_of, "baselines": of_baselines, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(
-        cfg.dataset.name,
-        log.fingerprint,
-        "test",
-        num_items=log.num_items,
-        max_length=length,
-        protocol=cfg.dataset.protocol,
-    )
+    line = protocol_line(rules)
     print_table(
         results_table(
             cfg.model.name,
