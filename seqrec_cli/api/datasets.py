@@ -98,7 +98,7 @@ def dataset(
         raise SeqrecError(f"{LABEL} has no rows")
     if time is not None and time_unit is None and str(table.schema.field(time).type) == "string":
         time_unit = "iso"
-    told = {
+    given = {
         "name": name,
         "user_column": user,
         "item_column": item,
@@ -117,10 +117,10 @@ def dataset(
         "duplicates": duplicates,
         "session_column": session,
     }
-    settings = told | {key: value for key, value in usual.items() if value is not None}
-    place = {} if data_dir is None else {"data_dir": data_dir}
+    settings = given | {key: value for key, value in usual.items() if value is not None}
+    folders = {} if data_dir is None else {"data_dir": data_dir}
     asked = {} if protocol is None else {"protocol": {"name": protocol} if isinstance(protocol, str) else protocol}
-    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **place})]
+    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **folders})]
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
@@ -159,18 +159,18 @@ def _written(table: "pa.Table", folder: Path, name: str) -> tuple[Path, bool]:
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
-        pq.write_table(table, beside)
-        with beside.open("rb") as file:
+        pq.write_table(table, temporary)
+        with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         path = (folder / f"{name}-{digest[:DIGITS]}.parquet").resolve()
         if path.exists():
             return path, False
-        beside.rename(path)
+        temporary.rename(path)
         return path, True
     except OSError as error:
         raise SeqrecError(f"cannot write to {folder}: {error.strerror or error}; see data_dir") from None
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

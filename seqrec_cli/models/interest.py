@@ -61,7 +61,7 @@ class InterestRanker(Ranker):
         self.max_length = cfg.max_length
         self.from_interest = nn.Linear(self.interest_width(cfg), cfg.mlp[0])
         self.add_first_layer(cfg.mlp[0])
-        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout, cfg.batch_norm)
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout, batch_norm=cfg.batch_norm)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         self.add_interest(cfg)
         initialise(self, cfg.init_std)
@@ -129,7 +129,7 @@ class InterestRanker(Ranker):
         B, C = len(batch), items.shape[-1]
         numbers = self.numbers_per_pair(batch.items_BL.shape[1]) + self.mlp.numbers + self.items.width
         budget = CACHED_PIECE * self.pieces_at_once if items.device.type == "cpu" else None
-        rows, columns = piece_size(B, C, numbers, budget)
+        rows, columns = piece_size(B, C, numbers, budget=budget)
         logits_BC = torch.empty((B, C), device=items.device)
         for first in range(0, C, FEATURES_AT_ONCE):
             block = items[..., first : first + FEATURES_AT_ONCE]

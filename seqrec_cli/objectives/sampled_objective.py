@@ -60,7 +60,7 @@ class SampledObjective(contract.Objective):
         encoder, queries_ND, targets_N, positions_N = at
         B, L = batch.items_BL.shape
         groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
-        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N)
+        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N=positions_N)
         if self.cfg.shared == "position":
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
@@ -91,7 +91,9 @@ class SampledObjective(contract.Objective):
             log_expected_GK=log_expected_GK,
         )
 
-    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _draw(
+        self, batch: Batch, groups: int, targets_N: Tensor, *, positions_N: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
         if self.sampler is not None:
             items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)

@@ -154,7 +154,7 @@ class Loop:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        self.listener.on_step(step, value if reported else None, lr, targets)
+        self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
 
     def accumulate_gradients(self, batch: Batch, targets: int) -> Tensor:
         """The batch's loss; its gradients are summed over its micro-batches, each weighted by its targets.
@@ -251,9 +251,9 @@ class Loop:
             "average": None if self.average is None else self.average.state(),
             "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
         }
-        self.save(LAST, at.epoch, self.metrics, trainer)
+        self.save(LAST, at.epoch, self.metrics, trainer=trainer)
 
-    def save(self, name: str, epoch: int, metrics: dict[str, float], trainer: dict[str, Any] | None) -> None:
+    def save(self, name: str, epoch: int, metrics: dict[str, float], *, trainer: dict[str, Any] | None) -> None:
         moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
         save_checkpoint(self.folder / name, {**self.header, **moment, "model": self.model.state_dict()})
 

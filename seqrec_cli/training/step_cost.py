@@ -89,7 +89,7 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _added_product(sum_shape: Any, a_shape: Any, b_shape: Any, out_shape: Any = None, **scales: Any) -> int:
+def _added_product(sum_shape: Any, a_shape: Any, b_shape: Any, *, out_shape: Any = None, **scales: Any) -> int:
     return 2 * math.prod(a_shape) * int(b_shape[-1])
 
 
