@@ -36,7 +36,7 @@ def today(*overrides: str) -> dict[str, object]:
                 "trainer.bucket_by_length=false",
                 "evaluation.baselines=false",
             ],
-            4,
+            5,
         ),
         ("popular_count", ["model=popular"], 5),
         ("mixture_bce", ["model=ensemble", "objective=bce"], 6),
