@@ -19,12 +19,13 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
 }
-# What was done before there was a setting, by models that have it now.
+# What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
     "hardware.kernels": True,
     "model.batch_norm": False,
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
+    "objective.log_q": True,
     "trainer.bucket_by_length": True,
 }
 
@@ -79,9 +80,17 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
         section = found.get(group)
         if not isinstance(section, dict):
             continue
-        if group != "model" or name in config_class("model", section["name"]).model_fields:
+        if group not in GROUPS or name in config_class(group, section[GROUPS[group].key]).model_fields:
             section.setdefault(name, value)
+    _without_what_had_no_effect(found)
     return found
+
+
+def _without_what_had_no_effect(found: dict[str, Any]) -> None:
+    """Settings that a run recorded and nothing read, which are refused today."""
+    objective = found.get("objective")
+    if isinstance(objective, dict) and objective.get("sampling", "mixed") != "mixed":
+        objective["uniform_share"] = None
 
 
 @functools.cache

@@ -20,7 +20,10 @@ class Objective(SampledObjective):
     """Mean over all positions of the batch."""
 
     cfg: Config
-    log_q = True
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.log_q = cfg.log_q
 
     def build_criterion(self, num_items: int) -> Criterion:
         return softmax
