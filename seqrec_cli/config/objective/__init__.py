@@ -85,8 +85,8 @@ class NegativesConfig(WindowConfig):
         if self.sampling != "mixed":
             if self.uniform_share is not None:
                 raise ValueError(
-                    f"objective.uniform_share={self.uniform_share} is a share of objective.sampling=mixed, and sampling is "
-                    f"{self.sampling}; set uniform_share=null, or sampling=mixed"
+                    f"objective.uniform_share={self.uniform_share} is a share of objective.sampling=mixed, and this "
+                    f"is {self.sampling}; set uniform_share=null, or sampling=mixed"
                 )
             return
         if self.uniform_share is None:
