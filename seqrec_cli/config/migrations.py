@@ -88,7 +88,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_what_is_refused(found: dict[str, Any]) -> None:
-    """Settings that a run recorded and that are refused today: nothing read them, or they did another thing than said."""
+    """Settings that a run recorded and that are refused today: nothing read them, or they did not what they said."""
     objective, model, trainer = (found.get(group) for group in ("objective", "model", "trainer"))
     if isinstance(objective, dict) and objective.get("sampling", "mixed") != "mixed":
         objective["uniform_share"] = None
