@@ -15,20 +15,20 @@ from seqrec_cli.training.precision import Precision
 
 
 def measure_run(
-    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision, folder: RunFolder
+    cfg: TrainConfig, model: Recommender, log: PackedLog, *, precision: Precision, folder: RunFolder
 ) -> dict[str, Any]:
     """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
-    found, intervals = {}, {}
+    metrics_of, intervals = {}, {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
         evaluation.clicks.save(folder.clicks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split], intervals[split] = evaluation.metrics, evaluation.intervals
-    beside: dict[str, dict[str, float]] = {}
+        metrics_of[split], intervals[split] = evaluation.metrics, evaluation.intervals
+    of_baselines: dict[str, dict[str, float]] = {}
     if cfg.evaluation.baselines:
-        beside = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
+        of_baselines = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
     rules = protocol(
         log,
         "test",
@@ -37,17 +37,18 @@ def measure_run(
         sees_target_time=model.sees_target_time,
         ranked_users=cfg.evaluation.ranked_users,
     )
-    metrics = {**found, "intervals": intervals, "baselines": beside, "protocol": rules}
+    metrics = {**metrics_of, "intervals": intervals, "baselines": of_baselines, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(rules)
-    table = results_table(
-        cfg.model.name,
-        found["test"],
-        beside,
-        title="test metrics",
-        protocol=line,
-        intervals=intervals["test"],
-        validation=found["val"],
+    print_table(
+        results_table(
+            cfg.model.name,
+            metrics_of["test"],
+            of_baselines,
+            title="test metrics",
+            protocol=line,
+            intervals=intervals["test"],
+            validation=metrics_of["val"],
+        )
     )
-    print_table(table)
     return metrics

@@ -1,4 +1,4 @@
-"""Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
+"""Metric tables: a model and the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -134,8 +134,8 @@ def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | No
     for name in ("item", *(() if titles is None else ("title",))):
         table.add_column(name)
     table.add_column("score", justify="right")
-    for place, (item, score) in enumerate(zip(items, scores, strict=True)):
-        title = () if titles is None else (escape(titles[place]),)
+    for nth, (item, score) in enumerate(zip(items, scores, strict=True)):
+        title = () if titles is None else (escape(titles[nth]),)
         table.add_row(escape(str(item)), *title, f"{score:.4f}")
     return table
 
