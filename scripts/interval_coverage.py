@@ -4,7 +4,7 @@
 
 Two models are simulated for a population of users, so that the true metrics and differences are known: those of the
 population. Each repetition draws users from it with replacement and asks whether the intervals that `seqrec compare`
-gives (and those beside a run's own metrics) hold the truth. Users differ in how easy they are, and have several
+gives (and those of a run's own metrics) hold the truth. Users differ in how easy they are, and have several
 requests, so that requests of one user are alike. Candidates of one user share an intercept. For DeLong's interval,
 which takes candidates as independent, a population of single candidates is drawn too. Rows marked `contrast` show what
 goes wrong otherwise: requests resampled as if each were a user of its own (too narrow), DeLong with several candidates

@@ -102,8 +102,8 @@ def _users(run: Stored) -> int:
 
 def _plain(names: list[str], part: Part) -> list[dict[str, Any]]:
     return [
-        {"run": name, **{metric: values[place] for metric, values in part.found.items()}}
-        for place, name in enumerate(names)
+        {"run": name, **{metric: values[number] for metric, values in part.found.items()}}
+        for number, name in enumerate(names)
     ]
 
 

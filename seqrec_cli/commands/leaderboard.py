@@ -56,7 +56,7 @@ def main(cfg: LeaderboardConfig) -> dict[str, Any]:
 
 
 def _read(top: Path, split: str) -> tuple[list[Entry], list[Entry], dict[str, list[str]]]:
-    """The runs' numbers, the baselines beside them, and by reason which folders have none."""
+    """The runs' numbers, the baselines measured with them, and by reason which folders have none."""
     entries: list[Entry] = []
     baselines: list[Entry] = []
     left_out: dict[str, list[str]] = {}

@@ -50,7 +50,7 @@ def bootstrap(metrics: Sequence[UserSums], *, resamples: int, seed: int) -> np.n
     independent too, and the cost stays flat.
     """
     rng = np.random.default_rng(seed)
-    columns, places = _columns(metrics)
+    columns, at = _columns(metrics)
     columns_KU = np.stack(columns)
     users = columns_KU.shape[1]
     if users > MOST_GROUPS:
@@ -65,7 +65,7 @@ def bootstrap(metrics: Sequence[UserSums], *, resamples: int, seed: int) -> np.n
         sums_BK[rows.start : rows.stop] = counts_BU @ columns_UK
     values_SB = np.empty((len(metrics), resamples))
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample without a positive has no AUC: NaN
-        for nth, (metric, (tops, bottoms)) in enumerate(zip(metrics, places, strict=True)):
+        for nth, (metric, (tops, bottoms)) in enumerate(zip(metrics, at, strict=True)):
             values_SB[nth] = (sums_BK[:, tops] / sums_BK[:, bottoms]).sum(axis=1) + metric.constant
     return values_SB
 
@@ -75,15 +75,15 @@ def _columns(metrics: Sequence[UserSums]) -> tuple[list[np.ndarray], list[tuple[
     columns: list[np.ndarray] = []
     known: dict[bytes, int] = {}
 
-    def place(row_U: np.ndarray) -> int:
+    def column(row_U: np.ndarray) -> int:
         key = row_U.tobytes()
         if key not in known:
             known[key] = len(columns)
             columns.append(row_U)
         return known[key]
 
-    places = [([place(row) for row in each.tops_TU], [place(row) for row in each.bottoms_TU]) for each in metrics]
-    return columns, places
+    at = [([column(row) for row in each.tops_TU], [column(row) for row in each.bottoms_TU]) for each in metrics]
+    return columns, at
 
 
 def percentile_interval(values_B: np.ndarray) -> tuple[float, float]:

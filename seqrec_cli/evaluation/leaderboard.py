@@ -16,7 +16,7 @@ MOST_NAMED = 4  # fields that are said to differ
 
 @dataclass(frozen=True)
 class Entry:
-    """One run, or a baseline that was measured beside runs (`run` is then empty)."""
+    """One run, or a baseline that was measured with runs (`run` is then empty)."""
 
     run: str
     model: str
@@ -84,11 +84,11 @@ def grouped(
     if entries and sort not in measured:
         raise SeqrecError(f"sort={sort}: no run has measured it{nearest(sort, measured)} (have: {', '.join(measured)})")
     by_key: dict[str, list[Entry]] = {}
-    beside: dict[str, dict[str, Entry]] = {}
+    of_baselines: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         by_key.setdefault(protocol_key(entry.protocol, may_differ), []).append(entry)
     for entry in baselines:
-        beside.setdefault(protocol_key(entry.protocol, may_differ), {}).setdefault(entry.model, entry)
+        of_baselines.setdefault(protocol_key(entry.protocol, may_differ), {}).setdefault(entry.model, entry)
 
     def order(entry: Entry) -> tuple[bool, float]:
         return sort not in entry.metrics, sign * entry.metrics.get(sort, 0.0)
@@ -100,8 +100,8 @@ def grouped(
         runs = sorted(by_key[key], key=order)
         rules = {name: value for name, value in runs[0].protocol.items() if name not in may_differ}
         before = first.setdefault(runs[0].dataset, rules)
-        floor = sorted(beside.get(key, {}).values(), key=order)
-        found.append(Group(key, rules, runs, floor, _differences(before, rules)))
+        below = sorted(of_baselines.get(key, {}).values(), key=order)
+        found.append(Group(key, rules, runs, below, _differences(before, rules)))
     return found
 
 

@@ -25,7 +25,7 @@ from seqrec_cli.evaluation.stored import StoredClicks, StoredRanks, is_click_met
 from seqrec_cli.evaluation.user_sums import UserSums, standard_error
 from seqrec_cli.metrics.clicks import MetricError
 
-DELONG = "auc (DeLong)"  # beside `auc`, in which users are resampled
+DELONG = "auc (DeLong)"  # next to `auc`, in which users are resampled
 Interval = tuple[float, float]
 
 
@@ -93,8 +93,8 @@ def compared(runs: Sequence[Stored], metrics: Sequence[str], *, resamples: int, 
         for nth, (metric, of_runs) in enumerate(sums.items()):
             part_SB = values_SB[nth * len(runs) : (nth + 1) * len(runs)]
             found[metric] = [_first(of_runs[0])] + [
-                _against(of_runs[0], other, differences_B=part_SB[place] - part_SB[0])
-                for place, other in enumerate(of_runs[1:], 1)
+                _against(of_runs[0], other, differences_B=part_SB[number] - part_SB[0])
+                for number, other in enumerate(of_runs[1:], 1)
             ]
     if "auc" in found:
         clicks = [run.clicks for run in runs if run.clicks is not None]
@@ -134,12 +134,12 @@ def _against(first: UserSums, other: UserSums, *, differences_B: np.ndarray) -> 
 def by_delong(runs: Sequence[Placements]) -> list[Compared]:
     """AUC of each run and its difference to the first, with candidates taken as independent."""
     found = []
-    for place, run in enumerate(runs):
+    for number, run in enumerate(runs):
         alone = Compared(run.auc, normal_interval(run.auc, run.error))
         gain = run.minus(runs[0])
         found.append(
             alone
-            if not place
+            if not number
             else replace(
                 alone,
                 difference=gain.auc,
@@ -155,13 +155,13 @@ def by_delong(runs: Sequence[Placements]) -> list[Compared]:
 def corrected(tables: Sequence[Table]) -> list[dict[str, list[Compared]]]:
     """The tables with `p_holm`: one family of all their p-values. DeLong's ask the same as AUC's and are left out."""
     asked = [
-        (nth, metric, place, each.p)
+        (nth, metric, number, each.p)
         for nth, table in enumerate(tables)
         for metric, runs in table.items()
-        for place, each in enumerate(runs)
+        for number, each in enumerate(runs)
         if each.p is not None and metric != DELONG
     ]
     found = [{metric: list(runs) for metric, runs in table.items()} for table in tables]
-    for (nth, metric, place, _), p_holm in zip(asked, holm([p for *_, p in asked]), strict=True):
-        found[nth][metric][place] = replace(found[nth][metric][place], p_holm=p_holm)
+    for (nth, metric, number, _), p_holm in zip(asked, holm([p for *_, p in asked]), strict=True):
+        found[nth][metric][number] = replace(found[nth][metric][number], p_holm=p_holm)
     return found

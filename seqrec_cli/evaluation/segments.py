@@ -44,13 +44,13 @@ def segments(spec: str, run: Stored, log: PackedLog | None) -> list[Segment]:
     kind, _, count = spec.partition(":")
     if kind == "history":
         clicks_N = None if run.clicks is None else run.clicks.histories_N
-        return _equal_parts("events before", run.ranks.histories_T, clicks_N, int(count))
+        return _equal_parts("events before", run.ranks.histories_T, clicks_N, parts=int(count))
     assert log is not None
     if kind == "popularity":
         counts_V = training_counts(log)
         asked_N = _asked_items(run)
         clicks_N = None if asked_N is None else np.where(asked_N > 0, counts_V[asked_N], -1)
-        return _equal_parts("training events of the target", counts_V[run.ranks.items_T], clicks_N, int(count))
+        return _equal_parts("training events of the target", counts_V[run.ranks.items_T], clicks_N, parts=int(count))
     if kind == "cold":
         cold_V = training_counts(log) == 0
         return _labelled(run, lambda users, items: cold_V[items].astype(int), {1: "cold targets", 0: "warm targets"})
@@ -60,7 +60,7 @@ def segments(spec: str, run: Stored, log: PackedLog | None) -> list[Segment]:
     return _by_attribute(spec.removeprefix("user."), run, log)
 
 
-def _equal_parts(what: str, values_T: np.ndarray, values_N: np.ndarray | None, parts: int) -> list[Segment]:
+def _equal_parts(what: str, values_T: np.ndarray, values_N: np.ndarray | None, *, parts: int) -> list[Segment]:
     """Equal values stay together, so that there may be fewer parts. Negative values of candidates are in none."""
     bounds = np.unique(np.quantile(values_T, np.arange(1, parts) / parts, method="lower"))
     part_T = np.searchsorted(bounds, values_T, side="left")

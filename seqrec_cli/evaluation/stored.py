@@ -116,7 +116,7 @@ class StoredClicks:
 
     def sums(self, metric: str) -> UserSums:
         """One of `CLICK_SUMS`, summed by user."""
-        return click_sums(metric, self.labels_N, self.logits_N, self.users_N)
+        return click_sums(metric, labels_N=self.labels_N, logits_N=self.logits_N, users_N=self.users_N)
 
 
 def _columns(path: Path, names: Sequence[str], what: str, *, optional: str | None = None) -> dict[str, np.ndarray]:

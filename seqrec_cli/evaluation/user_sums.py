@@ -59,7 +59,7 @@ def request_sums(values_R: np.ndarray, users_R: np.ndarray) -> UserSums:
     return UserSums(np.add.reduceat(values_R, starts_U)[None], counts_U[None].astype(np.float64))
 
 
-def click_sums(metric: str, labels_N: np.ndarray, logits_N: np.ndarray, users_N: np.ndarray) -> UserSums:
+def click_sums(metric: str, *, labels_N: np.ndarray, logits_N: np.ndarray, users_N: np.ndarray) -> UserSums:
     """One of `CLICK_SUMS`; rows are ordered by user. Raises MetricError where the metric does not exist."""
     index_N = np.cumsum(np.diff(users_N, prepend=users_N[:1]) != 0)
     sizes_U, logits_N = np.bincount(index_N), np.asarray(logits_N, np.float64)

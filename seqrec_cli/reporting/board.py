@@ -95,9 +95,9 @@ def board_csv(groups: Sequence[BoardGroup], metrics: Sequence[str]) -> str:
             values: list[Any] = []
             for metric in metrics:
                 values += [row["metrics"].get(metric), *(row["intervals"].get(metric) or (None, None))]
-            place = position if row["run"] else None
+            number = position if row["run"] else None
             words = [row["model"], row["seed"], row["run"]]
-            writer.writerow([group.key, group.protocol.get("dataset"), place, *words, *values])
+            writer.writerow([group.key, group.protocol.get("dataset"), number, *words, *values])
     return text.getvalue()
 
 

@@ -151,9 +151,9 @@ def _bar(label: str, run: Mapping[str, Any]) -> Bar:
 
 def _html(names: Sequence[str], found: Values) -> str:
     rows = [
-        _cells("" if place else metric, name, run)
+        _cells("" if number else metric, name, run)
         for metric, runs in found.items()
-        for place, (name, run) in enumerate(zip(names, runs, strict=True))
+        for number, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
     return html_table(COLUMNS, rows, text=2)
 

@@ -49,7 +49,7 @@ def note(text: str) -> str:
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int, strong: Sequence[int] = ()) -> str:
     """A table of texts; the first `text` columns are words, the others numbers. Rows numbered in `strong` are bold."""
-    kinds = [' class="text"' if place < text else "" for place in range(len(columns))]
+    kinds = [' class="text"' if column < text else "" for column in range(len(columns))]
 
     def line(tag: str, cells: Sequence[str], css: str = "") -> str:
         inner = "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))

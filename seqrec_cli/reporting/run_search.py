@@ -10,11 +10,11 @@ from seqrec_cli.reporting.run_folder import RunFolder
 
 
 def run_folders(top: Path) -> Iterator[Path]:
-    """Folders of runs, in order. A dataset's folder has a manifest too, beside its arrays."""
+    """Folders of runs, in order. Datasets and their protocols' views have manifests too, next to arrays."""
     for name, below, files in os.walk(top):
-        below[:] = sorted(each for each in below if not each.startswith("."))
-        is_run = {"manifest.json", "config.yaml"} & set(files) and "offsets.npy" not in files
-        if is_run and not _holds_seeds(Path(name), below):
+        is_data = "offsets.npy" in files
+        below[:] = [] if is_data else sorted(each for each in below if not each.startswith("."))
+        if {"manifest.json", "config.yaml"} & set(files) and not is_data and not _holds_seeds(Path(name), below):
             yield Path(name)
 
 

@@ -1,4 +1,4 @@
-"""Plots as SVG text for a page: intervals beside a line at nothing, and shares that rise with a cutoff."""
+"""Plots as SVG text for a page: intervals on both sides of 0, and shares that rise with a cutoff."""
 
 import math
 from collections.abc import Sequence

@@ -42,7 +42,7 @@ def test_sums_are_the_metrics() -> None:
     labels_N, logits_N, users_N = clicks(40, 0)
     values = (auc(labels_N, logits_N), gauc(labels_N, logits_N, users_N), logloss(labels_N, logits_N))
     for metric, value in zip(CLICK_SUMS, values, strict=True):
-        sums = click_sums(metric, labels_N, logits_N, users_N)
+        sums = click_sums(metric, labels_N=labels_N, logits_N=logits_N, users_N=users_N)
         assert sums.value == pytest.approx(value)
         assert sums.influences_U.sum() == pytest.approx(0, abs=1e-9)
     several = request_sums(np.array([1.0, 0.0, 0.5, 1.0]), np.array([3, 3, 7, 9]))
@@ -63,14 +63,14 @@ def test_a_mean_has_its_standard_error_and_a_ratio_that_of_the_jackknife() -> No
             resampled(labels_N, logits_N, users_N, np.delete(np.arange(300), user))[nth] for user in range(0, 300, 3)
         ]
         jackknife = math.sqrt(3 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2) * 299 / 300)
-        sums = click_sums(metric, labels_N, logits_N, users_N)
+        sums = click_sums(metric, labels_N=labels_N, logits_N=logits_N, users_N=users_N)
         assert standard_error(sums.influences_U) == pytest.approx(jackknife, rel=0.12)  # a third of the users
 
 
 def test_the_bootstrap_is_that_of_the_rows() -> None:
     """GAUC and logloss are exact in each resample, AUC up to what falls as 1 / users."""
     labels_N, logits_N, users_N = clicks(150, 1)
-    sums = [click_sums(metric, labels_N, logits_N, users_N) for metric in CLICK_SUMS]
+    sums = [click_sums(metric, labels_N=labels_N, logits_N=logits_N, users_N=users_N) for metric in CLICK_SUMS]
     found_SB = bootstrap(sums, resamples=300, seed=5)
     rng = np.random.default_rng(5)  # the same draws
     slow_BS = [resampled(labels_N, logits_N, users_N, rng.integers(150, size=150, dtype=np.int32)) for _ in range(300)]
@@ -130,11 +130,11 @@ def test_what_is_detectable_is_found_four_times_in_five() -> None:
 
 def test_one_class_has_no_auc_and_a_resample_without_positives_is_left_out() -> None:
     with pytest.raises(MetricError, match="one class"):
-        click_sums("auc", np.ones(4), np.arange(4.0), np.arange(4))
+        click_sums("auc", labels_N=np.ones(4), logits_N=np.arange(4.0), users_N=np.arange(4))
     with pytest.raises(MetricError, match="no user has both"):
-        click_sums("gauc", np.array([1, 0]), np.arange(2.0), np.arange(2))
+        click_sums("gauc", labels_N=np.array([1, 0]), logits_N=np.arange(2.0), users_N=np.arange(2))
     with pytest.raises(MetricError, match="ece is no sum over users"):
-        click_sums("ece", np.array([1, 0]), np.arange(2.0), np.arange(2))
+        click_sums("ece", labels_N=np.array([1, 0]), logits_N=np.arange(2.0), users_N=np.arange(2))
     rare = UserSums(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]))
     values_B = bootstrap([rare], resamples=200, seed=0)[0]
     assert np.isnan(values_B).any()
