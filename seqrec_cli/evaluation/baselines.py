@@ -18,6 +18,7 @@ from seqrec_cli.data.sources.synthetic import has_oracle, oracle_scores
 from seqrec_cli.data.splits import HeldOut, held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.ranks import seen_places
+from seqrec_cli.metrics.kinds import TargetRanks
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
@@ -71,7 +72,7 @@ def baselines(
     Counted on the training events, like any model, and measured by the same code.
     """
     found: dict[str, dict[str, float]] = {}
-    candidates_R = np.zeros(0, np.int64)
+    ranked = TargetRanks.single(np.zeros(0), np.zeros(0, np.int64))
     for name in COUNTED:
         model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
         assert isinstance(model_cfg, ModelConfig)
@@ -79,9 +80,10 @@ def baselines(
         assert isinstance(model, ClosedFormModel)
         fit_closed_form(model, log)
         evaluation = evaluate(model, log, split, cfg, max_length, precision)
-        found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
+        found[name] = evaluation.metrics
+        ranked = TargetRanks.single(evaluation.ranks.ranks_R, evaluation.ranks.candidates_R)
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
-    found = {"random": expected_at_random(cfg.cutoffs, candidates_R, float(labels_N.mean()))} | found
+    found = {"random": expected_at_random(cfg.cutoffs, ranks=ranked, share_positive=float(labels_N.mean()))} | found
     if has_oracle(log):
         found["oracle"] = evaluate(Oracle(log, split), log, split, cfg, max_length, precision).metrics
     return found

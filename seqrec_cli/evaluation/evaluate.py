@@ -23,7 +23,8 @@ from seqrec_cli.data.splits import HeldOut, held_out, subsample
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
+from seqrec_cli.metrics.clicks import Calibration, calibration
+from seqrec_cli.metrics.kinds import MetricError, TargetRanks
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
@@ -138,8 +139,7 @@ def evaluate(
     try:
         metrics = compute_metrics(
             cfg.cutoffs,
-            ranks_R=ranks.ranks_R,
-            candidates_R=ranks.candidates_R,
+            ranks=TargetRanks.single(ranks.ranks_R, ranks.candidates_R),
             labels_N=labels_N,
             logits_N=logits_N,
             users_N=rows_N,

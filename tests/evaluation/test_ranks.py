@@ -16,7 +16,8 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.evaluation import ranks as ranks_module
 from seqrec_cli.evaluation.ranks import count_ranks, rank_held_out, seen_places
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 CPU = torch.device("cpu")
@@ -103,7 +104,7 @@ def test_ranks_agree_with_a_plain_loop_on_scores_full_of_ties(log_of, data):
     expected = brute_force(log, split, scores_UV)
     assert list(zip(ranks.rows_R, ranks.ranks_R, ranks.candidates_R, strict=True)) == expected
     metrics = {
-        name: user_metric(name, ranks.ranks_R, ranks.candidates_R).mean()
+        name: request_metric(name, TargetRanks.single(ranks.ranks_R, ranks.candidates_R)).mean()
         for name in ("hr@2", "ndcg@2", "mrr@2", "mrr", "corpus_auc")
     }
     assert metrics["hr@2"] == pytest.approx(np.mean([rank <= 2 for _, rank, _ in expected]), abs=1e-6)
@@ -136,7 +137,9 @@ def test_a_constant_scorer_lands_mid_corpus(random_log):
     model = Constant(random_log.num_items)
     ranks, _ = rank_held_out(model, random_log, "test", config(), 10, CPU)
     np.testing.assert_array_equal(ranks.ranks_R, (ranks.candidates_R + 1) / 2)
-    assert user_metric("corpus_auc", ranks.ranks_R, ranks.candidates_R).mean() == pytest.approx(0.5)
+    assert request_metric("corpus_auc", TargetRanks.single(ranks.ranks_R, ranks.candidates_R)).mean() == pytest.approx(
+        0.5
+    )
     assert (model.row_V == 0).all()  # the model's own buffer was not overwritten
 
 
