@@ -158,3 +158,67 @@ class ClickMetric(Metric):
     def of(self, labels_N: np.ndarray, logits_N: np.ndarray, users_N: np.ndarray) -> float:
         """Its value."""
         return self.value(labels_N, logits_N, users_N) if self.needs_users else self.value(labels_N, logits_N)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What metrics of recommended items know of the training events.
+
+    `events_V1` how many each item has, `users_V1` how many users have it, `interactions_U1` each user's own events,
+    `owners_V1` the user who owns each item (0: nobody of this log). Entry 0 is padding.
+    """
+
+    events_V1: np.ndarray
+    users_V1: np.ndarray
+    interactions_U1: np.ndarray
+    owners_V1: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How often each item stands among the first k of all lists, `counts_V1`, and whether it does, `covered_V1`.
+
+    Of a random scorer: the expectation of both. Entry 0 is padding.
+    """
+
+    counts_V1: np.ndarray
+    covered_V1: np.ndarray
+    training: Training
+
+
+@dataclass(frozen=True)
+class ListBlock:
+    """Some of the lists, the best item first: `items_BK` (0 beyond a list's end), and the histories they follow.
+
+    `history_M` are the items of all histories, `rows_M` the list each belongs to. `values_V1W` are the items' values of
+    the attribute in question, 0 where there is none.
+    """
+
+    items_BK: np.ndarray
+    history_M: np.ndarray
+    rows_M: np.ndarray
+    values_V1W: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExposureMetric(Metric):
+    """A number of how often each item is shown: `value(exposure)`, or None where it does not exist.
+
+    `linear`: its value of the expected counts is its expected value, so that it is known for a random scorer.
+    """
+
+    value: Callable[[Exposure], float | None]
+    forms: tuple[Form, ...] = ("@k",)
+    needs: tuple[Need, ...] = ("top lists",)
+    linear: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListMetric(Metric):
+    """A mean over lists of a value of each list's attribute values: `value(lists, cutoffs)` gives [B, cutoffs], NaN
+    for a list that has none.
+    """
+
+    value: Callable[[ListBlock, tuple[int, ...]], np.ndarray]
+    forms: tuple[Form, ...] = ("@k",)
+    needs: tuple[Need, ...] = ("top lists", "item attribute")

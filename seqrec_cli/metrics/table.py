@@ -7,26 +7,47 @@ Legend: R requests, T targets, N labelled candidates.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from seqrec_cli.metrics import clicks, ranking
+from seqrec_cli.metrics import clicks, diversity, owners, popularity, ranking
 from seqrec_cli.metrics.kinds import ClickMetric, Metric, MetricError, Need, RankedTargets, RankMetric, TargetRanks
 
-METRICS: dict[str, Metric] = {**ranking.METRICS, **clicks.METRICS}
+METRICS: dict[str, Metric] = {
+    **ranking.METRICS,
+    **clicks.METRICS,
+    **popularity.METRICS,
+    **diversity.METRICS,
+    **owners.METRICS,
+}
 CLICK_METRICS = tuple(clicks.METRICS)
 CLICKS: tuple[Need, ...] = ("click candidates",)
 SEVERAL: Need = "several targets"
+LISTS: Need = "top lists"
+ATTRIBUTE: Need = "item attribute"
+OWNERS: Need = "item owners"
+ANY = "ATTRIBUTE"  # in a name, where an item attribute of the dataset is meant
 
 
 def parse_metric(name: str) -> tuple[Metric, int | None]:
-    """The entry that a name like `hr@10` or `auc` means, and its cutoff. Raises MetricError for any other name."""
-    kind, at, cutoff = name.partition("@")
+    """The entry that a name like `hr@10`, `auc` or `diversity:genres@10` means, and its cutoff.
+
+    Raises MetricError for any other name.
+    """
+    head, at, cutoff = name.partition("@")
+    kind, colon, attribute = head.partition(":")
     metric, k = METRICS.get(kind), int(cutoff) if cutoff.isascii() and cutoff.isdigit() else 0
-    if metric is None or ("@k" if at else "all") not in metric.forms or (at and not k):
+    of_attribute = bool(attribute) if colon else False
+    if (
+        metric is None
+        or ("@k" if at else "all") not in metric.forms
+        or (at and not k)
+        or of_attribute != (ATTRIBUTE in metric.needs)
+    ):
         have = written_names(METRICS)
-        close = difflib.get_close_matches(f"{kind}@k" if at else kind, have, n=1, cutoff=0.5)
+        asked = f"{kind}{f':{ANY}' if colon else ''}{'@k' if at else ''}"
+        close = difflib.get_close_matches(asked, have, n=1, cutoff=0.5)
         nearest = f"; did you mean '{close[0]}'?" if close else ""
         raise MetricError(f"{name} is no metric{nearest} (have: {', '.join(have)})")
     return metric, k or None
@@ -40,17 +61,31 @@ def rank_metric(name: str) -> tuple[RankMetric, int | None]:
     raise MetricError(f"{name} is no metric of ranks (have: {', '.join(written_names(ranking.METRICS))})")
 
 
-def metric_names(cutoffs: tuple[int, ...], have: Collection[Need] = CLICKS) -> tuple[str, ...]:
+def metric_names(
+    cutoffs: tuple[int, ...], have: Collection[Need] = CLICKS, attributes: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Every metric that an evaluation yields, by the names used in every file and table.
 
-    `have`: what the evaluation has of what metrics need.
+    `have`: what the evaluation has of what metrics need; `attributes`: the items' attributes.
     """
-    at_cutoffs, whole = [], []
+    at_cutoffs, whole, of_lists = [], [], []
     for kind, metric in METRICS.items():
-        if set(metric.needs) <= set(have):
-            at_cutoffs += [f"{kind}@{k}" for k in cutoffs if "@k" in metric.forms]
-            whole += [kind] if "all" in metric.forms else []
-    return (*at_cutoffs, *whole)
+        if not set(metric.needs) <= set(have):
+            continue
+        heads = [f"{kind}:{name}" for name in attributes] if ATTRIBUTE in metric.needs else [kind]
+        names = of_lists if LISTS in metric.needs else at_cutoffs
+        names += [f"{head}@{k}" for head in heads for k in cutoffs if "@k" in metric.forms]
+        whole += [kind] if "all" in metric.forms else []
+    return (*at_cutoffs, *whole, *of_lists)
+
+
+def monitored_metric(name: str, cutoffs: tuple[int, ...], have: Collection[Need]) -> None:
+    """Raises MetricError where no evaluation of these cutoffs yields the metric, whatever attributes there are."""
+    metric, k = parse_metric(name)
+    if k is not None and k not in cutoffs:
+        raise MetricError(f"{name} is not measured: evaluation.cutoffs has {', '.join(map(str, cutoffs))}")
+    if LISTS in metric.needs and LISTS not in have:
+        raise MetricError(f"{name} is measured with evaluation.beyond_accuracy=true")
 
 
 def lower_is_better(name: str) -> bool:
@@ -127,5 +162,9 @@ def table_columns(names: tuple[str, ...], k: int) -> tuple[str, ...]:
 
 
 def written_names(kinds: Iterable[str]) -> list[str]:
-    """Names as a person writes them: hr@k, mrr@k, mrr, auc."""
-    return [f"{kind}@k" if form == "@k" else kind for kind in kinds for form in METRICS[kind].forms]
+    """Names as a person writes them: hr@k, mrr@k, mrr, auc, diversity:ATTRIBUTE@k."""
+    found = []
+    for kind in kinds:
+        head = f"{kind}:{ANY}" if ATTRIBUTE in METRICS[kind].needs else kind
+        found += [f"{head}@k" if form == "@k" else head for form in METRICS[kind].forms]
+    return found
