@@ -4,11 +4,11 @@ Of each block of scores, the best items of every request go into one counter ove
 running sums; the lists themselves are not kept. Items of equal score stand in the order of their index, so that a list
 is the same on every machine.
 
-Legend: B requests of a block, V items (V + 1 columns, 0 is padding), K items a list, M seen events of a block, C cutoffs,
+Legend: B requests of a block, V items (V + 1 columns, 0 is padding), K items a list, E seen events and M history events of a block, C cutoffs,
 U users, N events.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -16,18 +16,23 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.splits import train_ends, view_of
 from seqrec_cli.metrics.kinds import Exposure, ExposureMetric, ListBlock, ListMetric, Need, Training
 from seqrec_cli.metrics.table import ATTRIBUTE, LISTS, METRICS, OWNERS, metric_names, parse_metric
+
+if TYPE_CHECKING:
+    from seqrec_cli.evaluation.ranks import Ranks
+
+REQUESTS_AT_ONCE = 4096
 
 
 class Collector(Protocol):
     """What is handed each block of scores before the ranks are counted."""
 
-    def add(self, scores_BV: Tensor, seen_M: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
+    def add(self, scores_BV: Tensor, seen_E: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Take in the scores of the requests of user rows `rows_B` whose histories end before `ends_B`.
 
-        `seen_M` are the places of items that are no candidates in the flattened block. The scores are left as they are.
+        `seen_E` are the places of items that are no candidates in the flattened block. The scores are left as they are.
         """
 
 
@@ -62,14 +67,14 @@ class TopLists:
         shape = (len(self._of_lists), len(self._attributes), len(cutoffs))
         self._sums, self._lists = np.zeros(shape), np.zeros(shape, np.int64)
 
-    def add(self, scores_BV: Tensor, seen_M: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
+    def add(self, scores_BV: Tensor, seen_E: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Count the lists of a block (see `Collector`)."""
         flat = scores_BV.view(-1)
-        kept_M, kept_B = flat[seen_M], scores_BV[:, 0].clone()
-        flat[seen_M] = -torch.inf
+        kept_E, kept_B = flat[seen_E], scores_BV[:, 0].clone()
+        flat[seen_E] = -torch.inf
         scores_BV[:, 0] = -torch.inf
         items_BK = top_items(scores_BV, max(self._cutoffs)).cpu().numpy()
-        flat[seen_M] = kept_M
+        flat[seen_E] = kept_E
         scores_BV[:, 0] = kept_B
         for counts_V1, k in zip(self._counts_CV1, self._cutoffs, strict=True):
             np.add.at(counts_V1, items_BK[:, :k].ravel(), 1)
@@ -138,6 +143,41 @@ def training_of(log: PackedLog) -> Training:
         np.concatenate([[0], lengths_U]),
         None if log.owners_V1 is None else np.asarray(log.owners_V1),
     )
+
+
+def lists_at_random(log: PackedLog, cutoffs: tuple[int, ...], ranks: "Ranks") -> dict[str, float]:
+    """What metrics of lists are expected to be where each list is drawn uniformly from the request's candidates.
+
+    An item that is a candidate of n stands among the first k with the chance k / n, whatever else the list holds; known
+    are the metrics that depend on the expected counts alone, and coverage.
+    """
+    training, exposures, size = training_of(log), [], log.num_items + 1
+    removed = view_of(log).seen == "remove"
+    for k in cutoffs:
+        chance_R = np.minimum(k / ranks.candidates_R, 1.0)
+        with np.errstate(divide="ignore"):
+            misses_R = np.log1p(-chance_R)
+        misses_R = np.maximum(misses_R, np.log(np.finfo(np.float64).tiny))
+        counts_V1, misses_V1 = np.full(size, chance_R.sum()), np.full(size, misses_R.sum())
+        if removed:
+            for first in range(0, len(chance_R), REQUESTS_AT_ONCE):
+                part = slice(first, first + REQUESTS_AT_ONCE)
+                pairs, of_P = _seen_pairs(log, ranks.rows_R[part], ranks.ends_R[part])
+                counts_V1 -= np.bincount(pairs, chance_R[part][of_P], minlength=size)
+                misses_V1 -= np.bincount(pairs, misses_R[part][of_P], minlength=size)
+        counts_V1[0] = 0
+        exposures.append(Exposure(counts_V1, -np.expm1(np.minimum(misses_V1, 0)), training))
+    return of_exposures(log, cutoffs, exposures, linear_alone=True)
+
+
+def _seen_pairs(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct items of each request's history, and the request (from 0) of each."""
+    size = log.num_items + 1
+    starts_B = np.asarray(log.offsets_U1)[rows_B]
+    lengths_B = ends_B - starts_B
+    keys_M = np.repeat(np.arange(len(rows_B)), lengths_B) * size + log.items_N[ragged_ranges(starts_B, lengths_B)]
+    pairs = np.unique(keys_M)
+    return pairs % size, pairs // size
 
 
 def attribute_known(log: PackedLog, name: str) -> None:

@@ -79,12 +79,12 @@ def metric_names(
     return (*at_cutoffs, *whole, *of_lists)
 
 
-def monitored_metric(name: str, cutoffs: tuple[int, ...], have: Collection[Need]) -> None:
+def monitored_metric(name: str, cutoffs: tuple[int, ...], *, lists: bool) -> None:
     """Raises MetricError where no evaluation of these cutoffs yields the metric, whatever attributes there are."""
     metric, k = parse_metric(name)
     if k is not None and k not in cutoffs:
         raise MetricError(f"{name} is not measured: evaluation.cutoffs has {', '.join(map(str, cutoffs))}")
-    if LISTS in metric.needs and LISTS not in have:
+    if LISTS in metric.needs and not lists:
         raise MetricError(f"{name} is measured with evaluation.beyond_accuracy=true")
 
 
