@@ -27,6 +27,8 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.owner_column": None,
+    "dataset.owners": False,
     "dataset.session_column": None,
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,

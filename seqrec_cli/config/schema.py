@@ -118,6 +118,11 @@ class EvaluationConfig(Settings):
     )
     baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
 
+    def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
+        """These settings, with other cutoffs and metrics where they are given."""
+        asked = {"cutoffs": cutoffs, "beyond_accuracy": beyond_accuracy}
+        return self.model_copy(update={name: value for name, value in asked.items() if value is not None})
+
 
 class DataConfig(Settings):
     """The verbs `download` and `preprocess`: the data, and the protocol that is asked of them."""

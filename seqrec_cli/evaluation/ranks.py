@@ -152,7 +152,8 @@ def rank_held_out(
     """Rank the targets of every held-out request (or of `cfg.ranked_users` requests).
 
     The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
-    unless one request's scores alone exceed it. `collectors` are handed every block. The caller sets evaluation mode, autocast and inference mode.
+    unless one request's scores alone exceed it. `collectors` are handed every block. The caller sets evaluation mode,
+    autocast and inference mode.
     """
     targets = subsample(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):

@@ -4,8 +4,8 @@ Of each block of scores, the best items of every request go into one counter ove
 running sums; the lists themselves are not kept. Items of equal score stand in the order of their index, so that a list
 is the same on every machine.
 
-Legend: B requests of a block, V items (V + 1 columns, 0 is padding), K items a list, E seen events and M history events of a block, C cutoffs,
-U users, N events.
+Legend: B requests of a block, V items (V + 1 columns, 0 is padding), K items a list, C cutoffs, E seen events and
+M history events of a block, R requests, P pairs of a request and an item.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import train_ends, view_of
-from seqrec_cli.metrics.kinds import Exposure, ExposureMetric, ListBlock, ListMetric, Need, Training
-from seqrec_cli.metrics.table import ATTRIBUTE, LISTS, METRICS, OWNERS, metric_names, parse_metric
+from seqrec_cli.metrics.kinds import NEEDS, Exposure, ExposureMetric, ListBlock, ListMetric, Need, Training
+from seqrec_cli.metrics.table import ATTRIBUTE, LISTS, METRICS, OWNERS, is_list_metric, metric_names, parse_metric
 
 if TYPE_CHECKING:
     from seqrec_cli.evaluation.ranks import Ranks
@@ -113,7 +112,18 @@ def list_metric_names(log: PackedLog, cutoffs: tuple[int, ...]) -> tuple[str, ..
     owned: tuple[Need, ...] = () if log.owners_V1 is None else (OWNERS,)
     attributes = [attribute.name for attribute in log.catalog.item_attributes]
     names = metric_names(cutoffs, (LISTS, ATTRIBUTE, *owned), attributes)
-    return tuple(name for name in names if LISTS in parse_metric(name)[0].needs)
+    return tuple(name for name in names if is_list_metric(name))
+
+
+def not_measured(log: PackedLog) -> list[str]:
+    """Which metrics of lists a log lacks something for, in words."""
+    have = {ATTRIBUTE: bool(log.catalog.item_attributes), OWNERS: log.owners_V1 is not None}
+    found = []
+    for need, there in have.items():
+        kinds = [kind for kind, metric in METRICS.items() if need in metric.needs]
+        if not there:
+            found.append(f"not measured: {', '.join(kinds)} (needs {NEEDS[need]})")
+    return found
 
 
 def of_exposures(
@@ -178,11 +188,3 @@ def _seen_pairs(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> tuple
     keys_M = np.repeat(np.arange(len(rows_B)), lengths_B) * size + log.items_N[ragged_ranges(starts_B, lengths_B)]
     pairs = np.unique(keys_M)
     return pairs % size, pairs // size
-
-
-def attribute_known(log: PackedLog, name: str) -> None:
-    """Raises SeqrecError for a metric of an attribute that the items of this log do not have."""
-    kind, colon, attribute = name.partition("@")[0].partition(":")
-    have = [known.name for known in log.catalog.item_attributes]
-    if colon and attribute not in have:
-        raise SeqrecError(f"{name}: the items have no attribute '{attribute}' (have: {', '.join(have) or 'none'})")

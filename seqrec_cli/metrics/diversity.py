@@ -61,10 +61,9 @@ def _distances(values_BKW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def calibration(lists: ListBlock, cutoffs: tuple[int, ...]) -> np.ndarray:
     """Miscalibration: how far a list's shares of an attribute's values are from those of the history.
 
-    C_KL = sum_g p(g) ln(p(g) / q~(g)), q~ = (1 - a) q + a p with a = .01: p the shares in the history before the request,
-    q in the list, each item with m values giving 1 / m to each. 0: the same shares; at most ln(1 / a) = 4.6. Histories
-    without any value are left out. Steck, Calibrated recommendations, RecSys 2018 (all
-    weights 1).
+    C_KL = sum_g p(g) ln(p(g) / q~(g)), q~ = (1 - a) q + a p with a = .01: p the shares in the history before the
+    request, q in the list, each item with m values giving 1 / m to each. 0: the same shares; at most ln(1 / a) = 4.6.
+    Histories without any value are left out. Steck, Calibrated recommendations, RecSys 2018 (all weights 1).
     """
     rows, values = len(lists.items_BK), int(lists.values_V1W.max(initial=0)) + 1
     history = _shares(lists.history_M, lists.rows_M, lists.values_V1W)

@@ -14,6 +14,14 @@ import numpy as np
 Form = Literal["@k", "all"]  # with a cutoff (hr@10), or over all ranks (mrr)
 Need = Literal["several targets", "click candidates", "top lists", "item attribute", "item owners"]
 
+NEEDS: dict[Need, str] = {
+    "several targets": "requests with several targets (with one, it repeats another metric)",
+    "click candidates": "labelled candidates",
+    "top lists": "evaluation.beyond_accuracy=true",
+    "item attribute": "an attribute of the items, named after the colon",
+    "item owners": "owners of the items: dataset.owner_column",
+}
+
 
 class MetricError(ValueError):
     """A metric that does not exist: an unknown name, or labels and scores that do not define it."""
@@ -114,18 +122,24 @@ class Metric:
 
     @property
     def definition(self) -> str:
-        """What it is, in full."""
-        return inspect.getdoc(self.value) or ""
+        """What it is, in full: the docstring but for its examples."""
+        return (inspect.getdoc(self.value) or "").partition(">>>")[0].strip()
 
     @property
     def says(self) -> str:
         """What it says, in a line."""
-        return self.definition.partition("\n")[0]
+        line = self.definition.partition("\n")[0].rstrip(".")
+        return line[line.find(": ") + 2 :] if ": " in line else line
 
     @property
     def family(self) -> str:
         """The file it stands in."""
         return self.value.__module__.rpartition(".")[2]
+
+    @property
+    def needed(self) -> list[str]:
+        """What it needs, in words."""
+        return [NEEDS[need] for need in self.needs]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,23 +14,23 @@ NEEDS: tuple[Need, ...] = ("top lists", "item owners")
 
 
 def owner_correlation(exposure: Exposure) -> float | None:
-    """Whether users who interact more have their items recommended more: the rank correlation over owners.
+    """Exposure against interaction: whether users who interact more have their items recommended more.
 
-    Spearman's rho of a_o and e_o, owners that tie at their mean rank; -1 to 1. Undefined where all owners are alike in
-    one of them. Spearman, The proof and measurement of association between two things, 1904.
+    Spearman's rank correlation of a_o and e_o, owners that tie at their mean rank; -1 to 1, and 0 where all owners are alike in one
+    of them. Spearman, The proof and measurement of association between two things, 1904.
     """
     acts_O, shown_O = _of_owners(exposure)
     ranks_O, other_O = _mean_ranks(acts_O), _mean_ranks(shown_O)
     ranks_O, other_O = ranks_O - ranks_O.mean(), other_O - other_O.mean()
     scale = np.sqrt((ranks_O @ ranks_O) * (other_O @ other_O))
-    return float(ranks_O @ other_O / scale) if scale > 0 else None
+    return float(ranks_O @ other_O / scale) if scale > 0 else 0.0
 
 
 def owner_imbalance(exposure: Exposure) -> float | None:
-    """How much of the exposure would have to change owners to be in proportion to what the owners interact.
+    """Exposure out of proportion: the part that would have to change owners to be as what they interact.
 
-    sum_o |a_o / sum a - e_o / sum e| / 2, from 0 (in proportion) to 1. Half the unfairness of Biega, Gummadi and Weikum,
-    Equity of attention, SIGIR 2018, with interactions in the place of relevance.
+    sum_o |a_o / sum a - e_o / sum e| / 2, from 0 (in proportion) to 1. Half the unfairness of Biega, Gummadi and
+    Weikum, Equity of attention, SIGIR 2018, with interactions in the place of relevance.
     """
     acts_O, shown_O = _of_owners(exposure)
     if not acts_O.sum() or not shown_O.sum():

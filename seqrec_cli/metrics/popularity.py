@@ -32,9 +32,9 @@ def coverage(exposure: Exposure) -> float | None:
 def novelty(exposure: Exposure) -> float | None:
     """Novelty: the mean self-information of recommended items, in bits: how few training users have them.
 
-    Novelty@k = sum_i c_i log2(U / U_i) / sum_i c_i, where U_i of U users have item i in training; an item that nobody has
-    counts as one user's. Zhou et al., Solving the apparent diversity-accuracy dilemma of recommender systems, PNAS 2010;
-    Vargas and Castells, RecSys 2011.
+    Novelty@k = sum_i c_i log2(U / U_i) / sum_i c_i, where U_i of U users have item i in training; an item that nobody
+    has counts as one user's. Zhou et al., Solving the apparent diversity-accuracy dilemma of recommender systems, PNAS
+    2010; Vargas and Castells, Rank and relevance in novelty and diversity metrics, RecSys 2011.
     """
     users = int(np.count_nonzero(exposure.training.interactions_U1))
     if not users:
@@ -75,9 +75,9 @@ def gini_index(counts_V: np.ndarray) -> float | None:
 def head_share(exposure: Exposure) -> float | None:
     """Head share: the part of recommendations that goes to the fifth of the items that are most popular in training.
 
-    Head@k = sum of c_i over the head / sum_i c_i; where the last items of the head tie with others, each belongs to it in
-    part. The long tail's share is the rest: Abdollahpouri, Burke and Mobasher, Managing popularity bias in recommender
-    systems with personalized re-ranking, FLAIRS 2019.
+    Head@k = sum of c_i over the head / sum_i c_i; where the last items of the head tie with others, each belongs to it
+    in part. The long tail's share is the rest: Abdollahpouri, Burke and Mobasher, Managing popularity bias in
+    recommender systems with personalized re-ranking, FLAIRS 2019.
     """
     return _mean_shown(exposure, head_weights(exposure.training))
 

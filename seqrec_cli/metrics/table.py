@@ -53,6 +53,21 @@ def parse_metric(name: str) -> tuple[Metric, int | None]:
     return metric, k or None
 
 
+def kind_named(name: str) -> str:
+    """The key of the table that `ndcg`, `ndcg@10` or `diversity:genres@10` means. Raises MetricError for others."""
+    kind = name.partition("@")[0].partition(":")[0]
+    if kind not in METRICS:
+        close = difflib.get_close_matches(kind, METRICS, n=1, cutoff=0.5)
+        nearest = f"; did you mean '{close[0]}'?" if close else ""
+        raise MetricError(f"{name} is no metric{nearest} (have: {', '.join(METRICS)})")
+    return kind
+
+
+def is_list_metric(name: str) -> bool:
+    """True for metrics of recommended lists."""
+    return LISTS in parse_metric(name)[0].needs
+
+
 def rank_metric(name: str) -> tuple[RankMetric, int | None]:
     """`parse_metric` for the metrics of ranks, which each request has. Raises MetricError for any other name."""
     metric, k = parse_metric(name)
@@ -68,7 +83,9 @@ def metric_names(
 
     `have`: what the evaluation has of what metrics need; `attributes`: the items' attributes.
     """
-    at_cutoffs, whole, of_lists = [], [], []
+    at_cutoffs: list[str] = []
+    whole: list[str] = []
+    of_lists: list[str] = []
     for kind, metric in METRICS.items():
         if not set(metric.needs) <= set(have):
             continue
