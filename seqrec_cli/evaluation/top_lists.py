@@ -14,10 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.data.splits import train_ends, view_of
+from seqrec_cli.data.splits import held_out, train_ends, view_of
 from seqrec_cli.metrics.kinds import NEEDS, Exposure, ExposureMetric, ListBlock, ListMetric, Need, Training
-from seqrec_cli.metrics.table import ATTRIBUTE, LISTS, METRICS, OWNERS, is_list_metric, metric_names, parse_metric
+from seqrec_cli.metrics.table import (
+    ATTRIBUTE,
+    CLICKS,
+    LISTS,
+    METRICS,
+    OWNERS,
+    SEVERAL,
+    is_list_metric,
+    metric_names,
+    parse_metric,
+)
 
 if TYPE_CHECKING:
     from seqrec_cli.evaluation.ranks import Ranks
@@ -113,6 +125,19 @@ def list_metric_names(log: PackedLog, cutoffs: tuple[int, ...]) -> tuple[str, ..
     attributes = [attribute.name for attribute in log.catalog.item_attributes]
     names = metric_names(cutoffs, (LISTS, ATTRIBUTE, *owned), attributes)
     return tuple(name for name in names if is_list_metric(name))
+
+
+def monitor_is_measured(name: str, log: PackedLog, cfg: EvaluationConfig) -> None:
+    """Raises SeqrecError, before anything is trained, where validations of this log will not yield the metric."""
+    several: tuple[Need, ...] = (SEVERAL,) if (held_out(log, "val").counts_R > 1).any() else ()
+    names = metric_names(cfg.cutoffs, (*several, *(CLICKS if log.clicks else ())))
+    names += list_metric_names(log, cfg.cutoffs) if cfg.beyond_accuracy else ()
+    if name not in names:
+        needed = "; ".join(parse_metric(name)[0].needed)
+        raise SeqrecError(
+            f"trainer.monitor={name} needs {needed or 'what this log lacks'}{nearest(name, names)} "
+            f"(have: {', '.join(names)})"
+        )
 
 
 def not_measured(log: PackedLog) -> list[str]:
