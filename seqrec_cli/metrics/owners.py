@@ -16,8 +16,8 @@ NEEDS: tuple[Need, ...] = ("top lists", "item owners")
 def owner_correlation(exposure: Exposure) -> float | None:
     """Exposure against interaction: whether users who interact more have their items recommended more.
 
-    Spearman's rank correlation of a_o and e_o, owners that tie at their mean rank; -1 to 1, and 0 where all owners are alike in one
-    of them. Spearman, The proof and measurement of association between two things, 1904.
+    Spearman's rank correlation of a_o and e_o, owners that tie at their mean rank; -1 to 1, and 0 where all owners are
+    alike in one of them. Spearman, The proof and measurement of association between two things, 1904.
     """
     acts_O, shown_O = _of_owners(exposure)
     ranks_O, other_O = _mean_ranks(acts_O), _mean_ranks(shown_O)

@@ -33,8 +33,8 @@ class Config(ProtocolConfig):
         description="the moment from which events test: a quantile of all events' times, or a date (ISO 8601, UTC)"
     )
     targets: Choice = Field(
-        description="of a user's events after the cut: the last, the first, a random one, each in turn (successive), or "
-        "all at once"
+        description="of a user's events after the cut: the last, the first, a random one, each in turn (successive), "
+        "or all at once"
     )
     validation: Literal["by_time", "last_train_event", "by_users"] = Field(
         description="by a second cut before the first; by each user's last event before the cut; or by users of whom "
@@ -91,9 +91,7 @@ def cut_time(times_N: np.ndarray, cut: float | str) -> int:
     return int(np.partition(times_N, position)[position])
 
 
-def _last_before_the_cut(
-    cfg: Config, offsets_U1: np.ndarray, tests_from_U: np.ndarray
-) -> tuple[np.ndarray, Targets]:
+def _last_before_the_cut(cfg: Config, offsets_U1: np.ndarray, tests_from_U: np.ndarray) -> tuple[np.ndarray, Targets]:
     enough = np.flatnonzero(tests_from_U - offsets_U1[:-1] >= 2)
     train_U = tests_from_U.copy()
     if cfg.validation == "by_users":

@@ -1,4 +1,4 @@
-"""Logged requests, the clicked item against the others shown; a user's last request tests, the second-last validates."""
+"""Logged requests, the clicked item against the others shown; a user's last tests, the second-last validates."""
 
 from typing import ClassVar
 

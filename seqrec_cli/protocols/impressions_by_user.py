@@ -18,6 +18,7 @@ class Config(ProtocolConfig):
 
     needs_impressions: ClassVar[bool] = True
     fixes_training_rows: ClassVar[bool] = True
+    splits_users: ClassVar[bool] = True
     one_negative: ClassVar[bool] = True
 
     held_out_users: float = Field(gt=0, lt=0.5, description="the share of users that validates, and that tests")

@@ -25,6 +25,7 @@ class Config(ProtocolConfig):
     """Which users are held out."""
 
     fixes_training_rows: ClassVar[bool] = True
+    splits_users: ClassVar[bool] = True
     one_negative: ClassVar[bool] = True
 
     held_out_users: float = Field(gt=0, lt=0.5, description="the share of users that validates, and that tests")

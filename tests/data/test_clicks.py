@@ -10,11 +10,11 @@ from dataset_helpers import build, dataset
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.click_rows import PositionRows
-from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import held_out, train_ends, training_counts
+from seqrec_cli.protocols.view.build import refuse_single_class
 from tests.toylog import batching
 
 USERS, ITEMS = 60, 50
@@ -29,8 +29,7 @@ def log_of(folder: Path, protocol: str, seed: int = 0, **changes: object) -> Pac
         items = rng.choice(ITEMS, size=1 + user % 12, replace=False, p=weights / weights.sum())
         rows += [f"{user},{item},{1000 * user + place}" for place, item in enumerate(items)]
     (folder / "log.csv").write_text("\n".join(rows) + "\n")
-    settings = {"protocol": protocol, "click_negatives": 1, "seed": seed} | changes
-    return build(dataset("csv", archive=folder / "log.csv", **settings), folder)
+    return build(dataset("csv", archive=folder / "log.csv"), folder, protocol, seed=seed, **changes)
 
 
 def histories(log: PackedLog) -> list[list[int]]:
