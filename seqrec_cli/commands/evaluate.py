@@ -15,7 +15,7 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length = run.cfg.model.max_length
     measured = run.cfg.evaluation.changed(cfg.cutoffs, cfg.beyond_accuracy)
     evaluation = evaluate(run.model, run.log, cfg.split, cfg=measured, max_length=length, precision=run.precision)
@@ -35,8 +35,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
-    dataset = run.cfg.dataset
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, run.cfg.protocol.name)
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
-    print_lists(run.cfg.model.name, evaluation.metrics, {}, not_measured(run.log))
+    line = protocol_line(rules)
+    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
+    print_lists(run.cfg.model.name, evaluation.metrics, {}, absent=not_measured(run.log))
     return metrics

@@ -171,7 +171,7 @@ def training_of(log: PackedLog) -> Training:
     lengths_U = ends_U - offsets_U1[:-1]
     items_N = np.asarray(log.items_N[ragged_ranges(offsets_U1[:-1], lengths_U)], np.int64)
     size = log.num_items + 1
-    pairs = np.unique(np.repeat(np.arange(len(lengths_U)), lengths_U) * size + items_N)
+    pairs = _distinct(np.repeat(np.arange(len(lengths_U)), lengths_U) * size + items_N)
     return Training(
         np.bincount(items_N, minlength=size),
         np.bincount(pairs % size, minlength=size),
@@ -211,5 +211,12 @@ def _seen_pairs(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> tuple
     starts_B = np.asarray(log.offsets_U1)[rows_B]
     lengths_B = ends_B - starts_B
     keys_M = np.repeat(np.arange(len(rows_B)), lengths_B) * size + log.items_N[ragged_ranges(starts_B, lengths_B)]
-    pairs = np.unique(keys_M)
+    pairs = _distinct(keys_M)
     return pairs % size, pairs // size
+
+
+def _distinct(keys_M: np.ndarray) -> np.ndarray:
+    """The distinct keys, ascending: by one sort, which is faster than numpy's hashing of a million."""
+    rising_M = np.sort(keys_M)
+    kept: np.ndarray = rising_M[np.diff(rising_M, prepend=-1) != 0]
+    return kept

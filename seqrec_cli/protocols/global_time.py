@@ -22,6 +22,10 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Choice, Spans, Split, choose, draw_users, positions_from, times_of
 
 HELD_OUT = "by time: nothing at or after one cut for all users trains"
+TARGETS = {
+    "val": "events before the cut in time (validation {validation})",
+    "test": "events after one cut in time ({targets})",
+}
 
 
 class Config(ProtocolConfig):

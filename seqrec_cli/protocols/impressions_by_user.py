@@ -11,6 +11,10 @@ from seqrec_cli.protocols.view.requests import requests_of, split_users
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "by user: the requests of held-out users, who do not train"
+TARGETS = {
+    "val": "the last request of users who did not train",
+    "test": "the last request of users who did not train",
+}
 
 
 class Config(ProtocolConfig):

@@ -18,6 +18,10 @@ from seqrec_cli.protocols.view.candidates import Sampler
 from seqrec_cli.protocols.view.split import Split, draw_users
 
 HELD_OUT = "by user: the last event of held-out users, who do not train"
+TARGETS = {
+    "val": "the last event of users who did not train",
+    "test": "the last event of users who did not train",
+}
 CANDIDATES = "one negative beside each user's last event, {negatives}, by popularity"
 
 

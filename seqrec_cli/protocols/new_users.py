@@ -15,6 +15,10 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Choice, Spans, Split, choose, draw_users
 
 HELD_OUT = "by user: held-out users do not train, their first events are folded in"
+TARGETS = {
+    "val": "events of users who did not train, after the first {fold_in:.0%} ({targets})",
+    "test": "events of users who did not train, after the first {fold_in:.0%} ({targets})",
+}
 
 
 class Config(ProtocolConfig):

@@ -17,6 +17,10 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Split, times_of
 
 HELD_OUT = "sessions, split by time: the next item inside held-out sessions"
+TARGETS = {
+    "val": "events of sessions open or begun between the cuts ({targets})",
+    "test": "events of sessions not over at the cut ({targets})",
+}
 
 
 class Config(ProtocolConfig):

@@ -11,7 +11,7 @@ from seqrec_cli.reporting.tables import BASELINES, CUTOFF, NO_VALUE, print_table
 
 
 def print_lists(
-    name: str, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], absent: list[str]
+    name: str, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], *, absent: list[str]
 ) -> None:
     """A table of the metrics of lists, where any were measured, and why others were not."""
     names = [metric for metric in metrics if is_list_metric(metric)]

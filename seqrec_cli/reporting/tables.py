@@ -1,6 +1,7 @@
-"""Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
+"""Metric tables: a model and the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -31,20 +32,39 @@ OTHER_TARGETS = {  # by protocol, where they are others
 }
 
 
-def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int, protocol: str) -> str:
-    """By which protocol a table's numbers were obtained."""
-    held_out = OTHER_TARGETS.get(protocol, TARGETS)[split]
+def protocol_line(rules: Mapping[str, Any]) -> str:
+    """By which protocol (`evaluation.compare.protocol`) a table's numbers were obtained."""
+    candidates = "the whole corpus" if rules["candidates"] == "whole corpus" else f"{rules['candidates']} candidates"
+    seen = "kept" if rules["seen_items"].startswith("kept") else "removed"
     return (
-        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among the whole corpus ({num_items:,} items), "
-        f"seen items removed, ties at their mean, max_length {max_length}; "
-        f"{', '.join(CLICK_METRICS)} on the fixed candidates (protocol {protocol})"
+        f"{rules['dataset']} {rules['fingerprint'][:12]}; {rules['split']}: {rules['targets']}"
+        f"{_counts(rules['counts'])}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at "
+        f"their mean, max_length {rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol "
+        f"{rules['name']})"
     )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """What is not one familiar target of each user: several, repeated, or cold ones."""
+    said = []
+    if counts["targets"] > counts["users"]:
+        said.append(f"{counts['targets']:,} targets in {counts['requests']:,} requests of {counts['users']:,} users")
+    if counts["repeated_targets"]:
+        share = counts["repeated_targets"] / counts["held_out_targets"]
+        left_out = ", left out" if counts["left_out_repeats"] else ""
+        said.append(f"{share:.1%} of targets repeat an item of their history{left_out}")
+    if counts["requests_of_cold_users"]:
+        said.append(f"{counts['requests_of_cold_users']:,} requests of users who did not train")
+    if counts["cold_targets"]:
+        said.append(f"{counts['cold_targets']:,} targets that never trained")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def results_table(
     name: str,
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
+    *,
     title: str,
     protocol: str,
     validation: Mapping[str, float] | None = None,
@@ -103,7 +123,7 @@ def seeds_table(
     return table
 
 
-def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
+def comparison_table(names: Sequence[str], compared: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
     """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
@@ -111,10 +131,10 @@ def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[
         table.add_column(column, overflow="fold")
     for column in ("mean", "difference"):
         table.add_column(column, justify="right", no_wrap=True)
-    for metric, values in found.items():
-        for place, (name, value) in enumerate(zip(names, values, strict=True)):
-            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""
-            table.add_row("" if place else metric, escape(name), _text(value["mean"]), difference)
+    for metric, values in compared.items():
+        for nth, (name, value) in enumerate(zip(names, values, strict=True)):
+            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if nth else ""
+            table.add_row("" if nth else metric, escape(name), _text(value["mean"]), difference)
         table.add_section()
     return table
 
@@ -125,8 +145,8 @@ def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | No
     for name in ("item", *(() if titles is None else ("title",))):
         table.add_column(name)
     table.add_column("score", justify="right")
-    for place, (item, score) in enumerate(zip(items, scores, strict=True)):
-        title = () if titles is None else (escape(titles[place]),)
+    for nth, (item, score) in enumerate(zip(items, scores, strict=True)):
+        title = () if titles is None else (escape(titles[nth]),)
         table.add_row(escape(str(item)), *title, f"{score:.4f}")
     return table
 

@@ -49,9 +49,10 @@ def make_log(histories: Sequence[Sequence[int]], num_items: int, seed: int = 0) 
         "fingerprint": "f" * 8,
         "name": "leave_last",
         "held_out": "leave-last-out",
+        "targets": {"val": "last but one", "test": "last"},
         "click_candidates": "three items",
         "settings": {"name": "leave_last", "ties": "file", "click_negatives": 3},
-        "splits": {"val": {}, "test": {}},
+        "splits": {"val": {"targets": 1}, "test": {"targets": 1}},
     }
     return replace(log, view=replace(leave_last(offsets_U1), clicks=clicks, manifest=asked))
 

@@ -14,7 +14,29 @@ BASELINES = {
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
     "random": dict.fromkeys(NAMES, 0.01),
 }
-PROTOCOL = protocol_line("ml-1m", "0123456789abcdef", "test", 3416, 200, "leave_last")
+COUNTS = {
+    "held_out_targets": 6040,
+    "repeated_targets": 0,
+    "left_out_repeats": 0,
+    "requests": 6040,
+    "targets": 6040,
+    "users": 6040,
+    "requests_of_cold_users": 0,
+    "cold_targets": 0,
+}
+RULES = {
+    "dataset": "ml-1m",
+    "fingerprint": "0123456789abcdef",
+    "split": "test",
+    "targets": "each user's last event",
+    "counts": COUNTS,
+    "candidates": "whole corpus",
+    "items": 3416,
+    "seen_items": "removed: all",
+    "max_length": 200,
+    "name": "leave_last",
+}
+PROTOCOL = protocol_line(RULES)
 
 
 def metrics() -> dict[str, float]:
@@ -40,7 +62,11 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_every_number_stands_in_80_columns():
     mine = metrics()
-    text = printed(results_table("sasrec", mine, BASELINES, "test: sasrec on ml-1m", PROTOCOL, {**mine, "mrr": 0.5}))
+    text = printed(
+        results_table(
+            "sasrec", mine, BASELINES, title="test: sasrec on ml-1m", protocol=PROTOCOL, validation={**mine, "mrr": 0.5}
+        )
+    )
     assert max(map(len, text.splitlines())) <= 80
     shown = ("hr@10", "ndcg@10", "mrr", "corpus_auc", "auc", "gauc", "logloss")
     header = next(line for line in text.splitlines() if "hr@10" in line)
@@ -56,7 +82,7 @@ def test_every_number_stands_in_80_columns():
 
 
 def test_protocol_and_oracle_are_explained():
-    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, "t", PROTOCOL)).split())
+    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, title="t", protocol=PROTOCOL)).split())
     for fact in (
         "ml-1m 0123456789ab;",
         "each user's last event",
@@ -67,21 +93,34 @@ def test_protocol_and_oracle_are_explained():
         "generating process's own score",
     ):
         assert fact in text
-    assert "each user's last event but one" in protocol_line("x", "0", "val", 1, 1, "positions")
-    assert "users who did not train" in protocol_line("x", "0", "val", 1, 1, "last")
+    assert "(" not in PROTOCOL.split(", ranked")[0]  # nothing but the familiar
+    several = COUNTS | {"targets": 9000, "repeated_targets": 604, "requests_of_cold_users": 40, "cold_targets": 7}
+    line = protocol_line(RULES | {"counts": several, "candidates": "uniform:100", "seen_items": "kept: all"})
+    for fact in (
+        "9,000 targets in 6,040 requests of 6,040 users",
+        "10.0% of targets repeat an item of their history;",
+        "40 requests of users who did not train",
+        "7 targets that never trained",
+        "uniform:100 candidates",
+        "seen items kept",
+    ):
+        assert fact in line
+    assert "history, left out" in protocol_line(RULES | {"counts": several | {"left_out_repeats": 604}})
 
 
 def test_without_an_oracle_nothing_speaks_of_one():
     baselines = {name: row for name, row in BASELINES.items() if name != "oracle"}
-    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, "t", PROTOCOL))
+    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, title="t", protocol=PROTOCOL))
 
 
 def test_without_floors_the_model_stands_alone():
-    assert list(rows(printed(results_table("popular", metrics(), {}, "t", PROTOCOL)))) == ["popular"]
+    assert list(rows(printed(results_table("popular", metrics(), {}, title="t", protocol=PROTOCOL)))) == ["popular"]
 
 
 def test_the_best_rival_is_bold_and_the_oracle_is_not():
-    text = printed(results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, "t", PROTOCOL), terminal=True)
+    text = printed(
+        results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, title="t", protocol=PROTOCOL), terminal=True
+    )
     assert "\x1b[1m0.7000\x1b[0m" in text  # the model's MRR
     assert "\x1b[1m0.0100\x1b[0m" in text  # the lowest logloss: random's, here
     assert "\x1b[1m0.2000\x1b[0m" in text
@@ -90,7 +129,9 @@ def test_the_best_rival_is_bold_and_the_oracle_is_not():
 
 
 def test_a_narrow_screen_cuts_no_number():
-    found = rows(printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, "t", PROTOCOL), width=72))
+    found = rows(
+        printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, title="t", protocol=PROTOCOL), width=72)
+    )
     assert ["0.2000"] * 7 in found.values()
 
 
@@ -99,4 +140,4 @@ def test_without_cutoff_10_the_largest_is_shown():
 
 
 def test_brackets_in_names_are_text():
-    assert "[red]x" in printed(results_table("[red]x", metrics(), {}, "[red]x", PROTOCOL))
+    assert "[red]x" in printed(results_table("[red]x", metrics(), {}, title="[red]x", protocol=PROTOCOL))

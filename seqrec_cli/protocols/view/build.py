@@ -75,6 +75,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
         "name": cfg.name,
         "settings": cfg.model_dump(mode="json"),
         "held_out": module.HELD_OUT,
+        "targets": {name: text.format(**cfg.model_dump()) for name, text in module.TARGETS.items()},
         "click_candidates": getattr(module, "CANDIDATES", candidates.CANDIDATES).format(
             negatives=candidates.NEGATIVES[cfg.seen]
         ),
