@@ -19,14 +19,28 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
 }
-# What was done before there was a setting, by models that have it now.
+# What was done before there was a setting, by models that have it now; or the setting that it was.
 BEFORE: dict[str, Any] = {
     "hardware.kernels": True,
     "model.batch_norm": False,
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
+    "model.layer_std": None,
+    "model.l2_counts": "once",
+    "model.l2_attributes": False,
+    "model.score": "unit",
+    "model.attention": "bilinear",
+    "model.unit": [80, 40],
+    "model.unit_activation": "sigmoid",
+    "model.auxiliary_negatives": "uniform",
+    "model.auxiliary_mlp": None,
+    "model.block_activation": "leaky_relu",
+    "model.activation": "leaky_relu",
+    "model.mlp_dropout": "model.dropout",
     "trainer.bucket_by_length": True,
+    "trainer.decay_embeddings": False,
 }
+VALUES = {("model.pooled", True): "mean", ("model.pooled", False): "none"}  # that are written otherwise today
 
 
 def verb(name: str) -> str:
@@ -74,14 +88,26 @@ def renamed(plain: dict[str, Any]) -> dict[str, Any]:
 def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     """The plain record of a `train` run, as such a run would be recorded today."""
     found = renamed(plain)
-    for key, value in BEFORE.items():
-        group, _, name = key.partition(".")
-        section = found.get(group)
-        if not isinstance(section, dict):
-            continue
-        if group != "model" or name in config_class("model", section["name"]).model_fields:
-            section.setdefault(name, value)
+    for group in ("hardware", "model", "trainer"):
+        if isinstance(found.get(group), dict):
+            _completed(group, found[group])
     return found
+
+
+def _completed(group: str, section: dict[str, Any]) -> None:
+    """Add what was done before there was a setting; to an ensemble's members too."""
+    for member in section.get("members", {}).values() if group == "model" else ():
+        _completed(group, member)
+    fields = config_class("model", section["name"]).model_fields if group == "model" else None
+    for key, value in BEFORE.items():
+        of_group, _, name = key.partition(".")
+        if of_group == group and (fields is None or name in fields):
+            copied = isinstance(value, str) and value.startswith(f"{group}.")
+            section.setdefault(name, section[value.partition(".")[2]] if copied else value)
+    for (key, former), value in VALUES.items():
+        of_group, _, name = key.partition(".")
+        if of_group == group and section.get(name) is former:
+            section[name] = value
 
 
 @functools.cache
