@@ -19,7 +19,7 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
 }
-# What was done before there was a setting, by models that have it now; or the setting that it was.
+# What was done before there was a setting, by models that have it now.
 BEFORE: dict[str, Any] = {
     "hardware.kernels": True,
     "model.batch_norm": False,
@@ -28,19 +28,21 @@ BEFORE: dict[str, Any] = {
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
-    "model.score": "unit",
-    "model.attention": "bilinear",
-    "model.unit": [80, 40],
-    "model.unit_activation": "sigmoid",
-    "model.auxiliary_negatives": "uniform",
-    "model.auxiliary_mlp": None,
-    "model.block_activation": "leaky_relu",
-    "model.activation": "leaky_relu",
-    "model.mlp_dropout": "model.dropout",
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
 }
-VALUES = {("model.pooled", True): "mean", ("model.pooled", False): "none"}  # that are written otherwise today
+# The same of one model alone.
+BEFORE_OF: dict[str, dict[str, Any]] = {
+    "bst": {"block_activation": "leaky_relu", "activation": "leaky_relu"},
+    "dien": {
+        "attention": "bilinear",
+        "unit": [80, 40],
+        "unit_activation": "sigmoid",
+        "auxiliary_negatives": "uniform",
+        "auxiliary_mlp": None,
+    },
+    "din": {"score": "unit"},
+}
 
 
 def verb(name: str) -> str:
@@ -88,26 +90,32 @@ def renamed(plain: dict[str, Any]) -> dict[str, Any]:
 def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     """The plain record of a `train` run, as such a run would be recorded today."""
     found = renamed(plain)
-    for group in ("hardware", "model", "trainer"):
+    for group in {key.partition(".")[0] for key in BEFORE}:
         if isinstance(found.get(group), dict):
-            _completed(group, found[group])
+            _complete(group, found[group])
     return found
 
 
-def _completed(group: str, section: dict[str, Any]) -> None:
+def _complete(group: str, section: dict[str, Any]) -> None:
     """Add what was done before there was a setting; to an ensemble's members too."""
-    for member in section.get("members", {}).values() if group == "model" else ():
-        _completed(group, member)
-    fields = config_class("model", section["name"]).model_fields if group == "model" else None
+    fields = config_class(group, section[GROUPS[group].key]).model_fields if group in GROUPS else None
     for key, value in BEFORE.items():
         of_group, _, name = key.partition(".")
         if of_group == group and (fields is None or name in fields):
-            copied = isinstance(value, str) and value.startswith(f"{group}.")
-            section.setdefault(name, section[value.partition(".")[2]] if copied else value)
-    for (key, former), value in VALUES.items():
-        of_group, _, name = key.partition(".")
-        if of_group == group and section.get(name) is former:
-            section[name] = value
+            section.setdefault(name, value)
+    if group == "model":
+        _complete_model(section)
+
+
+def _complete_model(model: dict[str, Any]) -> None:
+    for name, value in BEFORE_OF.get(model["name"], {}).items():
+        model.setdefault(name, copy.deepcopy(value))
+    if model["name"] == "bst":  # whose MLP dropped as its blocks did
+        model.setdefault("mlp_dropout", model["dropout"])
+    if isinstance(model.get("pooled"), bool):
+        model["pooled"] = "mean" if model["pooled"] else "none"
+    for member in model.get("members", {}).values():
+        _complete("model", member)
 
 
 @functools.cache
