@@ -88,9 +88,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
                 history_pool_N=pool_N,
                 fixed_negatives=fixed,
             )
-        return PrefixRows(
-            log, length, batching, negatives=negatives, history_negatives=beside, history_pool_N=pool_N
-        )
+        return PrefixRows(log, length, batching, negatives=negatives, history_negatives=beside, history_pool_N=pool_N)
     if objective.masking is not None:
         return ClozeRows(
             log,

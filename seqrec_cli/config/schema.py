@@ -39,7 +39,8 @@ class TrainerConfig(Settings):
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     betas: tuple[float, float] = Field(description="AdamW's two averaging rates")
     weight_decay: float = Field(
-        ge=0, description="AdamW's decay of matrices (never of biases and norms; of embeddings if decay_embeddings says so)"
+        ge=0,
+        description="AdamW's decay of matrices (never of biases and norms; of embeddings if decay_embeddings says so)",
     )
     decay_embeddings: bool = Field(
         description="whether weight_decay is of the tables of items, users and positions too, at every step; false: a "
@@ -76,7 +77,9 @@ class TrainerConfig(Settings):
     @model_validator(mode="after")
     def _something_decays(self) -> Self:
         if self.decay_embeddings and not self.weight_decay:
-            raise ValueError("trainer.decay_embeddings=true has nothing to decay by: trainer.weight_decay=0; raise that")
+            raise ValueError(
+                "trainer.decay_embeddings=true has nothing to decay by: trainer.weight_decay=0; raise that"
+            )
         return self
 
     @model_validator(mode="after")
@@ -235,8 +238,8 @@ class TrainConfig(DataConfig):
             return
         if self.trainer.decay_embeddings:
             raise ValueError(
-                "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is to "
-                "avoid; set it to false, or use hardware.embedding=dense"
+                "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is "
+                "to avoid; set it to false, or use hardware.embedding=dense"
             )
         if self.trainer.ema is not None:
             raise ValueError(

@@ -189,8 +189,8 @@ def unseen_at_events(
     rng: np.random.Generator,
     pool_N: np.ndarray | None = None,
 ) -> Tensor | None:
-    """`count` unseen items for every event of the rows, [B, L, K], from all alike or as often as in `pool_N`; None for a
-    count of 0."""
+    """`count` unseen items for every event of the rows, [B, L, K], from all alike or as often as in `pool_N`; None for
+    a count of 0."""
     if not count:
         return None
     longest = max(int(lengths_B.max(initial=0)), 1)

@@ -47,7 +47,9 @@ class Model(Ranker):
         rows = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
         self.positions = None if rows is None else nn.Embedding(rows, D)  # row 0 is the candidate's
         self.blocks = nn.ModuleList(
-            TransformerBlock(D, cfg.heads, cfg.ffn_dim, norm=cfg.norm, activation=cfg.block_activation, drop=cfg.dropout)
+            TransformerBlock(
+                D, cfg.heads, cfg.ffn_dim, norm=cfg.norm, activation=cfg.block_activation, drop=cfg.dropout
+            )
             for _ in range(cfg.blocks)
         )
         self.norm = nn.LayerNorm(D) if cfg.norm == "pre" else nn.Identity()

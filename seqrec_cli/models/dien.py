@@ -68,8 +68,8 @@ class Model(InterestRanker):
         self._auxiliary: Tensor | None = None
 
     def encode_history(self, batch: Batch, events_BLF: Tensor, sees_BLC: Tensor) -> tuple[Tensor, ...]:
-        """What attention reads of the interests [B, L, F], or [B, L, H]; the evolution's inputs [B, L, 3H]; and the mean
-        or the sum of the events [B, C, F]."""
+        """What attention reads of the interests [B, L, F], or [B, L, H]; the evolution's inputs [B, L, 3H]; and the
+        mean or the sum of the events [B, C, F]."""
         mask_BL1 = batch.mask_BL[..., None]
         states_BLH = self.extractor.states(self.extractor.project(events_BLF), mask_BL1)[:, :, 0]
         if self.training:

@@ -1,7 +1,7 @@
 """DIN: the history weighted by the candidate, then an MLP (Zhou et al. 2018, arXiv 1706.06978, section 4.3 and eq. 3).
 
-`score` says how an event is compared with the candidate: by the paper's activation unit, an inner product, a scaled one,
-or an additive layer. A `softmax` of the unit's scores is scaled by the root of an item's features, as in the authors'
+`score` says how an event is compared with the candidate: by the paper's activation unit, an inner product, a scaled
+one, or an additive layer. A `softmax` of the unit's scores is scaled by the root of an item's width, as in the authors'
 code, which has one where the paper has none.
 
 With `search_attribute` the candidate is first looked for in a long history: its latest events that share the

@@ -76,9 +76,9 @@ class Ranker(Recommender):
         self._penalty = 0.5 * self.l2 * self._squares_over_counts(items_N, batch.users_B)
 
     def _squares_over_counts(self, items_N: Tensor, users_B: Tensor) -> Tensor:
-        """|w_j|^2 / n_j, summed over the items and users j of a batch, with n_j their training events: once each (Zhou et
-        al. 2018, arXiv 1706.06978, eq. 6), or as often as the batch holds them. Eq. 5, which eq. 6 approximates, counts
-        the samples that hold j; here it is the events and candidates.
+        """|w_j|^2 / n_j, summed over the items and users j of a batch, with n_j their training events: once each (Zhou
+        et al. 2018, arXiv 1706.06978, eq. 6), or as often as the batch holds them, n_jB / n_j. Eq. 5, which eq. 6
+        approximates, counts the samples that hold j; here it is the events and candidates.
 
         With `l2_attributes` their attributes' values count likewise, with n_j the training events of all that have the
         value; the paper regularises all features. Those of a request's context are left out.

@@ -26,7 +26,11 @@ def asked(*overrides: str) -> None:
         ("model=avgpool model.l2_attributes=true", "model.l2=0.1", "model.l2=0"),
         ("model=hstu model.time_buckets=8", "model.time_bias=past", "model.time_bias=none"),
         ("model=sasrec model.user_dropout=0.1", "model.user_dim=4", "model.user_dim=0"),
-        ("model=ensemble model.members.lrurec.user_dropout=0.1", "model.members.lrurec.user_dim=4", "lrurec.user_dim=0"),
+        (
+            "model=ensemble model.members.lrurec.user_dropout=0.1",
+            "model.members.lrurec.user_dim=4",
+            "lrurec.user_dim=0",
+        ),
     ],
 )
 def test_what_has_no_use_is_refused_until_it_has_one(idle: str, use: str, told: str) -> None:

@@ -75,7 +75,12 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize(
     ("block", "mlp", "batch_norm"),
-    [("leaky_relu", "leaky_relu", False), ("leaky_relu", "relu", True), ("relu", "prelu", False), ("gelu", "dice", True)],
+    [
+        ("leaky_relu", "leaky_relu", False),
+        ("leaky_relu", "relu", True),
+        ("relu", "prelu", False),
+        ("gelu", "dice", True),
+    ],
 )
 def test_the_papers_and_the_tutorials_activations(block: str, mlp: str, batch_norm: bool) -> None:
     """LeakyReLU everywhere as in the paper; an MLP of Linear, BatchNorm and ReLU as in torch-rechub."""

@@ -15,7 +15,6 @@ from seqrec_cli.kernels.gru_scan.reference import KEPT, REPLACED, SCALED
 from seqrec_cli.models.dien import Model
 from tests.gru_by_hand import gru_by_hand, sigmoid
 
-
 EVOLUTIONS = ["augru", "augru_keep", "agru", "aigru"]
 
 

@@ -87,7 +87,7 @@ class EncoderConfig(ModelConfig):
     )
     layer_std: float | None = Field(
         gt=0,
-        description="standard deviation of the layers' initial weights (BERT: 0.02); null: 1 / sqrt(inputs), or Xavier's",
+        description="deviation of the layers' initial weights (BERT: 0.02); null: 1 / sqrt(inputs), or Xavier's",
     )
 
     @property

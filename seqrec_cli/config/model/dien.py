@@ -16,8 +16,8 @@ class Config(InterestConfig):
 
     hidden: int | None = Field(ge=1, description="width of both GRUs; null: that of an item's joined vectors")
     attention: Literal["bilinear", "unit"] = Field(
-        description="how an interest is compared with the candidate: by a matrix between them (the paper, eq. 8), or by "
-        "DIN's activation unit (its code)"
+        description="how an interest is compared with the candidate: by a matrix between them (the paper, eq. 8), or "
+        "by DIN's activation unit (its code)"
     )
     unit: tuple[Width, ...] = Field(
         min_length=1, description="widths of the activation unit (attention=unit; the code: 80, 40)"

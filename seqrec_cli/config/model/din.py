@@ -45,5 +45,7 @@ class Config(InterestConfig):
     @model_validator(mode="after")
     def _one_additive_layer(self) -> Self:
         if self.score == "additive" and len(self.unit) > 1:
-            raise ValueError(f"model.score=additive has one layer: give model.unit={list(self.unit)} one width, as [36]")
+            raise ValueError(
+                f"model.score=additive has one layer: give model.unit={list(self.unit)} one width, as [36]"
+            )
         return self

@@ -16,7 +16,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-
 SCALED: Final = 0
 REPLACED: Final = 1
 KEPT: Final = 2

@@ -57,9 +57,7 @@ class _Steps:
         torch.add(self.minus_one, new_NH, alpha=2, out=new_NH)
 
 
-def last(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, low: torch.dtype | None
-) -> Tensor:
+def last(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, low: torch.dtype | None) -> Tensor:
     """The last states [B, C, H]."""
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     inputs_LBG, steps = inputs_LBG.to(recurrent_GH.dtype), _Steps(B, C, recurrent_GH, low)
