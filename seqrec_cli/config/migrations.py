@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Any
 
+from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.config.registry import GROUPS, config_class
 
 VERBS = {"mix": "ensemble"}
@@ -19,7 +20,7 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
 }
-# What was done before there was a setting, by models that have it now.
+# What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
     "hardware.kernels": True,
     "model.batch_norm": False,
@@ -28,6 +29,7 @@ BEFORE: dict[str, Any] = {
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "objective.log_q": True,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
 }
@@ -93,6 +95,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     for group in {key.partition(".")[0] for key in BEFORE}:
         if isinstance(found.get(group), dict):
             _complete(group, found[group])
+    _without_what_is_refused(found)
     return found
 
 
@@ -116,6 +119,21 @@ def _complete_model(model: dict[str, Any]) -> None:
         model["pooled"] = "mean" if model["pooled"] else "none"
     for member in model.get("members", {}).values():
         _complete("model", member)
+
+
+def _without_what_is_refused(found: dict[str, Any]) -> None:
+    """Settings that a run recorded and that are refused today: nothing read them, or they did not what they said."""
+    objective, model, trainer = (found.get(group) for group in ("objective", "model", "trainer"))
+    if isinstance(objective, dict) and objective.get("sampling", "mixed") != "mixed":
+        objective["uniform_share"] = None
+    if not isinstance(model, dict) or not isinstance(trainer, dict) or trainer.get("micro_batch_tokens") is None:
+        return
+    cfg = config_class("model", model["name"]).from_plain(model)
+    assert isinstance(cfg, ModelConfig)
+    if cfg.batch_statistics:  # the run is read, and goes on, as one that takes its batches whole
+        of = " and ".join(cfg.batch_statistics)
+        _tell(f"trainer.micro_batch_tokens={trainer['micro_batch_tokens']} of {of}", "trainer.micro_batch_tokens=null")
+        trainer["micro_batch_tokens"] = None
 
 
 @functools.cache

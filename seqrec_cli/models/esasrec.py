@@ -1,5 +1,5 @@
 """eSASRec: SASRec with LiGR's gated blocks (Tikhonovich et al. 2025, arXiv 2508.06450; the blocks: Borisyuk et al.
-2025, arXiv 2502.03417), made for a sampled softmax.
+2025, arXiv 2502.03417), made for a sampled softmax without log-q (`objectives/sampled_softmax.py`).
 
     x = x + sigmoid(x W1 + b1) * attention(norm(x))
     x = x + sigmoid(x W2 + b2) * swiglu(norm(x))

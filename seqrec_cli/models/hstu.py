@@ -9,6 +9,7 @@ Norms have no weights and f1 no bias, as in the authors' code; it adds learned p
 i - j and one a bucket of log time. That time runs from event j to the event that query i is to predict
 (`time_bias: target`): whoever answers requests knows the present time, but next-item protocols do not give it. So the
 bias that needs it is off by default, and shows in the protocol of every result; `past` runs from event j to event i.
+Its published loss: a softmax over 128 uniform negatives of each position, without log-q (`sampled_softmax`).
 Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `age_buckets`; weights start as
 `initialise.py` says; without a temperature (the authors: 0.05) a LayerNorm stands in front of the output.
 

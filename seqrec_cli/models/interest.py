@@ -94,14 +94,12 @@ class InterestRanker(Ranker):
         return 0
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        self.regularise(batch, items_BC)
         return self._logits(batch, items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         return self._logits(batch, torch.arange(self.num_items + 1, device=batch.items_BL.device))
 
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
-        self.regularise(batch, items_BC)
         positions_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
         return self._pairs(

@@ -42,7 +42,6 @@ class Ranker(Recommender):
         self.l2, self.l2_once, self.l2_attributes = cfg.l2, cfg.l2_counts == "once", cfg.l2_attributes
         self.register_buffer("counts_V", torch.ones(items, dtype=torch.int64), persistent=False)
         self.register_buffer("counts_U", torch.ones(users, dtype=torch.int64), persistent=False)
-        self._penalty: Tensor | None = None
 
     def add_first_layer(self, width: int) -> None:
         """Make the parts of the MLP's first layer that read the candidate, the user and the context: [..., M]."""
@@ -68,12 +67,13 @@ class Ranker(Recommender):
                 parts.append(self.from_context(self.context(context)))
         return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def regularise(self, batch: Batch, items: Tensor) -> None:
-        """Keep the penalty of a training batch."""
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """Mini-batch-aware L2: l2 / 2 times the squares of a batch's vectors, each over its training events."""
         if not self.training or not self.l2:
-            return
-        items_N = torch.cat([batch.items_BL.flatten(), items.flatten()])
-        self._penalty = 0.5 * self.l2 * self._squares_over_counts(items_N, batch.users_B)
+            return None
+        assert batch.candidates_BC is not None
+        items_N = torch.cat([batch.items_BL.flatten(), batch.candidates_BC.flatten()])
+        return 0.5 * self.l2 * self._squares_over_counts(items_N, batch.users_B)
 
     def _squares_over_counts(self, items_N: Tensor, users_B: Tensor) -> Tensor:
         """|w_j|^2 / n_j, summed over the items and users j of a batch, with n_j their training events: once each (Zhou
@@ -93,9 +93,6 @@ class Ranker(Recommender):
                     values_N = attribute.values_RW[rows_N].flatten()
                     penalty = penalty + _squares(attribute.table, values_N, attribute.counts_A, once=self.l2_once)
         return penalty
-
-    def auxiliary_loss(self) -> Tensor | None:
-        return self._penalty if self.training and self.l2 else None
 
 
 def _squares(table: nn.Embedding | None, rows_N: Tensor, counts_R: Tensor, *, once: bool) -> Tensor:

@@ -9,10 +9,9 @@ from torch import nn
 
 from seqrec_cli.config.objective import SoftmaxConfig
 from seqrec_cli.config.schema import TrainConfig, TrainerConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.optim import row_tables
 from seqrec_cli.training.precision import DTYPES, Precision
 from seqrec_cli.training.step_cost import peak_bytes

@@ -56,3 +56,22 @@ def test_a_former_run_that_recorded_one_is_still_read() -> None:
     plain = dump(validate("train", compose("train", ["dataset=ml-100k", "model=din"])))
     plain["model"]["search_events"] = 7
     assert validate_plain("train", plain).model.search_events == 7  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "model=bst model.activation=dice",
+        "model=bst model.batch_norm=true",
+        "model=dien model.activation=prelu model.attention=unit model.unit_activation=dice",
+        "model=din model.activation=prelu model.unit_activation=dice",
+    ],
+)
+def test_statistics_of_a_batch_and_micro_batches_do_not_go_together(settings: str) -> None:
+    with pytest.raises(SeqrecError, match="statistics of the whole batch"):
+        asked(*settings.split(), "trainer.micro_batch_tokens=64")
+    asked(*settings.split())
+
+
+def test_a_unit_that_is_not_there_keeps_no_statistics() -> None:
+    asked("model=din", "model.activation=prelu", "model.score=dot", "trainer.micro_batch_tokens=64")

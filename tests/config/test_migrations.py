@@ -171,3 +171,27 @@ def test_members_of_a_former_ensemble_are_completed() -> None:
     for member in older["model"]["members"].values():  # type: ignore[index]
         del member["layer_std"]
     assert migrated(older) == plain
+
+
+def test_a_run_without_log_q_had_it_and_a_share_that_nothing_read_is_gone() -> None:
+    recorded = today("objective=sampled_softmax")
+    recorded["objective"].pop("log_q")  # type: ignore[attr-defined]
+    recorded["objective"]["uniform_share"] = 0.5  # type: ignore[index]
+    assert migrated(recorded) == today("objective=sampled_softmax", "objective.log_q=true")
+    mixed = today("objective=sampled_all_action")
+    assert migrated(mixed) == mixed
+
+
+def test_a_run_in_micro_batches_that_had_their_own_statistics_is_read_as_one_of_whole_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["model=din", "model.batch_norm=true"]
+    recorded = today(*words)
+    recorded["trainer"]["micro_batch_tokens"] = 64  # type: ignore[index]
+    assert validate_plain("train", migrated(recorded)) == validate_plain("train", today(*words))
+    assert capsys.readouterr().err.splitlines() == [
+        "trainer.micro_batch_tokens=64 of model.activation=dice and model.batch_norm=true is now "
+        "trainer.micro_batch_tokens=null"
+    ]
+    kept = today("model=din", "model.activation=prelu", "trainer.micro_batch_tokens=64")
+    assert migrated(kept) == kept

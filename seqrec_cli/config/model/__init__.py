@@ -51,6 +51,11 @@ class ModelConfig(Option):
         """Settings that another one leaves without a use, by that one: to set them is refused."""
         return {}
 
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
+        return {}
+
 
 AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(ModelConfig.chosen)]
 
@@ -160,6 +165,16 @@ class InterestConfig(RankerConfig):
         description="activation of the MLP; dice and prelu have learned slopes"
     )
     batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
+
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        return mlp_statistics(self.activation, self.batch_norm)
+
+
+def mlp_statistics(activation: str, batch_norm: bool) -> dict[str, str]:
+    """The settings by which an MLP reads statistics of a batch, and what to set instead (`batch_statistics`)."""
+    found = {"model.activation=dice": "model.activation=prelu"} if activation == "dice" else {}
+    return found | ({"model.batch_norm=true": "model.batch_norm=false"} if batch_norm else {})
 
 
 def heads_divide(embed_dim: int, heads: int, positions: str = "none") -> None:

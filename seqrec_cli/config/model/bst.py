@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.model import Capabilities, RankerConfig, heads_divide
+from seqrec_cli.config.model import Capabilities, RankerConfig, heads_divide, mlp_statistics
 
 
 class Config(RankerConfig):
@@ -34,6 +34,10 @@ class Config(RankerConfig):
     )
     batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations (torch-rechub: true)")
     mlp_dropout: float = Field(ge=0, lt=1, description="dropout of the MLP (CPU: steps of 1/256)")
+
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        return mlp_statistics(self.activation, self.batch_norm)
 
     @property
     def idle(self) -> dict[str, str]:

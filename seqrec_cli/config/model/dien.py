@@ -50,6 +50,12 @@ class Config(InterestConfig):
         return self.auxiliary_negatives == "popularity"
 
     @property
+    def batch_statistics(self) -> dict[str, str]:
+        unit = {"model.unit_activation=dice": "model.unit_activation=prelu"}
+        reads = self.attention == "unit" and self.unit_activation == "dice"
+        return super().batch_statistics | (unit if reads else {})
+
+    @property
     def idle(self) -> dict[str, str]:
         found = super().idle
         if self.attention == "bilinear":

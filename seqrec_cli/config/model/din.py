@@ -32,6 +32,11 @@ class Config(InterestConfig):
     search_events: int = Field(ge=1, description="events read of those found, the latest kept (search_attribute)")
 
     @property
+    def batch_statistics(self) -> dict[str, str]:
+        unit = {"model.unit_activation=dice": "model.unit_activation=prelu"}
+        return super().batch_statistics | (unit if self.score == "unit" and self.unit_activation == "dice" else {})
+
+    @property
     def idle(self) -> dict[str, str]:
         found = super().idle
         if self.score != "unit":
