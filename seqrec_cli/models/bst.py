@@ -56,7 +56,7 @@ class Model(Ranker):
         # The MLP's first layer, split by what its inputs depend on: the sum equals one layer over all of them.
         self.from_sequence = nn.Linear(D * (cfg.max_length + 1 if cfg.read_out == "all" else 1), first)
         self.add_first_layer(first)
-        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.mlp_dropout, cfg.batch_norm)
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.mlp_dropout, batch_norm=cfg.batch_norm)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         initialise(self, cfg.init_std)
 
