@@ -73,6 +73,12 @@ VERBS = {
             ("seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"),
         ),
         Verb(
+            "audit",
+            "what a dataset and its split hide: leaks, order, popularity, shortcuts (trains nothing)",
+            "audit.AuditConfig",
+            ("seqrec audit dataset=ml-100k", "seqrec audit ckpt=runs/first run_dir=runs/first-audit"),
+        ),
+        Verb(
             "export",
             "write a trained model as a program that needs no seqrec",
             "records.ExportConfig",

@@ -63,6 +63,16 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
+def counted(name: str, log: PackedLog, max_length: int) -> ClosedFormModel:
+    """`popular` or `markov` of the log's training events."""
+    model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
+    assert isinstance(model_cfg, ModelConfig)
+    model = build_model(model_cfg, log.catalog, seed=0)
+    assert isinstance(model, ClosedFormModel)
+    fit_closed_form(model, log)
+    return model
+
+
 def baselines(
     log: PackedLog, split: HeldOut, cfg: EvaluationConfig, precision: Precision, max_length: int
 ) -> dict[str, dict[str, float]]:
@@ -73,12 +83,7 @@ def baselines(
     found: dict[str, dict[str, float]] = {}
     candidates_R = np.zeros(0, np.int64)
     for name in COUNTED:
-        model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
-        assert isinstance(model_cfg, ModelConfig)
-        model = build_model(model_cfg, log.catalog, seed=0)
-        assert isinstance(model, ClosedFormModel)
-        fit_closed_form(model, log)
-        evaluation = evaluate(model, log, split, cfg, max_length, precision)
+        evaluation = evaluate(counted(name, log, max_length), log, split, cfg, max_length, precision)
         found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
     found = {"random": expected_at_random(cfg.cutoffs, candidates_R, float(labels_N.mean()))} | found
