@@ -122,7 +122,9 @@ def _gaps(axes: "Axes", log: PackedLog, found: Audit) -> None:
     first = np.zeros(end, bool)
     first[np.asarray(log.offsets_U1[:-1])[np.asarray(log.offsets_U1[:-1]) < end]] = True
     gaps = gaps[~first[1:]]
-    axes.hist(np.maximum(gaps, 0.5), bins=np.geomspace(0.5, max(float(gaps.max(initial=1)), 2), 60).tolist(), color=PURPLE)
+    axes.hist(
+        np.maximum(gaps, 0.5), bins=np.geomspace(0.5, max(float(gaps.max(initial=1)), 2), 60).tolist(), color=PURPLE
+    )
     axes.set_xscale("log")
     axes.set_title("time between a user's events (0 is drawn at 0.5)", loc="left", fontsize=10)
     axes.set_xlabel("seconds", color=GREY)

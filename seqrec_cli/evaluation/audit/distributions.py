@@ -31,7 +31,9 @@ def quantiles(values: np.ndarray) -> dict[str, float]:
 
 
 def _in_words(found: dict[str, float]) -> str:
-    return "least {least:,.0f}, 10 % {q10:,.0f}, median {median:,.0f}, 90 % {q90:,.0f}, most {most:,.0f}".format(**found)
+    return "least {least:,.0f}, 10 % {q10:,.0f}, median {median:,.0f}, 90 % {q90:,.0f}, most {most:,.0f}".format(
+        **found
+    )
 
 
 def lengths(subject: Subject) -> Finding:
@@ -43,7 +45,9 @@ def lengths(subject: Subject) -> Finding:
     numbers |= {"history_of_a_request": quantiles(before_R), "gini": gini(np.diff(offsets_U1))}
     asked = len(np.unique(targets.rows_R))
     numbers |= {"users": subject.log.num_users, "users_asked": asked}
-    text = f"events a user: {_in_words(numbers['events_a_user'])}; {asked:,} of {subject.log.num_users:,} users are asked"
+    text = (
+        f"events a user: {_in_words(numbers['events_a_user'])}; {asked:,} of {subject.log.num_users:,} users are asked"
+    )
     few = asked < subject.log.num_users / 2
     advice = "less than half of the users are in the numbers: say which" if few else ""
     return Finding("lengths", "history length", "look" if few else "ok", text, advice, numbers)

@@ -125,8 +125,7 @@ def equal_times(subject: Subject, joined_N: np.ndarray | None, seed: int) -> Fin
         f"{percent(tied / max(pairs, 1))} of neighbours have the same time, {int(in_tie_T.sum()):,} targets "
         f"({percent(share)}) are in a tie; reversed, {reverse:,} targets are others, shuffled {shuffled:,}"
     )
-    verdict = "look" if share > TIES_MATTER else "ok"
-    advice = "compare only runs with one order of ties (here: the file's)" if verdict == "look" else ""
+    advice = "compare only runs with one order of ties (here: the file's)" if share > TIES_MATTER else ""
     return Finding("ties", question, "look" if advice else "ok", text, advice, numbers)
 
 
@@ -134,7 +133,8 @@ def in_bursts(subject: Subject, joined_N: np.ndarray | None, burst: Burst) -> Fi
     """Events in bursts, and targets among them."""
     question = "bursts"
     if joined_N is None:
-        return Finding("bursts", question, "unknown", NO_CLOCK[subject.clock.kind], "")
+        coarse = f"the clock counts {subject.clock.unit}s"
+        return Finding("bursts", question, "unknown", NO_CLOCK.get(subject.clock.kind, coarse), "")
     found_N = in_groups(joined_N)
     share = float(found_N.mean()) if len(found_N) else 0.0
     targets_T = found_N[subject.targets.positions_T]

@@ -22,7 +22,9 @@ from seqrec_cli.metrics.table import user_metric
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
 
-CHANGE_MATTERS = 0.05  # of a metric: as much as many a published gain
+CHANGE_MATTERS = 0.05  # of a metric: as much as many a published gain, if it is more than the users' own chance
+
+Values = dict[str, np.ndarray]  # a metric's value of every request
 
 
 @dataclass(frozen=True)
@@ -46,44 +48,60 @@ class Change:
     as_logged: dict[str, float]
     mean: dict[str, float]
     std: dict[str, float]
-    largest: float  # relative change of a metric
+    largest: float  # relative change of a metric, of those that change by more than their standard error
 
     @classmethod
-    def of(cls, order: str, model: str, before: dict[str, float], after: list[dict[str, float]]) -> "Change":
-        mean = {name: float(np.mean([found[name] for found in after])) for name in before}
-        std = {name: float(np.std([found[name] for found in after], ddof=len(after) > 1)) for name in before}
-        largest = max((abs(mean[name] / before[name] - 1) for name in before if before[name]), default=0.0)
-        return cls(order, model, before, mean, std, largest)
+    def of(cls, order: str, model: str, before: Values, after: list[Values]) -> "Change":
+        logged = {name: float(values.mean()) for name, values in before.items()}
+        means = {name: np.array([values[name].mean() for values in after]) for name in before}
+        mean = {name: float(found.mean()) for name, found in means.items()}
+        std = {name: float(found.std(ddof=len(after) > 1)) for name, found in means.items()}
+        error = {name: float(values.std() / np.sqrt(len(values))) for name, values in before.items()}
+        largest = max(
+            (
+                abs(mean[name] - logged[name]) / logged[name]
+                for name in before
+                if logged[name] and abs(mean[name] - logged[name]) > error[name]
+            ),
+            default=0.0,
+        )
+        return cls(order, model, logged, mean, std, largest)
 
 
-def headline(model: Recommender, log: PackedLog, how: Measuring) -> dict[str, float]:
-    """The metrics of a model on validation."""
+def headline(model: Recommender, log: PackedLog, how: Measuring) -> Values:
+    """The metrics of a model on validation, of each request."""
     with measuring(model, how.precision):
         ranks, _ = rank_held_out(model, log, "val", how.evaluation, how.max_length, how.precision.device)
-    return {name: float(user_metric(name, ranks.ranks_R, ranks.candidates_R).mean()) for name in how.metrics}
+    return {name: user_metric(name, ranks.ranks_R, ranks.candidates_R) for name in how.metrics}
 
 
 def changes(
     subject: Subject, orders: Mapping[str, np.ndarray], given: tuple[str, Recommender] | None, how: Measuring
 ) -> list[Change]:
-    """For every order (a name, and which events it joins): reversed and shuffled groups, everything moved, and shuffled
-    ones with the targets kept. The given model sees the last alone: what it was trained on must not become a target."""
+    """For every order (a name, and which events it joins): groups reversed and shuffled, everything moved; and shuffled
+    with the targets kept. The given model sees the last alone: what it was trained on must not become a target."""
     log, found = subject.log, []
     before = {name: headline(counted(name, log, how.max_length), log, how) for name in COUNTED}
-    own = {} if given is None else {given[0]: headline(given[1], log, how)}
+    own = None if given is None else headline(given[1], log, how)
     for name, joined_N in orders.items():
-        kept_N = within_parts(subject, joined_N)
-        logs = {f"{name} reversed": [reordered(log, joined_N, None)]}
-        for label, joins_N in ((f"{name} shuffled", joined_N), (f"{name} shuffled, targets kept", kept_N)):
-            rngs = [np.random.default_rng([how.seed, nth]) for nth in range(how.repetitions)]
-            logs[label] = [reordered(log, joins_N, rng) for rng in rngs]
-        for label, others in logs.items():
-            for model, first in before.items():
-                after = [headline(counted(model, other, how.max_length), other, how) for other in others]
-                found.append(Change.of(label, model, first, after))
-            if given is not None and label.endswith("targets kept"):
-                after = [headline(given[1], other, how) for other in others]
-                found.append(Change.of(label, given[0], own[given[0]], after))
+        rngs = [[how.seed, nth] for nth in range(how.repetitions)]
+        variants = (
+            (f"{name} reversed", joined_N, [None]),
+            (f"{name} shuffled", joined_N, rngs),
+            (f"{name} shuffled, targets kept", within_parts(subject, joined_N), rngs),
+        )
+        for label, joins_N, seeds in variants:
+            after: dict[str, list[Values]] = {model: [] for model in before}
+            of_given: list[Values] = []
+            for seed in seeds:  # one reordered log at a time is in memory
+                other = reordered(log, joins_N, None if seed is None else np.random.default_rng(seed))
+                for model in before:
+                    after[model].append(headline(counted(model, other, how.max_length), other, how))
+                if given is not None and label.endswith("kept"):
+                    of_given.append(headline(given[1], other, how))
+            found += [Change.of(label, model, before[model], after[model]) for model in before]
+            if given is not None and own is not None and of_given:
+                found.append(Change.of(label, given[0], own, of_given))
     return found
 
 
@@ -95,7 +113,9 @@ def order_matters(found: list[Change], order: str, question: str) -> Finding:
     texts = []
     for change in sorted(mine, key=lambda change: -change.largest)[:3]:
         shown = next(iter(change.mean))
-        texts.append(f"{change.order}: {change.model} {shown} {change.as_logged[shown]:.4f} to {change.mean[shown]:.4f}")
+        texts.append(
+            f"{change.order}: {change.model} {shown} {change.as_logged[shown]:.4f} to {change.mean[shown]:.4f}"
+        )
     if worst.largest <= CHANGE_MATTERS:
         return Finding(f"{order}_effect", question, "ok", "; ".join(texts), "", numbers)
     advice = "differences smaller than this are the order's, not the model's"

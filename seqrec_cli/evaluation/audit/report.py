@@ -59,7 +59,7 @@ def audit(
     part = Subject(_sampled(log, events, how.seed), split)
     timed = part.times_N is not None
     tied_N = ties(part) if timed else None
-    burst_N = bursts(part, burst) if timed else None
+    burst_N = bursts(part, burst) if timed and part.clock.seconds <= burst.seconds else None
     orders = {
         name: joined_N
         for name, joined_N in (("ties", tied_N), ("bursts", burst_N))

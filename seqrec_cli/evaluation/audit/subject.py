@@ -110,6 +110,11 @@ class Clock:
     unit: str
     outliers: int
 
+    @property
+    def seconds(self) -> int:
+        """How far apart two times are at least, where they differ."""
+        return UNITS.get(self.unit, 1)
+
     @classmethod
     def of(cls, log: PackedLog) -> "Clock":
         if log.times_N is None or not len(log.times_N):
