@@ -10,6 +10,7 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.audit.order import Burst
 from seqrec_cli.evaluation.audit.perturbed import Measuring
 from seqrec_cli.evaluation.audit.report import audit
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.audit_report import audit_table, changes_table, draw_audit
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
@@ -17,15 +18,16 @@ from seqrec_cli.training.precision import resolve_precision
 
 
 def main(cfg: AuditConfig) -> dict[str, Any]:
-    """Print a verdict a question, and what other orders of the events change; with `run_dir`, write JSON and a picture."""
+    """Print a verdict a question, and what other orders of the events change; JSON and a picture with `run_dir`."""
     run: Restored | None = None
     if cfg.ckpt is not None:
         run = restore(cfg.ckpt, None, None, cfg.hardware)
-        dataset, log, precision = run.cfg.dataset, run.log, run.precision
+        dataset, protocol, log, precision = run.cfg.dataset, run.cfg.protocol, run.log, run.precision
     else:
         assert cfg.dataset is not None
         precision = resolve_precision(cfg.hardware)
-        dataset, log = cfg.dataset, prepare(cfg.dataset, Path(cfg.data_dir), say)
+        dataset, protocol = cfg.dataset, cfg.protocol
+        log = with_view(prepare(dataset, Path(cfg.data_dir), say), protocol, say)
     folder = None if cfg.run_dir is None else RunFolder.allocate(cfg.run_dir, "audit")
     evaluation = cfg.evaluation.model_copy(update={"ranked_users": cfg.requests})
     length = cfg.max_length if run is None else run.cfg.model.max_length
@@ -34,11 +36,11 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     burst = Burst(cfg.burst_seconds, cfg.burst_events)
     found = audit(log, cfg.split, burst=burst, events=cfg.events, requests=cfg.requests, how=how, given=given)
 
-    title = f"{dataset.name} {log.fingerprint[:12]}, protocol {dataset.protocol}, {cfg.split} requests"
+    title = f"{dataset.name} {log.fingerprint[:12]}, protocol {protocol.name}, {cfg.split} requests"
     print_table(audit_table(title, found))
     if found.changes:
         print_table(changes_table(found.changes, cfg.metrics))
-    facts = {"dataset": dataset.name, "fingerprint": log.fingerprint, "protocol": dataset.protocol, "split": cfg.split}
+    facts = {"dataset": dataset.name, "fingerprint": log.fingerprint, "protocol": protocol.name, "split": cfg.split}
     result = facts | found.plain()
     if folder is not None:
         (folder.path / "audit.json").write_text(to_json(result, "audit.json", indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.dataset import AnyDataset
+from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.schema import EvaluationConfig, HardwareConfig
 from seqrec_cli.config.settings import Settings
 
@@ -12,10 +13,11 @@ from seqrec_cli.config.settings import Settings
 class AuditConfig(Settings):
     """The verb `audit`."""
 
-    dataset: AnyDataset | None = Field(description="the dataset and its protocol; null with a ckpt, which has its own")
+    dataset: AnyDataset | None = Field(description="the dataset; null with a ckpt, which has its own")
+    protocol: AnyProtocol  # of the dataset: with a ckpt, the run's own
     ckpt: str | None = Field(
-        description="a run folder or a checkpoint file: its data are audited, and its model is measured on reordered "
-        "histories too; null: no model"
+        description="a run folder or a checkpoint file: its data are audited under its protocol, and its model is "
+        "measured on reordered histories too; null: no model"
     )
     data_dir: str = Field(description="folder of downloaded and preprocessed data (of a dataset)")
     run_dir: str | None = Field(description="folder for audit.json and audit.png; null to print only")

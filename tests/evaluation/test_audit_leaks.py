@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toylog import packed
 
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.leaks import cold, copies, global_clock, leaks, repeated
 from seqrec_cli.evaluation.audit.subject import Subject, blocks
-from toylog import packed
 
 CLEAN = [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 1], [3, 5, 1, 2, 4, 6], [6, 4, 2, 1, 3, 5], [5, 1, 6, 3, 2, 4]]
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toylog import packed
 
 from seqrec_cli.evaluation.audit.order import (
     Burst,
@@ -16,7 +17,6 @@ from seqrec_cli.evaluation.audit.order import (
     within_parts,
 )
 from seqrec_cli.evaluation.audit.subject import Subject
-from toylog import packed
 
 
 def subject(histories: list[list[int]], times: list[list[int]]) -> Subject:

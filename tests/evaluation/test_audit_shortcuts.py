@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from toylog import packed
 
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.audit.distributions import after_the_cut, gini, rank_correlation, zipf_exponent
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.shortcuts import shortcuts
 from seqrec_cli.evaluation.audit.subject import Subject
-from seqrec_cli.data.splits import training_counts
-from toylog import packed
 
 
 def found_in(histories: list[list[int]], num_items: int) -> dict[str, Finding]:
@@ -80,7 +80,7 @@ def smooth_log(smooth: bool) -> PackedLog:
         histories.append(row)
     log = packed(histories, 60)
     catalog = Catalog(200, 60, (Attribute("kind", 4, 1),), (), {"kind": kinds_V1}, {})
-    return PackedLog(log.offsets_U1, log.items_N, log.times_N, None, catalog, {}, log.manifest)
+    return PackedLog(log.offsets_U1, log.items_N, log.times_N, None, catalog, log.manifest)
 
 
 def test_neighbours_that_share_an_attribute_are_told_from_chance() -> None:
@@ -95,7 +95,7 @@ def test_neighbours_that_share_an_attribute_are_told_from_chance() -> None:
 
 def test_a_log_without_transitions_or_attributes_says_so() -> None:
     log = packed([[1, 2, 3]], 3)
-    bare = PackedLog(log.offsets_U1, log.items_N, None, None, Catalog(1, 3), {}, log.manifest)
+    bare = PackedLog(log.offsets_U1, log.items_N, None, None, Catalog(1, 3), log.manifest)
     found = {finding.name: finding.verdict for finding in shortcuts(Subject(bare, "test"), requests=10, seed=0)}
     assert found == {"branching": "unknown", "smoothness": "unknown", "long_history": "unknown"}
 

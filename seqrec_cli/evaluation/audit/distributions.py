@@ -115,10 +115,10 @@ def after_the_cut(subject: Subject, counts_V: np.ndarray) -> Finding:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's, ties at their mean rank; None where one of them is constant."""
-    ranks = [_mean_ranks(np.asarray(values)) for values in (first, second)]
-    if len(ranks[0]) < 3 or any(values.std() == 0 for values in ranks):
+    of_first, of_second = _mean_ranks(np.asarray(first)), _mean_ranks(np.asarray(second))
+    if len(of_first) < 3 or of_first.std() == 0 or of_second.std() == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(of_first, of_second)[0, 1])
 
 
 def _mean_ranks(values: np.ndarray) -> np.ndarray:

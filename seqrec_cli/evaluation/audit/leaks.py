@@ -155,24 +155,32 @@ def _first_of_equals(keys_N: np.ndarray, times_N: np.ndarray | None) -> np.ndarr
 
 
 def _repeats(subject: Subject, seen_T: np.ndarray, repeats: int) -> Finding:
-    share = float(seen_T.mean()) if len(seen_T) else 0.0
-    events = len(subject.log.items_N)
+    """Of a view that leaves repeated targets out, how many those were is told by its manifest."""
+    facts = subject.view.manifest.get("splits", {}).get(subject.split, {})
+    left_out = int(facts.get("left_out_repeats", 0))
+    seen, held_out = int(seen_T.sum()) + left_out, len(seen_T) + left_out
+    of_events = repeats / max(len(subject.log.items_N), 1)
     numbers = {
-        "targets": len(seen_T),
-        "targets_seen_before": int(seen_T.sum()),
-        "share_of_targets": share,
-        "share_of_events": repeats / max(events, 1),
+        "held_out_targets": held_out,
+        "targets_seen_before": seen,
+        "share_of_targets": seen / max(held_out, 1),
+        "left_out": left_out,
+        "share_of_events": of_events,
         "seen": subject.view.seen,
     }
     question = "targets seen before"
-    text = f"{int(seen_T.sum()):,} of {len(seen_T):,} targets ({percent(share)}) repeat an item of their history"
-    if not seen_T.any():
-        text = f"no target repeats its history; {percent(repeats / max(events, 1))} of all events repeat an earlier one"
+    text = f"{seen:,} of {held_out:,} held-out targets ({percent(seen / max(held_out, 1))}) repeat their history"
+    if not seen:
+        text = f"no target repeats its history; {percent(of_events)} of all events repeat an earlier one"
         return Finding("repeats", question, "ok", text, "", numbers)
-    if subject.view.seen == "remove":
-        advice = "seen items leave the candidates, a seen target stays: that gives it away; protocol.seen=keep"
+    if subject.view.seen == "keep":
+        advice = "put a scorer that knows the history alone beside every model"
+        return Finding("repeats", question, "look", text, advice, numbers)
+    if seen_T.any():
+        advice = "seen items leave the candidates, these targets stay: that gives them away; protocol.seen=keep"
         return Finding("repeats", question, "leak", text, advice, numbers)
-    return Finding("repeats", question, "look", text, "put a scorer that knows the history alone beside it", numbers)
+    advice = "what people do again is not measured; protocol.seen=keep asks for it"
+    return Finding("repeats", question, "look", f"{text} and are left out", advice, numbers)
 
 
 def _duplicates(subject: Subject, twice_T: np.ndarray, duplicates: int) -> Finding:

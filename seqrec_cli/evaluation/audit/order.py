@@ -147,7 +147,10 @@ def in_bursts(subject: Subject, joined_N: np.ndarray | None, burst: Burst) -> Fi
         "share_of_targets": of_targets,
         "median_gap": _median_gap(subject),
     }
-    text = f"{percent(share)} of events are {burst.events} and more within {burst.seconds} s ({percent(of_targets)} of targets)"
+    text = (
+        f"{percent(share)} of events are {burst.events} and more within {burst.seconds} s "
+        f"({percent(of_targets)} of targets)"
+    )
     if share > BURSTS_MATTER:
         advice = "the order is one of a page or form, hardly of choices: see what shuffling it changes"
         return Finding("bursts", question, "look", text, advice, numbers)

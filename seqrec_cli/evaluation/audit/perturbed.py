@@ -71,8 +71,11 @@ class Change:
 def headline(model: Recommender, log: PackedLog, how: Measuring) -> Values:
     """The metrics of a model on validation, of each request."""
     with measuring(model, how.precision):
-        ranks, _ = rank_held_out(model, log, "val", how.evaluation, how.max_length, how.precision.device)
-    return {name: user_metric(name, ranks.ranks_R, ranks.candidates_R) for name in how.metrics}
+        ranks, _ = rank_held_out(
+            model, log, "val", cfg=how.evaluation, max_length=how.max_length, device=how.precision.device
+        )
+    candidates_T = ranks.candidates_R[ranks.requests_T]
+    return {name: user_metric(name, ranks.ranks_T, candidates_T) for name in how.metrics}
 
 
 def changes(

@@ -63,8 +63,9 @@ def branching(subject: Subject, pairs: Pairs, found: Likelihoods | None) -> Find
     }
     text = (
         f"{edges / max(subject.log.num_items, 1):,.1f} distinct successors an item; after the last item the choice is "
-        f"one of {last:,.0f} equally likely items, by popularity of {popular:,.0f}; {percent(numbers['targets_among_successors'])} "
-        f"of targets once followed their last item (it has {numbers['successors_of_the_last_item']:,.0f} successors)"
+        f"one of {last:,.0f} equally likely items, by popularity of {popular:,.0f}; "
+        f"{percent(numbers['targets_among_successors'])} of targets once followed their last item (it has "
+        f"{numbers['successors_of_the_last_item']:,.0f} successors)"
     )
     if popular / last >= NARROWS:
         return Finding("branching", question, "look", text, "show last-item Markov beside every model", numbers)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.evaluation.audit.shim import view_of
+from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.view import HeldOut, Targets, View
 
 BLOCK = 2**22  # events of a block of users, unless one user has more
@@ -119,7 +119,7 @@ class Clock:
     def of(cls, log: PackedLog) -> "Clock":
         if log.times_N is None or not len(log.times_N):
             return cls("none", "", 0)
-        steps = pairs = 0
+        steps = pairs = users = from_the_start = 0
         whole = dict.fromkeys(UNITS, 0)
         first = int(log.times_N[0])
         for block in blocks(log):
@@ -127,9 +127,12 @@ class Clock:
             same = block.rows_N[1:] == block.rows_N[:-1]
             steps += int((np.diff(times_N)[same] == 1).sum())
             pairs += int(same.sum())
+            begins_N = np.append(True, ~same) if len(times_N) else np.zeros(0, bool)
+            users += int(begins_N.sum())
+            from_the_start += int((begins_N & ((times_N == 0) | (times_N == 1))).sum())
             for unit, seconds in UNITS.items():
                 whole[unit] += int(((times_N - first) % seconds == 0).sum())
-        if pairs and steps >= NEARLY_ALL * pairs:
+        if steps >= NEARLY_ALL * pairs and from_the_start >= NEARLY_ALL * users:
             return cls("ranks", "", 0)
         events = len(log.times_N)
         unit = next((unit for unit in UNITS if whole[unit] >= NEARLY_ALL * events), "second")
