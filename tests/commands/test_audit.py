@@ -54,7 +54,7 @@ def test_ratings_of_a_form_are_told_from_choices(tmp_path: Path) -> None:
         for change in effect["numbers"]["changes"]
         if (change["order"], change["model"]) == ("bursts shuffled, targets kept", "markov")
     )
-    assert markov["as_logged"]["hr@10"] == 1
+    assert markov["as_logged"]["hr@10"] > 0.9
     assert markov["mean"]["ndcg@10"] < markov["as_logged"]["ndcg@10"] - 0.2
 
 
