@@ -1,0 +1,101 @@
+"""A rollout for a person: a table with a row a step, the sequences as Parquet, and a picture.
+
+Legend: R requests, n steps.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from seqrec_cli.data.arrow import from_numpy
+from seqrec_cli.evaluation.rollouts.measure import Rollouts
+from seqrec_cli.files import atomic_file
+from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE
+
+COLOURS = {"rollout": ORANGE, "plain": BLUE, "truth": GREY, "given_truth": GREEN}
+WORDS = {"rollout": "rollout", "plain": "top n", "truth": "truth", "given_truth": "given truth"}
+
+
+def rollout_table(result: Mapping[str, Any]) -> Table:
+    """A row a step, the rollout beside the plain top n of the first step; below, the overlap of all steps."""
+    by = result["by"] + "".join(
+        f", {name} {result[name]:g}" for name in ("temperature", "top_p", "width") if name in result
+    )
+    overlap, error = result["overlap"], result["overlap_difference_error"]
+    table = Table(
+        title=escape(f"{result['model']} on {result['dataset']}, {result['steps']} steps, {by}"),
+        caption=escape(
+            f"{result['requests']:,} users, {result['targets']:,} events held out; of a user's held-out events the "
+            f"rollout has {overlap['rollout']:.4f}, the top {result['steps']} of the first step {overlap['plain']:.4f} "
+            f"(difference {result['overlap_difference']:+.4f} ± {error:.4f}, one standard error)\n"
+            "hit: the event of that very step; in set: any held-out event; popularity: the share of items that are "
+            "trained on less; different: different items over users"
+        ),
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    columns = [(metric, kind) for metric, kinds in result["by_step"].items() for kind in kinds]
+    table.add_column("step", justify="right")
+    for metric, kind in columns:
+        table.add_column(f"{metric.replace('_', ' ')}\n{WORDS[kind]}", justify="right")
+    for step in range(result["steps"]):
+        cells = [f"{result['by_step'][metric][kind][step]:.4f}" for metric, kind in columns]
+        table.add_row(str(step + 1), *cells)
+    return table
+
+
+def save_rollouts(path: Path, found: Rollouts, users: np.ndarray | None, items: np.ndarray | None) -> None:
+    """A row a user and step: the item said, and the one that came (indices from 1; 0: a repeat that could not)."""
+    steps = found.items_Rn.shape[1]
+    columns = {
+        "user": None if users is None else np.repeat(users, steps),
+        "user_index": np.repeat(found.asked.rows_R + 1, steps),
+        "step": np.tile(np.arange(1, steps + 1), len(found.items_Rn)),
+        "item": items,
+        "item_index": found.items_Rn.ravel(),
+        "target_index": found.asked.targets_Rn.ravel(),
+    }
+    table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def draw_rollout(png: Path, result: Mapping[str, Any]) -> None:
+    """A panel a metric, along the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = dict(result["by_step"])
+    panels |= {f"pairs alike by {name}": kinds for name, kinds in result["pairs_alike"].items()}
+    columns = 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3.1 * rows), dpi=110, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for each, (name, kinds) in zip(axes, panels.items(), strict=False):
+        for kind, values in kinds.items():
+            first = 1 + result["steps"] - len(values)  # likeness begins with the second step
+            steps = range(first, first + len(values))
+            each.plot(steps, values, color=COLOURS[kind], label=WORDS[kind], marker="o", markersize=3)
+        each.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        each.set_xlabel("step", color=GREY)
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(colors=GREY, labelsize=8)
+        each.legend(frameon=False, fontsize=8)
+    for each in axes[len(panels) :]:
+        each.set_visible(False)
+    figure.suptitle(f"{result['model']} on {result['dataset']}, {result['by']}", x=0.01, ha="left", fontsize=11)
+    with atomic_file(png) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))
