@@ -34,7 +34,6 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
-    dataset = run.cfg.dataset
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, run.cfg.protocol.name)
+    line = protocol_line(rules)
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     return metrics
