@@ -11,7 +11,7 @@ from seqrec_cli.evaluation.audit.order import Burst
 from seqrec_cli.evaluation.audit.perturbed import Measuring
 from seqrec_cli.evaluation.audit.report import audit
 from seqrec_cli.protocols.view.build import with_view
-from seqrec_cli.reporting.audit_report import audit_table, changes_table, draw_audit
+from seqrec_cli.reporting.audit_report import audit_table, changes_of, changes_table, draw_audit
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.precision import resolve_precision
@@ -37,14 +37,14 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     found = audit(log, cfg.split, burst=burst, events=cfg.events, requests=cfg.requests, how=how, given=given)
 
     title = f"{dataset.name} {log.fingerprint[:12]}, protocol {protocol.name}, {cfg.split} requests"
-    print_table(audit_table(title, found))
-    if found.changes:
-        print_table(changes_table(found.changes, cfg.metrics))
     facts = {"dataset": dataset.name, "fingerprint": log.fingerprint, "protocol": protocol.name, "split": cfg.split}
     result = facts | found.plain()
+    print_table(audit_table(title, result))
+    if changes := changes_of(result):
+        print_table(changes_table(changes))
     if folder is not None:
         (folder.path / "audit.json").write_text(to_json(result, "audit.json", indent=2) + "\n", encoding="utf-8")
-        draw_audit(folder.path / "audit.png", title, log, found)
+        draw_audit(folder.path / "audit.png", title, log, result)
         folder.mark_done()
         say(str(folder.path))
     return result

@@ -46,7 +46,10 @@ def main(cfg: RolloutConfig) -> dict[str, Any]:
     if folder is not None:
         (folder.path / "rollout.json").write_text(to_json(result, "rollout.json", indent=2) + "\n", encoding="utf-8")
         users, items = raw_ids(run.log, "users", asked.rows_R + 1), raw_ids(run.log, "items", found.items_Rn.ravel())
-        save_rollouts(folder.path / "rollout.parquet", found, users, items)
+        assert users is not None
+        assert items is not None  # a run's log lies in a folder, with its vocabularies
+        path = folder.path / "rollout.parquet"
+        save_rollouts(path, asked.rows_R, found.items_Rn, asked.targets_Rn, (users, items))
         draw_rollout(folder.path / "rollout.png", result)
         folder.mark_done()
         say(str(folder.path))

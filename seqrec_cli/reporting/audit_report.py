@@ -3,9 +3,9 @@
 Legend: U users, V items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -14,24 +14,24 @@ from rich.table import Table
 
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
-from seqrec_cli.evaluation.audit.perturbed import Change
-from seqrec_cli.evaluation.audit.report import Audit
 from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Plain = Mapping[str, Any]  # an audit as audit.json has it
+
 STYLES = {"ok": "green", "look": "yellow", "leak": "bold red", "unknown": "dim"}
 WORDS = {"unknown": "cannot tell"}
 LEGEND = "ok: no trace; look: it changes what a metric means; leak: what is asked was told"
 
 
-def audit_table(title: str, found: Audit) -> Table:
+def audit_table(title: str, found: Plain) -> Table:
     """A verdict a line: the question, the answer with its number, and what to do."""
     sampled = ""
-    if found.sampled_users < found.users:
-        sampled = f"\norder and shortcuts: of {found.sampled_users:,} of {found.users:,} users, drawn at random"
+    if found["sampled_users"] < found["users"]:
+        sampled = f"\norder and shortcuts: of {found['sampled_users']:,} of {found['users']:,} users, drawn at random"
     table = Table(
         title=escape(f"audit of {title}"),
         caption=escape(LEGEND + sampled),
@@ -47,30 +47,41 @@ def audit_table(title: str, found: Audit) -> Table:
     table.add_column("", no_wrap=False, max_width=18)
     table.add_column("verdict", no_wrap=True)
     table.add_column("found, and what to do", overflow="fold")
-    for finding in found.findings:
-        style, word = STYLES[finding.verdict], WORDS.get(finding.verdict, finding.verdict)
-        todo = f"\n[italic]-> {escape(finding.advice)}[/italic]" if finding.advice else ""
-        table.add_row(escape(finding.question), f"[{style}]{word}[/{style}]", escape(finding.found) + todo)
+    for finding in found["findings"].values():
+        style, word = STYLES[finding["verdict"]], WORDS.get(finding["verdict"], finding["verdict"])
+        todo = f"\n[italic]-> {escape(finding['advice'])}[/italic]" if finding["advice"] else ""
+        table.add_row(escape(finding["question"]), f"[{style}]{word}[/{style}]", escape(finding["found"]) + todo)
     return table
 
 
-def changes_table(changes: Sequence[Change], metrics: Sequence[str]) -> Table:
+def changes_of(found: Plain) -> list[Plain]:
+    """What other orders change, of ties and of bursts."""
+    effects = (found["findings"].get(f"{order}_effect") for order in ("ties", "bursts"))
+    return [change for effect in effects if effect is not None for change in effect["numbers"]["changes"]]
+
+
+def changes_table(changes: Sequence[Plain]) -> Table:
     """A row an order and model: each metric as logged, then in the other order, with its spread over shuffles."""
     table = Table(title="metrics on val when events change their order", title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    metrics = list(changes[0]["mean"])
     for column in ("order", "model", *metrics):
         table.add_column(column, justify="right" if column in metrics else "left", overflow="fold")
     shown = ""
     for change in changes:
-        if change.order != shown:
+        if change["order"] != shown:
             table.add_section()
-        cells = [f"{change.as_logged[name]:.4f} > {change.mean[name]:.4f} ± {change.std[name]:.4f}" for name in metrics]
-        table.add_row("" if change.order == shown else escape(change.order), escape(change.model), *cells)
-        shown = change.order
+        cells = [
+            f"{change['as_logged'][name]:.4f} > {change['mean'][name]:.4f} ± {change['std'][name]:.4f}"
+            for name in metrics
+        ]
+        order = "" if change["order"] == shown else escape(change["order"])
+        table.add_row(order, escape(change["model"]), *cells)
+        shown = change["order"]
     return table
 
 
-def draw_audit(png: Path, title: str, log: PackedLog, found: Audit) -> None:
+def draw_audit(png: Path, title: str, log: PackedLog, found: Plain) -> None:
     """Four panels: item popularity, history lengths, gaps between events, and what other orders change."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,11 +101,11 @@ def draw_audit(png: Path, title: str, log: PackedLog, found: Audit) -> None:
         FigureCanvasAgg(figure).print_png(str(temporary))
 
 
-def _popularity(axes: "Axes", log: PackedLog, found: Audit) -> None:
+def _popularity(axes: "Axes", log: PackedLog, found: Plain) -> None:
     counts_V = np.sort(training_counts(log)[1:])[::-1]
     counts_V = counts_V[counts_V > 0]
     axes.loglog(np.arange(1, len(counts_V) + 1), counts_V, color=BLUE, linewidth=2)
-    numbers = found.named("popularity").numbers
+    numbers = found["findings"]["popularity"]["numbers"]
     exponent = numbers["zipf_exponent"]
     zipf = "" if exponent is None else f", Zipf exponent {exponent:.2f}"
     axes.set_title(f"popularity: Gini {numbers['gini']:.2f}{zipf}", loc="left", fontsize=10)
@@ -112,8 +123,8 @@ def _lengths(axes: "Axes", log: PackedLog) -> None:
     axes.set_ylabel("users", color=GREY)
 
 
-def _gaps(axes: "Axes", log: PackedLog, found: Audit) -> None:
-    if log.times_N is None or found.named("clock").numbers["kind"] != "real":
+def _gaps(axes: "Axes", log: PackedLog, found: Plain) -> None:
+    if log.times_N is None or found["findings"]["clock"]["numbers"]["kind"] != "real":
         axes.text(0.5, 0.5, "no common clock", ha="center", color=GREY, transform=axes.transAxes)
         axes.set_title("time between events", loc="left", fontsize=10)
         return
@@ -131,17 +142,17 @@ def _gaps(axes: "Axes", log: PackedLog, found: Audit) -> None:
     axes.set_ylabel("pairs", color=GREY)
 
 
-def _changes(axes: "Axes", found: Audit) -> None:
+def _changes(axes: "Axes", found: Plain) -> None:
     axes.set_title("what another order does to a metric", loc="left", fontsize=10)
-    if not found.changes:
+    changes = changes_of(found)
+    if not changes:
         axes.text(0.5, 0.5, "no ties, no bursts", ha="center", color=GREY, transform=axes.transAxes)
         return
-    metric = next(iter(found.changes[0].mean))
-    labels = [f"{change.order}: {change.model}" for change in found.changes]
+    metric = next(iter(changes[0]["mean"]))
+    labels = [f"{change['order']}: {change['model']}" for change in changes]
     places = np.arange(len(labels))
-    axes.barh(places - 0.2, [change.as_logged[metric] for change in found.changes], 0.4, color=GREY, label="as logged")
-    errors = [change.std[metric] for change in found.changes]
-    means = [change.mean[metric] for change in found.changes]
+    axes.barh(places - 0.2, [change["as_logged"][metric] for change in changes], 0.4, color=GREY, label="as logged")
+    errors, means = ([change[kind][metric] for change in changes] for kind in ("std", "mean"))
     axes.barh(places + 0.2, means, 0.4, xerr=errors, color=ORANGE, label="reordered")
     axes.set_yticks(places, labels, fontsize=7)
     axes.invert_yaxis()

@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqrec_cli.data.arrow import from_numpy
-from seqrec_cli.evaluation.rollouts.measure import Rollouts
 from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE
 
@@ -57,20 +56,22 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def save_rollouts(path: Path, found: Rollouts, users: np.ndarray | None, items: np.ndarray | None) -> None:
-    """A row a user and step: the item said, and the one that came (indices from 1; 0: a repeat that could not)."""
-    steps = found.items_Rn.shape[1]
+def save_rollouts(
+    path: Path, rows_R: np.ndarray, items_Rn: np.ndarray, targets_Rn: np.ndarray, ids: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """A row a user and step: the item said and the one that came, by index from 1 (0: a repeat that could not) and,
+    with the raw ids `ids` of users [R] and said items [R * n], by these."""
+    steps = items_Rn.shape[1]
     columns = {
-        "user": None if users is None else np.repeat(users, steps),
-        "user_index": np.repeat(found.asked.rows_R + 1, steps),
-        "step": np.tile(np.arange(1, steps + 1), len(found.items_Rn)),
-        "item": items,
-        "item_index": found.items_Rn.ravel(),
-        "target_index": found.asked.targets_Rn.ravel(),
+        "user": np.repeat(ids[0], steps),
+        "user_index": np.repeat(rows_R + 1, steps),
+        "step": np.tile(np.arange(1, steps + 1), len(items_Rn)),
+        "item": ids[1],
+        "item_index": items_Rn.ravel(),
+        "target_index": targets_Rn.ravel(),
     }
-    table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(pa.table({name: from_numpy(values) for name, values in columns.items()}), temporary)
 
 
 def draw_rollout(png: Path, result: Mapping[str, Any]) -> None:

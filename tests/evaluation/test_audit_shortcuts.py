@@ -130,3 +130,9 @@ def test_what_was_popular_and_is_asked_for_no_longer_is_told_of() -> None:
         assert found.numbers["head_items"] == 1
         assert found.numbers["head_share_of_targets"] == pytest.approx(40 / 60 if popular else 0)
         assert ("rival" if popular else "no longer") in found.advice
+
+
+def test_of_draws_without_memory_nothing_is_said_of_long_history() -> None:
+    found = found_in(np.random.default_rng(2).integers(1, 21, (300, 30)).tolist(), 20)["long_history"]
+    assert found.verdict == "unknown"
+    assert "beyond popularity" in found.found

@@ -16,7 +16,7 @@ from seqrec_cli.evaluation.audit.distributions import distributions
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.leaks import leaks
 from seqrec_cli.evaluation.audit.order import Burst, bursts, equal_times, in_bursts, ties
-from seqrec_cli.evaluation.audit.perturbed import Change, Measuring, changes, order_matters
+from seqrec_cli.evaluation.audit.perturbed import Measuring, changes, order_matters
 from seqrec_cli.evaluation.audit.shortcuts import shortcuts
 from seqrec_cli.evaluation.audit.subject import Subject
 from seqrec_cli.models.contract import Recommender
@@ -27,13 +27,8 @@ class Audit:
     """What was found of which data."""
 
     findings: list[Finding]
-    changes: list[Change]
     users: int
     sampled_users: int  # whose events were reordered and whose pairs were counted
-
-    def named(self, name: str) -> Finding:
-        """The finding of that name."""
-        return next(finding for finding in self.findings if finding.name == name)
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -76,7 +71,7 @@ def audit(
         *distributions(subject),
         *shortcuts(part, requests=requests, seed=how.seed),
     ]
-    return Audit(found, changed, log.num_users, part.log.num_users)
+    return Audit(found, log.num_users, part.log.num_users)
 
 
 def _sampled(log: PackedLog, events: int, seed: int) -> PackedLog:

@@ -26,6 +26,7 @@ MOST_PAIRS = 200_000  # of neighbours whose attributes are compared: a share of 
 NARROWS = 4.0  # times fewer choices after the last item: from there the last item is a shortcut
 SMOOTH = 2.0  # times as often as by chance
 LONG_MATTERS = 0.25  # of the gain over popularity
+LEAST_KNOWN = 0.02  # nats over popularity: of less no share can be told
 
 
 def shortcuts(subject: Subject, *, requests: int, seed: int) -> list[Finding]:
@@ -123,14 +124,17 @@ def long_history(found: Likelihoods | None) -> Finding:
         return Finding("long_history", question, "unknown", "too few transitions or requests")
     whole = max(found.history - found.popular, 0.0)
     beyond = max(found.history - found.last, 0.0)
-    share = beyond / whole if whole > 0 else 0.0
+    share = min(beyond / whole, 1.0) if whole > 0 else 0.0
     numbers = {"share_beyond_the_last_item": share} | {f"nats_{name}": value for name, value in vars(found).items()}
     text = (
         f"log likelihood of a target over popularity: last item {found.last - found.popular:+.3f} nats, last two "
         f"{found.last_two - found.popular:+.3f}, history of 50 {found.history - found.popular:+.3f}; "
         f"{percent(share)} of it needs more than the last item"
     )
-    if whole > 0 and share < LONG_MATTERS:
+    if whole < LEAST_KNOWN:
+        text = f"the counts know nothing of the targets beyond popularity ({whole:.3f} nats)"
+        return Finding("long_history", question, "unknown", text, "", numbers)
+    if share < LONG_MATTERS:
         advice = "a model's use of long histories is hardly tested here"
         return Finding("long_history", question, "look", text, advice, numbers)
     return Finding("long_history", question, "ok", text, "", numbers)
