@@ -37,6 +37,7 @@ def main(cfg: RolloutConfig) -> dict[str, Any]:
         "protocol": run.cfg.protocol.name,
         "split": cfg.split,
         "steps": cfg.steps,
+        "cutoff": cfg.cutoff,
         "by": cfg.by,
     }
     settings = {"sample": ("temperature", "top_p", "seed"), "beam": ("width",)}.get(cfg.by, ())

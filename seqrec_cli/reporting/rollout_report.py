@@ -20,6 +20,8 @@ from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE
 
 COLOURS = {"rollout": ORANGE, "plain": BLUE, "truth": GREY, "given_truth": GREEN}
 WORDS = {"rollout": "rollout", "plain": "top n", "truth": "truth", "given_truth": "given truth"}
+SHORT = {"rollout": "own", "plain": "top", "truth": "true", "given_truth": "given"}  # 80 characters hold all columns
+COLUMNS = {"hit": "hit", "in_set": "in\nset", "popularity": "pop", "different_items": "vary"}
 
 
 def rollout_table(result: Mapping[str, Any]) -> Table:
@@ -34,8 +36,9 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
             f"{result['requests']:,} users, {result['targets']:,} events held out; of a user's held-out events the "
             f"rollout has {overlap['rollout']:.4f}, the top {result['steps']} of the first step {overlap['plain']:.4f} "
             f"(difference {result['overlap_difference']:+.4f} ± {error:.4f}, one standard error)\n"
-            "hit: the event of that very step; in set: any held-out event; popularity: the share of items that are "
-            "trained on less; different: different items over users"
+            "own: the rollout; top: the list of the first step; true: what came; given: after the true events\n"
+            f"hit: the event of that very step; in set: any held-out event; found: it is among the {result['cutoff']} "
+            "best of the step; pop: the share of items trained on less; vary: different items, per user"
         ),
         title_justify="left",
         caption_justify="left",
@@ -47,11 +50,11 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
     )
     columns = [(metric, kind) for metric, kinds in result["by_step"].items() for kind in kinds]
-    table.add_column("step", justify="right")
+    table.add_column("", justify="right")
     for metric, kind in columns:
-        table.add_column(f"{metric.replace('_', ' ')}\n{WORDS[kind]}", justify="right")
+        table.add_column(f"{COLUMNS.get(metric, 'found')}\n{SHORT[kind]}", justify="right", vertical="bottom")
     for step in range(result["steps"]):
-        cells = [f"{result['by_step'][metric][kind][step]:.4f}" for metric, kind in columns]
+        cells = [f"{result['by_step'][metric][kind][step]:.3f}".removeprefix("0") for metric, kind in columns]
         table.add_row(str(step + 1), *cells)
     return table
 
