@@ -47,7 +47,7 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     columns = [(metric, kind) for metric, kinds in result["by_step"].items() for kind in kinds]
     table.add_column("", justify="right")
