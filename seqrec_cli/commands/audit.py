@@ -21,7 +21,7 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     """Print a verdict a question, and what other orders of the events change; JSON and a picture with `run_dir`."""
     run: Restored | None = None
     if cfg.ckpt is not None:
-        run = restore(cfg.ckpt, None, None, cfg.hardware)
+        run = restore(cfg.ckpt, None, None, hardware=cfg.hardware)
         dataset, protocol, log, precision = run.cfg.dataset, run.cfg.protocol, run.log, run.precision
     else:
         assert cfg.dataset is not None

@@ -13,7 +13,7 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length = run.cfg.model.max_length
     evaluation = evaluate(
         run.model, run.log, cfg.split, cfg=run.cfg.evaluation, max_length=length, precision=run.precision
@@ -35,5 +35,5 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
     line = protocol_line(rules)
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
+    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
     return metrics

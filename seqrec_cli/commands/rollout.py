@@ -16,7 +16,7 @@ from seqrec_cli.reporting.tables import print_table
 
 def main(cfg: RolloutConfig) -> dict[str, Any]:
     """Print a row a step: hits, overlap, popularity; with `run_dir`, also the sequences, JSON and a picture."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     asked = continuations(run.log, cfg.split, steps=cfg.steps, users=cfg.users)
     folder = None if cfg.run_dir is None else RunFolder.allocate(cfg.run_dir, "rollout")
     given = Given(
