@@ -84,6 +84,18 @@ VERBS = {
             ("seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"),
         ),
         Verb(
+            "audit",
+            "what a dataset and its split hide: leaks, order, popularity, shortcuts (trains nothing)",
+            "audit.AuditConfig",
+            ("seqrec audit dataset=ml-100k", "seqrec audit ckpt=runs/first run_dir=runs/first-audit"),
+        ),
+        Verb(
+            "rollout",
+            "several events from a model's own answers, beside what came and beside its plain top n",
+            "rollout.RolloutConfig",
+            ("seqrec rollout ckpt=runs/first steps=10", "seqrec rollout ckpt=runs/first by=beam width=5"),
+        ),
+        Verb(
             "export",
             "write a trained model as a program that needs no seqrec",
             "records.ExportConfig",

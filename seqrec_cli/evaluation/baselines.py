@@ -65,6 +65,16 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
+def counted(name: str, log: PackedLog, max_length: int) -> ClosedFormModel:
+    """`popular` or `markov` of the log's training events."""
+    model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
+    assert isinstance(model_cfg, ModelConfig)
+    model = build_model(model_cfg, log.catalog, seed=0)
+    assert isinstance(model, ClosedFormModel)
+    fit_closed_form(model, log)
+    return model
+
+
 def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
     """True where the oracle's answer is to the protocol's question: each user's next event, among unseen items, with
     uniform negatives."""
@@ -85,11 +95,7 @@ def baselines(
     found: dict[str, dict[str, float]] = {}
     ranks: Ranks | None = None
     for name in COUNTED:
-        model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
-        assert isinstance(model_cfg, ModelConfig)
-        model = build_model(model_cfg, log.catalog, seed=0)
-        assert isinstance(model, ClosedFormModel)
-        fit_closed_form(model, log)
+        model = counted(name, log, max_length)
         evaluation = evaluate(model, log, split, cfg=cfg, max_length=max_length, precision=precision)
         found[name], ranks = evaluation.metrics, evaluation.ranks
     assert ranks is not None
