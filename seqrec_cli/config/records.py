@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
+from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
 
@@ -25,6 +25,12 @@ class EvaluateConfig(RestoringConfig):
     """The verb `evaluate`."""
 
     split: Literal["val", "test"] = Field(description="which held-out events are ranked")
+    cutoffs: tuple[Cutoff, ...] | None = Field(
+        min_length=1, description="the k of metrics at k, such as '[1,10,100]'; null: as trained"
+    )
+    beyond_accuracy: bool | None = Field(
+        description="also measure what the top lists are like (see seqrec metrics); null: as trained"
+    )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
     hardware: HardwareConfig
 
@@ -71,15 +77,16 @@ class CompareConfig(Settings):
     @field_validator("metrics")
     @classmethod
     def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        from seqrec_cli.metrics.kinds import RankMetric
         from seqrec_cli.metrics.table import parse_metric  # numpy: not before there is something to check
 
         for name in metrics:
             try:
-                parse_metric(name)
+                metric, _ = parse_metric(name)
             except ValueError as error:
                 raise ValueError(f"metrics: {error}") from error
-            if name == "ece":
-                raise ValueError("metrics: ece is no sum over users, so no interval of its difference is known")
+            if not isinstance(metric, RankMetric) and name not in ("auc", "gauc", "logloss"):
+                raise ValueError(f"metrics: {name} is no mean over users that runs store, so it has no interval")
         return metrics
 
     @field_validator("segments", mode="before")
@@ -116,6 +123,12 @@ class LeaderboardConfig(Settings):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class MetricsConfig(Settings):
+    """The verb `metrics`."""
+
+    name: str | None = Field(description="the metric to explain in full, such as ndcg; null: all, a line each")
 
 
 class ExportConfig(RestoringConfig):

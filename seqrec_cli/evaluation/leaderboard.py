@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.metrics.clicks import MetricError
+from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import lower_is_better
 
 DIGITS = 8

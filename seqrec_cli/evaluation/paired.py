@@ -23,7 +23,7 @@ from seqrec_cli.evaluation.intervals import (
 )
 from seqrec_cli.evaluation.stored import StoredClicks, StoredRanks, is_click_metric
 from seqrec_cli.evaluation.user_sums import UserSums, standard_error
-from seqrec_cli.metrics.clicks import MetricError
+from seqrec_cli.metrics.kinds import MetricError
 
 DELONG = "auc (DeLong)"  # next to `auc`, in which users are resampled
 Interval = tuple[float, float]

@@ -7,6 +7,7 @@ Legend: R requests, T targets, N labelled candidates.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -18,8 +19,8 @@ from seqrec_cli.evaluation.intervals import user_interval
 from seqrec_cli.evaluation.ranks import Ranks
 from seqrec_cli.evaluation.user_sums import CLICK_SUMS, UserSums, click_sums, request_sums
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.clicks import MetricError
-from seqrec_cli.metrics.table import RankMetric, parse_metric, user_metric
+from seqrec_cli.metrics.kinds import MetricError, RankMetric, TargetRanks
+from seqrec_cli.metrics.table import parse_metric, rank_metric
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,22 @@ class StoredRanks:
         """Some of the targets, by a mask."""
         return type(self)(*(getattr(self, field.name)[which_T] for field in fields(self)))
 
+    @cached_property
+    def starts_R(self) -> np.ndarray:
+        """Where each request's targets begin."""
+        new_T = (np.diff(self.requests_T, prepend=-1) != 0) | (np.diff(self.users_T, prepend=-1) != 0)
+        return np.flatnonzero(new_T)
+
+    @cached_property
+    def as_read(self) -> TargetRanks:
+        """The ranks as metrics read them."""
+        starts_R = self.starts_R
+        return TargetRanks(self.ranks_T, np.append(starts_R, len(self.ranks_T)), self.candidates_T[starts_R])
+
     def sums(self, metric: str) -> UserSums:
         """A metric of ranks, its requests' values summed by user."""
-        return request_sums(user_metric(metric, self.ranks_T, self.candidates_T), self.users_T)
+        of_ranks, k = rank_metric(metric)
+        return request_sums(of_ranks.value(self.as_read, k), self.users_T[self.starts_R])
 
 
 @dataclass(frozen=True)

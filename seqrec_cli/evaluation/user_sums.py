@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqrec_cli.evaluation.delong import placements
-from seqrec_cli.metrics.clicks import MetricError, user_aucs
+from seqrec_cli.metrics.clicks import user_aucs
+from seqrec_cli.metrics.kinds import MetricError
 
 CLICK_SUMS = ("auc", "gauc", "logloss")  # click metrics that are such ratios; the calibration error is none
 

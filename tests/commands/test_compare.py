@@ -173,7 +173,7 @@ def test_a_run_of_before_has_no_click_scores(runs: tuple[str, str, str], tmp_pat
     ("words", "says"),
     [
         (["runs=[a]"], "runs"),
-        (["runs=[a,b]", "metrics=[ece]"], "ece is no sum over users"),
+        (["runs=[a,b]", "metrics=[ece]"], "ece is no mean over users"),
         (["runs=[a,b]", "metrics=[ncdg@10]"], r"ncdg@10 is no metric; did you mean 'ndcg@k'"),
         (["runs=[a,b]", "segments=age:3"], r"segments: 'age:3' is no way to part the users; have: history:4"),
         (["runs=[a,b]", "segments=history"], r"segments: 'history' is no way"),

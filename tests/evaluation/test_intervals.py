@@ -17,7 +17,8 @@ from seqrec_cli.evaluation.intervals import (
     user_interval,
 )
 from seqrec_cli.evaluation.user_sums import CLICK_SUMS, UserSums, click_sums, request_sums, standard_error
-from seqrec_cli.metrics.clicks import MetricError, auc, gauc, logloss
+from seqrec_cli.metrics.clicks import auc, gauc, logloss
+from seqrec_cli.metrics.kinds import MetricError
 
 
 def clicks(users: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

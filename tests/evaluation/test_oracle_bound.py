@@ -16,7 +16,8 @@ from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
 from seqrec_cli.evaluation.paired import Stored, compared
 from seqrec_cli.evaluation.ranks import seen_positions
 from seqrec_cli.evaluation.stored import StoredRanks
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
@@ -25,7 +26,9 @@ from seqrec_cli.training.precision import Precision
 from tests.shipped import shipped
 
 RANKED, CLICKED = ("hr@10", "ndcg@10", "mrr"), ("auc", "gauc", "logloss")
-CFG = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+CFG = EvaluationConfig(
+    cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,8 @@ def expected(log: PackedLog) -> dict[str, float]:
     chances_RV.reshape(-1)[seen_positions(log, rows_R, ends_R)] = 0
     sorted_RV = -np.sort(-chances_RV / chances_RV.sum(axis=1, keepdims=True), axis=1)
     ranks_V = np.arange(1.0, sorted_RV.shape[1] + 1)
-    worth = {name: user_metric(name, ranks_V, np.full(len(ranks_V), len(ranks_V))) for name in RANKED}
+    at_V = TargetRanks.single(ranks_V, np.full(len(ranks_V), len(ranks_V)))
+    worth = {name: request_metric(name, at_V) for name in RANKED}
     return {name: float((sorted_RV @ worth_V).mean()) for name, worth_V in worth.items()}
 
 
