@@ -6,6 +6,8 @@ from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.records import EvaluateConfig
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.top_lists import not_measured
+from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
@@ -15,9 +17,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length = run.cfg.model.max_length
-    evaluation = evaluate(
-        run.model, run.log, cfg.split, cfg=run.cfg.evaluation, max_length=length, precision=run.precision
-    )
+    measured = run.cfg.evaluation.changed(cfg.cutoffs, cfg.beyond_accuracy)
+    evaluation = evaluate(run.model, run.log, cfg.split, cfg=measured, max_length=length, precision=run.precision)
     rules = protocol(
         run.log,
         cfg.split,
@@ -36,4 +37,5 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.mark_done()
     line = protocol_line(rules)
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
+    print_lists(run.cfg.model.name, evaluation.metrics, {}, absent=not_measured(run.log))
     return metrics

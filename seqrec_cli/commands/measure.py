@@ -7,7 +7,9 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.evaluation.baselines import baselines
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
@@ -49,4 +51,5 @@ def measure_run(
             validation=metrics_of["val"],
         )
     )
+    print_lists(cfg.model.name, metrics_of["test"], of_baselines, absent=not_measured(log))
     return metrics

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
+from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
 
@@ -24,6 +24,12 @@ class EvaluateConfig(RestoringConfig):
     """The verb `evaluate`."""
 
     split: Literal["val", "test"] = Field(description="which held-out events are ranked")
+    cutoffs: tuple[Cutoff, ...] | None = Field(
+        min_length=1, description="the k of metrics at k, such as '[1,10,100]'; null: as trained"
+    )
+    beyond_accuracy: bool | None = Field(
+        description="also measure what the top lists are like (see seqrec metrics); null: as trained"
+    )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
     hardware: HardwareConfig
 
@@ -64,6 +70,12 @@ class CompareConfig(Settings):
             except ValueError as error:
                 raise ValueError(f"metrics: {error}") from error
         return metrics
+
+
+class MetricsConfig(Settings):
+    """The verb `metrics`."""
+
+    name: str | None = Field(description="the metric to explain in full, such as ndcg; null: all, a line each")
 
 
 class ExportConfig(RestoringConfig):

@@ -20,6 +20,7 @@ class Verb(NamedTuple):
     summary: str
     record: str  # the class of its settings: a module of `config` and a name in it
     examples: tuple[str, ...]
+    word: str | None = None  # the key that a word without `=` gives: `seqrec metrics ndcg` is `metrics name=ndcg`
 
     def settings(self) -> "type[Settings]":
         """The class of the verb's record."""
@@ -64,7 +65,17 @@ VERBS = {
             "evaluate",
             "repeat a run's measurement from its checkpoint",
             "records.EvaluateConfig",
-            ("seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"),
+            (
+                "seqrec evaluate ckpt=runs/first",
+                "seqrec evaluate ckpt=runs/first 'cutoffs=[1,10,100]' beyond_accuracy=true",
+            ),
+        ),
+        Verb(
+            "metrics",
+            "every metric: what it says, what it needs; in full: seqrec metrics NAME",
+            "records.MetricsConfig",
+            ("seqrec metrics", "seqrec metrics ndcg"),
+            word="name",
         ),
         Verb(
             "compare",

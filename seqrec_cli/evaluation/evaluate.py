@@ -4,7 +4,7 @@ Legend: B users of a batch, C candidates of a user, N labelled candidates in all
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,8 +23,10 @@ from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.evaluation.top_lists import Collector, TopLists
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
+from seqrec_cli.metrics.clicks import Calibration, calibration
+from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
@@ -81,7 +83,14 @@ def measuring(model: Recommender, precision: Precision) -> Iterator[None]:
 
 
 def measure(
-    model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
+    model: Recommender,
+    log: PackedLog,
+    split: HeldOut,
+    *,
+    cfg: EvaluationConfig,
+    max_length: int,
+    device: torch.device,
+    collectors: Sequence[Collector] = (),
 ) -> tuple[Ranks, np.ndarray, np.ndarray, np.ndarray]:
     """Ranks, and (user rows, labels, logits), each [N], of the split's fixed click candidates, ordered by user.
 
@@ -93,7 +102,9 @@ def measure(
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if same else None
-    ranks, logits_RC = rank_held_out(model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC)
+    ranks, logits_RC = rank_held_out(
+        model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC, collectors=collectors
+    )
     if logits_RC is None:
         return ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     real_RC = clicks.items_RC > 0
@@ -139,21 +150,23 @@ def evaluate(
 
     Raises SeqrecError if the split has nobody to evaluate, or the model gives NaN.
     """
+    lists = [TopLists(log, cfg.cutoffs)] if cfg.beyond_accuracy else []
     with measuring(model, precision):
         ranks, rows_N, labels_N, logits_N = measure(
-            model, log, split, cfg=cfg, max_length=max_length, device=precision.device
+            model, log, split, cfg=cfg, max_length=max_length, device=precision.device, collectors=lists
         )
     try:
         metrics = compute_metrics(
             cfg.cutoffs,
-            ranks_R=ranks.ranks_T,
-            candidates_R=ranks.candidates_R[ranks.requests_T],
+            ranks=ranks,
             labels_N=labels_N,
             logits_N=logits_N,
             users_N=rows_N,
         )
     except MetricError as error:  # a click metric that does not exist for such labels or logits
         raise SeqrecError(str(error)) from error
+    for collected in lists:
+        metrics |= collected.metrics()
     return Evaluation(
         metrics=metrics,
         ranks=ranks,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import request_metric
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Compared:
 
 def compared(runs: Sequence[UserRanks], metric: str) -> list[Compared]:
     """Each run's mean over users, paired with the first run's user by user."""
-    values = [user_metric(metric, run.ranks_R, run.candidates_R) for run in runs]
+    values = [request_metric(metric, TargetRanks.single(run.ranks_R, run.candidates_R)) for run in runs]
     found = []
     for value_R in values:
         difference_R = value_R - values[0]

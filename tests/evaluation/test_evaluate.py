@@ -215,7 +215,9 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=20)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+    cfg = EvaluationConfig(
+        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+    )
     for split in ("val", "test"):
         found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
@@ -232,7 +234,9 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=4)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+    cfg = EvaluationConfig(
+        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+    )
     _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):

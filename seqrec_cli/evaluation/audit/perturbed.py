@@ -18,7 +18,7 @@ from seqrec_cli.evaluation.audit.subject import Subject
 from seqrec_cli.evaluation.baselines import COUNTED, counted
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.ranks import rank_held_out
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
 
@@ -74,8 +74,7 @@ def headline(model: Recommender, log: PackedLog, how: Measuring) -> Values:
         ranks, _ = rank_held_out(
             model, log, "val", cfg=how.evaluation, max_length=how.max_length, device=how.precision.device
         )
-    candidates_T = ranks.candidates_R[ranks.requests_T]
-    return {name: user_metric(name, ranks.ranks_T, candidates_T) for name in how.metrics}
+    return {name: request_metric(name, ranks) for name in how.metrics}
 
 
 def changes(
