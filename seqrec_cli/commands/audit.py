@@ -16,6 +16,11 @@ from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.precision import resolve_precision
 
+MOST_SCORES = (
+    2**28
+)  # of a ranking, of which an audit makes a dozen and more: of a large corpus fewer requests are ranked
+LEAST_RANKED = 500
+
 
 def main(cfg: AuditConfig) -> dict[str, Any]:
     """Print a verdict a question, and what other orders of the events change; JSON and a picture with `run_dir`."""
@@ -29,7 +34,8 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
         dataset, protocol = cfg.dataset, cfg.protocol
         log = with_view(prepare(dataset, Path(cfg.data_dir), say), protocol, say)
     folder = None if cfg.run_dir is None else RunFolder.allocate(cfg.run_dir, "audit")
-    evaluation = cfg.evaluation.model_copy(update={"ranked_users": cfg.requests})
+    affordable = max(LEAST_RANKED, MOST_SCORES // (log.num_items + 1))
+    evaluation = cfg.evaluation.model_copy(update={"ranked_users": min(cfg.requests, affordable)})
     length = cfg.max_length if run is None else run.cfg.model.max_length
     how = Measuring(evaluation, precision, length, cfg.metrics, cfg.repetitions, cfg.seed)
     given = None if run is None else (run.cfg.model.name, run.model)
@@ -44,7 +50,7 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
         print_table(changes_table(changes))
     if folder is not None:
         (folder.path / "audit.json").write_text(to_json(result, "audit.json", indent=2) + "\n", encoding="utf-8")
-        draw_audit(folder.path / "audit.png", title, log, result)
+        draw_audit(folder.path / "audit.png", title, log=log, found=result)
         folder.mark_done()
         say(str(folder.path))
     return result

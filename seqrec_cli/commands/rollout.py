@@ -50,7 +50,8 @@ def main(cfg: RolloutConfig) -> dict[str, Any]:
         assert users is not None
         assert items is not None  # a run's log lies in a folder, with its vocabularies
         path = folder.path / "rollout.parquet"
-        save_rollouts(path, asked.rows_R, found.items_Rn, asked.targets_Rn, (users, items))
+        sequences = {"rows_R": asked.rows_R, "items_Rn": found.items_Rn, "targets_Rn": asked.targets_Rn}
+        save_rollouts(path, **sequences, ids=(users, items))
         draw_rollout(folder.path / "rollout.png", result)
         folder.mark_done()
         say(str(folder.path))

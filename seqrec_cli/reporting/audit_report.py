@@ -81,7 +81,7 @@ def changes_table(changes: Sequence[Plain]) -> Table:
     return table
 
 
-def draw_audit(png: Path, title: str, log: PackedLog, found: Plain) -> None:
+def draw_audit(png: Path, title: str, *, log: PackedLog, found: Plain) -> None:
     """Four panels: item popularity, history lengths, gaps between events, and what other orders change."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

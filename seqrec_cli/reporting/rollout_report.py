@@ -60,7 +60,7 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
 
 
 def save_rollouts(
-    path: Path, rows_R: np.ndarray, items_Rn: np.ndarray, targets_Rn: np.ndarray, ids: tuple[np.ndarray, np.ndarray]
+    path: Path, *, rows_R: np.ndarray, items_Rn: np.ndarray, targets_Rn: np.ndarray, ids: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """A row a user and step: the item said and the one that came, by index from 1 (0: a repeat that could not) and,
     with the raw ids `ids` of users [R] and said items [R * n], by these."""

@@ -8,7 +8,6 @@ from toylog import packed
 
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.audit.distributions import after_the_cut, gini, rank_correlation, zipf_exponent
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.shortcuts import shortcuts
@@ -125,7 +124,7 @@ def test_what_was_popular_and_is_asked_for_no_longer_is_told_of() -> None:
         for row in rows[: 40 if popular else 0]:
             row[-1] = 1
         log = packed(rows, 100)
-        found = after_the_cut(Subject(log, "test"), training_counts(log)[1:])
+        found = after_the_cut(Subject(log, "test"))
         assert found.verdict == verdict
         assert found.numbers["head_items"] == 1
         assert found.numbers["head_share_of_targets"] == pytest.approx(40 / 60 if popular else 0)

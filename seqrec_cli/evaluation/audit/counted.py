@@ -27,7 +27,7 @@ class Pairs:
     base: int
 
     @classmethod
-    def of(cls, firsts: np.ndarray, seconds: np.ndarray, firsts_in_all: int, base: int) -> Self:
+    def of(cls, firsts: np.ndarray, seconds: np.ndarray, *, firsts_in_all: int, base: int) -> Self:
         keys_E, counts_E = np.unique(firsts * base + seconds, return_counts=True)
         return cls(keys_E, counts_E, np.bincount(firsts, minlength=firsts_in_all), base)
 
@@ -57,8 +57,17 @@ class Likelihoods:
     history: float
 
 
-def transitions(subject: Subject) -> tuple[Pairs, np.ndarray, np.ndarray]:
-    """Pairs of neighbours in training, and all training items and user rows in order, [N]."""
+@dataclass(frozen=True)
+class Transitions:
+    """Pairs of neighbours in training, and the items and user rows of all training events, in order."""
+
+    pairs: Pairs
+    items_N: np.ndarray
+    rows_N: np.ndarray
+
+
+def transitions(subject: Subject) -> Transitions:
+    """What training has."""
     parts = [training_positions(subject, block) for block in subject.blocks()]
     positions_N = np.concatenate([np.zeros(0, np.int64), *parts])
     items_N = np.asarray(subject.log.items_N[positions_N], np.int64)
@@ -66,12 +75,11 @@ def transitions(subject: Subject) -> tuple[Pairs, np.ndarray, np.ndarray]:
     rows_N = np.repeat(np.arange(len(starts_U)), subject.train_U - starts_U)
     same = rows_N[1:] == rows_N[:-1]
     columns = subject.log.num_items + 1
-    return Pairs.of(items_N[:-1][same], items_N[1:][same], columns, columns), items_N, rows_N
+    pairs = Pairs.of(items_N[:-1][same], items_N[1:][same], firsts_in_all=columns, base=columns)
+    return Transitions(pairs, items_N, rows_N)
 
 
-def likelihoods(
-    subject: Subject, pairs: Pairs, items_N: np.ndarray, rows_N: np.ndarray, *, requests: int, seed: int
-) -> Likelihoods:
+def likelihoods(subject: Subject, trained: Transitions, *, requests: int, seed: int) -> Likelihoods:
     """Of at most so many requests, each asked for its first target.
 
     The chances of popularity (add one), of the last item, of the last two, and of the latest 50 events' followers
@@ -81,6 +89,7 @@ def likelihoods(
     """
     targets = _some(subject.targets, requests, seed)
     log, columns = subject.log, subject.log.num_items + 1
+    pairs, items_N, rows_N = trained.pairs, trained.items_N, trained.rows_N
     ends_R, starts_R = targets.ends_R, np.asarray(log.offsets_U1)[targets.rows_R]
     asked_R = np.asarray(log.items_N[targets.positions_T[targets.offsets_R1[:-1]]], np.int64)
 
@@ -94,7 +103,7 @@ def likelihoods(
     last_R = pairs.chance(back(1), asked_R, popular_R)
     same_two = np.flatnonzero(rows_N[2:] == rows_N[:-2]) if len(rows_N) > 2 else np.zeros(0, np.int64)
     firsts = pairs.index(items_N[same_two], items_N[same_two + 1])
-    triples = Pairs.of(firsts, items_N[same_two + 2], len(pairs.keys_E) + 1, columns)
+    triples = Pairs.of(firsts, items_N[same_two + 2], firsts_in_all=len(pairs.keys_E) + 1, base=columns)
     context_R = pairs.index(back(2), back(1))  # -1, the last of the totals: never was, so nothing followed
     two_R = triples.chance(np.where(context_R < 0, len(pairs.keys_E), context_R), asked_R, last_R)
     within = _within_window(items_N, rows_N, columns)
@@ -124,7 +133,7 @@ def _within_window(items_N: np.ndarray, rows_N: np.ndarray, columns: int) -> Pai
         same = rows_N[lag:] == rows_N[:-lag]
         firsts.append(items_N[:-lag][same])
         seconds.append(items_N[lag:][same])
-    return Pairs.of(np.concatenate(firsts), np.concatenate(seconds), columns, columns)
+    return Pairs.of(np.concatenate(firsts), np.concatenate(seconds), firsts_in_all=columns, base=columns)
 
 
 def _mixed(chances_RK: np.ndarray, half_R: np.ndarray) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.audit.finding import Finding, percent
 from seqrec_cli.evaluation.audit.subject import Subject
 
@@ -19,8 +18,7 @@ HEAD_DECIDES = 0.3  # share of the targets in the head, from which popularity al
 
 def distributions(subject: Subject) -> list[Finding]:
     """The findings of this file."""
-    counts_V = training_counts(subject.log)[1:]
-    return [lengths(subject), popularity(counts_V), after_the_cut(subject, counts_V)]
+    return [lengths(subject), popularity(subject.counts_V[1:]), after_the_cut(subject)]
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:
@@ -83,8 +81,9 @@ def zipf_exponent(counts_V: np.ndarray) -> float | None:
     return float(-slope)
 
 
-def after_the_cut(subject: Subject, counts_V: np.ndarray) -> Finding:
+def after_the_cut(subject: Subject) -> Finding:
     """Popularity in training against popularity among the targets, and the head's share of both."""
+    counts_V = subject.counts_V[1:]
     asked_V = np.bincount(subject.target_items_T, minlength=len(counts_V) + 1)[1:]
     either_V = (counts_V > 0) | (asked_V > 0)
     correlation = rank_correlation(counts_V[either_V], asked_V[either_V])

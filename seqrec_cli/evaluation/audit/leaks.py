@@ -10,7 +10,6 @@ Legend: N events, U users, R requests, T targets, V items.
 
 import numpy as np
 
-from seqrec_cli.data.splits import training_counts
 from seqrec_cli.evaluation.audit.finding import Finding, percent
 from seqrec_cli.evaluation.audit.subject import Block, Subject, training_positions
 
@@ -269,8 +268,7 @@ def _prefix_hashes(subject: Subject, block: Block) -> tuple[np.ndarray, np.ndarr
 def cold(subject: Subject) -> list[Finding]:
     """Targets whose item, and requests whose user, no training event has."""
     targets = subject.targets
-    counts_V = training_counts(subject.log)
-    cold_T = counts_V[subject.target_items_T] == 0
+    cold_T = subject.counts_V[subject.target_items_T] == 0
     rows_R = targets.rows_R
     cold_R = subject.train_U[rows_R] == np.asarray(subject.log.offsets_U1)[rows_R]
     found = []

@@ -51,7 +51,7 @@ class Change:
     largest: float  # relative change of a metric, of those that change by more than their standard error
 
     @classmethod
-    def of(cls, order: str, model: str, before: Values, after: list[Values]) -> "Change":
+    def of(cls, order: str, model: str, *, before: Values, after: list[Values]) -> "Change":
         logged = {name: float(values.mean()) for name, values in before.items()}
         means = {name: np.array([values[name].mean() for values in after]) for name in before}
         mean = {name: float(found.mean()) for name, found in means.items()}
@@ -78,7 +78,7 @@ def headline(model: Recommender, log: PackedLog, how: Measuring) -> Values:
 
 
 def changes(
-    subject: Subject, orders: Mapping[str, np.ndarray], given: tuple[str, Recommender] | None, how: Measuring
+    subject: Subject, orders: Mapping[str, np.ndarray], *, given: tuple[str, Recommender] | None, how: Measuring
 ) -> list[Change]:
     """For every order (a name, and which events it joins): groups reversed and shuffled, everything moved; and shuffled
     with the targets kept. The given model sees the last alone: what it was trained on must not become a target."""
@@ -101,9 +101,9 @@ def changes(
                     after[model].append(headline(counted(model, other, how.max_length), other, how))
                 if given is not None and label.endswith("kept"):
                     of_given.append(headline(given[1], other, how))
-            found += [Change.of(label, model, before[model], after[model]) for model in before]
+            found += [Change.of(label, model, before=before[model], after=after[model]) for model in before]
             if given is not None and own is not None and of_given:
-                found.append(Change.of(label, given[0], own, of_given))
+                found.append(Change.of(label, given[0], before=own, after=of_given))
     return found
 
 

@@ -60,7 +60,7 @@ def audit(
         for name, joined_N in (("ties", tied_N), ("bursts", burst_N))
         if joined_N is not None and joined_N.any()
     }
-    changed = changes(part, orders, given, how) if orders and len(part.view.val.rows_R) else []
+    changed = changes(part, orders, given=given, how=how) if orders and len(part.view.val.rows_R) else []
     order = [equal_times(part, tied_N, how.seed)]
     order += [order_matters(changed, "ties", "  another order of ties")] if "ties" in orders and changed else []
     order += [in_bursts(part, burst_N, burst)]

@@ -31,12 +31,12 @@ LEAST_KNOWN = 0.02  # nats over popularity: of less no share can be told
 
 def shortcuts(subject: Subject, *, requests: int, seed: int) -> list[Finding]:
     """The findings of this file."""
-    pairs, items_N, rows_N = transitions(subject)
-    enough = len(pairs.keys_E) > 0 and len(subject.targets.rows_R) > 1
-    found = likelihoods(subject, pairs, items_N, rows_N, requests=requests, seed=seed) if enough else None
+    trained = transitions(subject)
+    enough = len(trained.pairs.keys_E) > 0 and len(subject.targets.rows_R) > 1
+    found = likelihoods(subject, trained, requests=requests, seed=seed) if enough else None
     return [
-        branching(subject, pairs, found),
-        *smoothness(subject, items_N, rows_N, seed=seed),
+        branching(subject, trained.pairs, found),
+        *smoothness(subject, trained.items_N, trained.rows_N, seed=seed),
         long_history(found),
     ]
 

@@ -15,7 +15,7 @@ from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.view import HeldOut, Targets, View
 
-BLOCK = 2**22  # events of a block of users, unless one user has more
+BLOCK = 2**20  # events of a block of users, unless one user has more
 UNITS = {"day": 86_400, "hour": 3_600, "minute": 60}
 NEARLY_ALL = 0.999
 
@@ -49,6 +49,14 @@ class Subject:
     @cached_property
     def training_events(self) -> int:
         return int((self.train_U - self.log.offsets_U1[:-1]).sum())
+
+    @cached_property
+    def counts_V(self) -> np.ndarray:
+        """Every item's training events, int64 [V + 1]; row 0 has none."""
+        counts_V = np.zeros(self.log.num_items + 1, np.int64)
+        for block in self.blocks():
+            counts_V += np.bincount(self.log.items_N[training_positions(self, block)], minlength=len(counts_V))
+        return counts_V
 
     @cached_property
     def clock(self) -> "Clock":

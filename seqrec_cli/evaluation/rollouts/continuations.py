@@ -59,7 +59,7 @@ def continuations(log: PackedLog, split: HeldOut, *, steps: int, users: int | No
         rows_R, ends_R = rows_R[picked], ends_R[picked]
     targets_Rn = np.asarray(log.items_N[ends_R[:, None] + np.arange(steps)], np.int64)
     if view.seen == "remove":
-        targets_Rn = _without_repeats(log, rows_R, ends_R, targets_Rn)
+        targets_Rn = _without_repeats(log, Continuations(rows_R, ends_R, targets_Rn))
     return Continuations(rows_R, ends_R, targets_Rn)
 
 
@@ -75,8 +75,9 @@ def _held_until(log: PackedLog, split: HeldOut, rows_R: np.ndarray) -> np.ndarra
     return ends_R
 
 
-def _without_repeats(log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, targets_Rn: np.ndarray) -> np.ndarray:
-    """0 for targets that the history, or an earlier step, has."""
+def _without_repeats(log: PackedLog, asked: Continuations) -> np.ndarray:
+    """The targets, 0 for those that the history, or an earlier step, has."""
+    rows_R, ends_R, targets_Rn = asked.rows_R, asked.ends_R, asked.targets_Rn
     starts_R = np.asarray(log.offsets_U1)[rows_R]
     lengths_R = ends_R - starts_R
     requests_N = np.repeat(np.arange(len(rows_R)), lengths_R)
@@ -101,6 +102,7 @@ class Growing:
         users_B: Tensor,
         items_BW: Tensor,
         lengths_B: Tensor,
+        *,
         times_BW: Tensor | None,
         gaps_B: Tensor | None,
         context_BF: Tensor | None,
@@ -128,10 +130,10 @@ class Growing:
             torch.from_numpy(np.asarray(asked.rows_R + 1, np.int64)).to(device),
             columns(log.items_N),
             torch.from_numpy(np.asarray(lengths_B, np.int64)).to(device),
-            times_BW,
-            gaps_B,
-            None if context_BF is None else torch.from_numpy(context_BF).to(device),
-            log.time_context,
+            times_BW=times_BW,
+            gaps_B=gaps_B,
+            context_BF=None if context_BF is None else torch.from_numpy(context_BF).to(device),
+            time_context=log.time_context,
         )
 
     def __len__(self) -> int:
@@ -181,10 +183,10 @@ class Growing:
             self.users_B.index_select(0, rows),
             self.items_BW.index_select(0, rows),
             self.lengths_B.index_select(0, rows),
-            of_rows(self.times_BW),
-            of_rows(self.gaps_B),
-            of_rows(self.context_BF),
-            self._time_context,
+            times_BW=of_rows(self.times_BW),
+            gaps_B=of_rows(self.gaps_B),
+            context_BF=of_rows(self.context_BF),
+            time_context=self._time_context,
         )
 
 

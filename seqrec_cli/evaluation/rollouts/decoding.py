@@ -44,7 +44,7 @@ class Stepper:
     `seen_BV` marks what has left the candidates; None where seen items stay.
     """
 
-    def __init__(self, model: Recommender, histories: Growing, seen_BV: Tensor | None, max_length: int) -> None:
+    def __init__(self, model: Recommender, histories: Growing, seen_BV: Tensor | None, *, max_length: int) -> None:
         self._model, self._histories, self._max_length = model, histories, max_length
         self._seen_BV = None if seen_BV is None else seen_BV.clone()
 

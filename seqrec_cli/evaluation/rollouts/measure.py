@@ -58,8 +58,7 @@ class Given:
 
 def roll_out(model: Recommender, given: Given, precision: Precision) -> Rollouts:
     """Every request's n steps. The model's mode is left as it was."""
-    asked, steps = given.asked, given.asked.targets_Rn.shape[1]
-    shape = asked.targets_Rn.shape
+    asked, shape = given.asked, given.asked.targets_Rn.shape
     kinds = ("rollout", "plain", *(("given_truth",) if given.truth else ()))
     found = Rollouts(asked, np.zeros(shape, np.int64), np.zeros(shape, np.int64), {k: np.zeros(shape) for k in kinds})
     uniform_Rn = torch.from_numpy(np.random.default_rng(given.seed).random(shape))
@@ -69,26 +68,28 @@ def roll_out(model: Recommender, given: Given, precision: Precision) -> Rollouts
     order_R = np.argsort(-lengths_R, kind="stable")  # rows of like length share a block
     with measuring(model, precision):
         for first in range(0, len(order_R), block):
-            _roll_block(model, given, precision.device, steps, order_R[first : first + block], uniform_Rn, found)
+            here_B = order_R[first : first + block]
+            _roll_block(model, given, found, here_B=here_B, uniform_Rn=uniform_Rn, device=precision.device)
     return found
 
 
 def _roll_block(
     model: Recommender,
     given: Given,
-    device: torch.device,
-    steps: int,
+    found: Rollouts,
+    *,
     here_B: np.ndarray,
     uniform_Rn: Tensor,
-    found: Rollouts,
+    device: torch.device,
 ) -> None:
-    asked = given.asked.at(here_B)
+    """The rows `here_B` of `found`."""
+    asked, steps = given.asked.at(here_B), given.asked.targets_Rn.shape[1]
     targets_Bn = torch.from_numpy(asked.targets_Rn).to(device)
     seen_BV = seen_marks(given.log, asked, device) if view_of(given.log).seen == "remove" else None
 
     def fresh() -> Stepper:
         histories = Growing.of(given.log, asked, max_length=given.max_length, steps=steps, device=device)
-        return Stepper(model, histories, seen_BV, given.max_length)
+        return Stepper(model, histories, seen_BV, max_length=given.max_length)
 
     def noting(kind: str, every_step_from_the_first: bool = False) -> OnScores:
         def note(nth: int, scores_BV: Tensor) -> None:
