@@ -23,7 +23,8 @@ def protocol(
     """By which protocol a metric row was obtained, as plain values.
 
     `monitor` is the validation metric that chose the checkpoint (None: nothing was chosen), `sees_target_time` whether
-    the model read the time of the event it predicts, `ranked_users` how many users were ranked (None: all).
+    the model read the time of the event it predicts, `ranked_users` how many users were ranked (None: all). The hour
+    and weekday that the dataset adds to requests are named beside it: a model told one is not one told both.
     """
     settings = log.manifest["settings"]
     return {
@@ -39,6 +40,7 @@ def protocol(
         "clicks": {name: settings[name] for name in CLICKS},
         "max_length": max_length,
         "sees_target_time": sees_target_time,
+        "time_context": list(log.time_context),
         "chosen_by": monitor,
     }
 
