@@ -92,7 +92,14 @@ class Trained:
         """By which protocol its numbers on test are obtained; those of two runs compare where these are equal."""
         cfg, run = self._run.cfg, self._run
         length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
-        return protocol(run.log, "test", length, cfg.trainer.monitor, run.model.sees_target_time, ranked)
+        return protocol(
+            run.log,
+            "test",
+            max_length=length,
+            monitor=cfg.trainer.monitor,
+            sees_target_time=run.model.sees_target_time,
+            ranked_users=ranked,
+        )
 
     def recommend(
         self,
@@ -245,10 +252,11 @@ class Trained:
         return self._measured(split).metrics
 
     def ranks(self, split: Split = "test") -> "pd.DataFrame":
-        """The rank of each user's held-out item, measured as `evaluate` does.
+        """The rank of every held-out item, measured as `evaluate` does.
 
-        Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked) and
-        `history` (events before the item).
+        Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked),
+        `history` (events before the request) and `request` (a number: under some protocols a user has several, and a
+        request several items).
 
         Examples:
             >>> ranks = run.ranks("val")
@@ -258,23 +266,26 @@ class Trained:
         import pandas as pd
 
         found = self._measured(split)
-        ranks = found.ranks
+        ranks, requests_T = found.ranks, found.ranks.requests_T
         return pd.DataFrame(
             {
-                "user": found.user_ids,
+                "user": None if found.user_ids is None else found.user_ids[requests_T],
                 "item": found.item_ids,
-                "rank": ranks.ranks_R,
-                "candidates": ranks.candidates_R,
-                "history": ranks.histories_R,
+                "rank": ranks.ranks_T,
+                "candidates": ranks.candidates_R[requests_T],
+                "history": ranks.histories_R[requests_T],
+                "request": requests_T,
             }
         ).infer_objects()
 
     def _measured(self, split: Split) -> Evaluation:
         if split not in ("val", "test"):
             raise SeqrecError(f"split={split}: have val and test")
-        run = self._run
+        run, length = self._run, self._run.cfg.model.max_length
         with self._computing():
-            return evaluate(run.model, run.log, split, run.cfg.evaluation, run.cfg.model.max_length, run.precision)
+            return evaluate(
+                run.model, run.log, split, cfg=run.cfg.evaluation, max_length=length, precision=run.precision
+            )
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[Any]:

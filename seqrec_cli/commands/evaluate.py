@@ -15,9 +15,17 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
     length = run.cfg.model.max_length
-    evaluation = evaluate(run.model, run.log, cfg.split, run.cfg.evaluation, length, run.precision)
-    monitor, ranked = run.cfg.trainer.monitor, run.cfg.evaluation.ranked_users
-    rules = protocol(run.log, cfg.split, length, monitor, run.model.sees_target_time, ranked)
+    evaluation = evaluate(
+        run.model, run.log, cfg.split, cfg=run.cfg.evaluation, max_length=length, precision=run.precision
+    )
+    rules = protocol(
+        run.log,
+        cfg.split,
+        max_length=length,
+        monitor=run.cfg.trainer.monitor,
+        sees_target_time=run.model.sees_target_time,
+        ranked_users=run.cfg.evaluation.ranked_users,
+    )
     metrics = {cfg.split: evaluation.metrics, "protocol": rules}
     if cfg.run_dir is not None:
         folder = RunFolder.allocate(cfg.run_dir, "evaluate")
@@ -27,6 +35,6 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
     dataset = run.cfg.dataset
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, dataset.protocol)
+    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, run.cfg.protocol.name)
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     return metrics

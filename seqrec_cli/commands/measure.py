@@ -21,15 +21,23 @@ def measure_run(
     length = cfg.model.max_length
     found = {}
     for split in ("val", "test"):
-        evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
+        evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
         found[split] = evaluation.metrics
-    beside = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
-    ranked = cfg.evaluation.ranked_users
-    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
+    beside: dict[str, dict[str, float]] = {}
+    if cfg.evaluation.baselines:
+        beside = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
+    rules = protocol(
+        log,
+        "test",
+        max_length=length,
+        monitor=cfg.trainer.monitor,
+        sees_target_time=model.sees_target_time,
+        ranked_users=cfg.evaluation.ranked_users,
+    )
     metrics = {**found, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
+    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.protocol.name)
     print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
     return metrics
