@@ -38,6 +38,15 @@ def measure_run(
     )
     metrics = {**found, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.protocol.name)
+    line = protocol_line(
+        cfg.dataset.name,
+        log.fingerprint,
+        "test",
+        num_items=log.num_items,
+        max_length=length,
+        protocol=cfg.protocol.name,
+        seen=cfg.protocol.seen,
+        candidates=cfg.protocol.candidates,
+    )
     print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
     return metrics

@@ -1,9 +1,10 @@
 """What each verb may be told. The record of `train`, of which a run consists, is in `schema.py`."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
@@ -20,10 +21,19 @@ class RestoringConfig(Settings):
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 class EvaluateConfig(RestoringConfig):
     """The verb `evaluate`."""
 
     split: Literal["val", "test"] = Field(description="which held-out events are ranked")
+    candidates: Annotated[tuple[Candidates, ...], BeforeValidator(_listed)] | None = Field(
+        min_length=1,
+        description="what targets are ranked among, one or several: full, or sampled items, for comparison only, as "
+        "uniform:100 or popularity:100; null: as the run was measured",
+    )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
     hardware: HardwareConfig
 

@@ -19,6 +19,7 @@ from seqrec_cli.data.splits import held_out, view_of
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.ranks import seen_positions
+from seqrec_cli.evaluation.repeats import longest_history, repeat_scorers
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
@@ -94,6 +95,9 @@ def baselines(
         candidates_T = evaluation.ranks.candidates_R[evaluation.ranks.requests_T]
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
     found = {"random": expected_at_random(cfg.cutoffs, candidates_T, float(labels_N.mean()))} | found
+    for name, scorer in repeat_scorers(log, split).items():
+        length = longest_history(log)
+        found[name] = evaluate(scorer, log, split, cfg=cfg, max_length=length, precision=precision).metrics
     if oracle_fits(log, split):
         oracle = Oracle(log, split)
         measured = evaluate(oracle, log, split, cfg=cfg, max_length=max_length, precision=precision)

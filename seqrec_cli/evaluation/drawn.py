@@ -67,7 +67,7 @@ class Drawing:
             if not len(lacking):
                 break
         for request in lacking:
-            items_RK[request] = self._from_complement(int(request), items_RK[request], keys_R[request], excluded)
+            items_RK[request] = self._from_complement(int(request), items_RK[request], keys_R[[request]], excluded)
         return items_RK, self._log.num_items - seen_R
 
     def _excluded(self, targets: Targets) -> tuple[SeenItems, np.ndarray]:
@@ -85,13 +85,15 @@ class Drawing:
         counts_R = np.bincount(seen_N // width, minlength=len(targets.rows_R))
         return SeenItems(np.union1d(seen_N, wanted_T), self._log.num_items), counts_R
 
-    def _from_complement(self, request: int, items_K: np.ndarray, key: np.uint64, excluded: SeenItems) -> np.ndarray:
+    def _from_complement(self, request: int, items_K: np.ndarray, key: np.ndarray, excluded: SeenItems) -> np.ndarray:
         """The items that a request has, and the lacking ones from all that are left (Efraimidis and Spirakis 2006)."""
         kept = items_K[items_K > 0]
         left = np.setdiff1d(excluded.unseen(request), kept)
         left = left[self._weights_V[left] > 0]
         numbers = _uniform(key, ROUNDS * 2 * self._count + left)
-        order = np.argsort(np.log(np.maximum(numbers, np.finfo(float).tiny)) / self._weights_V[left], kind="stable")[::-1]
+        order = np.argsort(np.log(np.maximum(numbers, np.finfo(float).tiny)) / self._weights_V[left], kind="stable")[
+            ::-1
+        ]
         found = np.concatenate([kept, left[order]])[: len(items_K)]
         return np.pad(found, (0, len(items_K) - len(found)))
 

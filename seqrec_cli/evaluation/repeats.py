@@ -1,6 +1,6 @@
 """What a history gives away by itself: scorers that know nothing of items but which of them the user has met.
 
-Where targets repeat, "was it in the history" ranks well without having learned anything, so a model has to be ahead of it.
+Where targets repeat, "was it in the history" ranks well without having learned anything; a model has to be ahead of it.
 
 Legend: B rows, L history events, C candidates, V items (V + 1 columns, 0 is padding).
 """
@@ -42,8 +42,8 @@ class Repeats(Recommender):
 
 def repeat_scorers(log: PackedLog, split: HeldOut) -> dict[str, Repeats]:
     """Both scorers, by their names among the baselines; none where no ranked target repeats an item of its history."""
-    counts = view_of(log).manifest["splits"][split]
-    if not counts["repeated_targets"] - counts["left_out_repeats"]:
+    view = view_of(log)
+    if view.seen == "remove" or not view.manifest["splits"][split]["repeated_targets"]:
         return {}
     return {"repeats": Repeats(log.catalog, "member"), "latest": Repeats(log.catalog, "latest")}
 

@@ -8,7 +8,8 @@ replace M by another function of s:
 - `rank`: M(1 + (n - 1)(s - 1) / m). The rank in it is unbiased; M of it is so only for a linear M, such as the AUC.
 - `cls`: the function f of least squared bias, sum_r p(r) (E[f(s) | r] - M(r))^2 with p(r) = 1 / n, constrained: a worse
   rank is worth no more, and none less than 0. (Unconstrained, it swings between large values of both signs.)
-- `bv`: the function of least sum_r p(r) ((E[f(s) | r] - M(r))^2 + g Var[f(s) | r]), which trades bias for variance. With A[r, s] = sqrt(p(r)) p(s | r), b[r] = sqrt(p(r)) M(r) and c[s] = sum_r p(r) p(s | r) it is
+- `bv`: the function of least sum_r p(r) ((E[f(s) | r] - M(r))^2 + g Var[f(s) | r]), which trades bias for variance.
+  With A[r, s] = sqrt(p(r)) p(s | r), b[r] = sqrt(p(r)) M(r) and c[s] = sum_r p(r) p(s | r) it is
   f = ((1 - g) A'A + g diag(c))^-1 A'b.
 
 The paper draws with replacement, so that s - 1 is binomial; here no item is drawn twice, and it is hypergeometric.
@@ -71,8 +72,8 @@ def corrected_metrics(
 ) -> np.ndarray:
     """Each request's estimates of the metrics over all its `candidates_R` items, [Q, R].
 
-    `ranks_R` are ranks among the target and `sampled_R` others. A rank that ends in one half, of a tie, is worth the mean
-    of the ranks beside it.
+    `ranks_R` are ranks among the target and `sampled_R` others. A rank that ends in one half, of a tie, is worth the
+    mean of the ranks beside it.
     """
     values_QR = np.zeros((len(names), len(ranks_R)))
     of_n_R = np.round(np.log(np.maximum(candidates_R, 1)) * LIKE).astype(np.int64)
@@ -98,7 +99,8 @@ def _equations(names: Sequence[str], n: int, m: int) -> tuple[np.ndarray, np.nda
         ranks = np.arange(first, min(first + ROWS, n + 1))
         chances, worths_QB = rank_chances(n, m, ranks), _worths(names, ranks.astype(np.float64), n)
         c_S += chances.sum(axis=0) / n
-        triangle = np.linalg.qr(np.concatenate([triangle, np.concatenate([chances, worths_QB.T], axis=1)]), mode="r")
+        rows = np.concatenate([chances, worths_QB.T], axis=1)
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
     return triangle / np.sqrt(n), c_S
 
 

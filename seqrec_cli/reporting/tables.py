@@ -10,7 +10,13 @@ from rich.table import Table
 from seqrec_cli.metrics.table import CLICK_METRICS, lower_is_better, table_columns
 
 CUTOFF = 10  # the k shown, where it was measured
-BASELINES = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
+BASELINES = {  # in this order
+    "random": "random",
+    "popular": "most popular",
+    "markov": "last-item Markov",
+    "repeats": "met before",
+    "latest": "latest first",
+}
 ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
 NO_VALUE = "-"
@@ -31,12 +37,32 @@ OTHER_TARGETS = {  # by protocol, where they are others
 }
 
 
-def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int, protocol: str) -> str:
+SEEN = {"remove": "seen items removed", "keep": "seen items kept"}
+
+
+def protocol_line(
+    dataset: str,
+    fingerprint: str,
+    split: str,
+    *,
+    num_items: int,
+    max_length: int,
+    protocol: str,
+    seen: str,
+    candidates: str,
+) -> str:
     """By which protocol a table's numbers were obtained."""
     held_out = OTHER_TARGETS.get(protocol, TARGETS)[split]
+    kind, _, count = candidates.partition(":")
+    drawn = {"uniform": "drawn uniformly", "popularity": "drawn by popularity"}.get(kind)
+    among = (
+        f"the whole corpus ({num_items:,} items)"
+        if drawn is None
+        else f"{int(count):,} items {drawn} from the corpus ({num_items:,} items)"
+    )
     return (
-        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among the whole corpus ({num_items:,} items), "
-        f"seen items removed, ties at their mean, max_length {max_length}; "
+        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among {among}, "
+        f"{SEEN[seen]}, ties at their mean, max_length {max_length}; "
         f"{', '.join(CLICK_METRICS)} on the fixed candidates (protocol {protocol})"
     )
 

@@ -108,7 +108,7 @@ class Recommending:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows of `asked`, items, scores), a row's best item first; seen items are left out unless `repeats`.
 
-        Where that is None, as the run's protocol ranked them: it keeps seen items among the candidates, or removes them.
+        Where that is None, as the run's protocol has them: kept among the candidates, or removed.
         A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
         """
         keeps_seen = view_of(self._log).seen == "keep" if repeats is None else repeats

@@ -1,4 +1,4 @@
-"""Metrics over the corpus, estimated from ranks among sampled items: against every sample there is, and by simulation."""
+"""Metrics over the corpus from ranks among sampled items: against every sample there is, and by simulation."""
 
 import itertools
 

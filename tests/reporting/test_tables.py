@@ -14,7 +14,14 @@ BASELINES = {
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
     "random": dict.fromkeys(NAMES, 0.01),
 }
-PROTOCOL = protocol_line("ml-1m", "0123456789abcdef", "test", 3416, 200, "leave_last")
+
+
+def line(split: str = "test", protocol: str = "leave_last", seen: str = "remove", candidates: str = "full") -> str:
+    settings = {"protocol": protocol, "seen": seen, "candidates": candidates}
+    return protocol_line("ml-1m", "0123456789abcdef", split, num_items=3416, max_length=200, **settings)
+
+
+PROTOCOL = line()
 
 
 def metrics() -> dict[str, float]:
@@ -67,8 +74,12 @@ def test_protocol_and_oracle_are_explained():
         "generating process's own score",
     ):
         assert fact in text
-    assert "each user's last event but one" in protocol_line("x", "0", "val", 1, 1, "positions")
-    assert "users who did not train" in protocol_line("x", "0", "val", 1, 1, "last")
+    assert "each user's last event but one" in line("val", "positions")
+    assert "users who did not train" in line("val", "last")
+    assert "seen items kept" in line(seen="keep")
+    assert "100 items drawn by popularity from the corpus (3,416 items), seen items removed" in line(
+        candidates="popularity:100"
+    )
 
 
 def test_without_an_oracle_nothing_speaks_of_one():

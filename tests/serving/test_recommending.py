@@ -106,9 +106,7 @@ def test_a_told_history_is_read_up_to_the_window_and_none_of_it_comes_back(
     assert known.known_user
 
 
-def test_what_comes_back_is_as_the_run_ranked_it_unless_asked_for(
-    encoder: Encoder, saved_log: PackedLog
-) -> None:
+def test_what_comes_back_is_as_the_run_ranked_it_unless_asked_for(encoder: Encoder, saved_log: PackedLog) -> None:
     seen, keeping = {6, 7}, replace(saved_log, view=replace(view_of(saved_log), seen="keep"))
     for log, usual in ((saved_log, seen), (keeping, set())):
         recommending = Recommending(encoder, "mine", log, WINDOW, CPU)
