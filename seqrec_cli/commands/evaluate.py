@@ -50,16 +50,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
-    line = protocol_line(
-        run.cfg.dataset.name,
-        log.fingerprint,
-        cfg.split,
-        num_items=log.num_items,
-        max_length=length,
-        protocol=run.cfg.protocol.name,
-        seen=run.cfg.protocol.seen,
-        candidates=kinds[0],
-    )
+    line = protocol_line(rules)
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     if kinds != ("full",):
         print_table(candidates_table(metrics["candidates"], f"{cfg.split} metrics by what targets are ranked among"))

@@ -38,15 +38,6 @@ def measure_run(
     )
     metrics = {**found, "baselines": beside, "protocol": rules}
     folder.write_metrics(metrics)
-    line = protocol_line(
-        cfg.dataset.name,
-        log.fingerprint,
-        "test",
-        num_items=log.num_items,
-        max_length=length,
-        protocol=cfg.protocol.name,
-        seen=cfg.protocol.seen,
-        candidates=cfg.protocol.candidates,
-    )
+    line = protocol_line(rules)
     print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
     return metrics

@@ -1,6 +1,7 @@
 """Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -29,42 +30,32 @@ def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
     return table_columns(have, CUTOFF if CUTOFF in measured or not measured else max(measured))
 
 
-TARGETS = {"test": "each user's last event", "val": "each user's last event but one"}
-OTHER_TARGETS = {  # by protocol, where they are others
-    "last": dict.fromkeys(TARGETS, "the last event of users who did not train"),
-    "impressions": {"test": "each user's last request", "val": "each user's last request but one"},
-    "impressions_by_user": dict.fromkeys(TARGETS, "the last request of users who did not train"),
-}
-
-
-SEEN = {"remove": "seen items removed", "keep": "seen items kept"}
-
-
-def protocol_line(
-    dataset: str,
-    fingerprint: str,
-    split: str,
-    *,
-    num_items: int,
-    max_length: int,
-    protocol: str,
-    seen: str,
-    candidates: str,
-) -> str:
-    """By which protocol a table's numbers were obtained."""
-    held_out = OTHER_TARGETS.get(protocol, TARGETS)[split]
-    kind, _, count = candidates.partition(":")
-    drawn = {"uniform": "drawn uniformly", "popularity": "drawn by popularity"}.get(kind)
-    among = (
-        f"the whole corpus ({num_items:,} items)"
-        if drawn is None
-        else f"{int(count):,} items {drawn} from the corpus ({num_items:,} items)"
-    )
+def protocol_line(rules: Mapping[str, Any]) -> str:
+    """By which protocol (`evaluation.compare.protocol`) a table's numbers were obtained."""
+    candidates = "the whole corpus" if rules["candidates"] == "whole corpus" else f"{rules['candidates']} candidates"
+    seen = "kept" if rules["seen_items"].startswith("kept") else "removed"
     return (
-        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among {among}, "
-        f"{SEEN[seen]}, ties at their mean, max_length {max_length}; "
-        f"{', '.join(CLICK_METRICS)} on the fixed candidates (protocol {protocol})"
+        f"{rules['dataset']} {rules['fingerprint'][:12]}; {rules['split']}: {rules['targets']}"
+        f"{_counts(rules['counts'])}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at "
+        f"their mean, max_length {rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol "
+        f"{rules['name']})"
     )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """What is not one familiar target of each user: several, repeated, or cold ones."""
+    said = []
+    if counts["targets"] > counts["users"]:
+        said.append(f"{counts['targets']:,} targets in {counts['requests']:,} requests of {counts['users']:,} users")
+    if counts["repeated_targets"]:
+        share = counts["repeated_targets"] / counts["held_out_targets"]
+        left_out = ", left out" if counts["left_out_repeats"] else ""
+        said.append(f"{share:.1%} of targets repeat an item of their history{left_out}")
+    if counts["requests_of_cold_users"]:
+        said.append(f"{counts['requests_of_cold_users']:,} requests of users who did not train")
+    if counts["cold_targets"]:
+        said.append(f"{counts['cold_targets']:,} targets that never trained")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def results_table(

@@ -67,9 +67,7 @@ def several_targets(log: PackedLog, most: int = 3) -> PackedLog:
 
 def ranked(log: PackedLog, model: Recommender, sampling: Sampling, seed: int = 0) -> SampledRanks:
     with torch.inference_mode():
-        return rank_sampled(
-            model, log, "test", sampling, cfg=CFG, max_length=8, device=torch.device("cpu"), seed=seed
-        )
+        return rank_sampled(model, log, "test", sampling, cfg=CFG, max_length=8, device=torch.device("cpu"), seed=seed)
 
 
 def test_kinds_are_read_from_the_protocol() -> None:

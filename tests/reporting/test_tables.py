@@ -14,14 +14,29 @@ BASELINES = {
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
     "random": dict.fromkeys(NAMES, 0.01),
 }
-
-
-def line(split: str = "test", protocol: str = "leave_last", seen: str = "remove", candidates: str = "full") -> str:
-    settings = {"protocol": protocol, "seen": seen, "candidates": candidates}
-    return protocol_line("ml-1m", "0123456789abcdef", split, num_items=3416, max_length=200, **settings)
-
-
-PROTOCOL = line()
+COUNTS = {
+    "held_out_targets": 6040,
+    "repeated_targets": 0,
+    "left_out_repeats": 0,
+    "requests": 6040,
+    "targets": 6040,
+    "users": 6040,
+    "requests_of_cold_users": 0,
+    "cold_targets": 0,
+}
+RULES = {
+    "dataset": "ml-1m",
+    "fingerprint": "0123456789abcdef",
+    "split": "test",
+    "targets": "each user's last event",
+    "counts": COUNTS,
+    "candidates": "whole corpus",
+    "items": 3416,
+    "seen_items": "removed: all",
+    "max_length": 200,
+    "name": "leave_last",
+}
+PROTOCOL = protocol_line(RULES)
 
 
 def metrics() -> dict[str, float]:
@@ -74,12 +89,19 @@ def test_protocol_and_oracle_are_explained():
         "generating process's own score",
     ):
         assert fact in text
-    assert "each user's last event but one" in line("val", "positions")
-    assert "users who did not train" in line("val", "last")
-    assert "seen items kept" in line(seen="keep")
-    assert "100 items drawn by popularity from the corpus (3,416 items), seen items removed" in line(
-        candidates="popularity:100"
-    )
+    assert "(" not in PROTOCOL.split(", ranked")[0]  # nothing but the familiar
+    several = COUNTS | {"targets": 9000, "repeated_targets": 604, "requests_of_cold_users": 40, "cold_targets": 7}
+    line = protocol_line(RULES | {"counts": several, "candidates": "uniform:100", "seen_items": "kept: all"})
+    for fact in (
+        "9,000 targets in 6,040 requests of 6,040 users",
+        "10.0% of targets repeat an item of their history;",
+        "40 requests of users who did not train",
+        "7 targets that never trained",
+        "uniform:100 candidates",
+        "seen items kept",
+    ):
+        assert fact in line
+    assert "history, left out" in protocol_line(RULES | {"counts": several | {"left_out_repeats": 604}})
 
 
 def test_without_an_oracle_nothing_speaks_of_one():
