@@ -27,8 +27,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     names all runs.
     Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
     """
-    runs = [restore(ckpt, cfg.archive, cfg.data_dir, cfg.hardware) for ckpt in cfg.ckpts]
-    at = next((place for place, run in enumerate(runs) if run.model.trainable_models()), 0)
+    runs = [restore(ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware) for ckpt in cfg.ckpts]
+    at = next((position for position, run in enumerate(runs) if run.model.trainable_models()), 0)
     first = runs[at]
     for ckpt, run in zip(cfg.ckpts, runs, strict=True):
         if run.log.fingerprint != first.log.fingerprint:
@@ -52,7 +52,7 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     header = {"config": config, "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
     moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
     save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
-    metrics = measure_run(mixed, model, first.log, first.precision, folder)
+    metrics = measure_run(mixed, model, first.log, precision=first.precision, folder=folder)
     folder.mark_done()
     say(str(folder.path))
     return {**metrics, "run_dir": str(folder.path)}

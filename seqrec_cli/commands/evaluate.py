@@ -17,7 +17,7 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length = run.cfg.model.max_length
     kinds = cfg.candidates or (view_of(run.log).candidates,)
     log = with_candidates(run.log, kinds[0])
@@ -37,8 +37,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
             run.model,
             log,
             cfg.split,
-            kinds,
-            evaluation.ranks,
+            kinds=kinds,
+            first=evaluation.ranks,
             cfg=measured,
             max_length=length,
             precision=run.precision,
@@ -51,7 +51,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
     line = protocol_line(rules)
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
+    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
     if kinds != ("full",):
         print_table(candidates_table(metrics["candidates"], f"{cfg.split} metrics by what targets are ranked among"))
     return metrics

@@ -15,19 +15,19 @@ from seqrec_cli.training.precision import Precision
 
 
 def measure_run(
-    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision, folder: RunFolder
+    cfg: TrainConfig, model: Recommender, log: PackedLog, *, precision: Precision, folder: RunFolder
 ) -> dict[str, Any]:
     """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
-    found = {}
+    metrics_of = {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split] = evaluation.metrics
-    beside: dict[str, dict[str, float]] = {}
+        metrics_of[split] = evaluation.metrics
+    of_baselines: dict[str, dict[str, float]] = {}
     if cfg.evaluation.baselines:
-        beside = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
+        of_baselines = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
     rules = protocol(
         log,
         "test",
@@ -36,8 +36,17 @@ def measure_run(
         sees_target_time=model.sees_target_time,
         ranked_users=cfg.evaluation.ranked_users,
     )
-    metrics = {**found, "baselines": beside, "protocol": rules}
+    metrics = {**metrics_of, "baselines": of_baselines, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(rules)
-    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
+    print_table(
+        results_table(
+            cfg.model.name,
+            metrics_of["test"],
+            of_baselines,
+            title="test metrics",
+            protocol=line,
+            validation=metrics_of["val"],
+        )
+    )
     return metrics

@@ -38,19 +38,23 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
     runs = []
     for nth, seed in enumerate(seeds, 1):
         say(f"seed {seed} ({nth} of {len(seeds)})")
-        result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train)
+        result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train=train)
         if result.get("interrupted"):
             say(f"stopped at seed {seed}; all seeds go on with: seqrec train resume={parent.path}")
             return {"interrupted": True, "run_dir": str(parent.path)}
         runs.append({"seed": seed, **{key: result[key] for key in ("run_dir", "val", "test")}})
-    found = {split: _summary([run[split] for run in runs]) for split in ("val", "test")}
-    text = to_json({"seeds": seeds, **found, "runs": runs}, SEEDS_JSON, indent=2)
+    summary = {split: _summary([run[split] for run in runs]) for split in ("val", "test")}
+    text = to_json({"seeds": seeds, **summary, "runs": runs}, SEEDS_JSON, indent=2)
     write_atomically(parent.path / SEEDS_JSON, text + "\n")
-    print_table(seeds_table(found["test"], seeds, [run["test"] for run in runs]))
+    print_table(seeds_table(summary["test"], seeds, [run["test"] for run in runs]))
     parent.mark_done()
     say(str(parent.path))
-    means = {split: {name: both["mean"] for name, both in of.items()} for split, of in found.items()}
-    return {**means, "spread": {name: both["std"] for name, both in found["test"].items()}, "run_dir": str(parent.path)}
+    means = {split: {name: both["mean"] for name, both in of.items()} for split, of in summary.items()}
+    return {
+        **means,
+        "spread": {name: both["std"] for name, both in summary["test"].items()},
+        "run_dir": str(parent.path),
+    }
 
 
 def holds_seeds(folder: str | None) -> bool:
@@ -72,7 +76,7 @@ def _resumed(path: str, seeds: list[int]) -> RunFolder:
 
 
 def _run(
-    cfg: TrainConfig, seed: int, folder: RunFolder, train: Callable[[TrainConfig], dict[str, Any]]
+    cfg: TrainConfig, seed: int, folder: RunFolder, *, train: Callable[[TrainConfig], dict[str, Any]]
 ) -> dict[str, Any]:
     """One seed's run: new, gone on with, or read from its folder when nothing is left to do."""
     plain = dump(cfg)

@@ -90,7 +90,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         say(str(folder.path))
         return {"interrupted": True, "run_dir": str(folder.path)}
 
-    metrics = measure_run(cfg, model, log, precision, folder)
+    metrics = measure_run(cfg, model, log, precision=precision, folder=folder)
     draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
     wall_seconds = round(time.perf_counter() - began, 2)
     folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})

@@ -35,9 +35,9 @@ def among(
     model: Recommender,
     log: PackedLog,
     split: HeldOut,
+    *,
     kinds: Sequence[str],
     first: Ranks,
-    *,
     cfg: EvaluationConfig,
     max_length: int,
     precision: Precision,
@@ -54,7 +54,14 @@ def among(
         with measuring(model, precision):
             if sampling is not None:
                 sampled = rank_sampled(
-                    model, log, split, sampling, cfg=cfg, max_length=max_length, device=precision.device, seed=seed
+                    model,
+                    log,
+                    split,
+                    sampling=sampling,
+                    cfg=cfg,
+                    max_length=max_length,
+                    device=precision.device,
+                    seed=seed,
                 )
                 ranks = sampled.ranks
             elif kind == kinds[0]:

@@ -96,7 +96,9 @@ def measure(
     sampling = Sampling.of(view.candidates)
     if sampling is not None:
         seed = view.manifest["settings"]["seed"]
-        sampled = rank_sampled(model, log, split, sampling, cfg=cfg, max_length=max_length, device=device, seed=seed)
+        sampled = rank_sampled(
+            model, log, split, sampling=sampling, cfg=cfg, max_length=max_length, device=device, seed=seed
+        )
         return sampled.ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)

@@ -44,7 +44,7 @@ def rank_chances(n: int, m: int, ranks: np.ndarray) -> np.ndarray:
     return chances
 
 
-def corrected_worths(names: Sequence[str], n: int, m: int, method: str, gamma: float = 0.0) -> np.ndarray:
+def corrected_worths(names: Sequence[str], n: int, m: int, *, method: str, gamma: float) -> np.ndarray:
     """What each metric pays for a sampled rank 1..m + 1, [Q, S], to estimate it over all n items."""
     if m >= n - 1:  # the sample is the corpus
         return _worths(names, np.arange(1, n + 1, dtype=np.float64), n)
@@ -68,7 +68,7 @@ def corrected_metrics(
     sampled_R: np.ndarray,
     candidates_R: np.ndarray,
     method: str,
-    gamma: float = 0.0,
+    gamma: float,
 ) -> np.ndarray:
     """Each request's estimates of the metrics over all its `candidates_R` items, [Q, R].
 
@@ -82,7 +82,7 @@ def corrected_metrics(
     for group in np.unique(groups, axis=0):
         here = np.flatnonzero((groups == group).all(axis=1))
         n, m = int(np.median(candidates_R[here])), int(group[1])
-        worths_QS = corrected_worths(names, n, m, method, gamma)
+        worths_QS = corrected_worths(names, n, m, method=method, gamma=gamma)
         low, high = (turned(ranks_R[here]).astype(np.int64) - 1 for turned in (np.floor, np.ceil))
         values_QR[:, here] = (worths_QS[:, low] + worths_QS[:, high]) / 2
     return values_QR

@@ -1,4 +1,4 @@
-"""Learning curves of a run as a picture: training loss beside validation metrics, the best epoch marked."""
+"""Learning curves of a run as a picture: training loss and validation metrics, the best epoch marked."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LOSS = "train_loss"
 # Drawn with the monitored metric: those of a like scale. Logloss has one of its own and is drawn alone.
 ALIKE = (("hr@10", "ndcg@10", "mrr"), ("auc", "gauc", "corpus_auc"), ("logloss",))
-# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+# Okabe and Ito's palette: distinct with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#666666"
 FEW = 15  # fewer points than this are marked one by one
@@ -35,13 +35,13 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     for axes, title in ((left, "training loss"), (right, "validation")):
         _prepare(axes, title, best["epoch"])
 
-    _line(left, rows, LOSS, BLUE, 2.2)
-    _line(right, rows, monitor, ORANGE, 2.4)
+    _line(left, rows, LOSS, colour=BLUE, width=2.2)
+    _line(right, rows, monitor, colour=ORANGE, width=2.4)
     right.plot(best["epoch"], best[monitor], "o", color=ORANGE, markersize=9, markeredgecolor="white", zorder=3)
     alike = next((names for names in ALIKE if monitor in names), ALIKE[0])
-    beside = [name for name in alike if name != monitor and name in rows[0]]
-    for name, colour in zip(beside, (BLUE, GREEN, PURPLE), strict=False):
-        _line(right, rows, name, colour, 1.4)
+    others = [name for name in alike if name != monitor and name in rows[0]]
+    for name, colour in zip(others, (BLUE, GREEN, PURPLE), strict=False):
+        _line(right, rows, name, colour=colour, width=1.4)
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")
 
@@ -64,7 +64,7 @@ def _prepare(axes: "Axes", title: str, best_epoch: int) -> None:
     axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
 
 
-def _line(axes: "Axes", rows: list[dict[str, Any]], name: str, colour: str, width: float) -> None:
+def _line(axes: "Axes", rows: list[dict[str, Any]], name: str, *, colour: str, width: float) -> None:
     points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None and math.isfinite(row[name])]
     if points:
         epochs, values = zip(*points, strict=True)

@@ -67,7 +67,9 @@ def several_targets(log: PackedLog, most: int = 3) -> PackedLog:
 
 def ranked(log: PackedLog, model: Recommender, sampling: Sampling, seed: int = 0) -> SampledRanks:
     with torch.inference_mode():
-        return rank_sampled(model, log, "test", sampling, cfg=CFG, max_length=8, device=torch.device("cpu"), seed=seed)
+        return rank_sampled(
+            model, log, "test", sampling=sampling, cfg=CFG, max_length=8, device=torch.device("cpu"), seed=seed
+        )
 
 
 def test_kinds_are_read_from_the_protocol() -> None:
@@ -201,7 +203,7 @@ def test_one_checkpoint_by_each_kind_of_candidates() -> None:
     model = Scores(log.catalog, levels=10_000)
     whole = evaluate(model, log, "test", cfg=CFG, max_length=8, precision=CPU)
     kinds = ("full", "uniform:40", "popularity:40")
-    found = among(model, log, "test", kinds, whole.ranks, cfg=CFG, max_length=8, precision=CPU)
+    found = among(model, log, "test", kinds=kinds, first=whole.ranks, cfg=CFG, max_length=8, precision=CPU)
     assert list(found) == list(kinds)
     assert found["full"]["metrics"] == {name: whole.metrics[name] for name in found["full"]["metrics"]}
     assert not found["full"]["corrected"]

@@ -50,7 +50,7 @@ def test_chances_of_a_sampled_rank_are_those_of_all_samples() -> None:
 def test_the_rank_is_estimated_without_bias_and_so_is_a_linear_metric() -> None:
     places = 1 + (N - 1) * (np.arange(1, M + 2) - 1) / M
     np.testing.assert_allclose(expected(places[None])[0], np.arange(1, N + 1))
-    worths_QS = corrected_worths(NAMES, N, M, "rank")
+    worths_QS = corrected_worths(NAMES, N, M, method="rank", gamma=0.0)
     np.testing.assert_allclose(worths_QS, [user_metric(n, places, np.full(M + 1, N)) for n in NAMES])
     auc = NAMES.index("corpus_auc")
     np.testing.assert_allclose(expected(worths_QS)[auc], true_worths()[auc])
@@ -63,14 +63,14 @@ def test_cls_has_the_least_squared_bias_of_all_falling_functions() -> None:
     def bias(worths_QS: np.ndarray) -> np.ndarray:
         return ((expected(worths_QS) - truth) ** 2).mean(axis=1)
 
-    cls_QS = corrected_worths(NAMES, N, M, "cls")
+    cls_QS = corrected_worths(NAMES, N, M, method="cls", gamma=0.0)
     assert (np.diff(cls_QS) <= 1e-12).all()
     assert (cls_QS >= 0).all()
     for _ in range(200):
         other_QS = np.abs(cls_QS + rng.normal(0, 0.05, cls_QS.shape))
         other_QS = np.sort(other_QS, axis=1)[:, ::-1]
         assert (bias(other_QS) >= bias(cls_QS) - 1e-12).all()
-    assert (bias(cls_QS) <= bias(corrected_worths(NAMES, N, M, "rank")) + 1e-12).all()
+    assert (bias(cls_QS) <= bias(corrected_worths(NAMES, N, M, method="rank", gamma=0.0)) + 1e-12).all()
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.1, 1.0])
@@ -84,7 +84,7 @@ def test_bv_is_the_least_of_bias_and_weighted_variance(gamma: float) -> None:
             total += (got.mean(axis=1) - truth[:, rank - 1]) ** 2 + gamma * got.var(axis=1)
         return total / N
 
-    best = corrected_worths(NAMES, N, M, "bv", gamma)
+    best = corrected_worths(NAMES, N, M, method="bv", gamma=gamma)
     for _ in range(200):
         assert (loss(best + rng.normal(0, 0.05, best.shape)) > loss(best)).all()
     # Weighing all of the variance, f(s) is the mean of M over the ranks that s may come from.
