@@ -1,10 +1,11 @@
 """What each verb may be told. The record of `train`, of which a run consists, is in `schema.py`."""
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
@@ -21,6 +22,10 @@ class RestoringConfig(Settings):
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 class EvaluateConfig(RestoringConfig):
     """The verb `evaluate`."""
 
@@ -30,6 +35,11 @@ class EvaluateConfig(RestoringConfig):
     )
     beyond_accuracy: bool | None = Field(
         description="also measure what the top lists are like (see seqrec metrics); null: as trained"
+    )
+    candidates: Annotated[tuple[Candidates, ...], BeforeValidator(_listed)] | None = Field(
+        min_length=1,
+        description="what targets are ranked among, one or several: full, or sampled items, for comparison only, as "
+        "uniform:100 or popularity:100; null: as the run was measured",
     )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
     hardware: HardwareConfig
@@ -161,7 +171,9 @@ class RecommendConfig(RestoringConfig):
     asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
     context: dict[str, str] = Field(description="the request's context, for models that read it: '{device: mobile}'")
     top: int = Field(ge=1, description="how many items, the best first")
-    repeats: bool = Field(description="items of the history may come back")
+    repeats: bool | None = Field(
+        description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
+    )
     hardware: HardwareConfig
 
 

@@ -19,6 +19,7 @@ from seqrec_cli.data.splits import held_out, view_of
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.ranks import Ranks, seen_positions
+from seqrec_cli.evaluation.repeats import longest_history, repeat_scorers
 from seqrec_cli.evaluation.top_lists import lists_at_random
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
@@ -104,6 +105,9 @@ def baselines(
     if cfg.beyond_accuracy:
         chance |= lists_at_random(log, cfg.cutoffs, ranks)
     found = {"random": chance} | found
+    for name, scorer in repeat_scorers(log, split).items():
+        length = longest_history(log)
+        found[name] = evaluate(scorer, log, split, cfg=cfg, max_length=length, precision=precision).metrics
     if oracle_fits(log, split):
         oracle = Oracle(log, split)
         measured = evaluate(oracle, log, split, cfg=cfg, max_length=max_length, precision=precision)

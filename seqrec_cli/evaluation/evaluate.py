@@ -19,10 +19,12 @@ from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
-from seqrec_cli.data.splits import held_out, subsample
+from seqrec_cli.data.splits import held_out, subsample, view_of
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.evaluation.drawn import Sampling
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
+from seqrec_cli.evaluation.sampled import rank_sampled
 from seqrec_cli.evaluation.stored import StoredClicks, StoredRanks, intervals
 from seqrec_cli.evaluation.top_lists import Collector, TopLists
 from seqrec_cli.files import atomic_file
@@ -99,11 +101,24 @@ def measure(
 ) -> tuple[Ranks, StoredClicks]:
     """Ranks, and the scores of the split's fixed click candidates.
 
-    Where the candidates are those of the ranked requests, their logits are read from the corpus scores: a history is
-    encoded once.
+    Where the protocol samples candidates, the ranks are among those. Where it ranks the corpus and the click candidates
+    are those of the ranked requests, their logits are read from the corpus scores: a history is encoded once.
     """
     if split not in log.clicks:
         raise SeqrecError(f"the dataset holds no click candidates for split={split}; run preprocess again")
+    view = view_of(log)
+    sampling = Sampling.of(view.candidates)
+    if sampling is not None:
+        if collectors:
+            raise SeqrecError(
+                f"evaluation.beyond_accuracy=true measures lists of the whole corpus, not of {view.candidates} "
+                "candidates; set it to false, or candidates=full"
+            )
+        seed = view.manifest["settings"]["seed"]
+        sampled = rank_sampled(
+            model, log, split, sampling=sampling, cfg=cfg, max_length=max_length, device=device, seed=seed
+        )
+        return sampled.ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if same else None

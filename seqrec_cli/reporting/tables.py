@@ -11,7 +11,13 @@ from rich.table import Table
 from seqrec_cli.metrics.table import CLICK_METRICS, lower_is_better, table_columns
 
 CUTOFF = 10  # the k shown, where it was measured
-BASELINES = {"random": "random", "popular": "most popular", "markov": "last-item Markov"}  # in this order
+BASELINES = {  # in this order
+    "random": "random",
+    "popular": "most popular",
+    "markov": "last-item Markov",
+    "repeats": "met before",
+    "latest": "latest first",
+}
 ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
 INTERVALS_NOTE = "±: half of the 95 % interval, by how much users differ"
@@ -23,14 +29,6 @@ def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
     have = tuple(names)
     measured = [int(name.partition("@")[2]) for name in have if "@" in name]
     return table_columns(have, CUTOFF if CUTOFF in measured or not measured else max(measured))
-
-
-TARGETS = {"test": "each user's last event", "val": "each user's last event but one"}
-OTHER_TARGETS = {  # by protocol, where they are others
-    "last": dict.fromkeys(TARGETS, "the last event of users who did not train"),
-    "impressions": {"test": "each user's last request", "val": "each user's last request but one"},
-    "impressions_by_user": dict.fromkeys(TARGETS, "the last request of users who did not train"),
-}
 
 
 def protocol_line(rules: Mapping[str, Any]) -> str:
