@@ -1,4 +1,4 @@
-"""Makes the pages `reference/config.md` and `reference/metrics.md` from the configuration's own records and the table of
+"""Makes the pages `reference/config.md` and `reference/metrics.md` from the configuration's records and the table of
 metrics, so that they are never out of date."""
 
 from typing import Any
@@ -24,8 +24,8 @@ may differ: `seqrec train model=din --cfg job` prints what a run would have.
 """
 METRICS_INTRODUCTION = """# Every metric
 
-What `seqrec metrics NAME` prints: formula and source of each. How they are read, and what they cost: [Metrics](../metrics.md).
-This page is generated from the code.
+What `seqrec metrics NAME` prints: formula and source of each. How they are read, and what they cost:
+[Metrics](../metrics.md). This page is generated from the code.
 """
 
 
