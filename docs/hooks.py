@@ -1,5 +1,5 @@
-"""Makes the pages `reference/config.md` and `reference/metrics.md` from the configuration's records and the table of
-metrics, so that they are never out of date."""
+"""Makes the pages `reference/config.md` and `reference/metrics.md` from the configuration's own records and the table
+of metrics, so that they are never out of date."""
 
 from typing import Any
 

@@ -110,7 +110,7 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    overrides = migrations.overrides(_named(VERBS[verb].word, overrides))
+    overrides = migrations.overrides([VERBS[verb].in_full(text) for text in overrides])
     if args.help:
         from seqrec_cli.config.help import help_text
 
@@ -169,15 +169,6 @@ def _job(cfg: "DictConfig") -> float | None:
     if result.get("interrupted"):
         raise KeyboardInterrupt
     return None
-
-
-def _named(key: str | None, overrides: list[str]) -> list[str]:
-    """Words without `=` as values of the verb's own key, where it has one."""
-
-    def quoted(text: str) -> str:
-        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-    return [text if key is None or "=" in text or text[:1] in "+~" else f"{key}={quoted(text)}" for text in overrides]
 
 
 def _parse(rest: list[str]) -> tuple[list[str], list[str], Namespace]:

@@ -110,12 +110,12 @@ class Trained:
         asked_at: Moments | None = None,
         context: Context | None = None,
         top: int = 10,
-        repeats: bool = False,
+        repeats: bool | None = None,
     ) -> "pd.DataFrame":
         """The `top` items of the corpus for each user (None and no histories: all), as a long frame.
 
-        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items
-        are left out unless `repeats`.
+        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. With
+        `repeats` items of the history may come back, without they do not; None: as the run's protocol ranked them.
 
         Examples:
             >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()

@@ -21,12 +21,13 @@ def measure_run(
 ) -> dict[str, Any]:
     """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
     length = cfg.model.max_length
-    metrics_of = {}
+    metrics_of, intervals = {}, {}
     for split in ("val", "test"):
         evaluation = evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
         evaluation.save_ranks(folder.ranks(split))
+        evaluation.clicks.save(folder.clicks(split))
         draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        metrics_of[split] = evaluation.metrics
+        metrics_of[split], intervals[split] = evaluation.metrics, evaluation.intervals
     of_baselines: dict[str, dict[str, float]] = {}
     if cfg.evaluation.baselines:
         of_baselines = baselines(log, "test", cfg=cfg.evaluation, precision=precision, max_length=length)
@@ -38,7 +39,7 @@ def measure_run(
         sees_target_time=model.sees_target_time,
         ranked_users=cfg.evaluation.ranked_users,
     )
-    metrics = {**metrics_of, "baselines": of_baselines, "protocol": rules}
+    metrics = {**metrics_of, "intervals": intervals, "baselines": of_baselines, "protocol": rules}
     folder.write_metrics(metrics)
     line = protocol_line(rules)
     print_table(
@@ -48,6 +49,7 @@ def measure_run(
             of_baselines,
             title="test metrics",
             protocol=line,
+            intervals=intervals["test"],
             validation=metrics_of["val"],
         )
     )

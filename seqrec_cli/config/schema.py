@@ -39,7 +39,14 @@ class TrainerConfig(Settings):
     seeds: int = Field(ge=1, description="runs, from seed, seed + 1, ...: with more than one, their mean and spread")
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     betas: tuple[float, float] = Field(description="AdamW's two averaging rates")
-    weight_decay: float = Field(ge=0, description="AdamW's decay of matrices (never of biases and norms)")
+    weight_decay: float = Field(
+        ge=0,
+        description="AdamW's decay of matrices (never of biases and norms; of embeddings if decay_embeddings says so)",
+    )
+    decay_embeddings: bool = Field(
+        description="whether weight_decay is of the tables of items, users and positions too, at every step; false: a "
+        "row is moved by its own events alone"
+    )
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
     final_lr: float = Field(ge=0, le=1, description="the cosine's last rate, as a fraction of lr")
@@ -66,6 +73,14 @@ class TrainerConfig(Settings):
     def _betas_in_range(self) -> Self:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"trainer.betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_decays(self) -> Self:
+        if self.decay_embeddings and not self.weight_decay:
+            raise ValueError(
+                "trainer.decay_embeddings=true has nothing to decay by: trainer.weight_decay=0; raise that"
+            )
         return self
 
     @model_validator(mode="after")
@@ -257,6 +272,11 @@ class TrainConfig(DataConfig):
     def _rows_can_be_sparse(self) -> None:
         if self.hardware.embedding != "sparse":
             return
+        if self.trainer.decay_embeddings:
+            raise ValueError(
+                "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is "
+                "to avoid; set it to false, or use hardware.embedding=dense"
+            )
         if self.trainer.ema is not None:
             raise ValueError(
                 "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "

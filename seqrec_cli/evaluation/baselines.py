@@ -19,6 +19,7 @@ from seqrec_cli.data.splits import held_out, view_of
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.ranks import Ranks, seen_positions
+from seqrec_cli.evaluation.repeats import longest_history, repeat_scorers
 from seqrec_cli.evaluation.top_lists import lists_at_random
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
@@ -65,6 +66,16 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
+def counted(name: str, log: PackedLog, max_length: int) -> ClosedFormModel:
+    """`popular` or `markov` of the log's training events."""
+    model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
+    assert isinstance(model_cfg, ModelConfig)
+    model = build_model(model_cfg, log.catalog, seed=0)
+    assert isinstance(model, ClosedFormModel)
+    fit_closed_form(model, log)
+    return model
+
+
 def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
     """True where the oracle's answer is to the protocol's question: each user's next event, among unseen items, with
     uniform negatives."""
@@ -85,11 +96,7 @@ def baselines(
     found: dict[str, dict[str, float]] = {}
     ranks: Ranks | None = None
     for name in COUNTED:
-        model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
-        assert isinstance(model_cfg, ModelConfig)
-        model = build_model(model_cfg, log.catalog, seed=0)
-        assert isinstance(model, ClosedFormModel)
-        fit_closed_form(model, log)
+        model = counted(name, log, max_length)
         evaluation = evaluate(model, log, split, cfg=cfg, max_length=max_length, precision=precision)
         found[name], ranks = evaluation.metrics, evaluation.ranks
     assert ranks is not None
@@ -98,6 +105,9 @@ def baselines(
     if cfg.beyond_accuracy:
         chance |= lists_at_random(log, cfg.cutoffs, ranks)
     found = {"random": chance} | found
+    for name, scorer in repeat_scorers(log, split).items():
+        length = longest_history(log)
+        found[name] = evaluate(scorer, log, split, cfg=cfg, max_length=length, precision=precision).metrics
     if oracle_fits(log, split):
         oracle = Oracle(log, split)
         measured = evaluate(oracle, log, split, cfg=cfg, max_length=max_length, precision=precision)

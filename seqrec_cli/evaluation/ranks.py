@@ -71,11 +71,7 @@ def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[
     Raises SeqrecError where a score is NaN or +inf: no rank follows from it.
     """
     scores_BV[:, 0] = -torch.inf
-    if not scores_BV.amax() < torch.inf:  # NaN too fails the comparison
-        raise SeqrecError(
-            "the model gives scores that are NaN or infinite, so nothing can be ranked; "
-            "the run has diverged: lower trainer.lr or train with hardware.precision=fp32"
-        )
+    refuse_no_numbers(scores_BV)
     own_BM = scores_BV.gather(1, targets_BM)
     # What is not to be counted becomes NaN: neither higher than anything nor equal to it.
     scores_BV.view(-1).index_fill_(0, seen_E, torch.nan)
@@ -104,6 +100,15 @@ def _ranks_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> Tensor:
     not_above_BM = torch.searchsorted(sorted_BV, own_BM.contiguous(), right=True)
     equal_BM = not_above_BM - below_BM - torch.where(own_BM == -torch.inf, gone_BV.sum(dim=1, keepdim=True), 0)
     return 1 + (sorted_BV.shape[1] - not_above_BM).double() + (equal_BM - 1).double() / 2
+
+
+def refuse_no_numbers(scores: Tensor) -> None:
+    """Raises SeqrecError where a score is NaN or +inf: no rank follows from it."""
+    if not scores.amax() < torch.inf:  # NaN too fails the comparison
+        raise SeqrecError(
+            "the model gives scores that are NaN or infinite, so nothing can be ranked; "
+            "the run has diverged: lower trainer.lr or train with hardware.precision=fp32"
+        )
 
 
 class CorpusScorer:

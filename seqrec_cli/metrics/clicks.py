@@ -102,24 +102,29 @@ def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> flo
     GAUC = sum_u n_u AUC_u / sum_u n_u. Zhou et al., Deep Interest Network (arXiv 1706.06978), eq. 7. Users with one
     class have no AUC and are left out. Raises MetricError if that leaves nobody.
     """
+    aucs_G, sizes_G = user_aucs(labels_N, scores_N, users_N)
+    has_both_G = ~np.isnan(aucs_G)
+    if not has_both_G.any():
+        raise MetricError("no user has both a positive and a negative candidate, so GAUC does not exist")
+    return float(aucs_G[has_both_G] @ sizes_G[has_both_G]) / int(sizes_G[has_both_G].sum())
+
+
+def user_aucs(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each user's own AUC (NaN with one class) and number of candidates, [G], in order of user."""
     positives_N, scores_N = _checked(labels_N, scores_N)
     users_N = np.asarray(users_N)
     if (users_N[1:] < users_N[:-1]).any():
         order_N = np.argsort(users_N, kind="stable")
         positives_N, scores_N, users_N = positives_N[order_N], scores_N[order_N], users_N[order_N]
-    weighted, candidates = 0.0, 0
+    found = []
     first = 0
     while first < len(users_N):  # whole users, about PART rows at once
         last_user = users_N[min(first + PART, len(users_N)) - 1]
         end = int(np.searchsorted(users_N, last_user, "right"))
-        aucs_G, sizes_G = _group_aucs(*_by_score(positives_N[first:end], scores_N[first:end], users_N[first:end]))
+        found.append(_group_aucs(*_by_score(positives_N[first:end], scores_N[first:end], users_N[first:end])))
         first = end
-        has_both_G = ~np.isnan(aucs_G)
-        weighted += float(aucs_G[has_both_G] @ sizes_G[has_both_G])
-        candidates += int(sizes_G[has_both_G].sum())
-    if not candidates:
-        raise MetricError("no user has both a positive and a negative candidate, so GAUC does not exist")
-    return weighted / candidates
+    aucs_G, sizes_G = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return aucs_G, sizes_G
 
 
 def logloss(labels_N: np.ndarray, logits_N: np.ndarray) -> float:

@@ -105,6 +105,11 @@ def monitored_metric(name: str, cutoffs: tuple[int, ...], *, lists: bool) -> Non
         raise MetricError(f"{name} is measured with evaluation.beyond_accuracy=true")
 
 
+def rank_metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
+    """Those of `metric_names` that are metrics of ranks."""
+    return tuple(name for name in metric_names(cutoffs) if isinstance(parse_metric(name)[0], RankMetric))
+
+
 def lower_is_better(name: str) -> bool:
     """True for metrics that fall as a model improves."""
     return not parse_metric(name)[0].higher_is_better

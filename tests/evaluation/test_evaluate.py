@@ -147,7 +147,7 @@ def test_candidates_that_are_padding_are_left_out(log_of, cfg, cpu):
     clicks = log.clicks["test"]
     clicks.items_RC[0, 1:] = 0  # one user is left with the positive alone
     evaluation = evaluate(Pairs(log), log, "test", cfg=cfg, max_length=10, precision=cpu)
-    assert len(evaluation.labels_N) == len(evaluation.logits_N) == int((clicks.items_RC > 0).sum())
+    assert len(evaluation.clicks.labels_N) == int((clicks.items_RC > 0).sum())
 
 
 def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
@@ -237,7 +237,8 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     cfg = EvaluationConfig(
         cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
     )
-    _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
+    scored = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
+    labels_N, logits_N = scored.labels_N, scored.logits_N
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):
         here_N = (posteriors_N >= low) & (posteriors_N <= high)
