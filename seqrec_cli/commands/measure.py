@@ -1,35 +1,123 @@
-"""The end of a run: both splits measured once, with the baselines, written to its folder and printed."""
+"""The end of a run: what validation says of the chosen weights and, where the seal may be broken, what test says.
 
+Test is read in `_measure_test` and nowhere else while a run is trained; each time is counted.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from seqrec_cli.commands.restore import AS_TRAINED, restore
+from seqrec_cli.commands.training_setup import objective_for
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import HeldOut
 from seqrec_cli.evaluation.baselines import baselines
 from seqrec_cli.evaluation.compare import protocol
-from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
+from seqrec_cli.evaluation.evaluate import measuring as evaluating
+from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 from seqrec_cli.training.precision import Precision
+from seqrec_cli.training.validation_loss import ValidationLoss
+
+Measured = tuple[TrainConfig, Recommender, PackedLog, Precision]
 
 
-def measure_run(
-    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision, folder: RunFolder
-) -> dict[str, Any]:
-    """Both splits with the chosen weights; test is read here and nowhere before. Writes numbers and plots."""
-    length = cfg.model.max_length
-    found = {}
-    for split in ("val", "test"):
-        evaluation = evaluate(model, log, split, cfg.evaluation, length, precision)
-        evaluation.save_ranks(folder.ranks(split))
-        draw_reliability(folder.reliability_png(split), evaluation.reliability)
-        found[split] = evaluation.metrics
-    beside = baselines(log, "test", cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
-    ranked = cfg.evaluation.ranked_users
-    rules = protocol(log, "test", length, cfg.trainer.monitor, model.sees_target_time, ranked)
-    metrics = {**found, "baselines": beside, "protocol": rules}
+def validation_loss(
+    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision
+) -> ValidationLoss | None:
+    """The loss of the run's objective on validation; None for a model in closed form."""
+    if not model.trainable_models():
+        return None
+    return ValidationLoss(cfg, objective_for(cfg, log, precision.device), log, precision.device)
+
+
+def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
+    """The validation split's metrics, and the loss among them where there is one."""
+    cfg, model, log, precision = of
+    evaluation = evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision)
+    if loss is None:
+        return evaluation
+    with evaluating(model, precision):
+        value = loss(model, evaluation.labels_N, evaluation.logits_N)
+    return evaluation if value is None else replace(evaluation, metrics={**evaluation.metrics, LOSS: value})
+
+
+def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: ValidationLoss | None) -> dict[str, Any]:
+    """Measure the chosen weights and write numbers, ranks and plots: validation, then test unless it stays sealed.
+
+    `test` is `evaluation.test`: in a run of its own, or in each job of a sweep, `once` and `all` read it.
+    """
+    validation = validated(of, loss)
+    _keep(validation, folder, "val")
+    found = {"val": validation.metrics}
+    if test in ("once", "all"):
+        return _measure_test(of, folder, found, by=by)
+    metrics = {**found, **_beside(of, "val")}
     folder.write_metrics(metrics)
-    line = protocol_line(cfg.dataset.name, log.fingerprint, "test", log.num_items, length, cfg.dataset.protocol)
-    print_table(results_table(cfg.model.name, found["test"], beside, "test metrics", line, found["val"]))
+    _print(of, "val", metrics, f"test stays sealed (evaluation.test={test})", None)
     return metrics
+
+
+def open_run(path: Path, by: str) -> dict[str, Any]:
+    """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
+    run, folder = restore(str(path), None, None, AS_TRAINED, _silent), RunFolder.open(path)
+    found = {"val": folder.read_metrics()["val"]}
+    return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
+
+
+def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by: str) -> dict[str, Any]:
+    cfg, model, log, precision = of
+    times = count_opening(log, by, opening=opening_of(cfg, folder), run=folder)
+    evaluation = evaluate(model, log, "test", cfg.evaluation, cfg.model.max_length, precision)
+    _keep(evaluation, folder, "test")
+    metrics = {**found, "test": evaluation.metrics, **_beside(of, "test"), "test_opened": times}
+    folder.write_metrics(metrics)
+    _print(of, "test", metrics, opened_words(times), found["val"])
+    return metrics
+
+
+def opening_of(cfg: TrainConfig, folder: RunFolder) -> str:
+    """The name of an opening: that of all seeds of the configuration where the run is one of several, else a new one."""
+    parent = RunFolder(folder.path.resolve().parent)
+    if "seeds" not in parent.read_manifest():
+        return new_opening()
+    plain = dump(cfg) | {"run_dir": None, "resume": None}
+    plain["trainer"] |= {"seed": None, "seeds": None}
+    plain["evaluation"] |= {"test": None}
+    text = json.dumps([str(parent.path), plain], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _keep(evaluation: Evaluation, folder: RunFolder, split: str) -> None:
+    evaluation.save_ranks(folder.ranks(split))
+    draw_reliability(folder.reliability_png(split), evaluation.reliability)
+
+
+def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
+    """The baselines of a split, and the protocol."""
+    cfg, model, log, precision = of
+    length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
+    beside = baselines(log, split, cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
+    rules = protocol(log, split, length, cfg.trainer.monitor, model.sees_target_time, ranked)
+    return {"baselines": beside, "protocol": rules}
+
+
+def _print(of: Measured, split: str, metrics: dict[str, Any], seal: str, validation: dict[str, float] | None) -> None:
+    cfg, _, log, _ = of
+    length = cfg.model.max_length
+    line = protocol_line(cfg.dataset.name, log.fingerprint, split, log.num_items, length, cfg.dataset.protocol)
+    title, note = f"{split} metrics", f"{line}; {seal}"
+    print_table(results_table(cfg.model.name, metrics[split], metrics["baselines"], title, note, validation))
+
+
+def _silent(line: str) -> None:
+    """Nobody is told that the data are ready."""

@@ -21,6 +21,7 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 }
 # What was done before there was a setting, by models that have it now.
 BEFORE: dict[str, Any] = {
+    "evaluation.test": "once",
     "hardware.kernels": True,
     "model.batch_norm": False,
     "model.event_dropout": 0.0,

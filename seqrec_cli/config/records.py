@@ -1,11 +1,13 @@
 """What each verb may be told. The record of `train`, of which a run consists, is in `schema.py`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
+
+Length = Annotated[int, Field(ge=1)]
 
 
 class PlanConfig(TrainConfig):
@@ -25,6 +27,9 @@ class EvaluateConfig(RestoringConfig):
 
     split: Literal["val", "test"] = Field(description="which held-out events are ranked")
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
+    history: tuple[Length, ...] | None = Field(
+        min_length=1, description="also measure with these numbers of latest events alone: '[10,20,50]'; null: no"
+    )
     hardware: HardwareConfig
 
 
@@ -37,6 +42,9 @@ class EnsembleConfig(Settings):
     archive: str | None = Field(description="the raw file, if it has moved since the runs")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
     run_dir: str | None = Field(description="the ensemble's folder; null for a dated one under outputs/")
+    test: Literal["once", "best", "all", "none"] = Field(
+        description="when the ensemble's test set is read, as evaluation.test of train; its members' never is"
+    )
     hardware: HardwareConfig
 
 

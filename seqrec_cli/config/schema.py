@@ -57,7 +57,9 @@ class TrainerConfig(Settings):
         "kept if it is better than every epoch; null: none",
     )
     clip_norm: float | None = Field(gt=0, description="largest gradient norm; null for no clipping")
-    monitor: str = Field(description="validation metric that chooses the best checkpoint")
+    monitor: str = Field(
+        description="validation metric that chooses the best checkpoint; loss: the objective's own, on validation"
+    )
     patience: int | None = Field(ge=1, description="evaluations without improvement before stopping; null: never")
     evaluate_every: int = Field(ge=1, description="epochs between validations")
 
@@ -112,6 +114,10 @@ class EvaluationConfig(Settings):
     ranked_users: int | None = Field(
         ge=1, description="rank the corpus for at most this many users, the same ones every time; null for all"
     )
+    test: Literal["once", "best", "all", "none"] = Field(
+        description="when the test set is read: once, at a run's end (in a sweep: best); best: only that of a sweep's "
+        "best job by validation, at the sweep's end; all: that of every job; none: never"
+    )
     baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
 
 
@@ -138,9 +144,9 @@ class TrainConfig(DataConfig):
         unset = [name for name, value in self.hardware if value is None and name != "threads"]
         if unset:
             raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
-        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+        from seqrec_cli.metrics.table import LOSS, metric_names  # numpy: not before there is something to check
 
-        names = metric_names(self.evaluation.cutoffs)
+        names = (*metric_names(self.evaluation.cutoffs), LOSS)
         if self.trainer.monitor not in names:
             raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
         self._objective_can_train_the_model()
@@ -179,6 +185,8 @@ class TrainConfig(DataConfig):
                 raise ValueError(
                     f"trainer.{name}: model={self.model.name} is fitted in closed form, in no steps; set it to null"
                 )
+        if self.trainer.monitor == "loss":
+            raise ValueError(f"trainer.monitor=loss: model={self.model.name} is fitted in closed form and has no loss")
         if self.hardware.compile:
             raise ValueError(
                 f"hardware.compile=true: model={self.model.name} is fitted in closed form; set it to false"

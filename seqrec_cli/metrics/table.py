@@ -18,6 +18,7 @@ from seqrec_cli.metrics.clicks import MetricError, auc, calibration, gauc, loglo
 
 Ranks = np.ndarray  # float64 [R], from 1; halves where scores tie
 Counts = np.ndarray  # int64 [R], how many items were ranked, the target included
+LOSS = "loss"  # of the objective on validation targets: `trainer.monitor` takes it, but it is no metric
 Form = Literal["@k", "all"]  # with a cutoff (hr@10), or over all ranks (mrr)
 
 
@@ -121,8 +122,8 @@ def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def lower_is_better(name: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return not parse_metric(name)[0].higher_is_better
+    """True for metrics that fall as a model improves, and for the loss."""
+    return name == LOSS or not parse_metric(name)[0].higher_is_better
 
 
 def user_metric(name: str, ranks_R: Ranks, candidates_R: Counts) -> np.ndarray:

@@ -193,7 +193,7 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15, "click_negatives": 20}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, test="once", baselines=True)
     for split in ("val", "test"):
         found = baselines(log, split, cfg, cpu, 10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
@@ -210,7 +210,7 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10, "click_negatives": 4}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = prepare(dataset, tmp_path, lambda line: None)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, test="once", baselines=True)
     _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg, 10, cpu.device)
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):

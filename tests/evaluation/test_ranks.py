@@ -84,7 +84,7 @@ def brute_force(log: PackedLog, split: str, scores_UV: np.ndarray) -> list[tuple
 
 def config(memory_mb: int = 64, batch_size: int = 5) -> EvaluationConfig:
     return EvaluationConfig(
-        cutoffs=(1, 5), batch_size=batch_size, memory_mb=memory_mb, ranked_users=None, baselines=False
+        cutoffs=(1, 5), batch_size=batch_size, memory_mb=memory_mb, ranked_users=None, test="once", baselines=False
     )
 
 
