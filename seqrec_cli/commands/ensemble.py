@@ -53,7 +53,7 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
     save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
     measured = mixed, model, first.log, first.precision
-    metrics = measure_run(measured, folder, test=cfg.test, by="ensemble", loss=validation_loss(*measured))
+    metrics = measure_run(measured, folder, test=cfg.test, by="ensemble", loss=validation_loss(measured))
     folder.mark_done()
     say(str(folder.path))
     return {**metrics, "run_dir": str(folder.path)}

@@ -32,10 +32,10 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         opened = {"test_opened": count_opening(run.log, "evaluate", opening=new_opening(), run=_folder(cfg.ckpt))}
         evaluation = evaluate(run.model, run.log, "test", run.cfg.evaluation, length, run.precision)
     else:
-        evaluation = validated(of, validation_loss(*of))
+        evaluation = validated(of, validation_loss(of))
     monitor, ranked = run.cfg.trainer.monitor, run.cfg.evaluation.ranked_users
     rules = protocol(run.log, cfg.split, length, monitor, run.model.sees_target_time, ranked)
-    metrics = {cfg.split: evaluation.metrics, "protocol": rules, **opened}
+    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules, **opened}
     dataset = run.cfg.dataset
     line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, dataset.protocol)
     line += f"; {opened_words(opened['test_opened'])}" if opened else ""

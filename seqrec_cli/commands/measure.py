@@ -31,10 +31,9 @@ from seqrec_cli.training.validation_loss import ValidationLoss
 Measured = tuple[TrainConfig, Recommender, PackedLog, Precision]
 
 
-def validation_loss(
-    cfg: TrainConfig, model: Recommender, log: PackedLog, precision: Precision
-) -> ValidationLoss | None:
+def validation_loss(of: Measured) -> ValidationLoss | None:
     """The loss of the run's objective on validation; None for a model in closed form."""
+    cfg, model, log, precision = of
     if not model.trainable_models():
         return None
     return ValidationLoss(cfg, objective_for(cfg, log, precision.device), log, precision.device)
@@ -86,7 +85,7 @@ def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by:
 
 
 def opening_of(cfg: TrainConfig, folder: RunFolder) -> str:
-    """The name of an opening: that of all seeds of the configuration where the run is one of several, else a new one."""
+    """An opening's name: one for all seeds of the configuration where the run is one of several, else a new one."""
     parent = RunFolder(folder.path.resolve().parent)
     if "seeds" not in parent.read_manifest():
         return new_opening()

@@ -72,7 +72,7 @@ def _summarised(parent: RunFolder, seeds: list[int], results: list[dict[str, Any
     say(str(parent.path))
     means = {split: {name: both["mean"] for name, both in of.items()} for split, of in found.items()}
     spread = {name: both["std"] for name, both in found[last].items()}
-    shared = {key: results[-1][key] for key in ("protocol", "test_opened") if key in results[-1]}
+    shared: dict[str, Any] = {key: results[-1][key] for key in ("protocol", "test_opened") if key in results[-1]}
     return {**means, "spread": spread, **shared, "run_dir": str(parent.path)}
 
 

@@ -71,9 +71,8 @@ def rising_loss(metrics_jsonl: Path, monitor: str) -> str | None:
     still = "fell" if lower_is_better(metric) else "rose"
     kept = "" if monitor == LOSS else f"; trainer.monitor=loss would have kept epoch {lowest['epoch']}"
     return (
-        f"validation loss was lowest at epoch {lowest['epoch']} ({lowest[LOSS]:.4f}) and rose to {best[LOSS]:.4f}, while "
-        f"{metric} still {still} until epoch {best['epoch']} "
-        f"({lowest[metric]:.4f} to {best[metric]:.4f}){kept}"
+        f"validation loss was lowest at epoch {lowest['epoch']} ({lowest[LOSS]:.4f}) and rose to {best[LOSS]:.4f}, "
+        f"while {metric} still {still} until epoch {best['epoch']} ({lowest[metric]:.4f} to {best[metric]:.4f}){kept}"
     )
 
 

@@ -26,7 +26,9 @@ from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 
-SHARE, LEAST = 8, 512  # one row in eight, but so many at least: a second pass over all would double a validation
+# A second pass over all rows would double a validation: one row in ten, but so many at least, takes 10 to 20 % of it.
+SHARE, LEAST = 10, 256
+ROWS_AT_ONCE = 64  # few, so that a sample's rows are near in length to those they share a batch with
 BYTES_A_SCORE = 4  # float32
 
 
@@ -57,7 +59,7 @@ class ValidationLoss:
         fitting = cfg.evaluation.memory_mb * 2**20 // (BYTES_A_SCORE * (model.num_items + 1))
         batches = self._rows.batches(
             cfg.model.max_length,
-            max(1, min(cfg.evaluation.batch_size, fitting)),
+            max(1, min(cfg.evaluation.batch_size, ROWS_AT_ONCE, fitting)),
             masked=objective.masking is not None,
             negatives=objective.negatives_per_position,
             draws_by_row=objective.draws_by_row,
