@@ -31,7 +31,7 @@ from seqrec_cli.training.precision import resolve_precision
 
 HISTORY = 50  # events
 BATCH = 1024  # samples: half as many of seqrec's rows, each a positive beside a negative
-DATA = ("dataset.protocol=positions", "dataset.click_negatives=1")
+DATA = ("protocol=positions",)
 COMMON = (
     "objective.negatives=1",
     f"model.max_length={HISTORY}",

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.protocols.view.build import with_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ class Dataset:
     path: Path  # the Parquet file that holds the frame's columns
     data_dir: str = field(repr=False)
     settings: dict[str, Any] = field(repr=False)  # of the group `dataset`
+    protocol: dict[str, Any] = field(repr=False)  # of the group `protocol`
 
 
 def dataset(
@@ -58,10 +60,8 @@ def dataset(
     user_core: int | None = None,
     item_core: int | None = None,
     duplicates: Literal["error", "keep", "drop"] | None = None,
-    protocol: Literal["leave_last", "positions", "last"] | None = None,
-    click_negatives: int | None = None,
-    held_out_users: float | None = None,
-    seed: int | None = None,
+    session: str | None = None,
+    protocol: str | Mapping[str, Any] | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
     """A dataset from a frame of pandas or polars that has a row an event.
@@ -70,7 +70,9 @@ def dataset(
     since 1970 in `time_unit` (by default seconds) or ISO text, and without `time` the rows are in order. Attributes
     (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are columns of
     categories; with `value_separator` a field may hold several. What follows `name` are settings of the group
-    `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual.
+    `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual. `session` names the column
+    that `protocol=sessions` may split by. `protocol` is one of `conf/protocol` by its name, or its settings with the
+    name among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.
@@ -81,20 +83,18 @@ def dataset(
     Examples:
         >>> import pandas as pd
         >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 1]})
-        >>> data = seqrec_cli.dataset(log, name="tiny", click_negatives=1)
+        >>> data = seqrec_cli.dataset(log, name="tiny", protocol={"name": "leave_last", "click_negatives": 1})
         >>> data.num_users, data.num_items, data.num_events
         (2, 4, 8)
     """
-    named = [column for column in (user, item, time, rating) if column is not None]
+    named = [column for column in (user, item, time, rating, session) if column is not None]
     if len(set(named)) < len(named):
-        raise SeqrecError(f"{LABEL}: user, item, time and rating are columns of their own, got {', '.join(named)}")
+        raise SeqrecError(f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}")
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
         raise SeqrecError(f"{LABEL} has no rows")
     if time is not None and time_unit is None and str(table.schema.field(time).type) == "string":
         time_unit = "iso"
-    if protocol not in (None, "leave_last") and click_negatives is None:
-        click_negatives = 1  # as many as these protocols have
     told = {
         "name": name,
         "user_column": user,
@@ -112,14 +112,12 @@ def dataset(
         "user_core": user_core,
         "item_core": item_core,
         "duplicates": duplicates,
-        "protocol": protocol,
-        "click_negatives": click_negatives,
-        "held_out_users": held_out_users,
-        "seed": seed,
+        "session_column": session,
     }
     settings = told | {key: value for key, value in usual.items() if value is not None}
     place = {} if data_dir is None else {"data_dir": data_dir}
-    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **place})]
+    asked = {} if protocol is None else {"protocol": {"name": protocol} if isinstance(protocol, str) else protocol}
+    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **place})]
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
@@ -131,7 +129,7 @@ def _built(table: "pa.Table", record: PreprocessConfig) -> Dataset:
     path, is_new = _written(table, Path(record.data_dir).expanduser() / FOLDER, record.dataset.name)
     settings = record.dataset.model_copy(update={"archive": str(path)})
     try:
-        log = prepare(settings, Path(record.data_dir), silent)
+        log = with_view(prepare(settings, Path(record.data_dir), silent), record.protocol, silent)
     except SeqrecError as error:
         if is_new:
             path.unlink(missing_ok=True)
@@ -145,6 +143,7 @@ def _built(table: "pa.Table", record: PreprocessConfig) -> Dataset:
         path,
         record.data_dir,
         dump(settings),
+        dump(record.protocol),
     )
 
 

@@ -9,7 +9,7 @@ from seqrec_cli.config.errors import SeqrecError
 
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")  # text that needs no quotes in an override
 OTHERWISE = {"true", "false", "null", "inf", "nan"}  # but these mean something else there
-NAMED = ("model", "objective")  # groups whose option's name is the key `name` in them
+NAMED = ("model", "objective", "protocol")  # groups whose option's name is the key `name` in them
 
 
 def as_overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -16,13 +16,14 @@ import numpy as np
 from seqrec_cli.api.process_state import unchanged_torch
 from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
 from seqrec_cli.commands.explain import explained
+from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.evaluation.compare import protocol
-from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
+from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.openings import count_opening, new_opening
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.training.precision import resolve_precision
@@ -62,6 +63,7 @@ class Trained:
         assert restored.log.folder is not None
         self.path = path  # of the run's folder
         self._run = restored
+        self._opening = new_opening()  # of the test set, however often this object is asked about it
         restored.model.eval()
         self.users: np.ndarray = vocabulary(restored.log.folder, "users")  # raw ids, int64 or str objects
         self.items: np.ndarray = vocabulary(restored.log.folder, "items")
@@ -83,16 +85,15 @@ class Trained:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds: `val`, `test`, `baselines`, `protocol`; empty for a run that did not get there."""
+        """What metrics.json holds: `val`, `test`, `baselines`, `protocol`, and how often the test set was opened;
+        without `test` where that is sealed, empty for a run that did not get there."""
         folder = RunFolder(self.path)
         return folder.read_metrics() if folder.metrics_json.is_file() else {}
 
     @property
     def protocol(self) -> dict[str, Any]:
         """By which protocol its numbers on test are obtained; those of two runs compare where these are equal."""
-        cfg, run = self._run.cfg, self._run
-        length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
-        return protocol(run.log, "test", length, cfg.trainer.monitor, run.model.sees_target_time, ranked)
+        return rules_of(self._of, "test")
 
     def recommend(
         self,
@@ -236,7 +237,7 @@ class Trained:
 
     def evaluate(self, split: Split = "test") -> dict[str, float]:
         """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
-        trained with, the very numbers of its metrics.json.
+        trained with, the very numbers of its metrics.json. To read test is counted as an opening of it.
 
         Examples:
             >>> run.evaluate("val") == run.metrics["val"]
@@ -245,10 +246,11 @@ class Trained:
         return self._measured(split).metrics
 
     def ranks(self, split: Split = "test") -> "pd.DataFrame":
-        """The rank of each user's held-out item, measured as `evaluate` does.
+        """The rank of every held-out item, measured as `evaluate` does.
 
-        Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked) and
-        `history` (events before the item).
+        Columns: `user`, `item`, `rank` (from 1; halves where scores tie), `candidates` (items that were ranked),
+        `history` (events before the request) and `request` (a number: under some protocols a user has several, and a
+        request several items).
 
         Examples:
             >>> ranks = run.ranks("val")
@@ -258,23 +260,32 @@ class Trained:
         import pandas as pd
 
         found = self._measured(split)
-        ranks = found.ranks
+        ranks, requests_T = found.ranks, found.ranks.requests_T
         return pd.DataFrame(
             {
-                "user": found.user_ids,
+                "user": None if found.user_ids is None else found.user_ids[requests_T],
                 "item": found.item_ids,
-                "rank": ranks.ranks_R,
-                "candidates": ranks.candidates_R,
-                "history": ranks.histories_R,
+                "rank": ranks.ranks_T,
+                "candidates": ranks.candidates_R[requests_T],
+                "history": ranks.histories_R[requests_T],
+                "request": requests_T,
             }
         ).infer_objects()
 
     def _measured(self, split: Split) -> Evaluation:
         if split not in ("val", "test"):
             raise SeqrecError(f"split={split}: have val and test")
-        run = self._run
+        if split == "test":
+            count_opening(self._run.log, "Trained", opening=self._opening, run=RunFolder(self.path))
         with self._computing():
-            return evaluate(run.model, run.log, split, run.cfg.evaluation, run.cfg.model.max_length, run.precision)
+            if split == "val":
+                return validated(self._of, validation_loss(self._of))
+            return measured(self._of, "test", self._run.cfg.model.max_length)
+
+    @property
+    def _of(self) -> Measured:
+        run = self._run
+        return run.cfg, run.model, run.log, run.precision
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[Any]:

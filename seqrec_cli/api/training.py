@@ -41,7 +41,7 @@ def train(
         ...     ["dataset.users=60", "dataset.items=40", "trainer.max_epochs=1"], dataset="synthetic", verbose=False
         ... )
         >>> sorted(run.metrics)
-        ['baselines', 'protocol', 'test', 'val']
+        ['baselines', 'protocol', 'test', 'test_opened', 'val']
     """
     with unchanged_hydra():
         record = _record(settings, dataset, None if run_dir is None else str(run_dir))
@@ -65,7 +65,8 @@ def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -
     if isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys():
         if isinstance(dataset, str):
             raise SeqrecError(f"dataset={dataset}: a whole configuration has its dataset; change it there")
-        data = {} if dataset is None else {"dataset": dataset.settings, "data_dir": dataset.data_dir}
+        data = {} if dataset is None else {"dataset": dataset.settings, "protocol": dataset.protocol}
+        place |= {} if dataset is None else {"data_dir": dataset.data_dir}
         return validate_plain("train", renamed({**settings, **data, **place}))
     overrides = _listed(settings)
     if dataset is not None and any(text.startswith("dataset=") for text in overrides):
@@ -73,6 +74,8 @@ def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -
     given = [f"dataset={dataset}"] if isinstance(dataset, str) else []
     if isinstance(dataset, Dataset):
         given = ["dataset=csv", *as_overrides({"dataset": dataset.settings, "data_dir": dataset.data_dir})]
+        if not any(text.startswith("protocol=") for text in overrides):  # else the settings choose it
+            given += as_overrides({"protocol": dataset.protocol})
     overrides = [*given, *overrides, *as_overrides(place)]
     return record_of("train", compose("train", overrides), overrides)
 

@@ -3,12 +3,11 @@
 import time
 from typing import Any
 
-from seqrec_cli.commands.measure import Measured, validated, validation_loss
+from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
 from seqrec_cli.commands.restore import folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EvaluateConfig
-from seqrec_cli.evaluation.compare import protocol
-from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
+from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.reporting.history import draw_history, history_table
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
@@ -30,14 +29,12 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     opened: dict[str, int | None] = {}
     if cfg.split == "test":
         opened = {"test_opened": count_opening(run.log, "evaluate", opening=new_opening(), run=_folder(cfg.ckpt))}
-        evaluation = evaluate(run.model, run.log, "test", run.cfg.evaluation, length, run.precision)
+        evaluation = measured(of, "test", length)
     else:
         evaluation = validated(of, validation_loss(of))
-    monitor, ranked = run.cfg.trainer.monitor, run.cfg.evaluation.ranked_users
-    rules = protocol(run.log, cfg.split, length, monitor, run.model.sees_target_time, ranked)
-    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules, **opened}
-    dataset = run.cfg.dataset
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, dataset.protocol)
+    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules_of(of, cfg.split), **opened}
+    dataset, rules = run.cfg.dataset, run.cfg.protocol
+    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, rules.name)
     line += f"; {opened_words(opened['test_opened'])}" if opened else ""
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     if cfg.history is not None:
@@ -54,14 +51,13 @@ def _at_lengths(of: Measured, cfg: EvaluateConfig) -> list[dict[str, float]]:
     A model sees windows of that length as it would see the histories of users who have no more events; seen items are
     those of the whole history all the same. The time is that of all that `evaluate` does.
     """
-    run_cfg, model, log, precision = of
     rows = []
     for length in sorted(set(cfg.history or ())):
         began = time.perf_counter()
-        evaluation = evaluate(model, log, cfg.split, run_cfg.evaluation, length, precision)
+        evaluation = measured(of, cfg.split, length)
         seconds = time.perf_counter() - began
-        users = len(evaluation.ranks.rows_R)
-        rows.append({"history": length, "ms_a_user": round(1000 * seconds / users, 4), **evaluation.metrics})
+        requests = len(evaluation.ranks.rows_R)
+        rows.append({"history": length, "ms_a_user": round(1000 * seconds / requests, 4), **evaluation.metrics})
     return rows
 
 

@@ -14,7 +14,7 @@ from seqrec_cli.commands.training_setup import objective_for
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import HeldOut
+from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.baselines import baselines
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
@@ -28,7 +28,26 @@ from seqrec_cli.reporting.tables import print_table, protocol_line, results_tabl
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 
-Measured = tuple[TrainConfig, Recommender, PackedLog, Precision]
+Measured = tuple[TrainConfig, Recommender, PackedLog, Precision]  # a run's
+
+
+def measured(of: Measured, split: HeldOut, length: int) -> Evaluation:
+    """The run's model on a split, reading at most so many of the latest events."""
+    cfg, model, log, precision = of
+    return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
+
+
+def rules_of(of: Measured, split: HeldOut) -> dict[str, Any]:
+    """The protocol that the run's numbers of a split are obtained by."""
+    cfg, model, log, _ = of
+    return protocol(
+        log,
+        split,
+        max_length=cfg.model.max_length,
+        monitor=cfg.trainer.monitor,
+        sees_target_time=model.sees_target_time,
+        ranked_users=cfg.evaluation.ranked_users,
+    )
 
 
 def validation_loss(of: Measured) -> ValidationLoss | None:
@@ -41,8 +60,8 @@ def validation_loss(of: Measured) -> ValidationLoss | None:
 
 def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
     """The validation split's metrics, and the loss among them where there is one."""
-    cfg, model, log, precision = of
-    evaluation = evaluate(model, log, "val", cfg.evaluation, cfg.model.max_length, precision)
+    cfg, model, _, precision = of
+    evaluation = measured(of, "val", cfg.model.max_length)
     if loss is None:
         return evaluation
     with evaluating(model, precision):
@@ -74,9 +93,9 @@ def open_run(path: Path, by: str) -> dict[str, Any]:
 
 
 def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by: str) -> dict[str, Any]:
-    cfg, model, log, precision = of
+    cfg, _, log, _ = of
     times = count_opening(log, by, opening=opening_of(cfg, folder), run=folder)
-    evaluation = evaluate(model, log, "test", cfg.evaluation, cfg.model.max_length, precision)
+    evaluation = measured(of, "test", cfg.model.max_length)
     _keep(evaluation, folder, "test")
     metrics = {**found, "test": evaluation.metrics, **_beside(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
@@ -103,17 +122,17 @@ def _keep(evaluation: Evaluation, folder: RunFolder, split: str) -> None:
 
 def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
     """The baselines of a split, and the protocol."""
-    cfg, model, log, precision = of
-    length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
-    beside = baselines(log, split, cfg.evaluation, precision, length) if cfg.evaluation.baselines else {}
-    rules = protocol(log, split, length, cfg.trainer.monitor, model.sees_target_time, ranked)
-    return {"baselines": beside, "protocol": rules}
+    cfg, _, log, precision = of
+    beside: dict[str, dict[str, float]] = {}
+    if cfg.evaluation.baselines:
+        beside = baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=cfg.model.max_length)
+    return {"baselines": beside, "protocol": rules_of(of, split)}
 
 
 def _print(of: Measured, split: str, metrics: dict[str, Any], seal: str, validation: dict[str, float] | None) -> None:
     cfg, _, log, _ = of
     length = cfg.model.max_length
-    line = protocol_line(cfg.dataset.name, log.fingerprint, split, log.num_items, length, cfg.dataset.protocol)
+    line = protocol_line(cfg.dataset.name, log.fingerprint, split, log.num_items, length, cfg.protocol.name)
     title, note = f"{split} metrics", f"{line}; {seal}"
     print_table(results_table(cfg.model.name, metrics[split], metrics["baselines"], title, note, validation))
 

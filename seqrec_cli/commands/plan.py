@@ -24,6 +24,7 @@ from seqrec_cli.data.sample import evenly_by_length, of_users
 from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.memory import available_memory, fixed_memory, largest_part, measured_memory, shortage
@@ -43,7 +44,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     Keys: parameters, memory, steps, flops, time, precision, warning, nothing_to_fit.
     """
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
-    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
     title = f"{cfg.model.name}_{cfg.dataset.name}, {precision.name} on {precision.device}"
     with torch.device("meta"):
         sketch = fresh_model(cfg, log, torch.device("meta"))
@@ -105,7 +106,7 @@ def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision:
     seconds: list[float] = []
     while len(seconds) < 2 and (cfg.hardware.compile or sum(seconds) < EVALUATION_SECONDS):  # the first time warms up
         began = time.perf_counter()
-        evaluate(model, few, "val", cfg.evaluation, length, precision)
+        evaluate(model, few, "val", cfg=cfg.evaluation, max_length=length, precision=precision)
         seconds.append(time.perf_counter() - began)
     rate = len(users_U) / seconds[-1]
     ranked = subsample(held_out(log, "val"), cfg.evaluation.ranked_users)

@@ -15,6 +15,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.precision import Precision, resolve_precision
 
@@ -58,8 +59,8 @@ def restore(
     cfg = validate_plain("train", plain)
     assert isinstance(cfg, TrainConfig)
     precision = resolve_precision(cfg.hardware)
-    log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
-    if payload["fingerprint"] != log.fingerprint:
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
+    if not log.fits(payload["fingerprint"]):
         raise SeqrecError(
             f"ckpt={ckpt}: the data differ from the run's (fingerprint {log.fingerprint[:12]}, "
             f"trained on {payload['fingerprint'][:12]}); give the run's raw file as archive=PATH"

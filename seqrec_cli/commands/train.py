@@ -15,10 +15,10 @@ from seqrec_cli.commands.training_setup import fresh_model, objective_for, train
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
-from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
@@ -38,8 +38,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return train_seeds(cfg, main)
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
-    log = prepare(cfg.dataset, Path(cfg.data_dir), say)
-    refuse_single_class(log)
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
 
@@ -107,7 +106,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
 def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
     payload = load_checkpoint(folder.last)
-    if payload["fingerprint"] != log.fingerprint:
+    if not log.fits(payload["fingerprint"]):
         raise SeqrecError(f"resume={folder.path}: the data differ from the run's (another file or other settings)")
     return payload
 

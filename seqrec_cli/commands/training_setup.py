@@ -73,7 +73,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
     if cfg.objective.capabilities.rows == "prefixes":
         negatives = objective.negatives_per_row
         fixed = None if objective.redraw else log.clicks.get("train")
-        if fixed is not None and (cfg.dataset.protocol != "positions" or not _several_targets_a_row(cfg, objective)):
+        if fixed is not None and (cfg.protocol.name != "positions" or not _several_targets_a_row(cfg, objective)):
             return LabelledTraining(log, length, batching, history_negatives=cfg.model.history_negatives)
         if _several_targets_a_row(cfg, objective):
             return PositionRows(

@@ -1,13 +1,12 @@
-"""What every dataset has: where its raw data are, what of them stays, and how events are held out."""
+"""What every dataset has: where its raw data are, and what of them stays."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from seqrec_cli.config.settings import Option
 
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
-Protocol = Literal["leave_last", "positions", "last", "impressions", "impressions_by_user"]
 
 
 class DatasetConfig(Option):
@@ -19,6 +18,8 @@ class DatasetConfig(Option):
     logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
+    # Settings newer than the first logs, which are in the fingerprint where they are not null: older ones keep theirs.
+    came_later: ClassVar[frozenset[str]] = frozenset()
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -33,35 +34,9 @@ class DatasetConfig(Option):
     duplicates: Literal["error", "keep", "drop"] = Field(
         description="rows that repeat an earlier row (same user, item and time): refuse, keep or drop them"
     )
-    protocol: Protocol = Field(
-        description="leave_last: last event test; positions: that, one fixed negative an event (DIN); last: users "
-        "split, one negative by popularity beside the last event (DIEN); impressions: logged requests, last test; "
-        "impressions_by_user: users split"
-    )
-    click_negatives: int = Field(
-        ge=1, description="fixed negatives beside each held-out item, for AUC; protocols other than leave_last have 1"
-    )
-    held_out_users: float = Field(
-        gt=0, lt=0.5, description="where users are split: the share that validates, and the share that tests"
-    )
-    seed: int = Field(ge=0, description="seed of the fixed negatives (and of generated data)")
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
-
-    @model_validator(mode="after")
-    def _protocol_fits(self) -> Self:
-        if self.protocol != "leave_last" and self.click_negatives != 1:
-            raise ValueError(
-                f"dataset.protocol={self.protocol} draws no click_negatives of your choice; set "
-                f"dataset.click_negatives=1 (it is {self.click_negatives})"
-            )
-        if self.protocol.startswith("impressions") and not self.logs_impressions:
-            raise ValueError(
-                f"dataset.protocol={self.protocol} needs logged impressions, and dataset.source={self.source} has "
-                "none; use dataset.protocol=positions or last"
-            )
-        return self
 
     @property
     def urls(self) -> tuple[str, ...]:

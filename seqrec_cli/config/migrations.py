@@ -7,10 +7,14 @@ import re
 import sys
 from typing import Any
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import GROUPS, config_class
 
 VERBS = {"mix": "ensemble"}
 RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
+    "dataset.click_negatives": "protocol.click_negatives",
+    "dataset.held_out_users": "protocol.held_out_users",
+    "dataset.protocol": "protocol",
     "evaluation.floors": "evaluation.baselines",
     "model=mixture": "model=ensemble",
     "objective=count": "objective=closed_form",
@@ -19,8 +23,11 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
 }
+# What every protocol did before there was a choice.
+NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.session_column": None,
     "evaluation.test": "once",
     "hardware.kernels": True,
     "model.batch_norm": False,
@@ -55,12 +62,14 @@ def _override(text: str) -> str:
 
 def renamed(plain: dict[str, Any]) -> dict[str, Any]:
     """A configuration by today's names. A former name wins over today's, whose value is then a default."""
-    found = copy.deepcopy(plain)
+    found = _with_protocol(copy.deepcopy(plain))
     for old, new in RENAMED.items():
         key, equals, value = old.partition("=")
         if "." not in key:
             key = f"{key}.{GROUPS[key].key}"
         group, _, name = key.partition(".")
+        if group != new.partition(".")[0].partition("=")[0]:
+            continue  # moved to another group, above
         section = found.get(group)
         if not isinstance(section, dict) or name not in section or (equals and section[name] != value):
             continue
@@ -72,6 +81,25 @@ def renamed(plain: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _with_protocol(plain: dict[str, Any]) -> dict[str, Any]:
+    """The protocol, once settings of the dataset, as a group of its own."""
+    dataset = plain.get("dataset")
+    if not isinstance(dataset, dict) or "protocol" not in dataset:
+        return plain
+    if "protocol" in plain:
+        raise SeqrecError("dataset.protocol is now a group: write `override /protocol: NAME` among the defaults")
+    name = dataset.pop("protocol")
+    _tell("dataset.protocol", "protocol")
+    settings = {"name": name} | NEUTRAL_PROTOCOL | {"seed": dataset["seed"]}
+    settings["click_negatives"] = dataset.pop("click_negatives")
+    share = dataset.pop("held_out_users")
+    if "held_out_users" in config_class("protocol", name).model_fields:
+        settings["held_out_users"] = share
+    if dataset["source"] != "synthetic":  # whose process has a seed too
+        del dataset["seed"]
+    return {**plain, "protocol": settings}
+
+
 def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     """The plain record of a `train` run, as such a run would be recorded today."""
     found = renamed(plain)
@@ -80,7 +108,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
         section = found.get(group)
         if not isinstance(section, dict):
             continue
-        if group != "model" or name in config_class("model", section["name"]).model_fields:
+        if group not in GROUPS or name in config_class(group, section[GROUPS[group].key]).model_fields:
             section.setdefault(name, value)
     return found
 

@@ -28,6 +28,7 @@ class Group(NamedTuple):
 
 GROUPS = {
     "dataset": Group("source", "data.sources", "data.sources"),
+    "protocol": Group("name", "protocols", "protocols"),
     "model": Group("name", "config.model", "models"),
     "objective": Group("name", "config.objective", "objectives"),
 }

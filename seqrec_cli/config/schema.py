@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from seqrec_cli.config.dataset import AnyDataset
 from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
+from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.settings import Settings
 
 Cutoff = Annotated[int, Field(ge=1)]
@@ -122,10 +123,26 @@ class EvaluationConfig(Settings):
 
 
 class DataConfig(Settings):
-    """The verbs `download` and `preprocess`."""
+    """The verbs `download` and `preprocess`: the data, and the protocol that is asked of them."""
 
     dataset: AnyDataset
+    protocol: AnyProtocol
     data_dir: str = Field(description="folder of downloaded and preprocessed data")
+
+    @model_validator(mode="after")
+    def _protocol_fits(self) -> Self:
+        protocol, name = self.protocol, self.protocol.name
+        if protocol.needs_impressions and not self.dataset.logs_impressions:
+            raise ValueError(
+                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none; use "
+                "protocol=positions or last"
+            )
+        if protocol.one_negative and protocol.click_negatives != 1:
+            raise ValueError(
+                f"protocol={name} has its own candidates, one negative or those logged; set protocol.click_negatives=1 "
+                f"(it is {protocol.click_negatives})"
+            )
+        return self
 
 
 class TrainConfig(DataConfig):
@@ -213,16 +230,16 @@ class TrainConfig(DataConfig):
             )
 
     def _candidates_fit(self) -> None:
-        protocol, objective = self.dataset.protocol, self.objective
+        protocol, objective = self.protocol, self.objective
         if not isinstance(objective, PrefixConfig):
             return
-        if objective.redraw and protocol != "positions":
-            own = "draws them anew every epoch" if protocol == "leave_last" else "has its own training candidates"
-            raise ValueError(f"objective.redraw=true: dataset.protocol={protocol} {own}; set it to false")
-        if protocol != "leave_last" and not objective.redraw and objective.negatives != 1:
-            more = " or objective.redraw=true" if protocol == "positions" else ""
+        if objective.redraw and protocol.name != "positions":
+            own = "has its own training candidates" if protocol.fixes_training_rows else "draws them anew every epoch"
+            raise ValueError(f"objective.redraw=true: protocol={protocol.name} {own}; set it to false")
+        if protocol.fixes_training_rows and not objective.redraw and objective.negatives != 1:
+            more = " or objective.redraw=true" if protocol.name == "positions" else ""
             raise ValueError(
-                f"objective.negatives={objective.negatives}: dataset.protocol={protocol} has its own training "
+                f"objective.negatives={objective.negatives}: protocol={protocol.name} has its own training "
                 f"candidates; set objective.negatives=1{more}"
             )
 

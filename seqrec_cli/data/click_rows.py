@@ -15,10 +15,11 @@ import torch
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.batching import BatchedRows, Batching, noisily_sorted
 from seqrec_cli.data.context import contexts
-from seqrec_cli.data.interactions import LabelledRows, PackedLog, ragged_ranges
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import LogTensors, unseen_at_events
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.view import LabelledRows
 
 # Targets a row. More share more events, but look at more pairs of event and candidate that are then masked (max_length
 # 50: 57 events for 50 that count, 81 with 32 targets), and fill a batch from fewer users. DIN trains as fast with 4, 8
@@ -107,7 +108,9 @@ class PositionRows(BatchedRows):
         candidates_BTC = np.empty((B, T, 1 + K), np.int64)
         candidates_BTC[:, :, 0] = self._log.items_N[starts_B[:, None] + ends_BT]
         if self._fixed_negatives is None:
-            candidates_BTC[:, :, 1:] = draw_unseen(np.repeat(rows_B, T), K, self._seen, rng=rng).reshape(B, T, K)
+            targets_N1 = candidates_BTC[:, :, 0].reshape(-1, 1)
+            drawn_NK = draw_unseen(np.repeat(rows_B, T), K, self._seen, rng=rng, avoid_RM=targets_N1)
+            candidates_BTC[:, :, 1:] = drawn_NK.reshape(B, T, K)
         else:  # its rows are the training events in the order of the log
             fixed = self._fixed_negatives
             rows_BT = np.searchsorted(fixed.ends_R, starts_B[:, None] + ends_BT)

@@ -17,7 +17,8 @@ from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import HeldOut, Targets, train_ends, training_targets
+from seqrec_cli.data.splits import train_ends, training_targets
+from seqrec_cli.data.view import HeldOut, Targets
 
 
 def windows(
@@ -132,8 +133,9 @@ class PrefixRows(BatchedRows):
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, ends_B, lengths_B = self._rows_R[picked_B], self._ends_R[picked_B], self._lengths_R[picked_B]
-        negatives_BK = draw_unseen(rows_B, self._negatives, self._seen, rng=rng)
-        candidates_BC = np.concatenate([self._log.items_N[ends_B][:, None], negatives_BK], axis=1)
+        targets_B1 = self._log.items_N[ends_B][:, None]
+        negatives_BK = draw_unseen(rows_B, self._negatives, self._seen, rng=rng, avoid_RM=targets_B1)
+        candidates_BC = np.concatenate([targets_B1, negatives_BK], axis=1)
         labels_BC = np.zeros(candidates_BC.shape, np.float32)
         labels_BC[:, 0] = 1
         negatives_BLK = unseen_at_events(rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
@@ -188,31 +190,32 @@ def _with_candidates(batch: Batch, items_BC: np.ndarray, labels_BC: np.ndarray) 
     )
 
 
-def _by_length(
-    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, Targets, Batch]]:
-    """(which targets, those targets, batch) of targets of like length, longest first so that memory peaks at once."""
-    lengths_R = np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)
+def request_batches(
+    log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, *, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """(which requests, batch) of requests of like length, longest first so that memory peaks at once.
+
+    `rows_R` user rows, `ends_R` the absolute positions their histories end before.
+    """
+    lengths_R = np.minimum(ends_R - log.offsets_U1[rows_R], max_length)
     order_R = np.argsort(-lengths_R, kind="stable")
     for first in range(0, len(order_R), batch_size):
         picked_B = order_R[first : first + batch_size]
-        rows_B, ends_B = targets.rows_R[picked_B], targets.ends_R[picked_B]
-        yield picked_B, Targets(rows_B, ends_B), _requests(log, rows_B, ends_B, lengths_R[picked_B])
+        yield picked_B, _requests(log, rows_R[picked_B], ends_R[picked_B], lengths_R[picked_B])
 
 
 def target_batches(
     log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, Batch]]:
-    """(user rows, absolute positions of the targets, batch) of every target."""
-    for _, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
-        yield batch_targets.rows_R, batch_targets.ends_R, batch
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """(which requests, batch) of every held-out request."""
+    yield from request_batches(log, targets.rows_R, targets.ends_R, max_length=max_length, batch_size=batch_size)
 
 
 def labelled_batches(
     log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """(user rows, batch) of the fixed click candidates of a split."""
+    """(which rows, batch) of the fixed click candidates of a split."""
     clicks = log.clicks[split]
-    targets = Targets(np.asarray(clicks.rows_R), np.asarray(clicks.ends_R))
-    for picked_B, batch_targets, batch in _by_length(log, targets, max_length=max_length, batch_size=batch_size):
-        yield batch_targets.rows_R, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])
+    rows_R, ends_R = np.asarray(clicks.rows_R), np.asarray(clicks.ends_R)
+    for picked_B, batch in request_batches(log, rows_R, ends_R, max_length=max_length, batch_size=batch_size):
+        yield picked_B, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.splits import train_ends, view_of
 
 ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
 
@@ -35,8 +35,15 @@ class SeenItems:
         return cls(keys_N[np.diff(keys_N, prepend=-1) > 0], num_items)
 
     @classmethod
+    def none(cls, num_items: int) -> Self:
+        """Nobody has seen anything: every item may be drawn."""
+        return cls(np.zeros(0, np.int64), num_items)
+
+    @classmethod
     def in_training(cls, log: PackedLog) -> Self:
-        """By each user's training events."""
+        """What training draws leave out: each user's training events, or nothing where the protocol keeps seen items."""
+        if view_of(log).seen == "keep":
+            return cls.none(log.num_items)
         return cls.of(log.offsets_U1, log.items_N, log.num_items, ends_U=train_ends(log))
 
     def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
@@ -64,12 +71,27 @@ class SeenItems:
 
 
 def draw_unseen(
-    rows_R: np.ndarray, count: int, seen: SeenItems, *, rng: np.random.Generator, pool_N: np.ndarray | None = None
+    rows_R: np.ndarray,
+    count: int,
+    seen: SeenItems,
+    *,
+    rng: np.random.Generator,
+    pool_N: np.ndarray | None = None,
+    avoid_RM: np.ndarray | None = None,
 ) -> np.ndarray:
     """Unseen items, int64 [R, count], with replacement; 0 where the user has seen every item.
 
-    Uniform, or as often as they occur in `pool_N`.
+    Uniform, or as often as they occur in `pool_N`. Where nothing counts as seen, what a row avoids, its targets, is not
+    drawn; where seen items are left out, the targets are among them.
     """
+    if len(seen.keys_N):
+        avoid_RM = None
+
+    def refused(rows: np.ndarray, nth: np.ndarray, items: np.ndarray) -> np.ndarray:
+        no: np.ndarray = seen.contains(rows, items)
+        if avoid_RM is not None:
+            no |= (avoid_RM[nth] == items[..., None]).any(axis=-1)
+        return no
 
     def draw(shape: int | tuple[int, int]) -> np.ndarray:
         if pool_N is None:
@@ -77,18 +99,21 @@ def draw_unseen(
         return np.asarray(pool_N)[rng.integers(0, len(pool_N), shape)].astype(np.int64)
 
     items_RK = draw((len(rows_R), count))
-    rows_RK = np.broadcast_to(np.asarray(rows_R, np.int64)[:, None], items_RK.shape)
-    bad = np.nonzero(seen.contains(rows_RK, items_RK))
+    rows_R1, nth_R1 = np.asarray(rows_R, np.int64)[:, None], np.arange(len(rows_R))[:, None]
+    rows_RK, nth_RK = (np.broadcast_to(column_R1, items_RK.shape) for column_R1 in (rows_R1, nth_R1))
+    bad = np.nonzero(refused(rows_RK, nth_RK, items_RK))
     for _ in range(ROUNDS):
         if not len(bad[0]):
             return items_RK
         items_RK[bad] = draw(len(bad[0]))
-        still = seen.contains(rows_RK[bad], items_RK[bad])
+        still = refused(rows_RK[bad], bad[0], items_RK[bad])
         bad = (bad[0][still], bad[1][still])
     weights_V = None if pool_N is None else np.bincount(pool_N, minlength=seen.num_items + 1).astype(np.float64)
     for row in np.unique(bad[0]):
         columns = bad[1][bad[0] == row]
         unseen = seen.unseen(int(rows_R[row]))
+        if avoid_RM is not None:
+            unseen = np.setdiff1d(unseen, avoid_RM[row])
         weights = None if weights_V is None or not weights_V[unseen].any() else weights_V[unseen]
         chances = None if weights is None else weights / weights.sum()
         items_RK[row, columns] = rng.choice(unseen, len(columns), p=chances) if len(unseen) else 0

@@ -1,6 +1,7 @@
-"""From a source's raw events to the packed log: filter, index, sort, hold out, describe.
+"""From a source's raw events to the packed log: filter, index, sort, describe.
 
-Legend: N raw events, K events that pass the filters, U users, Q requests, S items shown, F context attributes.
+Legend: N raw events, K events that pass the filters, U users, Q requests, S items shown, C those of a request (the most
+that one showed), F context attributes.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,10 @@ import numpy as np
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute, Catalog
-from seqrec_cli.data.clicks import DESCRIPTIONS, SPLITS_USERS, hold_out, labelled_requests
 from seqrec_cli.data.filters import apply_filters
-from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog
-from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.splits import MIN_EVENTS
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.raw import Impressions, RawLog
+from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
 
 Say = Callable[[str], None]
@@ -49,13 +49,11 @@ class Events(NamedTuple):
 
 
 def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) -> tuple[PackedLog, Ids]:
-    """The log in memory, and the raw ids of its users and items. Raises SeqrecError where nobody can be evaluated."""
+    """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
     indexed, ids, counts = _filter_and_index(cfg, raw, say)
     events = _sort(raw, indexed)
     requests = _requests(raw, indexed, events) if len(indexed.shown_S) else None
-    ends, clicks = hold_out(cfg, events.offsets_U1, events.items_K, len(ids.items), requests)
-    evaluation = _evaluation(cfg, raw, requests is not None, ends, clicks, len(ids.users))
-    for note in evaluation["notes"]:
+    for note in raw.notes:
         say(note)
     catalog, values = _catalog(raw, ids)
     whole = counts[-1]["events"] == counts[0]["events"]  # else the process did not make these histories
@@ -64,9 +62,9 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) ->
         "filters": counts,
         "order": "by time; equal times in file order (stable sort)" if raw.times_N is not None else "file order",
         "equal_times": events.equal_times,
-        **evaluation,
+        "notes": list(raw.notes),
         **values,
-        "process": raw.process if whole and cfg.protocol != "last" else None,  # whose law knows no popular negatives
+        "process": raw.process if whole else None,
     }
     context = [codes_N[events.kept_K] + 1 for codes_N, _ in raw.context.values()]
     return PackedLog(
@@ -75,17 +73,17 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) ->
         events.times_K,
         None if raw.ratings_N is None else raw.ratings_N[events.kept_K],
         catalog,
-        clicks,
         manifest,
         np.stack(context, axis=1).astype(np.int32) if context else None,
-        None if cfg.protocol in ("leave_last", "positions") else ends,
+        requests,
+        None if raw.sessions_N is None else raw.sessions_N[events.kept_K],
     ), ids
 
 
 def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexed, Ids, list[dict[str, Any]]]:
     """The events that pass, and how many events, users and items each filter left."""
     all_users, users_N = factorize(raw.users_N)
-    shown = raw.impressions.shown_S if cfg.protocol.startswith("impressions") and raw.impressions else raw.items_N[:0]
+    shown = raw.impressions.shown_S if raw.impressions else raw.items_N[:0]
     all_items, coded = factorize(np.concatenate([raw.items_N, shown]) if len(shown) else raw.items_N)
     items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
     kept_K, counts = apply_filters(cfg, raw, users_N, items_N)
@@ -127,33 +125,7 @@ def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
     assert raw.impressions is not None
     positions_N = np.full(len(raw.items_N), -1, np.int64)
     positions_N[events.kept_K] = np.arange(len(events.kept_K))
-    return labelled_requests(raw.impressions, indexed.shown_S, positions_N, events.rows_K, events.items_K)
-
-
-def _evaluation(
-    cfg: DatasetConfig, raw: RawLog, logged: bool, ends: Ends, clicks: dict[str, LabelledRows], users: int
-) -> dict[str, Any]:
-    """What the manifest tells of the split: who is evaluated, who is not, and why."""
-    what = "requests" if logged else "events"
-    evaluated = len(ends.targets("test")[0])
-    if not evaluated or not len(ends.targets("val")[0]):
-        raise SeqrecError(f"no user has {MIN_EVENTS} {what} or more after the filters, so nobody can be evaluated")
-    without = 0 if logged else int((clicks["test"].items_RC == 0).any(axis=1).sum())
-    short = 0 if SPLITS_USERS[cfg.protocol] else users - evaluated
-    notes = list(raw.notes)
-    if without:
-        notes.append(f"{without} evaluated users saw every item and have no click negatives")
-    if short:
-        notes.append(f"{short} users have under {MIN_EVENTS} {what}: they only train")
-    split, candidates = DESCRIPTIONS[cfg.protocol]
-    return {
-        "split": split,
-        "evaluated_users": evaluated,
-        "users_too_short": short,
-        "click_candidates": candidates,
-        "users_without_negatives": without,
-        "notes": notes,
-    }
+    return _labelled_requests(raw.impressions, indexed.shown_S, positions_N, events.rows_K, events.items_K)
 
 
 def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
@@ -174,3 +146,24 @@ def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
         "user_attribute_values": {attribute.name: texts for attribute, _, texts in users},
         "context_values": {name: texts for name, (_, texts) in raw.context.items()},
     }
+
+
+def _labelled_requests(
+    impressions: Impressions, shown_S: np.ndarray, positions_N: np.ndarray, rows_K: np.ndarray, items_K: np.ndarray
+) -> LabelledRows:
+    """The requests whose events are in the log, in its order.
+
+    `shown_S` item indices, `positions_N` each raw event's log position (-1: filtered out), `rows_K`, `items_K` the
+    log's user rows and items by position.
+    """
+    positions_Q = positions_N[impressions.events_Q]
+    kept_Q = np.flatnonzero(positions_Q >= 0)
+    kept_Q = kept_Q[np.argsort(positions_Q[kept_Q], kind="stable")]
+    starts_Q, ends_Q = impressions.offsets_Q1[kept_Q], positions_Q[kept_Q]
+    counts_Q = impressions.offsets_Q1[kept_Q + 1] - starts_Q
+    columns_C = np.arange(int(counts_Q.max(initial=1)))
+    real_QC = columns_C < counts_Q[:, None]
+    items_QC = shown_S[np.minimum(starts_Q[:, None] + columns_C, len(shown_S) - 1)]
+    items_QC = np.where(real_QC, items_QC, 0).astype(np.int32)
+    labels_QC = (items_QC == items_K[ends_Q][:, None]).astype(np.float32)
+    return LabelledRows(rows_K[ends_Q], ends_Q, items_QC, labels_QC)

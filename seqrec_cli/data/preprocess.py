@@ -31,7 +31,8 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
-    settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint))
+    unset = {name for name in cfg.came_later if getattr(cfg, name) is None}
+    settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)

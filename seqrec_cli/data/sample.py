@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqrec_cli.data.interactions import Ends, LabelledRows, PackedLog, ragged_ranges
-from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
+from seqrec_cli.data.splits import held_out, view_of
+from seqrec_cli.data.view import HeldOut, LabelledRows, Targets
 
 
 def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
@@ -23,22 +24,24 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         rows_R = np.searchsorted(users_U, np.asarray(c.rows_R)[kept])
         ends_R = np.asarray(c.ends_R)[kept] - starts_U[rows_R] + offsets_U1[rows_R]
         clicks[split] = LabelledRows(rows_R, ends_R, np.asarray(c.items_RC)[kept], np.asarray(c.labels_RC)[kept])
-    ends = log.ends
-    if ends is not None:  # -1 (no target) stays
+    view = view_of(log)
 
-        def moved(ends_U: np.ndarray) -> np.ndarray:
-            picked_U = np.asarray(ends_U)[users_U]
-            return np.where(picked_U < 0, picked_U, picked_U - starts_U + offsets_U1[:-1])
+    def moved(targets: Targets) -> Targets:
+        kept = targets.at(np.flatnonzero(np.isin(targets.rows_R, users_U)))
+        rows_R = np.searchsorted(users_U, kept.rows_R)
+        shift_R = offsets_U1[rows_R] - starts_U[rows_R]
+        positions_T = kept.positions_T + np.repeat(shift_R, kept.counts_R)
+        return Targets(rows_R, kept.ends_R + shift_R, positions_T, kept.offsets_R1)
 
-        ends = Ends(moved(ends.train_U), moved(ends.val_U), moved(ends.test_U))
+    train_U = np.asarray(view.train_U)[users_U] - starts_U + offsets_U1[:-1]
     return replace(
         log,
         offsets_U1=offsets_U1,
         items_N=np.asarray(log.items_N)[events_N],
         times_N=None if log.times_N is None else np.asarray(log.times_N)[events_N],
         ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
-        clicks=clicks,
-        ends=ends,
+        view=replace(view, train_U=train_U, val=moved(view.val), test=moved(view.test), clicks=clicks),
+        requests=None,
         context_NF=None if log.context_NF is None else np.asarray(log.context_NF)[events_N],
         folder=None,
     )
@@ -51,4 +54,4 @@ def evenly_by_length(log: PackedLog, split: HeldOut, max_length: int, batch_size
     order_R = rows_R[np.argsort(-lengths_R, kind="stable")]
     groups = [order_R[first : first + batch_size] for first in range(0, len(order_R), batch_size)]
     wanted = np.unique(((np.arange(batches) + 0.5) * len(groups) / batches).astype(int))
-    return np.sort(np.concatenate([groups[group] for group in wanted]))
+    return np.unique(np.concatenate([groups[group] for group in wanted]))

@@ -3,7 +3,7 @@
 One row a target: the latest events before it, and a loss at the last position alone. The same rows, hidden events and
 unseen items at every validation, whatever the run's seed, so that two losses differ by the weights alone.
 
-Legend: R rows, B rows of one batch, L history events, K negatives.
+Legend: R rows, T held-out targets, B rows of one batch, L history events, K negatives.
 """
 
 from collections.abc import Iterator
@@ -32,14 +32,16 @@ class ValidationRows:
 
     @classmethod
     def of(cls, log: PackedLog, most: int | None) -> "ValidationRows":
-        """Every validation target that has a history, or `most` of them, drawn once and for all."""
+        """Every validation target that has a history, or `most` of them, drawn once and for all; of several targets of
+        a request each has a row of its own."""
         targets = held_out(log, "val")
-        rows_R, ends_R = np.asarray(targets.rows_R), np.asarray(targets.ends_R)
-        picked_R = np.flatnonzero(ends_R > np.asarray(log.offsets_U1)[rows_R])
+        requests_T = targets.requests_T
+        rows_T, ends_T = np.asarray(targets.rows_R)[requests_T], np.asarray(targets.ends_R)[requests_T]
+        picked_R = np.flatnonzero(ends_T > np.asarray(log.offsets_U1)[rows_T])
         if most is not None and most < len(picked_R):
             picked_R = np.sort(np.random.default_rng(SEED).permutation(picked_R)[:most])
-        rows_R, ends_R = rows_R[picked_R], ends_R[picked_R]
-        return cls(log, rows_R, ends_R, np.asarray(log.items_N[ends_R], np.int64))
+        items_R = np.asarray(log.items_N[targets.positions_T[picked_R]], np.int64)
+        return cls(log, rows_T[picked_R], ends_T[picked_R], items_R)
 
     def __len__(self) -> int:
         return len(self.rows_R)

@@ -15,9 +15,10 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.sources.synthetic import has_oracle, oracle_scores
-from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.data.splits import held_out, view_of
+from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.ranks import seen_places
+from seqrec_cli.evaluation.ranks import seen_positions
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
@@ -53,7 +54,7 @@ class Oracle(Recommender):
         rows_B = batch.users_B.cpu().numpy() - 1
         ends_B = self._ends_U[rows_B]
         chances_BV = oracle_scores(self._log, rows_B, ends_B)
-        chances_BV.reshape(-1)[seen_places(self._log, rows_B, ends_B)] = 0
+        chances_BV.reshape(-1)[seen_positions(self._log, rows_B, ends_B)] = 0
         chances_BV /= chances_BV.sum(axis=1, keepdims=True)
         other_BV = np.maximum(1 - chances_BV, np.finfo(np.float64).eps)
         logits_BV = np.log(np.maximum(chances_BV, np.finfo(np.float64).tiny)) - np.log(other_BV)
@@ -63,25 +64,38 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
+def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
+    """True where the oracle's answer is to the protocol's question: each user's next event, among unseen items, with
+    uniform negatives."""
+    view = view_of(log)
+    targets = view.targets(split)
+    once = len(np.unique(targets.rows_R)) == len(targets.rows_R) == len(targets.positions_T)
+    uniform = view.manifest["name"] != "last"
+    return has_oracle(log) and once and uniform and view.seen == "remove"
+
+
 def baselines(
-    log: PackedLog, split: HeldOut, cfg: EvaluationConfig, precision: Precision, max_length: int
+    log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, precision: Precision, max_length: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of `random`, `popular`, `markov`, and of the `oracle` where the data have one, on the split.
 
     Counted on the training events, like any model, and measured by the same code.
     """
     found: dict[str, dict[str, float]] = {}
-    candidates_R = np.zeros(0, np.int64)
+    candidates_T = np.zeros(0, np.int64)
     for name in COUNTED:
         model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
         assert isinstance(model_cfg, ModelConfig)
         model = build_model(model_cfg, log.catalog, seed=0)
         assert isinstance(model, ClosedFormModel)
         fit_closed_form(model, log)
-        evaluation = evaluate(model, log, split, cfg, max_length, precision)
-        found[name], candidates_R = evaluation.metrics, evaluation.ranks.candidates_R
+        evaluation = evaluate(model, log, split, cfg=cfg, max_length=max_length, precision=precision)
+        found[name] = evaluation.metrics
+        candidates_T = evaluation.ranks.candidates_R[evaluation.ranks.requests_T]
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
-    found = {"random": expected_at_random(cfg.cutoffs, candidates_R, float(labels_N.mean()))} | found
-    if has_oracle(log):
-        found["oracle"] = evaluate(Oracle(log, split), log, split, cfg, max_length, precision).metrics
+    found = {"random": expected_at_random(cfg.cutoffs, candidates_T, float(labels_N.mean()))} | found
+    if oracle_fits(log, split):
+        oracle = Oracle(log, split)
+        measured = evaluate(oracle, log, split, cfg=cfg, max_length=max_length, precision=precision)
+        found["oracle"] = measured.metrics
     return found

@@ -5,16 +5,21 @@ from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import HeldOut
+from seqrec_cli.data.splits import view_of
+from seqrec_cli.data.view import HeldOut
 
 PROTOCOL_KEY = "protocol"  # of a metric row
 FILTERS = ("min_rating", "user_core", "item_core", "duplicates")
-CLICKS = ("protocol", "click_negatives", "seed")
+SEEN = {
+    "remove": "removed: all before the target, whole history; targets that repeat one are left out",
+    "keep": "kept: every item is ranked, and negatives are drawn from seen items too",
+}
 
 
 def protocol(
     log: PackedLog,
     split: HeldOut,
+    *,
     max_length: int,
     monitor: str | None,
     sees_target_time: bool,
@@ -23,21 +28,26 @@ def protocol(
     """By which protocol a metric row was obtained, as plain values.
 
     `monitor` is the validation metric that chose the checkpoint (None: nothing was chosen), `sees_target_time` whether
-    the model read the time of the event it predicts, `ranked_users` how many users were ranked (None: all).
+    the model read the time of the event it predicts, `ranked_users` how many requests were ranked (None: all).
     """
-    settings = log.manifest["settings"]
+    settings, view = log.manifest["settings"], view_of(log)
+    asked = view.manifest
     return {
         "dataset": settings["name"],
         "fingerprint": log.fingerprint,
         "filters": {name: settings[name] for name in FILTERS},
         "split": split,
-        "held_out": log.manifest["split"],
-        "candidates": "whole corpus",
+        "name": asked["name"],
+        "held_out": asked["held_out"],
+        "settings": asked["settings"],
+        "counts": asked["splits"][split],
+        "candidates": "whole corpus" if view.candidates == "full" else view.candidates,
         "ranked_users": "all" if ranked_users is None else ranked_users,
-        "seen_items": "removed: all before the target, whole history",
-        "equal_timestamps": log.manifest["order"],
-        "clicks": {name: settings[name] for name in CLICKS},
+        "seen_items": SEEN[view.seen],
+        "equal_timestamps": log.manifest["order"] if asked["settings"]["ties"] == "file" else asked["settings"]["ties"],
+        "clicks": asked["click_candidates"],
         "max_length": max_length,
+        "time_context": list(log.time_context),
         "sees_target_time": sees_target_time,
         "chosen_by": monitor,
     }

@@ -19,7 +19,8 @@ from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
-from seqrec_cli.data.splits import HeldOut, held_out, subsample
+from seqrec_cli.data.splits import held_out, subsample
+from seqrec_cli.data.view import HeldOut
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
 from seqrec_cli.files import atomic_file
@@ -37,8 +38,8 @@ class Evaluation:
     ranks: Ranks
     labels_N: np.ndarray  # of all labelled candidates
     logits_N: np.ndarray
-    user_ids: np.ndarray | None  # raw ids of the ranked users
-    item_ids: np.ndarray | None  # raw ids of their targets
+    user_ids: np.ndarray | None  # raw ids of the requests' users
+    item_ids: np.ndarray | None  # raw ids of the targets
 
     @property
     def reliability(self) -> Calibration:
@@ -46,16 +47,19 @@ class Evaluation:
         return calibration(self.labels_N, self.logits_N)
 
     def save_ranks(self, path: Path) -> None:
-        """One row a user to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies."""
+        """One row a target to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies,
+        `request` from 0: of a request's several targets each has a row."""
         ranks = self.ranks
+        requests_T = ranks.requests_T
         columns = {
-            "user": self.user_ids,
+            "user": None if self.user_ids is None else self.user_ids[requests_T],
             "item": self.item_ids,
-            "user_index": ranks.rows_R + 1,
-            "item_index": ranks.items_R,
-            "rank": ranks.ranks_R,
-            "candidates": ranks.candidates_R,
-            "history": ranks.histories_R,
+            "user_index": ranks.rows_R[requests_T] + 1,
+            "item_index": ranks.items_T,
+            "rank": ranks.ranks_T,
+            "candidates": ranks.candidates_R[requests_T],
+            "history": ranks.histories_R[requests_T],
+            "request": requests_T,
         }
         table = pa.table({name: from_numpy(values) for name, values in columns.items() if values is not None})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,39 +81,42 @@ def measuring(model: Recommender, precision: Precision) -> Iterator[None]:
 
 
 def measure(
-    model: Recommender, log: PackedLog, split: HeldOut, cfg: EvaluationConfig, max_length: int, device: torch.device
+    model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
 ) -> tuple[Ranks, np.ndarray, np.ndarray, np.ndarray]:
     """Ranks, and (user rows, labels, logits), each [N], of the split's fixed click candidates, ordered by user.
 
-    Where the candidates stand beside the ranked events, their logits are read from the corpus scores: a history is
+    Where the candidates are those of the ranked requests, their logits are read from the corpus scores: a history is
     encoded once.
     """
     if split not in log.clicks:
         raise SeqrecError(f"the dataset holds no click candidates for split={split}; run preprocess again")
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
-    together = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
-    read_RC = np.asarray(clicks.items_RC) if together else None
-    ranks, logits_RC = rank_held_out(model, log, split, cfg, max_length, device, read_RC)
+    same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
+    read_RC = np.asarray(clicks.items_RC) if same else None
+    ranks, logits_RC = rank_held_out(
+        model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC
+    )
     if logits_RC is None:
-        return ranks, *score_clicks(model, log, split, cfg, max_length, device)
+        return ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     real_RC = clicks.items_RC > 0
     rows_RC = np.broadcast_to(ranks.rows_R[:, None], real_RC.shape)
     return ranks, rows_RC[real_RC], np.asarray(clicks.labels_RC)[real_RC], logits_RC[real_RC]
 
 
 def score_clicks(
-    model: Recommender, log: PackedLog, split: HeldOut, cfg: EvaluationConfig, max_length: int, device: torch.device
+    model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(user rows, labels, logits), each [N], of the fixed candidates of a split, ordered by user."""
     parts = []
-    for rows_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
+    all_rows_R = np.asarray(log.clicks[split].rows_R)
+    for picked_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
         assert batch.candidates_BC is not None
         assert batch.labels_BC is not None
         real_BC = (batch.candidates_BC > 0).numpy()
         moved = batch.to(device)
         assert moved.candidates_BC is not None
         logits_BC = model.score(moved, moved.candidates_BC).double().cpu().numpy()
-        rows_BC = np.broadcast_to(rows_B[:, None], real_BC.shape)
+        rows_BC = np.broadcast_to(all_rows_R[picked_B][:, None], real_BC.shape)
         parts.append((rows_BC[real_BC], batch.labels_BC.numpy()[real_BC], logits_BC[real_BC]))
     rows_N, labels_N, logits_N = (np.concatenate(column) for column in zip(*parts, strict=True))
     order_N = np.argsort(rows_N, kind="stable")  # sums of floats depend on order: make it the users'
@@ -125,6 +132,7 @@ def evaluate(
     model: Recommender,
     log: PackedLog,
     split: HeldOut,
+    *,
     cfg: EvaluationConfig,
     max_length: int,
     precision: Precision,
@@ -134,12 +142,14 @@ def evaluate(
     Raises SeqrecError if the split has nobody to evaluate, or the model gives NaN.
     """
     with measuring(model, precision):
-        ranks, rows_N, labels_N, logits_N = measure(model, log, split, cfg, max_length, precision.device)
+        ranks, rows_N, labels_N, logits_N = measure(
+            model, log, split, cfg=cfg, max_length=max_length, device=precision.device
+        )
     try:
         metrics = compute_metrics(
             cfg.cutoffs,
-            ranks_R=ranks.ranks_R,
-            candidates_R=ranks.candidates_R,
+            ranks_R=ranks.ranks_T,
+            candidates_R=ranks.candidates_R[ranks.requests_T],
             labels_N=labels_N,
             logits_N=logits_N,
             users_N=rows_N,
@@ -152,5 +162,5 @@ def evaluate(
         labels_N=labels_N,
         logits_N=logits_N,
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
-        item_ids=raw_ids(log, "items", ranks.items_R),
+        item_ids=raw_ids(log, "items", ranks.items_T),
     )

@@ -1,12 +1,12 @@
-"""A metric is a function of a rank: the place of a user's held-out item in the whole corpus, found by counting.
+"""A metric is a function of a rank: where a held-out item stands in the whole corpus, found by counting.
 
-rank = 1 + #(higher) + #(equal) / 2 among all items but those the user had already seen (the whole history before the
-target, not the window the model reads). The target is always ranked, even if seen before; the padding column never.
-A constant scorer lands mid-corpus. Nothing is sorted, and no users × items matrix is kept: users come in blocks whose
-scores fit a memory budget.
+rank = 1 + #(higher) + #(equal) / 2 among all candidates: every item but padding, and, under a protocol that removes seen
+items, but those of the history before the request (the whole history, not the window the model reads). A target is
+always ranked. Of a request's several targets each counts among the others' candidates. A constant scorer lands
+mid-corpus. No requests x items matrix is kept: requests come in blocks whose scores fit a memory budget.
 
-Legend: R evaluated users, B users of a block, V items (scores have V + 1 columns, 0 is padding), D width, M seen
-events of a block, W columns counted at once.
+Legend: R requests, B requests of a block, T targets, M the most targets of a block's request, V items (scores have V + 1
+columns, 0 is padding), D width, E seen events of a block, W columns counted at once.
 """
 
 from collections.abc import Iterator
@@ -21,59 +21,88 @@ from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
-from seqrec_cli.data.splits import HeldOut, held_out, subsample
+from seqrec_cli.data.splits import held_out, subsample, view_of
+from seqrec_cli.data.view import HeldOut, Targets
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
 COUNTED_AT_ONCE = 2**20  # scores compared at once: counting widens each comparison to eight bytes
 
 
+SORTED_FROM = 6  # targets a request from which sorting its scores once is faster than counting for each
+
+
 @dataclass(frozen=True)
 class Ranks:
-    """One held-out event a user, ordered by user row.
+    """The targets of held-out requests, ordered by user row and position.
 
-    `rows_R` user rows (from 0), `items_R` target items, `ranks_R` float64 (halves where scores tie), `candidates_R`
-    how many items were ranked (the target included), `histories_R` events before the target.
+    `rows_R` user rows (from 0), `ends_R` the absolute log positions the histories end before, `histories_R` events
+    before the request, `candidates_R` how many items were ranked (the targets included); `items_T` and `ranks_T`
+    (float64, halves where scores tie) of the targets of request r are those at `offsets_R1[r]:offsets_R1[r + 1]`.
     """
 
     rows_R: np.ndarray
-    items_R: np.ndarray
-    ranks_R: np.ndarray
-    candidates_R: np.ndarray
+    ends_R: np.ndarray
     histories_R: np.ndarray
+    candidates_R: np.ndarray
+    offsets_R1: np.ndarray
+    items_T: np.ndarray
+    ranks_T: np.ndarray
+
+    @property
+    def requests_T(self) -> np.ndarray:
+        """The request each target belongs to."""
+        return np.repeat(np.arange(len(self.rows_R)), np.diff(self.offsets_R1))
 
 
-def seen_places(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.ndarray:
-    """Every event before each user's target as a place [M] in the flattened [B, V + 1] block of scores."""
+def seen_positions(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.ndarray:
+    """Every event before each request as a position [E] in the flattened [B, V + 1] block of scores."""
     starts_B = log.offsets_U1[rows_B]
     lengths_B = ends_B - starts_B
     scores_B = np.arange(len(rows_B)) * (log.num_items + 1)  # where each row of scores begins
     return np.repeat(scores_B, lengths_B) + log.items_N[ragged_ranges(starts_B, lengths_B)]
 
 
-def count_ranks(scores_BV: Tensor, targets_B: Tensor, seen_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranks (float64 [B]) and numbers of ranked items (int64 [B]); `scores_BV` is overwritten.
+def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks (float64 [B, M]) of the targets and numbers of ranked items (int64 [B]).
 
+    `targets_BM` is padded with 0, whose rank means nothing. In `scores_BV` what is no candidate becomes NaN.
     Raises SeqrecError where a score is NaN or +inf: no rank follows from it.
     """
-    nan = float("nan")
     scores_BV[:, 0] = -torch.inf
     if not scores_BV.amax() < torch.inf:  # NaN too fails the comparison
         raise SeqrecError(
             "the model gives scores that are NaN or infinite, so nothing can be ranked; "
             "the run has diverged: lower trainer.lr or train with hardware.precision=fp32"
         )
-    own_B1 = scores_BV.gather(1, targets_B[:, None])
+    own_BM = scores_BV.gather(1, targets_BM)
     # What is not to be counted becomes NaN: neither higher than anything nor equal to it.
-    scores_BV[:, 0] = nan
-    scores_BV.view(-1).index_fill_(0, seen_M, nan)
-    scores_BV.scatter_(1, targets_B[:, None], nan)
-    higher_B, equal_B, others_B = (torch.zeros_like(targets_B) for _ in range(3))
-    for part_BW in scores_BV.split(max(1, COUNTED_AT_ONCE // len(scores_BV)), dim=1):
-        higher_B += torch.count_nonzero(part_BW > own_B1, dim=1)
-        equal_B += torch.count_nonzero(part_BW == own_B1, dim=1)
-        others_B += torch.count_nonzero(part_BW == part_BW, dim=1)
-    return 1 + higher_B.double() + equal_B.double() / 2, others_B + 1
+    scores_BV.view(-1).index_fill_(0, seen_E, torch.nan)
+    scores_BV.scatter_(1, targets_BM, own_BM)
+    scores_BV[:, 0] = torch.nan
+    ranked_B = torch.zeros_like(targets_BM[:, 0])
+    parts = scores_BV.split(max(1, COUNTED_AT_ONCE // len(scores_BV)), dim=1)
+    for part_BW in parts:
+        ranked_B += torch.count_nonzero(part_BW == part_BW, dim=1)
+    if targets_BM.shape[1] >= SORTED_FROM:
+        return _ranks_by_sorting(scores_BV, own_BM), ranked_B
+    higher_BM, equal_BM = torch.zeros_like(targets_BM), torch.zeros_like(targets_BM)
+    for nth in range(targets_BM.shape[1]):
+        own_B1 = own_BM[:, nth : nth + 1]
+        for part_BW in parts:
+            higher_BM[:, nth] += torch.count_nonzero(part_BW > own_B1, dim=1)
+            equal_BM[:, nth] += torch.count_nonzero(part_BW == own_B1, dim=1)
+    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, ranked_B
+
+
+def _ranks_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> Tensor:
+    """The same ranks from one sort of each row: NaN sorts as the lowest score there is, and is not counted as equal."""
+    gone_BV = scores_BV != scores_BV
+    sorted_BV = scores_BV.masked_fill(gone_BV, -torch.inf).sort(dim=1).values
+    below_BM = torch.searchsorted(sorted_BV, own_BM.contiguous())
+    not_above_BM = torch.searchsorted(sorted_BV, own_BM.contiguous(), right=True)
+    equal_BM = not_above_BM - below_BM - torch.where(own_BM == -torch.inf, gone_BV.sum(dim=1, keepdim=True), 0)
+    return 1 + (sorted_BV.shape[1] - not_above_BM).double() + (equal_BM - 1).double() / 2
 
 
 class CorpusScorer:
@@ -112,41 +141,62 @@ def rank_held_out(
     model: Recommender,
     log: PackedLog,
     split: HeldOut,
+    *,
     cfg: EvaluationConfig,
     max_length: int,
     device: torch.device,
     read_RC: np.ndarray | None = None,
 ) -> tuple[Ranks, np.ndarray | None]:
-    """Rank the held-out item of every evaluated user (or of `cfg.ranked_users` of them).
+    """Rank the targets of every held-out request (or of `cfg.ranked_users` requests).
 
     The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
-    unless one user's scores alone exceed it. The caller sets evaluation mode, autocast and inference mode.
+    unless one request's scores alone exceed it. The caller sets evaluation mode, autocast and inference mode.
     """
     targets = subsample(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):
         raise SeqrecError(
             "no user has the three events that an evaluation needs; lower dataset.user_core or get more data"
         )
-    rows_R, items_R = targets.rows_R, np.asarray(log.items_N[targets.ends_R], np.int64)
-    ranks_R, candidates_R = np.zeros(len(rows_R)), np.zeros(len(rows_R), np.int64)
+    items_RM = padded_targets(log, targets)
+    ranks_RM, candidates_R = np.zeros(items_RM.shape), np.zeros(len(items_RM), np.int64)
     scores_RC = None if read_RC is None else np.zeros(read_RC.shape)
     block = max(1, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (log.num_items + 1)))
-    scorer = CorpusScorer(model, block)
+    scorer, removes_seen = CorpusScorer(model, block), view_of(log).seen == "remove"
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
 
-    for rows_B, ends_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
-        places_B = np.searchsorted(rows_R, rows_B)
+    for picked_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
         start = 0
         for scores_BV in scorer.blocks(batch.to(device)):
-            part = slice(start, start + len(scores_BV))
-            here_B, start = places_B[part], part.stop
+            here_B = picked_B[start : start + len(scores_BV)]
+            start += len(scores_BV)
             if read_RC is not None and scores_RC is not None:
                 scores_RC[here_B] = scores_BV.gather(1, tensor(read_RC[here_B])).double().cpu().numpy()
-            seen_M = tensor(seen_places(log, rows_B[part], ends_B[part]))
-            ranks_B, counts_B = count_ranks(scores_BV, tensor(items_R[here_B]), seen_M)
-            ranks_R[here_B], candidates_R[here_B] = ranks_B.cpu().numpy(), counts_B.cpu().numpy()
+            seen_E = np.zeros(0, np.int64)
+            if removes_seen:
+                seen_E = seen_positions(log, targets.rows_R[here_B], targets.ends_R[here_B])
+            most = int(targets.counts_R[here_B].max())
+            ranks_BM, counts_B = count_ranks(scores_BV, tensor(items_RM[here_B, :most]), tensor(seen_E))
+            ranks_RM[here_B, :most], candidates_R[here_B] = ranks_BM.cpu().numpy(), counts_B.cpu().numpy()
             del scores_BV  # before the next block is made
-    ranks = Ranks(rows_R, items_R, ranks_R, candidates_R, targets.ends_R - log.offsets_U1[rows_R])
+    real_RM = items_RM > 0
+    histories_R = targets.ends_R - log.offsets_U1[targets.rows_R]
+    ranks = Ranks(
+        np.asarray(targets.rows_R),
+        np.asarray(targets.ends_R),
+        histories_R,
+        candidates_R,
+        np.asarray(targets.offsets_R1),
+        items_RM[real_RM],
+        ranks_RM[real_RM],
+    )
     return ranks, scores_RC
+
+
+def padded_targets(log: PackedLog, targets: Targets) -> np.ndarray:
+    """Every request's target items, int64 [R, M], padded with 0."""
+    counts_R = targets.counts_R
+    items_RM = np.zeros((len(counts_R), int(counts_R.max(initial=1))), np.int64)
+    items_RM[np.arange(items_RM.shape[1]) < counts_R[:, None]] = log.items_N[targets.positions_T]
+    return items_RM

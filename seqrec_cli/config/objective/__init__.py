@@ -103,7 +103,7 @@ class PrefixConfig(ObjectiveConfig):
 
     negatives: int = Field(ge=1, description="unseen items beside each positive, where they are drawn in training")
     redraw: bool = Field(
-        description="draw them anew every epoch also where dataset.protocol=positions has a fixed one for each event"
+        description="draw them anew every epoch also where protocol=positions has a fixed one for each event"
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,6 +18,8 @@ PARQUET = (".parquet", ".pq")
 class Config(DatasetConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
+    came_later: ClassVar[frozenset[str]] = frozenset({"session_column"})
+
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
     item_column: str | int = Field(description="column of item ids")
     time_column: str | int | None = Field(description="column of times; null: the file is in order")
@@ -31,6 +33,7 @@ class Config(DatasetConfig):
     context_columns: tuple[str | int, ...] = Field(
         description="categorical columns of the event: known when it is predicted (device, city)"
     )
+    session_column: str | int | None = Field(description="column of session ids, for protocol=sessions; null for none")
     value_separator: str | None = Field(
         min_length=1, description="text between several values in one attribute field; null: one value a field"
     )
@@ -46,6 +49,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     """The file's events. An attribute of an item or user is taken from its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     wanted = [column for column in named if column is not None]
+    wanted += [] if cfg.session_column is None else [cfg.session_column]
     wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
@@ -72,6 +76,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
         ticks_per_second=ticks,
+        sessions_N=None if cfg.session_column is None else columns.texts(cfg.session_column)[0].astype(np.int32),
     )
 
 

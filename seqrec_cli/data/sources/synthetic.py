@@ -37,6 +37,7 @@ class Config(DatasetConfig):
 
     raw_is_generated: ClassVar[bool] = True
 
+    seed: int = Field(ge=0, description="seed of the process")
     users: int = Field(ge=1, description="users")
     items: int = Field(ge=3, description="items")
     categories: int = Field(ge=1, description="item categories")

@@ -93,6 +93,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         impressions=impressions,
         notes=tuple(notes),
         ticks_per_second=ticks,
+        sessions_N=columns.texts("session_id")[0][kept_N].astype(np.int32),
     )
 
 

@@ -1,0 +1,184 @@
+"""A protocol applied to a packed log: its view, made once and kept beside the log under its fingerprint.
+
+Legend: U users, N events, R requests, T targets, V items.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.protocol import ProtocolConfig
+from seqrec_cli.config.registry import code_of
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
+from seqrec_cli.data.splits import MIN_EVENTS
+from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets, View
+from seqrec_cli.protocols.view import candidates, store
+from seqrec_cli.protocols.view.former import former_fingerprint
+from seqrec_cli.protocols.view.split import Split
+from seqrec_cli.protocols.view.ties import reordered
+
+FORMAT = 1  # raise when a view's files or what they mean change: older ones are then made again
+DIGITS = 16  # of the fingerprint in its folder's name
+
+
+def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> PackedLog:
+    """The log as the protocol sees it.
+
+    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated.
+    """
+    settings = cfg.model_dump(mode="json")
+    identity = {"log": log.fingerprint, "protocol": settings, "format": FORMAT}
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    log = reordered(log, cfg.ties, seed=cfg.seed)
+    folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
+    view = None if folder is None else store.read(folder)
+    if view is None:
+        view = _make(log, cfg, {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)})
+        for note in view.manifest["notes"]:
+            say(note)
+        if folder is not None:
+            store.write(view, folder)
+            view = store.read(folder) or view
+    return replace(log, view=view)
+
+
+def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View:
+    module = code_of("protocol", cfg.name)
+    split: Split = module.hold_out(cfg, log)
+    trained_V = _trained_items(log, split.train_U)
+    targets: dict[HeldOut, Targets] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for name, held in zip(SPLITS, (split.val, split.test), strict=True):
+        targets[name], facts[name] = _without_repeats(log, held, cfg)
+        facts[name] |= _counts(log, targets[name], split.train_U, trained_V)
+        if not len(targets[name].rows_R):
+            raise SeqrecError(_nobody(cfg, name, facts[name]))
+        if facts[name]["left_out_repeats"]:
+            notes.append(
+                f"{name}: {facts[name]['left_out_repeats']:,} of {facts[name]['held_out_targets']:,} targets repeat an "
+                "item of their history and are left out (protocol.seen=keep ranks them)"
+            )
+    clicks = split.clicks
+    if clicks is None:
+        clicks = candidates.held_out_candidates(cfg, log, targets)
+    else:  # its own rows, of the requests that are left
+        clicks = {name: _rows_left(cfg, rows, targets.get(name)) for name, rows in clicks.items()}  # type: ignore[call-overload]
+    refuse_single_class(clicks)
+    notes += _notes(log, cfg, targets["test"], clicks["test"])
+    manifest = identity | {
+        "name": cfg.name,
+        "settings": cfg.model_dump(mode="json"),
+        "held_out": module.HELD_OUT,
+        "click_candidates": getattr(module, "CANDIDATES", candidates.CANDIDATES).format(
+            negatives=candidates.NEGATIVES[cfg.seen]
+        ),
+        "splits": facts,
+        "cut_times": split.cut_times,
+        "training_events": int((split.train_U - np.asarray(log.offsets_U1)[:-1]).sum()),
+        "notes": notes,
+    }
+    return View(split.train_U, targets["val"], targets["test"], clicks, cfg.seen, cfg.candidates, manifest)
+
+
+def _trained_items(log: PackedLog, train_U: np.ndarray) -> np.ndarray:
+    """True for items with a training event, [V + 1]."""
+    trained_V = np.zeros(log.num_items + 1, bool)
+    starts_U = np.asarray(log.offsets_U1)[:-1]
+    trained_V[np.asarray(log.items_N)[ragged_ranges(starts_U, train_U - starts_U)]] = True
+    return trained_V
+
+
+def _without_repeats(log: PackedLog, targets: Targets, cfg: ProtocolConfig) -> tuple[Targets, dict[str, Any]]:
+    """The targets that count, and how many repeat an item of their history.
+
+    Of a request's equal targets the first counts. Where seen items leave the candidates, a repeated target would be
+    told from the others by its history alone, so it is left out.
+    """
+    items_T, requests_T = np.asarray(log.items_N)[targets.positions_T], targets.requests_T
+    once_T = np.zeros(len(items_T), bool)
+    keys_T = requests_T * np.int64(log.num_items + 1) + items_T
+    once_T[np.unique(keys_T, return_index=True)[1]] = True
+    repeated_T = _in_history(log, targets.rows_R[requests_T], items_T, targets.ends_R[requests_T])
+    repeats = int((repeated_T & once_T).sum())
+    counts = {"held_out_targets": int(once_T.sum()), "repeated_targets": repeats}
+    counts["left_out_repeats"] = repeats if cfg.seen == "remove" else 0
+    return targets.only(once_T & ~repeated_T if cfg.seen == "remove" else once_T), counts
+
+
+def _in_history(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, ends_T: np.ndarray) -> np.ndarray:
+    """True where the user met the item before the position, [T]. Only those users' events are read."""
+    wanted_U = np.unique(rows_T)
+    starts_U = np.asarray(log.offsets_U1)[wanted_U]
+    lengths_U = np.asarray(log.offsets_U1)[wanted_U + 1] - starts_U
+    positions_N = ragged_ranges(starts_U, lengths_U)
+    width = np.int64(log.num_items + 1)
+    keys_N = np.repeat(wanted_U, lengths_U) * width + np.asarray(log.items_N)[positions_N]
+    keys, first_N = np.unique(keys_N, return_index=True)  # the first of equal keys, in order of position
+    at_T = np.searchsorted(keys, rows_T * width + items_T)  # every target is an event, so it is there
+    found: np.ndarray = positions_N[first_N[at_T]] < ends_T
+    return found
+
+
+def _counts(log: PackedLog, targets: Targets, train_U: np.ndarray, trained_V: np.ndarray) -> dict[str, Any]:
+    cold_U = train_U == np.asarray(log.offsets_U1)[:-1]
+    items_T = np.asarray(log.items_N)[targets.positions_T]
+    return {
+        "requests": len(targets.rows_R),
+        "targets": len(items_T),
+        "users": len(np.unique(targets.rows_R)),
+        "requests_of_cold_users": int(cold_U[targets.rows_R].sum()),
+        "cold_targets": int((~trained_V[items_T]).sum()),
+    }
+
+
+def _rows_left(cfg: ProtocolConfig, rows: LabelledRows, targets: Targets | None) -> LabelledRows:
+    """Labelled rows whose targets count. Logged impressions stay: items shown may be seen ones, clicked or not."""
+    if targets is None or cfg.needs_impressions:
+        return rows
+    return rows.at(np.isin(rows.ends_R, targets.ends_R))
+
+
+def _nobody(cfg: ProtocolConfig, split: HeldOut, counts: dict[str, Any]) -> str:
+    if counts["left_out_repeats"]:
+        return (
+            f"protocol={cfg.name}: every target of {split} repeats an item of its history, and protocol.seen=remove "
+            "leaves those out; use protocol.seen=keep"
+        )
+    if cfg.needs_impressions:
+        return f"no user has {MIN_EVENTS} requests or more after the filters, so nobody can be evaluated"
+    if cfg.needs_times:
+        return f"protocol={cfg.name}: no event of {split} has a history before it; move protocol.cut to another moment"
+    return f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated"
+
+
+def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, rows: LabelledRows) -> list[str]:
+    found = []
+    if not cfg.needs_impressions:
+        without = int((np.asarray(rows.labels_RC) + (np.asarray(rows.items_RC) == 0)).all(axis=1).sum())
+        if without:
+            found.append(f"{without} evaluated users saw every item and have no click negatives")
+    lengths_U = np.diff(log.offsets_U1)
+    if cfg.name in ("leave_last", "positions") and (short := int((lengths_U < MIN_EVENTS).sum())):
+        found.append(f"{short} users have under {MIN_EVENTS} events: they only train")
+    elif not hasattr(cfg, "held_out_users") and (only := log.num_users - len(np.unique(targets.rows_R))):
+        found.append(f"{only:,} users have no test target")
+    return found
+
+
+def refuse_single_class(clicks: dict[str, LabelledRows]) -> None:
+    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be computed."""
+    for split, rows in clicks.items():
+        real_RC = np.asarray(rows.items_RC) > 0
+        positives = int(np.count_nonzero((np.asarray(rows.labels_RC) > 0) & real_RC))
+        if positives in (0, int(np.count_nonzero(real_RC))):
+            only = "positive" if positives else "negative"
+            raise SeqrecError(
+                f"all click labels of split={split} are {only}, so nothing is to be told apart; give data with both "
+                "(users who have seen every item have no negatives)"
+            )

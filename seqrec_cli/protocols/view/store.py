@@ -1,0 +1,59 @@
+"""A view on disk: arrays of positions in a folder beside the log's own files, memory-mapped when read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.view import SPLITS, LabelledRows, Targets, View
+from seqrec_cli.files import atomic_folder
+
+FOLDER = "protocols"  # in the packed log's
+MANIFEST = "manifest.json"
+
+
+def write(view: View, folder: Path) -> None:
+    """All of it or nothing; where another process was first, its files stay. Raises SeqrecError."""
+    arrays = {"train": view.train_U}
+    for split in SPLITS:
+        targets = view.targets(split)
+        arrays |= {f"{split}_rows": targets.rows_R, f"{split}_ends": targets.ends_R}
+        arrays |= {f"{split}_positions": targets.positions_T, f"{split}_offsets": targets.offsets_R1}
+    for name, c in view.clicks.items():
+        parts = {"rows": c.rows_R, "ends": c.ends_R, "items": c.items_RC, "labels": c.labels_RC}
+        arrays |= {f"clicks_{name}_{part}": array for part, array in parts.items()}
+    manifest = view.manifest | {"seen": view.seen, "candidates": view.candidates, "clicks": sorted(view.clicks)}
+    folder.parent.mkdir(exist_ok=True)
+    try:
+        with atomic_folder(folder) as temporary:
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        if not (folder / MANIFEST).exists():
+            raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+
+
+def read(folder: Path) -> View | None:
+    """The view in a folder; None where there is none. Raises SeqrecError where it is damaged."""
+    if not (folder / MANIFEST).exists():
+        return None
+
+    def load(name: str) -> np.ndarray:
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="c")  # torch wants writable memory
+        return array
+
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        val, test = (
+            Targets(*(load(f"{split}_{part}") for part in ("rows", "ends", "positions", "offsets"))) for split in SPLITS
+        )
+        clicks = {
+            split: LabelledRows(*(load(f"clicks_{split}_{part}") for part in ("rows", "ends", "items", "labels")))
+            for split in manifest.pop("clicks")
+        }
+        seen, candidates = manifest.pop("seen"), manifest.pop("candidates")
+        return View(load("train"), val, test, clicks, seen, candidates, manifest)
+    except (OSError, ValueError, KeyError) as error:
+        raise SeqrecError(f"{folder} is damaged ({error}); delete it, and it is made again") from None
