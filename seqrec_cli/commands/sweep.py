@@ -150,9 +150,8 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
         where = f", in {row['run_dir']}" if row["run_dir"] else ""
         print(f"best by validation {row['monitor']}: job {row['job']} ({_number(row['val'])}){where}")
     if waiting and not (completed and winners):
-        why = (
-            "the sweep was not finished" if not completed else "no job is the best: they were chosen by several metrics"
-        )
+        several = "no job is the best, for they were chosen by several metrics"
+        why = several if completed else "the sweep was not finished"
         print(f"test stays sealed: {why}; read one with: seqrec evaluate ckpt={(winners or waiting)[0]['run_dir']}")
     print(sweep.folder)
     return went_well
