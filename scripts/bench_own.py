@@ -33,6 +33,7 @@ from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.environment import peak_memory
 from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.loop import fit
@@ -66,7 +67,7 @@ def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     precision = resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
     if cfg.objective.capabilities.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
-    log = prepare(cfg.dataset, Path(cfg.data_dir), tell)
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
     objective = objective_for(cfg, log, precision.device)
     return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
 
@@ -244,7 +245,14 @@ def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str,
     forget_peak(device)
     while len(passes) < EVALUATIONS and sum(passes) < EVALUATION_SECONDS:
         began = time.perf_counter()
-        evaluate(model, setup.log, "test", cfg.evaluation, cfg.model.max_length, setup.precision)
+        evaluate(
+            model,
+            setup.log,
+            "test",
+            cfg=cfg.evaluation,
+            max_length=cfg.model.max_length,
+            precision=setup.precision,
+        )
         synchronize(device)
         passes.append(time.perf_counter() - began)
     seconds = statistics.median(passes)

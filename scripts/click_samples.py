@@ -27,6 +27,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import labelled_batches
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import HeldOut
+from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.training.precision import resolve_precision
 
 HISTORY = 50  # events
@@ -76,7 +77,7 @@ def set_up(cfg: TrainConfig, log: PackedLog) -> Setup:
 def click_log(cfg: TrainConfig) -> PackedLog:
     """The dataset, preprocessed if need be, as the click benchmarks see it."""
     resolve_precision(cfg.hardware)  # first: the allocator is told before anything large
-    return one_category(prepare(cfg.dataset, Path(cfg.data_dir), say))
+    return one_category(with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say))
 
 
 @dataclass(frozen=True)

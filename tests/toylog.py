@@ -1,14 +1,16 @@
 """A packed log made in memory: small histories whose every number a test can work out by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from seqrec_cli.data.batching import Batching
 from seqrec_cli.data.catalog import Attribute, Catalog
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
-from seqrec_cli.data.splits import held_out
+from seqrec_cli.data.splits import held_out, leave_last
+from seqrec_cli.data.view import LabelledRows
 
 
 def batching(size: int, seed: int = 0, bucket_by_length: bool = True, tokens: int | None = None) -> Batching:
@@ -34,7 +36,8 @@ def packed(
         {"kind": kind_U1},
     )
     times_N = np.arange(len(items_N), dtype=np.int64) * 60 if times else None
-    log = PackedLog(offsets_U1, items_N, times_N, None, catalog, {}, {"fingerprint": "toy", "name": "toy"})
+    log = PackedLog(offsets_U1, items_N, times_N, None, catalog, {"fingerprint": "toy", "name": "toy"})
+    clicks = {}
     for split in ("val", "test") if click_negatives else ():
         targets = held_out(log, split)
         seen = SeenItems.of(offsets_U1, items_N, num_items)
@@ -42,8 +45,8 @@ def packed(
         items_RC = np.concatenate([items_N[targets.ends_R][:, None], negatives_RK], 1).astype(np.int32)
         labels_RC = np.zeros(items_RC.shape, np.int8)
         labels_RC[:, 0] = 1
-        log.clicks[split] = LabelledRows(targets.rows_R, targets.ends_R, items_RC, labels_RC)
-    return log
+        clicks[split] = LabelledRows(targets.rows_R, targets.ends_R, items_RC, labels_RC)
+    return replace(log, view=replace(leave_last(offsets_U1), clicks=clicks))
 
 
 def random_histories(users: int, num_items: int, longest: int, seed: int = 0) -> list[list[int]]:

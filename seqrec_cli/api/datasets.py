@@ -89,7 +89,9 @@ def dataset(
     """
     named = [column for column in (user, item, time, rating, session) if column is not None]
     if len(set(named)) < len(named):
-        raise SeqrecError(f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}")
+        raise SeqrecError(
+            f"{LABEL}: user, item, time, rating and session are columns of their own:  {', '.join(named)}"
+        )
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
         raise SeqrecError(f"{LABEL} has no rows")

@@ -33,8 +33,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     else:
         evaluation = validated(of, validation_loss(of))
     metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules_of(of, cfg.split), **opened}
-    dataset, rules = run.cfg.dataset, run.cfg.protocol
-    line = protocol_line(dataset.name, run.log.fingerprint, cfg.split, run.log.num_items, length, rules.name)
+    line = protocol_line(metrics["protocol"])
     line += f"; {opened_words(opened['test_opened'])}" if opened else ""
     print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
     if cfg.history is not None:

@@ -130,11 +130,8 @@ def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
 
 
 def _print(of: Measured, split: str, metrics: dict[str, Any], seal: str, validation: dict[str, float] | None) -> None:
-    cfg, _, log, _ = of
-    length = cfg.model.max_length
-    line = protocol_line(cfg.dataset.name, log.fingerprint, split, log.num_items, length, cfg.protocol.name)
-    title, note = f"{split} metrics", f"{line}; {seal}"
-    print_table(results_table(cfg.model.name, metrics[split], metrics["baselines"], title, note, validation))
+    title, note = f"{split} metrics", f"{protocol_line(metrics['protocol'])}; {seal}"
+    print_table(results_table(of[0].model.name, metrics[split], metrics["baselines"], title, note, validation))
 
 
 def _silent(line: str) -> None:

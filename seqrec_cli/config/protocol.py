@@ -16,6 +16,7 @@ class ProtocolConfig(Option):
     needs_times: ClassVar[bool] = False
     needs_impressions: ClassVar[bool] = False  # logged requests: what was clicked and what was shown
     fixes_training_rows: ClassVar[bool] = False  # it has labelled rows for training too
+    splits_users: ClassVar[bool] = False  # most users are not evaluated, by design
     one_negative: ClassVar[bool] = False  # its own number of negatives, not of the user's choice
 
     name: str = Field(description="the protocol (a file of protocols)")

@@ -103,7 +103,7 @@ class PackedLog:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays and the manifest, without the view; the caller writes into a temporary folder and renames it."""
+        """Write the arrays and the manifest, not the view; the caller writes into a temporary folder and renames it."""
         facts = self.catalog.facts()
         arrays: dict[str, np.ndarray | None] = {
             "offsets": self.offsets_U1,

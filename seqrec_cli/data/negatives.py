@@ -41,7 +41,7 @@ class SeenItems:
 
     @classmethod
     def in_training(cls, log: PackedLog) -> Self:
-        """What training draws leave out: each user's training events, or nothing where the protocol keeps seen items."""
+        """What training draws leave out: users' training events, or nothing where the protocol keeps seen items."""
         if view_of(log).seen == "keep":
             return cls.none(log.num_items)
         return cls.of(log.offsets_U1, log.items_N, log.num_items, ends_U=train_ends(log))

@@ -39,6 +39,8 @@ def protocol(
         "split": split,
         "name": asked["name"],
         "held_out": asked["held_out"],
+        "targets": asked["targets"][split],
+        "items": log.num_items,
         "settings": asked["settings"],
         "counts": asked["splits"][split],
         "candidates": "whole corpus" if view.candidates == "full" else view.candidates,

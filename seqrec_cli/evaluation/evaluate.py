@@ -93,9 +93,7 @@ def measure(
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if same else None
-    ranks, logits_RC = rank_held_out(
-        model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC
-    )
+    ranks, logits_RC = rank_held_out(model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC)
     if logits_RC is None:
         return ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     real_RC = clicks.items_RC > 0

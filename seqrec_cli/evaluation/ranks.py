@@ -1,12 +1,12 @@
 """A metric is a function of a rank: where a held-out item stands in the whole corpus, found by counting.
 
-rank = 1 + #(higher) + #(equal) / 2 among all candidates: every item but padding, and, under a protocol that removes seen
-items, but those of the history before the request (the whole history, not the window the model reads). A target is
+rank = 1 + #(higher) + #(equal) / 2 among all candidates: every item but padding, and, under a protocol that removes
+seen items, but those of the history before the request (the whole history, not the window the model reads). A target is
 always ranked. Of a request's several targets each counts among the others' candidates. A constant scorer lands
 mid-corpus. No requests x items matrix is kept: requests come in blocks whose scores fit a memory budget.
 
-Legend: R requests, B requests of a block, T targets, M the most targets of a block's request, V items (scores have V + 1
-columns, 0 is padding), D width, E seen events of a block, W columns counted at once.
+Legend: R requests, B requests of a block, T targets, M the most targets of a request of the block, V items (scores have
+V + 1 columns, 0 is padding), D width, E seen events of a block, W columns counted at once.
 """
 
 from collections.abc import Iterator

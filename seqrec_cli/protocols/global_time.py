@@ -22,6 +22,10 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Choice, Spans, Split, choose, draw_users, positions_from, times_of
 
 HELD_OUT = "by time: nothing at or after one cut for all users trains"
+TARGETS = {
+    "val": "events before the cut in time (validation {validation})",
+    "test": "events after one cut in time ({targets})",
+}
 
 
 class Config(ProtocolConfig):
@@ -33,8 +37,8 @@ class Config(ProtocolConfig):
         description="the moment from which events test: a quantile of all events' times, or a date (ISO 8601, UTC)"
     )
     targets: Choice = Field(
-        description="of a user's events after the cut: the last, the first, a random one, each in turn (successive), or "
-        "all at once"
+        description="of a user's events after the cut: the last, the first, a random one, each in turn (successive), "
+        "or all at once"
     )
     validation: Literal["by_time", "last_train_event", "by_users"] = Field(
         description="by a second cut before the first; by each user's last event before the cut; or by users of whom "
@@ -91,9 +95,7 @@ def cut_time(times_N: np.ndarray, cut: float | str) -> int:
     return int(np.partition(times_N, position)[position])
 
 
-def _last_before_the_cut(
-    cfg: Config, offsets_U1: np.ndarray, tests_from_U: np.ndarray
-) -> tuple[np.ndarray, Targets]:
+def _last_before_the_cut(cfg: Config, offsets_U1: np.ndarray, tests_from_U: np.ndarray) -> tuple[np.ndarray, Targets]:
     enough = np.flatnonzero(tests_from_U - offsets_U1[:-1] >= 2)
     train_U = tests_from_U.copy()
     if cfg.validation == "by_users":

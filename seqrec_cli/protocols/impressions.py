@@ -1,4 +1,4 @@
-"""Logged requests, the clicked item against the others shown; a user's last request tests, the second-last validates."""
+"""Logged requests, the clicked item against the others shown; a user's last tests, the second-last validates."""
 
 from typing import ClassVar
 
@@ -9,6 +9,10 @@ from seqrec_cli.protocols.view.requests import requests_of, split_last_requests
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "last request test, second-last validation"
+TARGETS = {
+    "val": "each user's last request but one",
+    "test": "each user's last request",
+}
 
 
 class Config(ProtocolConfig):

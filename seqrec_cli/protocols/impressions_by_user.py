@@ -11,6 +11,10 @@ from seqrec_cli.protocols.view.requests import requests_of, split_users
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "by user: the requests of held-out users, who do not train"
+TARGETS = {
+    "val": "the last request of users who did not train",
+    "test": "the last request of users who did not train",
+}
 
 
 class Config(ProtocolConfig):
@@ -18,6 +22,7 @@ class Config(ProtocolConfig):
 
     needs_impressions: ClassVar[bool] = True
     fixes_training_rows: ClassVar[bool] = True
+    splits_users: ClassVar[bool] = True
     one_negative: ClassVar[bool] = True
 
     held_out_users: float = Field(gt=0, lt=0.5, description="the share of users that validates, and that tests")

@@ -18,6 +18,10 @@ from seqrec_cli.protocols.view.candidates import Sampler
 from seqrec_cli.protocols.view.split import Split, draw_users
 
 HELD_OUT = "by user: the last event of held-out users, who do not train"
+TARGETS = {
+    "val": "the last event of users who did not train",
+    "test": "the last event of users who did not train",
+}
 CANDIDATES = "one negative beside each user's last event, {negatives}, by popularity"
 
 
@@ -25,6 +29,7 @@ class Config(ProtocolConfig):
     """Which users are held out."""
 
     fixes_training_rows: ClassVar[bool] = True
+    splits_users: ClassVar[bool] = True
     one_negative: ClassVar[bool] = True
 
     held_out_users: float = Field(gt=0, lt=0.5, description="the share of users that validates, and that tests")

@@ -10,6 +10,10 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.protocols.view.split import Spans, Split, choose
 
 HELD_OUT = "last k events test, the k before them validation"
+TARGETS = {
+    "val": "the k = {k} events before each user's last {k} ({targets})",
+    "test": "each user's last {k} events ({targets})",
+}
 
 
 class Config(ProtocolConfig):

@@ -10,6 +10,10 @@ from seqrec_cli.data.splits import leave_last
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "leave-last-out: last event test, second-last validation"
+TARGETS = {
+    "val": "each user's last event but one",
+    "test": "each user's last event",
+}
 
 
 class Config(ProtocolConfig):

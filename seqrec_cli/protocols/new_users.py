@@ -4,6 +4,8 @@ Their first events are folded in as a history, and the rest are targets ("strong
 al., WWW 2018, arXiv 1802.05814, section 4.3, with 80 % folded in).
 """
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -13,10 +15,16 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Choice, Spans, Split, choose, draw_users
 
 HELD_OUT = "by user: held-out users do not train, their first events are folded in"
+TARGETS = {
+    "val": "events of users who did not train, after the first {fold_in:.0%} ({targets})",
+    "test": "events of users who did not train, after the first {fold_in:.0%} ({targets})",
+}
 
 
 class Config(ProtocolConfig):
     """Which users are held out, how much of them is folded in, and which of the rest are targets."""
+
+    splits_users: ClassVar[bool] = True
 
     held_out_users: float = Field(gt=0, lt=0.5, description="the share of users that validates, and that tests")
     fold_in: float = Field(gt=0, lt=1, description="the share of a held-out user's events that is given as a history")

@@ -16,6 +16,10 @@ from seqrec_cli.protocols.view.candidates import Sampler, held_out_candidates
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "leave-last-out: last event test, second-last validation"
+TARGETS = {
+    "val": "each user's last event but one",
+    "test": "each user's last event",
+}
 CANDIDATES = "one uniform negative beside each event: held-out ones {negatives}, training ones fixed too"
 
 

@@ -12,6 +12,10 @@ from seqrec_cli.protocols.last_k import split_at_ends
 from seqrec_cli.protocols.view.split import Split
 
 HELD_OUT = "by ratio: a last share of each user's events test, an equal share before it validation"
+TARGETS = {
+    "val": "the {share:.0%} before each user's last {share:.0%} of events ({targets})",
+    "test": "each user's last {share:.0%} of events ({targets})",
+}
 
 
 class Config(ProtocolConfig):

@@ -1,8 +1,8 @@
 """Sessions, split by time: the next item inside a session, after all that the user did before.
 
 A session is a run of a user's events without a longer pause, or the events of one value of the log's session column.
-Sessions that end before the validation cut train; whatever is open at a cut or begins after it is held out (session-based
-recommendation: Ludewig & Jannach, UMUAI 2018, arXiv 1803.09587, split by the last days).
+Sessions that end before the validation cut train; whatever is open at a cut or begins after it is held out
+(session-based recommendation: Ludewig & Jannach, UMUAI 2018, arXiv 1803.09587, split by the last days).
 """
 
 from typing import ClassVar, Literal
@@ -17,6 +17,10 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.protocols.view.split import Split, times_of
 
 HELD_OUT = "sessions, split by time: the next item inside held-out sessions"
+TARGETS = {
+    "val": "events of sessions open or begun between the cuts ({targets})",
+    "test": "events of sessions not over at the cut ({targets})",
+}
 
 
 class Config(ProtocolConfig):
@@ -29,7 +33,9 @@ class Config(ProtocolConfig):
     )
     gap: float = Field(gt=0, description="by=gap: minutes without an event that end a session")
     cut: float = Field(gt=0, lt=1, description="sessions not over at this quantile of all times test")
-    validation_cut: float = Field(gt=0, lt=1, description="those not over at this quantile of the times before validate")
+    validation_cut: float = Field(
+        gt=0, lt=1, description="those not over at this quantile of the times before validate"
+    )
     targets: Literal["last", "successive"] = Field(
         description="of a held-out session's events: the last, or each but the first"
     )

@@ -1,6 +1,7 @@
 """Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -31,14 +32,31 @@ OTHER_TARGETS = {  # by protocol, where they are others
 }
 
 
-def protocol_line(dataset: str, fingerprint: str, split: str, num_items: int, max_length: int, protocol: str) -> str:
-    """By which protocol a table's numbers were obtained."""
-    held_out = OTHER_TARGETS.get(protocol, TARGETS)[split]
+def protocol_line(rules: Mapping[str, Any]) -> str:
+    """By which protocol (`evaluation.compare.protocol`) a table's numbers were obtained."""
+    candidates = "the whole corpus" if rules["candidates"] == "whole corpus" else f"{rules['candidates']} candidates"
+    seen = "kept" if rules["seen_items"].startswith("kept") else "removed"
+    asked = f"{rules['split']}: {rules['targets']}{_counts(rules['counts'])}"
     return (
-        f"{dataset} {fingerprint[:12]}; {split}: {held_out}, ranked among the whole corpus ({num_items:,} items), "
-        f"seen items removed, ties at their mean, max_length {max_length}; "
-        f"{', '.join(CLICK_METRICS)} on the fixed candidates (protocol {protocol})"
+        f"{rules['dataset']} {rules['fingerprint'][:12]}; {asked}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at their mean, max_length "
+        f"{rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol {rules['name']})"
     )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """What is not one familiar target of each user: several, repeated, or cold ones."""
+    said = []
+    if counts["targets"] > counts["users"]:
+        said.append(f"{counts['targets']:,} targets in {counts['requests']:,} requests of {counts['users']:,} users")
+    if counts["repeated_targets"]:
+        share = counts["repeated_targets"] / counts["held_out_targets"]
+        left_out = ", left out" if counts["left_out_repeats"] else ""
+        said.append(f"{share:.1%} of targets repeat an item of their history{left_out}")
+    if counts["requests_of_cold_users"]:
+        said.append(f"{counts['requests_of_cold_users']:,} requests of users who did not train")
+    if counts["cold_targets"]:
+        said.append(f"{counts['cold_targets']:,} targets that never trained")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def results_table(

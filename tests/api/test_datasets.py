@@ -14,6 +14,7 @@ from seqrec_cli.data.interactions import PackedLog
 from tests.api.conftest import TINY
 
 SMALL = {key: value for key, value in TINY.items() if not key.startswith("dataset.")}
+LEAVE_LAST = {"name": "leave_last", "click_negatives": 2}
 
 
 def log(users: int = 12, events: int = 6) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def log(users: int = 12, events: int = 6) -> pd.DataFrame:
 
 
 def made(frame: Any, tmp_path: Path, **changes: Any) -> "seqrec_cli.Dataset":
-    told = {"user": "who", "item": "what", "time": "when", "click_negatives": 2, "data_dir": tmp_path / "data"}
+    told = {"user": "who", "item": "what", "time": "when", "protocol": LEAVE_LAST, "data_dir": tmp_path / "data"}
     return seqrec_cli.dataset(frame, **(told | changes))
 
 
@@ -134,8 +135,17 @@ def test_filters_and_protocols_are_settings(tmp_path: Path) -> None:
     assert made(twice, tmp_path, duplicates="keep").num_events == 74
     rated = log().assign(stars=[1, 5, 5] * 24)
     assert made(rated, tmp_path, rating="stars", min_rating=4.0).num_events == 48
-    positions = made(log(), tmp_path, protocol="positions", click_negatives=None)
-    assert positions.settings["click_negatives"] == 1
+    positions = made(log(), tmp_path, protocol="positions")
+    assert (positions.protocol["name"], positions.protocol["click_negatives"]) == ("positions", 1)
+    run = seqrec_cli.train(SMALL, dataset=positions, run_dir=tmp_path / "asked", verbose=False)
+    assert run.protocol["fingerprint"] == positions.fingerprint
+    other = seqrec_cli.train(
+        {**SMALL, "protocol": "ratio", "protocol.click_negatives": 2},
+        dataset=positions,
+        run_dir=tmp_path / "other",
+        verbose=False,
+    )
+    assert (other.protocol["name"], other.protocol["settings"]["click_negatives"]) == ("ratio", 2)
 
 
 def test_context_and_user_attributes_reach_the_model(tmp_path: Path) -> None:

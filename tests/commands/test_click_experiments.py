@@ -45,7 +45,7 @@ def test_both_categories_have_both_protocols() -> None:
 def test_its_name_says_what_it_is(name: str) -> None:
     cfg = validate("train", compose("train", [f"experiment={name}"]))
     assert isinstance(cfg, TrainConfig)
-    assert name == f"amazon-{cfg.dataset.category.lower()}_{cfg.model.name}_{cfg.dataset.protocol}"  # type: ignore[attr-defined]
+    assert name == f"amazon-{cfg.dataset.category.lower()}_{cfg.model.name}_{cfg.protocol.name}"  # type: ignore[attr-defined]
     assert cfg.model.max_length == 100
     assert cfg.trainer.monitor == "auc"
 
@@ -55,7 +55,7 @@ def test_runs_on_files_of_the_publishers_form(name: str, files: Path, tmp_path: 
     overrides = [f"dataset.archive={files}", f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
     result = seqrec_cli.run("train", [f"experiment={name}", *overrides, *QUICK])
     protocol = result["protocol"]
-    assert protocol["clicks"]["protocol"] == name.rpartition("_")[2]
+    assert protocol["name"] == name.rpartition("_")[2]
     assert protocol["ranked_users"] == 5
     assert ("by user" in protocol["held_out"]) == name.endswith("last")
     assert 0 <= result["test"]["ece"] <= 1
@@ -78,20 +78,20 @@ def test_the_tutorial_runs_on_its_files(shared_data: Path, tmp_path: Path) -> No
     overrides = [f"dataset.archive={shared_data / 'amazon-magazine-subscriptions'}", "trainer.seeds=1"]
     overrides += [f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}", "hardware=cpu"]
     result = seqrec_cli.run("train", ["experiment=tutorial_bst", *overrides])
-    assert result["protocol"]["clicks"]["protocol"] == "positions"
+    assert result["protocol"]["name"] == "positions"
     assert result["test"]["auc"] == pytest.approx(0.5799, abs=0.03)  # the header's, of seed 0
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset.protocol=positions"], "set dataset.click_negatives=1"),
-        (["dataset.protocol=positions", "dataset.click_negatives=1", "objective.negatives=4"], "objective.redraw=true"),
+        (["protocol=positions", "protocol.click_negatives=2"], "set protocol.click_negatives=1"),
+        (["protocol=positions", "objective.negatives=4"], "objective.redraw=true"),
         (
-            ["dataset.protocol=last", "dataset.click_negatives=1", "objective.redraw=true"],
+            ["protocol=last", "objective.redraw=true"],
             "its own training",
         ),
-        (["dataset.protocol=impressions", "dataset.click_negatives=1"], "needs logged impressions"),
+        (["protocol=impressions"], "needs logged impressions"),
     ],
 )
 def test_pairs_that_cannot_be_are_refused_by_name(overrides: list[str], message: str) -> None:
@@ -100,5 +100,5 @@ def test_pairs_that_cannot_be_are_refused_by_name(overrides: list[str], message:
 
 
 def test_redrawn_negatives_may_be_several() -> None:
-    overrides = ["dataset.protocol=positions", "dataset.click_negatives=1"]
+    overrides = ["protocol=positions"]
     validate("train", compose("train", ["model=din", *overrides, "objective.redraw=true", "objective.negatives=4"]))

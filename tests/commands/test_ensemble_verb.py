@@ -63,7 +63,7 @@ def test_a_mixture_scores_by_the_mean_and_is_a_run_like_any_other(base: Path) ->
             return sum(each.model.eval().score(batch, items_BC) for each in members) / len(members)
 
     log, cfg = mixed.log, mixed.cfg.evaluation
-    by_hand = evaluate(Mean(log.catalog), log, "test", cfg, 8, mixed.precision).metrics
+    by_hand = evaluate(Mean(log.catalog), log, "test", cfg=cfg, max_length=8, precision=mixed.precision).metrics
     assert metrics["test"] == pytest.approx(by_hand, rel=1e-5)
     assert metrics["test"] != pytest.approx(json.loads((base / "sasrec" / "metrics.json").read_text())["test"])
     again = seqrec_cli.run("evaluate", [f"ckpt={folder}"])

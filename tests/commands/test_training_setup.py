@@ -28,7 +28,7 @@ def first_batch(overrides: list[str], labelled: bool = False) -> Batch:
     return next(training_rows(cfg, objective, log, device=torch.device("cpu")).epoch(0))  # type: ignore[arg-type]
 
 
-LABELLED = ["dataset.protocol=last", "dataset.click_negatives=1"]
+LABELLED = ["protocol=last"]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.protocol import ProtocolConfig
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.protocols.view.build import with_view
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -27,21 +29,32 @@ USERS_1M = ("1::F::1::10::48067", "2::M::56::16::70072")
 
 def dataset(option: str, **values: Any) -> DatasetConfig:
     """The record of conf/dataset/<option>.yaml with some values replaced."""
+    plain = _composed("dataset", option, values)
+    return config_class("dataset", plain["source"]).from_plain(plain)  # type: ignore[return-value]
+
+
+def protocol(option: str, **values: Any) -> ProtocolConfig:
+    """The record of conf/protocol/<option>.yaml with some values replaced."""
+    return config_class("protocol", option).from_plain(_composed("protocol", option, values))  # type: ignore[return-value]
+
+
+def _composed(group: str, option: str, values: dict[str, Any]) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base=None):
-        tree = compose(f"dataset/{option}")
+        tree = compose("preprocess", [f"{group}={option}"])
     for key, value in values.items():  # before others are interpolated from it
-        OmegaConf.update(tree, f"dataset.{key}", _plain(value), merge=False)
-    plain = OmegaConf.to_container(tree, resolve=True)["dataset"]
-    return config_class("dataset", plain["source"]).from_plain(plain)
+        OmegaConf.update(tree, f"{group}.{key}", _plain(value), merge=False)
+    plain: dict[str, Any] = OmegaConf.to_container(tree[group], resolve=True)  # type: ignore[assignment]
+    return plain
 
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def build(cfg: DatasetConfig, data_dir: Path) -> PackedLog:
-    """Prepare, saying nothing."""
-    return prepare(cfg, data_dir, lambda line: None)
+def build(cfg: DatasetConfig, data_dir: Path, asked: str | None = None, **values: Any) -> PackedLog:
+    """Prepare, and ask by a protocol if one is named, saying nothing."""
+    log = prepare(cfg, data_dir, lambda line: None)
+    return log if asked is None else with_view(log, protocol(asked, **values), lambda line: None)
 
 
 def lines(*rows: str) -> bytes:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from dataset_helpers import build, dataset
 
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.click_rows import PositionRows
-from seqrec_cli.data.clicks import refuse_single_class
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.sample import of_users
@@ -29,8 +30,7 @@ def log_of(folder: Path, protocol: str, seed: int = 0, **changes: object) -> Pac
         items = rng.choice(ITEMS, size=1 + user % 12, replace=False, p=weights / weights.sum())
         rows += [f"{user},{item},{1000 * user + place}" for place, item in enumerate(items)]
     (folder / "log.csv").write_text("\n".join(rows) + "\n")
-    settings = {"protocol": protocol, "click_negatives": 1, "seed": seed} | changes
-    return build(dataset("csv", archive=folder / "log.csv", **settings), folder)
+    return build(dataset("csv", archive=folder / "log.csv"), folder, protocol, seed=seed, **changes)
 
 
 def histories(log: PackedLog) -> list[list[int]]:
@@ -150,29 +150,27 @@ def test_a_few_users_keep_what_is_held_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("overrides", "message"),
     [
-        ({"protocol": "positions", "click_negatives": 5}, "set dataset.click_negatives=1"),
-        ({"protocol": "impressions"}, "needs logged impressions, and dataset.source=csv has none"),
+        (["protocol=positions", "protocol.click_negatives=5"], "set protocol.click_negatives=1"),
+        (["protocol=impressions"], "needs logged impressions, and dataset.source=csv has none"),
     ],
 )
-def test_impossible_settings_are_refused(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataset("csv", archive="x", **{"click_negatives": 1} | changes)
+def test_impossible_settings_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(SeqrecError, match=message):
+        validate("preprocess", compose("preprocess", ["dataset=csv", "dataset.archive=x", *overrides]))
 
 
 def test_a_user_who_met_everything_has_no_negative(tmp_path: Path) -> None:
     rows = [f"{user},{item},{item}" for user in range(9) for item in range(4)]
     (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
-    for protocol, split in (("positions", "val"), ("last", "train")):
-        log = build(dataset("csv", archive=tmp_path / "log.csv", protocol=protocol, click_negatives=1), tmp_path)
-        assert not log.clicks[split].items_RC[:, 1].any()
+    for protocol in ("positions", "last"):
         with pytest.raises(SeqrecError, match="are positive, so nothing"):
-            refuse_single_class(log)
+            build(dataset("csv", archive=tmp_path / "log.csv"), tmp_path, protocol)
 
 
 def test_nobody_to_hold_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\na,1,1\na,2,2\nb,3,1\n")
     for protocol in ("positions", "last"):
         with pytest.raises(SeqrecError, match="nobody can be evaluated"):
-            build(dataset("csv", archive=tmp_path / "log.csv", protocol=protocol, click_negatives=1), tmp_path)
+            build(dataset("csv", archive=tmp_path / "log.csv"), tmp_path, protocol)

@@ -27,7 +27,7 @@ def csv_log(folder: Path, **changes: object) -> PackedLog:
     rows = [f"u,{item},{time},{device}" for item, (time, device) in enumerate(zip(TIMES, DEVICES, strict=True), 1)]
     path = folder / "log.csv"
     path.write_text("\n".join(["user,item,time,device", *rows, "v,1,5,phone", "v,2,6,phone", "v,3,7,tablet"]) + "\n")
-    return build(dataset("csv", archive=path, context_columns=["device"], **changes), folder)
+    return build(dataset("csv", archive=path, context_columns=["device"], **changes), folder, "leave_last")
 
 
 def expected_time(time: int) -> list[int]:
@@ -48,7 +48,9 @@ def test_logged_context_is_stored_with_each_event(tmp_path: Path) -> None:
 def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
     log = csv_log(tmp_path, time_context=["weekday", "hour"])
     assert [a.name for a in log.catalog.context_attributes] == ["device", "hour", "weekday"]
-    for _, ends_B, batch in target_batches(log, held_out(log, "test"), max_length=10, batch_size=4):
+    targets = held_out(log, "test")
+    for picked_B, batch in target_batches(log, targets, max_length=10, batch_size=4):
+        ends_B = targets.ends_R[picked_B]
         wanted = [[int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))] for end in ends_B]
         assert batch.context_BF.tolist() == wanted
         assert batch.context_BF.dtype == torch.int64

@@ -194,15 +194,17 @@ def test_prefixes_are_all_training_positions() -> None:
 def test_held_out_histories_end_before_the_target(split, back) -> None:
     log = packed(HISTORIES, 50, click_negatives=4)
     seen = {}
-    for rows_B, ends_B, batch in target_batches(log, held_out(log, split), max_length=8, batch_size=10):
+    targets = held_out(log, split)
+    for picked_B, batch in target_batches(log, targets, max_length=8, batch_size=10):
+        rows_B, ends_B = targets.rows_R[picked_B], targets.ends_R[picked_B]
         for b, n in enumerate(batch.lengths_B.tolist()):
             seen[int(rows_B[b])] = (batch.items_BL[b, :n].tolist(), int(log.items_N[ends_B[b]]))
             assert batch.request_times_B[b] == log.times_N[ends_B[b]]
     assert seen == {u: (h[:-back][-8:], h[-back]) for u, h in enumerate(HISTORIES)}
     labelled = {
-        int(r): b.candidates_BC[i]
-        for rows, b in labelled_batches(log, split, max_length=8, batch_size=10)
-        for i, r in enumerate(rows)
+        int(log.clicks[split].rows_R[r]): b.candidates_BC[i]
+        for picked_B, b in labelled_batches(log, split, max_length=8, batch_size=10)
+        for i, r in enumerate(picked_B)
     }
     assert {u: int(c[0]) for u, c in labelled.items()} == {u: h[-back] for u, h in enumerate(HISTORIES)}
     assert all(not set(c[1:].tolist()) & set(HISTORIES[u]) for u, c in labelled.items())

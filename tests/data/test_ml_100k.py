@@ -35,7 +35,6 @@ def test_events_are_put_in_order_of_time(tmp_path: Path) -> None:
     assert vocabulary(log.folder, "users").tolist() == [7, 9]
     assert log.items_N.tolist() == [1, 2, 3, 3]
     assert log.times_N.tolist() == [800, 900, 1000, 50]
-    assert log.manifest["users_too_short"] == 1  # user 9 has one event
 
 
 def test_attributes(tmp_path: Path) -> None:

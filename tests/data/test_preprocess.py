@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dataset_helpers import build, dataset
+from dataset_helpers import build, dataset, protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ from seqrec_cli.data import preprocess
 from seqrec_cli.data.filters import core, repeats
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.vocabulary import factorize, vocabulary
+from seqrec_cli.protocols.view.build import with_view
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,9 +77,9 @@ def test_settings_and_bytes_make_the_fingerprint(cfg: DatasetConfig, tmp_path: P
     moved.write_bytes(Path(str(cfg.archive)).read_bytes())
     same = build(cfg.model_copy(update={"archive": str(moved), "checksum": "md5:00"}), tmp_path / "data")
     assert same.folder == log.folder
-    other_seed = build(cfg.model_copy(update={"seed": 1}), tmp_path / "data")
+    core = build(cfg.model_copy(update={"item_core": 1}), tmp_path / "data")
     other_bytes = build(cfg.model_copy(update={"archive": str(write_log(tmp_path, 7))}), tmp_path / "data")
-    assert len({log.fingerprint, other_seed.fingerprint, other_bytes.fingerprint}) == 3
+    assert len({log.fingerprint, core.fingerprint, other_bytes.fingerprint}) == 3
     assert len(folders(tmp_path / "data")) == 3
 
 
@@ -177,17 +178,17 @@ def test_duplicates_are_kept_or_dropped_as_asked(cfg: DatasetConfig, tmp_path: P
 
 def test_users_with_few_events_train_and_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_text("user,item,time\n1,1,1\n1,2,2\n2,1,1\n2,2,2\n2,3,3\n", encoding="utf-8")
+    path.write_text("user,item,time\n1,1,1\n1,4,2\n2,1,1\n2,2,2\n2,3,3\n", encoding="utf-8")
     said: list[str] = []
-    log = prepare(dataset("csv", archive=path), tmp_path, said.append)
+    log = with_view(prepare(dataset("csv", archive=path), tmp_path, said.append), protocol("leave_last"), said.append)
     assert log.num_users == 2
-    assert (log.manifest["evaluated_users"], log.manifest["users_too_short"]) == (1, 1)
+    assert log.view.manifest["splits"]["test"]["users"] == 1
     assert log.clicks["val"].rows_R.tolist() == log.clicks["test"].rows_R.tolist() == [1]
     assert "1 users have under 3 events: they only train" in said
 
 
 def test_click_candidates_are_the_target_and_items_never_seen(cfg: DatasetConfig, tmp_path: Path) -> None:
-    log = build(cfg.model_copy(update={"click_negatives": 20}), tmp_path / "data")
+    log = build(cfg, tmp_path / "data", "leave_last", click_negatives=20)
     for split, back in (("val", 2), ("test", 1)):
         clicks = log.clicks[split]
         assert clicks.items_RC.shape == clicks.labels_RC.shape == (6, 21)
@@ -200,19 +201,21 @@ def test_click_candidates_are_the_target_and_items_never_seen(cfg: DatasetConfig
             assert not seen & set(candidates[labels == 0].tolist())
             assert candidates.min() >= 1
     assert (log.clicks["val"].items_RC[:, 1:] != log.clicks["test"].items_RC[:, 1:]).any()
-    again = build(cfg.model_copy(update={"click_negatives": 20}), tmp_path / "again")
+    again = build(cfg, tmp_path / "again", "leave_last", click_negatives=20)
     assert (again.clicks["test"].items_RC == log.clicks["test"].items_RC).all()
-    other = build(cfg.model_copy(update={"click_negatives": 20, "seed": 1}), tmp_path / "data")
+    other = build(cfg, tmp_path / "data", "leave_last", click_negatives=20, seed=1)
     assert (other.clicks["test"].items_RC != log.clicks["test"].items_RC).any()
 
 
 def test_a_user_who_met_every_item_has_no_negatives_and_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_text("user,item,time\n1,1,1\n1,2,2\n1,3,3\n2,1,1\n", encoding="utf-8")
+    rows = ["1,1,1", "1,2,2", "1,3,3", "1,4,4", "2,1,1", "2,3,2", "2,2,3"]
+    path.write_text("user,item,time\n" + "\n".join(rows) + "\n", encoding="utf-8")
     said: list[str] = []
-    log = prepare(dataset("csv", archive=path, click_negatives=4), tmp_path, said.append)
-    assert log.clicks["test"].items_RC.tolist() == [[3, 0, 0, 0, 0]]
-    assert log.clicks["test"].labels_RC.sum() == 1
+    asked = protocol("leave_last", click_negatives=4)
+    log = with_view(prepare(dataset("csv", archive=path), tmp_path, said.append), asked, said.append)
+    assert log.clicks["test"].items_RC.tolist() == [[4, 0, 0, 0, 0], [2, 4, 4, 4, 4]]
+    assert log.clicks["test"].labels_RC.sum() == 2
     assert "1 evaluated users saw every item and have no click negatives" in said
 
 

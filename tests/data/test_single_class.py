@@ -9,9 +9,9 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.click_rows import PositionRows
-from seqrec_cli.data.clicks import refuse_single_class
-from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import PrefixRows, WindowRows
+from seqrec_cli.data.view import LabelledRows
+from seqrec_cli.protocols.view.build import refuse_single_class
 from tests.toylog import batching, packed
 
 CPU = torch.device("cpu")
@@ -20,28 +20,28 @@ ALL_SEEN = packed([[1, 2, 3, 1, 2], [2, 3, 1, 3, 2]], 3)
 WINDOWS: dict[str, Any] = {"window": "last", "stride": None, "draws_by_row": False, "device": CPU}
 
 
-def labelled(split: str, label: float | None, no_negatives: bool = False) -> PackedLog:
+def labelled(split: str, label: float | None, no_negatives: bool = False) -> dict[str, LabelledRows]:
     rows = LOG.clicks[split]
     labels = rows.labels_RC if label is None else np.full_like(rows.labels_RC, label)
     items = rows.items_RC * (rows.labels_RC > 0) if no_negatives else rows.items_RC
-    return replace(LOG, clicks=LOG.clicks | {split: replace(rows, labels_RC=labels, items_RC=items)})
+    return LOG.clicks | {split: replace(rows, labels_RC=labels, items_RC=items)}
 
 
 def test_both_classes_are_accepted() -> None:
-    refuse_single_class(LOG)
+    refuse_single_class(LOG.clicks)
 
 
 @pytest.mark.parametrize(
-    ("log", "words"),
+    ("clicks", "words"),
     [
         (labelled("val", 1), "labels of split=val are positive"),
         (labelled("test", 0), "labels of split=test are negative"),
         (labelled("test", None, no_negatives=True), "labels of split=test are positive"),
     ],
 )
-def test_candidates_of_one_class_are_refused(log: PackedLog, words: str) -> None:
+def test_candidates_of_one_class_are_refused(clicks: dict[str, LabelledRows], words: str) -> None:
     with pytest.raises(SeqrecError, match=f"all click {words}"):
-        refuse_single_class(log)
+        refuse_single_class(clicks)
 
 
 def test_training_without_a_possible_negative_is_refused() -> None:

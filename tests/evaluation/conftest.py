@@ -1,6 +1,7 @@
 """A small packed log in memory, from lists of items."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
-from seqrec_cli.data.splits import held_out
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import held_out, leave_last
+from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.training.precision import Precision
 
 
@@ -26,28 +28,33 @@ def make_log(histories: Sequence[Sequence[int]], num_items: int, seed: int = 0) 
         manifest={
             "fingerprint": "f" * 8,
             "order": "file order",
-            "split": "leave-last-out",
             "settings": {
                 "name": "toy",
                 "min_rating": None,
                 "user_core": 0,
                 "item_core": 0,
                 "duplicates": "keep",
-                "protocol": "leave_last",
-                "click_negatives": 3,
-                "seed": seed,
             },
         },
     )
-    rng = np.random.default_rng(seed)
+    rng, clicks = np.random.default_rng(seed), {}
     for split in ("val", "test"):
         targets = held_out(log, split)
         negatives_RK = rng.integers(1, num_items + 1, (len(targets.rows_R), 3))
         items_RC = np.concatenate([items_N[targets.ends_R][:, None], negatives_RK], axis=1).astype(np.int32)
         labels_RC = np.zeros(items_RC.shape, np.int8)
         labels_RC[:, 0] = 1
-        log.clicks[split] = LabelledRows(targets.rows_R, targets.ends_R, items_RC, labels_RC)
-    return log
+        clicks[split] = LabelledRows(targets.rows_R, targets.ends_R, items_RC, labels_RC)
+    asked = {
+        "fingerprint": "f" * 8,
+        "name": "leave_last",
+        "held_out": "leave-last-out",
+        "targets": {"val": "last but one", "test": "last"},
+        "click_candidates": "three items",
+        "settings": {"name": "leave_last", "ties": "file", "click_negatives": 3},
+        "splits": {"val": {"targets": 1}, "test": {"targets": 1}},
+    }
+    return replace(log, view=replace(leave_last(offsets_U1), clicks=clicks, manifest=asked))
 
 
 @pytest.fixture(scope="session")

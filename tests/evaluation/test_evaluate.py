@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,9 +15,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.interactions import LabelledRows, PackedLog
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import held_out
+from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.evaluation import baselines as baselines_module
 from seqrec_cli.evaluation.baselines import Oracle, baselines
@@ -23,6 +26,7 @@ from seqrec_cli.evaluation.compare import protocol, same_protocol
 from seqrec_cli.evaluation.evaluate import evaluate, score_clicks
 from seqrec_cli.metrics.table import lower_is_better, metric_names
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.protocols.view.build import with_view
 from tests.shipped import shipped
 
 
@@ -57,11 +61,17 @@ class Pairs(Recommender):
         return torch.einsum("bd,bcd->bc", self.items(last_B), self.items(items_BC))
 
 
+def asked(log: PackedLog, clicks: dict[str, LabelledRows]) -> PackedLog:
+    """The log with other click candidates."""
+    assert log.view is not None
+    return replace(log, view=replace(log.view, clicks=clicks))
+
+
 @pytest.mark.parametrize("kind", [Mean, Pairs])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_both_families_get_both_tables(random_log, cfg, cpu, kind, split):
     model = kind(random_log)
-    evaluation = evaluate(model, random_log, split, cfg, 10, cpu)
+    evaluation = evaluate(model, random_log, split, cfg=cfg, max_length=10, precision=cpu)
     assert tuple(evaluation.metrics) == metric_names(cfg.cutoffs)
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     clicks = random_log.clicks[split]
@@ -84,39 +94,43 @@ def test_both_families_get_both_tables(random_log, cfg, cpu, kind, split):
 
 
 def test_click_candidates_of_other_events_are_scored_for_themselves(random_log, cfg, cpu):
-    whole = evaluate(Pairs(random_log), random_log, "test", cfg, 10, cpu)
+    whole = evaluate(Pairs(random_log), random_log, "test", cfg=cfg, max_length=10, precision=cpu)
     c = random_log.clicks["test"]
     order = np.arange(len(c.rows_R))[::-1]  # no longer the ranked events, row for row
     shuffled = LabelledRows(c.rows_R[order], c.ends_R[order], c.items_RC[order], c.labels_RC[order])
-    log = replace(random_log, clicks={"test": shuffled})
-    assert evaluate(Pairs(log), log, "test", cfg, 10, cpu).metrics == pytest.approx(whole.metrics, abs=1e-6)
+    log = asked(random_log, {"test": shuffled})
+    assert evaluate(Pairs(log), log, "test", cfg=cfg, max_length=10, precision=cpu).metrics == pytest.approx(
+        whole.metrics, abs=1e-6
+    )
     half = LabelledRows(c.rows_R[:9], c.ends_R[:9] - 1, c.items_RC[:9], c.labels_RC[:9])  # asked one event earlier
-    log = replace(random_log, clicks={"test": half})
-    fewer = evaluate(Pairs(log), log, "test", cfg, 10, cpu)
+    log = asked(random_log, {"test": half})
+    fewer = evaluate(Pairs(log), log, "test", cfg=cfg, max_length=10, precision=cpu)
     assert fewer.metrics["mrr"] == whole.metrics["mrr"]
     assert fewer.metrics["auc"] != pytest.approx(whole.metrics["auc"], abs=1e-3)
 
 
 def test_a_log_without_click_candidates_is_refused(random_log, cfg, cpu):
-    log = replace(random_log, clicks={})
+    log = asked(random_log, {})
     with pytest.raises(SeqrecError, match="no click candidates for split=val"):
-        evaluate(Pairs(log), log, "val", cfg, 10, cpu)
+        evaluate(Pairs(log), log, "val", cfg=cfg, max_length=10, precision=cpu)
 
 
 def test_modes_come_back_and_dropout_is_off(random_log, cfg, cpu):
     model = Mean(random_log).train()
     model.frozen.eval()
-    first = evaluate(model, random_log, "test", cfg, 10, cpu).metrics
+    first = evaluate(model, random_log, "test", cfg=cfg, max_length=10, precision=cpu).metrics
     assert model.training
     assert model.drop.training
     assert not model.frozen.training
-    assert evaluate(model, random_log, "test", cfg, 10, cpu).metrics == first
+    assert evaluate(model, random_log, "test", cfg=cfg, max_length=10, precision=cpu).metrics == first
 
 
 def test_metrics_do_not_depend_on_the_batch_size(random_log, cfg, cpu):
     model = Pairs(random_log)
-    first = evaluate(model, random_log, "test", cfg, 10, cpu).metrics
-    again = evaluate(model, random_log, "test", cfg.model_copy(update={"batch_size": 1000}), 10, cpu).metrics
+    first = evaluate(model, random_log, "test", cfg=cfg, max_length=10, precision=cpu).metrics
+    again = evaluate(
+        model, random_log, "test", cfg=cfg.model_copy(update={"batch_size": 1000}), max_length=10, precision=cpu
+    ).metrics
     assert again == pytest.approx(first, abs=1e-6)
 
 
@@ -124,7 +138,7 @@ def test_modes_come_back_after_an_error(random_log, cfg, cpu):
     model = Mean(random_log).train()
     model.items.weight.data.fill_(float("nan"))
     with pytest.raises(SeqrecError, match="NaN"):
-        evaluate(model, random_log, "test", cfg, 10, cpu)
+        evaluate(model, random_log, "test", cfg=cfg, max_length=10, precision=cpu)
     assert model.drop.training
 
 
@@ -132,7 +146,7 @@ def test_candidates_that_are_padding_are_left_out(log_of, cfg, cpu):
     log = log_of([[1, 2, 3], [2, 3, 1, 2]], 5)
     clicks = log.clicks["test"]
     clicks.items_RC[0, 1:] = 0  # one user is left with the positive alone
-    evaluation = evaluate(Pairs(log), log, "test", cfg, 10, cpu)
+    evaluation = evaluate(Pairs(log), log, "test", cfg=cfg, max_length=10, precision=cpu)
     assert len(evaluation.labels_N) == len(evaluation.logits_N) == int((clicks.items_RC > 0).sum())
 
 
@@ -141,11 +155,11 @@ def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
     write_vocabulary(tmp_path, "users", users)
     write_vocabulary(tmp_path, "items", np.arange(1, random_log.num_items + 1) * 10)
     log = replace(random_log, folder=tmp_path)
-    evaluation = evaluate(Mean(log), log, "test", cfg, 10, cpu)
+    evaluation = evaluate(Mean(log), log, "test", cfg=cfg, max_length=10, precision=cpu)
     evaluation.save_ranks(tmp_path / "run" / "ranks.parquet")
     rows = pq.read_table(tmp_path / "run" / "ranks.parquet").to_pydict()
     targets = held_out(log, "test")
-    assert list(rows) == ["user", "item", "user_index", "item_index", "rank", "candidates", "history"]
+    assert list(rows) == ["user", "item", "user_index", "item_index", "rank", "candidates", "history", "request"]
     assert rows["user_index"] == (targets.rows_R + 1).tolist()
     assert rows["user"] == [f"u{row}" for row in targets.rows_R]
     assert rows["item_index"] == log.items_N[targets.ends_R].tolist()
@@ -153,7 +167,9 @@ def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
     assert np.mean(1 / np.array(rows["rank"])) == pytest.approx(evaluation.metrics["mrr"])
     assert rows["history"] == (np.diff(log.offsets_U1)[targets.rows_R] - 1).tolist()
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["ranks.parquet"]
-    evaluate(Mean(log), random_log, "test", cfg, 10, cpu).save_ranks(tmp_path / "ranks.parquet")
+    evaluate(Mean(log), random_log, "test", cfg=cfg, max_length=10, precision=cpu).save_ranks(
+        tmp_path / "ranks.parquet"
+    )
     assert pq.read_table(tmp_path / "ranks.parquet").column_names[0] == "user_index"
 
 
@@ -161,7 +177,7 @@ def test_baselines_of_a_chain_rank_markov_first(log_of, cfg, cpu):
     # Items in a ring of 30: the last event tells the next; popularity tells nothing.
     rng = np.random.default_rng(0)
     log = log_of([((first + np.arange(9)) % 30 + 1).tolist() for first in rng.integers(0, 30, 200)], 30)
-    found = baselines(log, "test", cfg, cpu, 10)
+    found = baselines(log, "test", cfg=cfg, precision=cpu, max_length=10)
     assert list(found) == ["random", "popular", "markov"]
     assert all(tuple(metrics) == metric_names(cfg.cutoffs) for metrics in found.values())
     assert found["markov"]["mrr"] == 1
@@ -180,7 +196,7 @@ def test_oracle_is_ranked_by_the_same_code(log_of, cfg, cpu, monkeypatch):
         return chances_BV
 
     monkeypatch.setattr(baselines_module, "oracle_scores", oracle_scores)
-    found = baselines(log, "test", cfg, cpu, 10)
+    found = baselines(log, "test", cfg=cfg, precision=cpu, max_length=10)
     assert found["oracle"]["mrr"] == 1
     # User 1 has seen 1 to 5; of 6, 7, 8 the next is 6. Two items stay unseen, and three negatives are drawn.
     logits = Oracle(log, "test").score_corpus(Batch(torch.tensor([1]), torch.tensor([[1]]), torch.tensor([1])))
@@ -189,29 +205,35 @@ def test_oracle_is_ranked_by_the_same_code(log_of, cfg, cpu, monkeypatch):
     assert logits[0, 1].item() < -700
 
 
+def leave_last_log(dataset: Any, folder: Path, click_negatives: int) -> PackedLog:
+    settings = shipped("protocol", "leave_last") | {"click_negatives": click_negatives}
+    log = prepare(dataset, folder, lambda line: None)
+    return with_view(log, config_class("protocol", "leave_last").from_plain(settings), lambda line: None)
+
+
 def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
-    few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15, "click_negatives": 20}
+    few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
-    log = prepare(dataset, tmp_path, lambda line: None)
+    log = leave_last_log(dataset, tmp_path, click_negatives=20)
     cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, test="once", baselines=True)
     for split in ("val", "test"):
-        found = baselines(log, split, cfg, cpu, 10)
+        found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
         for name in metric_names(cfg.cutoffs):
             sign = -1 if lower_is_better(name) else 1
             others = [sign * found[baseline][name] for baseline in ("random", "popular", "markov")]
             assert sign * found["oracle"][name] > max(others), name
-    rules = protocol(log, "test", 10, None, False, None)
+    rules = rules_of(log, "test", 10, None, False, None)
     assert (rules["dataset"], rules["filters"]["user_core"]) == ("synthetic", 0)
 
 
 def test_oracle_logits_are_calibrated(cpu, tmp_path):
     """Of candidates with a posterior near q, about a part q are clicks."""
-    few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10, "click_negatives": 4}
+    few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
-    log = prepare(dataset, tmp_path, lambda line: None)
+    log = leave_last_log(dataset, tmp_path, click_negatives=4)
     cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, test="once", baselines=True)
-    _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg, 10, cpu.device)
+    _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):
         here_N = (posteriors_N >= low) & (posteriors_N <= high)
@@ -219,19 +241,23 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
         assert labels_N[here_N].mean() == pytest.approx(posteriors_N[here_N].mean(), abs=spread)
 
 
+def rules_of(log: PackedLog, split: str, length: int, monitor: str | None, sees: bool, ranked: int | None) -> Any:
+    return protocol(log, split, max_length=length, monitor=monitor, sees_target_time=sees, ranked_users=ranked)
+
+
 def test_rows_of_different_protocols_are_refused(random_log):
-    row = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False, None)}
-    same = {"protocol": protocol(random_log, "test", 50, "ndcg@10", False, None)}
+    row = {"protocol": rules_of(random_log, "test", 50, "ndcg@10", False, None)}
+    same = {"protocol": rules_of(random_log, "test", 50, "ndcg@10", False, None)}
     assert same_protocol([row, same])["candidates"] == "whole corpus"
     changes = {
-        "split": protocol(random_log, "val", 50, "ndcg@10", False, None),
-        "max_length": protocol(random_log, "test", 200, "ndcg@10", False, None),
-        "chosen_by": protocol(random_log, "test", 50, "auc", False, None),
-        "sees_target_time": protocol(random_log, "test", 50, "ndcg@10", True, None),
-        "ranked_users": protocol(random_log, "test", 50, "ndcg@10", False, 100),
+        "split": rules_of(random_log, "val", 50, "ndcg@10", False, None),
+        "max_length": rules_of(random_log, "test", 200, "ndcg@10", False, None),
+        "chosen_by": rules_of(random_log, "test", 50, "auc", False, None),
+        "sees_target_time": rules_of(random_log, "test", 50, "ndcg@10", True, None),
+        "ranked_users": rules_of(random_log, "test", 50, "ndcg@10", False, 100),
         "fingerprint": {**row["protocol"], "fingerprint": "other"},
         "held_out": {**row["protocol"], "held_out": "by user"},
-        "clicks": {**row["protocol"], "clicks": row["protocol"]["clicks"] | {"protocol": "positions"}},
+        "clicks": {**row["protocol"], "clicks": "others"},
     }
     for field, other in changes.items():
         with pytest.raises(SeqrecError, match=f"row 1 and metric row 3 differ in {field}"):
@@ -245,12 +271,16 @@ def test_rows_without_a_protocol_are_refused():
 
 def test_fewer_users_are_ranked_and_all_are_clicked_upon(random_log, cfg, cpu):
     model = Pairs(random_log)
-    whole = evaluate(model, random_log, "test", cfg, 10, cpu)
-    few = evaluate(model, random_log, "test", cfg.model_copy(update={"ranked_users": 12}), 10, cpu)
+    whole = evaluate(model, random_log, "test", cfg=cfg, max_length=10, precision=cpu)
+    few = evaluate(
+        model, random_log, "test", cfg=cfg.model_copy(update={"ranked_users": 12}), max_length=10, precision=cpu
+    )
     assert len(few.ranks.rows_R) == 12 < len(whole.ranks.rows_R)
     picked = np.searchsorted(whole.ranks.rows_R, few.ranks.rows_R)
-    np.testing.assert_array_equal(few.ranks.ranks_R, whole.ranks.ranks_R[picked])
+    np.testing.assert_array_equal(few.ranks.ranks_T, whole.ranks.ranks_T[picked])
     for name in ("auc", "gauc", "logloss", "ece"):
         assert few.metrics[name] == pytest.approx(whole.metrics[name], abs=1e-6)
-    again = evaluate(model, random_log, "val", cfg.model_copy(update={"ranked_users": 12}), 10, cpu)
+    again = evaluate(
+        model, random_log, "val", cfg=cfg.model_copy(update={"ranked_users": 12}), max_length=10, precision=cpu
+    )
     np.testing.assert_array_equal(again.ranks.rows_R, few.ranks.rows_R)

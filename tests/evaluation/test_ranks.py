@@ -13,9 +13,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
+from seqrec_cli.data.view import Targets
 from seqrec_cli.evaluation import ranks as ranks_module
-from seqrec_cli.evaluation.ranks import count_ranks, rank_held_out, seen_places
+from seqrec_cli.evaluation.ranks import count_ranks, rank_held_out, seen_positions
 from seqrec_cli.metrics.table import user_metric
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
@@ -99,11 +100,11 @@ def test_ranks_agree_with_a_plain_loop_on_scores_full_of_ties(log_of, data):
     few = st.sampled_from([-np.inf, -2.0, 0.0, 0.5, 3.0])
     scores_UV = data.draw(hnp.arrays(np.float32, (len(histories), num_items + 1), elements=few))
     split = data.draw(st.sampled_from(["val", "test"]))
-    ranks, _ = rank_held_out(Table(scores_UV), log, split, config(), 3, CPU)
+    ranks, _ = rank_held_out(Table(scores_UV), log, split, cfg=config(), max_length=3, device=CPU)
     expected = brute_force(log, split, scores_UV)
-    assert list(zip(ranks.rows_R, ranks.ranks_R, ranks.candidates_R, strict=True)) == expected
+    assert list(zip(ranks.rows_R, ranks.ranks_T, ranks.candidates_R, strict=True)) == expected
     metrics = {
-        name: user_metric(name, ranks.ranks_R, ranks.candidates_R).mean()
+        name: user_metric(name, ranks.ranks_T, ranks.candidates_R).mean()
         for name in ("hr@2", "ndcg@2", "mrr@2", "mrr", "corpus_auc")
     }
     assert metrics["hr@2"] == pytest.approx(np.mean([rank <= 2 for _, rank, _ in expected]), abs=1e-6)
@@ -113,30 +114,30 @@ def test_ranks_agree_with_a_plain_loop_on_scores_full_of_ties(log_of, data):
 def test_hand_computed_rank(log_of):
     log = log_of([[1, 2, 3, 4]], 6)
     scores = torch.tensor([[9.0, 9.0, 1.0, 9.0, 5.0, 5.0, 6.0]])  # target 4; 1, 2, 3 were seen; 6 higher, 5 equal
-    seen = torch.from_numpy(seen_places(log, np.array([0]), np.array([3])))
-    ranks, counts = count_ranks(scores, torch.tensor([4]), seen)
+    seen = torch.from_numpy(seen_positions(log, np.array([0]), np.array([3])))
+    ranks, counts = count_ranks(scores, torch.tensor([[4]]), seen)
     assert (ranks.item(), counts.item()) == (2.5, 3)
 
 
 def test_a_target_met_before_is_still_ranked(log_of):
     log = log_of([[2, 1, 2]], 3)
     scores_UV = np.array([[0, 9, 1, 5]], np.float32)  # item 1 was seen, so only item 3 stands above the target 2
-    ranks, _ = rank_held_out(Table(scores_UV), log, "test", config(), 1, CPU)
-    assert (ranks.items_R[0], ranks.ranks_R[0], ranks.candidates_R[0]) == (2, 2.0, 2)
+    ranks, _ = rank_held_out(Table(scores_UV), log, "test", cfg=config(), max_length=1, device=CPU)
+    assert (ranks.items_T[0], ranks.ranks_T[0], ranks.candidates_R[0]) == (2, 2.0, 2)
 
 
 def test_the_whole_history_is_seen_not_the_window(log_of):
     log = log_of([[1, 2, 3, 4, 5]], 5)
     scores_UV = np.array([[0, 5, 5, 5, 5, 1]], np.float32)
-    ranks, _ = rank_held_out(Table(scores_UV), log, "test", config(), 1, CPU)
-    assert (ranks.ranks_R[0], ranks.candidates_R[0], ranks.histories_R[0]) == (1.0, 1, 4)
+    ranks, _ = rank_held_out(Table(scores_UV), log, "test", cfg=config(), max_length=1, device=CPU)
+    assert (ranks.ranks_T[0], ranks.candidates_R[0], ranks.histories_R[0]) == (1.0, 1, 4)
 
 
 def test_a_constant_scorer_lands_mid_corpus(random_log):
     model = Constant(random_log.num_items)
-    ranks, _ = rank_held_out(model, random_log, "test", config(), 10, CPU)
-    np.testing.assert_array_equal(ranks.ranks_R, (ranks.candidates_R + 1) / 2)
-    assert user_metric("corpus_auc", ranks.ranks_R, ranks.candidates_R).mean() == pytest.approx(0.5)
+    ranks, _ = rank_held_out(model, random_log, "test", cfg=config(), max_length=10, device=CPU)
+    np.testing.assert_array_equal(ranks.ranks_T, (ranks.candidates_R + 1) / 2)
+    assert user_metric("corpus_auc", ranks.ranks_T, ranks.candidates_R).mean() == pytest.approx(0.5)
     assert (model.row_V == 0).all()  # the model's own buffer was not overwritten
 
 
@@ -145,24 +146,26 @@ def test_scores_that_are_no_numbers_raise(random_log, bad):
     scores_UV = np.zeros((random_log.num_users, random_log.num_items + 1), np.float32)
     scores_UV[-1, 7] = bad
     with pytest.raises(SeqrecError, match="NaN or infinite"):
-        rank_held_out(Table(scores_UV), random_log, "test", config(), 10, CPU)
+        rank_held_out(Table(scores_UV), random_log, "test", cfg=config(), max_length=10, device=CPU)
 
 
 def test_padding_is_never_ranked_whatever_its_score(random_log):
     scores_UV = np.random.default_rng(0).random((random_log.num_users, random_log.num_items + 1)).astype(np.float32)
-    plain, _ = rank_held_out(Table(scores_UV), random_log, "test", config(), 10, CPU)
+    plain, _ = rank_held_out(Table(scores_UV), random_log, "test", cfg=config(), max_length=10, device=CPU)
     scores_UV[:, 0] = np.nan
-    padded, _ = rank_held_out(Table(scores_UV), random_log, "test", config(), 10, CPU)
-    np.testing.assert_array_equal(plain.ranks_R, padded.ranks_R)
+    padded, _ = rank_held_out(Table(scores_UV), random_log, "test", cfg=config(), max_length=10, device=CPU)
+    np.testing.assert_array_equal(plain.ranks_T, padded.ranks_T)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
 def test_ranks_do_not_depend_on_batches_or_on_order(random_log, batch_size):
     model = Last(random_log.num_items)
     with torch.inference_mode():
-        first, _ = rank_held_out(model, random_log, "test", config(), 10, CPU)
-        again, _ = rank_held_out(model, random_log, "test", config(batch_size=batch_size), 10, CPU)
-    np.testing.assert_array_equal(first.ranks_R, again.ranks_R)
+        first, _ = rank_held_out(model, random_log, "test", cfg=config(), max_length=10, device=CPU)
+        again, _ = rank_held_out(
+            model, random_log, "test", cfg=config(batch_size=batch_size), max_length=10, device=CPU
+        )
+    np.testing.assert_array_equal(first.ranks_T, again.ranks_T)
     assert (np.diff(first.rows_R) > 0).all()
 
 
@@ -171,16 +174,18 @@ def test_memory_budgets_change_blocks_but_not_ranks(random_log, monkeypatch, kin
     scores_UV = np.random.default_rng(1).integers(0, 9, (random_log.num_users, random_log.num_items + 1))
     model = Last(random_log.num_items) if kind == "encoder" else Table(scores_UV.astype(np.float32))
     with torch.inference_mode():
-        whole, _ = rank_held_out(model, random_log, "test", config(batch_size=50), 10, CPU)
+        whole, _ = rank_held_out(model, random_log, "test", cfg=config(batch_size=50), max_length=10, device=CPU)
         monkeypatch.setattr(ranks_module, "COUNTED_AT_ONCE", 6)  # and three columns counted at once
         # As a corpus of half a megabyte a user would: two users a block.
         monkeypatch.setattr(ranks_module, "BYTES_A_SCORE", 2**19 // (random_log.num_items + 1))
         blocks: list[int] = []
         count = ranks_module.count_ranks
         monkeypatch.setattr(ranks_module, "count_ranks", lambda s, *rest: (blocks.append(len(s)), count(s, *rest))[1])
-        small, _ = rank_held_out(model, random_log, "test", config(memory_mb=1, batch_size=50), 10, CPU)
+        small, _ = rank_held_out(
+            model, random_log, "test", cfg=config(memory_mb=1, batch_size=50), max_length=10, device=CPU
+        )
     assert max(blocks) == 2
-    np.testing.assert_array_equal(whole.ranks_R, small.ranks_R)
+    np.testing.assert_array_equal(whole.ranks_T, small.ranks_T)
     np.testing.assert_array_equal(whole.candidates_R, small.candidates_R)
     if kind == "encoder":  # each batch is encoded once, however many blocks its scores make
         half = len(model.encoded) // 2
@@ -191,7 +196,7 @@ def test_memory_budgets_change_blocks_but_not_ranks(random_log, monkeypatch, kin
 def test_nobody_to_evaluate_is_an_error(log_of, random_log):
     alone = log_of([[1, 2], [2]], 2)
     with pytest.raises(SeqrecError, match="three events"):
-        rank_held_out(Constant(2), replace(alone), "test", config(), 10, CPU)
+        rank_held_out(Constant(2), replace(alone), "test", cfg=config(), max_length=10, device=CPU)
 
 
 def test_blocks_are_fp32_products_and_leave_autocast_as_it_was(random_log):
@@ -201,3 +206,32 @@ def test_blocks_are_fp32_products_and_leave_autocast_as_it_was(random_log):
         for scores_BV in ranks_module.CorpusScorer(model, 1).blocks(batch):
             assert scores_BV.dtype == torch.float32
             assert torch.is_autocast_enabled("cpu")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_several_targets_of_a_request_are_ranked_among_each_other(log_of, data):
+    """By counting for each, and by one sort where there are many."""
+    num_items = data.draw(st.integers(8, 14))
+    histories = [list(range(1, num_items + 1)), [1, 1, 1, 2], list(range(num_items, 0, -1))]
+    log = log_of(histories, num_items)
+    counts = [data.draw(st.integers(1, num_items - 1)), 1, data.draw(st.integers(1, num_items - 1))]
+    ends_R = np.array([log.offsets_U1[row + 1] - count for row, count in enumerate(counts)])
+    positions_T = ragged_ranges(ends_R, np.array(counts))
+    targets = Targets(np.arange(3), ends_R, positions_T, np.concatenate([[0], np.cumsum(counts)]))
+    seen = data.draw(st.sampled_from(["remove", "keep"]))
+    log = replace(log, view=replace(log.view, test=targets, seen=seen))
+    few = st.sampled_from([-np.inf, -2.0, 0.0, 0.5, 3.0])
+    scores_UV = data.draw(hnp.arrays(np.float32, (3, num_items + 1), elements=few))
+    ranks, _ = rank_held_out(Table(scores_UV), log, "test", cfg=config(), max_length=3, device=CPU)
+    expected, ranked = [], []
+    for row, (history, count) in enumerate(zip(histories, counts, strict=True)):
+        known, wanted = set(history[:-count]), history[-count:]
+        others = [i for i in range(1, num_items + 1) if seen == "keep" or i not in known or i in wanted]
+        ranked.append(len(others))
+        for own in wanted:
+            higher = sum(scores_UV[row][i] > scores_UV[row][own] for i in others if i != own)
+            equal = sum(scores_UV[row][i] == scores_UV[row][own] for i in others if i != own)
+            expected.append((row, own, 1 + higher + equal / 2))
+    assert list(zip(ranks.requests_T, ranks.items_T, ranks.ranks_T, strict=True)) == expected
+    assert ranks.candidates_R.tolist() == ranked

@@ -14,7 +14,29 @@ BASELINES = {
     "markov": {name: 0.15 for name in NAMES if name != "auc"},
     "random": dict.fromkeys(NAMES, 0.01),
 }
-PROTOCOL = protocol_line("ml-1m", "0123456789abcdef", "test", 3416, 200, "leave_last")
+COUNTS = {
+    "held_out_targets": 6040,
+    "repeated_targets": 0,
+    "left_out_repeats": 0,
+    "requests": 6040,
+    "targets": 6040,
+    "users": 6040,
+    "requests_of_cold_users": 0,
+    "cold_targets": 0,
+}
+RULES = {
+    "dataset": "ml-1m",
+    "fingerprint": "0123456789abcdef",
+    "split": "test",
+    "targets": "each user's last event",
+    "counts": COUNTS,
+    "candidates": "whole corpus",
+    "items": 3416,
+    "seen_items": "removed: all",
+    "max_length": 200,
+    "name": "leave_last",
+}
+PROTOCOL = protocol_line(RULES)
 
 
 def metrics() -> dict[str, float]:
@@ -67,8 +89,19 @@ def test_protocol_and_oracle_are_explained():
         "generating process's own score",
     ):
         assert fact in text
-    assert "each user's last event but one" in protocol_line("x", "0", "val", 1, 1, "positions")
-    assert "users who did not train" in protocol_line("x", "0", "val", 1, 1, "last")
+    assert "(" not in PROTOCOL.split(", ranked")[0]  # nothing but the familiar
+    several = COUNTS | {"targets": 9000, "repeated_targets": 604, "requests_of_cold_users": 40, "cold_targets": 7}
+    line = protocol_line(RULES | {"counts": several, "candidates": "uniform:100", "seen_items": "kept: all"})
+    for fact in (
+        "9,000 targets in 6,040 requests of 6,040 users",
+        "10.0% of targets repeat an item of their history;",
+        "40 requests of users who did not train",
+        "7 targets that never trained",
+        "uniform:100 candidates",
+        "seen items kept",
+    ):
+        assert fact in line
+    assert "history, left out" in protocol_line(RULES | {"counts": several | {"left_out_repeats": 604}})
 
 
 def test_without_an_oracle_nothing_speaks_of_one():

@@ -136,7 +136,9 @@ def test_ranks_are_a_processor_s(words: list[str]) -> None:
     log = packed(random_histories(40, 30, 20), 30, click_negatives=9)
     model = fresh_model(cfg, log, CPU).eval()
     found = [
-        evaluate(copy.deepcopy(model), log, "test", cfg.evaluation, 20, Precision(device, "fp32")).metrics["mrr"]
+        evaluate(
+            copy.deepcopy(model), log, "test", cfg=cfg.evaluation, max_length=20, precision=Precision(device, "fp32")
+        ).metrics["mrr"]
         for device in (CPU, GPU)
     ]
     assert found[1] == pytest.approx(found[0], abs=1e-4)

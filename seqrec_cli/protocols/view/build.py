@@ -75,6 +75,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
         "name": cfg.name,
         "settings": cfg.model_dump(mode="json"),
         "held_out": module.HELD_OUT,
+        "targets": {name: text.format(**cfg.model_dump()) for name, text in module.TARGETS.items()},
         "click_candidates": getattr(module, "CANDIDATES", candidates.CANDIDATES).format(
             negatives=candidates.NEGATIVES[cfg.seen]
         ),
@@ -166,7 +167,7 @@ def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, rows: Labelled
     lengths_U = np.diff(log.offsets_U1)
     if cfg.name in ("leave_last", "positions") and (short := int((lengths_U < MIN_EVENTS).sum())):
         found.append(f"{short} users have under {MIN_EVENTS} events: they only train")
-    elif not hasattr(cfg, "held_out_users") and (only := log.num_users - len(np.unique(targets.rows_R))):
+    elif not cfg.splits_users and (only := log.num_users - len(np.unique(targets.rows_R))):
         found.append(f"{only:,} users have no test target")
     return found
 

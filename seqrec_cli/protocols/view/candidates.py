@@ -14,7 +14,9 @@ from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets
 
 NEGATIVES = {"remove": "an item the user never saw", "keep": "an item other than the targets, seen or not"}
-CANDIDATES = "the targets and click_negatives uniform draws of {negatives}, with replacement"  # where a protocol says nothing
+CANDIDATES = (
+    "the targets and click_negatives uniform draws of {negatives}, with replacement"  # where a protocol says nothing
+)
 
 
 @dataclass(frozen=True)

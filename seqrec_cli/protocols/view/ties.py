@@ -53,5 +53,7 @@ def tie_order(
     new_run_N[1:] = np.diff(times_N) != 0
     new_run_N[offsets_U1[:-1][np.diff(offsets_U1) > 0]] = True
     run_N = np.cumsum(new_run_N)
-    within_N = -np.arange(len(times_N)) if ties == "reversed" else np.random.default_rng([seed, STREAM]).random(len(run_N))
+    within_N = (
+        -np.arange(len(times_N)) if ties == "reversed" else np.random.default_rng([seed, STREAM]).random(len(run_N))
+    )
     return np.lexsort((within_N, run_N))
