@@ -15,10 +15,10 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # as in the learning curve
 
 def history_table(rows: Sequence[Mapping[str, float]], title: str) -> Table:
     """A row a length."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge, table.pad_edge = False, False
     columns = shown_metrics(_metrics(rows))
-    for name in ("history", *columns, "ms a user"):
+    for name in ("events", *columns, "ms/user"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(f"{row['history']:.0f}", *(f"{row[name]:.4f}" for name in columns), f"{row[TIME]:.3f}")
