@@ -36,10 +36,11 @@ def protocol_line(rules: Mapping[str, Any]) -> str:
     """By which protocol (`evaluation.compare.protocol`) a table's numbers were obtained."""
     candidates = "the whole corpus" if rules["candidates"] == "whole corpus" else f"{rules['candidates']} candidates"
     seen = "kept" if rules["seen_items"].startswith("kept") else "removed"
-    asked = f"{rules['split']}: {rules['targets']}{_counts(rules['counts'])}"
     return (
-        f"{rules['dataset']} {rules['fingerprint'][:12]}; {asked}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at their mean, max_length "
-        f"{rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol {rules['name']})"
+        f"{rules['dataset']} {rules['fingerprint'][:12]}; {rules['split']}: {rules['targets']}"
+        f"{_counts(rules['counts'])}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at "
+        f"their mean, max_length {rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol "
+        f"{rules['name']})"
     )
 
 
