@@ -12,11 +12,10 @@ from dataclasses import fields, replace
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.batching import RowSizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.step_cost import count_flops
 

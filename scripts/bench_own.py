@@ -135,7 +135,7 @@ class Marks(Listener):
     at: list[float] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
-    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+    def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         if step == self.last:
             self.end()
         self.at.append(time.perf_counter())

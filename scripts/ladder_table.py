@@ -56,7 +56,7 @@ def read_rung(job: dict[str, str], folder: Path, data_dir: str | None) -> Rung:
     """Every seed's best checkpoint scores the fixed candidates of the test users again."""
     aucs, users, seconds = [], [], []
     for seed in sorted(folder.glob("seed_*")) or [folder]:
-        run = restore(str(seed), None, data_dir, AS_TRAINED)
+        run = restore(str(seed), None, data_dir, hardware=AS_TRAINED)
         with measuring(run.model, run.precision):
             scored = score_clicks(
                 run.model, run.log, "test", run.cfg.evaluation, run.cfg.model.max_length, run.precision.device

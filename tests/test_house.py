@@ -104,6 +104,58 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "no docstring"
 
 
+MOST_POSITIONAL = 3  # parameters, without self and cls; the others are given by keyword
+# Not yet, or not at all: an operator's arguments are positions, for torch and for C.
+ANY_NUMBER_POSITIONAL = (
+    "data/",
+    "evaluation/",
+    "kernels/",
+    "models/layers/activation_unit.py",
+    "models/layers/embedding.py",
+    "models/layers/gru.py",
+    "protocols/",
+)
+
+
+def many_positional(text: str) -> list[str]:
+    """Functions with more positional parameters than the house allows; not those that torch calls, by position."""
+    tree = ast.parse(text)
+    methods = {id(function) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for function in node.body}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+        bound = id(node) in methods and names[:1] in (["self"], ["cls"])
+        called_by_torch = names[:1] == ["ctx"] or getattr(node, "name", "") == "__torch_dispatch__"
+        if len(names) - bound > MOST_POSITIONAL and not called_by_torch:
+            found.append(f"line {node.lineno}: {getattr(node, 'name', 'lambda')}({', '.join(names)})")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_at_most_three_parameters_are_positional(path: Path) -> None:
+    if not path.relative_to(PACKAGE).as_posix().startswith(ANY_NUMBER_POSITIONAL):
+        assert many_positional(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("def f(a, b, c, d): ...", True),
+        ("class A:\n    def f(self, a, b, c, d): ...", True),
+        ("class A:\n    def f(self, a, b, c): ...", False),
+        ("class A:\n    def __init__(self, a, b, c, d=1): ...", True),
+        ("def f(a, b, c, *, d): ...", False),
+        ("def f(self, a, b, c): ...", True),
+        ("f = lambda a, b, c, d: a", True),
+        ("class A(Function):\n    @staticmethod\n    def forward(ctx, a, b, c, d): ...", False),
+    ],
+)
+def test_the_walk_sees_many_positional_parameters(text: str, refused: bool) -> None:
+    assert bool(many_positional(text)) is refused
+
+
 def test_only_the_command_line_knows_hydra() -> None:
     for path in SOURCES:
         if room_of(path) not in ("cli", "commands", "config"):

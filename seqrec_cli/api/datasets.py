@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,22 +83,22 @@ def dataset(
 
     Examples:
         >>> import pandas as pd
-        >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 1]})
+        >>> log = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": [1, 2, 3, 4, 2, 3, 4, 5]})
         >>> data = seqrec_cli.dataset(log, name="tiny", protocol={"name": "leave_last", "click_negatives": 1})
         >>> data.num_users, data.num_items, data.num_events
-        (2, 4, 8)
+        (2, 5, 8)
     """
     named = [column for column in (user, item, time, rating, session) if column is not None]
     if len(set(named)) < len(named):
         raise SeqrecError(
-            f"{LABEL}: user, item, time, rating and session are columns of their own:  {', '.join(named)}"
+            f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}"
         )
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
         raise SeqrecError(f"{LABEL} has no rows")
     if time is not None and time_unit is None and str(table.schema.field(time).type) == "string":
         time_unit = "iso"
-    told = {
+    given = {
         "name": name,
         "user_column": user,
         "item_column": item,
@@ -116,10 +117,10 @@ def dataset(
         "duplicates": duplicates,
         "session_column": session,
     }
-    settings = told | {key: value for key, value in usual.items() if value is not None}
-    place = {} if data_dir is None else {"data_dir": data_dir}
+    settings = given | {key: value for key, value in usual.items() if value is not None}
+    folders = {} if data_dir is None else {"data_dir": data_dir}
     asked = {} if protocol is None else {"protocol": {"name": protocol} if isinstance(protocol, str) else protocol}
-    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **place})]
+    overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **folders})]
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
@@ -130,11 +131,15 @@ def _built(table: "pa.Table", record: PreprocessConfig) -> Dataset:
     """Write the table and prepare it. A frame that is refused leaves no file behind."""
     path, is_new = _written(table, Path(record.data_dir).expanduser() / FOLDER, record.dataset.name)
     settings = record.dataset.model_copy(update={"archive": str(path)})
+    log = None
     try:
-        log = with_view(prepare(settings, Path(record.data_dir), silent), record.protocol, silent)
+        log = prepare(settings, Path(record.data_dir), silent)
+        log = with_view(log, record.protocol, silent)
     except SeqrecError as error:
         if is_new:
             path.unlink(missing_ok=True)
+            if log is not None and log.folder is not None:
+                shutil.rmtree(log.folder)
         raise SeqrecError(str(error).replace(path.name, LABEL)) from None
     return Dataset(
         record.dataset.name,
@@ -154,18 +159,18 @@ def _written(table: "pa.Table", folder: Path, name: str) -> tuple[Path, bool]:
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
-        pq.write_table(table, beside)
-        with beside.open("rb") as file:
+        pq.write_table(table, temporary)
+        with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         path = (folder / f"{name}-{digest[:DIGITS]}.parquet").resolve()
         if path.exists():
             return path, False
-        beside.rename(path)
+        temporary.rename(path)
         return path, True
     except OSError as error:
         raise SeqrecError(f"cannot write to {folder}: {error.strerror or error}; see data_dir") from None
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

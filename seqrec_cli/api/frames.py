@@ -52,8 +52,8 @@ def to_arrow(frame: Any, wanted: Sequence[str]) -> pa.Table:
     wanted = list(dict.fromkeys(wanted))
     try:
         if isinstance(frame, pa.Table) or hasattr(frame, "to_arrow"):
-            picked = frame.select(wanted)
-            table = picked if isinstance(picked, pa.Table) else picked.to_arrow()
+            selected = frame.select(wanted)
+            table = selected if isinstance(selected, pa.Table) else selected.to_arrow()
         else:
             table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
         columns = [_plain(table.column(name), name) for name in wanted]

@@ -36,11 +36,11 @@ def load(
         Trained(sasrec on synthetic, 60 users, 40 items, .../run)
     """
     path = _one_of(Path(run).expanduser(), seed)
-    told = {"device": device, "precision": precision, "threads": threads}
-    hardware = HardwareConfig.model_construct(**(dict.fromkeys(HardwareConfig.model_fields) | told))
-    raw, data = (None if place is None else str(place) for place in (archive, data_dir))
+    given = {"device": device, "precision": precision, "threads": threads}
+    hardware = HardwareConfig.model_construct(**(dict.fromkeys(HardwareConfig.model_fields) | given))
+    raw, data = (None if path is None else str(path) for path in (archive, data_dir))
     with unchanged_torch():
-        return Trained(folder_of(path), restore(str(path), raw, data, hardware, silent))
+        return Trained(folder_of(path), restore(str(path), raw, data, hardware=hardware, tell=silent))
 
 
 def _one_of(path: Path, seed: int | None) -> Path:

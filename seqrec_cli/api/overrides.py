@@ -14,17 +14,17 @@ NAMED = ("model", "objective", "protocol")  # groups whose option's name is the 
 
 def as_overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     """`{"model": "bst", "trainer": {"lr": 0.01}}` as `["model=bst", "trainer.lr=0.01"]`; keys may be dotted too."""
-    found = []
+    overrides = []
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             inner = dict(value)
             if name in NAMED and "name" in inner:
-                found.append(f"{name}={_literal(name, inner.pop('name'))}")
-            found += as_overrides(inner, f"{name}.")
+                overrides.append(f"{name}={_literal(name, inner.pop('name'))}")
+            overrides += as_overrides(inner, f"{name}.")
         else:
-            found.append(f"{name}={_literal(name, value)}")
-    return found
+            overrides.append(f"{name}={_literal(name, value)}")
+    return overrides
 
 
 def _literal(key: str, value: Any) -> str:
@@ -41,7 +41,7 @@ def _literal(key: str, value: Any) -> str:
         text = str(value)
         if PLAIN.fullmatch(text) and text.lower() not in OTHERWISE:
             return text
-        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+        escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
         return f"'{escaped}'"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{_literal(key, each)}:{_literal(key, of)}" for each, of in value.items()) + "}"

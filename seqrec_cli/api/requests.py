@@ -45,8 +45,8 @@ def as_list(values: Any) -> list[Any]:
         return [values]
     for method in ("tolist", "to_list", "to_pylist"):  # arrays and pandas; polars; Arrow
         if hasattr(values, method):
-            found = getattr(values, method)()
-            return found if isinstance(found, list) else [found]
+            plain = getattr(values, method)()
+            return plain if isinstance(plain, list) else [plain]
     return list(values)
 
 
@@ -54,18 +54,18 @@ def ids_of(values: Any, column: str, what: str) -> list[Any]:
     """Raw ids; of a frame, those of its column, each once."""
     if is_frame(values):
         values = dict.fromkeys(columns_of(to_arrow(values, [column])).ids(column).tolist())
-    found = as_list(values)
-    if not found:
+    ids = as_list(values)
+    if not ids:
         raise SeqrecError(f"{what}: none is given")
-    return found
+    return ids
 
 
 def asked_about(
     recommending: Recommending,
     log: PackedLog,
     user_ids: np.ndarray,
-    names: Names,
     *,
+    names: Names,
     users: Any,
     histories: Any,
     times: Any,
@@ -79,11 +79,11 @@ def asked_about(
     if histories is None:
         for name, value in (("times", times), ("asked_at", asked_at), ("context", context)):
             if value is not None:
-                raise SeqrecError(f"{name} is told with histories; of the data's own users it is known")
+                raise SeqrecError(f"{name} goes with histories; of the data's own users it is known")
         if users is None:
             return Asked("user", user_ids, logged_histories(log, np.arange(log.num_users)))
-        found = recommending.logged(ids_of(users, names.user, "users"))
-        return Asked("user", user_ids[found.users_R - 1], found)
+        logged = recommending.logged(ids_of(users, names.user, "users"))
+        return Asked("user", user_ids[logged.users_R - 1], logged)
     if is_frame(histories):
         if users is not None or times is not None:
             raise SeqrecError("histories: a frame has users and times in its own columns; leave users and times out")
@@ -100,27 +100,27 @@ def asked_about(
     count = len(histories)
     whose = None if users is None else ids_of(users, names.user, "users")
     requests = [
-        Request(user, history, told, at, of, top=1, repeats=False)
-        for user, history, told, at, of in zip(
-            _each(whose, count, "users", None),
+        Request(user, history, seconds, at, known, top=1, repeats=False)
+        for user, history, seconds, at, known in zip(
+            _each(whose, count, "users"),
             histories,
-            _each(times, count, "times", None),
-            _each(_seconds(asked_at), count, "asked_at", None),
-            _each(context, count, "context", {}),
+            _each(times, count, "times"),
+            _each(_seconds(asked_at), count, "asked_at"),
+            _each(context, count, "context", absent={}),
             strict=True,
         )
     ]
     if not requests:
         raise SeqrecError("histories: none is given")
     labels = np.arange(count) if whose is None else np.array([*whose, None], object)[:-1]
-    return Asked("row" if whose is None else "user", labels, _told(recommending, requests))
+    return Asked("row" if whose is None else "user", labels, _of_requests(recommending, requests))
 
 
-def _told(recommending: Recommending, requests: Sequence[Request]) -> Histories:
+def _of_requests(recommending: Recommending, requests: Sequence[Request]) -> Histories:
     parts, unknown = [], list[RawId]()
     for row, request in enumerate(requests):
         try:
-            part, left_out = recommending.told(request)
+            part, left_out = recommending.given(request)
         except SeqrecError as error:
             who = f"history {row}" if request.user is None else f"history of user {request.user}"
             raise SeqrecError(f"{who}: {error}" if len(requests) > 1 else str(error)) from None
@@ -153,22 +153,22 @@ def _of_frame(frame: Any, names: Names) -> tuple[list[Any], list[list[Any]], lis
 
 def _nested(values: Any, name: str) -> list[list[Any]]:
     """Several lists; one that holds ids stands for itself."""
-    found = as_list(values)
-    if found and all(isinstance(each, str | int | np.integer) for each in found):
-        return [found]
-    if any(isinstance(each, str | int | float | None) for each in found):
+    lists = as_list(values)
+    if lists and all(isinstance(each, str | int | np.integer) for each in lists):
+        return [lists]
+    if any(isinstance(each, str | int | float | None) for each in lists):
         raise SeqrecError(f"{name}: give a list for each, or one list of ids")
-    return [as_list(each) for each in found]
+    return [as_list(each) for each in lists]
 
 
-def _each(values: Any, count: int, name: str, absent: Any) -> list[Any]:
+def _each(values: Any, count: int, name: str, *, absent: Any = None) -> list[Any]:
     """A value for each of `count`: one for all, or a list."""
     if values is None or isinstance(values, str | int | Mapping):
         return [absent if values is None else values] * count
-    found = as_list(values)
-    if len(found) != count:
-        raise SeqrecError(f"{name}: {len(found)} for {count} histories; give one for each")
-    return found
+    given = as_list(values)
+    if len(given) != count:
+        raise SeqrecError(f"{name}: {len(given)} for {count} histories; give one for each")
+    return given
 
 
 def _seconds(moments: Any) -> Any:

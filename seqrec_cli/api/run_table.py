@@ -46,7 +46,7 @@ def runs(folder: str | Path = OUTPUTS) -> "pd.DataFrame":
 
 
 def _found(top: Path) -> Iterator[Path]:
-    """Folders of runs, in order. A dataset's folder has a manifest too, beside its arrays."""
+    """Folders of runs, in order. A dataset's folder has a manifest too, next to its arrays."""
     for name, below, files in os.walk(top):
         below[:] = sorted(each for each in below if not each.startswith("."))
         is_run = {"manifest.json", "config.yaml"} & set(files) and "offsets.npy" not in files
@@ -109,7 +109,9 @@ def _settings(plain: dict[str, Any]) -> dict[str, Any]:
         "objective": plain["objective"]["name"],
         "seed": trainer["seed"],
         "max_length": plain["model"]["max_length"],
-        **{name: data[name] for name in ("protocol", "min_rating", "user_core", "item_core")},
+        # Of an older run the protocol is a setting of the dataset.
+        "protocol": plain["protocol"]["name"] if "protocol" in plain else data["protocol"],
+        **{name: data[name] for name in ("min_rating", "user_core", "item_core")},
         "ranked_users": plain["evaluation"]["ranked_users"],
         "chosen_by": trainer["monitor"],
     }
@@ -117,6 +119,6 @@ def _settings(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
     rules = metrics.get("protocol", {})
-    told = {"fingerprint": rules.get("fingerprint"), "dataset": rules.get("dataset")}
+    recorded = {"fingerprint": rules.get("fingerprint"), "dataset": rules.get("dataset")}
     values = {f"{split}_{name}": value for split in ("val", "test") for name, value in metrics.get(split, {}).items()}
-    return {name: value for name, value in told.items() if value is not None} | values
+    return {name: value for name, value in recorded.items() if value is not None} | values

@@ -48,7 +48,7 @@ class Trained:
     """A trained run, as `load` and `train` give it.
 
     Users and items are named by the raw ids of the data. `users` may be one id, a list, an array or a series of them,
-    or a frame with a column of that name (as the data call it, else `user`). Instead of, or beside, users of the data,
+    or a frame with a column of that name (as the data call it, else `user`). Instead of such users, or with them,
     `histories` come with the question: one list of item ids (the latest last), a list of such lists, a mapping from
     users to lists, or a frame of events (`user`, `item` and, where the model reads it, `time`). With a list of
     histories, `users` says whose they are, for models that know users; `times` are seconds since 1970, one an event;
@@ -122,8 +122,10 @@ class Trained:
         if top < 1:
             raise SeqrecError(f"top={top}: ask for one item or more")
         with self._computing():
-            asked = self._asked(users, histories, times, asked_at, context)
-            rows_N, items_N, scores_N = self._recommending.best(asked.histories, top, repeats, self._rows_at_once)
+            asked = self._asked(users, histories, times, asked_at=asked_at, context=context)
+            rows_N, items_N, scores_N = self._recommending.best(
+                asked.histories, top, repeats=repeats, rows_at_once=self._rows_at_once
+            )
         firsts_R = np.searchsorted(rows_N, np.arange(len(asked.labels_R)))
         titles = self._recommending.titles
         columns = {
@@ -157,7 +159,7 @@ class Trained:
         import pandas as pd
 
         with self._computing():
-            asked = self._asked(users, histories, times, asked_at, context)
+            asked = self._asked(users, histories, times, asked_at=asked_at, context=context)
             if items is None:
                 ids, items_C = self.items, np.arange(1, len(self.items) + 1)
             else:
@@ -187,7 +189,7 @@ class Trained:
         """
         with self._computing():
             self._recommending.encoder()
-            asked = self._asked(users, histories, times, asked_at, context)
+            asked = self._asked(users, histories, times, asked_at=asked_at, context=context)
             return self._recommending.encode(asked.histories, self._rows_at_once)
 
     def item_vectors(self) -> np.ndarray:
@@ -219,7 +221,7 @@ class Trained:
 
         with self._computing():
             limit = self._run.cfg.model.max_length if events is None else events
-            found, _ = explained(self._run, user, item, top, limit)
+            explanations, _ = explained(self._run, user, item, top=top, events=limit)
         raw = {str(each): each for each in self.items.tolist()}
         timed = self._run.log.times_N is not None
         rows = [
@@ -230,7 +232,7 @@ class Trained:
                 **({"time": pd.Timestamp(each.times[nth], unit="s", tz="UTC")} if each.times is not None else {}),
                 "weight": each.weights[nth],
             }
-            for each in found
+            for each in explanations
             for nth, event in enumerate(each.events)
         ]
         return pd.DataFrame(rows, columns=["item", "score", "event", *(["time"] if timed else []), "weight"])
@@ -259,12 +261,12 @@ class Trained:
         """
         import pandas as pd
 
-        found = self._measured(split)
-        ranks, requests_T = found.ranks, found.ranks.requests_T
+        measured = self._measured(split)
+        ranks, requests_T = measured.ranks, measured.ranks.requests_T
         return pd.DataFrame(
             {
-                "user": None if found.user_ids is None else found.user_ids[requests_T],
-                "item": found.item_ids,
+                "user": None if measured.user_ids is None else measured.user_ids[requests_T],
+                "item": measured.item_ids,
                 "rank": ranks.ranks_T,
                 "candidates": ranks.candidates_R[requests_T],
                 "history": ranks.histories_R[requests_T],
@@ -306,7 +308,7 @@ class Trained:
         cfg = self._run.cfg.evaluation
         return max(1, min(cfg.batch_size, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (len(self.items) + 1))))
 
-    def _asked(self, users: Any, histories: Any, times: Any, asked_at: Any, context: Any) -> Asked:
+    def _asked(self, users: Any, histories: Any, times: Any, *, asked_at: Any, context: Any) -> Asked:
         """Users or histories in any form. In a frame of events columns are called as in the run's own data."""
         cfg: Any = self._run.cfg.dataset
         names = Names("user", "item", "time", "s")
@@ -317,7 +319,7 @@ class Trained:
             self._recommending,
             self._run.log,
             self.users,
-            names,
+            names=names,
             users=users,
             histories=histories,
             times=times,

@@ -61,22 +61,22 @@ def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -
         raise SeqrecError(
             f"dataset: a {type(dataset).__name__} is none yet; make one of a frame: seqrec_cli.dataset(frame, user=...)"
         )
-    place = {} if run_dir is None else {"run_dir": run_dir}
+    folders = {} if run_dir is None else {"run_dir": run_dir}
     if isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys():
         if isinstance(dataset, str):
             raise SeqrecError(f"dataset={dataset}: a whole configuration has its dataset; change it there")
         data = {} if dataset is None else {"dataset": dataset.settings, "protocol": dataset.protocol}
-        place |= {} if dataset is None else {"data_dir": dataset.data_dir}
-        return validate_plain("train", renamed({**settings, **data, **place}))
+        folders |= {} if dataset is None else {"data_dir": dataset.data_dir}
+        return validate_plain("train", renamed({**settings, **data, **folders}))
     overrides = _listed(settings)
     if dataset is not None and any(text.startswith("dataset=") for text in overrides):
-        raise SeqrecError("dataset is given twice, in the settings and beside them; leave one out")
+        raise SeqrecError("dataset is given twice, in the settings and as an argument; leave one out")
     given = [f"dataset={dataset}"] if isinstance(dataset, str) else []
     if isinstance(dataset, Dataset):
         given = ["dataset=csv", *as_overrides({"dataset": dataset.settings, "data_dir": dataset.data_dir})]
         if not any(text.startswith("protocol=") for text in overrides):  # else the settings choose it
             given += as_overrides({"protocol": dataset.protocol})
-    overrides = [*given, *overrides, *as_overrides(place)]
+    overrides = [*given, *overrides, *as_overrides(folders)]
     return record_of("train", compose("train", overrides), overrides)
 
 

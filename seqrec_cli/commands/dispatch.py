@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqrec_cli.commands.resume import resumed
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.unused import refuse_unused
 from seqrec_cli.config.validate import validate
 
 SPINS = "5000"  # turns a waiting OpenMP thread spins before it sleeps
@@ -31,7 +32,9 @@ def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
 def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
     """The record of a composed tree; of a resumed run, its own record with `overrides` on top."""
     resume = OmegaConf.select(cfg, "resume")
-    return validate(verb, cfg) if resume is None else resumed(str(resume), overrides)
+    record = validate(verb, cfg) if resume is None else resumed(str(resume), overrides)
+    refuse_unused(record, overrides)
+    return record
 
 
 def run_record(verb: str, record: Settings) -> dict[str, Any]:

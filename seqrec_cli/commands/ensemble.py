@@ -27,8 +27,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     names all runs.
     Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
     """
-    runs = [restore(ckpt, cfg.archive, cfg.data_dir, cfg.hardware) for ckpt in cfg.ckpts]
-    at = next((place for place, run in enumerate(runs) if run.model.trainable_models()), 0)
+    runs = [restore(ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware) for ckpt in cfg.ckpts]
+    at = next((position for position, run in enumerate(runs) if run.model.trainable_models()), 0)
     first = runs[at]
     for ckpt, run in zip(cfg.ckpts, runs, strict=True):
         if run.log.fingerprint != first.log.fingerprint:

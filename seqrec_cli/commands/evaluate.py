@@ -20,7 +20,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
 
     Raises SeqrecError for a history that is longer than the model's.
     """
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     length, of = run.cfg.model.max_length, (run.cfg, run.model, run.log, run.precision)
     longer = [each for each in cfg.history or () if each > length]
     if longer:
@@ -35,7 +35,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules_of(of, cfg.split), **opened}
     line = protocol_line(metrics["protocol"])
     line += f"; {opened_words(opened['test_opened'])}" if opened else ""
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, f"{cfg.split} metrics", line))
+    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
     if cfg.history is not None:
         metrics["history"] = _at_lengths(of, cfg)
         print_table(history_table(metrics["history"], f"{cfg.split} metrics by the latest events read"))

@@ -55,7 +55,7 @@ def validation_loss(of: Measured) -> ValidationLoss | None:
     cfg, model, log, precision = of
     if not model.trainable_models():
         return None
-    return ValidationLoss(cfg, objective_for(cfg, log, precision.device), log, precision.device)
+    return ValidationLoss(cfg, objective_for(cfg, log, precision.device), log, device=precision.device)
 
 
 def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
@@ -81,13 +81,13 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
         return _measure_test(of, folder, found, by=by)
     metrics = {**found, **_beside(of, "val")}
     folder.write_metrics(metrics)
-    _print(of, "val", metrics, f"test stays sealed (evaluation.test={test})", None)
+    _print(of[0].model.name, metrics, seal=f"test stays sealed (evaluation.test={test})", validation=None)
     return metrics
 
 
 def open_run(path: Path, by: str) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
-    run, folder = restore(str(path), None, None, AS_TRAINED, _silent), RunFolder.open(path)
+    run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=_silent), RunFolder.open(path)
     found = {"val": folder.read_metrics()["val"]}
     return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
 
@@ -99,7 +99,7 @@ def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by:
     _keep(evaluation, folder, "test")
     metrics = {**found, "test": evaluation.metrics, **_beside(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
-    _print(of, "test", metrics, opened_words(times), found["val"])
+    _print(cfg.model.name, metrics, seal=opened_words(times), validation=found["val"])
     return metrics
 
 
@@ -129,9 +129,13 @@ def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
     return {"baselines": beside, "protocol": rules_of(of, split)}
 
 
-def _print(of: Measured, split: str, metrics: dict[str, Any], seal: str, validation: dict[str, float] | None) -> None:
-    title, note = f"{split} metrics", f"{protocol_line(metrics['protocol'])}; {seal}"
-    print_table(results_table(of[0].model.name, metrics[split], metrics["baselines"], title, note, validation))
+def _print(name: str, metrics: dict[str, Any], *, seal: str, validation: dict[str, float] | None) -> None:
+    """The table of the split that the protocol names."""
+    split, line = metrics["protocol"]["split"], f"{protocol_line(metrics['protocol'])}; {seal}"
+    table = results_table(
+        name, metrics[split], metrics["baselines"], title=f"{split} metrics", protocol=line, validation=validation
+    )
+    print_table(table)
 
 
 def _silent(line: str) -> None:

@@ -80,7 +80,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         epoch = float(np.median(seconds_P / tokens_P) * tokens_S.sum())
         plan["time"] = {"timed_steps": len(seconds_P), "epoch": epoch}
         plan["time"] |= {"targets_per_second": targets_P.sum() / seconds_P.sum(), "flops_per_second": flops / epoch}
-        plan["time"] |= _evaluation(cfg, log, model, precision)
+        plan["time"] |= _evaluation(cfg, log, model, precision=precision)
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
     plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}
     print_table(plan_table(title, plan))
@@ -98,7 +98,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, precision: Precision) -> dict[str, float]:
+def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, *, precision: Precision) -> dict[str, float]:
     """Seconds of a validation, from a few of its batches."""
     length = cfg.model.max_length
     users_U = evenly_by_length(log, "val", length, cfg.evaluation.batch_size, EVALUATED_BATCHES)

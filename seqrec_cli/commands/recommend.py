@@ -11,17 +11,19 @@ from seqrec_cli.serving.recommending import Recommending, Request
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, cfg.context, cfg.top, cfg.repeats)
-    found = recommending_of(run).answer(request)
-    print_table(recommendations_table(found.items, found.titles, found.scores))
-    if found.unknown_items:
-        say(f"left out, for the data do not have them: {', '.join(map(str, found.unknown_items))}")
-    if cfg.user is not None and not found.known_user:
+    answer = recommending_of(run).answer(request)
+    print_table(recommendations_table(answer.items, answer.titles, answer.scores))
+    if answer.unknown_items:
+        say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")
+    if cfg.user is not None and not answer.known_user:
         say(f"user {cfg.user} is unknown to the data: recommended by the history alone")
-    return vars(found)
+    return vars(answer)
 
 
 def recommending_of(run: Restored) -> Recommending:
     """A restored run, ready to answer."""
-    return Recommending(run.model, run.cfg.model.name, run.log, run.cfg.model.max_length, run.precision)
+    return Recommending(
+        run.model, run.log, name=run.cfg.model.name, max_length=run.cfg.model.max_length, precision=run.precision
+    )

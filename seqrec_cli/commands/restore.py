@@ -32,7 +32,7 @@ def folder_of(ckpt: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model beside the data it was trained on."""
+    """A trained model and the data it was trained on."""
 
     cfg: TrainConfig
     model: Recommender
@@ -43,7 +43,7 @@ class Restored:
 
 
 def restore(
-    ckpt: str, archive: str | None, data_dir: str | None, hardware: HardwareConfig, tell: Callable[[str], None] = say
+    ckpt: str, archive: str | None, data_dir: str | None, *, hardware: HardwareConfig, tell: Callable[[str], None] = say
 ) -> Restored:
     """Read a run folder or checkpoint file; what `hardware` leaves null is as the run was trained.
 

@@ -40,7 +40,7 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
     results = []
     for nth, seed in enumerate(seeds, 1):
         say(f"seed {seed} ({nth} of {len(seeds)})")
-        result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train)
+        result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train=train)
         if result.get("interrupted"):
             say(f"stopped at seed {seed}; all seeds go on with: seqrec train resume={parent.path}")
             return {"interrupted": True, "run_dir": str(parent.path)}
@@ -67,7 +67,7 @@ def _summarised(parent: RunFolder, seeds: list[int], results: list[dict[str, Any
     text = to_json({"seeds": seeds, **found, "runs": runs}, SEEDS_JSON, indent=2)
     write_atomically(parent.path / SEEDS_JSON, text + "\n")
     last = splits[-1]
-    print_table(seeds_table(found[last], seeds, [run[last] for run in runs], last))
+    print_table(seeds_table(found[last], seeds, [run[last] for run in runs], split=last))
     parent.mark_done()
     say(str(parent.path))
     means = {split: {name: both["mean"] for name, both in of.items()} for split, of in found.items()}
@@ -95,7 +95,7 @@ def _resumed(path: str, seeds: list[int]) -> RunFolder:
 
 
 def _run(
-    cfg: TrainConfig, seed: int, folder: RunFolder, train: Callable[[TrainConfig], dict[str, Any]]
+    cfg: TrainConfig, seed: int, folder: RunFolder, *, train: Callable[[TrainConfig], dict[str, Any]]
 ) -> dict[str, Any]:
     """One seed's run: new, gone on with, or read from its folder when nothing is left to do but to break its seal."""
     plain = dump(cfg)

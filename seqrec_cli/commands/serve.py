@@ -22,8 +22,8 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
         raise SeqrecError(f"serve needs what is not installed here: pip install {' '.join(missing)}")
     import uvicorn
 
-    with _listening(cfg.host, cfg.port) as door:
-        run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, cfg.hardware)
+    with _listening(cfg.host, cfg.port) as listener:
+        run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
         facts = {
             "model_loaded": True,
             "model": run.cfg.model.name,
@@ -33,9 +33,9 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
             "device": str(run.precision.device),
         }
         service = build_service(recommending_of(run), cfg.top, facts)
-        address = f"http://{cfg.host}:{door.getsockname()[1]}"
+        address = f"http://{cfg.host}:{listener.getsockname()[1]}"
         say(f"{address}/recommend (how to ask: {address}/docs)")
-        uvicorn.Server(uvicorn.Config(service, log_level="warning")).run(sockets=[door])
+        uvicorn.Server(uvicorn.Config(service, log_level="warning")).run(sockets=[listener])
     return {"address": address}
 
 

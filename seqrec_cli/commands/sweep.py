@@ -197,8 +197,8 @@ def _print_jobs(rows: list[dict[str, Any]], monitors: list[str], winners: list[d
         table.add_column("state")
     for row, said in zip(rows, settings, strict=True):
         cells = [str(row["job"]), *(said.get(key, "") for key in varying)]
-        cells += [_cell(row, "val", monitor, row["val"]) if row["monitor"] == monitor else "" for monitor in monitors]
-        cells += [_cell(row, split, name, row["metrics"].get(split, {}).get(name)) for split, name in shown]
+        cells += [_cell(row, "val", monitor) if row["monitor"] == monitor else "" for monitor in monitors]
+        cells += [_cell(row, split, name) for split, name in shown]
         cells += [_state(row)] if failed else []
         table.add_row(*map(Text, cells), style="bold" if row in winners else None)
     Console().print(table)
@@ -223,7 +223,9 @@ def _best(rows: list[dict[str, Any]], monitors: list[str]) -> dict[str, Any] | N
     return max(scored, key=lambda row: sign * row["val"], default=None)
 
 
-def _cell(row: dict[str, Any], split: str, name: str, value: float | None) -> str:
+def _cell(row: dict[str, Any], split: str, name: str) -> str:
+    monitored = split == "val" and name == row["monitor"]
+    value = row["val"] if monitored else row["metrics"].get(split, {}).get(name)
     spread = row["spread"].get(split, {}).get(name)
     return _number(value) if spread is None else f"{_number(value)} ± {spread:.4f}"
 

@@ -58,7 +58,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     )
 
     measured = cfg, model, log, precision
-    loss = ValidationLoss(cfg, objective, log, precision.device) if model.trainable_models() else None
+    loss = ValidationLoss(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
     def validate() -> dict[str, float]:
         return validated(measured, loss).metrics

@@ -20,7 +20,7 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     """The model before its first step, with row-sparse tables and compiled where the config says so."""
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
     counts = training_counts(log), user_training_counts(log)
-    model.prepare(*(torch.from_numpy(found).to(device) for found in counts))
+    model.prepare(*(torch.from_numpy(count).to(device) for count in counts))
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta":
@@ -55,7 +55,7 @@ def compile_model(model: Recommender, device: torch.device) -> None:
 
 
 def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:
-    """The objective, told of the items' training counts."""
+    """The objective, with the items' training counts."""
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(device))
     return objective

@@ -108,11 +108,11 @@ def errors_in_words(error: ValidationError, record: type[Settings], plain: Any) 
         upto = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         here = upto[0] if upto else ""
         name = here if entry["type"] == "value_error" else next((prefix for prefix in upto if prefix in keys), here)
-        found.setdefault(name, _error_in_words(entry, name, keys, plain))
+        found.setdefault(name, _error_in_words(entry, name, keys=keys, plain=plain))
     return list(found.values())
 
 
-def _error_in_words(entry: Any, name: str, keys: dict[str, Key], plain: Any) -> str:
+def _error_in_words(entry: Any, name: str, *, keys: dict[str, Key], plain: Any) -> str:
     if entry["type"] == "value_error":  # a rule of ours: it says everything but, perhaps, where
         message = str(entry["ctx"]["error"])
         return message if message.startswith(name) else f"{name}: {message}"

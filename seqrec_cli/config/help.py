@@ -42,13 +42,15 @@ def help_text(verb: Verb, overrides: list[str], config_dir: str | None) -> str:
         available = groups(config_dir)
         for group, option in chosen.items():
             names = [f"*{name}" if name == option else name for name in available.get(group, [])]
-            lines += _entry(group, f"{GROUPS.get(group, '')}: {', '.join(names) or '-'}", width, 16)
+            lines += _entry(group, f"{GROUPS.get(group, '')}: {', '.join(names) or '-'}", width, column=16)
     lines += ["", "Keys (KEY=VALUE; those of the options in use, with their present values)"]
     for key in keys_of(verb.settings(), plain):
-        lines += _entry(f"{key.name}={_present(plain, key.name)}", f"{key.description} ({key.type()})", width, 36)
+        lines += _entry(
+            f"{key.name}={_present(plain, key.name)}", f"{key.description} ({key.type()})", width, column=36
+        )
     lines += ["", "Flags"]
     for flag, words in FLAGS.items():
-        lines += _entry(flag, words, width, 24)
+        lines += _entry(flag, words, width, column=24)
     lines += ["", "Examples", *(f"  {example}" for example in verb.examples)]
     return "\n".join(lines)
 
@@ -63,7 +65,7 @@ def _present(plain: object, key: str) -> str:
     return text if len(text) <= LONGEST_DEFAULT else f"{text[: LONGEST_DEFAULT - 3]}..."
 
 
-def _entry(head: str, words: str, width: int, column: int) -> list[str]:
+def _entry(head: str, words: str, width: int, *, column: int) -> list[str]:
     """A name and its explanation, wrapped in a column of its own."""
     body = textwrap.wrap(words, max(width - column - 2, 30), break_on_hyphens=False)
     if len(head) >= column:

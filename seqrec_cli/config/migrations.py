@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.config.registry import GROUPS, config_class
 
 VERBS = {"mix": "ensemble"}
@@ -25,7 +26,7 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 }
 # What every protocol did before there was a choice.
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
-# What was done before there was a setting, by models that have it now.
+# What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
     "dataset.session_column": None,
     "evaluation.test": "once",
@@ -33,6 +34,7 @@ BEFORE: dict[str, Any] = {
     "model.batch_norm": False,
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
+    "objective.log_q": True,
     "trainer.bucket_by_length": True,
 }
 
@@ -110,7 +112,23 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
             continue
         if group not in GROUPS or name in config_class(group, section[GROUPS[group].key]).model_fields:
             section.setdefault(name, value)
+    _without_what_is_refused(found)
     return found
+
+
+def _without_what_is_refused(found: dict[str, Any]) -> None:
+    """Settings that a run recorded and that are refused today: nothing read them, or they did not what they said."""
+    objective, model, trainer = (found.get(group) for group in ("objective", "model", "trainer"))
+    if isinstance(objective, dict) and objective.get("sampling", "mixed") != "mixed":
+        objective["uniform_share"] = None
+    if not isinstance(model, dict) or not isinstance(trainer, dict) or trainer.get("micro_batch_tokens") is None:
+        return
+    cfg = config_class("model", model["name"]).from_plain(model)
+    assert isinstance(cfg, ModelConfig)
+    if cfg.batch_statistics:  # the run is read, and goes on, as one that takes its batches whole
+        of = " and ".join(cfg.batch_statistics)
+        _tell(f"trainer.micro_batch_tokens={trainer['micro_batch_tokens']} of {of}", "trainer.micro_batch_tokens=null")
+        trainer["micro_batch_tokens"] = None
 
 
 @functools.cache

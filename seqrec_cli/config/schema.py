@@ -32,8 +32,8 @@ class TrainerConfig(Settings):
     )
     micro_batch_tokens: int | None = Field(
         ge=1,
-        description="padded tokens worked on at once; a larger batch is taken in parts whose gradients add up: "
-        "the same step in less memory; null: whole",
+        description="padded tokens worked on at once; a larger batch is taken in parts whose gradients add up to the "
+        "whole batch's, in less memory (not with Dice or batch normalisation); null: whole",
     )
     seed: int = Field(ge=0, description="seed of initialisation, order, negatives and dropout")
     seeds: int = Field(ge=1, description="runs, from seed, seed + 1, ...: with more than one, their mean and spread")
@@ -170,6 +170,7 @@ class TrainConfig(DataConfig):
         self._context_is_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
+        self._micro_batches_change_nothing()
         self._candidates_fit()
         self._rows_can_be_sparse()
         return self
@@ -227,6 +228,15 @@ class TrainConfig(DataConfig):
             raise ValueError(
                 "trainer.batch_tokens fills batches with rows of like length: set trainer.bucket_by_length=true, "
                 "or trainer.batch_tokens=null"
+            )
+
+    def _micro_batches_change_nothing(self) -> None:
+        found = self.model.batch_statistics
+        if self.trainer.micro_batch_tokens is not None and found:
+            raise ValueError(
+                f"trainer.micro_batch_tokens={self.trainer.micro_batch_tokens}: model={self.model.name} with "
+                f"{' and '.join(found)} learns from statistics of the whole batch, which a micro-batch does not have; "
+                f"set {' '.join(found.values())}, or trainer.micro_batch_tokens=null and a smaller trainer.batch_size"
             )
 
     def _candidates_fit(self) -> None:

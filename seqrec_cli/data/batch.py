@@ -107,20 +107,40 @@ class Batch:
 
     def parts(self, tokens: int) -> list["Batch"]:
         """The batch in parts of at most `tokens` padded events each (but one row at least): the fewer, the closer its
-        rows are to an order of their lengths."""
-        return [self.part(first, last) for first, last in part_bounds(self._lengths(), tokens)]
+        rows are to an order of their lengths. Each knows on the host what its rows have."""
+        batch = self
+        if self.host_lengths_B is None or self.host_taught_B is None:
+            batch = replace(self, host_lengths_B=self.lengths_B.cpu(), host_taught_B=_taught(self).cpu())
+        return [batch.part(first, last) for first, last in part_bounds(self.lengths(), tokens)]
 
     def most_of_a_part(self, tokens: int) -> "Batch":
         """As many of the first rows as fit in `tokens`: `parts` may make even its largest part smaller."""
-        return self.part(*_filled(self._lengths(), tokens)[0])
+        return self.part(*_filled(self.lengths(), tokens)[0])
 
-    def _lengths(self) -> list[int]:
+    def lengths(self) -> list[int]:
+        """Of the rows. A GPU is waited for where they are not known on the host."""
         lengths_B = self.lengths_B if self.host_lengths_B is None else self.host_lengths_B
         found: list[int] = lengths_B.tolist()
         return found
 
     def __len__(self) -> int:
         return self.items_BL.shape[0]
+
+
+def count_targets(batch: Batch) -> int:
+    """Predictions a batch teaches: positions with a target, else candidates, else rows.
+
+    With neither `positions_N` nor `host_taught_B` it looks into the batch: call it on the host's copy.
+    """
+    if batch.positions_N is not None:
+        return len(batch.positions_N)
+    return int((_taught(batch) if batch.host_taught_B is None else batch.host_taught_B).sum())
+
+
+def _taught(batch: Batch) -> Tensor:
+    """Predictions of each row, counted in the batch."""
+    taught = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC
+    return torch.ones_like(batch.lengths_B) if taught is None else torch.count_nonzero(taught, dim=1)
 
 
 def part_bounds(lengths: Sequence[int], tokens: int | None) -> list[tuple[int, int]]:

@@ -58,7 +58,7 @@ def check_format(format: str) -> None:
 
 
 def prove(
-    run: Callable[[dict[str, Tensor]], Tensor], scoring: Scoring, log: PackedLog, axes: dict[str, int | None]
+    run: Callable[[dict[str, Tensor]], Tensor], scoring: Scoring, log: PackedLog, *, axes: dict[str, int | None]
 ) -> dict[str, Any]:
     """Compare a reloaded program with the model on real histories, in batches of several sizes and lengths.
 
@@ -81,7 +81,7 @@ def prove(
     return {"max_difference": worst, "tolerance": TOLERANCE, "rows": rows}
 
 
-def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], format: str) -> dict[str, Any]:
+def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], *, format: str) -> dict[str, Any]:
     """What a caller of the program must know, as plain values."""
     corpus = scoring.over_corpus
     shape_of = {letter: axes[axis] or axis for letter, axis in AXES.items() if axis in axes}
@@ -125,11 +125,11 @@ def _context(name: str, log: PackedLog) -> dict[str, Any]:
     return {"name": name, "values": log.manifest["context_values"][name]}
 
 
-def export(model: Recommender, log: PackedLog, max_length: int, format: str, folder: Path) -> dict[str, Any]:
+def export(model: Recommender, log: PackedLog, max_length: int, *, format: str, folder: Path) -> dict[str, Any]:
     """Write `folder` (program, vocabularies, signature.json); answers folder, format, files,
     max_difference (of logits, reloaded against live), tolerance and rows.
 
-    The folder appears whole or not at all; an earlier export in its place is replaced. Raises SeqrecError on an
+    The folder appears whole or not at all; an earlier export of that name is replaced. Raises SeqrecError on an
     unknown format, a folder that holds something else, missing vocabularies, or scores that do not agree.
     """
     check_format(format)
@@ -140,9 +140,9 @@ def export(model: Recommender, log: PackedLog, max_length: int, format: str, fol
     scoring = Scoring(model, log, max_length)
     with atomic_folder(folder, replace=True) as partial:
         axes = FORMATS[format].write(scoring, log, partial)
-        proof = prove(FORMATS[format].load(partial), scoring, log, axes)
+        proof = prove(FORMATS[format].load(partial), scoring, log, axes=axes)
         for name in VOCABULARIES:
             shutil.copyfile(log.folder / name, partial / name)
-        facts = {**signature(scoring, log, axes, format), "proof": proof}
+        facts = {**signature(scoring, log, axes, format=format), "proof": proof}
         (partial / SIGNATURE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return {"folder": str(folder), "format": format, "files": sorted(p.name for p in folder.iterdir()), **proof}

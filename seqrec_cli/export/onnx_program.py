@@ -18,7 +18,7 @@ GRAPH = "model.onnx"
 
 
 class OnnxProgram:
-    """Writes and loads `model.onnx`; weights of more than a protobuf's 2 GB stand beside it, in `model.onnx.data`."""
+    """Writes and loads `model.onnx`; weights of more than a protobuf's 2 GB stand in `model.onnx.data`."""
 
     packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
 

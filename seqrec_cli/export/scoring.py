@@ -45,6 +45,7 @@ class Scoring(nn.Module):
         users_B: Tensor,
         items_BL: Tensor,
         lengths_B: Tensor,
+        *,
         times_BL: Tensor | None = None,
         request_times_B: Tensor | None = None,
         context_BF: Tensor | None = None,
@@ -99,8 +100,8 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
     events_U = np.diff(log.offsets_U1)
     by_length_U = np.argsort(events_U, kind="stable")
     by_length_U = by_length_U[events_U[by_length_U] > 0]
-    picked = np.linspace(0, len(by_length_U) - 1, sizes.rows).round().astype(np.int64)
-    rows_B = by_length_U[picked]
+    positions = np.linspace(0, len(by_length_U) - 1, sizes.rows).round().astype(np.int64)
+    rows_B = by_length_U[positions]
     ends_B = log.offsets_U1[rows_B + 1]
     lengths_B = np.minimum(events_U[rows_B], max_length if sizes.length is None else sizes.length)
     draw = np.random.default_rng(0)

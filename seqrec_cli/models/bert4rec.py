@@ -53,7 +53,7 @@ class Model(ItemEncoder):
                 drop=cfg.dropout,
                 attention_drop=cfg.attention_dropout,
                 ffn_drop=cfg.ffn_dropout,
-                positions=attention_positions(cfg.positions, cfg.heads, dim // cfg.heads, cfg.max_length),
+                positions=attention_positions(cfg.positions, cfg.heads, dim // cfg.heads, longest=cfg.max_length),
             )
             for _ in range(cfg.blocks)
         )
@@ -79,7 +79,9 @@ class Model(ItemEncoder):
             step=lambda: common_size(1, PACKED_STEP, mask_BL.device) if self.training else 1,
         )
         x, positions_N = self.embed(batch, packing), batch.target_positions()
-        x_ND = forward_targets(blocks, x, positions_N, batch.target_columns(), mask_BL=mask_BL, packing=packing)
+        x_ND = forward_targets(
+            blocks, x, positions_N, columns_BM=batch.target_columns(), mask_BL=mask_BL, packing=packing
+        )
         return self.to_queries(x_ND)[: positions_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:

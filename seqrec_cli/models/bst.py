@@ -59,7 +59,6 @@ class Model(Ranker):
         initialise(self, cfg.init_std)
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        self.regularise(batch, items_BC)
         return self._logits(batch, items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:

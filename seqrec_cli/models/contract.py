@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec_cli.config.dataset import TIME_CONTEXT
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.catalog import Catalog
 
 CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
@@ -81,7 +81,17 @@ class Recommender(nn.Module):
         return 0
 
     def auxiliary_loss(self) -> Tensor | None:
-        """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective."""
+        """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective: a mean over
+        what `auxiliary_count` counts."""
+        return None
+
+    def auxiliary_count(self, batch: Batch) -> int:
+        """How many terms `auxiliary_loss` is the mean of; the counts of a batch's parts add up to the batch's."""
+        return count_targets(batch)
+
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """A term of the loss that a training batch has once, as a whole, and not by the row: its rows' parts would not
+        add up (L2 of the distinct items and users in it). None in evaluation."""
         return None
 
 

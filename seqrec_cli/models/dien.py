@@ -98,10 +98,11 @@ class Model(InterestRanker):
         return self.cfg.auxiliary * (losses_BL * real_BL).sum() / real_BL.sum().clamp(min=1)
 
     def auxiliary_loss(self) -> Tensor | None:
-        penalty = super().auxiliary_loss()
-        if not self.training or self._auxiliary is None:
-            return penalty
-        return self._auxiliary if penalty is None else self._auxiliary + penalty
+        return self._auxiliary if self.training else None
+
+    def auxiliary_count(self, batch: Batch) -> int:
+        """The events that follow another one."""
+        return sum(max(length - 1, 0) for length in batch.lengths())
 
     def numbers_per_pair(self, length: int) -> int:
         inputs = 3 * self.hidden * length if self.cfg.evolution == "aigru" else 0

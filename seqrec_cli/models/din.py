@@ -47,7 +47,9 @@ class Model(InterestRanker):
         values_BC = self._values(items)[..., 0].expand(items_BL.shape[0], items.shape[-1])
         ends_BC = (sees_BLC * self._positions(items_BL)[:, None]).amax(1).expand_as(values_BC)
         firsts_BC = ends_BC - sees_BLC.sum(1)
-        positions_BCK, real_BCK = latest(keys_BN, values_BC, firsts_BC, ends_BC, items_BL.shape[1], self.search_events)
+        positions_BCK, real_BCK = latest(
+            keys_BN, values_BC, firsts_BC, ends_BC=ends_BC, length=items_BL.shape[1], count=self.search_events
+        )
         found_BCK = items_BL.gather(1, positions_BCK.flatten(1)).view_as(positions_BCK).masked_fill(~real_BCK, 0)
         return History((as_stream(self.items.joined(found_BCK)), positions_BCK), real_BCK, history.request)
 

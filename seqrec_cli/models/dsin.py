@@ -32,7 +32,7 @@ class Sessions(NamedTuple):
     real_BKS: Tensor
 
 
-def cut_sessions(times_BL: Tensor, mask_BL: Tensor, gap: int, most: int, longest: int) -> Sessions:
+def cut_sessions(times_BL: Tensor, mask_BL: Tensor, gap: int, *, most: int, longest: int) -> Sessions:
     """Sessions of events at most `gap` seconds apart: the latest `most`, and of each the latest `longest` events."""
     B, L = times_BL.shape
     positions_L = torch.arange(L, device=times_BL.device)
@@ -79,7 +79,7 @@ class Model(InterestRanker):
         if times_BL is None:
             raise SeqrecError("model=dsin cuts sessions by the times of events, and this data has none; use model=din")
         positions_BKS, real_BKS = cut_sessions(
-            times_BL, batch.mask_BL, 60 * cfg.session_gap, cfg.sessions, cfg.session_events
+            times_BL, batch.mask_BL, 60 * cfg.session_gap, most=cfg.sessions, longest=cfg.session_events
         )
         F = events_BLF.shape[-1]
         events_BKSF = events_BLF.gather(1, positions_BKS.flatten(1)[..., None].expand(-1, -1, F)).unflatten(

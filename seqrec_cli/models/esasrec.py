@@ -1,5 +1,5 @@
 """eSASRec: SASRec with LiGR's gated blocks (Tikhonovich et al. 2025, arXiv 2508.06450; the blocks: Borisyuk et al.
-2025, arXiv 2502.03417), made for a sampled softmax.
+2025, arXiv 2502.03417), made for a sampled softmax without log-q (`objectives/sampled_softmax.py`).
 
     x = x + sigmoid(x W1 + b1) * attention(norm(x))
     x = x + sigmoid(x W2 + b2) * swiglu(norm(x))
@@ -28,7 +28,7 @@ class GatedBlock(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         D = cfg.embed_dim
-        positions = attention_positions(cfg.positions, cfg.heads, D // cfg.heads, cfg.max_length)
+        positions = attention_positions(cfg.positions, cfg.heads, D // cfg.heads, longest=cfg.max_length)
         self.attention = MultiHeadAttention(D, cfg.heads, cfg.attention_dropout, positions=positions)
         self.feed_forward = SwiGLU(D, cfg.ffn_dim, cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(D), nn.LayerNorm(D)

@@ -9,6 +9,7 @@ Norms have no weights and f1 no bias, as in the authors' code; it adds learned p
 i - j and one a bucket of log time. That time runs from event j to the event that query i is to predict
 (`time_bias: target`): whoever answers requests knows the present time, but next-item protocols do not give it. So the
 bias that needs it is off by default, and shows in the protocol of every result; `past` runs from event j to event i.
+Its published loss: a softmax over 128 uniform negatives of each position, without log-q (`sampled_softmax`).
 Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `age_buckets`; weights start as
 `initialise.py` says; without a temperature (the authors: 0.05) a LayerNorm stands in front of the output.
 
@@ -33,7 +34,13 @@ EPS = 1e-6  # of the norms, as in the authors' code: averages over many events a
 
 
 def pointwise_attend(
-    q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, bias_ALT: Tensor | None, rows_alike: bool, mask_BT: Tensor | None
+    q_BHLd: Tensor,
+    k_BHTd: Tensor,
+    v_BHTd: Tensor,
+    *,
+    bias_ALT: Tensor | None,
+    rows_alike: bool,
+    mask_BT: Tensor | None,
 ) -> Tensor:
     """silu(q k' + bias) v, summed over the keys of `mask_BT`, or up to the query's own position -> [B, H, L, d].
 
@@ -69,7 +76,7 @@ class Unit(nn.Module):
 
     def forward(self, x_BLD: Tensor, buckets_BLT: Tensor | None) -> Tensor:
         u, q, k, v = F.silu(self.project(self.norm(x_BLD))).chunk(4, dim=-1)
-        return self._output(x_BLD, u, self._attended(q, k, v, buckets_BLT))
+        return self._output(x_BLD, u, self._attended(q, k, v, buckets_BLT=buckets_BLT))
 
     def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
         """The layer's output [B, D] at each row's last event (its first position, if it has none)."""
@@ -77,7 +84,7 @@ class Unit(nn.Module):
         inner, w_query, w_key = self.norm(x_BLD), *self.project.weight.chunk(2)
         u, q = F.silu(F.linear(inner[rows_B, ends_B, None], w_query)).chunk(2, dim=-1)
         k, v = F.silu(F.linear(inner, w_key)).chunk(2, dim=-1)
-        attended_B1D = self._attended(q, k, v, buckets_B1T, ends_B[:, None], seen_BT)
+        attended_B1D = self._attended(q, k, v, buckets_BLT=buckets_B1T, positions_BL=ends_B[:, None], mask_BT=seen_BT)
         return self._output(x_BLD[rows_B, ends_B], u[:, 0], attended_B1D[:, 0])
 
     def _attended(
@@ -85,6 +92,7 @@ class Unit(nn.Module):
         q_BLD: Tensor,
         k_BTD: Tensor,
         v_BTD: Tensor,
+        *,
         buckets_BLT: Tensor | None,
         positions_BL: Tensor | None = None,
         mask_BT: Tensor | None = None,
@@ -97,7 +105,9 @@ class Unit(nn.Module):
             time_bias = self.time_bias(buckets_BLT).to(q.dtype)
             bias = time_bias if bias is None else bias + time_bias
         rows_alike = self.time_bias is None and mask_BT is None
-        return pointwise_attend(q, k, v, bias, rows_alike, mask_BT).transpose(1, 2).flatten(2)
+        return (
+            pointwise_attend(q, k, v, bias_ALT=bias, rows_alike=rows_alike, mask_BT=mask_BT).transpose(1, 2).flatten(2)
+        )
 
     def _output(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         after: Tensor = x + self.out(self.drop(self.norm_attended(attended) * u))

@@ -61,7 +61,7 @@ class InterestRanker(Ranker):
         self.max_length = cfg.max_length
         self.from_interest = nn.Linear(self.interest_width(cfg), cfg.mlp[0])
         self.add_first_layer(cfg.mlp[0])
-        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout, cfg.batch_norm)
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.dropout, batch_norm=cfg.batch_norm)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         self.add_interest(cfg)
         initialise(self, cfg.init_std)
@@ -94,14 +94,12 @@ class InterestRanker(Ranker):
         return 0
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        self.regularise(batch, items_BC)
         return self._logits(batch, items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         return self._logits(batch, torch.arange(self.num_items + 1, device=batch.items_BL.device))
 
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
-        self.regularise(batch, items_BC)
         positions_L1 = torch.arange(batch.items_BL.shape[1], device=ends_BC.device)[:, None]
         ends_B1C = ends_BC[:, None]
         return self._pairs(
@@ -129,7 +127,7 @@ class InterestRanker(Ranker):
         B, C = len(batch), items.shape[-1]
         numbers = self.numbers_per_pair(batch.items_BL.shape[1]) + self.mlp.numbers + self.items.width
         budget = CACHED_PIECE * self.pieces_at_once if items.device.type == "cpu" else None
-        rows, columns = piece_size(B, C, numbers, budget)
+        rows, columns = piece_size(B, C, numbers, budget=budget)
         logits_BC = torch.empty((B, C), device=items.device)
         for first in range(0, C, FEATURES_AT_ONCE):
             block = items[..., first : first + FEATURES_AT_ONCE]

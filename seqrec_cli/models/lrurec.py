@@ -27,8 +27,8 @@ class Block(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         self.pre = cfg.norm == "pre"
-        self.unit = LinearRecurrence(cfg.embed_dim, cfg.states, cfg.ring, cfg.max_length)
-        self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "gelu", cfg.dropout)
+        self.unit = LinearRecurrence(cfg.embed_dim, cfg.states, cfg.ring, longest=cfg.max_length)
+        self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "gelu", drop=cfg.dropout)
         self.norm_unit, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 

@@ -13,7 +13,7 @@ BUDGET = 1 << 24  # numbers that the activations of one piece may take together,
 NARROWEST = 64  # candidates a piece, if there are as many: what is made once a row should serve several
 
 
-def piece_size(rows: int, candidates: int, numbers_per_pair: int, budget: int | None = None) -> tuple[int, int]:
+def piece_size(rows: int, candidates: int, numbers_per_pair: int, *, budget: int | None = None) -> tuple[int, int]:
     """How many rows and how many candidates to score at once, within `budget` (or BUDGET) numbers."""
     pairs = max((budget or BUDGET) // numbers_per_pair, 1)
     rows = min(rows, max(pairs // min(candidates, NARROWEST), 1))

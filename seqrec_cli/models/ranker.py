@@ -42,7 +42,6 @@ class Ranker(Recommender):
         self.l2 = cfg.l2
         self.register_buffer("counts_V", torch.ones(items, dtype=torch.int64), persistent=False)
         self.register_buffer("counts_U", torch.ones(users, dtype=torch.int64), persistent=False)
-        self._penalty: Tensor | None = None
 
     def add_first_layer(self, width: int) -> None:
         """Make the parts of the MLP's first layer that read the candidate, the user and the context: [..., M]."""
@@ -68,18 +67,17 @@ class Ranker(Recommender):
                 parts.append(self.from_context(self.context(context)))
         return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def regularise(self, batch: Batch, items: Tensor) -> None:
-        """Keep the penalty of a training batch: (l2 / 2) |w_j|^2 / n_j of every item and user j in it, once each, with
-        n_j its training events (Zhou et al. 2018, arXiv 1706.06978, eq. 4-6; there of all features)."""
+    def penalty(self, batch: Batch) -> Tensor | None:
+        """(l2 / 2) |w_j|^2 / n_j of every item and user j in a training batch, once each, with n_j its training events
+        (Zhou et al. 2018, arXiv 1706.06978, eq. 4-6; there of all features)."""
         if not self.training or not self.l2:
-            return
-        penalty = _squares(self.items, torch.cat([batch.items_BL.flatten(), items.flatten()]), self.counts_V)
+            return None
+        assert batch.candidates_BC is not None
+        items_N = torch.cat([batch.items_BL.flatten(), batch.candidates_BC.flatten()])
+        penalty = _squares(self.items, items_N, self.counts_V)
         if self.users.own is not None:
             penalty = penalty + _squares(self.users, batch.users_B, self.counts_U)
-        self._penalty = 0.5 * self.l2 * penalty
-
-    def auxiliary_loss(self) -> Tensor | None:
-        return self._penalty if self.training and self.l2 else None
+        return 0.5 * self.l2 * penalty
 
 
 def _squares(table: FeatureEmbedding, rows_N: Tensor, counts_R: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class PublishedBlock(nn.Module):
         self.attention = MultiHeadAttention(
             cfg.embed_dim, cfg.heads, cfg.attention_dropout, project=False, positions=positions
         )
-        self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "relu", cfg.dropout)
+        self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "relu", drop=cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 
@@ -81,4 +81,4 @@ class Model(ItemEncoder):
 
 
 def _attention_positions(cfg: Config) -> Rotary | RelativeBias | None:
-    return attention_positions(cfg.positions, cfg.heads, cfg.embed_dim // cfg.heads, cfg.max_length)
+    return attention_positions(cfg.positions, cfg.heads, cfg.embed_dim // cfg.heads, longest=cfg.max_length)

@@ -21,7 +21,7 @@ def by_value(values_BLW: Tensor, mask_BL: Tensor) -> Tensor:
 
 
 def latest(
-    keys_BN: Tensor, values_BC: Tensor, firsts_BC: Tensor, ends_BC: Tensor, length: int, count: int
+    keys_BN: Tensor, values_BC: Tensor, firsts_BC: Tensor, *, ends_BC: Tensor, length: int, count: int
 ) -> tuple[Tensor, Tensor]:
     """Positions [B, C, K] of the latest `count` events with the candidate's value, the latest first, and which exist.
 

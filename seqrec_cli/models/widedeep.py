@@ -18,7 +18,7 @@ from seqrec_cli.models.interest import History, InterestRanker, shares
 from seqrec_cli.models.layers.embedding import padded_table
 
 
-def hashed(kind: int, left: Tensor, right: Tensor, buckets: int) -> Tensor:
+def hashed(kind: int, left: Tensor, right: Tensor, *, buckets: int) -> Tensor:
     """A bucket from 1 for each pair of positive values, 0 where either is 0; int64 arithmetic that wraps around."""
     mixed = left * -7046029254386353131 + right * -4417276706812531889 + kind * 1609587929392839161
     mixed = (mixed ^ (mixed >> 29)) * -49064778989728563
@@ -48,10 +48,13 @@ class Model(InterestRanker):
         latest_BCE = history.memory[1]
         items_BC1 = items.expand(latest_BCE.shape[0], -1)[..., None]
         buckets = self.cfg.wide_buckets
-        found = [hashed(0, items_BC1, torch.ones_like(items_BC1), buckets), hashed(1, items_BC1, latest_BCE, buckets)]
+        found = [
+            hashed(0, items_BC1, torch.ones_like(items_BC1), buckets=buckets),
+            hashed(1, items_BC1, latest_BCE, buckets=buckets),
+        ]
         for kind, attribute in enumerate(self.items.attributes.values(), 2):
             of_items, of_events = (attribute.values_RW[rows] for rows in (items_BC1[..., 0], latest_BCE))  # type: ignore[index]
-            crosses = hashed(kind, of_items[:, :, None, :, None], of_events[..., None, :], buckets)
+            crosses = hashed(kind, of_items[:, :, None, :, None], of_events[..., None, :], buckets=buckets)
             found.append(crosses.flatten(2))
         summed_BC: Tensor = self.weights(torch.cat(found, dim=-1))[..., 0].sum(-1)
         return summed_BC

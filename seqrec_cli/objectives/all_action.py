@@ -25,7 +25,7 @@ class Objective(CorpusSoftmaxObjective):
         super().__init__(cfg)
         self.horizon = cfg.horizon
 
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+    def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
         encoder, queries_ND, targets_N, positions_N = at_targets(model, batch)
         assert batch.targets_BL is not None
         next_only = self.cross_entropy(encoder, queries_ND, targets_N)

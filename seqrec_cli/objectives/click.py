@@ -22,7 +22,7 @@ class Objective(contract.Objective):
         self.smoothing, self.positive_weight = cfg.smoothing, cfg.positive_weight
         self.redraw = cfg.redraw
 
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+    def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
         assert batch.candidates_BC is not None
         assert batch.labels_BC is not None
         if batch.ends_BC is None:
@@ -31,9 +31,7 @@ class Objective(contract.Objective):
             logits_BC = model.score_positions(batch, batch.candidates_BC, batch.ends_BC).float()
         present_BC = (batch.candidates_BC > 0).float()
         losses_BC = self.losses_of_candidates(logits_BC, batch.labels_BC)
-        loss = (losses_BC * present_BC).sum() / present_BC.sum()
-        auxiliary = model.auxiliary_loss()
-        return loss if auxiliary is None else loss + auxiliary
+        return (losses_BC * present_BC).sum() / present_BC.sum()
 
     def losses_of_candidates(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
         """-w y log s - (1 - y) log(1 - s), s the sigmoid of the logit, y the smoothed label, w the positive weight."""

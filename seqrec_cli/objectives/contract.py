@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig
 from seqrec_cli.config.registry import code_of
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
@@ -33,7 +33,30 @@ class Objective:
         """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        """The scalar to minimise (mean over the batch's targets), any auxiliary loss of the model included."""
+        """The scalar to minimise, all of it: the mean over the batch's targets, and the model's own terms."""
+        batch = self.drawn(batch)
+        loss, penalty = self.part_loss(model, batch, of=batch), model.penalty(batch)
+        return loss if penalty is None else loss + penalty
+
+    def drawn(self, batch: Batch) -> Batch:
+        """The batch with what the loss draws at random, for all its rows at once."""
+        return batch
+
+    def part_loss(self, model: Recommender, part: Batch, *, of: Batch) -> Tensor:
+        """What some rows of a drawn batch add to its loss: each mean weighs what it counts of the batch's.
+
+        The losses of all parts and the model's `penalty` of the whole are `loss`.
+        """
+        loss = self.target_loss(model, part)
+        if part is not of:
+            loss = loss * (count_targets(part) / max(count_targets(of), 1))
+        auxiliary = model.auxiliary_loss()
+        if auxiliary is not None and part is not of:
+            auxiliary = auxiliary * (model.auxiliary_count(part) / max(model.auxiliary_count(of), 1))
+        return loss if auxiliary is None else loss + auxiliary
+
+    def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
+        """Mean over the targets of a drawn batch."""
         raise NotImplementedError
 
     def losses_of_candidates(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
@@ -55,7 +78,7 @@ class CorpusSoftmaxObjective(Objective):
         self.window, self.stride = cfg.window, cfg.stride
         self.smoothing, self.chunk_mb = cfg.smoothing, cfg.chunk_mb
 
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
+    def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
         at = at_targets(model, batch)
         return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N)
 

@@ -5,13 +5,11 @@ with log-q correction (eq. 4), negatives from the batch and uniform. Here a futu
 window instead of some days, and every position has one, not a random few.
 """
 
-from torch import Tensor
+from dataclasses import replace
 
 from seqrec_cli.config.objective.sampled_all_action import Config
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.all_action import drawn_from_future
-from seqrec_cli.objectives.contract import at_targets
 from seqrec_cli.objectives.sampled_losses import Criterion, softmax
 from seqrec_cli.objectives.sampled_objective import SampledObjective
 
@@ -20,13 +18,14 @@ class Objective(SampledObjective):
     """Mean over all positions of the batch."""
 
     cfg: Config
-    log_q = True
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.log_q = cfg.log_q
 
     def build_criterion(self, num_items: int) -> Criterion:
         return softmax
 
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        at = at_targets(model, batch)
+    def drawn(self, batch: Batch) -> Batch:
         assert batch.targets_BL is not None
-        drawn_BL = drawn_from_future(batch.targets_BL, self.cfg.horizon)
-        return self.loss_of_targets(batch, at._replace(targets_N=drawn_BL.flatten()[at.positions_N]))
+        return super().drawn(replace(batch, targets_BL=drawn_from_future(batch.targets_BL, self.cfg.horizon)))

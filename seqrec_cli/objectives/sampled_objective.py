@@ -3,6 +3,8 @@
 Legend: B rows, L history events, N training targets, G groups that share negatives, K negatives, D width, V items.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -52,15 +54,22 @@ class SampledObjective(contract.Objective):
                 return 0
         return min(targets * width, chunk_scores(device)) * BYTES_OF_A_SCORE
 
-    def loss(self, model: Recommender, batch: Batch) -> Tensor:
-        return self.loss_of_targets(batch, contract.at_targets(model, batch))
-
-    def loss_of_targets(self, batch: Batch, at: contract.AtTargets) -> Tensor:
-        """The loss of the targets in `at`, which need not be the batch's own."""
-        encoder, queries_ND, targets_N, positions_N = at
+    def drawn(self, batch: Batch) -> Batch:
+        """With `negatives_BLK` as the loader has them: for each event, or L is 1; a batch's rows may have the same."""
+        if self.sampler is None:  # the loader's
+            return batch
+        assert batch.targets_BL is not None
         B, L = batch.items_BL.shape
-        groups = {"batch": 1, "sequence": B, "position": len(targets_N)}[self.cfg.shared]
-        negatives_GK, log_expected_GK = self._draw(batch, groups, targets_N, positions_N)
+        groups = {"batch": 1, "sequence": B, "position": B * L}[self.cfg.shared]
+        targets_N = batch.targets_BL.flatten()[batch.target_positions()]
+        items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
+        items_BLK = items_GK.expand(B, 1, -1) if groups == 1 else items_GK.view(B, groups // B, -1)
+        return replace(batch, negatives_BLK=items_BLK)
+
+    def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
+        encoder, queries_ND, targets_N, positions_N = contract.at_targets(model, batch)
+        B, L = batch.items_BL.shape
+        negatives_GK, log_expected_GK = self._negatives(batch, positions_N)
         if self.cfg.shared == "position":
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
@@ -91,14 +100,13 @@ class SampledObjective(contract.Objective):
             log_expected_GK=log_expected_GK,
         )
 
-    def _draw(self, batch: Batch, groups: int, targets_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _negatives(self, batch: Batch, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
         """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
-        if self.sampler is not None:
-            items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
-            return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         assert batch.negatives_BLK is not None
-        items_GK = batch.negatives_BLK.flatten(0, 1)
-        items_GK = items_GK if self.cfg.shared == "sequence" else items_GK[positions_N]
+        items_GK = batch.negatives_BLK[0] if self.cfg.shared == "batch" else batch.negatives_BLK.flatten(0, 1)
+        items_GK = items_GK[positions_N] if self.cfg.shared == "position" else items_GK
+        if self.sampler is not None:
+            return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         return items_GK, torch.zeros(items_GK.shape, device=items_GK.device).masked_fill_(items_GK == 0, torch.inf)
 
 

@@ -15,7 +15,7 @@ TRAIN_LOSS = "train_loss"
 # Drawn with the monitored metric: those of a like scale. Logloss has one of its own and is drawn alone.
 ALIKE = (("hr@10", "ndcg@10", "mrr"), ("auc", "gauc", "corpus_auc"), ("logloss",))
 BESIDE_LOSS = ("ndcg@10", "hr@10", "auc", "mrr")
-# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+# Okabe and Ito's palette: distinct with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#666666"
 FEW = 15  # fewer points than this are marked one by one
@@ -36,17 +36,17 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     for axes, title in ((left, "loss"), (right, "validation")):
         _prepare(axes, title, best["epoch"])
 
-    _line(left, rows, TRAIN_LOSS, BLUE, 2.2)
-    _line(left, rows, LOSS, PURPLE, 2.2)
+    _line(left, rows, TRAIN_LOSS, colour=BLUE, width=2.2)
+    _line(left, rows, LOSS, colour=PURPLE, width=2.2)
     if any(LOSS in row for row in rows):
         left.legend(["training", "validation"], frameon=False, fontsize=9, loc="best")
     metric = _metric(rows, monitor) or monitor
-    _line(right, rows, metric, ORANGE, 2.4)
+    _line(right, rows, metric, colour=ORANGE, width=2.4)
     right.plot(best["epoch"], best[metric], "o", color=ORANGE, markersize=9, markeredgecolor="white", zorder=3)
     alike = next((names for names in ALIKE if metric in names), ALIKE[0])
     beside = [name for name in alike if name != metric and name in rows[0]]
     for name, colour in zip(beside, (BLUE, GREEN, PURPLE), strict=False):
-        _line(right, rows, name, colour, 1.4)
+        _line(right, rows, name, colour=colour, width=1.4)
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")
 
@@ -96,7 +96,7 @@ def _prepare(axes: "Axes", title: str, best_epoch: int) -> None:
     axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
 
 
-def _line(axes: "Axes", rows: list[dict[str, Any]], name: str, colour: str, width: float) -> None:
+def _line(axes: "Axes", rows: list[dict[str, Any]], name: str, *, colour: str, width: float) -> None:
     points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None and math.isfinite(row[name])]
     if points:
         epochs, values = zip(*points, strict=True)

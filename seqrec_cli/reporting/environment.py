@@ -29,13 +29,13 @@ def environment(device: "torch.device") -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, seqrec and the libraries that shape its numbers."""
-    found = {"python": platform.python_version(), "seqrec": seqrec_cli.__version__}
+    versions = {"python": platform.python_version(), "seqrec": seqrec_cli.__version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
 def git_state(package: Path | None = None, working: Path | None = None) -> dict[str, Any] | None:
@@ -102,8 +102,8 @@ def _memory_mb() -> int | None:
 
 def peak_memory(device: "torch.device") -> dict[str, float]:
     """The most memory this process has held, in MB, where the system tells; on CUDA also what torch has held there."""
-    found = _peak_bytes()
-    peak = {} if found is None else {"peak_memory_mb": round(found / MEGABYTE, 1)}
+    measured = _peak_bytes()
+    peak = {} if measured is None else {"peak_memory_mb": round(measured / MEGABYTE, 1)}
     if device.type == "cuda":
         import torch
 

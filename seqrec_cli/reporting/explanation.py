@@ -47,20 +47,20 @@ def explanation_table(user: str, explained: Explained, events: int) -> Table:
     for name in ("item", *(() if explained.times is None else ("time",)), "weight", ""):
         table.add_column(name, justify="right" if name == "weight" else "left")
     heaviest = max(map(abs, explained.weights), default=0.0) or 1.0
-    for place, (event, weight) in enumerate(zip(explained.events, explained.weights, strict=True)):
-        time = [] if explained.times is None else [_moment(explained.times[place])]
+    for row, (event, weight) in enumerate(zip(explained.events, explained.weights, strict=True)):
+        time = [] if explained.times is None else [_moment(explained.times[row])]
         table.add_row(escape(event), *time, f"{weight:.4f}", "#" * round(BAR * abs(weight) / heaviest))
     return table
 
 
-def draw_explanation(user: str, found: list[Explained], png: Path) -> None:
+def draw_explanation(user: str, explanations: list[Explained], png: Path) -> None:
     """Bars of the events' weights, a panel an item; negative ones in another colour."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tallest = max(len(explained.events) for explained in found)
-    figure = Figure(figsize=(5.2 * len(found), 1.2 + 0.3 * tallest), dpi=120, layout="constrained")
-    for axes, explained in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    tallest = max(len(explained.events) for explained in explanations)
+    figure = Figure(figsize=(5.2 * len(explanations), 1.2 + 0.3 * tallest), dpi=120, layout="constrained")
+    for axes, explained in zip(figure.subplots(1, len(explanations), squeeze=False)[0], explanations, strict=True):
         colours = [BLUE if weight >= 0 else ORANGE for weight in explained.weights]
         axes.barh(range(len(explained.events)), explained.weights, color=colours)
         axes.set_yticks(range(len(explained.events)), explained.labels(), fontsize=8)

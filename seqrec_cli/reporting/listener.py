@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter  # more than a second to import: see `_scalars`
 
 REFRESH_SECONDS = 0.1  # of the progress bar's numbers
-TEXT_WIDTH = 74  # columns the progress line needs beside its bar
+TEXT_WIDTH = 74  # columns the progress line needs besides its bar
 NOT_METRICS = ("epoch", "step", "split", "seconds", "train_loss")  # of a validation's row
 
 
@@ -27,7 +27,9 @@ class TrainingListener(Listener):
     The manifest gets `first_step_seconds`, from the start of the process to the end of the first step.
     """
 
-    def __init__(self, folder: RunFolder, monitor: str, steps_per_epoch: int, console: Console | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, monitor: str, steps_per_epoch: int, *, console: Console | None = None
+    ) -> None:
         self.folder, self.monitor, self.steps_per_epoch = folder, monitor, steps_per_epoch
         self.console = console or Console(highlight=False)
         self.total_steps = self.first_step = 0
@@ -54,7 +56,7 @@ class TrainingListener(Listener):
             )
             self._bar.start()
 
-    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+    def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         now = time.perf_counter()
         self._seconds += now - self._clock
         self._targets += targets

@@ -143,8 +143,8 @@ class RunFolder:
 
         Of one step `val` stands before `val_swa`, the average's.
         """
-        place = (row["step"], row["split"])
-        kept = [old for old in read_rows(self.metrics_jsonl) if (old["step"], old["split"]) < place]
+        position = (row["step"], row["split"])
+        kept = [old for old in read_rows(self.metrics_jsonl) if (old["step"], old["split"]) < position]
         write_atomically(self.metrics_jsonl, _lines([*kept, row], self.metrics_jsonl.name))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:

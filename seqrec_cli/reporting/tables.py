@@ -1,4 +1,4 @@
-"""Metric tables: a model beside the baselines, with the protocol the numbers were obtained by."""
+"""Metric tables: a model and the baselines, with the protocol the numbers were obtained by."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -64,6 +64,7 @@ def results_table(
     name: str,
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
+    *,
     title: str,
     protocol: str,
     validation: Mapping[str, float] | None = None,
@@ -112,6 +113,7 @@ def seeds_table(
     summary: Mapping[str, Mapping[str, float]],
     seeds: Sequence[int],
     metrics: Sequence[Mapping[str, float]],
+    *,
     split: str,
 ) -> Table:
     """Every metric of the split a row: mean and standard deviation over the seeds, then each seed's own."""
@@ -125,7 +127,7 @@ def seeds_table(
     return table
 
 
-def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
+def comparison_table(names: Sequence[str], compared: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
     """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
@@ -133,10 +135,10 @@ def comparison_table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[
         table.add_column(column, overflow="fold")
     for column in ("mean", "difference"):
         table.add_column(column, justify="right", no_wrap=True)
-    for metric, values in found.items():
-        for place, (name, value) in enumerate(zip(names, values, strict=True)):
-            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if place else ""
-            table.add_row("" if place else metric, escape(name), _text(value["mean"]), difference)
+    for metric, values in compared.items():
+        for nth, (name, value) in enumerate(zip(names, values, strict=True)):
+            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if nth else ""
+            table.add_row("" if nth else metric, escape(name), _text(value["mean"]), difference)
         table.add_section()
     return table
 
@@ -147,8 +149,8 @@ def recommendations_table(items: Sequence[str | int], titles: Sequence[str] | No
     for name in ("item", *(() if titles is None else ("title",))):
         table.add_column(name)
     table.add_column("score", justify="right")
-    for place, (item, score) in enumerate(zip(items, scores, strict=True)):
-        title = () if titles is None else (escape(titles[place]),)
+    for nth, (item, score) in enumerate(zip(items, scores, strict=True)):
+        title = () if titles is None else (escape(titles[nth]),)
         table.add_row(escape(str(item)), *title, f"{score:.4f}")
     return table
 

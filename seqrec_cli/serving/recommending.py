@@ -51,7 +51,7 @@ class Recommended:
 class Recommending:
     """A trained model that answers requests in the data's own ids, one or many at a time."""
 
-    def __init__(self, model: Recommender, name: str, log: PackedLog, max_length: int, precision: Precision) -> None:
+    def __init__(self, model: Recommender, log: PackedLog, *, name: str, max_length: int, precision: Precision) -> None:
         assert log.folder is not None
         self._model, self._name, self._log = model.to(precision.device).eval(), name, log
         self._max_length, self._precision = max_length, precision
@@ -69,8 +69,8 @@ class Recommending:
         if request.history is None:
             asked = self._logged(request)
         else:
-            asked, unknown = self.told(request)
-        _, items_K, scores_K = self.best(asked, request.top, request.repeats, rows_at_once=1)
+            asked, unknown = self.given(request)
+        _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
         return Recommended(
             [self.items[item - 1] for item in items_K],
             None if self.titles is None else [self.titles[item - 1] for item in items_K],
@@ -103,7 +103,7 @@ class Recommending:
 
     @torch.inference_mode()
     def best(
-        self, asked: Histories, top: int, repeats: bool, rows_at_once: int
+        self, asked: Histories, top: int, *, repeats: bool, rows_at_once: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows of `asked`, items, scores), a row's best item first; seen items are left out unless `repeats`.
 
@@ -117,8 +117,8 @@ class Recommending:
             _refuse_no_numbers(scores_BV)
             scores_BV[:, 0] = -torch.inf
             if not repeats:
-                places_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
-                scores_BV[places_M, items_M] = -torch.inf
+                positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
+                scores_BV[positions_M, items_M] = -torch.inf
             best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
             left_BK = best.values.isfinite().cpu().numpy()
             rows.append(np.broadcast_to(rows_B[:, None], left_BK.shape)[left_BK])
@@ -137,23 +137,23 @@ class Recommending:
             batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
             with self._precision.autocast():
                 if len(items_C) <= CORPUS_CHUNK:
-                    found_BC = self._model.score(batch, items.expand(len(batch), -1))
+                    answer_BC = self._model.score(batch, items.expand(len(batch), -1))
                 else:
-                    found_BC = self._model.score_corpus(batch)[:, items]
-            _refuse_no_numbers(found_BC, first=0)
-            scores_RC[rows_B] = found_BC.float().cpu().numpy()
+                    answer_BC = self._model.score_corpus(batch)[:, items]
+            _refuse_no_numbers(answer_BC, first=0)
+            scores_RC[rows_B] = answer_BC.float().cpu().numpy()
         return scores_RC
 
     @torch.inference_mode()
     def encode(self, asked: Histories, rows_at_once: int) -> np.ndarray:
         """Every history's vector, float32 [R, D]. Raises SeqrecError for a model that makes none."""
-        encoder, found = self.encoder(), []
+        encoder, vectors = self.encoder(), []
         order = list(asked.by_length(self._max_length, rows_at_once))
         for rows_B in order:
             batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
             with self._precision.autocast():
-                found.append(encoder.last(batch).float().cpu().numpy())
-        return np.concatenate(found)[np.argsort(np.concatenate(order))]
+                vectors.append(encoder.last(batch).float().cpu().numpy())
+        return np.concatenate(vectors)[np.argsort(np.concatenate(order))]
 
     def encoder(self) -> SequenceEncoder:
         """The model, where a history becomes a vector in it; else SeqrecError."""
@@ -169,10 +169,10 @@ class Recommending:
         asked = self.logged([request.user])
         for name in ("times", "asked_at", "context"):
             if getattr(request, name):
-                raise SeqrecError(f"{name} is told with a history; of a user's logged events it is known")
+                raise SeqrecError(f"{name} goes with a history; of a user's logged events it is known")
         return asked
 
-    def told(self, request: Request) -> tuple[Histories, list[RawId]]:
+    def given(self, request: Request) -> tuple[Histories, list[RawId]]:
         """A request's own history, and those of its items that the data do not know: they are left out."""
         history = request.history or ()
         indices = [self._index.get(str(raw)) for raw in history]
@@ -216,10 +216,10 @@ class Recommending:
         if len(times) != events:
             raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
         _check_seconds("times", times)
-        found = np.array(times, np.int64)
-        if (np.diff(found) < 0).any():
+        seconds = np.array(times, np.int64)
+        if (np.diff(seconds) < 0).any():
             raise SeqrecError("times: the history is not in their order; give the latest event last")
-        return found
+        return seconds
 
 
 def _check_seconds(name: str, values: Sequence[int]) -> None:

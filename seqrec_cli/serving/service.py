@@ -53,7 +53,7 @@ class Answer(BaseModel):
 def build_service(recommending: Recommending, top: int, facts: dict[str, Any]) -> "FastAPI":
     """GET /health and POST /recommend; a request that cannot be answered gets status 422 and one line that says why.
 
-    `facts` are what /health tells beside its status; `model_version` is one of them.
+    `facts` are what /health answers besides its status; `model_version` is one of them.
     """
     from fastapi import FastAPI, HTTPException
 
@@ -77,19 +77,19 @@ def build_service(recommending: Recommending, top: int, facts: dict[str, Any]) -
         )
         try:
             with one_at_a_time:
-                found = recommending.answer(wanted)
+                answer = recommending.answer(wanted)
         except SeqrecError as error:
             raise HTTPException(422, str(error)) from error
-        named: Sequence[str | None] = found.titles or [None] * len(found.items)
+        named: Sequence[str | None] = answer.titles or [None] * len(answer.items)
         return Answer(
             recommendations=[
                 Item(item_id=item, score=score, title=title)
-                for item, score, title in zip(found.items, found.scores, named, strict=True)
+                for item, score, title in zip(answer.items, answer.scores, named, strict=True)
             ],
             model_version=str(facts["model_version"]),
-            num_input_items=found.events_read,
-            unknown_items=found.unknown_items,
-            known_user=found.known_user,
+            num_input_items=answer.events_read,
+            unknown_items=answer.unknown_items,
+            known_user=answer.known_user,
         )
 
     return service

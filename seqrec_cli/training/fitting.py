@@ -25,7 +25,7 @@ class Listener:
     def on_start(self, total_steps: int, first_step: int) -> None:
         """Before the first step; `first_step` steps were done by an earlier run."""
 
-    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+    def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         """After step 1..total_steps, which learned from `targets` predictions; the loss now and then only."""
 
     def on_validation(self, row: dict[str, Any]) -> None:

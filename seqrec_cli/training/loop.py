@@ -7,7 +7,7 @@ the middle of an epoch, and resumed gives the same bits on a CPU as one that was
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainerConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
@@ -143,7 +143,7 @@ class Loop:
         at, device = self.progress, self.precision.device
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
-        loss = self.accumulate_gradients(batch, targets)
+        loss = self.accumulate_gradients(batch)
         reported = step % LOG_EVERY == 0 or step == self.total_steps
         value = loss.item() if reported or device.type == "cpu" else None
         if value is not None:
@@ -154,27 +154,40 @@ class Loop:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        self.listener.on_step(step, value if reported else None, lr, targets)
+        self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
 
-    def accumulate_gradients(self, batch: Batch, targets: int) -> Tensor:
-        """The batch's loss; its gradients are summed over its micro-batches, each weighted by its targets.
+    def accumulate_gradients(self, batch: Batch) -> Tensor:
+        """The batch's loss; its gradients are summed over what it is made of.
 
         An ensemble's members each learn from their own loss; the mean of the losses is returned.
         """
-        tokens = self.cfg.micro_batch_tokens
-        parts = [batch] if tokens is None or batch.items_BL.numel() <= tokens else batch.parts(tokens)
         total, trainables = torch.zeros((), device=self.precision.device), self.model.trainable_models()
         # Around all parts, so that autocast keeps the weights that it has cast until the last.
         with torch.autocast(self.precision.device.type, enabled=False):
-            for part in parts:
-                share = 1.0 if len(parts) == 1 else count_targets(part) / max(targets, 1)
-                part = part.to(self.precision.device)
-                for trainable in trainables:
-                    with self.precision.autocast():
-                        loss = self.objective.loss(trainable, part) * share
+            for trainable in trainables:
+                for loss in self.losses(trainable, batch):
                     self.scaler.scale(loss).backward()
                     total += loss.detach() / len(trainables)
         return total
+
+    def losses(self, model: Recommender, batch: Batch) -> Iterator[Tensor]:
+        """What adds up to the batch's loss: all of it, or the loss of each micro-batch, made when it is asked for, and
+        at last the term of the batch as a whole."""
+        tokens, device = self.cfg.micro_batch_tokens, self.precision.device
+        if tokens is None or batch.items_BL.numel() <= tokens:
+            with self.precision.autocast():
+                loss = self.objective.loss(model, batch.to(device))
+            yield loss
+            return
+        batch = self.objective.drawn(batch)
+        for part in batch.parts(tokens):
+            with self.precision.autocast():
+                loss = self.objective.part_loss(model, part.to(device), of=batch)
+            yield loss
+        with self.precision.autocast():
+            penalty = model.penalty(batch.to(device))
+        if penalty is not None:
+            yield penalty
 
     def close_epoch(self) -> None:
         """Count the epoch, validate if it is time, keep what was best, and save."""
@@ -251,9 +264,9 @@ class Loop:
             "average": None if self.average is None else self.average.state(),
             "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
         }
-        self.save(LAST, at.epoch, self.metrics, trainer)
+        self.save(LAST, at.epoch, self.metrics, trainer=trainer)
 
-    def save(self, name: str, epoch: int, metrics: dict[str, float], trainer: dict[str, Any] | None) -> None:
+    def save(self, name: str, epoch: int, metrics: dict[str, float], *, trainer: dict[str, Any] | None) -> None:
         moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
         save_checkpoint(self.folder / name, {**self.header, **moment, "model": self.model.state_dict()})
 
@@ -285,16 +298,3 @@ class Loop:
 def seed_step(seed: int, step: int) -> None:
     """Random state of one step (dropout, negatives): a pure function of seed and step."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]))
-
-
-def count_targets(batch: Batch) -> int:
-    """Predictions a batch teaches: positions with a target, else candidates, else rows.
-
-    With neither `positions_N` nor `host_taught_B` it looks into the batch: call it on the host's copy.
-    """
-    if batch.positions_N is not None:
-        return len(batch.positions_N)
-    if batch.host_taught_B is not None:
-        return int(batch.host_taught_B.sum())
-    taught: Tensor | None = batch.targets_BL if batch.targets_BL is not None else batch.candidates_BC
-    return len(batch) if taught is None else int(torch.count_nonzero(taught))

@@ -9,10 +9,9 @@ from torch import nn
 
 from seqrec_cli.config.objective import SoftmaxConfig
 from seqrec_cli.config.schema import TrainConfig, TrainerConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
-from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.optim import row_tables
 from seqrec_cli.training.precision import DTYPES, Precision
 from seqrec_cli.training.step_cost import peak_bytes
@@ -140,12 +139,13 @@ def group_left(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self
             continue
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
-            if folder.is_relative_to(base) and (found := _left_in(folder, *names)) is not None:
+            if folder.is_relative_to(base) and (found := _left_in(folder, names)) is not None:
                 left.append(found)
     return min(left, default=None)
 
 
-def _left_in(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+def _left_in(folder: Path, names: tuple[str, str, str]) -> int | None:
+    limit, usage, cache = names
     try:
         most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

@@ -54,7 +54,7 @@ class RowAdamW(torch.optim.AdamW):
     meanwhile. The correction for their start counts all steps, as AdamW's does.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], fused: bool) -> None:
+    def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], fused: bool) -> None:
         super().__init__(groups, lr=lr, betas=betas, fused=fused)
         # The scaler of fp16 then looks for overflows itself and leaves the whole step out, rows included.
         self._step_supports_amp_scaling = False

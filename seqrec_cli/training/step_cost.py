@@ -21,13 +21,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.config.schema import TrainerConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.sizes import exact_sizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.fitting import Listener
-from seqrec_cli.training.loop import Loop, count_targets
+from seqrec_cli.training.loop import Loop
 from seqrec_cli.training.precision import Precision
 
 WARM_UP_STEPS = 2  # the first calls choose kernels and fetch memory
@@ -89,7 +89,7 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _added_product(sum_shape: Any, a_shape: Any, b_shape: Any, out_shape: Any = None, **scales: Any) -> int:
+def _added_product(sum_shape: Any, a_shape: Any, b_shape: Any, *, out_shape: Any = None, **scales: Any) -> int:
     return 2 * math.prod(a_shape) * int(b_shape[-1])
 
 

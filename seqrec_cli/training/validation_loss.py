@@ -7,7 +7,8 @@ masks and negatives are the same ones every time, dropout is off, and nothing is
   target's event alone is hidden. All-action objectives: the future is the target alone.
 - Click: the labelled validation candidates, whose logits a validation has anyway. Where training draws K negatives a
   positive, the mean losses of positives and of negatives weigh 1 : K, as they do in training.
-- A model's auxiliary loss belongs to training alone and is no part of it. A model in closed form has no loss.
+- A model's own terms (an auxiliary loss, L2) belong to training alone and are no part of it. A model in closed form has
+  no loss.
 
 Legend: B rows, L history events, N labelled candidates.
 """
@@ -35,7 +36,7 @@ BYTES_A_SCORE = 4  # float32
 class ValidationLoss:
     """Built once a run. A run that is chosen by its loss measures every row, any other a fixed sample of them."""
 
-    def __init__(self, cfg: TrainConfig, objective: Objective, log: PackedLog, device: torch.device) -> None:
+    def __init__(self, cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> None:
         self._cfg, self._objective, self._device = cfg, objective, device
         self._of_rows = cfg.objective.capabilities.rows == "windows"
         self._fixed = "train" in log.clicks and not objective.redraw
@@ -71,7 +72,7 @@ class ValidationLoss:
             torch.manual_seed(SEED)  # of negatives that the objective draws
             for batch in batches:
                 for trainable in trainables:
-                    total += objective.loss(trainable, batch).double() * len(batch)
+                    total += objective.target_loss(trainable, objective.drawn(batch)).double() * len(batch)
         return total.item() / (len(self._rows) * len(trainables)) if len(self._rows) and trainables else None
 
     def _over_candidates(self, labels_N: np.ndarray, logits_N: np.ndarray) -> float | None:

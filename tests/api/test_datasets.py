@@ -13,7 +13,7 @@ from seqrec_cli import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from tests.api.conftest import TINY
 
-SMALL = {key: value for key, value in TINY.items() if not key.startswith("dataset.")}
+SMALL = {key: value for key, value in TINY.items() if not key.startswith(("dataset.", "protocol."))}
 LEAVE_LAST = {"name": "leave_last", "click_negatives": 2}
 
 
@@ -84,7 +84,7 @@ def test_times_are_datetimes_seconds_or_text(tmp_path: Path) -> None:
     for told, column in zip(units, columns, strict=True):
         data = made(log().assign(when=column)[::-1], tmp_path, **told)
         packed = PackedLog.open(next((tmp_path / "data").glob("frame-*")))
-        assert packed.fingerprint == data.fingerprint
+        assert len(packed.items_N) == data.num_events
         orders.add((tuple(packed.items_N.tolist()), tuple(packed.times_N.tolist())))
         shutil.rmtree(tmp_path / "data")
     assert len(orders) == 1  # by time, whatever it is written in
@@ -102,7 +102,7 @@ def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
     [
         (log(), {"user": "whom"}, r"^frame has no column 'whom'; did you mean 'who'\? \(have: who, what, when"),
         (log(), {"item": 3}, "^frame: 3 is no column's name; give text$"),
-        (log(), {"item": "who"}, "^frame: user, item, time and rating are columns of their own"),
+        (log(), {"item": "who"}, "^frame: user, item, time, rating and session are columns of their own"),
         (log()[:0], {}, "^frame has no rows$"),
         ([1, 2], {}, "^frame: a list is no frame; give one of pandas or polars$"),
         (log().assign(who=[None, *log()["who"][1:]]), {}, "^frame: row 1 has an empty who; remove the row$"),

@@ -144,7 +144,7 @@ def test_the_heaviest_events_of_a_user_are_those_of_the_verb(din: Trained, tmp_p
         ("sasrec", lambda run: run.recommend(histories=[[3], ["x"]]), "^history 1: no item of the history is in the"),
         ("sasrec", lambda run: run.recommend(histories=[[3], 4]), "^histories: give a list for each"),
         ("sasrec", lambda run: run.recommend([1, 2], histories=[[3]]), "^users: 2 for 1 histories; give one for each$"),
-        ("sasrec", lambda run: run.recommend(3, times=[1]), "^times is told with histories"),
+        ("sasrec", lambda run: run.recommend(3, times=[1]), "^times goes with histories"),
         ("sasrec", lambda run: run.recommend(3, top=0), "^top=0: ask for one item or more$"),
         ("sasrec", lambda run: run.score(3, items=[1, 999]), "^item=999: the data have no such item"),
         ("sasrec", lambda run: run.recommend(pd.DataFrame({"usr": [3]})), r"^frame has no column 'user'; did you mean"),

@@ -44,7 +44,7 @@ def trained(base: Path, model: str) -> Path:
 
 def mrr_of_short_histories(folder: Path, length: int) -> float:
     """From the model's own scores of rows that hold the latest `length` events and no others."""
-    run, reciprocals = restore(str(folder), None, None, AS_TRAINED), []
+    run, reciprocals = restore(str(folder), None, None, hardware=AS_TRAINED), []
     log, targets = run.log, held_out(run.log, "val")
     with measuring(run.model, run.precision):
         for row, end in zip(targets.rows_R, targets.ends_R, strict=True):

@@ -36,10 +36,10 @@ def today(*overrides: str) -> dict[str, object]:
                 "trainer.bucket_by_length=false",
                 "evaluation.baselines=false",
             ],
-            4,
+            5,
         ),
-        ("popular_count", ["model=popular"], 4),
-        ("mixture_bce", ["model=ensemble", "objective=bce"], 5),
+        ("popular_count", ["model=popular"], 5),
+        ("mixture_bce", ["model=ensemble", "objective=bce"], 6),
     ],
 )
 def test_an_old_run_is_the_run_of_todays_names(
@@ -129,3 +129,27 @@ def test_what_was_set_and_what_a_model_does_not_have_stay() -> None:
     plain = today("model=sasrec", "trainer.bucket_by_length=false")
     assert migrated(plain)["trainer"]["bucket_by_length"] is False
     assert "batch_norm" not in migrated(plain)["model"]
+
+
+def test_a_run_without_log_q_had_it_and_a_share_that_nothing_read_is_gone() -> None:
+    recorded = today("objective=sampled_softmax")
+    recorded["objective"].pop("log_q")  # type: ignore[attr-defined]
+    recorded["objective"]["uniform_share"] = 0.5  # type: ignore[index]
+    assert migrated(recorded) == today("objective=sampled_softmax", "objective.log_q=true")
+    mixed = today("objective=sampled_all_action")
+    assert migrated(mixed) == mixed
+
+
+def test_a_run_in_micro_batches_that_had_their_own_statistics_is_read_as_one_of_whole_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["model=din", "model.batch_norm=true"]
+    recorded = today(*words)
+    recorded["trainer"]["micro_batch_tokens"] = 64  # type: ignore[index]
+    assert validate_plain("train", migrated(recorded)) == validate_plain("train", today(*words))
+    assert capsys.readouterr().err.splitlines() == [
+        "trainer.micro_batch_tokens=64 of model.activation=dice and model.batch_norm=true is now "
+        "trainer.micro_batch_tokens=null"
+    ]
+    kept = today("model=din", "model.activation=prelu", "trainer.micro_batch_tokens=64")
+    assert migrated(kept) == kept

@@ -63,7 +63,7 @@ def load(folder: Path) -> torch.nn.Module:
 
 def test_an_encoder_scores_the_corpus_at_any_batch_and_length(saved_log, tmp_path):
     model = Encoder(saved_log)  # in training mode: the program must be of evaluation mode
-    written = export(model, saved_log, MAX_LENGTH, "torch", tmp_path / "out")
+    written = export(model, saved_log, MAX_LENGTH, format="torch", folder=tmp_path / "out")
     assert written["max_difference"] <= 1e-5
     assert written["files"] == ["items.parquet", "model.pt2", "signature.json", "users.parquet"]
     assert model.training
@@ -93,7 +93,7 @@ def test_an_encoder_scores_the_corpus_at_any_batch_and_length(saved_log, tmp_pat
 
 def test_a_ranker_scores_candidates_and_names_the_times_it_reads(saved_log, tmp_path):
     model = Ranker(saved_log).eval()
-    export(model, saved_log, MAX_LENGTH, "torch", tmp_path / "out")
+    export(model, saved_log, MAX_LENGTH, format="torch", folder=tmp_path / "out")
     signature = json.loads((tmp_path / "out" / "signature.json").read_text())
     names = [given["name"] for given in signature["inputs"]]
     assert names == ["users_B", "items_BL", "lengths_B", "request_times_B", "candidates_BC"]
@@ -111,7 +111,7 @@ def test_a_ranker_scores_candidates_and_names_the_times_it_reads(saved_log, tmp_
 
 
 def test_a_model_of_one_length_is_exported_at_that_length(saved_log, tmp_path):
-    export(Encoder(saved_log, fixed_length=True), saved_log, MAX_LENGTH, "torch", tmp_path / "out")
+    export(Encoder(saved_log, fixed_length=True), saved_log, MAX_LENGTH, format="torch", folder=tmp_path / "out")
     signature = json.loads((tmp_path / "out" / "signature.json").read_text())
     assert signature["inputs"][1]["shape"] == ["batch", MAX_LENGTH]
 
@@ -137,7 +137,7 @@ class Broken:
 def test_scores_that_do_not_agree_leave_nothing_behind(saved_log, tmp_path, monkeypatch, offset):
     monkeypatch.setitem(formats.FORMATS, "broken", Broken(offset))
     with pytest.raises(SeqrecError, match="differs from the model"):
-        export(Encoder(saved_log), saved_log, MAX_LENGTH, "broken", tmp_path / "out")
+        export(Encoder(saved_log), saved_log, MAX_LENGTH, format="broken", folder=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,30 +147,30 @@ def test_an_earlier_export_is_replaced_but_nothing_else(saved_log, tmp_path, mon
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     with pytest.raises(SeqrecError, match="no earlier export"):
-        export(Encoder(saved_log), saved_log, MAX_LENGTH, "exact", mine)
+        export(Encoder(saved_log), saved_log, MAX_LENGTH, format="exact", folder=mine)
     assert (mine / "thesis.txt").read_text() == "years of work"
     out = tmp_path / "out"
-    export(Encoder(saved_log), saved_log, MAX_LENGTH, "exact", out)
+    export(Encoder(saved_log), saved_log, MAX_LENGTH, format="exact", folder=out)
     (out / "stale").write_text("")
-    written = export(Encoder(saved_log), saved_log, MAX_LENGTH, "exact", out)
+    written = export(Encoder(saved_log), saved_log, MAX_LENGTH, format="exact", folder=out)
     assert "stale" not in written["files"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "out"]
 
 
 def test_an_unknown_format_names_the_nearest(saved_log, tmp_path):
     with pytest.raises(SeqrecError, match="did you mean 'torch'"):
-        export(Encoder(saved_log), saved_log, MAX_LENGTH, "torhc", tmp_path / "out")
+        export(Encoder(saved_log), saved_log, MAX_LENGTH, format="torhc", folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_format_says_what_it_needs_before_anything_is_read(saved_log, tmp_path, monkeypatch):
     monkeypatch.setattr(formats.FORMATS["onnx"], "packages", ("json", "onnxmissing", "ortmissing"), raising=False)
     with pytest.raises(SeqrecError, match=r"format=onnx needs .*: pip install onnxmissing ortmissing$"):
-        export(Encoder(saved_log), saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
+        export(Encoder(saved_log), saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_log_without_vocabularies_is_refused(saved_log, tmp_path):
     bare = PackedLog(saved_log.offsets_U1, np.asarray(saved_log.items_N), None, None, saved_log.catalog)
     with pytest.raises(SeqrecError, match="vocabularies"):
-        export(Encoder(saved_log), bare, MAX_LENGTH, "torch", tmp_path / "out")
+        export(Encoder(saved_log), bare, MAX_LENGTH, format="torch", folder=tmp_path / "out")

@@ -37,7 +37,7 @@ def learnt(name: str, log: PackedLog) -> Recommender:
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_answers_alike_in_onnx_runtime(name: str, saved_log: PackedLog, tmp_path: Path) -> None:
     model = learnt(name, saved_log)
-    written = export(model, saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
+    written = export(model, saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
     assert written["files"] == ["items.parquet", "model.onnx", "signature.json", "users.parquet"]
     signature = json.loads((tmp_path / "out" / "signature.json").read_text())
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
@@ -81,6 +81,6 @@ class Sorting(SequenceEncoder):
 
 def test_what_onnx_cannot_express_is_said_in_one_line(saved_log: PackedLog, tmp_path: Path) -> None:
     with pytest.raises(SeqrecError, match=r"torch\.onnx cannot take this model: .*cummax") as caught:
-        export(Sorting(saved_log), saved_log, MAX_LENGTH, "onnx", tmp_path / "out")
+        export(Sorting(saved_log), saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -42,10 +42,10 @@ def test_sessions_end_where_the_gap_is_exceeded(gap: int, most: int, longest: in
     times, mask = torch.zeros(6, 22, dtype=torch.int64), torch.zeros(6, 22, dtype=torch.bool)
     for row, history in enumerate(histories):
         times[row, : len(history)], mask[row, : len(history)] = torch.tensor(history).long(), True
-    found = cut_sessions(times, mask, gap, most, longest)
+    found = cut_sessions(times, mask, gap, most=most, longest=longest)
     for row, history in enumerate(histories):
         got = positions_of(found.positions_BKS[row], found.real_BKS[row])
-        assert got == sessions_by_hand(history, gap, most, longest)
+        assert got == sessions_by_hand(history, gap, most=most, longest=longest)
 
 
 def test_the_lstm_is_torchs_in_both_directions() -> None:

@@ -266,7 +266,7 @@ def test_rotation_is_that_of_complex_numbers_and_products_know_the_distance_alon
 @pytest.mark.parametrize("kind", ["rotary", "relative"])
 def test_attention_with_positions_by_loops(kind: str, causal: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    positions = attention_positions(kind, 2, 4, 7)  # type: ignore[arg-type]
+    positions = attention_positions(kind, 2, 4, longest=7)  # type: ignore[arg-type]
     layer = MultiHeadAttention(8, 2, 0.0, positions=positions)
     x = torch.randn(2, 5, 8)
     mask_BT = None if causal else torch.tensor([[True] * 5, [True] * 3 + [False] * 2])

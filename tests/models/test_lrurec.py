@@ -53,7 +53,7 @@ def test_gradients_of_the_scan_are_those_of_the_loop(L: int) -> None:
 
 def test_decays_start_on_the_ring_and_states_keep_their_variance() -> None:
     torch.manual_seed(0)
-    unit = LinearRecurrence(4, 4000, (0.8, 0.99), 12)
+    unit = LinearRecurrence(4, 4000, (0.8, 0.99), longest=12)
     radius_N = (-unit.nu_N.exp()).exp()
     assert radius_N.min() >= 0.8
     assert radius_N.max() <= 0.99

@@ -37,8 +37,7 @@ def test_l2_weighs_each_row_of_the_batch_once_by_its_training_events(name: str) 
     model.prepare(counts(toy.ITEMS + 1), counts(toy.USERS + 1))
     batch = dataclasses.replace(batch, negatives_BLK=None)
     assert batch.candidates_BC is not None
-    model.score(batch, batch.candidates_BC)
-    got = model.auxiliary_loss()
+    got = model.penalty(batch)
     assert got is not None
     items = {*batch.items_BL.flatten().tolist(), *batch.candidates_BC.flatten().tolist()} - {0}
     assert model.items.own is not None
@@ -56,8 +55,7 @@ def test_l2_weighs_each_row_of_the_batch_once_by_its_training_events(name: str) 
 def test_no_l2_in_evaluation_or_when_it_is_off() -> None:
     batch = dataclasses.replace(toy.toy_batch(), negatives_BLK=None)
     for model in (ranker("din").train(), ranker("din", l2=0.3).eval()):
-        model.score_corpus(batch)
-        assert model.auxiliary_loss() is None
+        assert model.penalty(batch) is None
 
 
 @pytest.mark.parametrize("name", RANKERS)

@@ -26,7 +26,9 @@ def test_the_latest_events_that_hold_the_value_are_found(width: int) -> None:
     wanted = torch.randint(0, 6, (4, 7), generator=generator)
     firsts = torch.randint(0, 5, (4, 7), generator=generator)
     ends = torch.minimum(firsts + torch.randint(0, 26, (4, 7), generator=generator), lengths[:, None])
-    positions, real = latest(by_value(values, torch.arange(30) < lengths[:, None]), wanted, firsts, ends, 30, 4)
+    positions, real = latest(
+        by_value(values, torch.arange(30) < lengths[:, None]), wanted, firsts, ends_BC=ends, length=30, count=4
+    )
     several = 0
     for b in range(4):
         for c in range(7):

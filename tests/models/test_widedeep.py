@@ -36,7 +36,7 @@ def test_the_wide_part_sums_the_weights_of_the_crosses(events: int) -> None:
     for row, length in enumerate(batch.lengths_B.tolist()):
         for item in (1, 17, 40):
             features = crosses(batch.items_BL[row, :length].tolist(), item, events)
-            buckets = [hashed(k, torch.tensor(v), torch.tensor(w), 500).item() for k, v, w in features]
+            buckets = [hashed(k, torch.tensor(v), torch.tensor(w), buckets=500).item() for k, v, w in features]
             torch.testing.assert_close(scores[row, item], weights[buckets].sum(), rtol=1e-4, atol=1e-5)
 
 
@@ -50,14 +50,14 @@ def test_the_deep_part_is_average_pooling() -> None:
 
 def test_hashes_spread_and_tell_kinds_and_order_apart() -> None:
     left, right = torch.meshgrid(torch.arange(1, 101), torch.arange(1, 101), indexing="ij")
-    buckets = [hashed(kind, left, right, 1000) for kind in (1, 2)]
+    buckets = [hashed(kind, left, right, buckets=1000) for kind in (1, 2)]
     for bucket in buckets:
         assert bucket.min() >= 1
         assert bucket.max() <= 1000
         assert torch.bincount(bucket.flatten()).max() < 40  # 10 expected
     assert (buckets[0] == buckets[1]).float().mean() < 0.01
     assert (buckets[0] == buckets[0].T).float().mean() < 0.02
-    assert not hashed(1, torch.tensor([0, 3]), torch.tensor([3, 0]), 1000).any()
+    assert not hashed(1, torch.tensor([0, 3]), torch.tensor([3, 0]), buckets=1000).any()
 
 
 def test_all_positions_at_once_equal_a_row_a_prefix() -> None:

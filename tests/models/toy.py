@@ -143,8 +143,9 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
     assert batch.candidates_BC is not None
     assert batch.labels_BC is not None
     loss = F.binary_cross_entropy_with_logits(model.score(batch, batch.candidates_BC), batch.labels_BC)
-    auxiliary = model.auxiliary_loss()
-    return loss if auxiliary is None else loss + auxiliary
+    for term in (model.auxiliary_loss(), model.penalty(batch)):
+        loss = loss if term is None else loss + term
+    return loss
 
 
 def losses(model: Recommender, steps: int, lr: float) -> Iterator[float]:

@@ -15,14 +15,13 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
-from seqrec_cli.data.batch import MASKED, Batch
+from seqrec_cli.data.batch import MASKED, Batch, count_targets
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import KEPT, ClozeRows, Masking
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.objectives.losses import corpus_cross_entropy
-from seqrec_cli.training.loop import count_targets
 from tests.shipped import shipped
 from tests.toylog import batching, packed, random_histories
 

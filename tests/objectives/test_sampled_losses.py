@@ -1,6 +1,7 @@
 """The sampled softmax against a plain loop and against the full softmax it estimates."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,19 +162,22 @@ def test_bf16_products_stay_close() -> None:
 
 
 def objective(**changes: Any) -> Objective:
-    plain = {"name": "sampled_softmax", "window": "last", "stride": None, "uniform_share": 0.5}
-    plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
-    built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
+    plain: dict[str, Any] = {"name": "sampled_softmax", "window": "last", "stride": None, "log_q": True}
+    plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"} | changes
+    plain["uniform_share"] = 0.5 if plain["sampling"] == "mixed" else None
+    built = Objective(Config(**plain))
     built.prepare(COUNTS_V)
     return built
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "popularity", "in_batch", "mixed"])
 @pytest.mark.parametrize("shared", ["batch", "sequence", "position"])
-def test_the_objective_draws_and_scores(shared: str, sampling: str) -> None:
+@pytest.mark.parametrize("log_q", [True, False])
+def test_the_objective_draws_and_scores(log_q: bool, shared: str, sampling: str) -> None:
+    """Without log-q: the target's share among scores as they are, a negative that is the target left out."""
     torch.manual_seed(1)
     table, batch = torch.randn(V + 1, D), window_batch()
-    built = objective(shared=shared, sampling=sampling)
+    built = objective(shared=shared, sampling=sampling, log_q=log_q)
 
     def seeded(seed: int) -> float:
         torch.manual_seed(seed)
@@ -193,10 +197,20 @@ def test_the_objective_draws_and_scores(shared: str, sampling: str) -> None:
         queries, targets = queries[real][None], of_batch[None]
     elif shared == "position":
         queries, targets = queries[real][:, None], of_batch[:, None]
-    negatives = sampler.draw(len(targets), 6, of_batch)
-    assert loss == pytest.approx(by_loop(queries, table, targets, negatives, sampler.log_expected(negatives)).item())
+    negatives = sampler.draw(real.numel() if shared == "position" else len(targets), 6, of_batch)
+    negatives = negatives[real.flatten()] if shared == "position" else negatives
+    expected = sampler.log_expected(negatives) if log_q else torch.zeros(negatives.shape)
+    assert loss == pytest.approx(by_loop(queries, table, targets, negatives, expected).item())
 
 
-def test_unmet_negatives_cannot_stand_for_the_corpus() -> None:
-    with pytest.raises(ValueError, match=r"sampled_softmax cannot take objective\.sampling=unseen"):
+def test_unmet_negatives_cannot_stand_for_the_corpus_but_for_themselves() -> None:
+    with pytest.raises(ValueError, match=r"log_q=true cannot take objective\.sampling=unseen"):
         objective(sampling="unseen", shared="sequence")
+    torch.manual_seed(1)
+    table, batch = torch.randn(V + 1, D), window_batch()
+    negatives = torch.tensor([[1, 2, 3, 4, 5, 0]]).expand(len(batch), 1, -1)  # 0: none
+    loss = objective(sampling="unseen", shared="sequence", log_q=False).loss(
+        Fixed(table), replace(batch, negatives_BLK=negatives)
+    )
+    queries, none = table[batch.items_BL], torch.zeros(negatives[:, 0, :5].shape)
+    assert loss.item() == pytest.approx(by_loop(queries, table, batch.targets_BL, negatives[:, 0, :5], none).item())

@@ -109,7 +109,7 @@ def test_loss_and_gradient_are_those_of_the_paper(
     torch.manual_seed(5)
     sampler = build_sampler("uniform", COUNTS_V, 0.5)
     assert sampler is not None
-    drawn = sampler.draw({"position": 4, "sequence": 2, "batch": 1}[shared], K, torch.tensor([2, 3, 4, 1]))
+    drawn = sampler.draw({"position": 6, "sequence": 2, "batch": 1}[shared], K, torch.tensor([2, 3, 4, 1]))
     each = drawn[{"position": [0, 1, 2, 3], "sequence": [0, 0, 0, 1], "batch": [0, 0, 0, 0]}[shared]]
     plain = by_loop(name, model, [1, 2, 3, 4], [2, 3, 4, 1], each)
     theirs = grads(model, plain)
@@ -200,10 +200,17 @@ def test_all_targets_of_a_batch_but_padding_alone_give_no_gradient() -> None:
         (["objective=bce", "objective.shared=batch"], "share no unseen items"),
         (["objective=sampled_softmax", "objective.sampling=unseen", "objective.shared=sequence"], "do not stand for"),
         (
-            ["objective=sampled_all_action", "objective.sampling=unseen", "objective.shared=sequence"],
+            [
+                "objective=sampled_all_action",
+                "objective.sampling=unseen",
+                "objective.shared=sequence",
+                "objective.uniform_share=null",
+            ],
             "do not stand for",
         ),
-        (["objective=sampled_softmax", "objective.sampling=mixed", "objective.negatives=1"], "leaves none of one kind"),
+        (["objective=sampled_all_action", "objective.negatives=1"], "leaves none of one kind"),
+        (["objective=sampled_softmax", "objective.sampling=mixed"], "sampling=mixed needs objective.uniform_share"),
+        (["objective=gbce", "objective.uniform_share=0.5"], "uniform_share=0.5 is a share of objective.sampling=mixed"),
         (["objective=gbce", "model=bert4rec"], "objective=gbce cannot train model=bert4rec"),
         (["objective=all_action", "model=bert4rec"], "objective=all_action cannot train model=bert4rec"),
         (["objective=bpr", "model=din"], "objective=bpr cannot train model=din"),

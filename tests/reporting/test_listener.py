@@ -46,7 +46,7 @@ def train(listener: TrainingListener, ndcgs: list[float], first_step: int = 0, t
     for ndcg in ndcgs:
         for _ in range(STEPS_PER_EPOCH):
             step += 1
-            listener.on_step(step, 4.0 / step if step % 2 == 0 else None, 1e-3 / step, targets=100)
+            listener.on_step(step, 4.0 / step if step % 2 == 0 else None, lr=1e-3 / step, targets=100)
         listener.on_validation(row(step, ndcg))
     listener.on_end()
     return listener.console.file.getvalue()  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def scalars(folder: RunFolder, tag: str) -> list[tuple[int, float]]:
 
 
 def test_plain_lines_where_there_is_no_terminal(folder):
-    text = train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console()), [0.1, 0.3, 0.2])
+    text = train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console()), [0.1, 0.3, 0.2])
     lines = text.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("epoch 1  step 4/12  train loss 2.0000  val ndcg@10 0.1000 (best)")
@@ -71,12 +71,12 @@ def test_plain_lines_where_there_is_no_terminal(folder):
 
 
 def test_a_falling_metric_is_better_where_it_should_be(folder):
-    text = train(TrainingListener(folder, "logloss", STEPS_PER_EPOCH, console()), [0.1, 0.3, 0.2])
+    text = train(TrainingListener(folder, "logloss", STEPS_PER_EPOCH, console=console()), [0.1, 0.3, 0.2])
     assert ["best" in line for line in text.splitlines()] == [True, True, False]
 
 
 def test_progress_bar_on_a_terminal(folder):
-    text = train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console(terminal=True)), [0.1, 0.3, 0.2])
+    text = train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console(terminal=True)), [0.1, 0.3, 0.2])
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
     last = [line for line in plain.replace("\r", "\n").splitlines() if line.strip()][-1]
     for fact in ("epoch 3/3", "12/12", "loss 0.3333", "lr 8.3e-05", "targets/s", "left"):
@@ -86,7 +86,7 @@ def test_progress_bar_on_a_terminal(folder):
 
 
 def test_rows_and_first_step_reach_the_folder(folder):
-    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console()), [0.1, 0.3])
+    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console()), [0.1, 0.3])
     assert read_rows(folder.metrics_jsonl) == [row(4, 0.1), row(8, 0.3)]
     manifest = json.loads(folder.manifest.read_text())
     if sys.platform.startswith("linux"):
@@ -94,7 +94,7 @@ def test_rows_and_first_step_reach_the_folder(folder):
 
 
 def test_tensorboard_scalars(folder):
-    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console()), [0.1, 0.3])
+    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console()), [0.1, 0.3])
     assert scalars(folder, "train/loss") == [(step, 4.0 / step) for step in (2, 4, 6, 8)]
     assert scalars(folder, "train/lr") == [(step, 1e-3 / step) for step in (2, 4, 6, 8)]
     assert scalars(folder, "val/ndcg@10") == [(4, 0.1), (8, 0.3)]
@@ -106,9 +106,9 @@ def test_tensorboard_scalars(folder):
 
 
 def test_resume_goes_on_with_rows_best_and_events(folder):
-    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console()), [0.3, 0.4])
+    train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console()), [0.3, 0.4])
     # The first run's second epoch was not saved: the resumed run goes over it again.
-    listener = TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console())
+    listener = TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console())
     text = train(listener, [0.2, 0.5], first_step=4)
     assert ["best" in line for line in text.splitlines()] == [False, True]  # 0.2 < 0.3, which counts; 0.4 does not
     assert [r["ndcg@10"] for r in read_rows(folder.metrics_jsonl)] == [0.3, 0.2, 0.5]
@@ -116,7 +116,7 @@ def test_resume_goes_on_with_rows_best_and_events(folder):
 
 
 def test_a_metric_that_is_not_finite_is_refused(folder):
-    listener = TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console())
+    listener = TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console())
     listener.on_start(4, 0)
     with pytest.raises(SeqrecError, match="not finite"):
         listener.on_validation(row(4, float("nan")))

@@ -62,7 +62,11 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_every_number_stands_in_80_columns():
     mine = metrics()
-    text = printed(results_table("sasrec", mine, BASELINES, "test: sasrec on ml-1m", PROTOCOL, {**mine, "mrr": 0.5}))
+    text = printed(
+        results_table(
+            "sasrec", mine, BASELINES, title="test: sasrec on ml-1m", protocol=PROTOCOL, validation={**mine, "mrr": 0.5}
+        )
+    )
     assert max(map(len, text.splitlines())) <= 80
     shown = ("hr@10", "ndcg@10", "mrr", "corpus_auc", "auc", "gauc", "logloss")
     header = next(line for line in text.splitlines() if "hr@10" in line)
@@ -78,7 +82,7 @@ def test_every_number_stands_in_80_columns():
 
 
 def test_protocol_and_oracle_are_explained():
-    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, "t", PROTOCOL)).split())
+    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, title="t", protocol=PROTOCOL)).split())
     for fact in (
         "ml-1m 0123456789ab;",
         "each user's last event",
@@ -106,15 +110,17 @@ def test_protocol_and_oracle_are_explained():
 
 def test_without_an_oracle_nothing_speaks_of_one():
     baselines = {name: row for name, row in BASELINES.items() if name != "oracle"}
-    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, "t", PROTOCOL))
+    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, title="t", protocol=PROTOCOL))
 
 
 def test_without_floors_the_model_stands_alone():
-    assert list(rows(printed(results_table("popular", metrics(), {}, "t", PROTOCOL)))) == ["popular"]
+    assert list(rows(printed(results_table("popular", metrics(), {}, title="t", protocol=PROTOCOL)))) == ["popular"]
 
 
 def test_the_best_rival_is_bold_and_the_oracle_is_not():
-    text = printed(results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, "t", PROTOCOL), terminal=True)
+    text = printed(
+        results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, title="t", protocol=PROTOCOL), terminal=True
+    )
     assert "\x1b[1m0.7000\x1b[0m" in text  # the model's MRR
     assert "\x1b[1m0.0100\x1b[0m" in text  # the lowest logloss: random's, here
     assert "\x1b[1m0.2000\x1b[0m" in text
@@ -123,7 +129,9 @@ def test_the_best_rival_is_bold_and_the_oracle_is_not():
 
 
 def test_a_narrow_screen_cuts_no_number():
-    found = rows(printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, "t", PROTOCOL), width=72))
+    found = rows(
+        printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, title="t", protocol=PROTOCOL), width=72)
+    )
     assert ["0.2000"] * 7 in found.values()
 
 
@@ -132,4 +140,4 @@ def test_without_cutoff_10_the_largest_is_shown():
 
 
 def test_brackets_in_names_are_text():
-    assert "[red]x" in printed(results_table("[red]x", metrics(), {}, "[red]x", PROTOCOL))
+    assert "[red]x" in printed(results_table("[red]x", metrics(), {}, title="[red]x", protocol=PROTOCOL))

@@ -62,7 +62,7 @@ def encoder(saved_log: PackedLog) -> Encoder:
 
 @pytest.fixture
 def recommending(encoder: Encoder, saved_log: PackedLog) -> Recommending:
-    found = Recommending(encoder, "mine", saved_log, WINDOW, CPU)
+    found = Recommending(encoder, saved_log, name="mine", max_length=WINDOW, precision=CPU)
     encoder.seen.clear()
     return found
 
@@ -112,7 +112,7 @@ def test_items_of_the_history_come_back_where_asked_for(recommending: Recommendi
 
 
 def test_a_model_that_reads_times_is_told_them(saved_log: PackedLog) -> None:
-    clock = Recommending(Clock(saved_log.catalog), "clock", saved_log, WINDOW, CPU)
+    clock = Recommending(Clock(saved_log.catalog), saved_log, name="clock", max_length=WINDOW, precision=CPU)
     asked = {"history": [100, 101], "top": 1}
     assert clock.answer(request(**asked, times=[0, 0], asked_at=0, repeats=True)).items == [100]
     with pytest.raises(SeqrecError, match="model=clock reads when events happened: give times"):
@@ -136,8 +136,8 @@ def test_a_model_that_reads_times_is_told_them(saved_log: PackedLog) -> None:
         ({"user": 400}, r"user=400: the data have no such user \(ids such as 0, 29\); give a history"),
         ({"history": []}, r"the history is empty \(ids such as 100, 124\)"),
         ({"history": [1, "2"]}, r"no item of the history is in the data \(ids such as 100, 124\)"),
-        ({"user": 3, "times": [3]}, "times is told with a history"),
-        ({"user": 3, "context": {"device": "mobile"}}, "context is told with a history"),
+        ({"user": 3, "times": [3]}, "times goes with a history"),
+        ({"user": 3, "context": {"device": "mobile"}}, "context goes with a history"),
         ({"history": [100], "context": {"device": "mobile"}}, "context.device: the data have no such context"),
     ],
 )
@@ -160,5 +160,7 @@ def test_titles_stand_beside_their_items(encoder: Encoder, saved_log: PackedLog,
     ids = np.arange(100, 125)
     write_vocabulary(tmp_path, "items", ids, AttributeTable(ids, [(f"No. {raw}",) for raw in ids]))
     pq.write_table(pq.read_table(saved_log.folder / "users.parquet"), tmp_path / "users.parquet")
-    named = Recommending(encoder, "mine", replace(saved_log, folder=tmp_path), WINDOW, CPU).answer(request(user=1))
+    named = Recommending(
+        encoder, replace(saved_log, folder=tmp_path), name="mine", max_length=WINDOW, precision=CPU
+    ).answer(request(user=1))
     assert named.titles == [f"No. {raw}" for raw in named.items]

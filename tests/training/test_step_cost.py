@@ -4,10 +4,10 @@ import pytest
 import torch
 from configured import batch_of, built, config
 
+from seqrec_cli.data.batch import count_targets
 from seqrec_cli.kernels import build, registry
 from seqrec_cli.models.layers import activation_unit
 from seqrec_cli.training import step_cost
-from seqrec_cli.training.loop import count_targets
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.step_cost import count_flops, peak_bytes, timed_steps
 

@@ -40,7 +40,7 @@ def made(overrides: list[str], log: PackedLog = LOG) -> tuple[Recommender, Valid
     with torch.no_grad():
         for weights in model.parameters():
             weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(1)))
-    return model, ValidationLoss(cfg, objective, log, CPU.device)
+    return model, ValidationLoss(cfg, objective, log, device=CPU.device)
 
 
 def value(model: Recommender, loss: ValidationLoss, log: PackedLog = LOG) -> float:

@@ -48,7 +48,8 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("micro_batch_tokens", ["null", "60"])
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: "-".join(words))
 def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
-    cfg = config([*words, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
+    instead = [] if micro_batch_tokens == "null" else config(words).model.batch_statistics.values()
+    cfg = config([*words, *instead, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, device=META)
     loop = training_loop.Loop(
@@ -64,7 +65,7 @@ def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_toke
     )
     model.train()
     batch = next(iter(rows.epoch(0)))
-    loss = loop.accumulate_gradients(batch, training_loop.count_targets(batch))
+    loss = loop.accumulate_gradients(batch)
     assert loss.device == META
     by_prefix = words in (["model=dsin"], ["model=bst"])  # made on the host, then sent
     assert batch.items_BL.device == (torch.device("cpu") if by_prefix else META)

@@ -106,7 +106,7 @@ class Recorder(Listener):
     def on_start(self, total_steps: int, first_step: int) -> None:
         self.started = (total_steps, first_step)
 
-    def on_step(self, step: int, loss: float | None, lr: float, targets: int) -> None:
+    def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         self.steps.append((step, loss, lr, targets))
 
     def on_validation(self, row: dict[str, Any]) -> None:

@@ -40,6 +40,11 @@ class ModelConfig(Option):
         """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
         return 0
 
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
+        return {}
+
 
 AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(ModelConfig.chosen)]
 
@@ -127,6 +132,11 @@ class InterestConfig(RankerConfig):
         description="activation of the MLP; dice and prelu have learned slopes"
     )
     batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
+
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        found = {"model.activation=dice": "model.activation=prelu"} if self.activation == "dice" else {}
+        return found | ({"model.batch_norm=true": "model.batch_norm=false"} if self.batch_norm else {})
 
 
 def heads_divide(embed_dim: int, heads: int, positions: str = "none") -> None:

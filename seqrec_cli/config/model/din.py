@@ -25,3 +25,8 @@ class Config(InterestConfig):
         description="read those events alone that share this item attribute with the candidate; null: all events"
     )
     search_events: int = Field(ge=1, description="events read of those found, the latest kept (search_attribute)")
+
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        unit = {"model.unit_activation=dice": "model.unit_activation=prelu"}
+        return super().batch_statistics | (unit if self.unit_activation == "dice" else {})

@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
         A is B, or 1 for candidates shared by all rows. Equals `attend` over [memory; candidate], last position.
         """
         own = self.project_kv(candidates_ACD)
-        weights = dropout(self.candidate_weights(candidates_ACD, memory, mask_BT, own), self._weight_drop())
+        weights = dropout(self.candidate_weights(candidates_ACD, memory, mask_BT, own=own), self._weight_drop())
         return join_heads(weights[..., :-1] @ memory[1] + weights[..., -1:] * own[1])
 
     def candidate_weights(
@@ -102,6 +102,7 @@ class MultiHeadAttention(nn.Module):
         candidates_ACD: Tensor,
         memory: tuple[Tensor, Tensor],
         mask_BT: Tensor,
+        *,
         own: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """The weights [B, H, C, T + 1] of candidates, each one's own last; `own` are its keys and values."""

@@ -17,7 +17,7 @@ class LinearRecurrence(nn.Module):
     `ring[1]`; inputs are scaled by exp(gamma), at first sqrt(1 - |lambda|^2), so that states keep their variance.
     """
 
-    def __init__(self, dim: int, states: int, ring: tuple[float, float], longest: int) -> None:
+    def __init__(self, dim: int, states: int, ring: tuple[float, float], *, longest: int) -> None:
         super().__init__()
         self.longest = longest
         # A complex matrix applied to real numbers is a real one with two rows a state, real and imaginary in turn; the

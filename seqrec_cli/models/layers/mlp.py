@@ -21,7 +21,7 @@ LEARNED: dict[str, Callable[[int], nn.Module]] = {"dice": Dice, "prelu": PReLU} 
 class FeedForward(nn.Module):
     """Widen, activate, narrow: [..., D] -> [..., D]; `drop` acts on the inner activations."""
 
-    def __init__(self, dim: int, width: int, activation: Activation, drop: float = 0.0) -> None:
+    def __init__(self, dim: int, width: int, activation: Activation, *, drop: float = 0.0) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
         self.activation, self.drop = activation, Dropout(drop)
@@ -61,6 +61,7 @@ class Mlp(nn.Module):
         widths: tuple[int, ...],
         activation: Activation | Literal["dice", "prelu"],
         drop: float,
+        *,
         batch_norm: bool = False,
     ) -> None:
         super().__init__()

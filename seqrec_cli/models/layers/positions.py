@@ -115,7 +115,7 @@ class RelativeBias(nn.Module):
         return picked_HNT.unflatten(1, positions_BL.shape).transpose(0, 1)
 
 
-def attention_positions(kind: Positions, heads: int, head_dim: int, longest: int) -> Rotary | RelativeBias | None:
+def attention_positions(kind: Positions, heads: int, head_dim: int, *, longest: int) -> Rotary | RelativeBias | None:
     """What attention itself needs for these positions; None where they are in the input."""
     if kind not in IN_ATTENTION:
         return None

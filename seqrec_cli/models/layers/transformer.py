@@ -77,7 +77,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.pre = norm == "pre"
         self.attention = MultiHeadAttention(dim, heads, attention_drop, positions=positions)
-        self.feed_forward = FeedForward(dim, ffn_dim, activation, ffn_drop)
+        self.feed_forward = FeedForward(dim, ffn_dim, activation, drop=ffn_drop)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = Dropout(drop)
 
@@ -86,7 +86,7 @@ class TransformerBlock(nn.Module):
         return self._after_attention(x_BLD, self.attention.attend(inner, inner, causal=causal, mask_BT=mask_BL))
 
     def forward_and_norm(
-        self, x: Tensor, inner: Tensor, mask_BL: Tensor, packing: Packing | None, following: "TransformerBlock"
+        self, x: Tensor, inner: Tensor, *, mask_BL: Tensor, packing: Packing | None, following: "TransformerBlock"
     ) -> tuple[Tensor, Tensor]:
         """Of an input and its `attention_input`: `forward`'s output, and the `following` block's `attention_input` of
         that, which one kernel makes together with the sum before it."""
@@ -104,8 +104,8 @@ class TransformerBlock(nn.Module):
         x: Tensor,
         inner: Tensor,
         positions_N: Tensor,
-        columns_BM: Tensor,
         *,
+        columns_BM: Tensor,
         mask_BL: Tensor,
         packing: Packing | None,
     ) -> Tensor:
@@ -185,8 +185,8 @@ def forward_targets(
     blocks: Sequence[TransformerBlock],
     x: Tensor,
     positions_N: Tensor,
-    columns_BM: Tensor,
     *,
+    columns_BM: Tensor,
     mask_BL: Tensor,
     packing: Packing | None,
 ) -> Tensor:
@@ -194,5 +194,5 @@ def forward_targets(
     x is [B, L, D], or with a packing [P, D]."""
     inner = blocks[0].attention_input(x)
     for block, following in pairwise(blocks):
-        x, inner = block.forward_and_norm(x, inner, mask_BL, packing, following)
-    return blocks[-1].forward_targets(x, inner, positions_N, columns_BM, mask_BL=mask_BL, packing=packing)
+        x, inner = block.forward_and_norm(x, inner, mask_BL=mask_BL, packing=packing, following=following)
+    return blocks[-1].forward_targets(x, inner, positions_N, columns_BM=columns_BM, mask_BL=mask_BL, packing=packing)

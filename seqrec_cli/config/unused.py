@@ -1,0 +1,42 @@
+"""Settings that the command line gives and the chosen model has no use for: they are refused, not ignored.
+
+The same values from a default, an experiment or a debugging option are left alone: those are written for many models.
+"""
+
+from collections.abc import Iterable
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.settings import Settings
+
+# What is about optimizer steps. Limits (max_epochs, max_steps) hold for a model that takes none; `monitor` is part of
+# its protocol, and `seed` of its manifest.
+OF_STEPS = frozenset(
+    f"trainer.{name}"
+    for name in (
+        "batch_size",
+        "bucket_by_length",
+        "lr",
+        "betas",
+        "weight_decay",
+        "warmup_steps",
+        "schedule",
+        "final_lr",
+        "plateau_factor",
+        "clip_norm",
+        "patience",
+        "evaluate_every",
+    )
+)
+
+
+def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
+    """Raises SeqrecError for the first override that changes nothing of what `record` trains."""
+    if not isinstance(record, TrainConfig) or record.model.capabilities.family != "closed_form":
+        return
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        if key in OF_STEPS and value != "null":  # null switches a thing off
+            raise SeqrecError(
+                f"{key}: model={record.model.name} is fitted in closed form, in no steps; leave the setting out"
+            )
