@@ -27,8 +27,8 @@ from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 
-# A second pass over all rows would double a validation: one row in ten, but so many at least, takes 10 to 20 % of it.
-SHARE, LEAST = 10, 256
+# A second pass over all rows would double a validation: one row in 15, but so many at least, takes 10 to 20 % of it.
+SHARE, LEAST = 15, 256
 ROWS_AT_ONCE = 64  # few, so that a sample's rows are near in length to those they share a batch with
 BYTES_A_SCORE = 4  # float32
 
