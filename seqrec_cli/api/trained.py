@@ -93,7 +93,7 @@ class Trained:
     @property
     def protocol(self) -> dict[str, Any]:
         """By which protocol its numbers on test are obtained; those of two runs compare where these are equal."""
-        return rules_of(self._of, "test")
+        return rules_of(self._of(), "test")
 
     def recommend(
         self,
@@ -104,12 +104,12 @@ class Trained:
         asked_at: Moments | None = None,
         context: Context | None = None,
         top: int = 10,
-        repeats: bool = False,
+        repeats: bool | None = None,
     ) -> "pd.DataFrame":
         """The `top` items of the corpus for each user (None and no histories: all), as a long frame.
 
-        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. Seen items
-        are left out unless `repeats`.
+        Columns: `user` or `row`, `rank` from 1, `item`, `title` (where the data have titles) and `score`. With
+        `repeats` items of the history may come back, without they do not; None: as the run's protocol ranked them.
 
         Examples:
             >>> run.recommend([3, 8], top=2)[["user", "rank"]].values.tolist()
@@ -237,15 +237,20 @@ class Trained:
         ]
         return pd.DataFrame(rows, columns=["item", "score", "event", *(["time"] if timed else []), "weight"])
 
-    def evaluate(self, split: Split = "test") -> dict[str, float]:
+    def evaluate(
+        self, split: Split = "test", *, cutoffs: Sequence[int] | None = None, beyond_accuracy: bool | None = None
+    ) -> dict[str, float]:
         """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
-        trained with, the very numbers of its metrics.json. To read test is counted as an opening of it.
+        trained with, the very numbers of its metrics.json. At other cutoffs, or with the metrics of top lists too
+        (`seqrec metrics` lists them), where asked for. To read test is counted as an opening of it.
 
         Examples:
             >>> run.evaluate("val") == run.metrics["val"]
             True
         """
-        return self._measured(split).metrics
+        if cutoffs is not None and (not cutoffs or min(cutoffs) < 1):
+            raise SeqrecError(f"cutoffs={list(cutoffs)}: whole numbers from 1 are needed")
+        return self._measured(split, None if cutoffs is None else tuple(cutoffs), beyond_accuracy).metrics
 
     def ranks(self, split: Split = "test") -> "pd.DataFrame":
         """The rank of every held-out item, measured as `evaluate` does.
@@ -261,12 +266,12 @@ class Trained:
         """
         import pandas as pd
 
-        measured = self._measured(split)
-        ranks, requests_T = measured.ranks, measured.ranks.requests_T
+        found = self._measured(split)
+        ranks, requests_T = found.ranks, found.ranks.requests_T
         return pd.DataFrame(
             {
-                "user": None if measured.user_ids is None else measured.user_ids[requests_T],
-                "item": measured.item_ids,
+                "user": None if found.user_ids is None else found.user_ids[requests_T],
+                "item": found.item_ids,
                 "rank": ranks.ranks_T,
                 "candidates": ranks.candidates_R[requests_T],
                 "history": ranks.histories_R[requests_T],
@@ -274,20 +279,21 @@ class Trained:
             }
         ).infer_objects()
 
-    def _measured(self, split: Split) -> Evaluation:
+    def _measured(
+        self, split: Split, cutoffs: tuple[int, ...] | None = None, beyond_accuracy: bool | None = None
+    ) -> Evaluation:
         if split not in ("val", "test"):
             raise SeqrecError(f"split={split}: have val and test")
+        of = self._of(cutoffs, beyond_accuracy)
         if split == "test":
             count_opening(self._run.log, "Trained", opening=self._opening, run=RunFolder(self.path))
         with self._computing():
-            if split == "val":
-                return validated(self._of, validation_loss(self._of))
-            return measured(self._of, "test", self._run.cfg.model.max_length)
+            return validated(of, validation_loss(of)) if split == "val" else measured(of, "test")
 
-    @property
-    def _of(self) -> Measured:
+    def _of(self, cutoffs: tuple[int, ...] | None = None, beyond_accuracy: bool | None = None) -> Measured:
         run = self._run
-        return run.cfg, run.model, run.log, run.precision
+        evaluation = run.cfg.evaluation.changed(cutoffs, beyond_accuracy)
+        return run.cfg.model_copy(update={"evaluation": evaluation}), run.model, run.log, run.precision
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[Any]:

@@ -3,15 +3,20 @@
 import time
 from typing import Any
 
-from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
-from seqrec_cli.commands.restore import folder_of, restore
+from seqrec_cli.commands.measure import Measured, keep, measured, rules_of, validated, validation_loss
+from seqrec_cli.commands.restore import Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EvaluateConfig
+from seqrec_cli.data.splits import view_of
+from seqrec_cli.evaluation.candidates import among
 from seqrec_cli.evaluation.evaluate import Evaluation
+from seqrec_cli.evaluation.top_lists import not_measured
+from seqrec_cli.protocols.view.build import with_candidates
 from seqrec_cli.reporting.history import draw_history, history_table
+from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
-from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.sampled_table import candidates_table
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 
 
@@ -21,31 +26,66 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     Raises SeqrecError for a history that is longer than the model's.
     """
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-    length, of = run.cfg.model.max_length, (run.cfg, run.model, run.log, run.precision)
-    longer = [each for each in cfg.history or () if each > length]
+    longer = [length for length in cfg.history or () if length > run.cfg.model.max_length]
     if longer:
-        raise SeqrecError(f"history: {longer[0]} events are more than the model reads (model.max_length={length})")
+        raise SeqrecError(
+            f"history: {longer[0]} events are more than the model reads (model.max_length={run.cfg.model.max_length})"
+        )
     folder = RunFolder.allocate(cfg.run_dir, "evaluate") if cfg.run_dir is not None else None
-    opened: dict[str, int | None] = {}
-    if cfg.split == "test":
-        opened = {"test_opened": count_opening(run.log, "evaluate", opening=new_opening(), run=_folder(cfg.ckpt))}
-        evaluation = measured(of, "test", length)
-    else:
-        evaluation = validated(of, validation_loss(of))
-    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "protocol": rules_of(of, cfg.split), **opened}
-    line = protocol_line(metrics["protocol"])
-    line += f"; {opened_words(opened['test_opened'])}" if opened else ""
-    print_table(results_table(run.cfg.model.name, evaluation.metrics, {}, title=f"{cfg.split} metrics", protocol=line))
+    kinds = cfg.candidates or (view_of(run.log).candidates,)
+    of = _asked(run, cfg, kinds[0])
+    opened = _opened(of, cfg)
+    evaluation = validated(of, validation_loss(of)) if cfg.split == "val" else measured(of, "test")
+    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "intervals": {cfg.split: evaluation.intervals}}
+    metrics |= {"protocol": rules_of(of, cfg.split), **opened}
+    if kinds != ("full",):
+        metrics["candidates"] = _among(of, cfg, kinds=kinds, first=evaluation)
     if cfg.history is not None:
         metrics["history"] = _at_lengths(of, cfg)
-        print_table(history_table(metrics["history"], f"{cfg.split} metrics by the latest events read"))
     if folder is not None:
-        _write(folder, cfg, evaluation, metrics)
+        keep(evaluation, folder, cfg.split)
+        if cfg.history is not None:
+            draw_history(folder.history_png, metrics["history"])
+        folder.write_metrics(metrics)
+        folder.write_manifest({"ckpt": cfg.ckpt})
+        folder.mark_done()
+    _print(of, cfg, metrics)
     return metrics
 
 
+def _asked(run: Restored, cfg: EvaluateConfig, candidates: str) -> Measured:
+    """The run with what is to be measured otherwise than at its end."""
+    evaluation = run.cfg.evaluation.changed(cfg.cutoffs, cfg.beyond_accuracy)
+    changed = run.cfg.model_copy(update={"evaluation": evaluation})
+    return changed, run.model, with_candidates(run.log, candidates), run.precision
+
+
+def _opened(of: Measured, cfg: EvaluateConfig) -> dict[str, int | None]:
+    """How often the test set was opened, with this time, which has everything that is asked of it here."""
+    if cfg.split != "test":
+        return {}
+    _, _, log, _ = of
+    run = RunFolder(folder_of(cfg.ckpt))
+    return {"test_opened": count_opening(log, "evaluate", opening=new_opening(), run=run)}
+
+
+def _among(of: Measured, cfg: EvaluateConfig, *, kinds: tuple[str, ...], first: Evaluation) -> Any:
+    run_cfg, model, log, precision = of
+    length = run_cfg.model.max_length
+    return among(
+        model,
+        log,
+        cfg.split,
+        kinds=kinds,
+        first=first.ranks,
+        cfg=run_cfg.evaluation,
+        max_length=length,
+        precision=precision,
+    )
+
+
 def _at_lengths(of: Measured, cfg: EvaluateConfig) -> list[dict[str, float]]:
-    """A row a history length: `history`, `ms_a_user` and the metrics.
+    """A row a history length: `history`, `ms_a_user` (a request) and the metrics.
 
     A model sees windows of that length as it would see the histories of users who have no more events; seen items are
     those of the whole history all the same. The time is that of all that `evaluate` does.
@@ -60,15 +100,18 @@ def _at_lengths(of: Measured, cfg: EvaluateConfig) -> list[dict[str, float]]:
     return rows
 
 
-def _write(folder: RunFolder, cfg: EvaluateConfig, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
-    evaluation.save_ranks(folder.ranks(cfg.split))
-    draw_reliability(folder.reliability_png(cfg.split), evaluation.reliability)
+def _print(of: Measured, cfg: EvaluateConfig, metrics: dict[str, Any]) -> None:
+    run_cfg, _, log, _ = of
+    name, split = run_cfg.model.name, cfg.split
+    line = protocol_line(metrics["protocol"])
+    if "test_opened" in metrics:
+        line += f"; {opened_words(metrics['test_opened'])}"
+    intervals = metrics["intervals"]
+    print_table(
+        results_table(name, metrics[split], {}, title=f"{split} metrics", protocol=line, intervals=intervals[split])
+    )
+    print_lists(name, metrics[split], {}, absent=not_measured(log))
+    if "candidates" in metrics:
+        print_table(candidates_table(metrics["candidates"], f"{split} metrics by what targets are ranked among"))
     if "history" in metrics:
-        draw_history(folder.history_png, metrics["history"])
-    folder.write_metrics(metrics)
-    folder.write_manifest({"ckpt": cfg.ckpt})
-    folder.mark_done()
-
-
-def _folder(ckpt: str) -> RunFolder:
-    return RunFolder(folder_of(ckpt))
+        print_table(history_table(metrics["history"], f"{split} metrics by the latest events read"))

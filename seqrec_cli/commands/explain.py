@@ -16,6 +16,7 @@ from seqrec_cli.config.records import ExplainConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.histories import logged_histories
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.explanation import Explained, draw_explanation, explanation_table
@@ -73,8 +74,9 @@ def _row(raw_id: str | int, ids: np.ndarray, kind: str) -> int:
 
 
 def _best(scores_V: torch.Tensor, log: PackedLog, row: int, *, top: int) -> list[int]:
-    """The highest scores among items the user has not seen."""
+    """The highest scores among the items that the run's protocol ranks: those the user has not seen, or all."""
     seen = np.unique(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]])
+    seen = seen[:0] if view_of(log).seen == "keep" else seen
     left_V = scores_V.clone()
     left_V[torch.from_numpy(np.append(seen, 0).astype(np.int64))] = -torch.inf
     best: list[int] = left_V.topk(min(top, log.num_items - len(seen))).indices.tolist()

@@ -19,8 +19,10 @@ from seqrec_cli.evaluation.baselines import baselines
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
 from seqrec_cli.evaluation.evaluate import measuring as evaluating
+from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -31,9 +33,10 @@ from seqrec_cli.training.validation_loss import ValidationLoss
 Measured = tuple[TrainConfig, Recommender, PackedLog, Precision]  # a run's
 
 
-def measured(of: Measured, split: HeldOut, length: int) -> Evaluation:
-    """The run's model on a split, reading at most so many of the latest events."""
+def measured(of: Measured, split: HeldOut, length: int | None = None) -> Evaluation:
+    """The run's model on a split, reading at most so many of the latest events (None: as many as in training)."""
     cfg, model, log, precision = of
+    length = cfg.model.max_length if length is None else length
     return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
 
 
@@ -60,12 +63,12 @@ def validation_loss(of: Measured) -> ValidationLoss | None:
 
 def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
     """The validation split's metrics, and the loss among them where there is one."""
-    cfg, model, _, precision = of
-    evaluation = measured(of, "val", cfg.model.max_length)
+    _, model, _, precision = of
+    evaluation = measured(of, "val")
     if loss is None:
         return evaluation
     with evaluating(model, precision):
-        value = loss(model, evaluation.labels_N, evaluation.logits_N)
+        value = loss(model, evaluation.clicks.labels_N, evaluation.clicks.logits_N)
     return evaluation if value is None else replace(evaluation, metrics={**evaluation.metrics, LOSS: value})
 
 
@@ -75,31 +78,32 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     `test` is `evaluation.test`: in a run of its own, or in each job of a sweep, `once` and `all` read it.
     """
     validation = validated(of, loss)
-    _keep(validation, folder, "val")
-    found = {"val": validation.metrics}
+    keep(validation, folder, "val")
+    found = {"val": validation.metrics, "intervals": {"val": validation.intervals}}
     if test in ("once", "all"):
         return _measure_test(of, folder, found, by=by)
     metrics = {**found, **_beside(of, "val")}
     folder.write_metrics(metrics)
-    _print(of[0].model.name, metrics, seal=f"test stays sealed (evaluation.test={test})", validation=None)
+    _print(of, metrics, seal=f"test stays sealed (evaluation.test={test})", validation=None)
     return metrics
 
 
 def open_run(path: Path, by: str) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
     run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=_silent), RunFolder.open(path)
-    found = {"val": folder.read_metrics()["val"]}
+    found = {name: value for name, value in folder.read_metrics().items() if name in ("val", "intervals")}
     return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
 
 
 def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by: str) -> dict[str, Any]:
     cfg, _, log, _ = of
     times = count_opening(log, by, opening=opening_of(cfg, folder), run=folder)
-    evaluation = measured(of, "test", cfg.model.max_length)
-    _keep(evaluation, folder, "test")
-    metrics = {**found, "test": evaluation.metrics, **_beside(of, "test"), "test_opened": times}
+    evaluation = measured(of, "test")
+    keep(evaluation, folder, "test")
+    intervals = {**found.get("intervals", {}), "test": evaluation.intervals}
+    metrics = {**found, "test": evaluation.metrics, "intervals": intervals, **_beside(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
-    _print(cfg.model.name, metrics, seal=opened_words(times), validation=found["val"])
+    _print(of, metrics, seal=opened_words(times), validation=found["val"])
     return metrics
 
 
@@ -115,8 +119,10 @@ def opening_of(cfg: TrainConfig, folder: RunFolder) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _keep(evaluation: Evaluation, folder: RunFolder, split: str) -> None:
+def keep(evaluation: Evaluation, folder: RunFolder, split: str) -> None:
+    """Write what an evaluation's numbers were computed from, and the reliability plot."""
     evaluation.save_ranks(folder.ranks(split))
+    evaluation.clicks.save(folder.clicks(split))
     draw_reliability(folder.reliability_png(split), evaluation.reliability)
 
 
@@ -129,13 +135,22 @@ def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
     return {"baselines": beside, "protocol": rules_of(of, split)}
 
 
-def _print(name: str, metrics: dict[str, Any], *, seal: str, validation: dict[str, float] | None) -> None:
-    """The table of the split that the protocol names."""
+def _print(of: Measured, metrics: dict[str, Any], *, seal: str, validation: dict[str, float] | None) -> None:
+    """The tables of the split that the protocol names."""
+    cfg, _, log, _ = of
     split, line = metrics["protocol"]["split"], f"{protocol_line(metrics['protocol'])}; {seal}"
-    table = results_table(
-        name, metrics[split], metrics["baselines"], title=f"{split} metrics", protocol=line, validation=validation
+    print_table(
+        results_table(
+            cfg.model.name,
+            metrics[split],
+            metrics["baselines"],
+            title=f"{split} metrics",
+            protocol=line,
+            intervals=metrics["intervals"][split],
+            validation=validation,
+        )
     )
-    print_table(table)
+    print_lists(cfg.model.name, metrics[split], metrics["baselines"], absent=not_measured(log))
 
 
 def _silent(line: str) -> None:

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from seqrec_cli.config.settings import Option
 
-SHARE_PATTERN = r"^(full|(uniform|popularity):[1-9]\d*)$"
+Candidates = Annotated[str, Field(pattern=r"^(full|(uniform|popularity):[1-9]\d*)$")]
 
 
 class ProtocolConfig(Option):
@@ -24,8 +24,7 @@ class ProtocolConfig(Option):
         description="items of the history: remove them from the candidates, and leave out targets that repeat one; or "
         "keep them, rank every item and draw negatives from them too"
     )
-    candidates: str = Field(
-        pattern=SHARE_PATTERN,
+    candidates: Candidates = Field(
         description="what the target is ranked among: full, the whole corpus; or, for comparison only, so many sampled "
         "items, as uniform:100 or popularity:100",
     )

@@ -28,7 +28,8 @@ def protocol(
     """By which protocol a metric row was obtained, as plain values.
 
     `monitor` is the validation metric that chose the checkpoint (None: nothing was chosen), `sees_target_time` whether
-    the model read the time of the event it predicts, `ranked_users` how many requests were ranked (None: all).
+    the model read the time of the event it predicts, `ranked_users` how many requests were ranked (None: all). The hour
+    and weekday that the dataset adds to requests are named beside it: a model told one is not one told both.
     """
     settings, view = log.manifest["settings"], view_of(log)
     asked = view.manifest

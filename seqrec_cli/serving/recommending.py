@@ -13,6 +13,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.context import told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
@@ -33,7 +34,7 @@ class Request:
     asked_at: int | None  # None: at the latest event's time
     context: Mapping[str, str]  # by attribute
     top: int
-    repeats: bool  # items of the history may come back
+    repeats: bool | None  # items of the history may come back; None: as the run ranked them
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,14 @@ class Recommending:
 
     @torch.inference_mode()
     def best(
-        self, asked: Histories, top: int, *, repeats: bool, rows_at_once: int
+        self, asked: Histories, top: int, *, repeats: bool | None, rows_at_once: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows of `asked`, items, scores), a row's best item first; seen items are left out unless `repeats`.
 
+        Where that is None, as the run's protocol has them: kept among the candidates, or removed.
         A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
         """
+        keeps_seen = view_of(self._log).seen == "keep" if repeats is None else repeats
         rows, items, scores = [], [], []
         for rows_B in asked.by_length(self._max_length, rows_at_once):
             batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
@@ -116,7 +119,7 @@ class Recommending:
                 scores_BV = self._model.score_corpus(batch).float().clone()
             _refuse_no_numbers(scores_BV)
             scores_BV[:, 0] = -torch.inf
-            if not repeats:
+            if not keeps_seen:
                 positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
                 scores_BV[positions_M, items_M] = -torch.inf
             best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)

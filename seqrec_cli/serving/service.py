@@ -29,7 +29,9 @@ class Asked(BaseModel):
     times: list[int] | None = Field(None, description="when the events happened, in seconds since 1970")
     asked_at: int | None = Field(None, description="when the answer is for; null: at the latest event's time")
     context: dict[str, str] = Field({}, description="the request's context, by attribute")
-    repeats: bool = Field(False, description="items of the history may come back")
+    repeats: bool | None = Field(
+        None, description="items of the history may come back; null: as they were ranked when the run was measured"
+    )
 
 
 class Item(BaseModel):

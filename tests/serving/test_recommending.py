@@ -13,6 +13,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.raw import AttributeTable
+from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.serving.recommending import Recommending, Request
@@ -103,6 +104,15 @@ def test_a_told_history_is_read_up_to_the_window_and_none_of_it_comes_back(
     known = recommending.answer(request(history=[105], user=3))
     assert known.items == by_hand(encoder, 4, 6, {6}, 5)[0]
     assert known.known_user
+
+
+def test_what_comes_back_is_as_the_run_ranked_it_unless_asked_for(encoder: Encoder, saved_log: PackedLog) -> None:
+    seen, keeping = {6, 7}, replace(saved_log, view=replace(view_of(saved_log), seen="keep"))
+    for log, usual in ((saved_log, seen), (keeping, set())):
+        recommending = Recommending(encoder, log, name="mine", max_length=WINDOW, precision=CPU)
+        for repeats, left_out in ((None, usual), (True, set()), (False, seen)):
+            found = recommending.answer(request(history=[105, 106], top=100, repeats=repeats))
+            assert found.items == by_hand(encoder, 0, 7, left_out, 100)[0], (usual, repeats)
 
 
 def test_items_of_the_history_come_back_where_asked_for(recommending: Recommending, encoder: Encoder) -> None:

@@ -47,7 +47,7 @@ def value(model: Recommender, loss: ValidationLoss, log: PackedLog = LOG) -> flo
     cfg = config(SMALL)
     found = evaluate(model, log, "val", cfg=cfg.evaluation, max_length=9, precision=CPU)
     with measuring(model, CPU):
-        result = loss(model, found.labels_N, found.logits_N)
+        result = loss(model, found.clicks.labels_N, found.clicks.logits_N)
     assert result is not None
     return result
 
@@ -94,10 +94,10 @@ def test_click_costs_its_candidates_as_training_weighs_them() -> None:
     for more, negatives, smoothing in (([], 1, 0.0), (["objective.negatives=3", "objective.smoothing=0.2"], 3, 0.2)):
         model, loss = made(["model=din", *more])
         found = evaluate(model, LOG, "val", cfg=config(SMALL).evaluation, max_length=9, precision=CPU)
-        labels_N = found.labels_N * (1 - smoothing) + smoothing / 2
-        chance_N = 1 / (1 + np.exp(-found.logits_N))
+        labels_N = found.clicks.labels_N * (1 - smoothing) + smoothing / 2
+        chance_N = 1 / (1 + np.exp(-found.clicks.logits_N))
         losses_N = -(labels_N * np.log(chance_N) + (1 - labels_N) * np.log(1 - chance_N))
-        clicked_N = found.labels_N > 0
+        clicked_N = found.clicks.labels_N > 0
         expected = (losses_N[clicked_N].mean() + negatives * losses_N[~clicked_N].mean()) / (1 + negatives)
         assert value(model, loss) == pytest.approx(expected, rel=1e-5)
 
@@ -191,5 +191,5 @@ def test_several_targets_of_a_request_have_a_row_each() -> None:
 def test_what_has_no_loss_is_not_chosen_by_it() -> None:
     with pytest.raises(SeqrecError, match=r"trainer.monitor=loss: model=popular is fitted in closed form and has no"):
         config(["model=popular", "trainer.monitor=loss"])
-    with pytest.raises(SeqrecError, match=r"trainer.monitor=lost is no metric; have: .*, loss"):
+    with pytest.raises(SeqrecError, match=r"trainer.monitor: lost is no metric"):
         config(["trainer.monitor=lost"])

@@ -31,9 +31,7 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -
 
     Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated.
     """
-    settings = cfg.model_dump(mode="json")
-    identity = {"log": log.fingerprint, "protocol": settings, "format": FORMAT}
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    fingerprint = _fingerprint(log, cfg.model_dump(mode="json"))
     log = reordered(log, cfg.ties, seed=cfg.seed)
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
     view = None if folder is None else store.read(folder)
@@ -45,6 +43,22 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -
             store.write(view, folder)
             view = store.read(folder) or view
     return replace(log, view=view)
+
+
+def with_candidates(log: PackedLog, candidates: str) -> PackedLog:
+    """The log as a protocol sees it that differs from the log's own in what targets are ranked among."""
+    assert log.view is not None
+    manifest = log.view.manifest
+    settings = manifest["settings"] | {"candidates": candidates}
+    changed = manifest | {"settings": settings, "fingerprint": _fingerprint(log, settings)}
+    return replace(log, view=replace(log.view, candidates=candidates, manifest=changed))
+
+
+def _fingerprint(log: PackedLog, settings: dict[str, Any]) -> str:
+    """Of the data, the protocol, and what requests are told of their target's time."""
+    identity = {"log": log.manifest["fingerprint"], "protocol": settings, "format": FORMAT}
+    identity |= {"time_context": list(log.time_context)} if log.time_context else {}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View:
