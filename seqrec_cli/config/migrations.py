@@ -31,6 +31,7 @@ BEFORE: dict[str, Any] = {
     "dataset.owner_column": None,
     "dataset.owners": False,
     "dataset.session_column": None,
+    "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
     "model.batch_norm": False,

@@ -113,10 +113,14 @@ def results_table(
 
 
 def seeds_table(
-    summary: Mapping[str, Mapping[str, float]], seeds: Sequence[int], metrics: Sequence[Mapping[str, float]]
+    summary: Mapping[str, Mapping[str, float]],
+    seeds: Sequence[int],
+    metrics: Sequence[Mapping[str, float]],
+    *,
+    split: str,
 ) -> Table:
-    """Every test metric a row: mean and standard deviation over the seeds, then each seed's own."""
-    table = Table(title=f"test metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
+    """Every metric of the split a row: mean and standard deviation over the seeds, then each seed's own."""
+    table = Table(title=f"{split} metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
     for column in ("", "mean", "std", *(f"seed {seed}" for seed in seeds)):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
