@@ -47,8 +47,8 @@ OPTIONS = [
     ),
     ["model=dien", *NO_DICE, "model.auxiliary=3", "objective.positions=false", "hardware.embedding=sparse"],
     ["model=dien", *NO_DICE, "model.attention=unit", "objective.positive_weight=3"],
-    ["model=dien", *NO_DICE, "model.auxiliary_mlp=[4]", "model.auxiliary_negatives=popularity"]
-    + ["model.auxiliary=0.1", "objective.positive_weight=3"],
+    ["model=dien", *NO_DICE, "model.auxiliary_mlp=[4]", "model.auxiliary=0.1", "objective.positive_weight=3"],
+    ["model=dien", *NO_DICE, "model.auxiliary_negatives=popularity"],
     *(["model=din", *NO_DICE, f"model.score={kind}", "model.unit=[6]"] for kind in ("dot", "scaled_dot", "additive")),
     ["model=din", *NO_DICE, "model.l2=3", "model.l2_counts=occurrences", "model.l2_attributes=true"],
     ["model=avgpool", *NO_DICE, "model.l2=3", "model.l2_attributes=true", "model.user_id=true"],
