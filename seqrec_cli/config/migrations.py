@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.config.registry import GROUPS, config_class
 
 VERBS = {"mix": "ensemble"}
@@ -158,8 +157,7 @@ def _whole_batches(found: dict[str, Any]) -> None:
     model, trainer = found.get("model"), found.get("trainer")
     if not isinstance(model, dict) or not isinstance(trainer, dict) or trainer.get("micro_batch_tokens") is None:
         return
-    cfg = config_class("model", model["name"]).from_plain(model)
-    assert isinstance(cfg, ModelConfig)
+    cfg: Any = config_class("model", model["name"]).from_plain(model)
     if cfg.batch_statistics:
         of = " and ".join(cfg.batch_statistics)
         _tell(f"trainer.micro_batch_tokens={trainer['micro_batch_tokens']} of {of}", "trainer.micro_batch_tokens=null")
