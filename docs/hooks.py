@@ -1,4 +1,5 @@
-"""Makes the page `reference/config.md` from the configuration's own records, so that it is never out of date."""
+"""Makes the pages `reference/config.md` and `reference/metrics.md` from the configuration's own records and the table
+of metrics, so that they are never out of date."""
 
 from typing import Any
 
@@ -9,8 +10,9 @@ from seqrec_cli.config.compose import compose, groups
 from seqrec_cli.config.describe import keys_of, value_in_words
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.verbs import VERBS
+from seqrec_cli.reporting.metric_listing import metrics_page
 
-PAGE = "reference/config.md"
+PAGE, METRICS_PAGE = "reference/config.md", "reference/metrics.md"
 OPTIONS = {"dataset": "source", "model": "name", "objective": "name"}  # groups whose options have settings of their own
 INTRODUCTION = """# Configuration
 
@@ -20,11 +22,17 @@ Every setting, its type and its default. A setting is given as `KEY=VALUE`, an o
 Defaults are those of `seqrec train` as it stands. A model names the objective and the trainer it wants, whose numbers
 may differ: `seqrec train model=din --cfg job` prints what a run would have.
 """
+METRICS_INTRODUCTION = """# Every metric
+
+What `seqrec metrics NAME` prints: formula and source of each. How they are read, and what they cost:
+[Metrics](../metrics.md). This page is generated from the code.
+"""
 
 
 def on_files(files: Files, config: Any) -> Files:
     """MkDocs calls it with the pages it found."""
     files.append(File.generated(config, PAGE, content=config_page()))
+    files.append(File.generated(config, METRICS_PAGE, content=f"{METRICS_INTRODUCTION}\n{metrics_page()}"))
     return files
 
 

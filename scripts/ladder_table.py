@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scripts.delong import placements
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.evaluation.delong import placements
 from seqrec_cli.evaluation.evaluate import measuring, score_clicks
 
 BUILT_ON = {
@@ -58,10 +58,9 @@ def read_rung(job: dict[str, str], folder: Path, data_dir: str | None) -> Rung:
     for seed in sorted(folder.glob("seed_*")) or [folder]:
         run = restore(str(seed), None, data_dir, hardware=AS_TRAINED)
         with measuring(run.model, run.precision):
-            scored = score_clicks(
-                run.model, run.log, "test", run.cfg.evaluation, run.cfg.model.max_length, run.precision.device
-            )
-        users.append(user_aucs(*scored))
+            length, device = run.cfg.model.max_length, run.precision.device
+            scored = score_clicks(run.model, run.log, "test", cfg=run.cfg.evaluation, max_length=length, device=device)
+        users.append(user_aucs(scored.users_N, scored.labels_N, scored.logits_N))
         aucs.append(json.loads((seed / "metrics.json").read_text(encoding="utf-8"))["test"]["auc"])
         seconds.append(json.loads((seed / "manifest.json").read_text(encoding="utf-8"))["fit"]["seconds"])
     return Rung(job["rung"], np.array(aucs), float(np.median(seconds)), np.mean(users, axis=0))

@@ -29,12 +29,12 @@ from rich.table import Table
 from scripts.bench import Parser, _count, _listed
 from scripts.click_peers import PEERS, answer, known_pairs, pythons, request_of
 from scripts.click_samples import SHAPES, click_log, held_out_samples, set_up, settings, training_samples
-from scripts.delong import mean, placements
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import HeldOut, held_out
+from seqrec_cli.evaluation.delong import mean, placements
 from seqrec_cli.evaluation.evaluate import measuring, score_clicks
 from seqrec_cli.metrics.clicks import auc
 from seqrec_cli.training.loop import fit
@@ -109,7 +109,9 @@ def own_run(cfg: TrainConfig, log: PackedLog, out: Path) -> dict[str, Any]:
 
     def scores(split: HeldOut) -> tuple[np.ndarray, np.ndarray]:
         with measuring(model, setup.precision):
-            return score_clicks(model, log, split, cfg.evaluation, cfg.model.max_length, device)[1:]
+            length = cfg.model.max_length
+            scored = score_clicks(model, log, split, cfg=cfg.evaluation, max_length=length, device=device)
+        return scored.labels_N, scored.logits_N
 
     header = {"config": {}, "facts": {}, "fingerprint": log.fingerprint}
     trainer = cfg.trainer.model_copy(update={"monitor": "auc"})

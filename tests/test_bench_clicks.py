@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts import bench_clicks, bench_peers, click_peers, click_samples, delong, parity_clicks
+from scripts import bench_clicks, bench_peers, click_peers, click_samples, parity_clicks
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Catalog
 from tests.toylog import packed, random_histories
@@ -171,26 +171,6 @@ def test_parity_goes_on_where_it_was_stopped(
     assert again.count("validation auc") == 4 + 2  # the one that was gone
     assert parity_clicks.main([*asked, "--samples", "60"]) == 2
     assert "other settings" in capsys.readouterr().err
-
-
-def test_delong_is_the_count_of_pairs() -> None:
-    """Placements against the double sum, ties counting half; the error against the formula's components."""
-    rng = np.random.default_rng(0)
-    labels_S = np.array([1, 0] * 15 + [0] * 5)
-    scores_S, other_S = rng.integers(0, 8, 35) + labels_S, rng.normal(size=35)
-    positive, negative = scores_S[labels_S == 1].astype(float), scores_S[labels_S == 0].astype(float)
-    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    found = delong.placements(labels_S, scores_S)
-    assert found.auc == pytest.approx(wins.mean())
-    assert np.allclose(found.positives_M, wins.mean(1))
-    assert np.allclose(found.negatives_N, wins.mean(0))
-    variance = sum(((w - w.mean()) ** 2).sum() / (len(w) - 1) / len(w) for w in (wins.mean(1), wins.mean(0)))
-    assert found.error == pytest.approx(variance**0.5)
-    nothing = found.minus(found)
-    assert (nothing.auc, nothing.error) == (0, 0)
-    other = delong.placements(labels_S, other_S)
-    assert found.minus(other).auc == pytest.approx(found.auc - other.auc)
-    assert delong.mean([found, other]).auc == pytest.approx((found.auc + other.auc) / 2)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,12 @@ def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_its_file(verb: str) -> None:
-    needed = {"explain": ["user=1"], "ensemble": ["ckpts=[x,y]"], "compare": ["runs=[x,y]"]}
+    needed = {
+        "explain": ["user=1"],
+        "ensemble": ["ckpts=[x,y]"],
+        "compare": ["runs=[x,y]"],
+        "audit": ["dataset=synthetic"],
+    }
     cfg = compose(verb, needed.get(verb, []))
     for key in list(missing_keys(OmegaConf.to_container(cfg))):
         OmegaConf.update(cfg, key, "given")

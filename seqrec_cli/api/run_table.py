@@ -1,7 +1,5 @@
 """Every run under a folder as one table: what was trained on what, by which protocol, and what came out."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +7,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.migrations import migrated
 from seqrec_cli.reporting.run_folder import OUTPUTS, RunFolder
+from seqrec_cli.reporting.run_search import manifest_of, run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,31 +38,10 @@ def runs(folder: str | Path = OUTPUTS) -> "pd.DataFrame":
     top = Path(folder).expanduser()
     if not top.is_dir():
         raise SeqrecError(f"{top} is no folder")
-    rows = [_row(path, top) for path in _found(top)]
+    rows = [_row(path, top) for path in run_folders(top)]
     measured = [key for row in rows for key in row if key.startswith(("val_", "test_"))]
     table = pd.DataFrame(rows, columns=[*FACTS, *RULES, *dict.fromkeys(measured), *COSTS])
     return table.astype({**dict.fromkeys(WHOLE, "Int64"), "finished": bool})
-
-
-def _found(top: Path) -> Iterator[Path]:
-    """Folders of runs, in order. A dataset's folder has a manifest too, next to its arrays."""
-    for name, below, files in os.walk(top):
-        below[:] = sorted(each for each in below if not each.startswith("."))
-        is_run = {"manifest.json", "config.yaml"} & set(files) and "offsets.npy" not in files
-        if is_run and not _holds_seeds(Path(name), below):
-            yield Path(name)
-
-
-def _holds_seeds(path: Path, below: list[str]) -> bool:
-    """Whether it is the folder around the runs of several seeds, of which each has a row of its own."""
-    return any(each.startswith("seed_") for each in below) and "seeds" in _manifest(path)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        return RunFolder(path).read_manifest()
-    except (OSError, ValueError):
-        return {}
 
 
 def _row(path: Path, top: Path) -> dict[str, Any]:
@@ -88,7 +66,7 @@ def _group(path: Path, top: Path) -> str | None:
     parent = path.parent
     if path == top:
         return None
-    return str(parent) if (parent / "jobs.jsonl").is_file() or "seeds" in _manifest(parent) else None
+    return str(parent) if (parent / "jobs.jsonl").is_file() or "seeds" in manifest_of(parent) else None
 
 
 def _costs(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -243,15 +243,20 @@ class Trained:
         ]
         return pd.DataFrame(rows, columns=["item", "score", "event", *(["time"] if timed else []), "weight"])
 
-    def evaluate(self, split: Split = "test") -> dict[str, float]:
+    def evaluate(
+        self, split: Split = "test", *, cutoffs: Sequence[int] | None = None, beyond_accuracy: bool | None = None
+    ) -> dict[str, float]:
         """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
-        trained with, the very numbers of its metrics.json.
+        trained with, the very numbers of its metrics.json. At other cutoffs, or with the metrics of top lists too
+        (`seqrec metrics` lists them), where asked for.
 
         Examples:
             >>> run.evaluate("val") == run.metrics["val"]
             True
         """
-        return self._measured(split).metrics
+        if cutoffs is not None and (not cutoffs or min(cutoffs) < 1):
+            raise SeqrecError(f"cutoffs={list(cutoffs)}: whole numbers from 1 are needed")
+        return self._measured(split, None if cutoffs is None else tuple(cutoffs), beyond_accuracy).metrics
 
     def ranks(self, split: Split = "test") -> "pd.DataFrame":
         """The rank of every held-out item, measured as `evaluate` does.
@@ -280,14 +285,15 @@ class Trained:
             }
         ).infer_objects()
 
-    def _measured(self, split: Split) -> Evaluation:
+    def _measured(
+        self, split: Split, cutoffs: tuple[int, ...] | None = None, beyond_accuracy: bool | None = None
+    ) -> Evaluation:
         if split not in ("val", "test"):
             raise SeqrecError(f"split={split}: have val and test")
         run, length = self._run, self._run.cfg.model.max_length
         with self._computing():
-            return evaluate(
-                run.model, run.log, split, cfg=run.cfg.evaluation, max_length=length, precision=run.precision
-            )
+            cfg = run.cfg.evaluation.changed(cutoffs, beyond_accuracy)
+            return evaluate(run.model, run.log, split, cfg=cfg, max_length=length, precision=run.precision)
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[Any]:

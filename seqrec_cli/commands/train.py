@@ -18,6 +18,7 @@ from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.curves import draw_curves
@@ -39,6 +40,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
+    monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
 

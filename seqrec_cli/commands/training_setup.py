@@ -9,7 +9,7 @@ from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
-from seqrec_cli.data.splits import training_counts, user_training_counts
+from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
@@ -71,10 +71,11 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
-        negatives = objective.negatives_per_row
+        negatives, beside = objective.negatives_per_row, cfg.model.history_negatives
+        pool_N = training_items(log) if beside and cfg.model.history_negatives_by_popularity else None
         fixed = None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.protocol.name != "positions" or not _several_targets_a_row(cfg, objective)):
-            return LabelledTraining(log, length, batching, history_negatives=cfg.model.history_negatives)
+            return LabelledTraining(log, length, batching, history_negatives=beside, history_pool_N=pool_N)
         if _several_targets_a_row(cfg, objective):
             return PositionRows(
                 log,
@@ -83,10 +84,11 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
                 negatives=negatives,
                 device=device,
                 whole=not cfg.model.capabilities.recurrent,
-                history_negatives=cfg.model.history_negatives,
+                history_negatives=beside,
+                history_pool_N=pool_N,
                 fixed_negatives=fixed,
             )
-        return PrefixRows(log, length, batching, negatives=negatives, history_negatives=cfg.model.history_negatives)
+        return PrefixRows(log, length, batching, negatives=negatives, history_negatives=beside, history_pool_N=pool_N)
     if objective.masking is not None:
         return ClozeRows(
             log,

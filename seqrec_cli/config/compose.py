@@ -92,7 +92,8 @@ def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> D
 
     Raises `SeqrecError` on an unknown verb, group, option or key, and on an override that cannot be read.
     """
-    verb, overrides = verb_named(migrations.verb(verb)).name, migrations.overrides(overrides)
+    known_verb = verb_named(migrations.verb(verb))
+    verb, overrides = known_verb.name, migrations.overrides([known_verb.in_full(text) for text in overrides])
     try:
         cfg = compose_raw(verb, overrides, config_dir)
     except Exception as error:

@@ -18,7 +18,7 @@ class DatasetConfig(Option):
     logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
-    # Settings newer than the first logs, which are in the fingerprint where they are not null: older ones keep theirs.
+    # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")

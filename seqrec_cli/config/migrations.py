@@ -28,13 +28,32 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.owner_column": None,
+    "dataset.owners": False,
     "dataset.session_column": None,
+    "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
     "model.batch_norm": False,
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
+    "model.layer_std": None,
+    "model.l2_counts": "once",
+    "model.l2_attributes": False,
     "objective.log_q": True,
     "trainer.bucket_by_length": True,
+    "trainer.decay_embeddings": False,
+}
+# The same of one model alone.
+BEFORE_OF: dict[str, dict[str, Any]] = {
+    "bst": {"block_activation": "leaky_relu", "activation": "leaky_relu"},
+    "dien": {
+        "attention": "bilinear",
+        "unit": [80, 40],
+        "unit_activation": "sigmoid",
+        "auxiliary_negatives": "uniform",
+        "auxiliary_mlp": None,
+    },
+    "din": {"score": "unit"},
 }
 
 
@@ -104,15 +123,33 @@ def _with_protocol(plain: dict[str, Any]) -> dict[str, Any]:
 def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     """The plain record of a `train` run, as such a run would be recorded today."""
     found = renamed(plain)
-    for key, value in BEFORE.items():
-        group, _, name = key.partition(".")
-        section = found.get(group)
-        if not isinstance(section, dict):
-            continue
-        if group not in GROUPS or name in config_class(group, section[GROUPS[group].key]).model_fields:
-            section.setdefault(name, value)
+    for group in {key.partition(".")[0] for key in BEFORE}:
+        if isinstance(found.get(group), dict):
+            _complete(group, found[group])
     _without_what_is_refused(found)
     return found
+
+
+def _complete(group: str, section: dict[str, Any]) -> None:
+    """Add what was done before there was a setting; to an ensemble's members too."""
+    fields = config_class(group, section[GROUPS[group].key]).model_fields if group in GROUPS else None
+    for key, value in BEFORE.items():
+        of_group, _, name = key.partition(".")
+        if of_group == group and (fields is None or name in fields):
+            section.setdefault(name, value)
+    if group == "model":
+        _complete_model(section)
+
+
+def _complete_model(model: dict[str, Any]) -> None:
+    for name, value in BEFORE_OF.get(model["name"], {}).items():
+        model.setdefault(name, copy.deepcopy(value))
+    if model["name"] == "bst":  # whose MLP dropped as its blocks did
+        model.setdefault("mlp_dropout", model["dropout"])
+    if isinstance(model.get("pooled"), bool):
+        model["pooled"] = "mean" if model["pooled"] else "none"
+    for member in model.get("members", {}).values():
+        _complete("model", member)
 
 
 def _without_what_is_refused(found: dict[str, Any]) -> None:

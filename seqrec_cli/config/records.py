@@ -1,11 +1,12 @@
 """What each verb may be told. The record of `train`, of which a run consists, is in `schema.py`."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from seqrec_cli.config.protocol import Candidates
-from seqrec_cli.config.schema import DataConfig, HardwareConfig, TrainConfig
+from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
 
@@ -34,6 +35,12 @@ class EvaluateConfig(RestoringConfig):
         description="what targets are ranked among, one or several: full, or sampled items, for comparison only, as "
         "uniform:100 or popularity:100; null: as the run was measured",
     )
+    cutoffs: tuple[Cutoff, ...] | None = Field(
+        min_length=1, description="the k of metrics at k, such as '[1,10,100]'; null: as trained"
+    )
+    beyond_accuracy: bool | None = Field(
+        description="also measure what the top lists are like (see seqrec metrics); null: as trained"
+    )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
     hardware: HardwareConfig
 
@@ -50,6 +57,9 @@ class EnsembleConfig(Settings):
     hardware: HardwareConfig
 
 
+SEGMENTS = r"^(history:[1-9]\d*|popularity:[1-9]\d*|cold|cold_users|user\.[^\s:]+)$"
+
+
 class CompareConfig(Settings):
     """The verb `compare`."""
 
@@ -57,23 +67,78 @@ class CompareConfig(Settings):
         min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'"
     )
     split: Literal["val", "test"] = Field(description="which held-out events")
-    metrics: tuple[str, ...] = Field(min_length=1, description="metrics of ranks, such as ndcg@10 or mrr")
-    segments: int = Field(ge=1, description="parts of the users, by the length of their history; 1: all together")
+    metrics: tuple[str, ...] = Field(
+        min_length=1, description="metrics of ranks, such as ndcg@10 or mrr, and of click scores: auc, gauc, logloss"
+    )
+    segments: tuple[str, ...] = Field(
+        description="parts to tell apart too: history:4 (or 4), popularity:3, cold (targets), cold_users, "
+        "user.ATTRIBUTE; several as '[cold,user.gender]'"
+    )
     may_differ: tuple[str, ...] = Field(
         description="fields of the protocol in which the runs may differ: '[chosen_by,max_length]'"
+    )
+    resamples: int = Field(ge=100, description="resamples of the users (bootstrap)")
+    seed: int = Field(ge=0, description="seed of the resamples")
+    output: str | None = Field(description="folder for compare.csv and compare.html; null to print only")
+    data_dir: str | None = Field(
+        description="folder of preprocessed data, for segments that need them; null for the first run's own"
     )
 
     @field_validator("metrics")
     @classmethod
-    def _of_ranks(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        from seqrec_cli.metrics.table import rank_metric  # numpy: not before there is something to check
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        from seqrec_cli.metrics.kinds import RankMetric
+        from seqrec_cli.metrics.table import parse_metric  # numpy: not before there is something to check
 
         for name in metrics:
             try:
-                rank_metric(name)
+                metric, _ = parse_metric(name)
             except ValueError as error:
                 raise ValueError(f"metrics: {error}") from error
+            if not isinstance(metric, RankMetric) and name not in ("auc", "gauc", "logloss"):
+                raise ValueError(f"metrics: {name} is no mean over users that runs store, so it has no interval")
         return metrics
+
+    @field_validator("segments", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """One stands for a list of one; a number for so many parts by history (1: none)."""
+        several = value if isinstance(value, list | tuple) else [value]
+        texts = [f"history:{each}" if isinstance(each, int) else each for each in several]
+        for each in texts:
+            if not isinstance(each, str) or not re.match(SEGMENTS, each):
+                raise ValueError(
+                    f"segments: {each!r} is no way to part the users; have: history:4, popularity:3, cold, cold_users, "
+                    "user.ATTRIBUTE"
+                )
+        return tuple(each for each in texts if each != "history:1")
+
+
+class LeaderboardConfig(Settings):
+    """The verb `leaderboard`."""
+
+    folder: str = Field(description="where the runs lie, at any depth")
+    split: Literal["val", "test"] = Field(description="which held-out events")
+    metrics: tuple[str, ...] | None = Field(description="columns; null: those of the tables of train")
+    sort: str = Field(description="the metric that orders the runs of a protocol, the best first")
+    models: tuple[str, ...] | None = Field(description="these models only, as din or '[din,bst]'; null for all")
+    datasets: tuple[str, ...] | None = Field(description="these datasets only; null for all")
+    where: dict[str, str | int | float | bool | None] | None = Field(
+        description="runs whose protocol or settings have these values: '{max_length: 50, trainer.seed: 0}'"
+    )
+    may_differ: tuple[str, ...] = Field(description="fields of the protocol that tell no groups apart")
+    output: str | None = Field(description="folder for leaderboard.md, .csv and .html; null to print only")
+
+    @field_validator("models", "datasets", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class MetricsConfig(Settings):
+    """The verb `metrics`."""
+
+    name: str | None = Field(description="the metric to explain in full, such as ndcg; null: all, a line each")
 
 
 class ExportConfig(RestoringConfig):

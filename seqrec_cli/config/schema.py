@@ -39,7 +39,14 @@ class TrainerConfig(Settings):
     seeds: int = Field(ge=1, description="runs, from seed, seed + 1, ...: with more than one, their mean and spread")
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     betas: tuple[float, float] = Field(description="AdamW's two averaging rates")
-    weight_decay: float = Field(ge=0, description="AdamW's decay of matrices (never of biases and norms)")
+    weight_decay: float = Field(
+        ge=0,
+        description="AdamW's decay of matrices (never of biases and norms; of embeddings if decay_embeddings says so)",
+    )
+    decay_embeddings: bool = Field(
+        description="whether weight_decay is of the tables of items, users and positions too, at every step; false: a "
+        "row is moved by its own events alone"
+    )
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field(description="the rate after warm-up")
     final_lr: float = Field(ge=0, le=1, description="the cosine's last rate, as a fraction of lr")
@@ -66,6 +73,14 @@ class TrainerConfig(Settings):
     def _betas_in_range(self) -> Self:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"trainer.betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_decays(self) -> Self:
+        if self.decay_embeddings and not self.weight_decay:
+            raise ValueError(
+                "trainer.decay_embeddings=true has nothing to decay by: trainer.weight_decay=0; raise that"
+            )
         return self
 
     @model_validator(mode="after")
@@ -113,7 +128,15 @@ class EvaluationConfig(Settings):
     ranked_users: int | None = Field(
         ge=1, description="rank the corpus for at most this many users, the same ones every time; null for all"
     )
+    beyond_accuracy: bool = Field(
+        description="also measure what the top lists are like: coverage, novelty, diversity, ... (see seqrec metrics)"
+    )
     baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
+
+    def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
+        """These settings, with other cutoffs and metrics where they are given."""
+        asked = {"cutoffs": cutoffs, "beyond_accuracy": beyond_accuracy}
+        return self.model_copy(update={name: value for name, value in asked.items() if value is not None})
 
 
 class DataConfig(Settings):
@@ -155,11 +178,17 @@ class TrainConfig(DataConfig):
         unset = [name for name, value in self.hardware if value is None and name != "threads"]
         if unset:
             raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
-        from seqrec_cli.metrics.table import metric_names  # numpy: not before there is something to check
+        from seqrec_cli.metrics.table import monitored_metric  # numpy: not before there is something to check
 
-        names = metric_names(self.evaluation.cutoffs)
-        if self.trainer.monitor not in names:
-            raise ValueError(f"trainer.monitor={self.trainer.monitor} is no metric; have: {', '.join(names)}")
+        try:
+            monitored_metric(self.trainer.monitor, self.evaluation.cutoffs, lists=self.evaluation.beyond_accuracy)
+        except ValueError as error:
+            raise ValueError(f"trainer.monitor: {error}") from error
+        if self.evaluation.beyond_accuracy and self.protocol.candidates != "full":
+            raise ValueError(
+                f"evaluation.beyond_accuracy=true: lists are of the whole corpus, and "
+                f"protocol.candidates={self.protocol.candidates}; set one of the two back"
+            )
         self._objective_can_train_the_model()
         self._context_is_read()
         self._closed_form_takes_no_steps()
@@ -248,6 +277,11 @@ class TrainConfig(DataConfig):
     def _rows_can_be_sparse(self) -> None:
         if self.hardware.embedding != "sparse":
             return
+        if self.trainer.decay_embeddings:
+            raise ValueError(
+                "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is "
+                "to avoid; set it to false, or use hardware.embedding=dense"
+            )
         if self.trainer.ema is not None:
             raise ValueError(
                 "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "

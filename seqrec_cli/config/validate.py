@@ -3,6 +3,7 @@
 After that nothing reads the tree any more: a value that is wrong by type, range or rule has been refused.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from seqrec_cli.config.describe import errors_in_words, keys_of, missing_in_words
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.describe import errors_in_words, keys_of, missing_in_words, value_in_words
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.migrations import renamed
@@ -33,7 +35,31 @@ def validate(verb: str, cfg: DictConfig) -> Settings:
         where = f"{error.full_key}: " if error.full_key else ""
         raise SeqrecError(where + one_line(str(error).splitlines()[0])) from error
     assert isinstance(plain, dict)
-    return validate_plain(verb, renamed(plain))  # type: ignore[arg-type]
+    record = validate_plain(verb, renamed(plain))  # type: ignore[arg-type]
+    _refuse(list(_idle(getattr(record, "model", None))))
+    return record
+
+
+def _idle(model: Any, where: str = "model") -> Iterator[str]:
+    """Settings of a model that were changed though another one leaves them without a use."""
+    for name, member in getattr(model, "members", {}).items():
+        yield from _idle(member, f"{where}.members.{name}")
+    for name, why in getattr(model, "idle", {}).items():
+        value, shipped = getattr(model, name), _shipped(model.name)[name]
+        value = list(value) if isinstance(value, tuple) else value
+        if value != shipped:
+            yield (
+                f"{where}.{name}={value_in_words(value)} has no effect with {why.replace('model', where, 1)}; "
+                f"leave it at {value_in_words(shipped)}, or change the other"
+            )
+
+
+@functools.cache
+def _shipped(model: str) -> dict[str, Any]:
+    """The settings that a model comes with."""
+    found = OmegaConf.to_container(compose("train", [f"model={model}"])["model"], resolve=True)
+    assert isinstance(found, dict)
+    return found  # type: ignore[return-value]
 
 
 def missing_keys(plain: Any, prefix: str = "") -> Iterator[str]:

@@ -5,6 +5,7 @@ configuration is validated. The verb `foo` runs `commands/foo.py`, from the numb
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqrec_cli.config.errors import SeqrecError, nearest
@@ -20,6 +21,20 @@ class Verb(NamedTuple):
     summary: str
     record: str  # the class of its settings: a module of `config` and a name in it
     examples: tuple[str, ...]
+    word: str | None = None  # the key that a word without `=` gives: `seqrec metrics ndcg` is `metrics name=ndcg`
+    called: Mapping[
+        str, str
+    ] = {}  # keys by what else they may be called: a group's name, which Hydra would take for it
+
+    def in_full(self, text: str) -> str:
+        """An override with its key: for `leaderboard` a word is `folder='WORD'`, and `model=din` is `models=din`."""
+        key, equals, value = text.partition("=")
+        if equals:
+            return f"{self.called.get(key, key)}={value}"
+        if self.word is None or text[:1] in "+~":
+            return text
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{self.word}='{escaped}'"
 
     def settings(self) -> "type[Settings]":
         """The class of the verb's record."""
@@ -64,13 +79,46 @@ VERBS = {
             "evaluate",
             "repeat a run's measurement from its checkpoint",
             "records.EvaluateConfig",
-            ("seqrec evaluate ckpt=runs/first", "seqrec evaluate ckpt=runs/first split=val"),
+            (
+                "seqrec evaluate ckpt=runs/first",
+                "seqrec evaluate ckpt=runs/first 'cutoffs=[1,10,100]' beyond_accuracy=true",
+            ),
+        ),
+        Verb(
+            "metrics",
+            "every metric: what it says, what it needs; in full: seqrec metrics NAME",
+            "records.MetricsConfig",
+            ("seqrec metrics", "seqrec metrics ndcg"),
+            word="name",
         ),
         Verb(
             "compare",
             "runs of one protocol side by side, and whether their difference is more than chance",
             "records.CompareConfig",
-            ("seqrec compare 'runs=[runs/first,runs/second]'", "seqrec compare 'runs=[runs/a,runs/b]' segments=4"),
+            (
+                "seqrec compare 'runs=[runs/first,runs/second]'",
+                "seqrec compare 'runs=[runs/a,runs/b]' segments=history:4 output=compared",
+            ),
+        ),
+        Verb(
+            "leaderboard",
+            "all runs under a folder, those of one protocol together, with intervals",
+            "records.LeaderboardConfig",
+            ("seqrec leaderboard", "seqrec leaderboard outputs sort=mrr dataset=ml-1m output=board"),
+            word="folder",
+            called={"model": "models", "dataset": "datasets"},
+        ),
+        Verb(
+            "audit",
+            "what a dataset and its split hide: leaks, order, popularity, shortcuts (trains nothing)",
+            "audit.AuditConfig",
+            ("seqrec audit dataset=ml-100k", "seqrec audit ckpt=runs/first run_dir=runs/first-audit"),
+        ),
+        Verb(
+            "rollout",
+            "several events from a model's own answers, beside what came and beside its plain top n",
+            "rollout.RolloutConfig",
+            ("seqrec rollout ckpt=runs/first steps=10", "seqrec rollout ckpt=runs/first by=beam width=5"),
         ),
         Verb(
             "export",

@@ -63,10 +63,12 @@ class PositionRows(BatchedRows):
         device: torch.device,
         whole: bool = True,
         history_negatives: int = 0,
+        history_pool_N: np.ndarray | None = None,
         fixed_negatives: LabelledRows | None = None,
     ) -> None:
         self._log, self._negatives, self._device = log, negatives, device
         self._history_negatives, self._fixed_negatives = history_negatives, fixed_negatives
+        self._history_pool_N = history_pool_N
         self._events = LogTensors.of(log, device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
             np.asarray(log.offsets_U1), train_ends(log), max_length, targets=min(TARGETS, batching.size), whole=whole
@@ -126,7 +128,9 @@ class PositionRows(BatchedRows):
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
             context_BCF=None if context_BTF is None else torch.from_numpy(np.repeat(context_BTF, 1 + K, axis=1)),
-            negatives_BLK=unseen_at_events(rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng),
+            negatives_BLK=unseen_at_events(
+                rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
+            ),
             host_lengths_B=batch.lengths_B,
             host_taught_B=torch.from_numpy(counts_B * (1 + K)),
         ).to(self._device)

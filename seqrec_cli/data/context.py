@@ -41,11 +41,11 @@ def contexts(log: PackedLog, events: np.ndarray) -> np.ndarray | None:
     parts = [] if log.context_NF is None else [np.asarray(log.context_NF[events], np.int64)]
     if log.time_context:
         assert log.times_N is not None
-        parts.append(_of_times(log.time_context, np.asarray(log.times_N[events], np.int64)))
+        parts.append(of_times(log.time_context, np.asarray(log.times_N[events], np.int64)))
     return np.concatenate(parts, axis=-1)
 
 
-def _of_times(names: Sequence[str], times: np.ndarray) -> np.ndarray:
+def of_times(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     """[...] seconds -> [..., len(names)]."""
     values = {"hour": times // HOUR % 24, "weekday": (times // DAY + FIRST_WEEKDAY) % 7}
     return np.stack([values[name] + 1 for name in names], axis=-1)
@@ -70,5 +70,5 @@ def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) 
         values.append(1 + texts.index(told[name]) if name in told else 0)
     if log.time_context:
         absent = [0] * len(log.time_context)
-        values += absent if asked_at is None else _of_times(log.time_context, np.array(asked_at)).tolist()
+        values += absent if asked_at is None else of_times(log.time_context, np.array(asked_at)).tolist()
     return np.array([values], np.int64)

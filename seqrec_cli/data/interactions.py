@@ -36,6 +36,7 @@ class PackedLog:
     context_NF: np.ndarray | None = None  # int32: what was logged with each event, 0 where nothing was
     requests: LabelledRows | None = None  # logged: what was clicked against what was shown
     sessions_N: np.ndarray | None = None  # int32: the log's own sessions, a number each
+    owners_V1: np.ndarray | None = None  # int32: the user (from 1) who owns each item, 0: none of this log
     view: View | None = None  # what a protocol asks of it; None: leave-last-out without click candidates
     time_context: tuple[str, ...] = ()  # hour or weekday of its requests, after the logged context
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
@@ -99,6 +100,7 @@ class PackedLog:
             optional("context"),
             requests,
             optional("sessions"),
+            optional("owners"),
             folder=folder,
         )
 
@@ -112,6 +114,7 @@ class PackedLog:
             "ratings": self.ratings_N,
             "context": self.context_NF,
             "sessions": self.sessions_N,
+            "owners": self.owners_V1,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
         }

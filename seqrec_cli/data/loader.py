@@ -123,9 +123,17 @@ class PrefixRows(BatchedRows):
     """One row a prefix: a history, the event that followed it, and items the user has not seen in training."""
 
     def __init__(
-        self, log: PackedLog, max_length: int, batching: Batching, *, negatives: int, history_negatives: int = 0
+        self,
+        log: PackedLog,
+        max_length: int,
+        batching: Batching,
+        *,
+        negatives: int,
+        history_negatives: int = 0,
+        history_pool_N: np.ndarray | None = None,
     ) -> None:
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
+        self._history_pool_N = history_pool_N
         self._rows_R, self._ends_R = training_targets(log.offsets_U1, train_ends(log))
         self._seen = SeenItems.in_training(log)
         self._seen.refuse_all_seen(log.num_users)
@@ -138,7 +146,9 @@ class PrefixRows(BatchedRows):
         candidates_BC = np.concatenate([targets_B1, negatives_BK], axis=1)
         labels_BC = np.zeros(candidates_BC.shape, np.float32)
         labels_BC[:, 0] = 1
-        negatives_BLK = unseen_at_events(rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
+        negatives_BLK = unseen_at_events(
+            rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
+        )
         batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B), candidates_BC, labels_BC)
         return replace(batch, negatives_BLK=negatives_BLK)
 
@@ -146,8 +156,17 @@ class PrefixRows(BatchedRows):
 class LabelledTraining(BatchedRows):
     """One row a labelled row of the dataset's training split: its protocol's own candidates, the same every epoch."""
 
-    def __init__(self, log: PackedLog, max_length: int, batching: Batching, *, history_negatives: int = 0) -> None:
+    def __init__(
+        self,
+        log: PackedLog,
+        max_length: int,
+        batching: Batching,
+        *,
+        history_negatives: int = 0,
+        history_pool_N: np.ndarray | None = None,
+    ) -> None:
         self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
+        self._history_pool_N = history_pool_N
         self._seen = SeenItems.in_training(log)
         lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
         super().__init__(np.minimum(lengths_R, max_length), batching)
@@ -157,18 +176,27 @@ class LabelledTraining(BatchedRows):
         widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
         batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B)
         batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
-        negatives_BLK = unseen_at_events(rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng)
+        negatives_BLK = unseen_at_events(
+            rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
+        )
         return replace(batch, negatives_BLK=negatives_BLK)
 
 
 def unseen_at_events(
-    rows_B: np.ndarray, lengths_B: np.ndarray, count: int, *, seen: SeenItems, rng: np.random.Generator
+    rows_B: np.ndarray,
+    lengths_B: np.ndarray,
+    count: int,
+    *,
+    seen: SeenItems,
+    rng: np.random.Generator,
+    pool_N: np.ndarray | None = None,
 ) -> Tensor | None:
-    """`count` unseen items for every event of the rows, [B, L, K]; None for a count of 0."""
+    """`count` unseen items for every event of the rows, [B, L, K], from all alike or as often as in `pool_N`; None for
+    a count of 0."""
     if not count:
         return None
     longest = max(int(lengths_B.max(initial=0)), 1)
-    drawn = draw_unseen(np.repeat(rows_B, longest), count, seen, rng=rng)
+    drawn = draw_unseen(np.repeat(rows_B, longest), count, seen, rng=rng, pool_N=pool_N)
     return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 

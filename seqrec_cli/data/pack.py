@@ -14,7 +14,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.filters import apply_filters
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.raw import Impressions, RawLog
+from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
 
@@ -77,7 +77,20 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) ->
         np.stack(context, axis=1).astype(np.int32) if context else None,
         requests,
         None if raw.sessions_N is None else raw.sessions_N[events.kept_K],
+        None if raw.item_owners is None else _owners(raw.item_owners, ids, say),
     ), ids
+
+
+def _owners(table: AttributeTable, ids: Ids, say: Say) -> np.ndarray:
+    """The user index of each item's owner, int32 [V + 1], 0 where that is no user of this log."""
+    index = {str(user): nth for nth, user in enumerate(ids.users.tolist(), 1)}
+    owner = dict(zip(table.ids.tolist(), table.values, strict=True))
+    found = [index.get(next(iter(owner.get(item, ())), ""), 0) for item in ids.items.tolist()]
+    owned = sum(nth > 0 for nth in found)
+    if not owned:
+        raise SeqrecError("no owner of an item is a user of this log; see dataset.owner_column")
+    say(f"{owned:,} of {len(found):,} items belong to users of the log")
+    return np.array([0, *found], np.int32)
 
 
 def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexed, Ids, list[dict[str, Any]]]:

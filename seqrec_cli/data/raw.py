@@ -44,5 +44,6 @@ class RawLog:
     notes: tuple[str, ...] = ()  # what the reader had to decide, for the manifest
     ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
+    item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
     process: dict[str, Any] | None = None  # settings of the process that generated the events

@@ -50,6 +50,12 @@ def training_counts(log: PackedLog) -> np.ndarray:
     return every_V - np.bincount(held_H, minlength=log.num_items + 1)
 
 
+def training_items(log: PackedLog) -> np.ndarray:
+    """The items of all training events: one drawn from these is drawn by popularity."""
+    starts_U = np.asarray(log.offsets_U1)[:-1]
+    return np.asarray(log.items_N[ragged_ranges(starts_U, train_ends(log) - starts_U)])
+
+
 def subsample(targets: Targets, requests: int | None) -> Targets:
     """At most that many of the requests, drawn once and for all; in order."""
     if requests is None or requests >= len(targets.rows_R):

@@ -18,8 +18,9 @@ from seqrec_cli.data.sources.synthetic import has_oracle, oracle_scores
 from seqrec_cli.data.splits import held_out, view_of
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.ranks import seen_positions
+from seqrec_cli.evaluation.ranks import Ranks, seen_positions
 from seqrec_cli.evaluation.repeats import longest_history, repeat_scorers
+from seqrec_cli.evaluation.top_lists import lists_at_random
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
@@ -65,6 +66,16 @@ class Oracle(Recommender):
         return self.score_corpus(batch).gather(1, items_BC)
 
 
+def counted(name: str, log: PackedLog, max_length: int) -> ClosedFormModel:
+    """`popular` or `markov` of the log's training events."""
+    model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
+    assert isinstance(model_cfg, ModelConfig)
+    model = build_model(model_cfg, log.catalog, seed=0)
+    assert isinstance(model, ClosedFormModel)
+    fit_closed_form(model, log)
+    return model
+
+
 def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
     """True where the oracle's answer is to the protocol's question: each user's next event, among unseen items, with
     uniform negatives."""
@@ -83,18 +94,17 @@ def baselines(
     Counted on the training events, like any model, and measured by the same code.
     """
     found: dict[str, dict[str, float]] = {}
-    candidates_T = np.zeros(0, np.int64)
+    ranks: Ranks | None = None
     for name in COUNTED:
-        model_cfg = config_class("model", name).model_validate({"name": name, "max_length": max_length})
-        assert isinstance(model_cfg, ModelConfig)
-        model = build_model(model_cfg, log.catalog, seed=0)
-        assert isinstance(model, ClosedFormModel)
-        fit_closed_form(model, log)
+        model = counted(name, log, max_length)
         evaluation = evaluate(model, log, split, cfg=cfg, max_length=max_length, precision=precision)
-        found[name] = evaluation.metrics
-        candidates_T = evaluation.ranks.candidates_R[evaluation.ranks.requests_T]
+        found[name], ranks = evaluation.metrics, evaluation.ranks
+    assert ranks is not None
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]
-    found = {"random": expected_at_random(cfg.cutoffs, candidates_T, float(labels_N.mean()))} | found
+    chance = expected_at_random(cfg.cutoffs, ranks=ranks, share_positive=float(labels_N.mean()))
+    if cfg.beyond_accuracy:
+        chance |= lists_at_random(log, cfg.cutoffs, ranks)
+    found = {"random": chance} | found
     for name, scorer in repeat_scorers(log, split).items():
         length = longest_history(log)
         found[name] = evaluate(scorer, log, split, cfg=cfg, max_length=length, precision=precision).metrics

@@ -4,7 +4,7 @@ Legend: B users of a batch, C candidates of a user, N labelled candidates in all
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +25,11 @@ from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.evaluation.drawn import Sampling
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
 from seqrec_cli.evaluation.sampled import rank_sampled
+from seqrec_cli.evaluation.stored import StoredClicks, StoredRanks, intervals
+from seqrec_cli.evaluation.top_lists import Collector, TopLists
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.clicks import Calibration, MetricError, calibration
+from seqrec_cli.metrics.clicks import Calibration, calibration
+from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
@@ -38,15 +41,19 @@ class Evaluation:
 
     metrics: dict[str, float]
     ranks: Ranks
-    labels_N: np.ndarray  # of all labelled candidates
-    logits_N: np.ndarray
+    clicks: StoredClicks  # all labelled candidates with their logits
     user_ids: np.ndarray | None  # raw ids of the requests' users
     item_ids: np.ndarray | None  # raw ids of the targets
 
     @property
     def reliability(self) -> Calibration:
         """The share of clicks beside the predicted probability."""
-        return calibration(self.labels_N, self.logits_N)
+        return calibration(self.clicks.labels_N, self.clicks.logits_N)
+
+    @property
+    def intervals(self) -> dict[str, list[float]]:
+        """95 % [low, high] of the metrics that are means over users."""
+        return intervals(self.metrics, StoredRanks.of(self.ranks), self.clicks)
 
     def save_ranks(self, path: Path) -> None:
         """One row a target to Parquet, atomically; `user_index` and `item_index` count from 1, as in the vocabularies,
@@ -83,9 +90,16 @@ def measuring(model: Recommender, precision: Precision) -> Iterator[None]:
 
 
 def measure(
-    model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
-) -> tuple[Ranks, np.ndarray, np.ndarray, np.ndarray]:
-    """Ranks, and (user rows, labels, logits), each [N], of the split's fixed click candidates, ordered by user.
+    model: Recommender,
+    log: PackedLog,
+    split: HeldOut,
+    *,
+    cfg: EvaluationConfig,
+    max_length: int,
+    device: torch.device,
+    collectors: Sequence[Collector] = (),
+) -> tuple[Ranks, StoredClicks]:
+    """Ranks, and the scores of the split's fixed click candidates.
 
     Where the protocol samples candidates, the ranks are among those. Where it ranks the corpus and the click candidates
     are those of the ranked requests, their logits are read from the corpus scores: a history is encoded once.
@@ -95,40 +109,38 @@ def measure(
     view = view_of(log)
     sampling = Sampling.of(view.candidates)
     if sampling is not None:
+        if collectors:
+            raise SeqrecError(
+                f"candidates={view.candidates}: what top lists are like (beyond_accuracy=true) is asked of the whole "
+                "corpus; set one of the two back"
+            )
         seed = view.manifest["settings"]["seed"]
         sampled = rank_sampled(
             model, log, split, sampling=sampling, cfg=cfg, max_length=max_length, device=device, seed=seed
         )
-        return sampled.ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
+        return sampled.ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if same else None
-    ranks, logits_RC = rank_held_out(model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC)
+    ranks, logits_RC = rank_held_out(
+        model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC, collectors=collectors
+    )
     if logits_RC is None:
-        return ranks, *score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
-    real_RC = clicks.items_RC > 0
-    rows_RC = np.broadcast_to(ranks.rows_R[:, None], real_RC.shape)
-    return ranks, rows_RC[real_RC], np.asarray(clicks.labels_RC)[real_RC], logits_RC[real_RC]
+        return ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
+    return ranks, StoredClicks.of(clicks, logits_RC, log.offsets_U1)
 
 
 def score_clicks(
     model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(user rows, labels, logits), each [N], of the fixed candidates of a split, ordered by user."""
-    parts = []
-    all_rows_R = np.asarray(log.clicks[split].rows_R)
+) -> StoredClicks:
+    """The scores of the fixed candidates of a split."""
+    clicks = log.clicks[split]
+    logits_RC = np.zeros(clicks.items_RC.shape)
     for picked_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
-        assert batch.candidates_BC is not None
-        assert batch.labels_BC is not None
-        real_BC = (batch.candidates_BC > 0).numpy()
         moved = batch.to(device)
         assert moved.candidates_BC is not None
-        logits_BC = model.score(moved, moved.candidates_BC).double().cpu().numpy()
-        rows_BC = np.broadcast_to(all_rows_R[picked_B][:, None], real_BC.shape)
-        parts.append((rows_BC[real_BC], batch.labels_BC.numpy()[real_BC], logits_BC[real_BC]))
-    rows_N, labels_N, logits_N = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order_N = np.argsort(rows_N, kind="stable")  # sums of floats depend on order: make it the users'
-    return rows_N[order_N], labels_N[order_N], logits_N[order_N]
+        logits_RC[picked_B] = model.score(moved, moved.candidates_BC).double().cpu().numpy()
+    return StoredClicks.of(clicks, logits_RC, log.offsets_U1)
 
 
 def raw_ids(log: PackedLog, name: Literal["users", "items"], indices: np.ndarray) -> np.ndarray | None:
@@ -149,26 +161,27 @@ def evaluate(
 
     Raises SeqrecError if the split has nobody to evaluate, or the model gives NaN.
     """
+    lists = [TopLists(log, cfg.cutoffs)] if cfg.beyond_accuracy else []
     with measuring(model, precision):
-        ranks, rows_N, labels_N, logits_N = measure(
-            model, log, split, cfg=cfg, max_length=max_length, device=precision.device
+        ranks, clicks = measure(
+            model, log, split, cfg=cfg, max_length=max_length, device=precision.device, collectors=lists
         )
     try:
         metrics = compute_metrics(
             cfg.cutoffs,
-            ranks_R=ranks.ranks_T,
-            candidates_R=ranks.candidates_R[ranks.requests_T],
-            labels_N=labels_N,
-            logits_N=logits_N,
-            users_N=rows_N,
+            ranks=ranks,
+            labels_N=clicks.labels_N,
+            logits_N=clicks.logits_N,
+            users_N=clicks.users_N,
         )
     except MetricError as error:  # a click metric that does not exist for such labels or logits
         raise SeqrecError(str(error)) from error
+    for collected in lists:
+        metrics |= collected.metrics()
     return Evaluation(
         metrics=metrics,
         ranks=ranks,
-        labels_N=labels_N,
-        logits_N=logits_N,
+        clicks=clicks,
         user_ids=raw_ids(log, "users", ranks.rows_R + 1),
         item_ids=raw_ids(log, "items", ranks.items_T),
     )

@@ -9,7 +9,7 @@ Legend: R requests, B requests of a block, T targets, M the most targets of a re
 V + 1 columns, 0 is padding), D width, E seen events of a block, W columns counted at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import held_out, subsample, view_of
 from seqrec_cli.data.view import HeldOut, Targets
+from seqrec_cli.evaluation.top_lists import Collector
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
@@ -151,11 +152,13 @@ def rank_held_out(
     max_length: int,
     device: torch.device,
     read_RC: np.ndarray | None = None,
+    collectors: Sequence[Collector] = (),
 ) -> tuple[Ranks, np.ndarray | None]:
     """Rank the targets of every held-out request (or of `cfg.ranked_users` requests).
 
     The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
-    unless one request's scores alone exceed it. The caller sets evaluation mode, autocast and inference mode.
+    unless one request's scores alone exceed it. `collectors` are handed every block. The caller sets evaluation mode,
+    autocast and inference mode.
     """
     targets = subsample(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):
@@ -181,6 +184,8 @@ def rank_held_out(
             seen_E = np.zeros(0, np.int64)
             if removes_seen:
                 seen_E = seen_positions(log, targets.rows_R[here_B], targets.ends_R[here_B])
+            for collector in collectors:
+                collector.add(scores_BV, tensor(seen_E), rows_B=targets.rows_R[here_B], ends_B=targets.ends_R[here_B])
             most = int(targets.counts_R[here_B].max())
             ranks_BM, counts_B = count_ranks(scores_BV, tensor(items_RM[here_B, :most]), tensor(seen_E))
             ranks_RM[here_B, :most], candidates_R[here_B] = ranks_BM.cpu().numpy(), counts_B.cpu().numpy()

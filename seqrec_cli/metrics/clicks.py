@@ -1,4 +1,4 @@
-"""Metrics of labelled scores: AUC, GAUC, logloss, and calibration.
+"""Metrics of labelled scores: AUC, GAUC, logloss, and calibration error.
 
 Legend: N labelled candidates, G users with labelled candidates, T ties, K bins.
 """
@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-class MetricError(ValueError):
-    """A metric that does not exist: an unknown name, or labels and scores that do not define it."""
-
+from seqrec_cli.metrics.kinds import ClickMetric, MetricError
 
 # Rows worked on at once, so that ten million candidates need little more memory than their scores.
 PART = 1 << 20
@@ -44,9 +41,10 @@ def _parts(rows: int) -> Iterator[slice]:
 
 
 def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """P(a positive scores higher than a negative) + P(equal) / 2 over all pairs, exactly.
+    """AUC: the chance that a positive scores higher than a negative, all candidates together.
 
-    One class is sorted, the other looked up in it a part at a time: half wins are counted in whole numbers.
+    AUC = P(higher) + P(equal) / 2 over all pairs, exactly. Hanley and McNeil, Radiology 1982. One class
+    is sorted, the other looked up in it a part at a time: half wins are counted in whole numbers.
     Raises MetricError if there is one class only, or a score is not finite.
     """
     positives_N, scores_N = _checked(labels_N, scores_N)
@@ -99,34 +97,41 @@ def _by_score(
 
 
 def gauc(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> float:
-    """GAUC: each user's own AUC, weighted by the user's number of candidates (DIN, eq. 7).
+    """GAUC: each user's own AUC, weighted by the user's number of candidates.
 
-    Users with one class have no AUC and are left out. Raises MetricError if that leaves nobody.
+    GAUC = sum_u n_u AUC_u / sum_u n_u. Zhou et al., Deep Interest Network (arXiv 1706.06978), eq. 7. Users with one
+    class have no AUC and are left out. Raises MetricError if that leaves nobody.
     """
+    aucs_G, sizes_G = user_aucs(labels_N, scores_N, users_N)
+    has_both_G = ~np.isnan(aucs_G)
+    if not has_both_G.any():
+        raise MetricError("no user has both a positive and a negative candidate, so GAUC does not exist")
+    return float(aucs_G[has_both_G] @ sizes_G[has_both_G]) / int(sizes_G[has_both_G].sum())
+
+
+def user_aucs(labels_N: np.ndarray, scores_N: np.ndarray, users_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each user's own AUC (NaN with one class) and number of candidates, [G], in order of user."""
     positives_N, scores_N = _checked(labels_N, scores_N)
     users_N = np.asarray(users_N)
     if (users_N[1:] < users_N[:-1]).any():
         order_N = np.argsort(users_N, kind="stable")
         positives_N, scores_N, users_N = positives_N[order_N], scores_N[order_N], users_N[order_N]
-    weighted, candidates = 0.0, 0
+    found = []
     first = 0
     while first < len(users_N):  # whole users, about PART rows at once
         last_user = users_N[min(first + PART, len(users_N)) - 1]
         end = int(np.searchsorted(users_N, last_user, "right"))
-        aucs_G, sizes_G = _group_aucs(*_by_score(positives_N[first:end], scores_N[first:end], users_N[first:end]))
+        found.append(_group_aucs(*_by_score(positives_N[first:end], scores_N[first:end], users_N[first:end])))
         first = end
-        has_both_G = ~np.isnan(aucs_G)
-        weighted += float(aucs_G[has_both_G] @ sizes_G[has_both_G])
-        candidates += int(sizes_G[has_both_G].sum())
-    if not candidates:
-        raise MetricError("no user has both a positive and a negative candidate, so GAUC does not exist")
-    return weighted / candidates
+    aucs_G, sizes_G = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return aucs_G, sizes_G
 
 
 def logloss(labels_N: np.ndarray, logits_N: np.ndarray) -> float:
-    """Mean binary cross-entropy in nats, from logits: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives.
+    """Logloss: the mean binary cross-entropy of clicks, in nats.
 
-    Summed in float64. Raises MetricError if there is one class only, or a logit is not finite.
+    From logits: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives. Good, Rational decisions, 1952. Summed
+    in float64. Raises MetricError if there is one class only, or a logit is not finite.
     """
     positives_N, logits_N = _checked(labels_N, logits_N)
     sums = []
@@ -171,3 +176,20 @@ def calibration(labels_N: np.ndarray, logits_N: np.ndarray, bins: int = BINS) ->
         clicked_K += np.bincount(of, weights=positives_N[part], minlength=bins)
     full_K = np.maximum(counts_K, 1)
     return Calibration(counts_K, predicted_K / full_K, clicked_K / full_K)
+
+
+def ece(labels_N: np.ndarray, logits_N: np.ndarray) -> float:
+    """Expected calibration error: how far the predicted probabilities are from the shares that were clicked.
+
+    ECE = sum_k n_k / n |clicked_k - predicted_k| over 15 bins of equal width. Guo et al., arXiv 1706.04599, eq. 3.
+    """
+    return calibration(labels_N, logits_N).error
+
+
+METRICS = {
+    "auc": ClickMetric(value=auc, at_random=lambda share: 0.5, shown="all"),
+    "gauc": ClickMetric(value=gauc, at_random=lambda share: 0.5, shown="all", needs_users=True),
+    "logloss": ClickMetric(value=logloss, at_random=lambda share: math.log(2), shown="all", higher_is_better=False),
+    # In metrics.json and in the reliability diagram; one more column would not fit 80 characters.
+    "ece": ClickMetric(value=ece, at_random=lambda share: abs(0.5 - share), higher_is_better=False),
+}

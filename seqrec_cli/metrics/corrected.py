@@ -21,7 +21,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import request_metric
 
 METHODS = ("rank", "cls", "bv")
 ROWS = 1 << 14  # ranks whose chances are held at once
@@ -89,7 +90,8 @@ def corrected_metrics(
 
 
 def _worths(names: Sequence[str], ranks: np.ndarray, n: int) -> np.ndarray:
-    return np.stack([user_metric(name, ranks, np.full(len(ranks), n)) for name in names])
+    read = TargetRanks.single(ranks, np.full(len(ranks), n))
+    return np.stack([request_metric(name, read) for name in names])
 
 
 def _equations(names: Sequence[str], n: int, m: int) -> tuple[np.ndarray, np.ndarray]:

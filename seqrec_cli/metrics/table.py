@@ -1,128 +1,108 @@
 """The one table of metrics. Configuration, evaluation, baselines, tables, early stopping and sweeps all read it.
 
-A new metric of ranks is one entry of `METRICS` and one test. It is then computed, written to metrics.json, given for a
-random scorer, accepted by `trainer.monitor` and by `seqrec compare`.
+A new metric is one entry of its family's file and one test. It is then computed, written to metrics.json, given for a
+random scorer, listed by `seqrec metrics`, accepted by `trainer.monitor` and, if of ranks, by `seqrec compare`.
 
-Legend: R users with a rank, N labelled candidates, V ranks 1, 2, ....
+Legend: R requests, T targets, N labelled candidates.
 """
 
 import difflib
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from seqrec_cli.metrics.clicks import MetricError, auc, calibration, gauc, logloss
+from seqrec_cli.metrics import clicks, diversity, owners, popularity, ranking
+from seqrec_cli.metrics.kinds import ClickMetric, Metric, MetricError, Need, RankedTargets, RankMetric, TargetRanks
 
-Ranks = np.ndarray  # float64 [R], from 1; halves where scores tie
-Counts = np.ndarray  # int64 [R], how many items were ranked, the target included
-Form = Literal["@k", "all"]  # with a cutoff (hr@10), or over all ranks (mrr)
-
-
-@dataclass(frozen=True)
-class RankMetric:
-    """A mean over users of what the rank of the held-out item is worth.
-
-    With a cutoff k, ranks beyond k are worth 0. A random scorer's rank is uniform over 1..n, from which its value
-    follows by summation; a metric whose worth depends on n states it in `at_random`.
-    """
-
-    value: Callable[[Ranks, Counts], np.ndarray]
-    forms: tuple[Form, ...]
-    shown: Form | None  # as which form it has a column in the printed tables
-    higher_is_better: bool = True
-    at_random: float | None = None
-
-    def of_users(self, ranks_R: Ranks, candidates_R: Counts, k: int | None) -> np.ndarray:
-        """Each user's value, [R]."""
-        values_R = self.value(ranks_R, candidates_R)
-        return values_R if k is None else np.where(ranks_R <= k, values_R, 0.0)
-
-    def expected_at_random(self, candidates_R: Counts, k: int | None) -> float:
-        """The mean over users of the value of a rank that is uniform over 1..candidates."""
-        if self.at_random is not None:
-            return self.at_random
-        ranks_V = np.arange(1, int(candidates_R.max()) + 1, dtype=np.float64)
-        no_count_V = np.full(len(ranks_V), np.nan)  # so that a value that needs n, and no `at_random`, gives NaN
-        sums_V1 = np.concatenate([[0.0], np.cumsum(self.value(ranks_V, no_count_V))])
-        reached_R = candidates_R if k is None else np.minimum(k, candidates_R)
-        return float((sums_V1[reached_R] / candidates_R).mean())
-
-
-@dataclass(frozen=True)
-class ClickMetric:
-    """A number of all labelled candidates: of their labels, logits and (where `needs_users`) their users, each [N]."""
-
-    value: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-    expected_at_random: Callable[[float], float]  # of logits that are all 0, by the share of positives
-    shown: bool
-    higher_is_better: bool = True
-    needs_users: bool = False
-
-
-METRICS: dict[str, RankMetric | ClickMetric] = {
-    "hr": RankMetric(lambda ranks, _: np.ones_like(ranks), forms=("@k",), shown="@k"),
-    "ndcg": RankMetric(lambda ranks, _: 1 / np.log2(ranks + 1), forms=("@k",), shown="@k"),  # one relevant item
-    "mrr": RankMetric(lambda ranks, _: 1 / ranks, forms=("@k", "all"), shown="all"),
-    # With one relevant item R = 1: the share of relevant items among the first R. A first place that is shared is none.
-    "r_precision": RankMetric(lambda ranks, _: (ranks <= 1).astype(np.float64), forms=("all",), shown=None),
-    # The share of the other candidates that rank below the target. An only candidate has none: .5, as for a constant.
-    "corpus_auc": RankMetric(
-        lambda ranks, n: np.where(n > 1, 1 - (ranks - 1) / np.maximum(n - 1, 1), 0.5),
-        forms=("all",),
-        shown="all",
-        at_random=0.5,
-    ),
-    "auc": ClickMetric(lambda y, z, _: auc(y, z), lambda share: 0.5, shown=True),
-    "gauc": ClickMetric(gauc, lambda share: 0.5, shown=True, needs_users=True),
-    "logloss": ClickMetric(
-        lambda y, z, _: logloss(y, z), lambda share: math.log(2), shown=True, higher_is_better=False
-    ),
-    # In metrics.json and in the reliability diagram; one more column would not fit 80 characters.
-    "ece": ClickMetric(
-        lambda y, z, _: calibration(y, z).error, lambda share: abs(0.5 - share), shown=False, higher_is_better=False
-    ),
+METRICS: dict[str, Metric] = {
+    **ranking.METRICS,
+    **clicks.METRICS,
+    **popularity.METRICS,
+    **diversity.METRICS,
+    **owners.METRICS,
 }
-CLICK_METRICS = tuple(name for name, metric in METRICS.items() if isinstance(metric, ClickMetric))
+CLICK_METRICS = tuple(clicks.METRICS)
+CLICKS: tuple[Need, ...] = ("click candidates",)
+SEVERAL: Need = "several targets"
+LISTS: Need = "top lists"
+ATTRIBUTE: Need = "item attribute"
+OWNERS: Need = "item owners"
+ANY = "ATTRIBUTE"  # in a name, where an item attribute of the dataset is meant
 
 
-def parse_metric(name: str) -> tuple[RankMetric | ClickMetric, int | None]:
-    """The entry that a name like `hr@10` or `auc` means, and its cutoff. Raises MetricError for any other name."""
-    kind, at, cutoff = name.partition("@")
+def parse_metric(name: str) -> tuple[Metric, int | None]:
+    """The entry that a name like `hr@10`, `auc` or `diversity:genres@10` means, and its cutoff.
+
+    Raises MetricError for any other name.
+    """
+    head, at, cutoff = name.partition("@")
+    kind, colon, attribute = head.partition(":")
     metric, k = METRICS.get(kind), int(cutoff) if cutoff.isascii() and cutoff.isdigit() else 0
-    forms = () if metric is None else metric.forms if isinstance(metric, RankMetric) else ("all",)
-    if metric is None or ("@k" if at else "all") not in forms or (at and not k):
-        have = _written(METRICS)
-        close = difflib.get_close_matches(f"{kind}@k" if at else kind, have, n=1, cutoff=0.5)
+    of_attribute = bool(attribute) if colon else False
+    if (
+        metric is None
+        or ("@k" if at else "all") not in metric.forms
+        or (at and not k)
+        or of_attribute != (ATTRIBUTE in metric.needs)
+    ):
+        have = written_names(METRICS)
+        asked = f"{kind}{f':{ANY}' if colon else ''}{'@k' if at else ''}"
+        close = difflib.get_close_matches(asked, have, n=1, cutoff=0.5)
         nearest = f"; did you mean '{close[0]}'?" if close else ""
         raise MetricError(f"{name} is no metric{nearest} (have: {', '.join(have)})")
     return metric, k or None
 
 
+def kind_named(name: str) -> str:
+    """The key of the table that `ndcg`, `ndcg@10` or `diversity:genres@10` means. Raises MetricError for others."""
+    kind = name.partition("@")[0].partition(":")[0]
+    if kind not in METRICS:
+        close = difflib.get_close_matches(kind, METRICS, n=1, cutoff=0.5)
+        nearest = f"; did you mean '{close[0]}'?" if close else ""
+        raise MetricError(f"{name} is no metric{nearest} (have: {', '.join(METRICS)})")
+    return kind
+
+
+def is_list_metric(name: str) -> bool:
+    """True for metrics of recommended lists."""
+    return LISTS in parse_metric(name)[0].needs
+
+
 def rank_metric(name: str) -> tuple[RankMetric, int | None]:
-    """`parse_metric` for the metrics of ranks, which each user has. Raises MetricError for any other name."""
+    """`parse_metric` for the metrics of ranks, which each request has. Raises MetricError for any other name."""
     metric, k = parse_metric(name)
     if isinstance(metric, RankMetric):
         return metric, k
-    of_ranks = [kind for kind, other in METRICS.items() if isinstance(other, RankMetric)]
-    raise MetricError(f"{name} is no metric of ranks (have: {', '.join(_written(of_ranks))})")
+    raise MetricError(f"{name} is no metric of ranks (have: {', '.join(written_names(ranking.METRICS))})")
 
 
-def metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Every metric that an evaluation yields, by the names used in every file and table."""
-    at_cutoffs, whole = [], []
+def metric_names(
+    cutoffs: tuple[int, ...], have: Collection[Need] = CLICKS, attributes: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Every metric that an evaluation yields, by the names used in every file and table.
+
+    `have`: what the evaluation has of what metrics need; `attributes`: the items' attributes.
+    """
+    at_cutoffs: list[str] = []
+    whole: list[str] = []
+    of_lists: list[str] = []
     for kind, metric in METRICS.items():
-        forms = metric.forms if isinstance(metric, RankMetric) else ("all",)
-        at_cutoffs += [f"{kind}@{k}" for k in cutoffs if "@k" in forms]
-        whole += [kind] if "all" in forms else []
-    return (*at_cutoffs, *whole)
+        if not set(metric.needs) <= set(have):
+            continue
+        heads = [f"{kind}:{name}" for name in attributes] if ATTRIBUTE in metric.needs else [kind]
+        names = of_lists if LISTS in metric.needs else at_cutoffs
+        names += [f"{head}@{k}" for head in heads for k in cutoffs if "@k" in metric.forms]
+        whole += [kind] if "all" in metric.forms else []
+    return (*at_cutoffs, *whole, *of_lists)
 
 
-def rank_metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
-    """Those of `metric_names` that are metrics of ranks."""
-    return tuple(name for name in metric_names(cutoffs) if isinstance(parse_metric(name)[0], RankMetric))
+def monitored_metric(name: str, cutoffs: tuple[int, ...], *, lists: bool) -> None:
+    """Raises MetricError where no evaluation of these cutoffs yields the metric, whatever attributes there are."""
+    metric, k = parse_metric(name)
+    if k is not None and k not in cutoffs:
+        raise MetricError(f"{name} is not measured: evaluation.cutoffs has {', '.join(map(str, cutoffs))}")
+    if LISTS in metric.needs and not lists:
+        raise MetricError(f"{name} is measured with evaluation.beyond_accuracy=true")
 
 
 def lower_is_better(name: str) -> bool:
@@ -130,42 +110,63 @@ def lower_is_better(name: str) -> bool:
     return not parse_metric(name)[0].higher_is_better
 
 
-def user_metric(name: str, ranks_R: Ranks, candidates_R: Counts) -> np.ndarray:
-    """Each user's part [R] of a metric of ranks. A rank counts at k if rank <= k."""
+def request_metric(name: str, ranks: RankedTargets) -> np.ndarray:
+    """Each request's part [R] of a metric of ranks."""
     metric, k = rank_metric(name)
-    return metric.of_users(ranks_R, candidates_R, k)
+    return metric.value(TargetRanks.of(ranks), k)
+
+
+def several_targets(ranks: RankedTargets) -> bool:
+    """Whether some request has more than one target, so that recall differs from HR."""
+    return len(ranks.ranks_T) > len(ranks.candidates_R)
 
 
 def compute_metrics(
     cutoffs: tuple[int, ...],
     *,
-    ranks_R: Ranks,
-    candidates_R: Counts,
-    labels_N: np.ndarray,
-    logits_N: np.ndarray,
-    users_N: np.ndarray,
+    ranks: RankedTargets,
+    labels_N: np.ndarray | None = None,
+    logits_N: np.ndarray | None = None,
+    users_N: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """All of `metric_names(cutoffs)`. Raises MetricError where a click metric does not exist (see `clicks.py`)."""
-    found = {}
-    for name in metric_names(cutoffs):
+    """All of `metric_names(cutoffs)`, and what several targets add; click metrics where there are candidates.
+
+    Raises MetricError where a click metric does not exist for such labels or logits (see `clicks.py`).
+    """
+    have, read, found = _have(ranks, labels_N is not None), TargetRanks.of(ranks), {}
+    for name in metric_names(cutoffs, have):
         metric, k = parse_metric(name)
         if isinstance(metric, RankMetric):
-            found[name] = float(metric.of_users(ranks_R, candidates_R, k).mean())
-        else:
-            found[name] = metric.value(labels_N, logits_N, users_N)
+            found[name] = float(metric.value(read, k).mean())
+        elif isinstance(metric, ClickMetric):
+            assert labels_N is not None
+            assert logits_N is not None
+            assert users_N is not None
+            found[name] = metric.of(labels_N, logits_N, users_N)
     return found
 
 
-def expected_at_random(cutoffs: tuple[int, ...], candidates_R: Counts, share_positive: float) -> dict[str, float]:
-    """What a scorer that knows nothing is expected to have: uniform ranks, and click logits of 0."""
-    found = {}
-    for name in metric_names(cutoffs):
+def expected_at_random(
+    cutoffs: tuple[int, ...], *, ranks: RankedTargets, share_positive: float | None = None
+) -> dict[str, float]:
+    """What a scorer that knows nothing is expected to have on the same requests: uniform ranks, and click logits of 0.
+
+    `share_positive`: of the click candidates; None where there are none.
+    """
+    read, found = TargetRanks.of(ranks), {}
+    for name in metric_names(cutoffs, _have(ranks, share_positive is not None)):
         metric, k = parse_metric(name)
         if isinstance(metric, RankMetric):
-            found[name] = metric.expected_at_random(candidates_R, k)
-        else:
-            found[name] = metric.expected_at_random(share_positive)
+            found[name] = metric.expected_at_random(read, k)
+        elif isinstance(metric, ClickMetric):
+            assert share_positive is not None
+            found[name] = metric.at_random(share_positive)
     return found
+
+
+def _have(ranks: RankedTargets, click_candidates: bool) -> tuple[Need, ...]:
+    several: tuple[Need, ...] = (SEVERAL,) if several_targets(ranks) else ()
+    return (*several, *(CLICKS if click_candidates else ()))
 
 
 def table_columns(names: tuple[str, ...], k: int) -> tuple[str, ...]:
@@ -177,11 +178,10 @@ def table_columns(names: tuple[str, ...], k: int) -> tuple[str, ...]:
     return tuple(column for column in columns if column in names)
 
 
-def _written(kinds: "list[str] | dict[str, RankMetric | ClickMetric]") -> list[str]:
-    """Names as a person writes them: hr@k, mrr@k, mrr, auc."""
-    names = []
+def written_names(kinds: Iterable[str]) -> list[str]:
+    """Names as a person writes them: hr@k, mrr@k, mrr, auc, diversity:ATTRIBUTE@k."""
+    found = []
     for kind in kinds:
-        metric = METRICS[kind]
-        forms = metric.forms if isinstance(metric, RankMetric) else ("all",)
-        names += [f"{kind}@k" if form == "@k" else kind for form in forms]
-    return names
+        head = f"{kind}:{ANY}" if ATTRIBUTE in METRICS[kind].needs else kind
+        found += [f"{head}@k" if form == "@k" else head for form in METRICS[kind].forms]
+    return found

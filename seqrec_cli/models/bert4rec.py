@@ -3,7 +3,7 @@ arXiv 1904.06690).
 
 `norm: post` is the paper's block (section 3.3), `norm: pre` trains more steadily. `head: gelu` is its output layer,
 P(v) = softmax(GELU(h W + b) E' + b_v) (eq. 7), with the LayerNorm before the product that BERT and the authors' code
-have. Deviation: weights start as `initialise.py` says.
+have. Deviation: weights start as `initialise.py` says; `layer_std: 0.02` starts them as there.
 
 To predict, a mask is put behind the latest max_length - 1 events and its state is read. The mask is a vector of its
 own, no row of the item table: no score of the corpus is its.

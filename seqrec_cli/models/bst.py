@@ -47,14 +47,16 @@ class Model(Ranker):
         rows = {"index": cfg.max_length + 1, "time": cfg.time_buckets + 1}.get(cfg.positions)
         self.positions = None if rows is None else nn.Embedding(rows, D)  # row 0 is the candidate's
         self.blocks = nn.ModuleList(
-            TransformerBlock(D, cfg.heads, cfg.ffn_dim, norm=cfg.norm, activation="leaky_relu", drop=cfg.dropout)
+            TransformerBlock(
+                D, cfg.heads, cfg.ffn_dim, norm=cfg.norm, activation=cfg.block_activation, drop=cfg.dropout
+            )
             for _ in range(cfg.blocks)
         )
         self.norm = nn.LayerNorm(D) if cfg.norm == "pre" else nn.Identity()
         # The MLP's first layer, split by what its inputs depend on: the sum equals one layer over all of them.
         self.from_sequence = nn.Linear(D * (cfg.max_length + 1 if cfg.read_out == "all" else 1), first)
         self.add_first_layer(first)
-        self.mlp = Mlp(cfg.mlp, "leaky_relu", cfg.dropout)
+        self.mlp = Mlp(cfg.mlp, cfg.activation, cfg.mlp_dropout, batch_norm=cfg.batch_norm)
         self.logit = nn.Linear(cfg.mlp[-1], 1)
         initialise(self, cfg.init_std)
 
@@ -79,7 +81,7 @@ class Model(Ranker):
         length, cfg = batch.items_BL.shape[1] + 1, self.cfg
         of_block = 6 * cfg.embed_dim + 2 * cfg.ffn_dim + 3 * cfg.heads * length
         of_sequence = of_block * (1 if self._shares_history else length)
-        return of_sequence + 2 * sum(cfg.mlp) + self.items.width
+        return of_sequence + self.mlp.numbers + self.items.width
 
     @property
     def _shares_history(self) -> bool:
@@ -114,7 +116,7 @@ class Model(Ranker):
         hidden_BCM = self.from_sequence(read_BC) + self.from_item(joined_ACF)
         if history.request is not None:
             hidden_BCM = hidden_BCM + history.request
-        hidden_BCM = self.mlp(hidden_BCM)
+        hidden_BCM = self.mlp(hidden_BCM, items_AC > 0)
         with full_precision(hidden_BCM.device):
             logits_BC: Tensor = self.logit(hidden_BCM.float()).squeeze(-1)
         return logits_BC

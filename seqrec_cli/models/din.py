@@ -1,5 +1,9 @@
 """DIN: the history weighted by the candidate, then an MLP (Zhou et al. 2018, arXiv 1706.06978, section 4.3 and eq. 3).
 
+`score` says how an event is compared with the candidate: by the paper's activation unit, an inner product, a scaled
+one, or an additive layer. A `softmax` of the unit's scores is scaled by the root of an item's width, as in the authors'
+code, which has one where the paper has none.
+
 With `search_attribute` the candidate is first looked for in a long history: its latest events that share the
 candidate's first value of that attribute are what the activation unit reads, and no other event is even embedded: the
 hard search of SIM (Pi et al. 2020, arXiv 2006.05639). Deviation: SIM then attends with multiple heads and times.
@@ -14,6 +18,7 @@ from seqrec_cli.config.model.din import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
 from seqrec_cli.models.layers.activation_unit import ActivationUnit
+from seqrec_cli.models.layers.event_scores import AdditiveScores, DotScores
 from seqrec_cli.models.layers.transformer import as_stream
 from seqrec_cli.models.search import by_value, latest
 
@@ -22,7 +27,7 @@ class Model(InterestRanker):
     """Events that are like the candidate speak louder."""
 
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
-        self.unit = ActivationUnit(self.items.width, cfg.unit, cfg.unit_activation, cfg.softmax)
+        self.unit = _unit(cfg, self.items.width)
         self.search, self.search_events = cfg.search_attribute, cfg.search_events
         if self.search is not None and self.search not in self.items.attributes:
             have = ", ".join(self.items.attributes) or "none"
@@ -87,5 +92,14 @@ class Model(InterestRanker):
     def numbers_per_pair(self, length: int) -> int:
         if self.search is None:
             return length * self.unit.numbers
-        of_candidate = self.unit.first.out_features * self.items.width
+        of_candidate = self.unit.candidate_width * self.items.width
         return self.search_events * (self.unit.numbers + 4 * self.items.width) + of_candidate
+
+
+def _unit(cfg: Config, width: int) -> ActivationUnit | DotScores | AdditiveScores:
+    """What weighs events by a candidate, for items of that width."""
+    if cfg.score == "unit":
+        return ActivationUnit(width, cfg.unit, cfg.unit_activation, cfg.softmax)
+    if cfg.score == "additive":
+        return AdditiveScores(width, cfg.unit[0], cfg.softmax)
+    return DotScores(width, cfg.softmax, scaled=cfg.score == "scaled_dot")

@@ -44,7 +44,7 @@ class ItemEncoder(SequenceEncoder):
         self.add_layers(cfg)
         self.output = None if cfg.tied else padded_table(catalog.num_items + 1, D)
         self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1)) if cfg.item_bias else None
-        initialise(self, cfg.init_std)
+        initialise(self, cfg.init_std, cfg.layer_std)
 
     def add_layers(self, cfg: EncoderConfig) -> None:
         """Make the layers and `norm`."""

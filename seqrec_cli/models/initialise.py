@@ -8,11 +8,12 @@ def xavier_std(outputs: int, inputs: int) -> float:
     return float((2 / (outputs + inputs)) ** 0.5)
 
 
-def initialise(module: nn.Module, embedding_std: float | None) -> None:
+def initialise(module: nn.Module, embedding_std: float | None, layer_std: float | None = None) -> None:
     """Truncated normal weights (cut at two deviations): embeddings with `embedding_std`, linear layers with
     1/sqrt(inputs), so that a layer keeps the variance of what it reads; biases zero, norms the identity.
 
-    Without `embedding_std`, embeddings and linear layers have Xavier's deviation, as in SASRec's port to PyTorch.
+    Without `embedding_std`, embeddings and linear layers have Xavier's deviation, as in SASRec's port to PyTorch. With
+    `layer_std` it is that of all linear layers, as in BERT (its authors' code: 0.02 everywhere).
     An initialiser that overwrites the padding row is the usual bug: it is zeroed again here.
     """
     for part in module.modules():
@@ -21,7 +22,8 @@ def initialise(module: nn.Module, embedding_std: float | None) -> None:
             if part.padding_idx is not None:
                 nn.init.zeros_(part.weight[part.padding_idx])
         elif isinstance(part, nn.Linear):
-            _fill(part.weight, None if embedding_std is None else part.in_features**-0.5)
+            by_inputs = None if embedding_std is None else part.in_features**-0.5
+            _fill(part.weight, layer_std or by_inputs)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.LayerNorm):

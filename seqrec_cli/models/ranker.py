@@ -10,7 +10,7 @@ from seqrec_cli.config.model import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbedding
+from seqrec_cli.models.layers.embedding import AttributeEmbedding, ContextEmbedding, FeatureEmbedding
 
 
 class Ranker(Recommender):
@@ -39,7 +39,7 @@ class Ranker(Recommender):
         )
         contexts = catalog.context_attributes
         self.context = ContextEmbedding(contexts, D) if contexts else None
-        self.l2 = cfg.l2
+        self.l2, self.l2_once, self.l2_attributes = cfg.l2, cfg.l2_counts == "once", cfg.l2_attributes
         self.register_buffer("counts_V", torch.ones(items, dtype=torch.int64), persistent=False)
         self.register_buffer("counts_U", torch.ones(users, dtype=torch.int64), persistent=False)
 
@@ -68,22 +68,41 @@ class Ranker(Recommender):
         return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def penalty(self, batch: Batch) -> Tensor | None:
-        """(l2 / 2) |w_j|^2 / n_j of every item and user j in a training batch, once each, with n_j its training events
-        (Zhou et al. 2018, arXiv 1706.06978, eq. 4-6; there of all features)."""
+        """Mini-batch-aware L2: l2 / 2 times the squares of a batch's vectors, each over its training events."""
         if not self.training or not self.l2:
             return None
         assert batch.candidates_BC is not None
         items_N = torch.cat([batch.items_BL.flatten(), batch.candidates_BC.flatten()])
-        penalty = _squares(self.items, items_N, self.counts_V)
+        return 0.5 * self.l2 * self._squares_over_counts(items_N, batch.users_B)
+
+    def _squares_over_counts(self, items_N: Tensor, users_B: Tensor) -> Tensor:
+        """|w_j|^2 / n_j, summed over the items and users j of a batch, with n_j their training events: once each (Zhou
+        et al. 2018, arXiv 1706.06978, eq. 6), or as often as the batch holds them, n_jB / n_j. Eq. 5, which eq. 6
+        approximates, counts the samples that hold j; here it is the events and candidates.
+
+        With `l2_attributes` their attributes' values count likewise, with n_j the training events of all that have the
+        value; the paper regularises all features. Those of a request's context are left out.
+        """
+        penalty = _squares(self.items.own, items_N, self.counts_V, once=self.l2_once)
         if self.users.own is not None:
-            penalty = penalty + _squares(self.users, batch.users_B, self.counts_U)
-        return 0.5 * self.l2 * penalty
+            penalty = penalty + _squares(self.users.own, users_B, self.counts_U, once=self.l2_once)
+        if self.l2_attributes:
+            for table, rows_N in ((self.items, items_N), (self.users, users_B)):
+                for attribute in table.attributes.values():
+                    assert isinstance(attribute, AttributeEmbedding)
+                    values_N = attribute.values_RW[rows_N].flatten()
+                    penalty = penalty + _squares(attribute.table, values_N, attribute.counts_A, once=self.l2_once)
+        return penalty
 
 
-def _squares(table: FeatureEmbedding, rows_N: Tensor, counts_R: Tensor) -> Tensor:
-    """Sum over distinct rows, without asking how many there are: a row counts where it comes first in order."""
-    assert table.own is not None
-    sorted_N = rows_N.sort().values
-    first_N = torch.cat([sorted_N[:1] > 0, sorted_N[1:] > sorted_N[:-1]])
-    squares_N = table.own(sorted_N).square().sum(-1)
-    return (squares_N * first_N / counts_R[sorted_N].clamp(min=1)).sum()
+def _squares(table: nn.Embedding | None, rows_N: Tensor, counts_R: Tensor, *, once: bool) -> Tensor:
+    """Sum over rows, or over distinct ones without asking how many there are: a row counts where it comes first in
+    order."""
+    assert table is not None
+    if once:
+        rows_N = rows_N.sort().values
+        counted_N = torch.cat([rows_N[:1] > 0, rows_N[1:] > rows_N[:-1]])
+    else:
+        counted_N = rows_N > 0
+    squares_N = table(rows_N).square().sum(-1)
+    return (squares_N * counted_N / counts_R[rows_N].clamp(min=1)).sum()

@@ -54,8 +54,12 @@ class RunFolder:
         return self.path / f"reliability_{split}.png"
 
     def ranks(self, split: str) -> Path:
-        """Per-user ranks of a split (`val` or `test`)."""
+        """The rank of every target of a split (`val` or `test`)."""
         return self.path / f"ranks_{split}.parquet"
+
+    def clicks(self, split: str) -> Path:
+        """The score of every click candidate of a split."""
+        return self.path / f"clicks_{split}.parquet"
 
     @classmethod
     def allocate(cls, run_dir: str | None, label: str) -> Self:
@@ -85,6 +89,15 @@ class RunFolder:
         missing = [file.name for file in (folder.manifest, folder.config_yaml) if not file.is_file()]
         if missing:
             raise SeqrecError(f"{folder.path} holds no run (no {' and no '.join(missing)}); name a run's folder")
+        return folder
+
+    @classmethod
+    def open_measured(cls, path: str | Path) -> Self:
+        """The folder of a run, or of `seqrec evaluate`, that has its final metrics."""
+        folder = cls(Path(path).expanduser())
+        if not folder.metrics_json.is_file():
+            cls.open(path)  # says what else is amiss
+            raise SeqrecError(f"{folder.path} has no metrics.json: the run is not finished; resume it, or evaluate it")
         return folder
 
     def _refuse_reuse(self) -> None:

@@ -20,6 +20,7 @@ BASELINES = {  # in this order
 }
 ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
+INTERVALS_NOTE = "±: half of the 95 % interval, by how much users differ"
 NO_VALUE = "-"
 
 
@@ -65,9 +66,11 @@ def results_table(
     *,
     title: str,
     protocol: str,
+    intervals: Mapping[str, Sequence[float]] | None = None,
     validation: Mapping[str, float] | None = None,
 ) -> Table:
-    """One row for the model `name`, one a baseline, the oracle last; validation, if given, apart below.
+    """One row for the model `name`, with half of each 95 % interval below it; one a baseline, the oracle last;
+    validation, if given, apart below.
 
     The best value of each column, the oracle's and validation's set aside, is bold on a terminal.
     """
@@ -79,7 +82,7 @@ def results_table(
         *((BASELINES.get(baseline, baseline), baselines[baseline]) for baseline in [*known, *others]),
     ]
 
-    notes = [protocol] if ORACLE not in baselines else [ORACLE_NOTE, protocol]
+    notes = [*([INTERVALS_NOTE] if intervals else []), *([ORACLE_NOTE] if ORACLE in baselines else []), protocol]
     table = Table(
         title=escape(title),
         caption=escape("\n".join(notes)),
@@ -96,10 +99,12 @@ def results_table(
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
 
-    best = {column: _best(column, [row for _, row in rivals]) for column in columns}
+    best = {column: best_value(column, [row for _, row in rivals]) for column in columns}
     for label, row in rivals:
         cells = [_bold_if(_text(row.get(column)), row.get(column) == best[column]) for column in columns]
         table.add_row(escape(label), *cells)
+        if intervals and row is metrics:
+            table.add_row("  ±", *(_half(intervals.get(column)) for column in columns), style="dim")
     for label, extra in ((ORACLE, baselines.get(ORACLE)), (f"{name}, val", validation)):
         if extra is not None:
             table.add_section()
@@ -118,22 +123,6 @@ def seeds_table(
     for name, both in summary.items():
         values = (both["mean"], both["std"], *(row[name] for row in metrics))
         table.add_row(escape(name), *map(_text, values))
-    return table
-
-
-def comparison_table(names: Sequence[str], compared: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> Table:
-    """A row a metric and run: its `mean` and, but for the first run, the `difference` to that and its `error`."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
-    for column in ("metric", "run"):
-        table.add_column(column, overflow="fold")
-    for column in ("mean", "difference"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for metric, values in compared.items():
-        for nth, (name, value) in enumerate(zip(names, values, strict=True)):
-            difference = f"{value['difference']:+.4f} ± {value['error']:.4f}" if nth else ""
-            table.add_row("" if nth else metric, escape(name), _text(value["mean"]), difference)
-        table.add_section()
     return table
 
 
@@ -156,7 +145,8 @@ def print_table(table: Table, console: Console | None = None) -> None:
     console.print(table)
 
 
-def _best(column: str, rows: list[Mapping[str, float]]) -> float | None:
+def best_value(column: str, rows: Sequence[Mapping[str, float]]) -> float | None:
+    """The best of a column's values; None where there is none."""
     values = [row[column] for row in rows if column in row]
     if not values:
         return None
@@ -165,6 +155,10 @@ def _best(column: str, rows: list[Mapping[str, float]]) -> float | None:
 
 def _text(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}"
+
+
+def _half(interval: Sequence[float] | None) -> str:
+    return NO_VALUE if interval is None else f"{(interval[1] - interval[0]) / 2:.4f}"
 
 
 def _bold_if(text: str, yes: bool) -> str:

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from seqrec_cli.config.schema import TrainerConfig
 
 
-def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def parameter_groups(model: nn.Module, decay_embeddings: bool = False) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(decayed, undecayed) trainable parameters.
 
     Decayed: weights of two or more dimensions. Undecayed: biases, norms and gains, and the tables of `nn.Embedding`:
     decay acts at every step, a row's gradient only when its item occurs, so decay would shrink rare items the most.
+    With `decay_embeddings` it does, as in BERT's optimizer.
     """
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    found = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    tables = set() if decay_embeddings else found
     trainable = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in tables]
     chosen = {id(p) for p in decayed}
@@ -28,7 +30,7 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def build_optimizer(model: nn.Module, cfg: TrainerConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter, 2019), its update fused into one pass over the parameters; tables with row-sparse
     gradients are updated by the row."""
-    decayed, undecayed = parameter_groups(model)
+    decayed, undecayed = parameter_groups(model, cfg.decay_embeddings)
     by_row = row_tables(model)
     found = {id(p) for p in by_row}
     groups = [

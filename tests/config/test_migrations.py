@@ -131,6 +131,48 @@ def test_what_was_set_and_what_a_model_does_not_have_stay() -> None:
     assert "batch_norm" not in migrated(plain)["model"]
 
 
+OLDER = {  # settings that such a run has no record of, and what it did
+    "bst": {"mlp_dropout": 0.25, "block_activation": "leaky_relu", "activation": "leaky_relu", "batch_norm": False},
+    "dien": {
+        "attention": "bilinear",
+        "unit": [80, 40],
+        "unit_activation": "sigmoid",
+        "auxiliary_negatives": "uniform",
+        "auxiliary_mlp": None,
+    },
+    "din": {"score": "unit"},
+    "widedeep": {"l2_counts": "once", "l2_attributes": False},
+    "bert4rec": {"layer_std": None},
+}
+
+
+@pytest.mark.parametrize("model", OLDER)
+def test_a_run_from_before_the_sources_own_forms_did_what_was_done_then(model: str) -> None:
+    plain = today(f"model={model}", "model.dropout=0.25", "trainer.decay_embeddings=false")
+    older = copy.deepcopy(plain)
+    for name in OLDER[model]:
+        del older["model"][name]  # type: ignore[attr-defined]
+    del older["trainer"]["decay_embeddings"]  # type: ignore[attr-defined]
+    found = migrated(older)
+    assert {name: found["model"][name] for name in OLDER[model]} == OLDER[model]
+    assert dump(validate_plain("train", found)) == plain
+
+
+@pytest.mark.parametrize(("former", "now"), [(True, "mean"), (False, "none")])
+def test_what_dien_pooled_is_told_by_its_name(former: bool, now: str) -> None:
+    older = today("model=dien")
+    older["model"]["pooled"] = former  # type: ignore[index]
+    assert validate_plain("train", migrated(older)).model.pooled == now  # type: ignore[attr-defined]
+
+
+def test_members_of_a_former_ensemble_are_completed() -> None:
+    plain = today("model=ensemble")
+    older = copy.deepcopy(plain)
+    for member in older["model"]["members"].values():  # type: ignore[index]
+        del member["layer_std"]
+    assert migrated(older) == plain
+
+
 def test_a_run_without_log_q_had_it_and_a_share_that_nothing_read_is_gone() -> None:
     recorded = today("objective=sampled_softmax")
     recorded["objective"].pop("log_q")  # type: ignore[attr-defined]

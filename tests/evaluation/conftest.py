@@ -71,7 +71,9 @@ def random_log() -> PackedLog:
 
 @pytest.fixture
 def cfg() -> EvaluationConfig:
-    return EvaluationConfig(cutoffs=(5, 10, 20), batch_size=7, memory_mb=64, ranked_users=None, baselines=True)
+    return EvaluationConfig(
+        cutoffs=(5, 10, 20), batch_size=7, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+    )
 
 
 @pytest.fixture(scope="session")

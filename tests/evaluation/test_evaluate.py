@@ -147,7 +147,7 @@ def test_candidates_that_are_padding_are_left_out(log_of, cfg, cpu):
     clicks = log.clicks["test"]
     clicks.items_RC[0, 1:] = 0  # one user is left with the positive alone
     evaluation = evaluate(Pairs(log), log, "test", cfg=cfg, max_length=10, precision=cpu)
-    assert len(evaluation.labels_N) == len(evaluation.logits_N) == int((clicks.items_RC > 0).sum())
+    assert len(evaluation.clicks.labels_N) == int((clicks.items_RC > 0).sum())
 
 
 def test_ranks_are_saved_with_raw_ids(random_log, cfg, cpu, tmp_path):
@@ -215,7 +215,9 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=20)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
+    cfg = EvaluationConfig(
+        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+    )
     for split in ("val", "test"):
         found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
@@ -232,8 +234,11 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=4)
-    cfg = EvaluationConfig(cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, baselines=True)
-    _, labels_N, logits_N = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
+    cfg = EvaluationConfig(
+        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+    )
+    scored = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
+    labels_N, logits_N = scored.labels_N, scored.logits_N
     posteriors_N = 1 / (1 + np.exp(-logits_N))
     for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1)):
         here_N = (posteriors_N >= low) & (posteriors_N <= high)

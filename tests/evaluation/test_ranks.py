@@ -17,7 +17,7 @@ from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.view import Targets
 from seqrec_cli.evaluation import ranks as ranks_module
 from seqrec_cli.evaluation.ranks import count_ranks, rank_held_out, seen_positions
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 CPU = torch.device("cpu")
@@ -85,7 +85,12 @@ def brute_force(log: PackedLog, split: str, scores_UV: np.ndarray) -> list[tuple
 
 def config(memory_mb: int = 64, batch_size: int = 5) -> EvaluationConfig:
     return EvaluationConfig(
-        cutoffs=(1, 5), batch_size=batch_size, memory_mb=memory_mb, ranked_users=None, baselines=False
+        cutoffs=(1, 5),
+        batch_size=batch_size,
+        memory_mb=memory_mb,
+        ranked_users=None,
+        beyond_accuracy=False,
+        baselines=False,
     )
 
 
@@ -103,10 +108,7 @@ def test_ranks_agree_with_a_plain_loop_on_scores_full_of_ties(log_of, data):
     ranks, _ = rank_held_out(Table(scores_UV), log, split, cfg=config(), max_length=3, device=CPU)
     expected = brute_force(log, split, scores_UV)
     assert list(zip(ranks.rows_R, ranks.ranks_T, ranks.candidates_R, strict=True)) == expected
-    metrics = {
-        name: user_metric(name, ranks.ranks_T, ranks.candidates_R).mean()
-        for name in ("hr@2", "ndcg@2", "mrr@2", "mrr", "corpus_auc")
-    }
+    metrics = {name: request_metric(name, ranks).mean() for name in ("hr@2", "ndcg@2", "mrr@2", "mrr", "corpus_auc")}
     assert metrics["hr@2"] == pytest.approx(np.mean([rank <= 2 for _, rank, _ in expected]), abs=1e-6)
     assert metrics["mrr"] == pytest.approx(np.mean([1 / rank for _, rank, _ in expected]), abs=1e-6)
 
@@ -137,7 +139,7 @@ def test_a_constant_scorer_lands_mid_corpus(random_log):
     model = Constant(random_log.num_items)
     ranks, _ = rank_held_out(model, random_log, "test", cfg=config(), max_length=10, device=CPU)
     np.testing.assert_array_equal(ranks.ranks_T, (ranks.candidates_R + 1) / 2)
-    assert user_metric("corpus_auc", ranks.ranks_T, ranks.candidates_R).mean() == pytest.approx(0.5)
+    assert request_metric("corpus_auc", ranks).mean() == pytest.approx(0.5)
     assert (model.row_V == 0).all()  # the model's own buffer was not overwritten
 
 

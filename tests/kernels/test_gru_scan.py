@@ -12,10 +12,11 @@ from seqrec_cli.kernels.build import compiler
 from seqrec_cli.kernels.gru_scan.op import _gru_last as gru_last
 from seqrec_cli.kernels.gru_scan.op import _gru_states as gru_states
 from seqrec_cli.kernels.gru_scan.op import _loop
-from seqrec_cli.kernels.gru_scan.reference import step_by_step
+from seqrec_cli.kernels.gru_scan.reference import FROZEN, KEPT, REPLACED, SCALED, step_by_step
 from seqrec_cli.models.layers.gru import Recurrence
 from tests.gru_by_hand import gru_by_hand
 
+GATES = [SCALED, REPLACED, KEPT]
 in_c = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 
 
@@ -25,19 +26,19 @@ def scan_inputs(L: int = 5, B: int = 3, C: int = 2, H: int = 4) -> list[Tensor]:
     return [make(L, B, 3 * H), make(L, B, C).sigmoid(), make(3 * H, H) / 2]
 
 
-@pytest.mark.parametrize("replace", [False, True])
-def test_the_scan_is_the_recurrence_and_its_gradients_are_exact(replace: bool) -> None:
+@pytest.mark.parametrize("gate", GATES)
+def test_the_scan_is_the_recurrence_and_its_gradients_are_exact(gate: int) -> None:
     inputs, scales, recurrent = scan_inputs()
-    last, states, _, _ = gru_states(inputs, scales, recurrent, replace, True, None)
+    last, states, _, _ = gru_states(inputs, scales, recurrent, gate, True, None)
     for b in range(3):
         for c in range(2):
-            expected = gru_by_hand(inputs[:, b].numpy(), scales[:, b, c].numpy(), recurrent.numpy(), replace)
+            expected = gru_by_hand(inputs[:, b].numpy(), scales[:, b, c].numpy(), recurrent.numpy(), gate)
             np.testing.assert_allclose(states[:, b, c].numpy(), expected, rtol=1e-10)
     torch.testing.assert_close(last, states[-1])
-    torch.testing.assert_close(gru_last(inputs, scales, recurrent, replace, None), last)
-    torch.testing.assert_close(step_by_step(inputs, scales, recurrent, replace), states)
+    torch.testing.assert_close(gru_last(inputs, scales, recurrent, gate, None), last)
+    torch.testing.assert_close(step_by_step(inputs, scales, recurrent, gate), states)
     leaves = [x.requires_grad_() for x in scan_inputs(L=3)]
-    assert torch.autograd.gradcheck(lambda *x: gru_states(*x, replace, True, None)[:2], leaves)
+    assert torch.autograd.gradcheck(lambda *x: gru_states(*x, gate, True, None)[:2], leaves)
 
 
 @pytest.mark.usefixtures("without_c")
@@ -45,7 +46,7 @@ def test_products_in_bf16_are_near() -> None:
     leaves = [[x.float().requires_grad_() for x in scan_inputs()] for _ in range(2)]
     results = []
     for mine, low in zip(leaves, (None, torch.bfloat16), strict=True):
-        last = gru_states(*mine, False, True, low)[0]
+        last = gru_states(*mine, SCALED, True, low)[0]
         last.square().sum().backward()
         results.append([last.detach(), *(x.grad for x in mine)])
     assert not torch.equal(results[0][0], results[1][0])
@@ -69,10 +70,11 @@ def test_a_plain_recurrence_is_torchs_gru() -> None:
     torch.testing.assert_close(got, theirs(x)[0], rtol=1e-4, atol=1e-6)
 
 
-def test_a_padded_step_freezes_the_state() -> None:
+@pytest.mark.parametrize("gate", GATES)
+def test_a_padded_step_freezes_the_state(gate: int) -> None:
     inputs, scales, recurrent = scan_inputs()
-    scales[3:] = 0
-    states = gru_states(inputs, scales, recurrent, False, True, None)[1]
+    scales[3:] = FROZEN[gate]
+    states = gru_states(inputs, scales, recurrent, gate, True, None)[1]
     assert torch.equal(states[2], states[3])
     assert torch.equal(states[2], states[4])
 
@@ -91,14 +93,14 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def results(inputs: list[Tensor], replace: bool, exact: bool) -> list[Tensor]:
+def results(inputs: list[Tensor], gate: int, exact: bool) -> list[Tensor]:
     """Last and all states, and the gradients of the three inputs by both."""
     leaves = [x.detach().to(torch.float64 if exact else torch.float32).requires_grad_() for x in inputs]
     if exact:
-        states = step_by_step(*leaves, replace)
+        states = step_by_step(*leaves, gate)
         last = states[-1]
     else:
-        last, states, *_ = gru_states(*leaves, replace, True, None)
+        last, states, *_ = gru_states(*leaves, gate, True, None)
     weights = torch.linspace(-1, 1, states.numel(), dtype=states.dtype).view(*states.shape[1:], -1).movedim(-1, 0)
     ((states * weights).sum() + last.square().sum()).backward()
     return [last.detach(), states.detach(), *(x.grad for x in leaves if x.grad is not None)]
@@ -106,21 +108,22 @@ def results(inputs: list[Tensor], replace: bool, exact: bool) -> list[Tensor]:
 
 @in_c
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("shape", [(5, 3, 2, 4), (7, 13, 1, 32), (6, 9, 3, 50), (3, 1, 7, 17), (4, 2, 5, 128)])
-def test_the_loop_in_c_is_the_recurrence_and_its_gradients(shape: tuple[int, ...], replace: bool) -> None:
+def test_the_loop_in_c_is_the_recurrence_and_its_gradients(shape: tuple[int, ...], gate: int) -> None:
     inputs = [x.float() for x in scan_inputs(*shape)]
     inputs[2] /= shape[3] ** 0.5
-    expected = results(inputs, replace, exact=True)
+    inputs[1][-1, 0] = FROZEN[gate]
+    expected = results(inputs, gate, exact=True)
     for count in (1, 3):
         torch.set_num_threads(count)
-        got = results(inputs, replace, exact=False)
+        got = results(inputs, gate, exact=False)
         assert len(got) == len(expected) == 5
         for mine, exact in zip(got, expected, strict=True):
             torch.testing.assert_close(mine.double(), exact, rtol=1e-5, atol=1e-6 * exact.abs().max().item())
-        last = gru_last(*inputs, replace, None)
+        last = gru_last(*inputs, gate, None)
         assert torch.equal(last, got[0])
-        unkept = gru_states(*inputs, replace, False, None)
+        unkept = gru_states(*inputs, gate, False, None)
         assert torch.equal(unkept[1], got[1])
         assert unkept[2].numel() == unkept[3].numel() == 0
 
@@ -131,11 +134,11 @@ def test_the_loop_in_c_reads_views() -> None:
     inputs, scales, recurrent = (x.float() for x in scan_inputs())
     rows_first = inputs.transpose(0, 1).contiguous().transpose(0, 1)
     shared = scales[..., :1].expand_as(scales)
-    expected = step_by_step(inputs, shared.contiguous(), recurrent, False)
-    torch.testing.assert_close(gru_states(rows_first, shared, recurrent, False, False, None)[1], expected)
+    expected = step_by_step(inputs, shared.contiguous(), recurrent, SCALED)
+    torch.testing.assert_close(gru_states(rows_first, shared, recurrent, SCALED, False, None)[1], expected)
     assert torch.equal(
-        gru_last(inputs.repeat_interleave(2, 2)[..., ::2], shared, recurrent, False, None),
-        gru_last(inputs, shared, recurrent, False, None),
+        gru_last(inputs.repeat_interleave(2, 2)[..., ::2], shared, recurrent, SCALED, None),
+        gru_last(inputs, shared, recurrent, SCALED, None),
     )
 
 
@@ -146,8 +149,8 @@ def test_inputs_may_have_16_bits(dtype: torch.dtype, on: bool) -> None:
     kernels.use(on)
     inputs, scales, recurrent = (x.float() for x in scan_inputs())
     low = inputs.to(dtype)
-    got = gru_last(low, scales, recurrent, False, None), *gru_states(low, scales, recurrent, False, False, None)[:2]
-    states = step_by_step(low.float(), scales, recurrent, False)
+    got = gru_last(low, scales, recurrent, SCALED, None), *gru_states(low, scales, recurrent, SCALED, False, None)[:2]
+    states = step_by_step(low.float(), scales, recurrent, SCALED)
     for mine, expected in zip(got, (states[-1], states[-1], states), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
@@ -158,10 +161,10 @@ def test_the_loop_in_c_keeps_what_is_no_number_and_bears_large_ones() -> None:
     inputs, scales, recurrent = (x.float() for x in scan_inputs())
     inputs[2, 1, 0] = float("nan")
     inputs[:, 2] *= 1e6
-    last = gru_last(inputs, scales, recurrent, False, None)
+    last = gru_last(inputs, scales, recurrent, SCALED, None)
     assert last[1].isnan().any()
     assert last[0].isfinite().all()
-    exact = step_by_step(inputs.double(), scales.double(), recurrent.double(), False)[-1]
+    exact = step_by_step(inputs.double(), scales.double(), recurrent.double(), SCALED)[-1]
     torch.testing.assert_close(last[2].double(), exact[2])
     tiny = torch.tensor(1e-40)
     assert (tiny * torch.ones(())).item() > 0  # the library leaves the processor's rounding as it was

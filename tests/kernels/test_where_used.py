@@ -97,7 +97,7 @@ def test_each_kernel_has_its_formats() -> None:
     embed = lambda: embed_norm_dropout(nothing_P, nothing_P, table, table[0], None, norm=None, probability=0.0, size=3)  # noqa: E731
     assert called(embed) == ["embed_norm_dropout"]
     gru = lambda: gru_scan(  # noqa: E731
-        torch.randn(2, 3, 12), torch.ones(2, 3, 1), torch.randn(12, 4), replace=False, only_last=True, longest=2
+        torch.randn(2, 3, 12), torch.ones(2, 3, 1), torch.randn(12, 4), gate=0, only_last=True, longest=2
     )
     assert called(gru, low=False) == ["gru_states"]
     with torch.no_grad():

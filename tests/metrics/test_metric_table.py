@@ -5,23 +5,28 @@ import math
 import numpy as np
 import pytest
 
+from seqrec_cli.metrics.kinds import RankMetric, TargetRanks
 from seqrec_cli.metrics.table import (
     METRICS,
-    RankMetric,
     compute_metrics,
     expected_at_random,
     lower_is_better,
     metric_names,
     parse_metric,
     rank_metric,
+    request_metric,
     table_columns,
-    user_metric,
 )
 
 
 def rank_metrics(ranks_R: np.ndarray, candidates_R: np.ndarray, cutoffs: tuple[int, ...]) -> dict[str, float]:
     names = [name for name in metric_names(cutoffs) if isinstance(parse_metric(name)[0], RankMetric)]
-    return {name: user_metric(name, ranks_R, candidates_R).mean() for name in names}
+    return {name: request_metric(name, TargetRanks.single(ranks_R, candidates_R)).mean() for name in names}
+
+
+def asked(candidates: list[int] | np.ndarray) -> TargetRanks:
+    """Requests of one target each, whose ranks do not matter."""
+    return TargetRanks.single(np.ones(len(candidates)), np.asarray(candidates))
 
 
 def test_ranking_metrics_by_hand():
@@ -59,8 +64,10 @@ def test_a_rank_tied_across_the_cutoff_is_no_hit():
 
 def test_a_first_place_that_is_shared_is_no_r_precision():
     ranks_R = np.array([1.0, 1.5, 2.0])
-    assert user_metric("r_precision", ranks_R, np.array([3, 3, 3])).tolist() == [1, 0, 0]
-    assert expected_at_random((3,), np.array([2, 4]), 0.2)["r_precision"] == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert request_metric("r_precision", TargetRanks.single(ranks_R, np.array([3, 3, 3]))).tolist() == [1, 0, 0]
+    assert expected_at_random((3,), ranks=asked([2, 4]), share_positive=0.2)["r_precision"] == pytest.approx(
+        (1 / 2 + 1 / 4) / 2
+    )
 
 
 def test_corpus_auc_of_the_only_candidate_is_a_half():
@@ -68,7 +75,7 @@ def test_corpus_auc_of_the_only_candidate_is_a_half():
 
 
 def test_a_random_scorer_by_hand():
-    found = expected_at_random((3,), np.array([2, 4]), 0.2)
+    found = expected_at_random((3,), ranks=asked([2, 4]), share_positive=0.2)
     assert found["hr@3"] == pytest.approx((1 + 3 / 4) / 2)
     assert found["ndcg@3"] == pytest.approx(((1 + 1 / math.log2(3)) / 2 + (1 + 1 / math.log2(3) + 1 / 2) / 4) / 2)
     assert found["mrr@3"] == pytest.approx((3 / 4 + (1 + 1 / 2 + 1 / 3) / 4) / 2)
@@ -84,41 +91,39 @@ def test_chance_is_the_mean_over_all_ranks_and_labels(name):
     labels_N = np.array([1, 0, 0, 1, 0, 0, 0, 0])
     found = compute_metrics(
         (1, 7),
-        ranks_R=np.arange(1.0, 10.0),
-        candidates_R=candidates_R,
+        ranks=TargetRanks.single(np.arange(1.0, 10.0), candidates_R),
         labels_N=labels_N,
         logits_N=np.zeros(8),
         users_N=np.repeat([0, 1], 4),
     )
     if name == "gauc":  # the second user has one class
         assert found[name] == 0.5
-    assert expected_at_random((1, 7), candidates_R, labels_N.mean())[name] == pytest.approx(found[name])
+    expected = expected_at_random((1, 7), ranks=asked(candidates_R), share_positive=labels_N.mean())
+    assert expected[name] == pytest.approx(found[name])
 
 
 def test_chance_of_users_with_other_numbers_of_candidates():
-    """The mean of each user's own expectation; a value that needs that number must say what chance gives."""
-    found = expected_at_random((2,), np.array([4, 9]), 0.5)
+    """The mean of each request's own expectation."""
+    found = expected_at_random((2,), ranks=asked([4, 9]), share_positive=0.5)
     for name in ("hr@2", "ndcg@2", "mrr"):
-        each = [user_metric(name, np.arange(1.0, n + 1), np.full(n, n)).mean() for n in (4, 9)]
+        each = [request_metric(name, TargetRanks.single(np.arange(1.0, n + 1), np.full(n, n))).mean() for n in (4, 9)]
         assert found[name] == pytest.approx(np.mean(each))
-    forgetful = RankMetric(lambda ranks, n: ranks / n, forms=("all",), shown=None)
-    assert math.isnan(forgetful.expected_at_random(np.array([4, 9]), None))
 
 
-@pytest.mark.parametrize("kind", METRICS)
+@pytest.mark.parametrize("kind", [kind for kind, metric in METRICS.items() if "top lists" not in metric.needs])
 def test_directions_and_best_values(kind):
     """The best possible scorer has the best value that the direction says."""
-    names = [name for name in metric_names((3,)) if name.partition("@")[0] == kind]
+    have = ("click candidates", "several targets")
+    names = [name for name in metric_names((3,), have) if name.partition("@")[0] == kind]
     best, worst = (
         compute_metrics(
             (3,),
-            ranks_R=np.full(4, rank),
-            candidates_R=np.full(4, 8),
+            ranks=TargetRanks(np.array(ranks), np.arange(0, 9, 2), np.full(4, 8)),
             labels_N=np.array([1, 0, 1, 0]),
             logits_N=sign * np.array([9.0, -9.0, 9.0, -9.0]),
             users_N=np.array([0, 0, 1, 1]),
         )
-        for rank, sign in ((1.0, 1), (8.0, -1))
+        for ranks, sign in (([1.0, 2.0] * 4, 1), ([7.0, 8.0] * 4, -1))
     )
     assert names
     for name in names:

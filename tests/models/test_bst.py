@@ -1,6 +1,7 @@
 """BST: its fast path, read-outs, positions and features."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models import pieces
 from seqrec_cli.models.bst import Model
+
+Activation = Callable[..., Tensor]
 
 
 def bst(**changes: object) -> Model:
@@ -42,6 +45,80 @@ def head(model: Model, batch: Batch, read_BF: Tensor, item: int) -> Tensor:
     for layer in model.mlp.layers:
         hidden = nn.functional.leaky_relu(layer(hidden))
     return model.logit(hidden)[:, 0]
+
+
+def published_by_hand(model: Model, batch: Batch, row: int, item: int, *, block: Activation, mlp: Activation) -> Tensor:
+    """Eq. 1-5 and the MLP of one row and candidate in plain torch: one post-norm block, read at the candidate."""
+    weight, length = dict(model.named_parameters()), int(batch.lengths_B[row])
+    linear = lambda name, y: y @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]  # noqa: E731
+    norm = lambda y: (y - y.mean(-1, keepdim=True)) / (y.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()  # noqa: E731
+    positions = weight["positions.weight"]
+    events = model.items.summed(batch.items_BL[row, :length]) + positions[torch.arange(length, 0, -1)]
+    x = torch.cat([events, (model.items.summed(torch.tensor(item)) + positions[0])[None]])
+    q, (k, v) = linear("blocks.0.attention.query", x), linear("blocks.0.attention.key_value", x).chunk(2, dim=1)
+    heads = [(q[:, h] @ k[:, h].T / 8**0.5).softmax(1) @ v[:, h] for h in (slice(0, 8), slice(8, 16))]
+    x = norm(x + linear("blocks.0.attention.out", torch.cat(heads, dim=1)))
+    x = norm(x + linear("blocks.0.feed_forward.down", block(linear("blocks.0.feed_forward.up", x))))
+    read = linear("from_sequence", x[-1]) + weight["from_item.weight"] @ model.items.joined(torch.tensor(item))
+    hidden = mlp(read + weight["from_user.weight"] @ model.users.joined(batch.users_B[row]), 0)
+    for nth in range(len(model.mlp.layers)):
+        hidden = mlp(linear(f"mlp.layers.{nth}", hidden), nth + 1)
+    return linear("logit", hidden)[0]
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "leaky_relu": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "relu": lambda x: x.clamp(min=0),
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "mlp", "batch_norm"),
+    [
+        ("leaky_relu", "leaky_relu", False),
+        ("leaky_relu", "relu", True),
+        ("relu", "prelu", False),
+        ("gelu", "dice", True),
+    ],
+)
+def test_the_papers_and_the_tutorials_activations(block: str, mlp: str, batch_norm: bool) -> None:
+    """LeakyReLU everywhere as in the paper; an MLP of Linear, BatchNorm and ReLU as in torch-rechub."""
+    model, batch = bst(block_activation=block, activation=mlp, batch_norm=batch_norm), toy.toy_batch()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, number in [*model.named_parameters(), *model.named_buffers()]:
+            if "slope" in name or "running" in name or name.startswith("mlp.norms"):
+                number.uniform_(0.2, 0.9, generator=generator)
+
+    def activated(x: Tensor, nth: int) -> Tensor:
+        if batch_norm:
+            layer = model.mlp.norms[nth]  # type: ignore[index]
+            x = (x - layer.running_mean) / (layer.running_var + 1e-5).sqrt() * layer.weight + layer.bias
+        if mlp in FUNCTIONS:
+            return FUNCTIONS[mlp](x)
+        layer = model.mlp.activations[nth]
+        if mlp == "prelu":
+            return torch.where(x > 0, x, layer.slope * x)
+        gate = torch.sigmoid((x - layer.running_mean) / layer.running_var.sqrt())
+        return gate * x + (1 - gate) * layer.slope * x
+
+    scores = model.score_corpus(batch)
+    for row in (0, 5):
+        for item in (3, 40):
+            expected = published_by_hand(model, batch, row, item, block=FUNCTIONS[block], mlp=activated)
+            torch.testing.assert_close(scores[row, item], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dropout", "mlp_dropout"), [(0.0, 0.5), (0.5, 0.0)])
+def test_the_mlp_drops_by_itself(dropout: float, mlp_dropout: float) -> None:
+    model, shares = bst(dropout=dropout, mlp_dropout=mlp_dropout).train(), []
+    model.logit.register_forward_pre_hook(lambda _, given: shares.append((given[0] == 0).float().mean().item()))
+    first, second = (model.score(toy.toy_batch(), torch.full((8, 40), 3)) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert shares[0] == pytest.approx(mlp_dropout, abs=0.1)
+    shipped = toy.numbers("bst")
+    assert shipped["mlp_dropout"] == shipped["dropout"]
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])

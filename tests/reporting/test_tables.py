@@ -38,6 +38,8 @@ RULES = {
 }
 PROTOCOL = protocol_line(RULES)
 
+SAID = {"title": "t", "protocol": PROTOCOL}
+
 
 def metrics() -> dict[str, float]:
     return {name: 0.1 + place / 1000 for place, name in enumerate(NAMES)}
@@ -82,7 +84,7 @@ def test_every_number_stands_in_80_columns():
 
 
 def test_protocol_and_oracle_are_explained():
-    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, title="t", protocol=PROTOCOL)).split())
+    text = " ".join(printed(results_table("sasrec", metrics(), BASELINES, **SAID)).split())
     for fact in (
         "ml-1m 0123456789ab;",
         "each user's last event",
@@ -110,17 +112,15 @@ def test_protocol_and_oracle_are_explained():
 
 def test_without_an_oracle_nothing_speaks_of_one():
     baselines = {name: row for name, row in BASELINES.items() if name != "oracle"}
-    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, title="t", protocol=PROTOCOL))
+    assert "oracle" not in printed(results_table("sasrec", metrics(), baselines, **SAID))
 
 
 def test_without_floors_the_model_stands_alone():
-    assert list(rows(printed(results_table("popular", metrics(), {}, title="t", protocol=PROTOCOL)))) == ["popular"]
+    assert list(rows(printed(results_table("popular", metrics(), {}, **SAID)))) == ["popular"]
 
 
 def test_the_best_rival_is_bold_and_the_oracle_is_not():
-    text = printed(
-        results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, title="t", protocol=PROTOCOL), terminal=True
-    )
+    text = printed(results_table("sasrec", {**metrics(), "mrr": 0.7}, BASELINES, **SAID), terminal=True)
     assert "\x1b[1m0.7000\x1b[0m" in text  # the model's MRR
     assert "\x1b[1m0.0100\x1b[0m" in text  # the lowest logloss: random's, here
     assert "\x1b[1m0.2000\x1b[0m" in text
@@ -129,9 +129,7 @@ def test_the_best_rival_is_bold_and_the_oracle_is_not():
 
 
 def test_a_narrow_screen_cuts_no_number():
-    found = rows(
-        printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, title="t", protocol=PROTOCOL), width=72)
-    )
+    found = rows(printed(results_table("a_model_with_a_long_name", metrics(), BASELINES, **SAID), width=72))
     assert ["0.2000"] * 7 in found.values()
 
 
@@ -141,3 +139,15 @@ def test_without_cutoff_10_the_largest_is_shown():
 
 def test_brackets_in_names_are_text():
     assert "[red]x" in printed(results_table("[red]x", metrics(), {}, title="[red]x", protocol=PROTOCOL))
+
+
+def test_half_of_each_interval_stands_below_the_models_numbers():
+    intervals = {"hr@10": [0.09, 0.13], "mrr": [0.1, 0.1004]}
+    text = printed(results_table("sasrec", metrics(), BASELINES, **SAID, intervals=intervals))
+    lines = text.splitlines()
+    (below,) = [nth for nth, line in enumerate(lines) if line.split()[:1] == ["±"]]
+    assert lines[below - 1].split()[0] == "sasrec"
+    assert lines[below].split()[1:] == ["0.0200", "-", "0.0002", "-", "-", "-", "-"]
+    assert "±: half of the 95 % interval" in text
+    assert max(map(len, lines)) <= 80
+    assert "±" not in printed(results_table("sasrec", metrics(), BASELINES, **SAID))

@@ -20,6 +20,18 @@ def test_biases_norms_and_embedding_tables_do_not_decay() -> None:
     }  # fmt: skip
 
 
+def test_with_decay_embeddings_tables_decay_too() -> None:
+    model = toy_model()
+    decayed, undecayed = parameter_groups(model, decay_embeddings=True)
+    assert any(p is model.items.weight for p in decayed)
+    assert all(p.ndim == 1 for p in undecayed)
+    before = model.items.weight.detach().clone()
+    optimizer = build_optimizer(model, settings(weight_decay=0.5, decay_embeddings=True))
+    zero = sum(p.sum() for p in model.parameters()) * 0.0
+    update(zero, optimizer, torch.amp.GradScaler("cpu", enabled=False), lr=0.1, clip_norm=None)
+    torch.testing.assert_close(model.items.weight.detach(), before * (1 - 0.1 * 0.5))  # w - lr * decay * w
+
+
 def test_a_tied_table_is_one_parameter_and_frozen_ones_are_left_out() -> None:
     model = toy_model()
     model.out.weight = model.items.weight

@@ -32,6 +32,7 @@ DEFAULTS = {
     "lr": 0.05,
     "betas": (0.9, 0.98),
     "weight_decay": 0.1,
+    "decay_embeddings": False,
     "warmup_steps": 2,
     "schedule": "cosine",
     "final_lr": 0.1,

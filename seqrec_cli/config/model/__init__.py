@@ -12,6 +12,7 @@ from seqrec_cli.config.settings import Option
 Positions = Literal["absolute", "reversed", "rotary", "relative", "none"]
 IN_ATTENTION = frozenset({"rotary", "relative"})  # positions that act on a query and a key, not on the input
 Width = Annotated[int, Field(ge=1)]
+UnitActivation = Literal["dice", "prelu", "sigmoid"]  # of DIN's activation unit
 
 
 class Capabilities(NamedTuple):
@@ -39,6 +40,16 @@ class ModelConfig(Option):
     def history_negatives(self) -> int:
         """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
         return 0
+
+    @property
+    def history_negatives_by_popularity(self) -> bool:
+        """Whether they are drawn as often as items occur in training, instead of from all alike."""
+        return False
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Settings that another one leaves without a use, by that one: to set them is refused."""
+        return {}
 
     @property
     def batch_statistics(self) -> dict[str, str]:
@@ -79,6 +90,17 @@ class EncoderConfig(ModelConfig):
     init_std: float | None = Field(
         gt=0, description="standard deviation of the initial embeddings; null: Xavier's, for tables and layers"
     )
+    layer_std: float | None = Field(
+        gt=0,
+        description="deviation of the layers' initial weights (BERT: 0.02); null: 1 / sqrt(inputs), or Xavier's",
+    )
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found = super().idle
+        if not self.user_dim:
+            found["user_dropout"] = "model.user_dim=0"
+        return found
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
@@ -105,7 +127,7 @@ class TransformerConfig(EncoderConfig):
 
 
 class RankerConfig(ModelConfig):
-    """What every click ranker has that embeds users and items and ends in an MLP (`models/layers/inputs.py`)."""
+    """What every click ranker has that embeds users and items and ends in an MLP (`models/ranker.py`)."""
 
     embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
     user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
@@ -121,8 +143,19 @@ class RankerConfig(ModelConfig):
         ge=0,
         description="L2 of the vectors of a batch's items and users, each over its training events (DIN, eq. 6)",
     )
+    l2_counts: Literal["once", "occurrences"] = Field(
+        description="how often a vector counts in it: once a batch (DIN, eq. 6), or as often as the batch holds it"
+    )
+    l2_attributes: bool = Field(description="whether the vectors of the attributes' values count in it as well")
     dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found = super().idle
+        if not self.l2:
+            found |= dict.fromkeys(("l2_counts", "l2_attributes"), "model.l2=0")
+        return found
 
 
 class InterestConfig(RankerConfig):
@@ -135,8 +168,13 @@ class InterestConfig(RankerConfig):
 
     @property
     def batch_statistics(self) -> dict[str, str]:
-        found = {"model.activation=dice": "model.activation=prelu"} if self.activation == "dice" else {}
-        return found | ({"model.batch_norm=true": "model.batch_norm=false"} if self.batch_norm else {})
+        return mlp_statistics(self.activation, self.batch_norm)
+
+
+def mlp_statistics(activation: str, batch_norm: bool) -> dict[str, str]:
+    """The settings by which an MLP reads statistics of a batch, and what to set instead (`batch_statistics`)."""
+    found = {"model.activation=dice": "model.activation=prelu"} if activation == "dice" else {}
+    return found | ({"model.batch_norm=true": "model.batch_norm=false"} if batch_norm else {})
 
 
 def heads_divide(embed_dim: int, heads: int, positions: str = "none") -> None:

@@ -25,6 +25,13 @@ class Config(EncoderConfig):
     )
     time_buckets: int = Field(ge=2, description="buckets of log time, up to ten years (time_bias)")
 
+    @property
+    def idle(self) -> dict[str, str]:
+        found = super().idle
+        if self.time_bias == "none":
+            found["time_buckets"] = "model.time_bias=none"
+        return found
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         heads_divide(self.embed_dim, self.heads, self.positions)

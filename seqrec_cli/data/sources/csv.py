@@ -18,7 +18,7 @@ PARQUET = (".parquet", ".pq")
 class Config(DatasetConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
-    came_later: ClassVar[frozenset[str]] = frozenset({"session_column"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"session_column", "owner_column"})
 
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
     item_column: str | int = Field(description="column of item ids")
@@ -32,6 +32,9 @@ class Config(DatasetConfig):
     user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
     context_columns: tuple[str | int, ...] = Field(
         description="categorical columns of the event: known when it is predicted (device, city)"
+    )
+    owner_column: str | int | None = Field(
+        description="column of the item that holds its owner's user id, for metrics of owners; null for none"
     )
     session_column: str | int | None = Field(description="column of session ids, for protocol=sessions; null for none")
     value_separator: str | None = Field(
@@ -49,7 +52,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     """The file's events. An attribute of an item or user is taken from its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     wanted = [column for column in named if column is not None]
-    wanted += [] if cfg.session_column is None else [cfg.session_column]
+    wanted += [column for column in (cfg.session_column, cfg.owner_column) if column is not None]
     wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
@@ -66,6 +69,8 @@ def read(cfg: Config, path: Path) -> RawLog:
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
     times_N, ticks = (None, 1) if cfg.time_column is None else columns.times(cfg.time_column, cfg.time_unit)
     notes: list[str] = []
+    owned = () if cfg.owner_column is None else (cfg.owner_column,)
+    owners = _attributes(columns, owned, items_N, "item", None, notes)
     return RawLog(
         users_N,
         items_N,
@@ -76,6 +81,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
         ticks_per_second=ticks,
+        item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else columns.texts(cfg.session_column)[0].astype(np.int32),
     )
 

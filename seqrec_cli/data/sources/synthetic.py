@@ -36,6 +36,7 @@ class Config(DatasetConfig):
     """How many users, items and events there are, and how predictable the next event is."""
 
     raw_is_generated: ClassVar[bool] = True
+    came_later: ClassVar[frozenset[str]] = frozenset({"owners"})
 
     seed: int = Field(ge=0, description="seed of the process")
     users: int = Field(ge=1, description="users")
@@ -59,6 +60,7 @@ class Config(DatasetConfig):
     session_events: float = Field(ge=1, description="mean events a session")
     session_gap: float = Field(gt=0, description="mean seconds between events of a session")
     between_hours: tuple[float, float] = Field(description="least and most hours between sessions")
+    owners: bool = Field(description="every item belongs to a user, drawn uniformly (for metrics of owners)")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -206,8 +208,15 @@ class SyntheticProcess:
             ratings_N=None,
             item_attributes={"category": _labels(item_ids, "category", self.category_V, cfg.categories)},
             user_attributes={"segment": _labels(user_ids, "segment", self.segment_U, cfg.segments)},
-            process=cfg.model_dump(mode="json"),
+            process=cfg.model_dump(mode="json", exclude={"owners"}),  # which the law does not know
+            item_owners=self._owners() if cfg.owners else None,
         )
+
+    def _owners(self) -> AttributeTable:
+        """Drawn by a generator of their own, so that the events are those of the log without owners."""
+        rng = np.random.default_rng([self.cfg.seed, 2])
+        owners_V = rng.integers(1, self.cfg.users + 1, self.cfg.items)
+        return AttributeTable(np.arange(1, self.cfg.items + 1), [(str(owner),) for owner in owners_V.tolist()])
 
     def _times(self, rng: np.random.Generator) -> np.ndarray:
         """Seconds [U, T], strictly rising: short gaps within a session, hours to days between sessions."""
@@ -244,7 +253,7 @@ def has_oracle(log: PackedLog) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _process(settings: str) -> SyntheticProcess:
-    return SyntheticProcess(Config.model_validate_json(settings))
+    return SyntheticProcess(Config.model_validate_json(json.dumps(json.loads(settings) | {"owners": False})))
 
 
 def oracle_scores(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.ndarray:

@@ -31,6 +31,20 @@ typedef struct {
 
 INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
+/* How an update gate u and a scale a make the share of the new state: base + factor u. Its derivative by a is
+of_base + of_factor u. */
+typedef struct {
+    float base, factor, of_base, of_factor;
+} sharing;
+
+enum { SCALED, REPLACED, KEPT };
+
+INLINE sharing share_of(int gate, float scale) {
+    if (gate == SCALED) return (sharing){0.0f, scale, 0.0f, 1.0f};
+    if (gate == REPLACED) return (sharing){scale, 0.0f, 1.0f, 0.0f};
+    return scale < 0.0f ? (sharing){0.0f, 0.0f, 0.0f, 0.0f} : (sharing){scale, 1.0f - scale, 1.0f, -1.0f};
+}
+
 /* out [R, width vectors] (+)= a [R, K] times w [K, ...]. */
 INLINE void panel(const float *a, int K, const float *w, int w_row, float *out, int out_row, int width, int add) {
     vector sums[R][PANEL];
@@ -66,7 +80,7 @@ INLINE void read(const void *inputs, long at, int low, float *x) {
 /* `last` [N, H]; where not null: `states` [L, N, H], and for backward `gates` (r, u) [L, N, 2H] and `news` [L, N, H]. */
 void gru_scan(const void *inputs, int low, const strides *in, const float *scales, const strides *sc,
               const float *weights, float *last, float *states, float *gates, float *news, long L, long B, long C,
-              int replace, int threads) {
+              int gate, int threads) {
     const long N = B * C;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int thread = 0; thread < threads; thread++) {
@@ -80,6 +94,7 @@ void gru_scan(const void *inputs, int low, const strides *in, const float *scale
                 for (int i = 0; i < pairs; i++) {
                     const long pair = first + i, at = t * N + pair;
                     const float scale = scales[t * sc->step + pair / C * sc->row + pair % C * sc->candidate];
+                    const sharing by = share_of(gate, scale);
                     float x[3 * H], reset[H], update[H], new[H];
                     read(inputs, t * in->step + pair / C * in->row, low, x);
 #pragma omp simd
@@ -87,7 +102,7 @@ void gru_scan(const void *inputs, int low, const strides *in, const float *scale
                         reset[j] = sigmoid(x[H + j] + sums[i][j]);
                         update[j] = sigmoid(x[2 * H + j] + sums[i][P + j]);
                         new[j] = 2.0f * sigmoid(2.0f * (x[j] + reset[j] * sums[i][2 * P + j])) - 1.0f;
-                        h[i][j] += (replace ? scale : scale * update[j]) * (new[j] - h[i][j]);
+                        h[i][j] += (by.base + by.factor * update[j]) * (new[j] - h[i][j]);
                     }
                     if (states) memcpy(states + at * H, h[i], sizeof h[i]);
                     if (gates) {
@@ -107,7 +122,7 @@ of the last states [N, H] and of all states (either may be null). All results bu
 void gru_scan_backward(const float *grad_last, const float *grad_states, const strides *grad, const float *scales,
                        const strides *sc, const float *weights, const float *turned, const float *states,
                        const float *gates, const float *news, float *grad_inputs, float *grad_scales,
-                       float *grad_weights, long L, long B, long C, int replace, int threads) {
+                       float *grad_weights, long L, long B, long C, int gate, int threads) {
     const long N = B * C;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int thread = 0; thread < threads; thread++) {
@@ -141,14 +156,15 @@ void gru_scan_backward(const float *grad_last, const float *grad_states, const s
                         const float *more = grad_states + t * grad->step + row * grad->row + pair % C * grad->candidate;
                         for (int j = 0; j < H; j++) grad_h[i][j] += more[j];
                     }
+                    const sharing by = share_of(gate, scale);
                     float *grad_x = grad_inputs + (t * B + row) * 3 * H, grad_scale = 0.0f;
 #pragma omp simd reduction(+ : grad_scale)
                     for (int j = 0; j < H; j++) {
                         const float grad_new_h = grad_h[i][j];
-                        const float share = replace ? scale : scale * update[j];
+                        const float share = by.base + by.factor * update[j];
                         const float grad_share = grad_new_h * (new[j] - before[i][j]);
-                        grad_scale += replace ? grad_share : grad_share * update[j];
-                        const float grad_update = replace ? 0.0f : grad_share * scale * update[j] * (1.0f - update[j]);
+                        grad_scale += grad_share * (by.of_base + by.of_factor * update[j]);
+                        const float grad_update = grad_share * by.factor * update[j] * (1.0f - update[j]);
                         const float grad_new = grad_new_h * share * (1.0f - new[j] * new[j]);
                         const float grad_reset = grad_new * products[i][j] * reset[j] * (1.0f - reset[j]);
                         grad_h[i][j] = grad_new_h - grad_new_h * share;

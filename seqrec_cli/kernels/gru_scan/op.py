@@ -1,5 +1,6 @@
 """Gated recurrent units whose update gate is scaled from outside, over many sequences at once: GRU4Rec's layers, DIEN's
-interest extractor and its AUGRU and AGRU (Zhou et al. 2019, arXiv 1809.03672, eq. 2-5 and 9-13); see reference.py.
+interest extractor and its AUGRU and AGRU (Zhou et al. 2019, arXiv 1809.03672, eq. 2-5 and 9-13); see reference.py,
+which also says what a `gate` is.
 
 The loop over time is one operator with a backward pass written by hand: in C on a CPU in fp32, whose inputs may be
 bf16, else one loop in which every operation covers all pairs of row and candidate (`torch_loop.py`).
@@ -18,7 +19,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.gru_scan import torch_loop
-from seqrec_cli.kernels.gru_scan.reference import examples, last_examples, last_reference, reference, step_by_step
+from seqrec_cli.kernels.gru_scan.reference import (
+    FROZEN,
+    examples,
+    last_examples,
+    last_reference,
+    reference,
+    step_by_step,
+)
 from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, enabled, operator
 
 WIDEST = 1024  # states: a block of rows lies on its thread's stack
@@ -38,10 +46,10 @@ SOURCE = Source(
 
 
 def gru_scan(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, *, replace: bool, only_last: bool, longest: int
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, *, gate: int, only_last: bool, longest: int
 ) -> Tensor:
     """The states [L, B, C, H] after each step, or with `only_last` [B, C, H] after all of them, of which there are at
-    most `longest`. With `replace` a scale stands in the update gate's place."""
+    most `longest`."""
     device, learning = inputs_LBG.device.type, torch.is_grad_enabled()
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     if learning or torch.compiler.is_exporting():
@@ -49,13 +57,15 @@ def gru_scan(
     scales_LBC = scales_LBC.to(recurrent_GH.dtype)
     if torch.compiler.is_exporting():  # a program's loops have a fixed length: steps past the end are frozen
         missing = longest - inputs_LBG.shape[0]
-        padded_LBG, frozen_LBC = (nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) for x in (inputs_LBG, scales_LBC))
-        states_LBCH = step_by_step(padded_LBG, frozen_LBC, recurrent_GH, replace)
+        pad = (0, 0, 0, 0, 0, missing)
+        padded_LBG = nn.functional.pad(inputs_LBG, pad)
+        frozen_LBC = nn.functional.pad(scales_LBC, pad, value=FROZEN[gate])
+        states_LBCH = step_by_step(padded_LBG, frozen_LBC, recurrent_GH, gate)
         return states_LBCH[-1] if only_last else states_LBCH[: inputs_LBG.shape[0]]
     if only_last and not learning:
-        end_BCH: Tensor = _gru_last(inputs_LBG, scales_LBC, recurrent_GH, replace, low)
+        end_BCH: Tensor = _gru_last(inputs_LBG, scales_LBC, recurrent_GH, gate, low)
         return end_BCH
-    last_BCH, states_LBCH, _, _ = _gru_states(inputs_LBG, scales_LBC, recurrent_GH, replace, learning, low)
+    last_BCH, states_LBCH, _, _ = _gru_states(inputs_LBG, scales_LBC, recurrent_GH, gate, learning, low)
     return last_BCH if only_last else states_LBCH
 
 
@@ -74,26 +84,26 @@ def _fake_last(inputs_LBG, scales_LBC, recurrent_GH, *_):  # type: ignore[no-unt
 
 @operator(_fake_last, device="default")
 def _gru_last(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, low: torch.dtype | None
 ) -> Tensor:
     """The last states [B, C, H]. `low`: the number format of the products where torch makes them."""
     if loop := _loop(recurrent_GH, low):
-        return _forward(loop, inputs_LBG, scales_LBC, recurrent_GH, replace, None, None, None)
-    return torch_loop.last(inputs_LBG, scales_LBC, recurrent_GH, replace, low)
+        return _forward(loop, inputs_LBG, scales_LBC, recurrent_GH, gate, None, None, None)
+    return torch_loop.last(inputs_LBG, scales_LBC, recurrent_GH, gate, low)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, scales_LBC, recurrent_GH, ctx.replace, _, ctx.low = inputs
+    _, scales_LBC, recurrent_GH, ctx.gate, _, ctx.low = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(scales_LBC, recurrent_GH, *output[1:])
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    found: tuple[Tensor, ...] = _gru_states_backward(*grads[:2], *ctx.saved_tensors, ctx.replace, ctx.low)
+    found: tuple[Tensor, ...] = _gru_states_backward(*grads[:2], *ctx.saved_tensors, ctx.gate, ctx.low)
     return *found, None, None, None
 
 
-def _fake_states(inputs_LBG, scales_LBC, recurrent_GH, replace, keep, low):  # type: ignore[no-untyped-def]
+def _fake_states(inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low):  # type: ignore[no-untyped-def]
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     kept = L if keep else 0
     shapes = ((B, C, H), (L, B, C, H), (kept, B * C, 2 * H), (kept, B * C, H))
@@ -102,17 +112,17 @@ def _fake_states(inputs_LBG, scales_LBC, recurrent_GH, replace, keep, low):  # t
 
 @operator(_fake_states, _backward, _save, device="default")
 def _gru_states(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, keep: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, keep: bool, low: torch.dtype | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The last states [B, C, H], all states [L, B, C, H], and with `keep`, for backward, gates [L, N, 2H] and n
     [L, N, H]."""
     if (loop := _loop(recurrent_GH, low)) is None:
-        return torch_loop.states(inputs_LBG, scales_LBC, recurrent_GH, replace, keep, low)
+        return torch_loop.states(inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low)
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     states_LBCH = recurrent_GH.new_empty((L, B, C, H))
     gates_LNG, new_LNH = (recurrent_GH.new_empty((L if keep else 0, B * C, width)) for width in (2 * H, H))
     kept = (gates_LNG, new_LNH) if keep else (None, None)
-    last_BCH = _forward(loop, inputs_LBG, scales_LBC, recurrent_GH, replace, states_LBCH, *kept)
+    last_BCH = _forward(loop, inputs_LBG, scales_LBC, recurrent_GH, gate, states_LBCH, *kept)
     return last_BCH, states_LBCH, gates_LNG, new_LNH
 
 
@@ -121,7 +131,7 @@ def _forward(
     inputs_LBG: Tensor,
     scales_LBC: Tensor,
     recurrent_GH: Tensor,
-    replace: bool,
+    gate: int,
     states_LBCH: Tensor | None,
     gates_LNG: Tensor | None,
     new_LNH: Tensor | None,
@@ -138,7 +148,7 @@ def _forward(
         scales_LBC.data_ptr(),
         _Strides(*scales_LBC.stride()),
         *addresses(weights_HG, last_BCH, states_LBCH, gates_LNG, new_LNH),
-        *(*scales_LBC.shape, int(replace), torch.get_num_threads()),
+        *(*scales_LBC.shape, gate, torch.get_num_threads()),
     )
     return last_BCH
 
@@ -157,13 +167,13 @@ def _gru_states_backward(
     states_LBCH: Tensor,
     gates_LNG: Tensor,
     new_LNH: Tensor,
-    replace: bool,
+    gate: int,
     low: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs [L, B, 3H], the scales [L, B, C] and the recurrent weights [3H, H]."""
     kept = scales_LBC, recurrent_GH, states_LBCH, gates_LNG, new_LNH
     if (loop := _loop(recurrent_GH, low)) is None:
-        return torch_loop.backward(grad_last_BCH, grad_states_LBCH, *kept, replace, low)
+        return torch_loop.backward(grad_last_BCH, grad_states_LBCH, *kept, gate, low)
     (L, B, C), (G, H), threads = scales_LBC.shape, recurrent_GH.shape, torch.get_num_threads()
     grad_last_BCH = None if grad_last_BCH is None else grad_last_BCH.contiguous()
     grad_states_LBCH = None if grad_states_LBCH is None else _dense(grad_states_LBCH)
@@ -176,7 +186,7 @@ def _gru_states_backward(
         scales_LBC.data_ptr(),
         _Strides(*scales_LBC.stride()),
         *addresses(weights_HG, turned_GP, states_LBCH, gates_LNG, new_LNH, grad_inputs_LBG, grad_scales_LBC, partials),
-        *(L, B, C, int(replace), threads),
+        *(L, B, C, gate, threads),
     )
     return grad_inputs_LBG, grad_scales_LBC, partials.sum(0)[:, :H].contiguous()
 

@@ -1,21 +1,28 @@
 """The gated recurrence in torch's operators, step by step; what exported programs hold.
 
-    r = sigmoid(x_r + U_r h)    u = sigmoid(x_u + U_u h)    n = tanh(x_n + r * (U_n h))    h' = h + a u * (n - h)
+    r = sigmoid(x_r + U_r h)    u = sigmoid(x_u + U_u h)    n = tanh(x_n + r * (U_n h))    h' = h + s * (n - h)
 
-With `replace` a stands in place of a u. The inputs' projections x hold their biases and are made by one product for
-all steps. a = 0 freezes a step (padding), a = 1 is a plain GRU.
+The share s of the new state, by the `gate`: SCALED, a u; REPLACED, a itself; KEPT, 1 - (1 - a) (1 - u), so that a = 1
+takes all of the new state and a = 0 leaves what a plain GRU does, of whose gate 1 - u is what it keeps. The inputs'
+projections x hold their biases and are made by one product for all steps. A scale of FROZEN freezes a step (padding):
+0, or below it where 0 does not.
 
 Legend: L steps, B rows, C candidates, H hidden width, G = 3H.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+SCALED: Final = 0
+REPLACED: Final = 1
+KEPT: Final = 2
+FROZEN = (0.0, 0.0, -1.0)  # by the gate
 
-def step_by_step(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool) -> Tensor:
+
+def step_by_step(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int) -> Tensor:
     """All states [L, B, C, H]."""
     state_BCH = scales_LBC.new_zeros((*scales_LBC.shape[1:], recurrent_GH.shape[1]))
     states = []
@@ -24,38 +31,43 @@ def step_by_step(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, r
         gates, product = nn.functional.linear(state_BCH, recurrent_GH).split(x_gates.shape[-1], dim=-1)
         reset, update = (x_gates + gates).sigmoid().chunk(2, dim=-1)
         new = (x_new + reset * product).tanh()
-        state_BCH = state_BCH + scales_BC[..., None] * (1.0 if replace else update) * (new - state_BCH)
+        scales_BC1 = scales_BC[..., None]
+        if gate == KEPT:
+            share = (1 - (1 - scales_BC1) * (1 - update)).masked_fill(scales_BC1 < 0, 0.0)
+        else:
+            share = scales_BC1 * (1.0 if gate == REPLACED else update)
+        state_BCH = state_BCH + share * (new - state_BCH)
         states.append(state_BCH)
     return torch.stack(states)
 
 
 def reference(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, keep: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, keep: bool, low: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
-    states_LBCH = step_by_step(inputs_LBG, scales_LBC, recurrent_GH, replace)
+    states_LBCH = step_by_step(inputs_LBG, scales_LBC, recurrent_GH, gate)
     return states_LBCH[-1], states_LBCH
 
 
 def last_reference(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, low: torch.dtype | None
 ) -> Tensor:
-    return step_by_step(inputs_LBG, scales_LBC, recurrent_GH, replace)[-1]
+    return step_by_step(inputs_LBG, scales_LBC, recurrent_GH, gate)[-1]
 
 
 def examples(dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
     for L, B, C, H in ((5, 3, 2, 4), (7, 13, 1, 32), (6, 9, 3, 50), (3, 1, 7, 17), (4, 2, 5, 128)):
-        for replace in (False, True):
+        for gate in (SCALED, REPLACED, KEPT):
             inputs, recurrent = torch.randn(L, B, 3 * H, dtype=dtype), torch.randn(3 * H, H, dtype=dtype) / 2 / H**0.5
-            yield inputs, torch.rand(L, B, C, dtype=dtype), recurrent, replace, True, None
+            yield inputs, torch.rand(L, B, C, dtype=dtype), recurrent, gate, True, None
 
 
 def last_examples(dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
     """Without gradients: the operator has none."""
-    for inputs, scales, recurrent, replace, _, low in examples(dtype):
+    for inputs, scales, recurrent, gate, _, low in examples(dtype):
         yield (
             inputs.transpose(0, 1).contiguous().transpose(0, 1),
             scales[..., :1].expand_as(scales),
             recurrent,
-            replace,
+            gate,
             low,
         )

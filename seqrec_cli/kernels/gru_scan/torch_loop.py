@@ -7,6 +7,8 @@ Legend: L steps, B rows, C candidates, N = B x C pairs, H hidden width, G = 3H (
 import torch
 from torch import Tensor
 
+from seqrec_cli.kernels.gru_scan.reference import KEPT, REPLACED
+
 
 class _Steps:
     """The loop over time: its buffers, so that the loop allocates nothing, and a step.
@@ -55,22 +57,19 @@ class _Steps:
         torch.add(self.minus_one, new_NH, alpha=2, out=new_NH)
 
 
-def last(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, low: torch.dtype | None
-) -> Tensor:
+def last(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, low: torch.dtype | None) -> Tensor:
     """The last states [B, C, H]."""
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     inputs_LBG, steps = inputs_LBG.to(recurrent_GH.dtype), _Steps(B, C, recurrent_GH, low)
     state_NH, gates_NG, new_NH = (recurrent_GH.new_zeros((B * C, width)) for width in (H, 2 * H, H))
     for t in range(L):
         steps.step(state_NH, inputs_LBG[t], gates_NG, new_NH)
-        scale_N1 = scales_LBC[t].reshape(-1, 1)
-        state_NH.lerp_(new_NH, scale_N1.expand_as(new_NH) if replace else gates_NG[:, H:].mul_(scale_N1))
+        state_NH.lerp_(new_NH, _share(gate, scales_LBC[t].reshape(-1, 1), gates_NG[:, H:]))
     return state_NH.view(B, C, H)
 
 
 def states(
-    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, replace: bool, keep: bool, low: torch.dtype | None
+    inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, gate: int, keep: bool, low: torch.dtype | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The last states [B, C, H], all states [L, B, C, H], and with `keep` the gates [L, N, 2H] and n [L, N, H]."""
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
@@ -82,8 +81,7 @@ def states(
     for t in range(L):
         gates_NG, new_NH = (values_LN[t if keep else 0] for values_LN in (gates_LNG, new_LNH))
         steps.step(state_NH, inputs_LBG[t], gates_NG, new_NH)
-        scale_N1 = scales_LBC[t].reshape(-1, 1)
-        share_NH = scale_N1.expand_as(state_NH) if replace else gates_NG[:, H:] * scale_N1
+        share_NH = _share(gate, scales_LBC[t].reshape(-1, 1), gates_NG[:, H:])
         state_NH = torch.lerp(state_NH, new_NH, share_NH, out=states_LNH[t])
     return state_NH.view(B, C, H).clone(), states_LNH.view(L, B, C, H), gates_LNG[:kept], new_LNH[:kept]
 
@@ -96,7 +94,7 @@ def backward(
     states_LBCH: Tensor,
     gates_LNG: Tensor,
     new_LNH: Tensor,
-    replace: bool,
+    gate: int,
     low: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs, the scales and the recurrent weights, from those of the states."""
@@ -122,13 +120,16 @@ def backward(
         scale_N1 = scales_LBC[t].reshape(-1, 1)
         steps.products(state_NH, None, product_NH)
         grad_share_NH = (new_NH - state_NH).mul_(grad_state_NH)
-        if replace:
+        torch.mul(grad_state_NH, _share(gate, scale_N1, update_NH), out=grad_new_NH)
+        if gate == REPLACED:
             grad_scales_LN[t] = grad_share_NH.sum(1)
-            torch.mul(grad_state_NH, scale_N1, out=grad_new_NH)
+        elif gate == KEPT:
+            free_N1 = scale_N1 >= 0
+            grad_scales_LN[t] = (grad_share_NH * (1 - update_NH) * free_N1).sum(1)
+            _sigmoid_backward(grad_share_NH.mul_((1 - scale_N1) * free_N1), update_NH, grad_update_NH)
         else:
             grad_scales_LN[t] = (grad_share_NH * update_NH).sum(1)
             _sigmoid_backward(grad_share_NH.mul_(scale_N1), update_NH, grad_update_NH)
-            torch.mul(grad_state_NH, update_NH * scale_N1, out=grad_new_NH)
         grad_state_NH -= grad_new_NH
         torch.ops.aten.tanh_backward.grad_input(grad_new_NH, new_NH, grad_input=grad_new_NH)
         _sigmoid_backward(grad_new_NH * product_NH, reset_NH, grad_reset_NH)
@@ -143,6 +144,15 @@ def backward(
             grad_state_NH += grad_products_NG @ weights_GH
             grad_recurrent_GH += grad_products_NG.T @ state_NH.to(low)
     return grad_inputs_LBG, grad_scales_LN.view(L, B, C), grad_recurrent_GH
+
+
+def _share(gate: int, scale_N1: Tensor, update_NH: Tensor) -> Tensor:
+    """The share [N, H] of the new state in the next one."""
+    if gate == REPLACED:
+        return scale_N1.expand_as(update_NH)
+    if gate == KEPT:
+        return torch.lerp(update_NH, update_NH.new_ones(()), scale_N1).masked_fill(scale_N1 < 0, 0.0)
+    return update_NH * scale_N1
 
 
 def _sigmoid_backward(gradient: Tensor, value: Tensor, out: Tensor) -> None:

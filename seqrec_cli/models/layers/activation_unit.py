@@ -9,17 +9,16 @@ or [C, ...] where all rows share them.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from seqrec_cli.config.model import UnitActivation
 from seqrec_cli.kernels.pair_linear.op import pair_linear
 from seqrec_cli.models.layers.attention import masked_softmax
 from seqrec_cli.models.layers.channelwise import Dice, PReLU, activate
 
-UnitActivation = Literal["dice", "prelu", "sigmoid"]
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "dice": Dice,
     "prelu": PReLU,
@@ -33,9 +32,16 @@ CACHED = 1 << 20
 
 class ActivationUnit(nn.Module):
     """Weighs events by candidates: raw weights as published (their sum is the interest's strength), or a softmax of
-    them over the history, scaled by sqrt(F)."""
+    them over the history, each times `scale`, which is 1 / sqrt(F) if nothing else is said."""
 
-    def __init__(self, features: int, widths: tuple[int, ...], activation: UnitActivation, softmax: bool) -> None:
+    def __init__(
+        self,
+        features: int,
+        widths: tuple[int, ...],
+        activation: UnitActivation,
+        softmax: bool,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
         self.first = nn.Linear(4 * features, widths[0])  # reads [h; c; h - c; h * c]
         # Kept by columns: what multiplies events and products is then dense.
@@ -43,8 +49,9 @@ class ActivationUnit(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(ACTIVATIONS[activation](width) for width in widths)
         self.weight = nn.Linear(widths[-1], 1)
-        self.softmax = softmax
+        self.softmax, self.scale = softmax, features**-0.5 if scale is None else scale
         self.numbers = 2 * sum(widths)  # of one pair of event and candidate
+        self.candidate_width = widths[0]  # of what is made of a candidate once
 
     def forward(self, events_BLF: Tensor, candidates: Tensor, sees_BLC: Tensor) -> Tensor:
         """Interests [B, C, F]: each candidate's weighted sum of the events it `sees` ([B, L, C], or [B, L, 1])."""
@@ -80,13 +87,13 @@ class ActivationUnit(nn.Module):
             raw_BLC = last.weighted(x, sees_BLC, weight_M) + bias
         else:
             raw_BLC = self.weight(last(x)).squeeze(-1)
-        return self._normalise(raw_BLC, events_BLF, sees_BLC)
+        return self._normalise(raw_BLC, sees_BLC)
 
-    def _normalise(self, raw_BLC: Tensor, events_BLF: Tensor, sees_BLC: Tensor) -> Tensor:
+    def _normalise(self, raw_BLC: Tensor, sees_BLC: Tensor) -> Tensor:
         """The weights as they come, or their softmax over the events that are seen."""
         if not self.softmax:
             return raw_BLC.masked_fill(~sees_BLC, 0.0)
-        return masked_softmax(raw_BLC * events_BLF.shape[-1] ** -0.5, sees_BLC, dim=1)
+        return masked_softmax(raw_BLC * self.scale, sees_BLC, dim=1)
 
     def _first(self, events_BLF: Tensor, candidates: Tensor) -> Tensor:
         """The first layer's output [B, L, C, M]."""

@@ -62,12 +62,14 @@ class AttributeEmbedding(nn.Module):
 
     values_RW: Tensor
     shares_RA: Tensor | None
+    counts_A: Tensor
 
     def __init__(self, attribute: Attribute, values_RW: np.ndarray, dim: int) -> None:
         super().__init__()
         self.table = padded_table(attribute.size, dim)
         self.register_buffer("values_RW", torch.from_numpy(np.array(values_RW, dtype=np.int64)))
         self.register_buffer("shares_RA", None, persistent=False)
+        self.register_buffer("counts_A", torch.ones(attribute.size, dtype=torch.int64), persistent=False)
         if len(values_RW) * attribute.size <= DENSE_SHARES:
             self._share()
             self.register_load_state_dict_post_hook(lambda module, _: module._share())
@@ -76,6 +78,11 @@ class AttributeEmbedding(nn.Module):
         """[...] rows of the catalog -> [..., D]."""
         means = self._means(self.values_RW[rows].flatten(0, -2))
         return means.view(*rows.shape, means.shape[-1])
+
+    def see(self, counts_R: Tensor) -> None:
+        """Count the training events of rows with each value, from those of every row, int64 [R]."""
+        counts_RW = counts_R[:, None].expand_as(self.values_RW)
+        self.counts_A.zero_().scatter_add_(0, self.values_RW.flatten(), counts_RW.flatten())
 
     def all_rows(self) -> Tensor:
         """The vectors of every row, [R, D]."""
@@ -139,9 +146,11 @@ class FeatureEmbedding(nn.Module):
         return self.drop(torch.cat(self._vectors(rows), dim=-1))
 
     def see(self, counts_R: Tensor) -> None:
-        """Which rows have training events, int64 [R]."""
+        """Learn which rows have training events, and each value of their attributes, from int64 [R]."""
         if self.unknown:
             self.seen_R.copy_(counts_R > 0)
+        for attribute in self.attributes.values():
+            attribute.see(counts_R)  # type: ignore[operator]
 
     def _vectors(self, rows: Tensor) -> list[Tensor]:
         own = [] if self.own is None else [self.own(self._known(rows))]

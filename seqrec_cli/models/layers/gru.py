@@ -7,16 +7,17 @@ Legend: B rows, L steps, C candidates, F features, H hidden width, G = 3H.
 from torch import Tensor, nn
 
 from seqrec_cli.kernels.gru_scan.op import gru_scan
+from seqrec_cli.kernels.gru_scan.reference import SCALED
 
 
 class Recurrence(nn.Module):
     """A GRU over inputs [B, L, F], with states of its own for every candidate."""
 
-    def __init__(self, features: int, hidden: int, longest: int, replace: bool = False) -> None:
+    def __init__(self, features: int, hidden: int, longest: int, gate: int = SCALED) -> None:
         super().__init__()
         self.project = nn.Linear(features, 3 * hidden)
         self.recurrent = nn.Linear(hidden, 3 * hidden, bias=False)
-        self.longest, self.replace = longest, replace
+        self.longest, self.gate = longest, gate
 
     def last(self, projected_BLG: Tensor, scales_BLC: Tensor) -> Tensor:
         """The states [B, C, H] after all steps."""
@@ -29,4 +30,4 @@ class Recurrence(nn.Module):
     def _run(self, projected_BLG: Tensor, scales_BLC: Tensor, only_last: bool) -> Tensor:
         inputs_LBG, scales_LBC = projected_BLG.transpose(0, 1), scales_BLC.transpose(0, 1)
         weight = self.recurrent.weight
-        return gru_scan(inputs_LBG, scales_LBC, weight, replace=self.replace, only_last=only_last, longest=self.longest)
+        return gru_scan(inputs_LBG, scales_LBC, weight, gate=self.gate, only_last=only_last, longest=self.longest)

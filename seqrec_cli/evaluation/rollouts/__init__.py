@@ -1,0 +1,1 @@
+"""What a model of the next event says of the events after it, step by step from its own answers."""
