@@ -6,7 +6,7 @@ from seqrec_cli.evaluation.paired import Stored
 from seqrec_cli.evaluation.segments import segments
 from seqrec_cli.evaluation.stored import StoredRanks
 from seqrec_cli.metrics.kinds import RankMetric
-from seqrec_cli.metrics.table import parse_metric, request_metric
+from seqrec_cli.metrics.table import LOSS, parse_metric, request_metric
 
 SPLITS_OF_TARGETS = ("cold_users", "cold")
 
@@ -16,7 +16,8 @@ def cold_parts(evaluation: Evaluation, log: PackedLog) -> dict[str, dict[str, fl
     ranks, means over requests. Users, or targets, that are all of one kind make no parts.
     """
     stored = Stored(StoredRanks.of(evaluation.ranks), None)
-    names = [name for name in evaluation.metrics if isinstance(parse_metric(name)[0], RankMetric)]
+    metrics = [name for name in evaluation.metrics if name != LOSS]
+    names = [name for name in metrics if isinstance(parse_metric(name)[0], RankMetric)]
     found: dict[str, dict[str, float]] = {}
     for spec in SPLITS_OF_TARGETS:
         parts = segments(spec, stored, log)

@@ -16,13 +16,13 @@ from seqrec_cli.metrics.corrected import (
 from seqrec_cli.metrics.kinds import TargetRanks
 from seqrec_cli.metrics.table import request_metric
 
+
+def user_metric(name: str, ranks: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    return request_metric(name, TargetRanks.single(ranks, candidates))
+
+
 NAMES = ["hr@2", "ndcg@3", "mrr", "corpus_auc"]
 N, M = 8, 3
-
-
-def single(name: str, ranks_R: np.ndarray, candidates_R: np.ndarray) -> np.ndarray:
-    """A metric of requests with one target each."""
-    return request_metric(name, TargetRanks.single(ranks_R, candidates_R))
 
 
 def every_sampled_rank(rank: int) -> list[int]:
@@ -40,7 +40,7 @@ def expected(worths_QS: np.ndarray) -> np.ndarray:
 
 def true_worths() -> np.ndarray:
     ranks = np.arange(1.0, N + 1)
-    return np.stack([single(name, ranks, np.full(N, N)) for name in NAMES])
+    return np.stack([user_metric(name, ranks, np.full(N, N)) for name in NAMES])
 
 
 def test_chances_of_a_sampled_rank_are_those_of_all_samples() -> None:
@@ -57,7 +57,7 @@ def test_the_rank_is_estimated_without_bias_and_so_is_a_linear_metric() -> None:
     places = 1 + (N - 1) * (np.arange(1, M + 2) - 1) / M
     np.testing.assert_allclose(expected(places[None])[0], np.arange(1, N + 1))
     worths_QS = corrected_worths(NAMES, N, M, method="rank", gamma=0.0)
-    np.testing.assert_allclose(worths_QS, [single(n, places, np.full(M + 1, N)) for n in NAMES])
+    np.testing.assert_allclose(worths_QS, [user_metric(n, places, np.full(M + 1, N)) for n in NAMES])
     auc = NAMES.index("corpus_auc")
     np.testing.assert_allclose(expected(worths_QS)[auc], true_worths()[auc])
     assert abs(expected(worths_QS)[2] - true_worths()[2]).max() > 0.01  # MRR is not linear
@@ -106,7 +106,7 @@ def test_a_sample_of_all_items_needs_no_correction(method: str, gamma: float) ->
         NAMES, ranks, sampled_R=np.full(4, N - 1), candidates_R=np.full(4, N), method=method, gamma=gamma
     )
     for name, values in zip(NAMES, got, strict=True):
-        low, high = (single(name, turned(ranks), np.full(4, N)) for turned in (np.floor, np.ceil))
+        low, high = (user_metric(name, turned(ranks), np.full(4, N)) for turned in (np.floor, np.ceil))
         np.testing.assert_allclose(values, (low + high) / 2, atol=1e-9)
 
 
@@ -116,8 +116,8 @@ def test_simulated_ranks_come_back_to_the_metric_of_the_corpus() -> None:
     n_R = rng.integers(1000, 1011, 50_000)
     ranks_R = np.minimum(np.ceil(rng.exponential(90, len(n_R))), n_R)
     sampled_R = 1.0 + rng.hypergeometric(ranks_R.astype(int) - 1, n_R - ranks_R.astype(int), 100)
-    truth = np.array([single(name, ranks_R, n_R).mean() for name in names])
-    plain = np.array([single(name, sampled_R, np.full(len(n_R), 101)).mean() for name in names])
+    truth = np.array([user_metric(name, ranks_R, n_R).mean() for name in names])
+    plain = np.array([user_metric(name, sampled_R, np.full(len(n_R), 101)).mean() for name in names])
 
     def estimated(method: str, gamma: float = 0.0) -> np.ndarray:
         counts = {"sampled_R": np.full(len(n_R), 100), "candidates_R": n_R}
