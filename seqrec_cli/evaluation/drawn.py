@@ -103,7 +103,7 @@ class Drawing:
 
 
 def _first_valid(items_BM: np.ndarray, requests_B: np.ndarray, excluded: SeenItems) -> np.ndarray:
-    """Each row's items in order, those excluded or met before in the row replaced by zeros at the end."""
+    """Each row's items in order, those excluded or drawn before in the row replaced by zeros at the end."""
     order_BM = np.argsort(items_BM, axis=1, kind="stable")
     sorted_BM = np.take_along_axis(items_BM, order_BM, axis=1)
     again_BM = np.zeros(items_BM.shape, bool)

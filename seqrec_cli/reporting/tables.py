@@ -15,7 +15,7 @@ BASELINES = {  # in this order
     "random": "random",
     "popular": "most popular",
     "markov": "last-item Markov",
-    "repeats": "met before",
+    "repeats": "seen before",
     "latest": "latest first",
 }
 ORACLE = "oracle"
