@@ -118,7 +118,7 @@ def _start(verb: str, rest: list[str]) -> int:
         return 0
     import hydra
 
-    from seqrec_cli.commands.sweep import SweepWatcher, print_sweep
+    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep
     from seqrec_cli.config.compose import compose_raw, conf_folder
     from seqrec_cli.config.hydra_errors import as_seqrec_error
 
@@ -142,7 +142,8 @@ def _start(verb: str, rest: list[str]) -> int:
             raise
         raise known from error
     finally:
-        went_well = print_sweep(SweepWatcher.current) if SweepWatcher.current is not None else True
+        sweep = SweepWatcher.current
+        went_well = end_sweep(sweep, verb, completed) if sweep is not None else True
     return 0 if completed and went_well else 2
 
 

@@ -35,9 +35,13 @@ def fake_train(monkeypatch: pytest.MonkeyPatch) -> Seen:
         if cfg.trainer.seed == 404:
             raise KeyError("a bug")
         numbers = {"ndcg@10": cfg.trainer.lr, "hr@10": 2 * cfg.trainer.lr, "auc": 0.5, "logloss": 0.7}
-        return {"val": numbers, "test": numbers, "run_dir": cfg.run_dir}
+        return {"val": numbers, "run_dir": cfg.run_dir}
+
+    def opened(run_dir: str, by: str) -> None:
+        print(f"{by} opens the test of {run_dir}")
 
     monkeypatch.setitem(sys.modules, "seqrec_cli.commands.train", SimpleNamespace(main=command))
+    monkeypatch.setitem(sys.modules, "seqrec_cli.commands.seal", SimpleNamespace(open_test=opened))
     return seen
 
 
@@ -177,7 +181,7 @@ def test_options_of_an_extra_folder(fake_train: Seen, tmp_path: Path) -> None:
 
 def test_python_entrance_runs_the_same(fake_train: Seen) -> None:
     result = seqrec_cli.run("train", ["trainer.lr=0.5", "model=bst"])
-    assert result["test"]["hr@10"] == 1.0
+    assert result["val"]["hr@10"] == 1.0
     assert fake_train[0].model.name == "bst"
     with pytest.raises(SeqrecError, match=r"did you mean 'trainer\.lr'"):
         seqrec_cli.run("train", ["trainer.lrr=1"])
@@ -198,7 +202,9 @@ def test_sweep(
     refused = "seqrec train model=sasrec trainer.lr=0.1 trainer.seed=13 run_dir=runs: no luck with 13 at all"
     assert printed.err.splitlines()[0] == refused
     assert "best by validation ndcg@10: job 2 (0.3000), in runs/2_model=sasrec" in printed.out
-    header = next(line for line in printed.out.splitlines() if "test hr@10" in line)
+    assert "test hr@10" not in printed.out
+    assert printed.out.count("opens the test") == printed.out.count("train opens the test of runs/2_") == 1
+    header = next(line for line in printed.out.splitlines() if "val hr@10" in line)
     assert "trainer.lr" in header
     assert "trainer.seed" in header
     assert "model" not in header  # the same in every job
@@ -206,7 +212,7 @@ def test_sweep(
 
     rows = [json.loads(line) for line in (tmp_path / "runs" / "jobs.jsonl").read_text().splitlines()]
     assert [row["job"] for row in rows] == [0, 1, 2, 3, 4, 5]
-    assert rows[2]["test"] == {"hr@10": 0.6, "ndcg@10": 0.3, "auc": 0.5}
+    assert rows[2]["metrics"] == {"val": {"hr@10": 0.6, "ndcg@10": 0.3, "auc": 0.5}}
 
 
 def test_sweep_without_run_dir_and_a_lower_better_metric(
@@ -224,7 +230,10 @@ def test_interrupted_job_ends_the_sweep_with_a_table(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "-m", "trainer.seed=1,99,2"]) == 130
     assert [record.trainer.seed for record in fake_train] == [1, 99]
-    assert "best by validation ndcg@10: job 0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "best by validation ndcg@10: job 0" in out
+    assert "opens the test" not in out
+    assert "test stays sealed: the sweep was not finished; read one with: seqrec evaluate ckpt=" in out
 
 
 def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

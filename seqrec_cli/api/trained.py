@@ -16,13 +16,14 @@ import numpy as np
 from seqrec_cli.api.process_state import unchanged_torch
 from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
 from seqrec_cli.commands.explain import explained
+from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.evaluation.compare import protocol
-from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
+from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.openings import count_opening, new_opening
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.training.precision import resolve_precision
@@ -62,6 +63,7 @@ class Trained:
         assert restored.log.folder is not None
         self.path = path  # of the run's folder
         self._run = restored
+        self._opening = new_opening()  # of the test set, however often this object is asked about it
         restored.model.eval()
         self.users: np.ndarray = vocabulary(restored.log.folder, "users")  # raw ids, int64 or str objects
         self.items: np.ndarray = vocabulary(restored.log.folder, "items")
@@ -83,23 +85,15 @@ class Trained:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds: `val`, `test`, `baselines`, `protocol`; empty for a run that did not get there."""
+        """What metrics.json holds: `val`, `test`, `baselines`, `protocol`, and how often the test set was opened;
+        without `test` where that is sealed, empty for a run that did not get there."""
         folder = RunFolder(self.path)
         return folder.read_metrics() if folder.metrics_json.is_file() else {}
 
     @property
     def protocol(self) -> dict[str, Any]:
         """By which protocol its numbers on test are obtained; those of two runs compare where these are equal."""
-        cfg, run = self._run.cfg, self._run
-        length, ranked = cfg.model.max_length, cfg.evaluation.ranked_users
-        return protocol(
-            run.log,
-            "test",
-            max_length=length,
-            monitor=cfg.trainer.monitor,
-            sees_target_time=run.model.sees_target_time,
-            ranked_users=ranked,
-        )
+        return rules_of(self._of(), "test")
 
     def recommend(
         self,
@@ -248,7 +242,7 @@ class Trained:
     ) -> dict[str, float]:
         """The metrics of a split ("val" or "test") measured again, under the run's own protocol: on the hardware it was
         trained with, the very numbers of its metrics.json. At other cutoffs, or with the metrics of top lists too
-        (`seqrec metrics` lists them), where asked for.
+        (`seqrec metrics` lists them), where asked for. To read test is counted as an opening of it.
 
         Examples:
             >>> run.evaluate("val") == run.metrics["val"]
@@ -272,12 +266,12 @@ class Trained:
         """
         import pandas as pd
 
-        measured = self._measured(split)
-        ranks, requests_T = measured.ranks, measured.ranks.requests_T
+        found = self._measured(split)
+        ranks, requests_T = found.ranks, found.ranks.requests_T
         return pd.DataFrame(
             {
-                "user": None if measured.user_ids is None else measured.user_ids[requests_T],
-                "item": measured.item_ids,
+                "user": None if found.user_ids is None else found.user_ids[requests_T],
+                "item": found.item_ids,
                 "rank": ranks.ranks_T,
                 "candidates": ranks.candidates_R[requests_T],
                 "history": ranks.histories_R[requests_T],
@@ -290,10 +284,16 @@ class Trained:
     ) -> Evaluation:
         if split not in ("val", "test"):
             raise SeqrecError(f"split={split}: have val and test")
-        run, length = self._run, self._run.cfg.model.max_length
+        of = self._of(cutoffs, beyond_accuracy)
+        if split == "test":
+            count_opening(self._run.log, "Trained", opening=self._opening, run=RunFolder(self.path))
         with self._computing():
-            cfg = run.cfg.evaluation.changed(cutoffs, beyond_accuracy)
-            return evaluate(run.model, run.log, split, cfg=cfg, max_length=length, precision=run.precision)
+            return validated(of, validation_loss(of)) if split == "val" else measured(of, "test")
+
+    def _of(self, cutoffs: tuple[int, ...] | None = None, beyond_accuracy: bool | None = None) -> Measured:
+        run = self._run
+        evaluation = run.cfg.evaluation.changed(cutoffs, beyond_accuracy)
+        return run.cfg.model_copy(update={"evaluation": evaluation}), run.model, run.log, run.precision
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.measure import measure_run
+from seqrec_cli.commands.measure import measure_run, validation_loss
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EnsembleConfig
@@ -52,7 +52,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     header = {"config": config, "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
     moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
     save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
-    metrics = measure_run(mixed, model, first.log, precision=first.precision, folder=folder)
+    measured = mixed, model, first.log, first.precision
+    metrics = measure_run(measured, folder, test=cfg.test, by="ensemble", loss=validation_loss(measured))
     folder.mark_done()
     say(str(folder.path))
     return {**metrics, "run_dir": str(folder.path)}

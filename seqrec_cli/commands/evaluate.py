@@ -1,65 +1,119 @@
-"""`seqrec evaluate`: a run's numbers again, from its checkpoint."""
+"""`seqrec evaluate`: a run's numbers again, from its checkpoint; with `history`, at shorter histories too."""
 
+import time
 from typing import Any
 
-from seqrec_cli.commands.restore import restore
+from seqrec_cli.commands.measure import Measured, keep, measured, print_parts, rules_of, validated, validation_loss
+from seqrec_cli.commands.restore import Restored, folder_of, restore
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EvaluateConfig
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.evaluation.candidates import among
-from seqrec_cli.evaluation.compare import protocol
-from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.cold import cold_parts
+from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.protocols.view.build import with_candidates
+from seqrec_cli.reporting.history import draw_history, history_table
 from seqrec_cli.reporting.lists_table import print_lists
-from seqrec_cli.reporting.reliability import draw_reliability
+from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.sampled_table import candidates_table
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 
 
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
-    """Measure one split; with `run_dir`, also write metrics.json and the users' ranks there."""
+    """Measure one split; with `run_dir`, also write metrics.json, the users' ranks and plots there.
+
+    Raises SeqrecError for a history that is longer than the model's.
+    """
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-    length = run.cfg.model.max_length
-    kinds = cfg.candidates or (view_of(run.log).candidates,)
-    log = with_candidates(run.log, kinds[0])
-    measured = run.cfg.evaluation.changed(cfg.cutoffs, cfg.beyond_accuracy)
-    evaluation = evaluate(run.model, log, cfg.split, cfg=measured, max_length=length, precision=run.precision)
-    rules = protocol(
-        log,
-        cfg.split,
-        max_length=length,
-        monitor=run.cfg.trainer.monitor,
-        sees_target_time=run.model.sees_target_time,
-        ranked_users=measured.ranked_users,
-    )
-    intervals = evaluation.intervals
-    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "intervals": {cfg.split: intervals}, "protocol": rules}
-    if kinds != ("full",):
-        metrics["candidates"] = among(
-            run.model,
-            log,
-            cfg.split,
-            kinds=kinds,
-            first=evaluation.ranks,
-            cfg=measured,
-            max_length=length,
-            precision=run.precision,
+    longer = [length for length in cfg.history or () if length > run.cfg.model.max_length]
+    if longer:
+        raise SeqrecError(
+            f"history: {longer[0]} events are more than the model reads (model.max_length={run.cfg.model.max_length})"
         )
-    if cfg.run_dir is not None:
-        folder = RunFolder.allocate(cfg.run_dir, "evaluate")
-        evaluation.save_ranks(folder.ranks(cfg.split))
-        evaluation.clicks.save(folder.clicks(cfg.split))
-        draw_reliability(folder.reliability_png(cfg.split), evaluation.reliability)
+    folder = RunFolder.allocate(cfg.run_dir, "evaluate") if cfg.run_dir is not None else None
+    kinds = cfg.candidates or (view_of(run.log).candidates,)
+    of = _asked(run, cfg, kinds[0])
+    opened = _opened(of, cfg)
+    evaluation = validated(of, validation_loss(of)) if cfg.split == "val" else measured(of, "test")
+    metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "intervals": {cfg.split: evaluation.intervals}}
+    metrics |= {"parts": {cfg.split: cold_parts(evaluation, of[2])}, "protocol": rules_of(of, cfg.split), **opened}
+    if kinds != ("full",):
+        metrics["candidates"] = _among(of, cfg, kinds=kinds, first=evaluation)
+    if cfg.history is not None:
+        metrics["history"] = _at_lengths(of, cfg)
+    if folder is not None:
+        keep(evaluation, folder, cfg.split)
+        if cfg.history is not None:
+            draw_history(folder.history_png, metrics["history"])
         folder.write_metrics(metrics)
         folder.write_manifest({"ckpt": cfg.ckpt})
         folder.mark_done()
-    line = protocol_line(rules)
-    title = f"{cfg.split} metrics"
-    print_table(
-        results_table(run.cfg.model.name, evaluation.metrics, {}, title=title, protocol=line, intervals=intervals)
-    )
-    print_lists(run.cfg.model.name, evaluation.metrics, {}, absent=not_measured(run.log))
-    if kinds != ("full",):
-        print_table(candidates_table(metrics["candidates"], f"{cfg.split} metrics by what targets are ranked among"))
+    _print(of, cfg, metrics)
     return metrics
+
+
+def _asked(run: Restored, cfg: EvaluateConfig, candidates: str) -> Measured:
+    """The run with what is to be measured otherwise than at its end."""
+    evaluation = run.cfg.evaluation.changed(cfg.cutoffs, cfg.beyond_accuracy)
+    changed = run.cfg.model_copy(update={"evaluation": evaluation})
+    return changed, run.model, with_candidates(run.log, candidates), run.precision
+
+
+def _opened(of: Measured, cfg: EvaluateConfig) -> dict[str, int | None]:
+    """How often the test set was opened, with this time, which has everything that is asked of it here."""
+    if cfg.split != "test":
+        return {}
+    _, _, log, _ = of
+    run = RunFolder(folder_of(cfg.ckpt))
+    return {"test_opened": count_opening(log, "evaluate", opening=new_opening(), run=run)}
+
+
+def _among(of: Measured, cfg: EvaluateConfig, *, kinds: tuple[str, ...], first: Evaluation) -> Any:
+    run_cfg, model, log, precision = of
+    length = run_cfg.model.max_length
+    return among(
+        model,
+        log,
+        cfg.split,
+        kinds=kinds,
+        first=first.ranks,
+        cfg=run_cfg.evaluation,
+        max_length=length,
+        precision=precision,
+    )
+
+
+def _at_lengths(of: Measured, cfg: EvaluateConfig) -> list[dict[str, float]]:
+    """A row a history length: `history`, `ms_a_user` (a request) and the metrics.
+
+    A model sees windows of that length as it would see the histories of users who have no more events; seen items are
+    those of the whole history all the same. The time is that of all that `evaluate` does.
+    """
+    rows = []
+    for length in sorted(set(cfg.history or ())):
+        began = time.perf_counter()
+        evaluation = measured(of, cfg.split, length)
+        seconds = time.perf_counter() - began
+        requests = len(evaluation.ranks.rows_R)
+        rows.append({"history": length, "ms_a_user": round(1000 * seconds / requests, 4), **evaluation.metrics})
+    return rows
+
+
+def _print(of: Measured, cfg: EvaluateConfig, metrics: dict[str, Any]) -> None:
+    run_cfg, _, log, _ = of
+    name, split = run_cfg.model.name, cfg.split
+    line = protocol_line(metrics["protocol"])
+    if "test_opened" in metrics:
+        line += f"; {opened_words(metrics['test_opened'])}"
+    intervals = metrics["intervals"]
+    print_table(
+        results_table(name, metrics[split], {}, title=f"{split} metrics", protocol=line, intervals=intervals[split])
+    )
+    print_parts(metrics, split)
+    print_lists(name, metrics[split], {}, absent=not_measured(log))
+    if "candidates" in metrics:
+        print_table(candidates_table(metrics["candidates"], f"{split} metrics by what targets are ranked among"))
+    if "history" in metrics:
+        print_table(history_table(metrics["history"], f"{split} metrics by the latest events read"))

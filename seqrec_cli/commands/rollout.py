@@ -3,12 +3,13 @@
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import restore
+from seqrec_cli.commands.restore import folder_of, restore
 from seqrec_cli.config.rollout import RolloutConfig
 from seqrec_cli.evaluation.evaluate import raw_ids
 from seqrec_cli.evaluation.rollouts.continuations import continuations
 from seqrec_cli.evaluation.rollouts.decoding import Decoding
 from seqrec_cli.evaluation.rollouts.measure import Given, roll_out, summary
+from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.rollout_report import draw_rollout, rollout_table, save_rollouts
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
@@ -29,6 +30,9 @@ def main(cfg: RolloutConfig) -> dict[str, Any]:
         seed=cfg.seed,
         truth=cfg.truth,
     )
+    if cfg.split == "test":
+        opened = count_opening(run.log, "rollout", opening=new_opening(), run=RunFolder(folder_of(cfg.ckpt)))
+        say(opened_words(opened))
     found = roll_out(run.model, given, run.precision)
     facts = {
         "model": run.cfg.model.name,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.measure import open_run
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.schema import TrainConfig
@@ -26,8 +27,9 @@ SEEDS_JSON = "seeds.json"
 def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]) -> dict[str, Any]:
     """Train from seed, seed + 1, ... and write `seeds.json`; `val` and `test` of the result are means.
 
-    With `resume` (the folder of all seeds) finished runs are kept, a stopped one goes on, missing ones are begun.
-    Raises SeqrecError when the folder to resume holds other seeds, or a single run.
+    Reading the test set for all of them is one opening of it. While it is sealed there is no `test`, and `spread` is
+    that of validation. With `resume` (the folder of all seeds) finished runs are kept, a stopped one goes on, missing
+    ones are begun. Raises SeqrecError when the folder to resume holds other seeds, or a single run.
     """
     seeds = [cfg.trainer.seed + nth for nth in range(cfg.trainer.seeds)]
     label = f"{cfg.model.name}_{cfg.dataset.name}_seeds"
@@ -35,26 +37,43 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
     parent.done.unlink(missing_ok=True)
     parent.write_config(dump(cfg))
     parent.write_manifest({"seeds": seeds})
-    runs = []
+    results = []
     for nth, seed in enumerate(seeds, 1):
         say(f"seed {seed} ({nth} of {len(seeds)})")
         result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train=train)
         if result.get("interrupted"):
             say(f"stopped at seed {seed}; all seeds go on with: seqrec train resume={parent.path}")
             return {"interrupted": True, "run_dir": str(parent.path)}
-        runs.append({"seed": seed, **{key: result[key] for key in ("run_dir", "val", "test")}})
-    summary = {split: _summary([run[split] for run in runs]) for split in ("val", "test")}
-    text = to_json({"seeds": seeds, **summary, "runs": runs}, SEEDS_JSON, indent=2)
+        results.append(result)
+    return _summarised(parent, seeds, results)
+
+
+def open_seeds(path: Path, by: str) -> dict[str, Any]:
+    """Break the seal of all seeds of a folder, which is one opening, and complete what the folder holds."""
+    parent = RunFolder.open(path)
+    seeds = parent.read_manifest()["seeds"]
+    folders = [parent.path / f"seed_{seed}" for seed in seeds]
+    return _summarised(parent, seeds, [{**open_run(folder, by), "run_dir": str(folder)} for folder in folders])
+
+
+def _summarised(parent: RunFolder, seeds: list[int], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write, print and return what the seeds have in common; `test` where every one has read it."""
+    splits = [split for split in ("val", "test") if all(split in result for result in results)]
+    runs = [
+        {"seed": seed, **{key: result[key] for key in ("run_dir", *splits)}}
+        for seed, result in zip(seeds, results, strict=True)
+    ]
+    found = {split: _summary([run[split] for run in runs]) for split in splits}
+    text = to_json({"seeds": seeds, **found, "runs": runs}, SEEDS_JSON, indent=2)
     write_atomically(parent.path / SEEDS_JSON, text + "\n")
-    print_table(seeds_table(summary["test"], seeds, [run["test"] for run in runs]))
+    last = splits[-1]
+    print_table(seeds_table(found[last], seeds, [run[last] for run in runs], split=last))
     parent.mark_done()
     say(str(parent.path))
-    means = {split: {name: both["mean"] for name, both in of.items()} for split, of in summary.items()}
-    return {
-        **means,
-        "spread": {name: both["std"] for name, both in summary["test"].items()},
-        "run_dir": str(parent.path),
-    }
+    means = {split: {name: both["mean"] for name, both in of.items()} for split, of in found.items()}
+    spread = {name: both["std"] for name, both in found[last].items()}
+    shared: dict[str, Any] = {key: results[-1][key] for key in ("protocol", "test_opened") if key in results[-1]}
+    return {**means, "spread": spread, **shared, "run_dir": str(parent.path)}
 
 
 def holds_seeds(folder: str | None) -> bool:
@@ -78,12 +97,15 @@ def _resumed(path: str, seeds: list[int]) -> RunFolder:
 def _run(
     cfg: TrainConfig, seed: int, folder: RunFolder, *, train: Callable[[TrainConfig], dict[str, Any]]
 ) -> dict[str, Any]:
-    """One seed's run: new, gone on with, or read from its folder when nothing is left to do."""
+    """One seed's run: new, gone on with, or read from its folder when nothing is left to do but to break its seal."""
     plain = dump(cfg)
     plain["trainer"] |= {"seed": seed, "seeds": 1}
     begun, wanted = folder.last.is_file(), json.loads(json.dumps(plain["trainer"]))
     if begun and folder.is_done and migrated(folder.read_config())["trainer"] == wanted:
-        return {**folder.read_metrics(), "run_dir": str(folder.path)}
+        found = folder.read_metrics()
+        if "test" not in found and cfg.evaluation.test in ("once", "all"):
+            found = open_run(folder.path, "train")
+        return {**found, "run_dir": str(folder.path)}
     if not begun and folder.path.is_dir():  # stopped before its first checkpoint: nothing in it to go on from
         shutil.rmtree(folder.path)
     plain |= {"resume": str(folder.path), "run_dir": None} if begun else {"resume": None, "run_dir": str(folder.path)}

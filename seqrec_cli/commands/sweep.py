@@ -1,7 +1,8 @@
-"""One job of a sweep, and the table at the sweep's end.
+"""One job of a sweep, the table at the sweep's end, and the test of its best job.
 
 A job may run in another process or on another machine (`hydra/launcher=...`), so jobs report through a file:
-`jobs.jsonl` in the sweep's folder, a line each.
+`jobs.jsonl` in the sweep's folder, a line each. Jobs choose and are chosen by validation: their test sets stay sealed
+until the sweep is over, and then that of the best job alone is read (`evaluation.test`).
 """
 
 import json
@@ -16,11 +17,12 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from seqrec_cli.commands.dispatch import record_of, run_record
+from seqrec_cli.commands.dispatch import record_of, run_record, share_cores
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
+from seqrec_cli.config.settings import Settings
 
-TEST_METRICS = ("hr@10", "ndcg@10", "auc")
+SHOWN = ("hr@10", "ndcg@10", "auc")
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
 
 
@@ -64,6 +66,16 @@ def job_folder(number: int, overrides: list[str]) -> str:
     return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._")
 
 
+def sealed(record: Settings) -> Settings:
+    """A job's record: what a run of its own would read once, the sweep reads of its best job alone."""
+    evaluation = getattr(record, "evaluation", None)
+    if evaluation is not None and evaluation.test == "once":
+        return record.model_copy(update={"evaluation": evaluation.model_copy(update={"test": "best"})})
+    if getattr(record, "test", None) == "once":  # of an ensemble
+        return record.model_copy(update={"test": "best"})
+    return record
+
+
 def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     """Validate and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
 
@@ -72,22 +84,15 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     overrides = [str(text) for text in hydra.overrides.task]
     folder = Path(str(hydra.sweep.dir))
     row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
-    row |= {"run_dir": None, "test": {}, "spread": {}, "error": None}
+    row |= {"run_dir": None, "fingerprint": None, "seal": None, "metrics": {}, "spread": {}, "error": None}
     result: dict[str, Any] = {}
     try:
         if "run_dir" in cfg:
             cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
             row["run_dir"] = cfg.run_dir
-        record = record_of(verb, cfg, overrides)
+        record = sealed(record_of(verb, cfg, overrides))
         result = run_record(verb, record)
-        row["run_dir"] = result.get("run_dir", row["run_dir"])
-        trainer = getattr(record, "trainer", None)
-        row["monitor"] = trainer.monitor if trainer is not None else None
-        row["val"] = result.get("val", {}).get(row["monitor"])
-        for kind in ("test", "spread"):  # the second: standard deviations, where a job trains from several seeds
-            row[kind] = {name: value for name, value in result.get(kind, {}).items() if name in TEST_METRICS}
-        if result.get("interrupted"):
-            row["error"] = "interrupted"
+        row |= _report(record, result, row["run_dir"])
     except SeqrecError as error:
         row["error"] = one_line(error)
         print(f"seqrec {verb} {' '.join(overrides)}: {row['error']}", file=sys.stderr)
@@ -99,45 +104,107 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     return math.nan if row["error"] else row["val"]
 
 
-def print_sweep(sweep: Sweep) -> bool:
-    """Print a row a job and the best job by the validation metric; True when every job went well."""
+def _report(record: Settings, result: dict[str, Any], run_dir: str | None) -> dict[str, Any]:
+    """What the sweep's end has to know of a job that ran."""
+    rules = result.get("protocol", {})
+    trainer, asked = getattr(record, "trainer", None), getattr(record, "evaluation", record)
+    monitor = trainer.monitor if trainer is not None else rules.get("chosen_by")
+    metrics = {split: {name: result[split][name] for name in SHOWN if name in result[split]} for split in _read(result)}
+    spread = {name: value for name, value in result.get("spread", {}).items() if name in SHOWN}
+    return {
+        "run_dir": result.get("run_dir", run_dir),
+        "fingerprint": rules.get("fingerprint"),
+        "seal": getattr(asked, "test", None),
+        "monitor": monitor,
+        "val": result.get("val", {}).get(monitor),
+        "metrics": metrics,
+        "spread": {list(metrics)[-1]: spread} if spread and metrics else {},  # of several seeds: standard deviations
+        "error": "interrupted" if result.get("interrupted") else None,
+    }
+
+
+def _read(result: dict[str, Any]) -> list[str]:
+    return [split for split in ("val", "test") if split in result]
+
+
+def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
+    """Print the jobs, by validation, and then the test of the best one; True when all of it went well.
+
+    Jobs on several test sets (datasets, protocols) have a best one each. The test set stays sealed where the sweep was
+    interrupted (not `completed`), or where its jobs were chosen by several metrics.
+    """
+    rows = sweep.rows()
+    if not rows:  # refused before its first job
+        return True
+    monitors = list(dict.fromkeys(row["monitor"] for row in rows if row["monitor"]))
+    fingerprints = list(dict.fromkeys(row["fingerprint"] for row in rows if not row["error"]))
+    best = [_best([row for row in rows if row["fingerprint"] == each], monitors) for each in fingerprints]
+    winners = [row for row in best if row is not None]
+    _print_jobs(rows, monitors, winners)
+    went_well = not any(row["error"] for row in rows)
+    waiting = [row for row in rows if row["seal"] == "best" and not row["error"]]
+    for row in winners:
+        if completed and row in waiting:
+            went_well &= _open(row, verb)
+    for row in winners:
+        where = f", in {row['run_dir']}" if row["run_dir"] else ""
+        print(f"best by validation {row['monitor']}: job {row['job']} ({_number(row['val'])}){where}")
+    if waiting and not (completed and winners):
+        several = "no job is the best, for they were chosen by several metrics"
+        why = several if completed else "the sweep was not finished"
+        print(f"test stays sealed: {why}; read one with: seqrec evaluate ckpt={(winners or waiting)[0]['run_dir']}")
+    print(sweep.folder)
+    return went_well
+
+
+def _open(row: dict[str, Any], verb: str) -> bool:
+    """Read the test set of the best job, in this process, whichever trained it."""
+    share_cores()
+    from seqrec_cli.commands.seal import open_test  # torch: `cli` imports this file before every verb
+
+    try:
+        open_test(row["run_dir"], verb)
+    except SeqrecError as error:
+        print(
+            f"test of job {row['job']} stays sealed: {one_line(error)}; seqrec evaluate ckpt={row['run_dir']} reads it"
+        )
+        return False
+    return True
+
+
+def _print_jobs(rows: list[dict[str, Any]], monitors: list[str], winners: list[dict[str, Any]]) -> None:
+    """A row a job: what varies, and its validation metrics; test metrics only where every job was to read them."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = sweep.rows()
-    if not rows:  # refused before its first job
-        return True
     settings = [dict(text.split("=", 1) for text in row["overrides"] if "=" in text) for row in rows]
     keys = list(dict.fromkeys(key for said in settings for key in said))
     varying = [key for key in keys if len({said.get(key) for said in settings}) > 1]
-    monitors = list(dict.fromkeys(row["monitor"] for row in rows if row["monitor"]))
-    shown = [name for name in TEST_METRICS if any(name in row["test"] for row in rows)]
-    best = _best(rows, monitors[0]) if len(monitors) == 1 else None
-
+    shown = [
+        (split, name)
+        for split in ("val", "test")
+        for name in SHOWN
+        if any(name in row["metrics"].get(split, {}) for row in rows) and not (split == "val" and name in monitors)
+    ]
     table = Table()
-    for name in ("job", *varying):
-        table.add_column(Text(name))
-    for name in (*(f"val {monitor}" for monitor in monitors), *(f"test {name}" for name in shown)):
-        table.add_column(Text(name), justify="right")
+    for key in ("job", *varying):
+        table.add_column(Text(key))
+    for title in (*(f"val {monitor}" for monitor in monitors), *(f"{split} {name}" for split, name in shown)):
+        table.add_column(Text(title), justify="right")
     failed = any(row["error"] for row in rows)
     if failed:
         table.add_column("state")
     for row, said in zip(rows, settings, strict=True):
         cells = [str(row["job"]), *(said.get(key, "") for key in varying)]
-        cells += [_number(row["val"] if row["monitor"] == monitor else None) for monitor in monitors]
-        cells += [_number(row["test"].get(name), row.get("spread", {}).get(name)) for name in shown]
+        cells += [_cell(row, "val", monitor) if row["monitor"] == monitor else "" for monitor in monitors]
+        cells += [_cell(row, split, name) for split, name in shown]
         cells += [_state(row)] if failed else []
-        table.add_row(*map(Text, cells), style="bold" if row is best else None)
+        table.add_row(*map(Text, cells), style="bold" if row in winners else None)
     Console().print(table)
     for row in rows:  # again: a job's own words may be on another machine
         if _state(row) == "refused":
             print(f"job {row['job']}: {row['error']}")
-    if best is not None:
-        where = f", in {best['run_dir']}" if best["run_dir"] else ""
-        print(f"best by validation {monitors[0]}: job {best['job']} ({_number(best['val'])}){where}")
-    print(sweep.folder)
-    return not failed
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -146,15 +213,22 @@ def _state(row: dict[str, Any]) -> str:
     return "refused"
 
 
-def _best(rows: list[dict[str, Any]], monitor: str) -> dict[str, Any] | None:
+def _best(rows: list[dict[str, Any]], monitors: list[str]) -> dict[str, Any] | None:
     from seqrec_cli.metrics.table import lower_is_better  # numpy: `cli` imports this file before every verb
 
+    if len(monitors) != 1:
+        return None
     scored = [row for row in rows if row["val"] is not None and not math.isnan(row["val"]) and not row["error"]]
-    sign = -1 if lower_is_better(monitor) else 1
+    sign = -1 if lower_is_better(monitors[0]) else 1
     return max(scored, key=lambda row: sign * row["val"], default=None)
 
 
-def _number(value: float | None, spread: float | None = None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if spread is None else f"{value:.4f} ± {spread:.4f}"
+def _cell(row: dict[str, Any], split: str, name: str) -> str:
+    monitored = split == "val" and name == row["monitor"]
+    value = row["val"] if monitored else row["metrics"].get(split, {}).get(name)
+    spread = row["spread"].get(split, {}).get(name)
+    return _number(value) if spread is None else f"{_number(value)} ± {spread:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

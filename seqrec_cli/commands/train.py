@@ -1,4 +1,4 @@
-"""`seqrec train`: data, model, objective, fit, choose on validation, measure once on test.
+"""`seqrec train`: data, model, objective, fit, choose on validation, measure once on test (sealed until then).
 
 Read `main` from top to bottom to see the order of things.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from seqrec_cli import kernels
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.measure import measure_run
+from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
@@ -17,11 +17,11 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
+from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
-from seqrec_cli.reporting.curves import draw_curves
+from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -31,6 +31,7 @@ from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.memory import memory_warning
 from seqrec_cli.training.precision import resolve_precision
+from seqrec_cli.training.validation_loss import ValidationLoss
 
 
 def main(cfg: TrainConfig) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
-    monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
+    if cfg.trainer.monitor != LOSS:
+        monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
 
@@ -59,9 +61,11 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         f"{log.num_items:,} items"
     )
 
+    measured = cfg, model, log, precision
+    loss = ValidationLoss(cfg, objective, log, device=precision.device) if model.trainable_models() else None
+
     def validate() -> dict[str, float]:
-        length = cfg.model.max_length
-        return evaluate(model, log, "val", cfg=cfg.evaluation, max_length=length, precision=precision).metrics
+        return validated(measured, loss).metrics
 
     header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
     if not model.trainable_models():
@@ -92,11 +96,13 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         say(str(folder.path))
         return {"interrupted": True, "run_dir": str(folder.path)}
 
-    metrics = measure_run(cfg, model, log, precision=precision, folder=folder)
+    metrics = measure_run(measured, folder, test=cfg.evaluation.test, by="train", loss=loss)
     draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
     wall_seconds = round(time.perf_counter() - began, 2)
     folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
     folder.mark_done()
+    if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
+        say(note)
     say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
     say(str(folder.path))
     return {**metrics, "run_dir": str(folder.path)}

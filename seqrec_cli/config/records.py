@@ -9,6 +9,8 @@ from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
+Length = Annotated[int, Field(ge=1)]
+
 
 class PlanConfig(TrainConfig):
     """The verb `plan`: what it plans is the `train` of the same settings."""
@@ -42,6 +44,9 @@ class EvaluateConfig(RestoringConfig):
         "uniform:100 or popularity:100; null: as the run was measured",
     )
     run_dir: str | None = Field(description="folder for metrics.json and ranks; null to print only")
+    history: tuple[Length, ...] | None = Field(
+        min_length=1, description="also measure with these numbers of latest events alone: '[10,20,50]'; null: no"
+    )
     hardware: HardwareConfig
 
 
@@ -54,6 +59,9 @@ class EnsembleConfig(Settings):
     archive: str | None = Field(description="the raw file, if it has moved since the runs")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the runs' own")
     run_dir: str | None = Field(description="the ensemble's folder; null for a dated one under outputs/")
+    test: Literal["once", "best", "all", "none"] = Field(
+        description="when the ensemble's test set is read, as evaluation.test of train; its members' never is"
+    )
     hardware: HardwareConfig
 
 

@@ -65,7 +65,9 @@ class TrainerConfig(Settings):
         "kept if it is better than every epoch; null: none",
     )
     clip_norm: float | None = Field(gt=0, description="largest gradient norm; null for no clipping")
-    monitor: str = Field(description="validation metric that chooses the best checkpoint")
+    monitor: str = Field(
+        description="validation metric that chooses the best checkpoint; loss: the objective's own, on validation"
+    )
     patience: int | None = Field(ge=1, description="evaluations without improvement before stopping; null: never")
     evaluate_every: int = Field(ge=1, description="epochs between validations")
 
@@ -131,6 +133,10 @@ class EvaluationConfig(Settings):
     beyond_accuracy: bool = Field(
         description="also measure what the top lists are like: coverage, novelty, diversity, ... (see seqrec metrics)"
     )
+    test: Literal["once", "best", "all", "none"] = Field(
+        description="when the test set is read: once, at a run's end (in a sweep: best); best: only that of a sweep's "
+        "best job by validation, at the sweep's end; all: that of every job; none: never"
+    )
     baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
 
     def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
@@ -178,12 +184,18 @@ class TrainConfig(DataConfig):
         unset = [name for name, value in self.hardware if value is None and name != "threads"]
         if unset:
             raise ValueError(f"hardware.{unset[0]} may be null in evaluate and export only")
-        from seqrec_cli.metrics.table import monitored_metric  # numpy: not before there is something to check
+        from seqrec_cli.metrics.table import LOSS, monitored_metric  # numpy: not before there is something to check
 
         try:
-            monitored_metric(self.trainer.monitor, self.evaluation.cutoffs, lists=self.evaluation.beyond_accuracy)
+            if self.trainer.monitor != LOSS:
+                monitored_metric(self.trainer.monitor, self.evaluation.cutoffs, lists=self.evaluation.beyond_accuracy)
         except ValueError as error:
             raise ValueError(f"trainer.monitor: {error}") from error
+        if self.evaluation.beyond_accuracy and self.protocol.candidates != "full":
+            raise ValueError(
+                "evaluation.beyond_accuracy=true: lists are of the whole corpus, and "
+                f"protocol.candidates={self.protocol.candidates}; set one of the two back"
+            )
         self._objective_can_train_the_model()
         self._context_is_read()
         self._closed_form_takes_no_steps()
@@ -221,6 +233,8 @@ class TrainConfig(DataConfig):
                 raise ValueError(
                     f"trainer.{name}: model={self.model.name} is fitted in closed form, in no steps; set it to null"
                 )
+        if self.trainer.monitor == "loss":
+            raise ValueError(f"trainer.monitor=loss: model={self.model.name} is fitted in closed form and has no loss")
         if self.hardware.compile:
             raise ValueError(
                 f"hardware.compile=true: model={self.model.name} is fitted in closed form; set it to false"

@@ -20,7 +20,7 @@ from seqrec_cli.evaluation.ranks import Ranks
 from seqrec_cli.evaluation.user_sums import CLICK_SUMS, UserSums, click_sums, request_sums
 from seqrec_cli.files import atomic_file
 from seqrec_cli.metrics.kinds import MetricError, RankMetric, TargetRanks
-from seqrec_cli.metrics.table import parse_metric, rank_metric
+from seqrec_cli.metrics.table import LOSS, parse_metric, rank_metric
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def intervals(names: Iterable[str], ranks: StoredRanks, clicks: StoredClicks) ->
     """95 % [low, high] of each metric, by standard errors over users; without those that are no mean over users."""
     found = {}
     for name in names:
-        if is_click_metric(name) or isinstance(parse_metric(name)[0], RankMetric):
+        if name != LOSS and (is_click_metric(name) or isinstance(parse_metric(name)[0], RankMetric)):
             try:
                 low, high = user_interval((clicks if is_click_metric(name) else ranks).sums(name))
             except MetricError:

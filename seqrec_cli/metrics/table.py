@@ -21,6 +21,7 @@ METRICS: dict[str, Metric] = {
     **diversity.METRICS,
     **owners.METRICS,
 }
+LOSS = "loss"  # of the objective on validation targets: `trainer.monitor` takes it, but it is no metric
 CLICK_METRICS = tuple(clicks.METRICS)
 CLICKS: tuple[Need, ...] = ("click candidates",)
 SEVERAL: Need = "several targets"
@@ -65,7 +66,7 @@ def kind_named(name: str) -> str:
 
 def is_list_metric(name: str) -> bool:
     """True for metrics of recommended lists."""
-    return LISTS in parse_metric(name)[0].needs
+    return name != LOSS and LISTS in parse_metric(name)[0].needs
 
 
 def rank_metric(name: str) -> tuple[RankMetric, int | None]:
@@ -111,8 +112,8 @@ def rank_metric_names(cutoffs: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def lower_is_better(name: str) -> bool:
-    """True for metrics that fall as a model improves."""
-    return not parse_metric(name)[0].higher_is_better
+    """True for metrics that fall as a model improves, and for the loss."""
+    return name == LOSS or not parse_metric(name)[0].higher_is_better
 
 
 def request_metric(name: str, ranks: RankedTargets) -> np.ndarray:

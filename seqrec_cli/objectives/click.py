@@ -30,10 +30,10 @@ class Objective(contract.Objective):
         else:
             logits_BC = model.score_positions(batch, batch.candidates_BC, batch.ends_BC).float()
         present_BC = (batch.candidates_BC > 0).float()
-        losses_BC = self._losses(logits_BC, batch.labels_BC)
+        losses_BC = self.losses_of_candidates(logits_BC, batch.labels_BC)
         return (losses_BC * present_BC).sum() / present_BC.sum()
 
-    def _losses(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
+    def losses_of_candidates(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
         """-w y log s - (1 - y) log(1 - s), s the sigmoid of the logit, y the smoothed label, w the positive weight."""
         if self.smoothing:
             labels_BC = labels_BC * (1 - self.smoothing) + self.smoothing / 2

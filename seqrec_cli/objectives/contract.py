@@ -59,6 +59,10 @@ class Objective:
         """Mean over the targets of a drawn batch."""
         raise NotImplementedError
 
+    def losses_of_candidates(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
+        """The loss [B, C] of each labelled candidate, from its logit (objectives of prefixes)."""
+        raise NotImplementedError
+
     def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
         """Memory that `loss` takes for the scores of this many targets, products in `dtype`, and frees before it ends.
 

@@ -1,19 +1,20 @@
-"""Learning curves of a run as a picture: training loss and validation metrics, the best epoch marked."""
+"""Learning curves of a run as a picture: both losses beside validation metrics, the best epoch marked."""
 
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.files import atomic_file
-from seqrec_cli.metrics.table import lower_is_better
+from seqrec_cli.metrics.table import LOSS, lower_is_better
 from seqrec_cli.reporting.run_folder import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # half a second to import: only when something is drawn
 
-LOSS = "train_loss"
+TRAIN_LOSS = "train_loss"
 # Drawn with the monitored metric: those of a like scale. Logloss has one of its own and is drawn alone.
 ALIKE = (("hr@10", "ndcg@10", "mrr"), ("auc", "gauc", "corpus_auc"), ("logloss",))
+BESIDE_LOSS = ("ndcg@10", "hr@10", "auc", "mrr")
 # Okabe and Ito's palette: distinct with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#666666"
@@ -32,15 +33,19 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     best = (min if lower_is_better(monitor) else max)(rows, key=lambda row: row[monitor])
     figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, title in ((left, "training loss"), (right, "validation")):
+    for axes, title in ((left, "loss"), (right, "validation")):
         _prepare(axes, title, best["epoch"])
 
-    _line(left, rows, LOSS, colour=BLUE, width=2.2)
-    _line(right, rows, monitor, colour=ORANGE, width=2.4)
-    right.plot(best["epoch"], best[monitor], "o", color=ORANGE, markersize=9, markeredgecolor="white", zorder=3)
-    alike = next((names for names in ALIKE if monitor in names), ALIKE[0])
-    others = [name for name in alike if name != monitor and name in rows[0]]
-    for name, colour in zip(others, (BLUE, GREEN, PURPLE), strict=False):
+    _line(left, rows, TRAIN_LOSS, colour=BLUE, width=2.2)
+    _line(left, rows, LOSS, colour=PURPLE, width=2.2)
+    if any(LOSS in row for row in rows):
+        left.legend(["training", "validation"], frameon=False, fontsize=9, loc="best")
+    metric = _metric(rows, monitor) or monitor
+    _line(right, rows, metric, colour=ORANGE, width=2.4)
+    right.plot(best["epoch"], best[metric], "o", color=ORANGE, markersize=9, markeredgecolor="white", zorder=3)
+    alike = next((names for names in ALIKE if metric in names), ALIKE[0])
+    beside = [name for name in alike if name != metric and name in rows[0]]
+    for name, colour in zip(beside, (BLUE, GREEN, PURPLE), strict=False):
         _line(right, rows, name, colour=colour, width=1.4)
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")
@@ -48,6 +53,33 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     with atomic_file(png) as temporary:
         FigureCanvasAgg(figure).print_png(str(temporary))
     return True
+
+
+def rising_loss(metrics_jsonl: Path, monitor: str) -> str | None:
+    """One line where the validation loss was lowest before the metric was best: the two choose different epochs.
+
+    A run that is chosen by its loss is told of the metric that its picture shows.
+    """
+    rows = [row for row in read_rows(metrics_jsonl) if row["split"] == "val" and LOSS in row]
+    metric = _metric(rows, monitor)
+    if metric is None:
+        return None
+    lowest = min(rows, key=lambda row: row[LOSS])
+    best = (min if lower_is_better(metric) else max)(rows, key=lambda row: row[metric])
+    if lowest["epoch"] >= best["epoch"]:
+        return None
+    still = "fell" if lower_is_better(metric) else "rose"
+    kept = "" if monitor == LOSS else f"; trainer.monitor=loss would have kept epoch {lowest['epoch']}"
+    return (
+        f"validation loss was lowest at epoch {lowest['epoch']} ({lowest[LOSS]:.4f}) and rose to {best[LOSS]:.4f}, "
+        f"while {metric} still {still} until epoch {best['epoch']} ({lowest[metric]:.4f} to {best[metric]:.4f}){kept}"
+    )
+
+
+def _metric(rows: list[dict[str, Any]], monitor: str) -> str | None:
+    """The monitored metric, or for a run chosen by its loss the first of `BESIDE_LOSS` that it has."""
+    names = BESIDE_LOSS if monitor == LOSS else (monitor,)
+    return next((name for name in names if rows and name in rows[0]), None)
 
 
 def _prepare(axes: "Axes", title: str, best_epoch: int) -> None:

@@ -46,6 +46,7 @@ class RunFolder:
         self.best = path / "best.pt"
         self.last = path / "last.pt"
         self.curves_png = path / "curves.png"
+        self.history_png = path / "history.png"  # of `evaluate history=[...]`
         self.tensorboard = path / "tensorboard"
         self.done = path / "DONE"
 
@@ -160,7 +161,7 @@ class RunFolder:
         write_atomically(self.metrics_jsonl, _lines([*kept, row], self.metrics_jsonl.name))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """The final metrics: `{"val": {...}, "test": {...}, ...}`."""
+        """The final metrics: `{"val": {...}, "test": {...}, ...}`; no `test` while that is sealed."""
         write_atomically(self.metrics_json, to_json(metrics, self.metrics_json.name, indent=2) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:

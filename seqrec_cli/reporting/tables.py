@@ -112,11 +112,27 @@ def results_table(
     return table
 
 
+def parts_table(parts: Mapping[str, Mapping[str, float]], title: str) -> Table:
+    """A row a part of the targets (`evaluation.cold.cold_parts`), with how many they are."""
+    columns = [name for name in shown_metrics(next(iter(parts.values()))) if name != "targets"]
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    for column in ("", "targets", *columns):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for label, row in parts.items():
+        table.add_row(escape(label), f"{row['targets']:,}", *(_text(row[column]) for column in columns))
+    return table
+
+
 def seeds_table(
-    summary: Mapping[str, Mapping[str, float]], seeds: Sequence[int], metrics: Sequence[Mapping[str, float]]
+    summary: Mapping[str, Mapping[str, float]],
+    seeds: Sequence[int],
+    metrics: Sequence[Mapping[str, float]],
+    *,
+    split: str,
 ) -> Table:
-    """Every test metric a row: mean and standard deviation over the seeds, then each seed's own."""
-    table = Table(title=f"test metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
+    """Every metric of the split a row: mean and standard deviation over the seeds, then each seed's own."""
+    table = Table(title=f"{split} metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
     table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
     for column in ("", "mean", "std", *(f"seed {seed}" for seed in seeds)):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)

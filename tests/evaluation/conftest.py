@@ -72,7 +72,13 @@ def random_log() -> PackedLog:
 @pytest.fixture
 def cfg() -> EvaluationConfig:
     return EvaluationConfig(
-        cutoffs=(5, 10, 20), batch_size=7, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+        cutoffs=(5, 10, 20),
+        batch_size=7,
+        memory_mb=64,
+        ranked_users=None,
+        test="once",
+        beyond_accuracy=False,
+        baselines=True,
     )
 
 

@@ -216,7 +216,13 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=20)
     cfg = EvaluationConfig(
-        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+        cutoffs=(10,),
+        batch_size=256,
+        memory_mb=64,
+        ranked_users=None,
+        test="once",
+        beyond_accuracy=False,
+        baselines=True,
     )
     for split in ("val", "test"):
         found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
@@ -235,7 +241,13 @@ def test_oracle_logits_are_calibrated(cpu, tmp_path):
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=4)
     cfg = EvaluationConfig(
-        cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
+        cutoffs=(10,),
+        batch_size=256,
+        memory_mb=64,
+        ranked_users=None,
+        test="once",
+        beyond_accuracy=False,
+        baselines=True,
     )
     scored = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
     labels_N, logits_N = scored.labels_N, scored.logits_N

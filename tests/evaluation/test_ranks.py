@@ -89,6 +89,7 @@ def config(memory_mb: int = 64, batch_size: int = 5) -> EvaluationConfig:
         batch_size=batch_size,
         memory_mb=memory_mb,
         ranked_users=None,
+        test="once",
         beyond_accuracy=False,
         baselines=False,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, draw_curves
+from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE, draw_curves, rising_loss
 
 
 def write(path: Path, values: list[float], **constant: float) -> Path:
@@ -88,3 +88,44 @@ def test_pyplot_and_its_global_state_stay_out(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     draw(tmp_path, "a", [0.1, 0.2])
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def rows_of(path: Path, ndcgs: list[float], losses: list[float]) -> Path:
+    rows = [
+        {"epoch": n, "step": n, "split": "val", "train_loss": 1 / n, "ndcg@10": v, "loss": loss, "logloss": 1 - v}
+        for n, (v, loss) in enumerate(zip(ndcgs, losses, strict=True), start=1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_both_losses_are_drawn(tmp_path):
+    png = tmp_path / "a.png"
+    assert draw_curves(rows_of(tmp_path / "a.jsonl", [0.1, 0.2, 0.3], [2.0, 1.5, 1.8]), png, "ndcg@10")
+    left = imread(png)[:, ::-1]
+    assert places(left, BLUE).sum() > 100
+    assert places(left, PURPLE).sum() > 100
+
+
+def test_a_run_chosen_by_its_loss_shows_a_metric_and_marks_the_lowest_loss(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, label, **_: titles.append(label))
+    source = rows_of(tmp_path / "a.jsonl", [0.1, 0.2, 0.3], [2.0, 1.5, 1.8])
+    assert draw_curves(source, tmp_path / "a.png", "loss")
+    assert "best loss 1.5000, epoch 2" in titles
+    assert places(imread(tmp_path / "a.png"), ORANGE).sum() > 100
+
+
+def test_a_loss_that_rises_while_the_metric_improves_is_told(tmp_path):
+    source = rows_of(tmp_path / "a.jsonl", [0.1, 0.2, 0.3], [2.0, 1.5, 1.8])
+    says = "validation loss was lowest at epoch 2 (1.5000) and rose to 1.8000, while ndcg@10 still rose until epoch 3"
+    assert rising_loss(source, "ndcg@10") == (
+        f"{says} (0.2000 to 0.3000); trainer.monitor=loss would have kept epoch 2"
+    )
+    assert rising_loss(source, "loss") == f"{says} (0.2000 to 0.3000)"
+    assert "logloss still fell until epoch 3" in str(rising_loss(source, "logloss"))
+    assert rising_loss(rows_of(tmp_path / "b.jsonl", [0.1, 0.3, 0.2], [2.0, 1.5, 1.8]), "ndcg@10") is None
+    assert rising_loss(rows_of(tmp_path / "c.jsonl", [0.1, 0.3, 0.2], [2.0, 1.5, 1.2]), "ndcg@10") is None
+    assert rising_loss(tmp_path / "none.jsonl", "ndcg@10") is None

@@ -72,3 +72,9 @@ def test_a_plateau_s_state_goes_over_to_another_run() -> None:
     second.restore(first.state())
     second.update(False)
     assert second.scale == pytest.approx(0.01)
+
+
+def test_a_run_may_be_chosen_by_its_loss() -> None:
+    stopping = Stopping("loss", patience=None)
+    assert feed(stopping, [7.0, 6.5, 6.8]) == [True, True, False]
+    assert stopping.best_metrics == {"loss": 6.5}

@@ -1,0 +1,16 @@
+"""Breaking the seal of a run, or of all seeds of one configuration, after it was chosen by validation."""
+
+from pathlib import Path
+from typing import Any
+
+from seqrec_cli.commands.measure import open_run
+from seqrec_cli.commands.seeds import holds_seeds, open_seeds
+
+
+def open_test(run_dir: str, by: str) -> dict[str, Any]:
+    """Read the test set once for a finished run that left it sealed: by its best checkpoint, wherever it was trained.
+
+    The folder gets the numbers, ranks and plots that it would have had without the seal, and they are printed. `by` is
+    the verb that chose it. Raises SeqrecError where the folder, its data or its device are not there.
+    """
+    return open_seeds(Path(run_dir), by) if holds_seeds(run_dir) else open_run(Path(run_dir), by)
