@@ -84,9 +84,11 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     found["parts"] = {"val": cold_parts(validation, of[2])}
     if test in ("once", "all"):
         return _measure_test(of, folder, found, by=by)
-    metrics = {**found, **_beside(of, "val")}
+    beside = _baselines(of, "val")
+    # The protocol is that of test in every run, so that sealed and opened ones compare by validation.
+    metrics = {**found, "baselines_val": beside, "protocol": rules_of(of, "test")}
     folder.write_metrics(metrics)
-    _print(of, metrics, seal=f"test stays sealed (evaluation.test={test})", validation=None)
+    _print(of, metrics, "val", beside=beside, seal=f"test stays sealed (evaluation.test={test})")
     return metrics
 
 
@@ -105,9 +107,9 @@ def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by:
     intervals = {**found.get("intervals", {}), "test": evaluation.intervals}
     parts = {**found.get("parts", {}), "test": cold_parts(evaluation, log)}
     metrics = {**found, "test": evaluation.metrics, "intervals": intervals, "parts": parts}
-    metrics |= {**_beside(of, "test"), "test_opened": times}
+    metrics |= {"baselines": _baselines(of, "test"), "protocol": rules_of(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
-    _print(of, metrics, seal=opened_words(times), validation=found["val"])
+    _print(of, metrics, "test", beside=metrics["baselines"], seal=opened_words(times))
     return metrics
 
 
@@ -130,32 +132,31 @@ def keep(evaluation: Evaluation, folder: RunFolder, split: str) -> None:
     draw_reliability(folder.reliability_png(split), evaluation.reliability)
 
 
-def _beside(of: Measured, split: HeldOut) -> dict[str, Any]:
-    """The baselines of a split, and the protocol."""
+def _baselines(of: Measured, split: HeldOut) -> dict[str, dict[str, float]]:
     cfg, _, log, precision = of
-    beside: dict[str, dict[str, float]] = {}
-    if cfg.evaluation.baselines:
-        beside = baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=cfg.model.max_length)
-    return {"baselines": beside, "protocol": rules_of(of, split)}
+    if not cfg.evaluation.baselines:
+        return {}
+    return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=cfg.model.max_length)
 
 
-def _print(of: Measured, metrics: dict[str, Any], *, seal: str, validation: dict[str, float] | None) -> None:
-    """The tables of the split that the protocol names."""
+def _print(
+    of: Measured, metrics: dict[str, Any], split: HeldOut, *, beside: dict[str, dict[str, float]], seal: str
+) -> None:
+    """The tables of a split."""
     cfg, _, log, _ = of
-    split, line = metrics["protocol"]["split"], f"{protocol_line(metrics['protocol'])}; {seal}"
     print_table(
         results_table(
             cfg.model.name,
             metrics[split],
-            metrics["baselines"],
+            beside,
             title=f"{split} metrics",
-            protocol=line,
-            intervals=metrics["intervals"][split],
-            validation=validation,
+            protocol=f"{protocol_line(rules_of(of, split))}; {seal}",
+            intervals=metrics["intervals"].get(split, {}),
+            validation=metrics["val"] if split == "test" else None,
         )
     )
     print_parts(metrics, split)
-    print_lists(cfg.model.name, metrics[split], metrics["baselines"], absent=not_measured(log))
+    print_lists(cfg.model.name, metrics[split], beside, absent=not_measured(log))
 
 
 def print_parts(metrics: dict[str, Any], split: HeldOut) -> None:
