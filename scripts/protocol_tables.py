@@ -74,7 +74,7 @@ def trained(folder: Path, overrides: list[str]) -> Restored:
         cfg = validate("train", compose("train", [*overrides, f"run_dir={folder}", "evaluation.baselines=false"]))
         assert isinstance(cfg, TrainConfig)
         train(cfg)
-    return restore(str(folder), None, None, AS_TRAINED)
+    return restore(str(folder), None, None, hardware=AS_TRAINED)
 
 
 def measured(run: Restored, choice: str | None) -> Measured:
