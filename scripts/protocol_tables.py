@@ -28,7 +28,7 @@ from seqrec_cli.config.validate import validate
 from seqrec_cli.evaluation.candidates import kendall_tau, orders
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.ranks import rank_held_out
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.protocols.view.build import with_view
 
 METRIC = "ndcg@10"
@@ -74,7 +74,7 @@ def trained(folder: Path, overrides: list[str]) -> Restored:
         cfg = validate("train", compose("train", [*overrides, f"run_dir={folder}", "evaluation.baselines=false"]))
         assert isinstance(cfg, TrainConfig)
         train(cfg)
-    return restore(str(folder), None, None, AS_TRAINED)
+    return restore(str(folder), None, None, hardware=AS_TRAINED)
 
 
 def measured(run: Restored, choice: str | None) -> Measured:
@@ -86,8 +86,8 @@ def measured(run: Restored, choice: str | None) -> Measured:
     with measuring(run.model, run.precision):
         ranks, _ = rank_held_out(run.model, log, "test", cfg=cfg, max_length=length, device=run.precision.device)
     seconds = time.perf_counter() - began
-    values_R = user_metric(METRIC, ranks.ranks_T, ranks.candidates_R[ranks.requests_T])
-    return Measured(*over_users(values_R, ranks.rows_R[ranks.requests_T]), seconds)
+    values_R = request_metric(METRIC, ranks)
+    return Measured(*over_users(values_R, ranks.rows_R), seconds)
 
 
 def over_users(values_R: np.ndarray, rows_R: np.ndarray) -> tuple[float, float, int, int]:

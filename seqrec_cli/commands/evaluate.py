@@ -3,12 +3,13 @@
 import time
 from typing import Any
 
-from seqrec_cli.commands.measure import Measured, keep, measured, rules_of, validated, validation_loss
+from seqrec_cli.commands.measure import Measured, keep, measured, print_parts, rules_of, validated, validation_loss
 from seqrec_cli.commands.restore import Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EvaluateConfig
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.evaluation.candidates import among
+from seqrec_cli.evaluation.cold import cold_parts
 from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.protocols.view.build import with_candidates
@@ -37,7 +38,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     opened = _opened(of, cfg)
     evaluation = validated(of, validation_loss(of)) if cfg.split == "val" else measured(of, "test")
     metrics: dict[str, Any] = {cfg.split: evaluation.metrics, "intervals": {cfg.split: evaluation.intervals}}
-    metrics |= {"protocol": rules_of(of, cfg.split), **opened}
+    metrics |= {"parts": {cfg.split: cold_parts(evaluation, of[2])}, "protocol": rules_of(of, cfg.split), **opened}
     if kinds != ("full",):
         metrics["candidates"] = _among(of, cfg, kinds=kinds, first=evaluation)
     if cfg.history is not None:
@@ -110,6 +111,7 @@ def _print(of: Measured, cfg: EvaluateConfig, metrics: dict[str, Any]) -> None:
     print_table(
         results_table(name, metrics[split], {}, title=f"{split} metrics", protocol=line, intervals=intervals[split])
     )
+    print_parts(metrics, split)
     print_lists(name, metrics[split], {}, absent=not_measured(log))
     if "candidates" in metrics:
         print_table(candidates_table(metrics["candidates"], f"{split} metrics by what targets are ranked among"))

@@ -16,6 +16,7 @@ from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.baselines import baselines
+from seqrec_cli.evaluation.cold import cold_parts
 from seqrec_cli.evaluation.compare import protocol
 from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
 from seqrec_cli.evaluation.evaluate import measuring as evaluating
@@ -26,7 +27,7 @@ from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
+from seqrec_cli.reporting.tables import parts_table, print_table, protocol_line, results_table
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 
@@ -80,6 +81,7 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     validation = validated(of, loss)
     keep(validation, folder, "val")
     found = {"val": validation.metrics, "intervals": {"val": validation.intervals}}
+    found["parts"] = {"val": cold_parts(validation, of[2])}
     if test in ("once", "all"):
         return _measure_test(of, folder, found, by=by)
     beside = _baselines(of, "val")
@@ -93,7 +95,7 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
 def open_run(path: Path, by: str) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
     run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=_silent), RunFolder.open(path)
-    found = {name: value for name, value in folder.read_metrics().items() if name in ("val", "intervals")}
+    found = {name: value for name, value in folder.read_metrics().items() if name in ("val", "intervals", "parts")}
     return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
 
 
@@ -103,8 +105,9 @@ def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by:
     evaluation = measured(of, "test")
     keep(evaluation, folder, "test")
     intervals = {**found.get("intervals", {}), "test": evaluation.intervals}
-    metrics = {**found, "test": evaluation.metrics, "intervals": intervals, "baselines": _baselines(of, "test")}
-    metrics |= {"protocol": rules_of(of, "test"), "test_opened": times}
+    parts = {**found.get("parts", {}), "test": cold_parts(evaluation, log)}
+    metrics = {**found, "test": evaluation.metrics, "intervals": intervals, "parts": parts}
+    metrics |= {"baselines": _baselines(of, "test"), "protocol": rules_of(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
     _print(of, metrics, "test", beside=metrics["baselines"], seal=opened_words(times))
     return metrics
@@ -152,7 +155,14 @@ def _print(
             validation=metrics["val"] if split == "test" else None,
         )
     )
+    print_parts(metrics, split)
     print_lists(cfg.model.name, metrics[split], beside, absent=not_measured(log))
+
+
+def print_parts(metrics: dict[str, Any], split: HeldOut) -> None:
+    """Cold users and targets beside the others, where there are any."""
+    if metrics["parts"][split]:
+        print_table(parts_table(metrics["parts"][split], f"{split} metrics of cold and warm parts"))
 
 
 def _silent(line: str) -> None:

@@ -101,7 +101,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 def _evaluation(cfg: TrainConfig, log: PackedLog, model: Recommender, *, precision: Precision) -> dict[str, float]:
     """Seconds of a validation, from a few of its batches."""
     length = cfg.model.max_length
-    users_U = evenly_by_length(log, "val", length, cfg.evaluation.batch_size, EVALUATED_BATCHES)
+    users_U = evenly_by_length(log, "val", length, batch_size=cfg.evaluation.batch_size, batches=EVALUATED_BATCHES)
     few = of_users(log, users_U)
     seconds: list[float] = []
     while len(seconds) < 2 and (cfg.hardware.compile or sum(seconds) < EVALUATION_SECONDS):  # the first time warms up

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.config.registry import GROUPS, config_class
 
 VERBS = {"mix": "ensemble"}
@@ -127,7 +126,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     for group in {key.partition(".")[0] for key in BEFORE}:
         if isinstance(found.get(group), dict):
             _complete(group, found[group])
-    _without_what_is_refused(found)
+    _whole_batches(found)
     return found
 
 
@@ -153,16 +152,13 @@ def _complete_model(model: dict[str, Any]) -> None:
         _complete("model", member)
 
 
-def _without_what_is_refused(found: dict[str, Any]) -> None:
-    """Settings that a run recorded and that are refused today: nothing read them, or they did not what they said."""
-    objective, model, trainer = (found.get(group) for group in ("objective", "model", "trainer"))
-    if isinstance(objective, dict) and objective.get("sampling", "mixed") != "mixed":
-        objective["uniform_share"] = None
+def _whole_batches(found: dict[str, Any]) -> None:
+    """Micro-batches that had statistics of their own: the run is read, and goes on, as one that takes batches whole."""
+    model, trainer = found.get("model"), found.get("trainer")
     if not isinstance(model, dict) or not isinstance(trainer, dict) or trainer.get("micro_batch_tokens") is None:
         return
-    cfg = config_class("model", model["name"]).from_plain(model)
-    assert isinstance(cfg, ModelConfig)
-    if cfg.batch_statistics:  # the run is read, and goes on, as one that takes its batches whole
+    cfg: Any = config_class("model", model["name"]).from_plain(model)
+    if cfg.batch_statistics:
         of = " and ".join(cfg.batch_statistics)
         _tell(f"trainer.micro_batch_tokens={trainer['micro_batch_tokens']} of {of}", "trainer.micro_batch_tokens=null")
         trainer["micro_batch_tokens"] = None

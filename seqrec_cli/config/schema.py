@@ -191,6 +191,11 @@ class TrainConfig(DataConfig):
                 monitored_metric(self.trainer.monitor, self.evaluation.cutoffs, lists=self.evaluation.beyond_accuracy)
         except ValueError as error:
             raise ValueError(f"trainer.monitor: {error}") from error
+        if self.evaluation.beyond_accuracy and self.protocol.candidates != "full":
+            raise ValueError(
+                "evaluation.beyond_accuracy=true: lists are of the whole corpus, and "
+                f"protocol.candidates={self.protocol.candidates}; set one of the two back"
+            )
         self._objective_can_train_the_model()
         self._context_is_read()
         self._closed_form_takes_no_steps()

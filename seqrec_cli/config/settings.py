@@ -35,6 +35,11 @@ class Option(Settings):
 
     group: ClassVar[str]
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Settings that another one leaves without a use, by that one: to set them is refused."""
+        return {}
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)

@@ -36,28 +36,28 @@ def validate(verb: str, cfg: DictConfig) -> Settings:
         raise SeqrecError(where + one_line(str(error).splitlines()[0])) from error
     assert isinstance(plain, dict)
     record = validate_plain(verb, renamed(plain))  # type: ignore[arg-type]
-    _refuse(list(_idle(getattr(record, "model", None))))
+    _refuse([told for group in ("model", "objective") for told in _idle(getattr(record, group, None), group)])
     return record
 
 
-def _idle(model: Any, where: str = "model") -> Iterator[str]:
-    """Settings of a model that were changed though another one leaves them without a use."""
-    for name, member in getattr(model, "members", {}).items():
+def _idle(option: Any, where: str) -> Iterator[str]:
+    """Settings of a model or an objective that were changed though another one leaves them without a use."""
+    for name, member in getattr(option, "members", {}).items():
         yield from _idle(member, f"{where}.members.{name}")
-    for name, why in getattr(model, "idle", {}).items():
-        value, shipped = getattr(model, name), _shipped(model.name)[name]
+    for name, why in getattr(option, "idle", {}).items():
+        value, shipped = getattr(option, name), _shipped(option.group, option.name)[name]
         value = list(value) if isinstance(value, tuple) else value
         if value != shipped:
             yield (
-                f"{where}.{name}={value_in_words(value)} has no effect with {why.replace('model', where, 1)}; "
+                f"{where}.{name}={value_in_words(value)} has no effect with {why.replace(option.group, where, 1)}; "
                 f"leave it at {value_in_words(shipped)}, or change the other"
             )
 
 
 @functools.cache
-def _shipped(model: str) -> dict[str, Any]:
-    """The settings that a model comes with."""
-    found = OmegaConf.to_container(compose("train", [f"model={model}"])["model"], resolve=True)
+def _shipped(group: str, name: str) -> dict[str, Any]:
+    """The settings that a model or an objective comes with."""
+    found = OmegaConf.to_container(compose("train", [f"{group}={name}"])[group], resolve=True)
     assert isinstance(found, dict)
     return found  # type: ignore[return-value]
 

@@ -67,7 +67,7 @@ class Columns:
             )
 
         try:
-            first = _first_line(stream(), label, delimiter, quoted)
+            first = _first_line(stream(), label, delimiter, quoted=quoted)
             known = first if header else list(names or map(str, range(len(first))))
             found = {column: _resolve(column, known, label) for column in columns}
             wanted = list(dict.fromkeys(found.values()))
@@ -131,7 +131,7 @@ class Columns:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             numbers_N = np.full(1, np.nan)
         if not np.isfinite(numbers_N).all():
-            self._refuse_value(values, column, _finite, "a finite number")
+            self._refuse_value(values, column, _finite, what="a finite number")
         return numbers_N
 
     def times(self, column: Column, unit: str) -> tuple[np.ndarray, int]:
@@ -196,7 +196,7 @@ class Columns:
                 return self._ticks(values.cast(pa.timestamp("us", zone)), column)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue
-        self._refuse_value(values, column, datetime.fromisoformat, "an ISO time (all with a zone, or none)")
+        self._refuse_value(values, column, datetime.fromisoformat, what="an ISO time (all with a zone, or none)")
 
     def _ticks(self, stamps: pa.Array, column: Column) -> tuple[np.ndarray, int]:
         if stamps.null_count:
@@ -207,7 +207,7 @@ class Columns:
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
         raise SeqrecError(f"{self.label}: row {int(np.argmax(empty_N)) + 1} has an empty {column}; remove the row")
 
-    def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], what: str) -> NoReturn:
+    def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], *, what: str) -> NoReturn:
         shown = "of mixed kinds"
         for row, value in enumerate(values.to_pylist(), 1):
             try:
@@ -234,7 +234,7 @@ def _resolve(column: Column, known: Sequence[str], label: str) -> str:
     return column
 
 
-def _first_line(stream: Any, label: str, delimiter: str, quoted: bool) -> list[str]:
+def _first_line(stream: Any, label: str, delimiter: str, *, quoted: bool) -> list[str]:
     """Fields of the first line that is not empty."""
     head = stream.read(_FIRST_BYTES).decode("utf-8-sig", errors="replace")
     line = next((line for line in head.splitlines() if line), None)

@@ -108,7 +108,7 @@ def _download(url: str, checksum: str | None, target: Path) -> None:
     begun = _read_json(note)
     # Without a version or a checksum, nothing would tell that the rest is of another file.
     resumable = part.exists() and begun.get("url") == url and bool(begun.get("version") or checksum)
-    total = _stream(url, part, note, part.stat().st_size if resumable else 0, begun.get("version"))
+    total = _stream(url, part, note, have=part.stat().st_size if resumable else 0, version=begun.get("version"))
     size = part.stat().st_size
     if total is not None and size != total:
         raise SeqrecError(
@@ -120,7 +120,7 @@ def _download(url: str, checksum: str | None, target: Path) -> None:
     note.unlink(missing_ok=True)
 
 
-def _stream(url: str, part: Path, note: Path, have: int, version: str | None) -> int | None:
+def _stream(url: str, part: Path, note: Path, *, have: int, version: str | None) -> int | None:
     """Append to the part, from byte `have` on; returns the whole file's size where the server tells it."""
     from http.client import HTTPException
     from urllib.error import HTTPError
@@ -136,7 +136,7 @@ def _stream(url: str, part: Path, note: Path, have: int, version: str | None) ->
         if error.code == 416 and have:  # no byte after `have`: start over, unless the file is exactly that long
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                 return have
-            return _stream(url, part, note, 0, None)
+            return _stream(url, part, note, have=0, version=None)
         raise SeqrecError(f"{url}: the server answered {error.code} {error.reason}; {MEND}") from None
     except ValueError as error:
         raise SeqrecError(f"dataset.url={url}: {error}; {MEND}") from None

@@ -45,7 +45,7 @@ def core(users_N: np.ndarray, items_N: np.ndarray, *, user_core: int, item_core:
 
 
 def _steps(
-    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
+    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, *, items_N: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Each filter's name and the positions in the file of the events it leaves."""
     repeated_N = repeats(users_N, items_N, raw.times_N)
@@ -69,7 +69,7 @@ def _steps(
 
 
 def apply_filters(
-    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, items_N: np.ndarray
+    cfg: DatasetConfig, raw: RawLog, users_N: np.ndarray, *, items_N: np.ndarray
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """The positions [K] of the events that stay, in file order, and a row of counts for the raw log and each filter.
 
@@ -78,7 +78,7 @@ def apply_filters(
     if not len(users_N):
         raise SeqrecError("the raw log holds no events")
     counts = [_counts("raw", users_N, items_N)]
-    for name, kept_K in _steps(cfg, raw, users_N, items_N):
+    for name, kept_K in _steps(cfg, raw, users_N, items_N=items_N):
         before = counts[-1]
         after = _counts(name, users_N[kept_K], items_N[kept_K])
         removed = {f"removed_{kind}": before[kind] - after[kind] for kind in ("events", "users", "items")}

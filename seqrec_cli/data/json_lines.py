@@ -27,7 +27,7 @@ _LOOSE = re.compile(_PLAIN + _STRING)
 _WORDS = re.compile(r"\b(?:None|True|False)\b")
 
 
-def read_lines(file: BinaryIO, label: str, schema: pa.Schema, ids: Set[str] | None = None) -> Iterator[pa.Table]:
+def read_lines(file: BinaryIO, label: str, schema: pa.Schema, *, ids: Set[str] | None = None) -> Iterator[pa.Table]:
     """Tables of the columns of `schema`, null where a line lacks one; other fields are not kept.
 
     A loose line that begins with a field of the schema's first name and a text not in `ids` may be left out unread.
@@ -39,7 +39,7 @@ def read_lines(file: BinaryIO, label: str, schema: pa.Schema, ids: Set[str] | No
         if first == 1:
             loose = bool(re.match(rb"\s*\{\s*u?'", data))
         lines = data.count(b"\n")
-        yield _table(_to_json(data, label, first, skip) if loose else data, label, schema, first)
+        yield _table(_to_json(data, label, first, skip=skip) if loose else data, label, schema, first=first)
         first += lines
 
 
@@ -57,7 +57,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _table(data: bytes, label: str, schema: pa.Schema, first: int) -> pa.Table:
+def _table(data: bytes, label: str, schema: pa.Schema, *, first: int) -> pa.Table:
     parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     if not data.strip():
         return schema.empty_table()
@@ -83,7 +83,7 @@ def _check(line: bytes, label: str, number: int) -> None:
         raise SeqrecError(f"{label}: line {number} is no JSON object; is it a file of this dataset?")
 
 
-def _to_json(data: bytes, label: str, first: int, skip: tuple[re.Pattern[str], Set[str]] | None) -> bytes:
+def _to_json(data: bytes, label: str, first: int, *, skip: tuple[re.Pattern[str], Set[str]] | None) -> bytes:
     out = io.StringIO()
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), first):
         found = None if skip is None else skip[0].match(line)

@@ -149,7 +149,7 @@ class PrefixRows(BatchedRows):
         negatives_BLK = unseen_at_events(
             rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
         )
-        batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B), candidates_BC, labels_BC)
+        batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B=lengths_B), candidates_BC, labels_BC)
         return replace(batch, negatives_BLK=negatives_BLK)
 
 
@@ -174,7 +174,7 @@ class LabelledTraining(BatchedRows):
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
         widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
-        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B)
+        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B=lengths_B)
         batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
         negatives_BLK = unseen_at_events(
             rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
@@ -200,7 +200,7 @@ def unseen_at_events(
     return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 
-def _requests(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
+def _requests(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, *, lengths_B: np.ndarray) -> Batch:
     """Histories that end before a log position, asked about at that event's time and in its context."""
     times_N, context_BF = log.times_N, contexts(log, ends_B)
     return replace(
@@ -229,7 +229,7 @@ def request_batches(
     order_R = np.argsort(-lengths_R, kind="stable")
     for first in range(0, len(order_R), batch_size):
         picked_B = order_R[first : first + batch_size]
-        yield picked_B, _requests(log, rows_R[picked_B], ends_R[picked_B], lengths_R[picked_B])
+        yield picked_B, _requests(log, rows_R[picked_B], ends_R[picked_B], lengths_B=lengths_R[picked_B])
 
 
 def target_batches(

@@ -39,7 +39,7 @@ def decade(title: str) -> tuple[str, ...]:
     return (f"{found[1]}0s",) if found else ()
 
 
-def rows(data: bytes, label: str, delimiter: str, fields: int) -> list[list[str]]:
+def rows(data: bytes, label: str, delimiter: str, *, fields: int) -> list[list[str]]:
     """Lines of a small latin-1 file, split into fields; the first is an id."""
     split = [line.rstrip("\r").split(delimiter) for line in data.decode("latin-1").split("\n") if line.strip()]
     for number, row in enumerate(split, 1):

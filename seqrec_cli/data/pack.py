@@ -48,7 +48,7 @@ class Events(NamedTuple):
     equal_times: int  # pairs of neighbours whose order the file decided
 
 
-def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], say: Say) -> tuple[PackedLog, Ids]:
+def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say) -> tuple[PackedLog, Ids]:
     """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
     indexed, ids, counts = _filter_and_index(cfg, raw, say)
     events = _sort(raw, indexed)
@@ -99,7 +99,7 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
     shown = raw.impressions.shown_S if raw.impressions else raw.items_N[:0]
     all_items, coded = factorize(np.concatenate([raw.items_N, shown]) if len(shown) else raw.items_N)
     items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
-    kept_K, counts = apply_filters(cfg, raw, users_N, items_N)
+    kept_K, counts = apply_filters(cfg, raw, users_N, items_N=items_N)
     for row in counts[1:]:
         if row["removed_events"]:
             gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
@@ -138,7 +138,9 @@ def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
     assert raw.impressions is not None
     positions_N = np.full(len(raw.items_N), -1, np.int64)
     positions_N[events.kept_K] = np.arange(len(events.kept_K))
-    return _labelled_requests(raw.impressions, indexed.shown_S, positions_N, events.rows_K, events.items_K)
+    return _labelled_requests(
+        raw.impressions, indexed.shown_S, positions_N, rows_K=events.rows_K, items_K=events.items_K
+    )
 
 
 def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
@@ -162,7 +164,7 @@ def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
 
 
 def _labelled_requests(
-    impressions: Impressions, shown_S: np.ndarray, positions_N: np.ndarray, rows_K: np.ndarray, items_K: np.ndarray
+    impressions: Impressions, shown_S: np.ndarray, positions_N: np.ndarray, *, rows_K: np.ndarray, items_K: np.ndarray
 ) -> LabelledRows:
     """The requests whose events are in the log, in its order.
 

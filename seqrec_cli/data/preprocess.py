@@ -54,8 +54,8 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
         "raw_sha256": raw_hash,
     }
     raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
-    log, ids = pack(cfg, raw, identity, say)
-    _publish(log, raw, ids, folder)
+    log, ids = pack(cfg, raw, identity, say=say)
+    _publish(log, raw, ids, folder=folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     return _open(folder)
 
@@ -89,12 +89,12 @@ def _open(folder: Path) -> PackedLog:
         raise SeqrecError(f"{folder} is damaged ({error}); delete it, and it is built again") from None
 
 
-def _publish(log: PackedLog, raw: RawLog, ids: Ids, folder: Path) -> None:
+def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
     """Write the dataset's folder whole; of two processes that build the same one, the second takes the first's."""
     try:
         with atomic_folder(folder) as temporary:
             log.save(temporary)
-            write_vocabulary(temporary, "items", ids.items, raw.titles)
+            write_vocabulary(temporary, "items", ids.items, titles=raw.titles)
             write_vocabulary(temporary, "users", ids.users)
     except OSError as error:
         if (folder / "manifest.json").exists():

@@ -48,7 +48,7 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
     )
 
 
-def evenly_by_length(log: PackedLog, split: HeldOut, max_length: int, batch_size: int, batches: int) -> np.ndarray:
+def evenly_by_length(log: PackedLog, split: HeldOut, max_length: int, *, batch_size: int, batches: int) -> np.ndarray:
     """Rows of `batches` whole evaluation batches, evenly spaced among all, which are sorted by length."""
     targets = held_out(log, split)
     rows_R, lengths_R = targets.rows_R, np.minimum(targets.ends_R - log.offsets_U1[targets.rows_R], max_length)

@@ -55,7 +55,7 @@ def encode_attribute(name: str, table: AttributeTable, ids: np.ndarray) -> tuple
     return Attribute(name, len(texts) + 1, width), values, texts
 
 
-def write_vocabulary(folder: Path, name: str, ids: np.ndarray, titles: AttributeTable | None = None) -> None:
+def write_vocabulary(folder: Path, name: str, ids: np.ndarray, *, titles: AttributeTable | None = None) -> None:
     """`<name>.parquet`: columns index (from 1), id, and title where the source has one."""
     import pyarrow as pa
     import pyarrow.parquet as pq

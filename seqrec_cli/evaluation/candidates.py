@@ -5,7 +5,7 @@ Legend: R requests, T targets, Q metrics.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.ranks import Ranks, rank_held_out
 from seqrec_cli.evaluation.sampled import SampledRanks, rank_sampled
 from seqrec_cli.metrics.corrected import corrected_metrics
-from seqrec_cli.metrics.table import rank_metric_names, request_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import compute_metrics, request_metric, several_targets
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.training.precision import Precision
 
@@ -48,7 +49,6 @@ def among(
     """
     found = {}
     seed = view_of(log).manifest["settings"]["seed"]
-    names = rank_metric_names(cfg.cutoffs)
     for kind in kinds:
         sampling = Sampling.of(kind)
         with measuring(model, precision):
@@ -68,8 +68,8 @@ def among(
                 ranks = first
             else:
                 ranks, _ = rank_held_out(model, log, split, cfg=cfg, max_length=max_length, device=precision.device)
-        metrics = {name: float(request_metric(name, ranks).mean()) for name in names}
-        estimates = corrected(sampled, names) if sampling is not None and sampling.kind == "uniform" else {}
+        metrics = compute_metrics(cfg.cutoffs, ranks=ranks)
+        estimates = corrected(sampled, list(metrics)) if sampling is not None and sampling.kind == "uniform" else {}
         found[kind] = {"metrics": metrics, "corrected": estimates}
     return found
 
@@ -83,10 +83,10 @@ def corrected(found: SampledRanks, names: Sequence[str]) -> dict[str, dict[str, 
     ranks, requests_T = found.ranks, found.ranks.requests_T
     others_R = found.whole_R - np.diff(ranks.offsets_R1)
     scale_T = (others_R / np.maximum(found.sampled_R, 1))[requests_T]
-    if len(requests_T) > len(ranks.rows_R):
+    if several_targets(ranks):
         ranks_T = ranks.ranks_T - found.above_T + found.above_T * scale_T
-        whole = replace(ranks, ranks_T=ranks_T, candidates_R=found.whole_R)
-        return {"rank estimate": {name: float(request_metric(name, whole).mean()) for name in names}}
+        read = TargetRanks(ranks_T, ranks.offsets_R1, found.whole_R)
+        return {"rank estimate": {name: float(request_metric(name, read).mean()) for name in names}}
     estimates = {}
     for label, (method, gamma) in CORRECTIONS.items():
         values_QR = corrected_metrics(

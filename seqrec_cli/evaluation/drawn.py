@@ -67,7 +67,9 @@ class Drawing:
             if not len(lacking):
                 break
         for request in lacking:
-            items_RK[request] = self._from_complement(int(request), items_RK[request], keys_R[[request]], excluded)
+            items_RK[request] = self._from_complement(
+                int(request), items_RK[request], keys_R[[request]], excluded=excluded
+            )
         return items_RK, self._log.num_items - seen_R
 
     def _excluded(self, targets: Targets) -> tuple[SeenItems, np.ndarray]:
@@ -85,7 +87,9 @@ class Drawing:
         counts_R = np.bincount(seen_N // width, minlength=len(targets.rows_R))
         return SeenItems(np.union1d(seen_N, wanted_T), self._log.num_items), counts_R
 
-    def _from_complement(self, request: int, items_K: np.ndarray, key: np.ndarray, excluded: SeenItems) -> np.ndarray:
+    def _from_complement(
+        self, request: int, items_K: np.ndarray, key: np.ndarray, *, excluded: SeenItems
+    ) -> np.ndarray:
         """The items that a request has, and the lacking ones from all that are left (Efraimidis and Spirakis 2006)."""
         kept = items_K[items_K > 0]
         left = np.setdiff1d(excluded.unseen(request), kept)
@@ -99,7 +103,7 @@ class Drawing:
 
 
 def _first_valid(items_BM: np.ndarray, requests_B: np.ndarray, excluded: SeenItems) -> np.ndarray:
-    """Each row's items in order, those excluded or met before in the row replaced by zeros at the end."""
+    """Each row's items in order, those excluded or drawn before in the row replaced by zeros at the end."""
     order_BM = np.argsort(items_BM, axis=1, kind="stable")
     sorted_BM = np.take_along_axis(items_BM, order_BM, axis=1)
     again_BM = np.zeros(items_BM.shape, bool)

@@ -26,7 +26,6 @@ class Entry:
     intervals: Mapping[str, Sequence[float]]
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted key
-    openings: int | None = None  # how often this test set had been opened, where it is counted
 
 
 @dataclass(frozen=True)

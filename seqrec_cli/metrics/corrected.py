@@ -90,8 +90,8 @@ def corrected_metrics(
 
 
 def _worths(names: Sequence[str], ranks: np.ndarray, n: int) -> np.ndarray:
-    targets = TargetRanks.single(ranks, np.full(len(ranks), n))
-    return np.stack([request_metric(name, targets) for name in names])
+    read = TargetRanks.single(ranks, np.full(len(ranks), n))
+    return np.stack([request_metric(name, read) for name in names])
 
 
 def _equations(names: Sequence[str], n: int, m: int) -> tuple[np.ndarray, np.ndarray]:

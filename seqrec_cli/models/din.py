@@ -99,7 +99,7 @@ class Model(InterestRanker):
 def _unit(cfg: Config, width: int) -> ActivationUnit | DotScores | AdditiveScores:
     """What weighs events by a candidate, for items of that width."""
     if cfg.score == "unit":
-        return ActivationUnit(width, cfg.unit, cfg.unit_activation, cfg.softmax)
+        return ActivationUnit(width, cfg.unit, cfg.unit_activation, softmax=cfg.softmax)
     if cfg.score == "additive":
         return AdditiveScores(width, cfg.unit[0], cfg.softmax)
     return DotScores(width, cfg.softmax, scaled=cfg.score == "scaled_dot")

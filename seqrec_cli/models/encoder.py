@@ -133,4 +133,4 @@ def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
             f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
         )
     rows = catalog.num_items + 1
-    return FeatureEmbedding(rows, catalog.item_attributes, catalog.item_values, cfg.embed_dim, own=False)
+    return FeatureEmbedding(rows, catalog.item_attributes, catalog.item_values, dim=cfg.embed_dim, own=False)

@@ -25,13 +25,13 @@ class Ranker(Recommender):
         D, drop, unknown = cfg.embed_dim, cfg.embedding_dropout, cfg.unknown
         items, users = catalog.num_items + 1, catalog.num_users + 1
         self.items = FeatureEmbedding(
-            items, catalog.item_attributes, catalog.item_values, D, own=True, drop=drop, unknown=unknown
+            items, catalog.item_attributes, catalog.item_values, dim=D, own=True, drop=drop, unknown=unknown
         )
         self.users = FeatureEmbedding(
             users,
             catalog.user_attributes,
             catalog.user_values,
-            D,
+            dim=D,
             own=cfg.user_id,
             drop=drop,
             unknown=unknown,

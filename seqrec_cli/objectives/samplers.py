@@ -88,12 +88,11 @@ class MixedSampler:
         return (self.in_batch.counts_V[items_GK].float() * of_batch + from_all / self.uniform.num_items).log()
 
 
-def build_sampler(sampling: str, counts_V: Tensor, uniform_share: float | None) -> Sampler | None:
+def build_sampler(sampling: str, counts_V: Tensor, uniform_share: float) -> Sampler | None:
     """The sampler of that name; None for `unseen`, whose items the loader draws."""
     if sampling == "unseen":
         return None
     if sampling == "mixed":
-        assert uniform_share is not None
         return MixedSampler(counts_V, uniform_share)
     if sampling == "uniform":
         return UniformSampler(len(counts_V) - 1)

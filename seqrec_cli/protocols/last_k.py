@@ -29,11 +29,11 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
     """Users with fewer than 2 k + 1 events only train."""
     offsets_U1 = np.asarray(log.offsets_U1)
     held_U = np.where(np.diff(offsets_U1) >= 2 * cfg.k + 1, cfg.k, 0)
-    return split_at_ends(cfg.targets, offsets_U1, held_U, held_U)
+    return split_at_ends(cfg.targets, offsets_U1, held_U, test_U=held_U)
 
 
 def split_at_ends(
-    targets: Literal["successive", "all"], offsets_U1: np.ndarray, val_U: np.ndarray, test_U: np.ndarray
+    targets: Literal["successive", "all"], offsets_U1: np.ndarray, val_U: np.ndarray, *, test_U: np.ndarray
 ) -> Split:
     """A user's last `test_U` events test, the `val_U` before them validate, those before train."""
     tests_from_U = offsets_U1[1:] - test_U

@@ -33,4 +33,4 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
     lengths_U = np.diff(offsets_U1)
     held_U = np.minimum(np.maximum((lengths_U * cfg.share).astype(np.int64), 1), np.maximum(lengths_U - 1, 0) // 2)
     held_U = np.where(lengths_U >= MIN_EVENTS, held_U, 0)
-    return split_at_ends(cfg.targets, offsets_U1, held_U, held_U)
+    return split_at_ends(cfg.targets, offsets_U1, held_U, test_U=held_U)

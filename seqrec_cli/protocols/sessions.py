@@ -56,7 +56,9 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
         positions_U[rows_S[open_S]] = starts_S[open_S]
     tests_S, held_S = starts_S >= tests_from_U[rows_S], starts_S >= train_U[rows_S]
     spans = {"val": held_S & ~tests_S, "test": tests_S}
-    found = {split: _targets(cfg, rows_S[which], starts_S[which], ends_S[which]) for split, which in spans.items()}
+    found = {
+        split: _targets(cfg, rows_S[which], starts_S[which], ends_S=ends_S[which]) for split, which in spans.items()
+    }
     return Split(train_U, found["val"], found["test"], cut_times={"val": validates_from, "test": moment})
 
 
@@ -75,7 +77,7 @@ def sessions(cfg: Config, log: PackedLog, times_N: np.ndarray) -> tuple[np.ndarr
     return starts_S, np.append(starts_S[1:], len(times_N)), np.searchsorted(offsets_U1, starts_S, side="right") - 1
 
 
-def _targets(cfg: Config, rows_S: np.ndarray, starts_S: np.ndarray, ends_S: np.ndarray) -> Targets:
+def _targets(cfg: Config, rows_S: np.ndarray, starts_S: np.ndarray, *, ends_S: np.ndarray) -> Targets:
     counts_S = ends_S - starts_S - 1
     if cfg.targets == "successive":
         return Targets.next_events(np.repeat(rows_S, counts_S), ragged_ranges(starts_S + 1, counts_S))

@@ -15,7 +15,7 @@ BASELINES = {  # in this order
     "random": "random",
     "popular": "most popular",
     "markov": "last-item Markov",
-    "repeats": "met before",
+    "repeats": "seen before",
     "latest": "latest first",
 }
 ORACLE = "oracle"
@@ -109,6 +109,18 @@ def results_table(
         if extra is not None:
             table.add_section()
             table.add_row(escape(label), *(_text(extra.get(column)) for column in columns))
+    return table
+
+
+def parts_table(parts: Mapping[str, Mapping[str, float]], title: str) -> Table:
+    """A row a part of the targets (`evaluation.cold.cold_parts`), with how many they are."""
+    columns = [name for name in shown_metrics(next(iter(parts.values()))) if name != "targets"]
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    for column in ("", "targets", *columns):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for label, row in parts.items():
+        table.add_row(escape(label), f"{row['targets']:,}", *(_text(row[column]) for column in columns))
     return table
 
 

@@ -116,3 +116,13 @@ def test_the_verb_lists_every_metric_and_explains_one(capsys) -> None:
     assert ">>>" not in text
     assert main(["metrics", "ndgc"]) == 2
     assert "did you mean 'ndcg'" in capsys.readouterr().err
+
+
+def test_several_targets_a_request_bring_recall_and_its_kind(base) -> None:
+    more = ["protocol=global_time", "protocol.targets=all", "evaluation.beyond_accuracy=true", "protocol.seen=keep"]
+    more += ["trainer.monitor=recall@10", f"data_dir={base / 'data'}", f"run_dir={base / 'several'}"]
+    test = seqrec_cli.run("train", [*SMALL, *more])["test"]
+    assert test["recall@10"] < test["hr@10"]
+    assert test["precision@10"] > test["hr@10"] / 10
+    assert test["map"] != test["mrr"]
+    assert test["coverage@20"] > 0.5

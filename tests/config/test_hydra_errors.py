@@ -36,7 +36,7 @@ REFUSALS = [
     ("train", ["trainer.lr=-1", "trainer.seed=x", "data_dir=1"], "(and 2 more)"),
     ("train", ["run_dir=7"], "\"run_dir='7'\""),
     ("train", ["data_dir=${nowhere}"], "data_dir: Interpolation key 'nowhere' not found"),
-    ("train", ["trainer.monitor=ndcg@7"], "trainer.monitor=ndcg@7 is no metric"),
+    ("train", ["trainer.monitor=ndcg@7"], "trainer.monitor: ndcg@7 is not measured: evaluation.cutoffs has 5, 10, 20"),
     (
         "train",
         ["trainer.batch_tokens=100", "trainer.bucket_by_length=false"],

@@ -6,6 +6,7 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.config.validate import dump, validate, validate_plain
+from tests.shipped import shipped
 
 
 def asked(*overrides: str) -> None:
@@ -26,6 +27,13 @@ def asked(*overrides: str) -> None:
         ("model=avgpool model.l2_attributes=true", "model.l2=0.1", "model.l2=0"),
         ("model=hstu model.time_buckets=8", "model.time_bias=past", "model.time_bias=none"),
         ("model=sasrec model.user_dropout=0.1", "model.user_dim=4", "model.user_dim=0"),
+        ("objective=gbce objective.uniform_share=0.3", "objective.uniform_share=0.5", "objective.sampling=uniform"),
+        (
+            "objective=sampled_softmax objective.uniform_share=0.3",
+            "objective.sampling=mixed",
+            "objective.sampling=popularity",
+        ),
+        ("model=bert4rec objective.last=1 objective.keep=0.2", "objective.last=0.5", "objective.last=1"),
         (
             "model=ensemble model.members.lrurec.user_dropout=0.1",
             "model.members.lrurec.user_dim=4",
@@ -50,6 +58,12 @@ def test_one_setting_is_enough_to_choose(score: str) -> None:
 def test_an_idle_setting_is_a_setting_of_the_model(name: str) -> None:
     model = validate("train", compose("train", [f"model={name}"])).model  # type: ignore[attr-defined]
     assert set(model.idle) <= set(config_class("model", name).model_fields)
+
+
+@pytest.mark.parametrize("name", names("objective"))
+def test_an_idle_setting_is_a_setting_of_the_objective(name: str) -> None:
+    kind = config_class("objective", name)
+    assert set(kind.from_plain(shipped("objective", name)).idle) <= set(kind.model_fields)
 
 
 def test_a_former_run_that_recorded_one_is_still_read() -> None:

@@ -173,13 +173,11 @@ def test_members_of_a_former_ensemble_are_completed() -> None:
     assert migrated(older) == plain
 
 
-def test_a_run_without_log_q_had_it_and_a_share_that_nothing_read_is_gone() -> None:
-    recorded = today("objective=sampled_softmax")
+@pytest.mark.parametrize("name", ["sampled_softmax", "sampled_all_action"])
+def test_a_run_that_says_nothing_of_log_q_had_it(name: str) -> None:
+    recorded = today(f"objective={name}")
     recorded["objective"].pop("log_q")  # type: ignore[attr-defined]
-    recorded["objective"]["uniform_share"] = 0.5  # type: ignore[index]
-    assert migrated(recorded) == today("objective=sampled_softmax", "objective.log_q=true")
-    mixed = today("objective=sampled_all_action")
-    assert migrated(mixed) == mixed
+    assert migrated(recorded) == today(f"objective={name}", "objective.log_q=true")
 
 
 def test_a_run_in_micro_batches_that_had_their_own_statistics_is_read_as_one_of_whole_batches(

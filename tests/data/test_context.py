@@ -63,7 +63,8 @@ def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
 
 def test_the_time_of_a_request_is_told_only_where_asked_for_and_data_stay_the_same(tmp_path: Path) -> None:
     plain, timed = csv_log(tmp_path), csv_log(tmp_path, time_context=["hour"])
-    assert plain.fingerprint == timed.fingerprint
+    assert plain.manifest["fingerprint"] == timed.manifest["fingerprint"]
+    assert plain.fingerprint != timed.fingerprint  # what is asked is not the same
     assert plain.folder == timed.folder
     assert plain.time_context == ()
 

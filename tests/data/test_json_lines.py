@@ -56,6 +56,6 @@ def test_the_line_of_an_error_counts_from_the_start_of_the_file(monkeypatch) -> 
 def test_lines_of_other_ids_may_be_left_out() -> None:
     data = b"{'id': 'a', 'n': 1}\n{'id': 'b', 'n': 2}\n{'n': 3, 'id': 'a'}\n"
     schema = pa.schema({"id": pa.string(), "n": pa.int64()})
-    found = pa.concat_tables(read_lines(io.BytesIO(data), "f", schema, {"b"})).to_pylist()
+    found = pa.concat_tables(read_lines(io.BytesIO(data), "f", schema, ids={"b"})).to_pylist()
     assert {"id": "b", "n": 2} in found
     assert {"id": "a", "n": 1} not in found

@@ -28,5 +28,5 @@ def test_users_keep_their_histories_and_candidates() -> None:
 
 def test_batches_are_spread_over_the_lengths() -> None:
     log = packed([list(range(1, 4 + user)) for user in range(12)], 30, click_negatives=1)
-    assert evenly_by_length(log, "test", 100, 2, 3).tolist() == [0, 1, 4, 5, 8, 9]
-    assert evenly_by_length(log, "test", 100, 50, 3).tolist() == list(range(12))
+    assert evenly_by_length(log, "test", 100, batch_size=2, batches=3).tolist() == [0, 1, 4, 5, 8, 9]
+    assert evenly_by_length(log, "test", 100, batch_size=50, batches=3).tolist() == list(range(12))

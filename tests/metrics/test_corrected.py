@@ -13,7 +13,13 @@ from seqrec_cli.metrics.corrected import (
     nonnegative_least_squares,
     rank_chances,
 )
-from seqrec_cli.metrics.table import user_metric
+from seqrec_cli.metrics.kinds import TargetRanks
+from seqrec_cli.metrics.table import request_metric
+
+
+def user_metric(name: str, ranks: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    return request_metric(name, TargetRanks.single(ranks, candidates))
+
 
 NAMES = ["hr@2", "ndcg@3", "mrr", "corpus_auc"]
 N, M = 8, 3

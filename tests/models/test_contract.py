@@ -24,6 +24,13 @@ def families(*wanted: str) -> list[str]:
 
 
 LEARNED = families("encoder", "ranker")
+# Settings whose programs are other ones.
+FORMS = [
+    ("bst", {"batch_norm": True, "activation": "relu"}),
+    ("dien", {"evolution": "augru_keep", "attention": "unit", "pooled": "sum", "auxiliary_mlp": [6, 4]}),
+    ("din", {"score": "additive"}),
+    ("din", {"score": "dot", "softmax": True}),
+]
 
 
 def test_every_model_file_has_numbers() -> None:
@@ -179,9 +186,9 @@ def plain_inputs(batch: Batch) -> tuple[torch.Tensor | None, ...]:
     return (*fields, batch.candidates_BC)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_can_be_exported_with_any_batch_and_length(name: str) -> None:
-    model, batch = toy.toy_model(name).eval(), toy.toy_batch()
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in NAMES), *FORMS])
+def test_can_be_exported_with_any_batch_and_length(name: str, changes: dict[str, object]) -> None:
+    model, batch = toy.toy_model(name, **changes).eval(), toy.toy_batch()
     B, L, C = Dim("B", min=1), Dim("L", min=1, max=12), Dim("C", min=1)
     if toy.numbers(name)["max_length"] == 1:
         L = Dim("L", min=1)
@@ -193,11 +200,11 @@ def test_can_be_exported_with_any_batch_and_length(name: str) -> None:
     torch.testing.assert_close(program.module()(*inputs), Scores(model)(*inputs), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_training_compiles_without_a_graph_break(name: str) -> None:
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in LEARNED), *FORMS])
+def test_training_compiles_without_a_graph_break(name: str, changes: dict[str, object]) -> None:
     torch._dynamo.reset()
     with_dropout = {key: 0.2 for key in toy.numbers(name) if key.endswith("dropout")}
-    model, batch = toy.toy_model(name, **with_dropout).train(), toy.toy_batch()
+    model, batch = toy.toy_model(name, **with_dropout, **changes).train(), toy.toy_batch()
     compiled = torch.compile(Scores(model), backend="aot_eager", fullgraph=True)
     compiled(*plain_inputs(batch)).sum().backward()
     model.eval()

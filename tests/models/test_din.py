@@ -25,7 +25,7 @@ def ranker(name: str, **changes: object) -> InterestRanker:
 
 def unit(activation: str = "prelu", softmax: bool = False, widths: tuple[int, ...] = (9, 5)) -> ActivationUnit:
     torch.manual_seed(0)
-    made = ActivationUnit(6, widths, activation, softmax)  # type: ignore[arg-type]
+    made = ActivationUnit(6, widths, activation, softmax=softmax)  # type: ignore[arg-type]
     for layer in made.activations:
         if not isinstance(layer, nn.Sigmoid):
             nn.init.uniform_(layer.slope)

@@ -164,7 +164,7 @@ def test_features_by_row_and_by_event_are_the_same(monkeypatch: pytest.MonkeyPat
     for limit in (embedding.WHOLE_CATALOG, 3):
         monkeypatch.setattr(embedding, "WHOLE_CATALOG", limit)
         torch.manual_seed(0)
-        layer = FeatureEmbedding(toy.ITEMS + 1, catalog.item_attributes, catalog.item_values, 4, own=True)
+        layer = FeatureEmbedding(toy.ITEMS + 1, catalog.item_attributes, catalog.item_values, dim=4, own=True)
         (layer.summed(rows).square().sum() + layer.joined(rows).sum()).backward()
         results.append([layer.summed(rows), layer.joined(rows), *(p.grad for p in layer.parameters())])
     assert layer.whole is False

@@ -91,6 +91,6 @@ def test_the_sampled_kind_tends_to_the_full_one() -> None:
     model = Fixed(0.5 * torch.randn(V + 1, D))
     with torch.no_grad():
         exact = objective("all_action", horizon=3).loss(model, batch()).item()
-        sampled = objective("sampled_all_action", horizon=3, negatives=300, sampling="uniform", uniform_share=None)
+        sampled = objective("sampled_all_action", horizon=3, negatives=300, sampling="uniform")
         mean = sum(sampled.loss(model, batch()).item() for _ in range(600)) / 600
     assert mean == pytest.approx(exact, rel=0.02)

@@ -162,10 +162,9 @@ def test_bf16_products_stay_close() -> None:
 
 
 def objective(**changes: Any) -> Objective:
-    plain: dict[str, Any] = {"name": "sampled_softmax", "window": "last", "stride": None, "log_q": True}
-    plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"} | changes
-    plain["uniform_share"] = 0.5 if plain["sampling"] == "mixed" else None
-    built = Objective(Config(**plain))
+    plain = {"name": "sampled_softmax", "window": "last", "stride": None, "uniform_share": 0.5, "log_q": True}
+    plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
+    built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
     built.prepare(COUNTS_V)
     return built
 

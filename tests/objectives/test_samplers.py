@@ -71,12 +71,12 @@ def test_mixed_draws_are_of_both_kinds_by_their_share() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("unseen", "batch", 5, None), "share no unseen items"),
+        (("unseen", "batch", 5, 0.5), "share no unseen items"),
         (("mixed", "batch", 1, 0.4), "leaves none of one kind"),
         (("mixed", "batch", 3, 0.9), "leaves none of one kind"),
     ],
 )
-def test_draws_that_cannot_be_made_are_refused(settings: tuple[str, str, int, float | None], words: str) -> None:
+def test_draws_that_cannot_be_made_are_refused(settings: tuple[str, str, int, float], words: str) -> None:
     names = ("sampling", "shared", "negatives", "uniform_share")
     with pytest.raises(ValueError, match=words):
         Config(**shipped("objective", "bce") | dict(zip(names, settings, strict=True)))

@@ -168,7 +168,7 @@ def test_scores_that_are_no_numbers_are_refused(
 def test_titles_stand_beside_their_items(encoder: Encoder, saved_log: PackedLog, tmp_path: Path) -> None:
     assert saved_log.folder is not None
     ids = np.arange(100, 125)
-    write_vocabulary(tmp_path, "items", ids, AttributeTable(ids, [(f"No. {raw}",) for raw in ids]))
+    write_vocabulary(tmp_path, "items", ids, titles=AttributeTable(ids, [(f"No. {raw}",) for raw in ids]))
     pq.write_table(pq.read_table(saved_log.folder / "users.parquet"), tmp_path / "users.parquet")
     named = Recommending(
         encoder, replace(saved_log, folder=tmp_path), name="mine", max_length=WINDOW, precision=CPU

@@ -47,11 +47,6 @@ class ModelConfig(Option):
         return False
 
     @property
-    def idle(self) -> dict[str, str]:
-        """Settings that another one leaves without a use, by that one: to set them is refused."""
-        return {}
-
-    @property
     def batch_statistics(self) -> dict[str, str]:
         """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
         return {}

@@ -67,9 +67,11 @@ class NegativesConfig(WindowConfig):
         description="how they are drawn: from items the user has not seen, from all alike, by training events, from "
         "the batch's targets, or from these and from all items"
     )
-    uniform_share: float | None = Field(
-        gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike; null for any other"
-    )
+    uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        return {} if self.sampling == "mixed" else {"uniform_share": f"objective.sampling={self.sampling}"}
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:
@@ -78,24 +80,13 @@ class NegativesConfig(WindowConfig):
                 "objective.shared=batch: users of a batch share no unseen items; "
                 "use objective.sampling=uniform, or objective.shared=sequence"
             )
-        self._mixed_as_said()
-        return self
-
-    def _mixed_as_said(self) -> None:
-        if self.sampling != "mixed":
-            if self.uniform_share is not None:
-                raise ValueError(
-                    f"objective.uniform_share={self.uniform_share} is a share of objective.sampling=mixed, and this "
-                    f"is {self.sampling}; set uniform_share=null, or sampling=mixed"
-                )
-            return
-        if self.uniform_share is None:
-            raise ValueError("objective.sampling=mixed needs objective.uniform_share, such as 0.5")
-        if not 0 < mixed_uniform(self.negatives, self.uniform_share) < self.negatives:
+        uniform = mixed_uniform(self.negatives, self.uniform_share)
+        if self.sampling == "mixed" and not 0 < uniform < self.negatives:
             raise ValueError(
                 f"objective.sampling=mixed: objective.uniform_share={self.uniform_share} of "
                 f"objective.negatives={self.negatives} leaves none of one kind; raise negatives"
             )
+        return self
 
 
 class CorpusNegativesConfig(NegativesConfig):

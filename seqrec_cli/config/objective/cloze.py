@@ -17,6 +17,10 @@ class Config(SoftmaxConfig):
     keep: float = Field(ge=0, le=1, description="share of the hidden events that stay as they are")
     last: float = Field(ge=0, le=1, description="share of the rows that mask their final event alone")
 
+    @property
+    def idle(self) -> dict[str, str]:
+        return dict.fromkeys(("mask", "random", "keep"), "objective.last=1") if self.last == 1 else {}
+
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
         if self.random + self.keep > 1:

@@ -86,7 +86,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     """Reviews in the order of their file, with the attributes of the items they name."""
     files, form = RawFiles(path), FORMS[cfg.edition]
     reviews, metadata = _pick(files, cfg)
-    users_N, items_N, ratings_N, times_N = _reviews(files, reviews, form, cfg.edition)
+    users_N, items_N, ratings_N, times_N = _reviews(files, reviews, form, edition=cfg.edition)
     _, user_codes_N = factorize(users_N)
     distinct, item_codes_N = factorize(items_N)
     pairs = int(repeats(user_codes_N, item_codes_N, None).sum())
@@ -96,7 +96,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     if metadata is None:
         notes.append("no metadata file: items have no attributes")
     else:
-        tables = _metadata(files, metadata, form, set(distinct.tolist()), notes)
+        tables = _metadata(files, metadata, form, items=set(distinct.tolist()), notes=notes)
     return RawLog(
         users_N,
         items_N,
@@ -127,7 +127,7 @@ def _pick(files: RawFiles, cfg: Config) -> tuple[str, str | None]:
     return reviews[0], metadata[0] if metadata else None
 
 
-def _reviews(files: RawFiles, name: str, form: Form, edition: int) -> tuple[np.ndarray, ...]:
+def _reviews(files: RawFiles, name: str, form: Form, *, edition: int) -> tuple[np.ndarray, ...]:
     """Users, items, ratings and times of all reviews."""
     types = {form.user: pa.string(), form.item: pa.string(), form.rating: pa.float64(), form.time: pa.int64()}
     with files.open(name) as file:
@@ -148,7 +148,9 @@ def _reviews(files: RawFiles, name: str, form: Form, edition: int) -> tuple[np.n
     return ids(form.user), ids(form.item), ratings_N, to_numpy(one_array(table[form.time]))
 
 
-def _metadata(files: RawFiles, name: str, form: Form, items: set[str], notes: list[str]) -> dict[str, AttributeTable]:
+def _metadata(
+    files: RawFiles, name: str, form: Form, *, items: set[str], notes: list[str]
+) -> dict[str, AttributeTable]:
     """Attributes (and titles) of the items that have a line."""
     types = {form.item: pa.string(), form.path: form.path_type, form.brand: pa.string(), "title": pa.string()}
     if form.main is not None:
@@ -156,7 +158,7 @@ def _metadata(files: RawFiles, name: str, form: Form, items: set[str], notes: li
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     again = 0
     with files.open(name) as file:
-        for table in read_lines(file, name, pa.schema(types), items):
+        for table in read_lines(file, name, pa.schema(types), ids=items):
             for row in table.to_pylist():
                 item = row[form.item]
                 if item not in items:

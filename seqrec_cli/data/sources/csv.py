@@ -70,14 +70,18 @@ def read(cfg: Config, path: Path) -> RawLog:
     times_N, ticks = (None, 1) if cfg.time_column is None else columns.times(cfg.time_column, cfg.time_unit)
     notes: list[str] = []
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
-    owners = _attributes(columns, owned, items_N, "item", None, notes)
+    owners = _attributes(columns, owned, items_N, kind="item", separator=None, notes=notes)
     return RawLog(
         users_N,
         items_N,
         times_N,
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
-        _attributes(columns, cfg.item_attribute_columns, items_N, "item", cfg.value_separator, notes),
-        _attributes(columns, cfg.user_attribute_columns, users_N, "user", cfg.value_separator, notes),
+        _attributes(
+            columns, cfg.item_attribute_columns, items_N, kind="item", separator=cfg.value_separator, notes=notes
+        ),
+        _attributes(
+            columns, cfg.user_attribute_columns, users_N, kind="user", separator=cfg.value_separator, notes=notes
+        ),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
         ticks_per_second=ticks,
@@ -87,7 +91,13 @@ def read(cfg: Config, path: Path) -> RawLog:
 
 
 def _attributes(
-    columns: Columns, names: tuple[Column, ...], ids_N: np.ndarray, kind: str, separator: str | None, notes: list[str]
+    columns: Columns,
+    names: tuple[Column, ...],
+    ids_N: np.ndarray,
+    *,
+    kind: str,
+    separator: str | None,
+    notes: list[str],
 ) -> dict[str, AttributeTable]:
     tables = {}
     for name in names:

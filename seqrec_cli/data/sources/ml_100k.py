@@ -35,6 +35,6 @@ def read(cfg: Config, path: Path) -> RawLog:
     ratings, films, people = read_members(path, "u.data", "u.item", "u.user")
     return log(
         Columns.parse(ratings, "u.data", delimiter="\t", columns=NAMES, names=NAMES),
-        [Movie(int(row[0]), row[1], _flagged(row[5:])) for row in rows(films, "u.item", "|", 5 + len(GENRES))],
-        [User(int(row[0]), row[2], _group(row[1]), row[3]) for row in rows(people, "u.user", "|", 5)],
+        [Movie(int(row[0]), row[1], _flagged(row[5:])) for row in rows(films, "u.item", "|", fields=5 + len(GENRES))],
+        [User(int(row[0]), row[2], _group(row[1]), row[3]) for row in rows(people, "u.user", "|", fields=5)],
     )

@@ -20,6 +20,6 @@ def read(cfg: Config, path: Path) -> RawLog:
     ratings, films, people = read_members(path, "ratings.dat", "movies.dat", "users.dat")
     return log(
         Columns.parse(ratings, "ratings.dat", delimiter=":", columns=("user", "item", "rating", "time"), names=NAMES),
-        [Movie(int(row[0]), row[1], tuple(row[2].split("|"))) for row in rows(films, "movies.dat", "::", 3)],
-        [User(int(row[0]), *row[1:4]) for row in rows(people, "users.dat", "::", 5)],
+        [Movie(int(row[0]), row[1], tuple(row[2].split("|"))) for row in rows(films, "movies.dat", "::", fields=3)],
+        [User(int(row[0]), *row[1:4]) for row in rows(people, "users.dat", "::", fields=5)],
     )

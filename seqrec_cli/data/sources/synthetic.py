@@ -206,8 +206,8 @@ class SyntheticProcess:
             items_N=items_UT[real_UT],
             times_N=self._times(rng)[real_UT],
             ratings_N=None,
-            item_attributes={"category": _labels(item_ids, "category", self.category_V, cfg.categories)},
-            user_attributes={"segment": _labels(user_ids, "segment", self.segment_U, cfg.segments)},
+            item_attributes={"category": _labels(item_ids, "category", self.category_V, count=cfg.categories)},
+            user_attributes={"segment": _labels(user_ids, "segment", self.segment_U, count=cfg.segments)},
             process=cfg.model_dump(mode="json", exclude={"owners"}),  # which the law does not know
             item_owners=self._owners() if cfg.owners else None,
         )
@@ -236,7 +236,7 @@ def _pick(cumulative_AK: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum((cumulative_AK <= points_A1).sum(axis=1), cumulative_AK.shape[1] - 1)
 
 
-def _labels(ids: np.ndarray, kind: str, codes: np.ndarray, count: int) -> AttributeTable:
+def _labels(ids: np.ndarray, kind: str, codes: np.ndarray, *, count: int) -> AttributeTable:
     digits = len(str(count - 1))
     return AttributeTable(ids, [(f"{kind}-{code:0{digits}d}",) for code in codes.tolist()])
 

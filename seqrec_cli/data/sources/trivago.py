@@ -79,9 +79,9 @@ def read(cfg: Config, path: Path) -> RawLog:
         notes.append(f"{int(wanted_N.sum()) - len(columns)} item actions without an item left out")
     kept_N = np.ones(len(columns), bool)
     if cfg.collapse:
-        kept_N = clicks_N | ~_repeated(users_N, columns.texts("session_id")[0], items_N, times_N)
+        kept_N = clicks_N | ~_repeated(users_N, columns.texts("session_id")[0], items_N, times_N=times_N)
         notes.append(f"{int((~kept_N).sum())} actions with the item of the action before left out (dataset.collapse)")
-    impressions = _impressions(columns, items_N, clicks_N, kept_N, notes)
+    impressions = _impressions(columns, items_N, clicks_N, kept_N=kept_N, notes=notes)
     context = {name: columns.texts(name) for name in cfg.context}
     return RawLog(
         users_N[kept_N],
@@ -112,7 +112,7 @@ def _columns(files: RawFiles, name: str, wanted: tuple[str, ...]) -> Columns:
         return Columns.parse(file.read(), name, delimiter=",", columns=wanted, header=True, quoted=True)
 
 
-def _repeated(users_N: np.ndarray, sessions_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray) -> np.ndarray:
+def _repeated(users_N: np.ndarray, sessions_N: np.ndarray, items_N: np.ndarray, *, times_N: np.ndarray) -> np.ndarray:
     """True where the event before it, of the same user and session, has the same item."""
     user_codes_N = factorize(users_N)[1]
     order_N = np.lexsort((times_N, user_codes_N))  # stable: equal times stay in the order of the file
@@ -125,7 +125,7 @@ def _repeated(users_N: np.ndarray, sessions_N: np.ndarray, items_N: np.ndarray, 
 
 
 def _impressions(
-    columns: Columns, items_N: np.ndarray, clicks_N: np.ndarray, kept_N: np.ndarray, notes: list[str]
+    columns: Columns, items_N: np.ndarray, clicks_N: np.ndarray, *, kept_N: np.ndarray, notes: list[str]
 ) -> Impressions:
     """The click-outs whose item was shown; the others stay in the history alone, and are counted."""
     shown_S, bounds_N1 = columns.lists("impressions", "|")

@@ -39,6 +39,7 @@ class ActivationUnit(nn.Module):
         features: int,
         widths: tuple[int, ...],
         activation: UnitActivation,
+        *,
         softmax: bool,
         scale: float | None = None,
     ) -> None:

@@ -118,6 +118,7 @@ class FeatureEmbedding(nn.Module):
         rows: int,
         attributes: tuple[Attribute, ...],
         values: dict[str, np.ndarray],
+        *,
         dim: int,
         own: bool,
         drop: float = 0.0,

@@ -13,7 +13,7 @@ from seqrec_cli.kernels.gru_scan.reference import SCALED
 class Recurrence(nn.Module):
     """A GRU over inputs [B, L, F], with states of its own for every candidate."""
 
-    def __init__(self, features: int, hidden: int, longest: int, gate: int = SCALED) -> None:
+    def __init__(self, features: int, hidden: int, longest: int, *, gate: int = SCALED) -> None:
         super().__init__()
         self.project = nn.Linear(features, 3 * hidden)
         self.recurrent = nn.Linear(hidden, 3 * hidden, bias=False)

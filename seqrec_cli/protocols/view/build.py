@@ -70,7 +70,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
     notes: list[str] = []
     for name, held in zip(SPLITS, (split.val, split.test), strict=True):
         targets[name], facts[name] = _without_repeats(log, held, cfg)
-        facts[name] |= _counts(log, targets[name], split.train_U, trained_V)
+        facts[name] |= _counts(log, targets[name], split.train_U, trained_V=trained_V)
         if not len(targets[name].rows_R):
             raise SeqrecError(_nobody(cfg, name, facts[name]))
         if facts[name]["left_out_repeats"]:
@@ -84,7 +84,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
     else:  # its own rows, of the requests that are left
         clicks = {name: _rows_left(cfg, rows, targets.get(name)) for name, rows in clicks.items()}  # type: ignore[call-overload]
     refuse_single_class(clicks)
-    notes += _notes(log, cfg, targets["test"], clicks["test"])
+    notes += _notes(log, cfg, targets["test"], rows=clicks["test"])
     manifest = identity | {
         "name": cfg.name,
         "settings": cfg.model_dump(mode="json"),
@@ -119,14 +119,14 @@ def _without_repeats(log: PackedLog, targets: Targets, cfg: ProtocolConfig) -> t
     once_T = np.zeros(len(items_T), bool)
     keys_T = requests_T * np.int64(log.num_items + 1) + items_T
     once_T[np.unique(keys_T, return_index=True)[1]] = True
-    repeated_T = _in_history(log, targets.rows_R[requests_T], items_T, targets.ends_R[requests_T])
+    repeated_T = _in_history(log, targets.rows_R[requests_T], items_T, ends_T=targets.ends_R[requests_T])
     repeats = int((repeated_T & once_T).sum())
     counts = {"held_out_targets": int(once_T.sum()), "repeated_targets": repeats}
     counts["left_out_repeats"] = repeats if cfg.seen == "remove" else 0
     return targets.only(once_T & ~repeated_T if cfg.seen == "remove" else once_T), counts
 
 
-def _in_history(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, ends_T: np.ndarray) -> np.ndarray:
+def _in_history(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, *, ends_T: np.ndarray) -> np.ndarray:
     """True where the user met the item before the position, [T]. Only those users' events are read."""
     wanted_U = np.unique(rows_T)
     starts_U = np.asarray(log.offsets_U1)[wanted_U]
@@ -140,7 +140,7 @@ def _in_history(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, ends_T:
     return found
 
 
-def _counts(log: PackedLog, targets: Targets, train_U: np.ndarray, trained_V: np.ndarray) -> dict[str, Any]:
+def _counts(log: PackedLog, targets: Targets, train_U: np.ndarray, *, trained_V: np.ndarray) -> dict[str, Any]:
     cold_U = train_U == np.asarray(log.offsets_U1)[:-1]
     items_T = np.asarray(log.items_N)[targets.positions_T]
     return {
@@ -172,7 +172,7 @@ def _nobody(cfg: ProtocolConfig, split: HeldOut, counts: dict[str, Any]) -> str:
     return f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated"
 
 
-def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, rows: LabelledRows) -> list[str]:
+def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, *, rows: LabelledRows) -> list[str]:
     found = []
     if not cfg.needs_impressions:
         without = int((np.asarray(rows.labels_RC) + (np.asarray(rows.items_RC) == 0)).all(axis=1).sum())
