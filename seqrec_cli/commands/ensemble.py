@@ -33,7 +33,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     for ckpt, run in zip(cfg.ckpts, runs, strict=True):
         if run.log.fingerprint != first.log.fingerprint:
             raise SeqrecError(
-                f"ckpts: {ckpt} was trained on other data than {cfg.ckpts[at]}; mix runs on the same data"
+                f"ckpts: {ckpt} was trained on other data, or by another protocol, than {cfg.ckpts[at]}; "
+                "put runs together that agree in both"
             )
     members = _named(runs)
     mixed = _config(members, first)

@@ -11,6 +11,7 @@ from seqrec_cli.config.verbs import Verb
 
 GROUPS = {
     "dataset": "what is learned from",
+    "protocol": "what is asked: split, targets, candidates",
     "model": "what is learned",
     "objective": "what a training step minimises",
     "trainer": "how parameters are fitted",

@@ -56,6 +56,14 @@ def protocol(
     }
 
 
+def _where_they_differ(one: Any, other: Any) -> tuple[Any, Any]:
+    """Of two mappings the entries that differ; other values as they are."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one, other
+    keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+    return {key: one.get(key) for key in keys}, {key: other.get(key) for key in keys}
+
+
 def same_protocol(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, may_differ: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -72,10 +80,12 @@ def same_protocol(
     first: dict[str, Any] = dict(rows[0][PROTOCOL_KEY])
     for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
-        for field in dict.fromkeys([*first, *other]):
+        fields = [field for field in dict.fromkeys([*first, *other]) if field != "fingerprint"]
+        for field in (*fields, "fingerprint"):  # which any other difference changes too
             if field not in may_differ and first.get(field) != other.get(field):
+                one, two = _where_they_differ(first.get(field), other.get(field))
                 raise SeqrecError(
-                    f"{names[0]} and {name} differ in {field} ({first.get(field)!r} against "
-                    f"{other.get(field)!r}) and are not comparable; evaluate both under one protocol"
+                    f"{names[0]} and {name} differ in {field} ({one!r} against {two!r}) and are not comparable; "
+                    "evaluate both under one protocol"
                 )
     return {field: value for field, value in first.items() if field not in may_differ}

@@ -41,7 +41,7 @@ class Drawing:
     """Draws a log's sampled candidates."""
 
     def __init__(self, log: PackedLog, sampling: Sampling, seed: int) -> None:
-        self._log, self._count, self._seed = log, sampling.count, seed
+        self._log, self._count, self._seed = log, min(sampling.count, log.num_items), seed
         self._removes_seen = view_of(log).seen == "remove"
         weights_V = np.ones(log.num_items + 1, np.int64)
         if sampling.kind == "popularity":

@@ -78,7 +78,9 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
         val = choose(Spans(train_U, tests_from_U), offsets_U1, cfg.targets, rng=rng)
     else:
         train_U, val = _last_before_the_cut(cfg, offsets_U1, tests_from_U)
-    return Split(train_U, val, test, cut_times=cut_times)  # type: ignore[arg-type]
+    late = int(((tests_from_U == offsets_U1[:-1]) & (np.diff(offsets_U1) > 0)).sum())
+    notes = (f"{late:,} users begin after the cut: their first event has no history and is no target",) if late else ()
+    return Split(train_U, val, test, cut_times=cut_times, notes=notes)  # type: ignore[arg-type]
 
 
 def cut_time(times_N: np.ndarray, cut: float | str) -> int:

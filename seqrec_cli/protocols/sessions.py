@@ -59,7 +59,9 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
     found = {
         split: _targets(cfg, rows_S[which], starts_S[which], ends_S=ends_S[which]) for split, which in spans.items()
     }
-    return Split(train_U, found["val"], found["test"], cut_times={"val": validates_from, "test": moment})
+    alone = int((held_S & (ends_S - starts_S == 1)).sum())
+    notes = (f"{alone:,} held-out sessions have one event and ask for nothing",) if alone else ()
+    return Split(train_U, found["val"], found["test"], cut_times={"val": validates_from, "test": moment}, notes=notes)
 
 
 def sessions(cfg: Config, log: PackedLog, times_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

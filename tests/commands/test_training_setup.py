@@ -23,7 +23,8 @@ def first_batch(overrides: list[str], labelled: bool = False) -> Batch:
     cfg = validate("train", compose("train", [*overrides, "model.max_length=8", "trainer.batch_size=16"]))
     log = packed(random_histories(12, 40, 20), 40, click_negatives=1)
     if labelled:  # training candidates of the dataset's own; here the validation's stand for them
-        log = replace(log, clicks={**log.clicks, "train": log.clicks["val"]})
+        assert log.view is not None
+        log = replace(log, view=replace(log.view, clicks={**log.clicks, "train": log.clicks["val"]}))
     objective = build_objective(cfg.objective)  # type: ignore[attr-defined]
     return next(training_rows(cfg, objective, log, device=torch.device("cpu")).epoch(0))  # type: ignore[arg-type]
 

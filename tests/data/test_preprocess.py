@@ -95,7 +95,7 @@ def test_a_ready_dataset_needs_no_raw_file(tmp_path: Path) -> None:
 
 
 def test_a_killed_build_leaves_no_dataset(cfg: DatasetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*args: Any) -> None:
+    def interrupt(*args: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(preprocess, "write_vocabulary", interrupt)

@@ -383,3 +383,30 @@ def test_runs_made_when_protocols_were_settings_of_the_dataset_still_fit(
     assert not helpers.build(
         helpers.dataset("csv", archive=write_csv(tmp_path)), tmp_path / "data", name, seen="keep", **settings
     ).fits(former)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "times", "says"),
+    [
+        ("last_k", {"k": 40}, None, r"the 2 k \+ 1 = 81 events .* longest history has 6\); lower protocol.k"),
+        ("sessions", {"gap": 0.5}, None, "no session of val has two events; raise protocol.gap"),
+        ("global_time", {}, [7] * 12, "all events have one and the same time; use protocol=leave_last"),
+        ("leave_last", {"candidates": "uniform:20"}, None, "the data have 20 items in all; sample fewer, or use full"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_the_setting_to_change(
+    name: str, settings: dict[str, Any], times: list[int] | None, says: str
+) -> None:
+    with pytest.raises(SeqrecError, match=says):
+        asked(log_of(times=times), name, **settings)
+
+
+def test_events_that_ask_nothing_are_counted() -> None:
+    said: list[str] = []
+    asked(log_of(), "global_time", said.append, cut=7.5 / 12, validation_cut=0.625)
+    assert said[0] == "1 users begin after the cut: their first event has no history and is no target"
+    said.clear()
+    minutes = [0, 1, 100, 101, 200, 201, 300, 301, 50, 51, 150, 301]
+    log = log_of([[1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11, 12]], times=[60 * m for m in minutes])
+    asked(log, "sessions", said.append, cut=0.8, validation_cut=0.6)
+    assert said[0] == "2 held-out sessions have one event and ask for nothing"

@@ -31,6 +31,7 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -
 
     Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated.
     """
+    refuse_more_than_all(log, cfg.candidates)
     fingerprint = _fingerprint(log, cfg.model_dump(mode="json"))
     log = reordered(log, cfg.ties, seed=cfg.seed)
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
@@ -48,10 +49,20 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -
 def with_candidates(log: PackedLog, candidates: str) -> PackedLog:
     """The log as a protocol sees it that differs from the log's own in what targets are ranked among."""
     assert log.view is not None
+    refuse_more_than_all(log, candidates)
     manifest = log.view.manifest
     settings = manifest["settings"] | {"candidates": candidates}
     changed = manifest | {"settings": settings, "fingerprint": _fingerprint(log, settings)}
     return replace(log, view=replace(log.view, candidates=candidates, manifest=changed))
+
+
+def refuse_more_than_all(log: PackedLog, candidates: str) -> None:
+    """Raises SeqrecError where more candidates are to be sampled than there are items."""
+    _, _, count = candidates.partition(":")
+    if count and int(count) >= log.num_items:
+        raise SeqrecError(
+            f"candidates={candidates}: the data have {log.num_items:,} items in all; sample fewer, or use full"
+        )
 
 
 def _fingerprint(log: PackedLog, settings: dict[str, Any]) -> str:
@@ -67,12 +78,12 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
     trained_V = _trained_items(log, split.train_U)
     targets: dict[HeldOut, Targets] = {}
     facts: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
+    notes = list(split.notes)
     for name, held in zip(SPLITS, (split.val, split.test), strict=True):
         targets[name], facts[name] = _without_repeats(log, held, cfg)
         facts[name] |= _counts(log, targets[name], split.train_U, trained_V=trained_V)
         if not len(targets[name].rows_R):
-            raise SeqrecError(_nobody(cfg, name, facts[name]))
+            raise SeqrecError(_nobody(log, cfg, split=name, counts=facts[name]))
         if facts[name]["left_out_repeats"]:
             notes.append(
                 f"{name}: {facts[name]['left_out_repeats']:,} of {facts[name]['held_out_targets']:,} targets repeat an "
@@ -159,7 +170,7 @@ def _rows_left(cfg: ProtocolConfig, rows: LabelledRows, targets: Targets | None)
     return rows.at(np.isin(rows.ends_R, targets.ends_R))
 
 
-def _nobody(cfg: ProtocolConfig, split: HeldOut, counts: dict[str, Any]) -> str:
+def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict[str, Any]) -> str:
     if counts["left_out_repeats"]:
         return (
             f"protocol={cfg.name}: every target of {split} repeats an item of its history, and protocol.seen=remove "
@@ -168,7 +179,18 @@ def _nobody(cfg: ProtocolConfig, split: HeldOut, counts: dict[str, Any]) -> str:
     if cfg.needs_impressions:
         return f"no user has {MIN_EVENTS} requests or more after the filters, so nobody can be evaluated"
     if cfg.needs_times:
+        assert log.times_N is not None
+        if len(log.times_N) and log.times_N.min() == log.times_N.max():
+            return f"protocol={cfg.name}: all events have one and the same time; use protocol=leave_last"
+        if cfg.name == "sessions":
+            return f"protocol=sessions: no session of {split} has two events; raise protocol.gap, or move protocol.cut"
         return f"protocol={cfg.name}: no event of {split} has a history before it; move protocol.cut to another moment"
+    longest = int(np.diff(log.offsets_U1).max(initial=0))
+    if longest >= MIN_EVENTS and hasattr(cfg, "k"):
+        return (
+            f"protocol={cfg.name}: nobody has the 2 k + 1 = {2 * cfg.k + 1} events that protocol.k={cfg.k} needs (the "
+            f"longest history has {longest}); lower protocol.k"
+        )
     return f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated"
 
 

@@ -19,7 +19,7 @@ Choice = Literal["last", "first", "random", "successive", "all"]
 class Split:
     """What a protocol decides. `clicks` where it has labelled rows of its own; None: drawn beside the targets.
 
-    `val_times` and `test_times` are said in the manifest where a split is made at a moment (seconds).
+    `cut_times` are said in the manifest where a split is made at a moment (seconds), `notes` to the user.
     """
 
     train_U: np.ndarray
@@ -27,6 +27,7 @@ class Split:
     test: Targets
     clicks: dict[str, LabelledRows] | None = None
     cut_times: dict[HeldOut, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def times_of(log: PackedLog, protocol: str) -> np.ndarray:
     """The log's times; SeqrecError where it has none."""
     if log.times_N is None:
         raise SeqrecError(
-            f"protocol={protocol} splits by time, and this log has no times; use protocol=leave_last, last_k or ratio"
+            f"protocol={protocol} splits by time, and this log has no times; use protocol=leave_last, last_k, ratio or "
+            "new_users"
         )
     return np.asarray(log.times_N)
 
