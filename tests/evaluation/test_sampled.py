@@ -25,7 +25,13 @@ from seqrec_cli.training.precision import Precision
 
 CPU = Precision(torch.device("cpu"), "fp32")
 CFG = EvaluationConfig(
-    cutoffs=(5, 10), batch_size=7, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=False
+    cutoffs=(5, 10),
+    batch_size=7,
+    memory_mb=64,
+    ranked_users=None,
+    test="once",
+    beyond_accuracy=False,
+    baselines=False,
 )
 
 
