@@ -41,7 +41,7 @@ def train(
         ...     ["dataset.users=60", "dataset.items=40", "trainer.max_epochs=1"], dataset="synthetic", verbose=False
         ... )
         >>> sorted(run.metrics)
-        ['baselines', 'protocol', 'test', 'test_opened', 'val']
+        ['baselines', 'intervals', 'parts', 'protocol', 'test', 'test_opened', 'val']
     """
     with unchanged_hydra():
         record = _record(settings, dataset, None if run_dir is None else str(run_dir))

@@ -19,6 +19,7 @@ OF_STEPS = frozenset(
         "lr",
         "betas",
         "weight_decay",
+        "decay_embeddings",
         "warmup_steps",
         "schedule",
         "final_lr",

@@ -26,9 +26,6 @@ from seqrec_cli.training.precision import Precision
 from tests.shipped import shipped
 
 RANKED, CLICKED = ("hr@10", "ndcg@10", "mrr"), ("auc", "gauc", "logloss")
-CFG = EvaluationConfig(
-    cutoffs=(10,), batch_size=256, memory_mb=64, ranked_users=None, beyond_accuracy=False, baselines=True
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +50,29 @@ def expected(log: PackedLog) -> dict[str, float]:
     return {name: float((sorted_RV @ worth_V).mean()) for name, worth_V in worth.items()}
 
 
-def measured(model: Recommender, log: PackedLog, cpu: Precision) -> Evaluation:
-    return evaluate(model, log, "test", cfg=CFG, max_length=10, precision=cpu)
+def measured(model: Recommender, log: PackedLog, *, cfg: EvaluationConfig, cpu: Precision) -> Evaluation:
+    return evaluate(model, log, "test", cfg=cfg, max_length=10, precision=cpu)
 
 
-def test_the_intervals_of_the_oracle_hold_its_known_value(log: PackedLog, cpu: Precision) -> None:
-    oracle = measured(Oracle(log, "test"), log, cpu)
+def test_the_intervals_of_the_oracle_hold_its_known_value(
+    log: PackedLog, cfg: EvaluationConfig, cpu: Precision
+) -> None:
+    oracle = measured(Oracle(log, "test"), log, cfg=cfg, cpu=cpu)
     for name, truth in expected(log).items():
         low, high = oracle.intervals[name]
         width = high - low
         assert low - width / 4 < truth < high + width / 4, name  # 2.9 standard errors
 
 
-def test_no_model_passes_the_oracle(log: PackedLog, cpu: Precision) -> None:
+def test_no_model_passes_the_oracle(log: PackedLog, cfg: EvaluationConfig, cpu: Precision) -> None:
     truth = expected(log)
-    first = measured(Oracle(log, "test"), log, cpu)
+    first = measured(Oracle(log, "test"), log, cfg=cfg, cpu=cpu)
     runs = [Stored(StoredRanks.of(first.ranks), first.clicks)]
     for name in ("popular", "markov", "ease"):
         settings = shipped("model", name) | {"max_length": 10}
         model = build_model(config_class("model", name).from_plain(settings), log.catalog, seed=0)
         fit_closed_form(model, log)
-        evaluation = measured(model, log, cpu)
+        evaluation = measured(model, log, cfg=cfg, cpu=cpu)
         for metric, known in truth.items():
             assert evaluation.intervals[metric][0] < known, (name, metric)
         runs.append(Stored(StoredRanks.of(evaluation.ranks), evaluation.clicks))
