@@ -53,7 +53,7 @@ def test_a_history_is_answered_with_items_and_scores(address: str, answering: An
         "unknown_items": ["x"],
         "known_user": False,
     }
-    assert answering.asked == [Request(None, [42, "17"], None, None, {}, 2, False)]
+    assert answering.asked == [Request(None, [42, "17"], None, None, {}, 2, None)]
     answering.titles = ["A", "Seven"]
     titles = [found["title"] for found in ask(f"{address}/recommend", {"user": 3})[1]["recommendations"]]
     assert titles == ["A", "Seven"]
