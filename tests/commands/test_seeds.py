@@ -115,7 +115,7 @@ def test_seeds_hold_the_folder_of_all_of_them(base, three, monkeypatch) -> None:
     tried = []
 
     def beside(cfg):
-        with pytest.raises(SeqrecError, match="another process is training into .*three; wait for it"):
+        with pytest.raises(SeqrecError, match=r"another process is training into .*three; wait for it"):
             seqrec_cli.run("train", [f"resume={base / 'three'}"])
         tried.append(cfg.trainer.seed)
         return {"interrupted": True}
