@@ -18,6 +18,7 @@ Legend: n items ranked in all, m others drawn, S = m + 1 sampled ranks, Q metric
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from seqrec_cli.metrics.table import request_metric
 
 METHODS = ("rank", "cls", "bv")
 ROWS = 1 << 14  # ranks whose chances are held at once
-LIKE = 64  # requests whose n are of one 64th part of a logarithm share their functions
+LIKE = 32  # requests whose n are of one 32nd part of a logarithm share their functions
 
 
 def rank_chances(n: int, m: int, ranks: np.ndarray) -> np.ndarray:
@@ -51,7 +52,7 @@ def corrected_worths(names: Sequence[str], n: int, m: int, *, method: str, gamma
         return _worths(names, np.arange(1, n + 1, dtype=np.float64), n)
     if method == "rank":
         return _worths(names, 1 + (n - 1) * np.arange(m + 1) / m, n)
-    triangle, c_S = _equations(names, n, m)
+    triangle, c_S = _equations(tuple(names), n, m)
     a_SS, b_SQ = triangle[:, : m + 1], triangle[:, m + 1 :]
     if method == "bv":
         left = (1 - gamma) * a_SS.T @ a_SS + gamma * np.diag(c_S)
@@ -94,7 +95,8 @@ def _worths(names: Sequence[str], ranks: np.ndarray, n: int) -> np.ndarray:
     return np.stack([request_metric(name, read) for name in names])
 
 
-def _equations(names: Sequence[str], n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=256)  # the same for every method
+def _equations(names: tuple[str, ...], n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
     """A and the b of each metric, brought to a triangle [<= S + Q, S + Q] with the same least squares; and c [S]."""
     triangle, c_S = np.zeros((0, m + 1 + len(names))), np.zeros(m + 1)
     for first in range(1, n + 1, ROWS):
