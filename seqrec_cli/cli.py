@@ -110,7 +110,7 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    overrides = migrations.overrides([VERBS[verb].in_full(text) for text in overrides])
+    overrides = migrations.overrides(VERBS[verb].all_in_full(overrides))
     if args.help:
         from seqrec_cli.config.help import help_text
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import seqrec_cli
 from seqrec_cli import cli
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.verbs import VERBS
@@ -109,6 +111,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "-m", "model=sasrec,sasrek"], "model=sasrek: no such option; did you mean 'sasrec'?"),
         (["train", "--help", "modle=bst"], "did you mean 'model'?"),
         (["train", "--config-dir", "/no/such/folder"], "/no/such/folder"),
+        (["metrics", "ndcg", "mrr"], "seqrec metrics: ndcg mrr: give one word, it is the name"),
+        (["leaderboard", "runs", "others"], "runs others: give one word"),
         (["completion", "tcsh"], "name one of bash, zsh, fish"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
@@ -233,7 +237,11 @@ def test_interrupted_job_ends_the_sweep_with_a_table(
     out = capsys.readouterr().out
     assert "best by validation ndcg@10: job 0" in out
     assert "opens the test" not in out
-    assert "test stays sealed: the sweep was not finished; read one with: seqrec evaluate ckpt=" in out
+    told = out.partition("test stays sealed: the sweep was not finished; read one with: seqrec ")[2].splitlines()[0]
+    folder = fake_train[0].run_dir
+    assert folder.endswith("0_trainer.seed=1")
+    verb, override = shlex.split(told)
+    assert compose(verb, [override]).ckpt == folder
 
 
 def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from seqrec_cli.api.process_state import silent, unchanged_torch
 from seqrec_cli.api.trained import Trained
 from seqrec_cli.commands.restore import folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -57,7 +58,9 @@ def _one_of(path: Path, seed: int | None) -> Path:
     folders = [RunFolder(path / f"seed_{each}") for each in seeds]
     finished = [folder for folder in folders if folder.is_done]
     if not finished:
-        raise SeqrecError(f"{path}: none of its seeds is finished; go on with: seqrec train resume={path}")
+        raise SeqrecError(
+            f"{path}: none of its seeds is finished; go on with: {shell_command('train', 'resume', path)}"
+        )
 
     def quality(folder: RunFolder) -> float:
         measured = folder.read_metrics()

@@ -48,7 +48,8 @@ def train(
     with unchanged_torch(), printing(verbose):
         result = run_record("train", record)
     if result.get("interrupted"):
-        raise KeyboardInterrupt(f"the run is saved; go on with: seqrec_cli.train(['resume={result['run_dir']}'])")
+        again = as_overrides({"resume": result["run_dir"]})
+        raise KeyboardInterrupt(f"the run is saved; go on with: seqrec_cli.train({again})")
     from seqrec_cli.api.loading import load
 
     return load(result["run_dir"])

@@ -15,6 +15,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import open_run
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated
+from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.files import write_atomically
@@ -34,6 +35,13 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
     seeds = [cfg.trainer.seed + nth for nth in range(cfg.trainer.seeds)]
     label = f"{cfg.model.name}_{cfg.dataset.name}_seeds"
     parent = RunFolder.allocate(cfg.run_dir, label) if cfg.resume is None else _resumed(cfg.resume, seeds)
+    with parent.training():
+        return _train_each(cfg, seeds, parent, train=train)
+
+
+def _train_each(
+    cfg: TrainConfig, seeds: list[int], parent: RunFolder, *, train: Callable[[TrainConfig], dict[str, Any]]
+) -> dict[str, Any]:
     parent.done.unlink(missing_ok=True)
     parent.write_config(dump(cfg))
     parent.write_manifest({"seeds": seeds})
@@ -42,7 +50,7 @@ def train_seeds(cfg: TrainConfig, train: Callable[[TrainConfig], dict[str, Any]]
         say(f"seed {seed} ({nth} of {len(seeds)})")
         result = _run(cfg, seed, RunFolder(parent.path / f"seed_{seed}"), train=train)
         if result.get("interrupted"):
-            say(f"stopped at seed {seed}; all seeds go on with: seqrec train resume={parent.path}")
+            say(f"stopped at seed {seed}; all seeds go on with: {shell_command('train', 'resume', parent.path)}")
             return {"interrupted": True, "run_dir": str(parent.path)}
         results.append(result)
     return _summarised(parent, seeds, results)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from seqrec_cli.commands.dispatch import record_of, run_record, share_cores
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
+from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.settings import Settings
 
 SHOWN = ("hr@10", "ndcg@10", "auc")
@@ -152,9 +153,13 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     if waiting and not (completed and winners):
         several = "no job is the best, for they were chosen by several metrics"
         why = several if completed else "the sweep was not finished"
-        print(f"test stays sealed: {why}; read one with: seqrec evaluate ckpt={(winners or waiting)[0]['run_dir']}")
+        print(f"test stays sealed: {why}; read one with: {_evaluate((winners or waiting)[0])}")
     print(sweep.folder)
     return went_well
+
+
+def _evaluate(row: dict[str, Any]) -> str:
+    return shell_command("evaluate", "ckpt", row["run_dir"])
 
 
 def _open(row: dict[str, Any], verb: str) -> bool:
@@ -165,9 +170,7 @@ def _open(row: dict[str, Any], verb: str) -> bool:
     try:
         open_test(row["run_dir"], verb)
     except SeqrecError as error:
-        print(
-            f"test of job {row['job']} stays sealed: {one_line(error)}; seqrec evaluate ckpt={row['run_dir']} reads it"
-        )
+        print(f"test of job {row['job']} stays sealed: {one_line(error)}; it is read by: {_evaluate(row)}")
         return False
     return True
 

@@ -13,6 +13,7 @@ from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
@@ -48,64 +49,68 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
-    resume_from = _last_checkpoint(folder, log) if cfg.resume else None
-    folder.write_config(dump(cfg))
-    parameters = sum(p.numel() for p in model.parameters())
-    folder.write_manifest(
-        environment(precision.device)
-        | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
-        | {"data": {"name": cfg.dataset.name, "fingerprint": log.fingerprint, "folder": str(log.folder)}}
-    )
-    say(
-        f"{label}: {parameters:,} parameters, {precision.name} on {precision.device}, {log.num_users:,} users, "
-        f"{log.num_items:,} items"
-    )
-
-    measured = cfg, model, log, precision
-    loss = ValidationLoss(cfg, objective, log, device=precision.device) if model.trainable_models() else None
-
-    def validate() -> dict[str, float]:
-        return validated(measured, loss).metrics
-
-    header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
-    if not model.trainable_models():
-        fitted = _fit_closed_form_alone(model, log, header, folder=folder)
-    else:
-        if resume_from is None:
-            fit_closed_form(model, log)
-        rows = training_rows(cfg, objective, log, device=precision.device)
-        if rows.steps and (warning := memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)):
-            say(warning)
-        listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
-        fitted = fit(
-            model,
-            objective,
-            rows,
-            cfg=cfg.trainer,
-            precision=precision,
-            validate=validate,
-            header=header,
-            folder=folder.path,
-            listener=listener,
-            resume_from=resume_from,
+    with folder.training():
+        resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+        folder.write_config(dump(cfg))
+        parameters = sum(p.numel() for p in model.parameters())
+        folder.write_manifest(
+            environment(precision.device)
+            | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
+            | {"data": {"name": cfg.dataset.name, "fingerprint": log.fingerprint, "folder": str(log.folder)}}
         )
-    wall_seconds = round(time.perf_counter() - began, 2)
-    folder.write_manifest({"fit": _summary(fitted), "kernels": kernels.ran(), "wall_seconds": wall_seconds})
-    if fitted.reason == "interrupted":
-        say(f"stopped at step {fitted.steps}, nothing lost; go on with: seqrec train resume={folder.path}")
-        say(str(folder.path))
-        return {"interrupted": True, "run_dir": str(folder.path)}
+        say(
+            f"{label}: {parameters:,} parameters, {precision.name} on {precision.device}, {log.num_users:,} users, "
+            f"{log.num_items:,} items"
+        )
 
-    metrics = measure_run(measured, folder, test=cfg.evaluation.test, by="train", loss=loss)
-    draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
-    wall_seconds = round(time.perf_counter() - began, 2)
-    folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
-    folder.mark_done()
-    if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
-        say(note)
-    say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
-    say(str(folder.path))
-    return {**metrics, "run_dir": str(folder.path)}
+        measured = cfg, model, log, precision
+        loss = ValidationLoss(cfg, objective, log, device=precision.device) if model.trainable_models() else None
+
+        def validate() -> dict[str, float]:
+            return validated(measured, loss).metrics
+
+        header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
+        if not model.trainable_models():
+            fitted = _fit_closed_form_alone(model, log, header, folder=folder)
+        else:
+            if resume_from is None:
+                fit_closed_form(model, log)
+            rows = training_rows(cfg, objective, log, device=precision.device)
+            if rows.steps and (
+                warning := memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
+            ):
+                say(warning)
+            listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
+            fitted = fit(
+                model,
+                objective,
+                rows,
+                cfg=cfg.trainer,
+                precision=precision,
+                validate=validate,
+                header=header,
+                folder=folder.path,
+                listener=listener,
+                resume_from=resume_from,
+            )
+        wall_seconds = round(time.perf_counter() - began, 2)
+        folder.write_manifest({"fit": _summary(fitted), "kernels": kernels.ran(), "wall_seconds": wall_seconds})
+        if fitted.reason == "interrupted":
+            again = shell_command("train", "resume", folder.path)
+            say(f"stopped at step {fitted.steps}, nothing lost; go on with: {again}")
+            say(str(folder.path))
+            return {"interrupted": True, "run_dir": str(folder.path)}
+
+        metrics = measure_run(measured, folder, test=cfg.evaluation.test, by="train", loss=loss)
+        draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
+        wall_seconds = round(time.perf_counter() - began, 2)
+        folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
+        folder.mark_done()
+        if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
+            say(note)
+        say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
+        say(str(folder.path))
+        return {**metrics, "run_dir": str(folder.path)}
 
 
 def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> D
     Raises `SeqrecError` on an unknown verb, group, option or key, and on an override that cannot be read.
     """
     known_verb = verb_named(migrations.verb(verb))
-    verb, overrides = known_verb.name, migrations.overrides([known_verb.in_full(text) for text in overrides])
+    verb, overrides = known_verb.name, migrations.overrides(known_verb.all_in_full(overrides))
     try:
         cfg = compose_raw(verb, overrides, config_dir)
     except Exception as error:

@@ -5,7 +5,7 @@ configuration is validated. The verb `foo` runs `commands/foo.py`, from the numb
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqrec_cli.config.errors import SeqrecError, nearest
@@ -35,6 +35,13 @@ class Verb(NamedTuple):
             return text
         escaped = text.replace("\\", "\\\\").replace("'", "\\'")
         return f"{self.word}='{escaped}'"
+
+    def all_in_full(self, texts: Sequence[str]) -> list[str]:
+        """The overrides of a command line, with their keys. Raises SeqrecError for a second word without `=`."""
+        words = [text for text in texts if "=" not in text and text[:1] not in ("+", "~")]
+        if self.word is not None and len(words) > 1:
+            raise SeqrecError(f"{' '.join(words)}: give one word, it is the {self.word}; run it once for each")
+        return [self.in_full(text) for text in texts]
 
     def settings(self) -> "type[Settings]":
         """The class of the verb's record."""

@@ -1,8 +1,9 @@
 """A run's folder: what lies where, and every write whole or not at all."""
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +11,10 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.files import write_atomically
 
+BRIEFLY = 0.5  # seconds: a process that only asks whether another trains holds the lock for an instant
 OUTPUTS = Path("outputs")  # dated runs, under the working directory
 
 
@@ -49,6 +52,7 @@ class RunFolder:
         self.history_png = path / "history.png"  # of `evaluate history=[...]`
         self.tensorboard = path / "tensorboard"
         self.done = path / "DONE"
+        self.lock = path / ".training.lock"  # held while a process trains; the file itself says nothing
 
     def reliability_png(self, split: str) -> Path:
         """The reliability plot of a split's click candidates."""
@@ -107,13 +111,16 @@ class RunFolder:
             return
         if not path.is_dir():
             raise SeqrecError(f"run_dir={path} is a file; name a folder that does not exist yet")
-        if not any(path.iterdir()):
+        if all(entry == self.lock for entry in path.iterdir()):
             return
+        if self._is_training():
+            raise SeqrecError(f"run_dir={path}: another process is training into it; name another run_dir")
         if self.is_done:
             raise SeqrecError(f"run_dir={path} holds a finished run; name another run_dir")
         if self.last.exists():
             raise SeqrecError(
-                f"run_dir={path} holds an unfinished run; go on with resume={path}, or name another run_dir"
+                f"run_dir={path} holds an unfinished run; go on with {shell_override('resume', path)}, "
+                "or name another run_dir"
             )
         if self.manifest.exists():
             raise SeqrecError(
@@ -121,6 +128,35 @@ class RunFolder:
                 "delete the folder or name another run_dir"
             )
         raise SeqrecError(f"run_dir={path} is not empty and holds no run; name another run_dir")
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Nobody else trains into the folder meanwhile; reading it, and evaluating, need no leave.
+
+        The operating system ends the lock of a process that was killed. Raises SeqrecError where another one has it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.lock, timeout=BRIEFLY)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise SeqrecError(f"another process is training into {self.path}; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _is_training(self) -> bool:
+        if not self.lock.exists():
+            return False
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     @property
     def is_done(self) -> bool:
@@ -148,8 +184,7 @@ class RunFolder:
     def read_manifest(self) -> dict[str, Any]:
         if not self.manifest.exists():
             return {}
-        facts: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-        return facts
+        return _read_object(self.manifest, "put it back from a copy, or write {} into it and evaluate the run again")
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a validation's row. A resumed run that comes past a `step` again replaces that row and later ones.
@@ -165,8 +200,8 @@ class RunFolder:
         write_atomically(self.metrics_json, to_json(metrics, self.metrics_json.name, indent=2) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:
-        metrics: dict[str, Any] = json.loads(self.metrics_json.read_text(encoding="utf-8"))
-        return metrics
+        again = shell_command("evaluate", "ckpt", self.path)
+        return _read_object(self.metrics_json, f"evaluate the run again: {again} run_dir=NEW_FOLDER")
 
 
 def read_rows(metrics_jsonl: Path) -> list[dict[str, Any]]:
@@ -174,6 +209,17 @@ def read_rows(metrics_jsonl: Path) -> list[dict[str, Any]]:
     if not metrics_jsonl.exists():
         return []
     return [json.loads(line) for line in metrics_jsonl.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _read_object(path: Path, mend: str) -> dict[str, Any]:
+    """What a JSON file of names and values holds. Raises SeqrecError where it is torn, or is something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # JSON's errors, and bytes that are no text
+        found = None
+    if not isinstance(found, dict):
+        raise SeqrecError(f"{path} is damaged (it cannot be read as JSON); {mend}")
+    return found
 
 
 def _lines(rows: Iterable[dict[str, Any]], what: str) -> str:

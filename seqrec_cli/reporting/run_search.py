@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated
 from seqrec_cli.reporting.run_folder import RunFolder
 
@@ -27,7 +28,7 @@ def manifest_of(path: Path) -> dict[str, Any]:
     """A folder's manifest; nothing where it cannot be read."""
     try:
         return RunFolder(path).read_manifest()
-    except (OSError, ValueError):
+    except (OSError, SeqrecError):
         return {}
 
 

@@ -164,6 +164,9 @@ def test_a_run_of_before_has_no_click_scores(runs: tuple[str, str, str], tmp_pat
     seqrec_cli.run("compare", [f"runs=[{popular},{tmp_path / 'old'}]", FEW])
     with pytest.raises(SeqrecError, match=r"clicks_test.parquet: no file of click scores .*evaluate the run again"):
         seqrec_cli.run("compare", [f"runs=[{popular},{tmp_path / 'old'}]", "metrics=[auc]"])
+    (tmp_path / "old" / "metrics.json").write_text('{"val": ')
+    with pytest.raises(SeqrecError, match=r"metrics.json is damaged .*evaluate the run again: seqrec evaluate ckpt="):
+        seqrec_cli.run("compare", [f"runs=[{popular},{tmp_path / 'old'}]"])
     (tmp_path / "old" / "metrics.json").unlink()
     with pytest.raises(SeqrecError, match=r"old has no metrics.json: the run is not finished"):
         seqrec_cli.run("compare", [f"runs=[{popular},{tmp_path / 'old'}]"])

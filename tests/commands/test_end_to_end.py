@@ -11,6 +11,7 @@ import torch
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.metrics.table import metric_names
+from seqrec_cli.reporting.run_folder import RunFolder
 
 TINY = [
     "dataset=synthetic",
@@ -148,6 +149,16 @@ def test_resume_goes_on_to_the_same_end(base, sasrec) -> None:
     resumed = seqrec_cli.run("train", [f"resume={base / 'short'}", "trainer.max_steps=null"])
     assert resumed["test"] == whole["test"]
     assert Path(resumed["run_dir"]) == base / "short"
+
+
+def test_a_folder_that_is_trained_into_is_no_other_runs(base, sasrec) -> None:
+    folder = RunFolder.open(sasrec[0])
+    before = folder.last.read_bytes(), folder.config_yaml.read_bytes()
+    with folder.training():
+        with pytest.raises(SeqrecError, match=r"another process is training into .*; wait for it"):
+            seqrec_cli.run("train", [f"resume={folder.path}", "trainer.max_epochs=5"])
+        assert seqrec_cli.run("evaluate", [f"ckpt={folder.path}", "split=val"])["val"] == sasrec[1]["val"]
+    assert (folder.last.read_bytes(), folder.config_yaml.read_bytes()) == before
 
 
 def test_resume_keeps_the_model(base, sasrec) -> None:

@@ -109,3 +109,17 @@ def test_more_seeds_may_be_added_and_others_are_refused(base, three) -> None:
 def test_a_model_that_counts_has_no_seeds() -> None:
     with pytest.raises(SeqrecError, match="every seed gives the same"):
         seqrec_cli.run("train", ["model=popular", "trainer.seeds=2"])
+
+
+def test_seeds_hold_the_folder_of_all_of_them(base, three, monkeypatch) -> None:
+    tried = []
+
+    def beside(cfg):
+        with pytest.raises(SeqrecError, match=r"another process is training into .*three; wait for it"):
+            seqrec_cli.run("train", [f"resume={base / 'three'}"])
+        tried.append(cfg.trainer.seed)
+        return {"interrupted": True}
+
+    monkeypatch.setattr(seeds_module, "_run", lambda cfg, seed, folder, *, train: beside(cfg))
+    assert seqrec_cli.run("train", [f"resume={base / 'three'}"])["interrupted"]
+    assert tried == [5]

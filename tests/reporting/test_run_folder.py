@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -185,3 +187,54 @@ def test_names_that_scripts_rely_on(folder):
         "DONE",
     ]
     assert {path.parent for path in paths} == {folder.path}
+
+
+def test_a_folder_is_trained_into_by_one_at_a_time(folder):
+    folder.write_config({})
+    folder.last.write_text("")
+    with folder.training():
+        again = RunFolder.open(folder.path).training()
+        with pytest.raises(SeqrecError, match=r"^another process is training into .*run; wait for it$"), again:
+            pass
+        with pytest.raises(SeqrecError, match="another process is training into it; name another run_dir"):
+            RunFolder.allocate(str(folder.path), "x")
+    with pytest.raises(SeqrecError, match="unfinished run; go on with"):
+        RunFolder.allocate(str(folder.path), "x")
+    with RunFolder.open(folder.path).training():
+        pass
+
+
+def test_a_killed_training_holds_its_folder_no_longer(folder):
+    code = (
+        "import sys, time; from pathlib import Path; from seqrec_cli.reporting.run_folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).training(): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SeqrecError, match="another process is training"), folder.training():
+            pass
+        other.kill()
+        other.wait()
+    with folder.training():
+        pass
+
+
+def test_a_left_lock_makes_no_folder_full(folder):
+    with folder.training():
+        pass
+    folder.lock.touch()
+    folder.manifest.unlink()
+    assert RunFolder.allocate(str(folder.path), "x").manifest.is_file()
+
+
+@pytest.mark.parametrize("torn", [b'{"val": ', b"[1]", b"\xff\xfe"])
+def test_a_torn_file_is_told_in_one_line(folder, torn):
+    for file, read, mend in (
+        (folder.metrics_json, folder.read_metrics, "evaluate the run again: seqrec evaluate ckpt="),
+        (folder.manifest, folder.read_manifest, "put it back from a copy"),
+    ):
+        file.write_bytes(torn)
+        with pytest.raises(SeqrecError, match=f"{file.name} is damaged .*; {mend}") as refusal:
+            read()
+        assert "\n" not in str(refusal.value)

@@ -1,0 +1,47 @@
+"""What is printed to be pasted runs: quoted for the shell and for the grammar of overrides."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.quoting import shell_command
+from tests.test_house import PACKAGE, SOURCES
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "swint/2_model=sasrec_trainer.lr=0.01",
+        'a b/it\'s "mine" $HOME',
+        "back\\slash\\",
+        "köln",
+        "~/runs",
+        "null",
+        "2026",
+        "1e3",
+        "x,y",
+        "/tmp/run-1",
+        "../runs/first",
+        "1_first",
+    ],
+)
+def test_a_printed_command_means_its_folder(folder: str) -> None:
+    for verb, key in (("train", "resume"), ("evaluate", "ckpt")):
+        program, said, override = shlex.split(shell_command(verb, key, Path(folder)))
+        assert (program, said) == ("seqrec", verb)
+        found = compose(verb, [override])[key]
+        assert isinstance(found, str)
+        assert found == folder
+
+
+def test_a_plain_folder_is_printed_plainly() -> None:
+    assert shell_command("train", "resume", "runs/first") == "seqrec train resume=runs/first"
+    assert shell_command("evaluate", "ckpt", "s/1_model=din") == """seqrec evaluate 'ckpt="s/1_model=din"'"""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_command_is_printed_with_a_bare_folder(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if "seqrec " in line and ("resume={" in line or "ckpt={" in line)] == []
