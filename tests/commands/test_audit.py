@@ -8,6 +8,7 @@ import pytest
 
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.reporting.openings import LEDGER
 
 TINY = ["dataset.users=80", "dataset.items=40", "dataset.max_events=15"]
 COLUMNS = ["dataset=csv", "dataset.user_column=user", "dataset.item_column=item"]
@@ -84,6 +85,18 @@ def test_a_runs_model_is_measured_on_reordered_histories(tmp_path: Path) -> None
     assert mine.count("ties shuffled, targets kept") == 2  # the baseline counted anew, and the run's own
     trained = json.loads((run / "metrics.json").read_text())["val"]
     assert changes[-1]["as_logged"]["mrr"] == pytest.approx(trained["mrr"])
+
+
+def test_the_split_that_is_asked_for_is_looked_at_and_a_runs_test_is_counted(tmp_path: Path) -> None:
+    data, run = ["dataset=synthetic", *TINY, f"data_dir={tmp_path / 'data'}"], tmp_path / "run"
+    words = ["model=markov", "evaluation.baselines=false", "evaluation.test=none", f"run_dir={run}"]
+    seqrec_cli.run("train", [*data, *words])
+    ledger = tmp_path / "data" / LEDGER
+    for split, read in (("val", []), ("test", ["audit"])):
+        found = seqrec_cli.run("audit", [f"ckpt={run}", f"split={split}"])
+        assert f"training and {split} popularity" in found["findings"]["shift"]["found"]
+        lines = ledger.read_text().splitlines() if ledger.exists() else []
+        assert [json.loads(line)["by"] for line in lines] == read
 
 
 @pytest.mark.parametrize("words", [[], ["dataset=synthetic", "ckpt=runs/first"]])

@@ -146,6 +146,16 @@ def test_what_evaluate_wrote_may_be_compared(runs: tuple[str, str, str], tmp_pat
     seqrec_cli.run("compare", [f"runs=[{tmp_path / 'again'},{popular}]", "segments=popularity:2", FEW])
 
 
+def test_validation_is_compared_by_its_own_files(runs: tuple[str, str, str]) -> None:
+    popular, markov, _ = runs
+    found = seqrec_cli.run("compare", [f"runs=[{popular},{markov}]", "split=val", "metrics=[mrr,auc]", FEW])
+    for row, run in zip(found["runs"], (popular, markov), strict=True):
+        own = json.loads((Path(run) / "metrics.json").read_text())
+        for metric in ("mrr", "auc"):
+            assert row[metric]["mean"] == pytest.approx(own["val"][metric])
+            assert own["val"][metric] != own["test"][metric]
+
+
 def test_other_protocols_are_refused_unless_they_may_differ(runs: tuple[str, str, str]) -> None:
     popular, markov, short = runs
     with pytest.raises(SeqrecError, match="popular and short differ in max_length"):

@@ -7,7 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.restore import AS_TRAINED, restore
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.evaluation.rollouts.continuations import continuations
+from seqrec_cli.reporting.openings import LEDGER
 
 TINY = [
     "dataset=synthetic",
@@ -63,6 +66,29 @@ def test_the_first_greedy_step_is_the_plain_list_and_the_truth(runs: dict[str, s
     for kinds in found["by_step"].values():
         assert kinds["rollout"][0] == kinds["plain"][0]
     assert found["by_step"]["found@10"]["given_truth"][0] == found["by_step"]["found@10"]["plain"][0]
+
+
+def test_the_split_that_is_asked_for_goes_on_and_test_is_counted(runs: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(runs["markov"])
+    log = restore(str(folder), None, None, hardware=AS_TRAINED).log
+    readings = []
+    for split in ("val", "test"):
+        words = [f"ckpt={folder}", f"split={split}", "steps=4", f"run_dir={tmp_path / split}"]
+        assert seqrec_cli.run("rollout", words)["split"] == split
+        targets = pq.read_table(tmp_path / split / "rollout.parquet")["target_index"].to_pylist()
+        assert targets == continuations(log, split, steps=4, users=None).targets_Rn.ravel().tolist()  # type: ignore[arg-type]
+        lines = (folder.parent / "data" / LEDGER).read_text().splitlines()
+        readings.append([json.loads(line)["by"] for line in lines].count("rollout"))
+    assert readings[1] == readings[0] + 1
+
+
+def test_draws_follow_the_seed(runs: dict[str, str], tmp_path: Path) -> None:
+    drawn = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        words = [f"ckpt={runs['markov']}", "steps=3", "by=sample", f"seed={seed}", f"run_dir={tmp_path / name}"]
+        seqrec_cli.run("rollout", words)
+        drawn.append(pq.read_table(tmp_path / name / "rollout.parquet")["item_index"].to_pylist())
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_settings_of_another_way_and_too_many_steps_are_refused(runs: dict[str, str]) -> None:

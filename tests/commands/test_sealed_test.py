@@ -111,6 +111,13 @@ def test_each_test_set_of_a_sweep_has_its_best_job(tmp_path: Path, read: Counter
     assert len({line["fingerprint"] for line in ledger(tmp_path)}) == 2
 
 
+def test_the_best_by_a_loss_has_the_lowest(tmp_path: Path) -> None:
+    code, folders = sweep(tmp_path, "trainer.monitor=logloss")
+    values = [metrics(folder)["val"]["logloss"] for folder in folders]
+    assert code == 0
+    assert ["test" in metrics(folder) for folder in folders] == [value == min(values) for value in values]
+
+
 def test_jobs_chosen_by_several_metrics_have_no_best(tmp_path: Path, read: Counter[str], capsys) -> None:
     code, folders = sweep(tmp_path, "trainer.lr=1e-3", "trainer.monitor=mrr,auc")
     assert (code, read["test"], len(folders)) == (0, 0, 2)
@@ -198,6 +205,35 @@ def test_every_reading_is_counted_and_shown(tmp_path: Path, capsys) -> None:
     assert [opening["by"] for opening in folder.read_manifest()["test_openings"]] == [line["by"] for line in lines]
     other = seqrec_cli.run("train", options(tmp_path, "dataset.seed=3", f"run_dir={tmp_path / 'other'}"))
     assert other["test_opened"] == 1
+
+
+@pytest.mark.parametrize(("test", "split"), [("none", "val"), ("once", "test")])
+def test_baselines_are_of_the_split_they_stand_beside(
+    test: str, split: str, tmp_path: Path, read: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def beside(log, split, **_):
+        asked.append(split)
+        return {"popular": {"mrr": 0.5}}
+
+    monkeypatch.setattr("seqrec_cli.commands.measure.baselines", beside)
+    words = [word for word in TINY if "baselines" not in word] + [f"data_dir={tmp_path / 'data'}"]
+    found = seqrec_cli.run("train", [*words, f"evaluation.test={test}", f"run_dir={tmp_path / 'run'}"])
+    assert asked == [split]
+    assert found["baselines_val" if test == "none" else "baselines"] == {"popular": {"mrr": 0.5}}
+    assert read["test"] == (split == "test")
+
+
+def test_cold_parts_are_of_their_own_split(tmp_path: Path) -> None:
+    words = ["protocol=global_time", "protocol.seen=keep", "dataset.items=200", f"run_dir={tmp_path / 'run'}"]
+    found = seqrec_cli.run("train", options(tmp_path, *words))
+    counts = found["protocol"]["counts"]
+    assert found["parts"]["test"]["cold targets"]["targets"] == counts["cold_targets"]
+    assert found["parts"]["val"] != found["parts"]["test"]
+    val = seqrec_cli.run("evaluate", [f"ckpt={tmp_path / 'run'}", "split=val"])
+    assert val["parts"]["val"] == found["parts"]["val"]
+    assert val["protocol"]["split"] == "val"
 
 
 def test_openings_at_once_are_all_counted(saved_log, tmp_path: Path) -> None:

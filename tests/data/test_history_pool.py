@@ -1,5 +1,7 @@
 """What DIEN's auxiliary negatives are drawn from: all unseen items alike, or as often as items occur in training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ import torch
 from seqrec_cli.commands.training_setup import training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.interactions import LabelledRows, PackedLog
+from seqrec_cli.data.loader import LabelledTraining, PrefixRows
 from seqrec_cli.data.splits import training_counts, training_items
 from seqrec_cli.objectives.contract import build_objective
-from tests.toylog import packed
+from tests.toylog import batching, packed
 
 
 def skewed() -> PackedLog:
@@ -51,3 +55,22 @@ def test_each_way_of_drawing_has_its_shares(negatives: str) -> None:
         expected += weights / weights.sum() / log.num_users
     np.testing.assert_allclose(shares(log, negatives), expected, atol=0.02)
     assert bool(expected[12] == 0) is (negatives == "popularity")
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_every_kind_of_rows_draws_from_its_pool(pooled: bool) -> None:
+    """Item 12 never trains, so that popularity alone never draws it."""
+    log = skewed()
+    assert log.view is not None
+    ends_R = log.offsets_U1[:-1] + 3
+    items_RC, labels_RC = np.full((log.num_users, 2), 12, np.int32), np.tile([1, 0], (log.num_users, 1))
+    train = LabelledRows(np.arange(log.num_users), ends_R, items_RC, labels_RC)
+    labelled = replace(log, view=replace(log.view, clicks={"train": train}))
+    pool_N, cpu = training_items(log) if pooled else None, torch.device("cpu")
+    for rows in (
+        PrefixRows(log, 8, batching(64), negatives=1, history_negatives=1, history_pool_N=pool_N),
+        PositionRows(log, 8, batching(64), negatives=1, device=cpu, history_negatives=1, history_pool_N=pool_N),
+        LabelledTraining(labelled, 8, batching(64), history_negatives=1, history_pool_N=pool_N),
+    ):
+        drawn = torch.cat([batch.negatives_BLK.flatten() for batch in rows.epoch(0)])  # type: ignore[union-attr]
+        assert bool((drawn == 12).any()) is not pooled, type(rows).__name__

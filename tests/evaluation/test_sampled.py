@@ -206,6 +206,29 @@ def test_a_protocol_of_sampled_candidates_is_what_evaluation_measures() -> None:
     assert found.metrics["auc"] == pytest.approx(whole.metrics["auc"])  # the click candidates are the same
 
 
+def test_the_protocols_seed_draws() -> None:
+    log, kinds = log_with(candidates="uniform:9"), ("uniform:9",)
+    manifest = view_of(log).manifest
+    seeded = manifest | {"settings": manifest["settings"] | {"seed": 5}}
+    log = replace(log, view=replace(view_of(log), manifest=seeded))
+    model = Scores(log.catalog)
+    expected = ranked(log, model, Sampling("uniform", 9), seed=5).ranks
+    assert (expected.ranks_T != ranked(log, model, Sampling("uniform", 9)).ranks.ranks_T).any()
+    found = evaluate(model, log, "test", cfg=CFG, max_length=8, precision=CPU)
+    np.testing.assert_array_equal(found.ranks.ranks_T, expected.ranks_T)
+    beside = among(model, log, "test", kinds=kinds, first=found.ranks, cfg=CFG, max_length=8, precision=CPU)
+    assert beside["uniform:9"]["metrics"]["mrr"] == found.metrics["mrr"]
+
+
+def test_so_many_requests_are_ranked_as_are_asked_for() -> None:
+    log, model = log_with(candidates="uniform:9"), Scores(log_with().catalog)
+    cfg = CFG.model_copy(update={"ranked_users": 12})
+    found = evaluate(model, log, "test", cfg=cfg, max_length=8, precision=CPU).ranks
+    every = ranked(log, model, Sampling("uniform", 9)).ranks
+    assert len(found.rows_R) == 12
+    np.testing.assert_array_equal(found.ranks_T, every.ranks_T[np.isin(every.rows_R, found.rows_R)])
+
+
 def test_one_checkpoint_by_each_kind_of_candidates() -> None:
     log = log_with(users=300, items=200)
     model = Scores(log.catalog, levels=10_000)

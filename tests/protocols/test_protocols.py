@@ -16,7 +16,8 @@ from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.interactions import LabelledRows, PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.splits import training_counts
-from seqrec_cli.data.view import Targets, View
+from seqrec_cli.data.view import SPLITS, Targets, View
+from seqrec_cli.protocols.view import store
 from seqrec_cli.protocols.view.build import with_view
 from tests.shipped import shipped
 from tests.toylog import batching, packed
@@ -273,6 +274,15 @@ def test_a_log_of_repeats_alone_is_refused_under_remove() -> None:
         asked(log, "leave_last")
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("last", {}), ("new_users", {}), ("global_time", {"cut": 0.7, "validation": "by_users"})]
+)
+def test_the_seed_draws_the_users(name: str, settings: dict[str, Any]) -> None:
+    log = log_of([[1 + (user + nth) % 20 for nth in range(6)] for user in range(60)], times=[*range(6)] * 60)
+    drawn = [set(view_of(asked(log, name, seed=s, **settings)).val.rows_R.tolist()) for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 @pytest.mark.parametrize("name", ["leave_last", "positions", "last"])
 def test_negatives_are_drawn_from_seen_items_too_where_those_stay(name: str) -> None:
     """Under keep, whether a candidate was seen tells clicks from negatives no better than repeats do by themselves."""
@@ -288,6 +298,12 @@ def test_negatives_are_drawn_from_seen_items_too_where_those_stay(name: str) -> 
         assert all(n != t for n, t in zip(negatives, rows.items_RC[:, 0], strict=True))  # never the target itself
     assert shares["remove"] == 0
     assert shares["keep"] == pytest.approx(7 / 11, abs=0.1 if name != "last" else 0.2)
+
+
+def test_the_seed_draws_the_click_negatives() -> None:
+    drawn = [asked(log_of(), "leave_last", click_negatives=9, seed=s).clicks["test"].items_RC for s in (1, 1, 2)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_training_negatives_follow_the_same_choice() -> None:
@@ -362,6 +378,25 @@ def test_another_protocol_reads_no_raw_file_and_a_view_is_made_once(
     (first.folder / "protocols" / f"leave_last-{first.fingerprint[:16]}" / "train.npy").write_bytes(b"torn")
     with pytest.raises(SeqrecError, match=r"is damaged .*; delete it, and it is made again"):
         helpers.build(cfg, tmp_path / "data", "leave_last", click_negatives=2)
+
+
+def test_a_view_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
+    made = view_of(asked(log_of(), "leave_last", seen="keep", candidates="uniform:5"))
+    store.write(made, tmp_path / "view")
+    read = store.read(tmp_path / "view")
+    assert read is not None
+    assert (read.seen, read.candidates, read.manifest) == ("keep", "uniform:5", made.manifest)
+    assert np.array_equal(read.train_U, made.train_U)
+    for split in SPLITS:
+        for one, two in ((read.targets(split), made.targets(split)), (read.clicks[split], made.clicks[split])):
+            assert all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True)), split
+
+
+def test_a_view_is_named_by_its_log_and_all_of_its_protocol() -> None:
+    log = log_of()
+    logs = [log, replace(log, manifest=log.manifest | {"fingerprint": "another"})]
+    views = [asked(each, "leave_last", **words) for each in logs for words in ({}, {"seed": 1}, {"ties": "reversed"})]
+    assert len({each.fingerprint for each in views}) == 6
 
 
 @pytest.mark.parametrize(

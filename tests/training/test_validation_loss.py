@@ -145,6 +145,14 @@ def test_unseen_negatives_are_unseen() -> None:
     assert found == len(held_out(LOG, "val").rows_R)
 
 
+def test_what_a_user_will_meet_may_be_drawn() -> None:
+    """As in training: seen is what trains, so that the target itself is unseen."""
+    for overrides in (["objective=bce"], ["objective=bpr"]):
+        seen = made(overrides)[1]._seen
+        assert seen is not None
+        assert np.array_equal(seen.keys_N, module.SeenItems.in_training(LOG).keys_N)
+
+
 def test_a_sample_is_measured_unless_the_loss_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LEAST", 3)
     sizes = [len(made(words)[1]._rows) for words in ([], ["trainer.monitor=loss"])]
