@@ -18,6 +18,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONG = ("test_pages.py", "test_notebooks.py", "test_onnx_program.py")  # half a minute a test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests first: at the end, one process would still run them when the others have nothing left."""
+    items.sort(key=lambda item: item.path.name not in LONG)  # stable: the rest keep their order
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout; its licences keep it out of the repository."""
