@@ -84,11 +84,11 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     found["parts"] = {"val": cold_parts(validation, of[2])}
     if test in ("once", "all"):
         return _measure_test(of, folder, found, by=by)
-    beside = _baselines(of, "val")
+    of_baselines = _baselines(of, "val")
     # The protocol is that of test in every run, so that sealed and opened ones compare by validation.
-    metrics = {**found, "baselines_val": beside, "protocol": rules_of(of, "test")}
+    metrics = {**found, "baselines_val": of_baselines, "protocol": rules_of(of, "test")}
     folder.write_metrics(metrics)
-    _print(of, metrics, "val", beside=beside, seal=f"test stays sealed (evaluation.test={test})")
+    _print(of, metrics, "val", of_baselines=of_baselines, seal=f"test stays sealed (evaluation.test={test})")
     return metrics
 
 
@@ -109,7 +109,7 @@ def _measure_test(of: Measured, folder: RunFolder, found: dict[str, Any], *, by:
     metrics = {**found, "test": evaluation.metrics, "intervals": intervals, "parts": parts}
     metrics |= {"baselines": _baselines(of, "test"), "protocol": rules_of(of, "test"), "test_opened": times}
     folder.write_metrics(metrics)
-    _print(of, metrics, "test", beside=metrics["baselines"], seal=opened_words(times))
+    _print(of, metrics, "test", of_baselines=metrics["baselines"], seal=opened_words(times))
     return metrics
 
 
@@ -140,7 +140,7 @@ def _baselines(of: Measured, split: HeldOut) -> dict[str, dict[str, float]]:
 
 
 def _print(
-    of: Measured, metrics: dict[str, Any], split: HeldOut, *, beside: dict[str, dict[str, float]], seal: str
+    of: Measured, metrics: dict[str, Any], split: HeldOut, *, of_baselines: dict[str, dict[str, float]], seal: str
 ) -> None:
     """The tables of a split."""
     cfg, _, log, _ = of
@@ -148,7 +148,7 @@ def _print(
         results_table(
             cfg.model.name,
             metrics[split],
-            beside,
+            of_baselines,
             title=f"{split} metrics",
             protocol=f"{protocol_line(rules_of(of, split))}; {seal}",
             intervals=metrics["intervals"].get(split, {}),
@@ -156,11 +156,11 @@ def _print(
         )
     )
     print_parts(metrics, split)
-    print_lists(cfg.model.name, metrics[split], beside, absent=not_measured(log))
+    print_lists(cfg.model.name, metrics[split], of_baselines, absent=not_measured(log))
 
 
 def print_parts(metrics: dict[str, Any], split: HeldOut) -> None:
-    """Cold users and targets beside the others, where there are any."""
+    """Cold users and targets next to the others, where there are any."""
     if metrics["parts"][split]:
         print_table(parts_table(metrics["parts"][split], f"{split} metrics of cold and warm parts"))
 

@@ -71,11 +71,11 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
-        negatives, beside = objective.negatives_per_row, cfg.model.history_negatives
-        pool_N = training_items(log) if beside and cfg.model.history_negatives_by_popularity else None
+        negatives, of_events = objective.negatives_per_row, cfg.model.history_negatives
+        pool_N = training_items(log) if of_events and cfg.model.history_negatives_by_popularity else None
         fixed = None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.protocol.name != "positions" or not _several_targets_a_row(cfg, objective)):
-            return LabelledTraining(log, length, batching, history_negatives=beside, history_pool_N=pool_N)
+            return LabelledTraining(log, length, batching, history_negatives=of_events, history_pool_N=pool_N)
         if _several_targets_a_row(cfg, objective):
             return PositionRows(
                 log,
@@ -84,11 +84,13 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
                 negatives=negatives,
                 device=device,
                 whole=not cfg.model.capabilities.recurrent,
-                history_negatives=beside,
+                history_negatives=of_events,
                 history_pool_N=pool_N,
                 fixed_negatives=fixed,
             )
-        return PrefixRows(log, length, batching, negatives=negatives, history_negatives=beside, history_pool_N=pool_N)
+        return PrefixRows(
+            log, length, batching, negatives=negatives, history_negatives=of_events, history_pool_N=pool_N
+        )
     if objective.masking is not None:
         return ClozeRows(
             log,

@@ -1,4 +1,4 @@
-"""What a history gives away by itself: scorers that know nothing of items but which of them the user has met.
+"""What a history gives away by itself: scorers that know nothing of items but which of them the user has seen.
 
 Where targets repeat, "was it in the history" ranks well without having learned anything; a model has to be ahead of it.
 
@@ -20,7 +20,7 @@ from seqrec_cli.models.contract import Recommender
 
 
 class Repeats(Recommender):
-    """`member`: 1 for an item of the history, else 0. `latest`: an item of the history the higher the later it was met
+    """`member`: 1 for an item of the history, else 0. `latest`: an item of the history the higher the later it was seen
     last, any other 0. It reads the rows it is given: give it whole histories."""
 
     def __init__(self, catalog: Catalog, kind: Literal["member", "latest"]) -> None:

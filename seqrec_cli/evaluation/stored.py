@@ -114,14 +114,14 @@ class StoredClicks:
         order_R = np.argsort(rows_R, kind="stable")
         counts_R = real_RC.sum(axis=1)[order_R]
         histories_R = np.asarray(rows.ends_R) - np.asarray(offsets_U1)[rows_R]
-        real_RC, picked = real_RC[order_R], (np.asarray(rows.items_RC), np.asarray(rows.labels_RC), logits_RC)
+        real_RC, columns = real_RC[order_R], (np.asarray(rows.items_RC), np.asarray(rows.labels_RC), logits_RC)
         return cls(
             np.repeat(rows_R[order_R] + 1, counts_R),
             np.repeat(order_R, counts_R),
-            picked[0][order_R][real_RC],
+            columns[0][order_R][real_RC],
             np.repeat(histories_R[order_R], counts_R),
-            picked[1][order_R][real_RC],
-            picked[2][order_R][real_RC],
+            columns[1][order_R][real_RC],
+            columns[2][order_R][real_RC],
         )
 
     def where(self, which_N: np.ndarray) -> Self:

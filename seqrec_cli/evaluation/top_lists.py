@@ -43,7 +43,7 @@ class Collector(Protocol):
     def add(self, scores_BV: Tensor, seen_E: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Take in the scores of the requests of user rows `rows_B` whose histories end before `ends_B`.
 
-        `seen_E` are the places of items that are no candidates in the flattened block. The scores are left as they are.
+        `seen_E` are the positions, in the flattened block, of items that are no candidates. The scores stay as they are.
         """
 
 
@@ -96,12 +96,12 @@ class TopLists:
         starts_B = np.asarray(self._log.offsets_U1)[rows_B]
         history_M = np.asarray(self._log.items_N[ragged_ranges(starts_B, ends_B - starts_B)], np.int64)
         rows_M = np.repeat(np.arange(len(rows_B)), ends_B - starts_B)
-        for place, attribute in enumerate(self._attributes):
+        for attribute_index, attribute in enumerate(self._attributes):
             block = ListBlock(items_BK, history_M, rows_M, np.asarray(self._log.catalog.item_values[attribute]))
             for nth, metric in enumerate(self._of_lists.values()):
                 values_BC = metric.value(block, self._cutoffs)
-                self._sums[nth, place] += np.nansum(values_BC, axis=0)
-                self._lists[nth, place] += np.count_nonzero(~np.isnan(values_BC), axis=0)
+                self._sums[nth, attribute_index] += np.nansum(values_BC, axis=0)
+                self._lists[nth, attribute_index] += np.count_nonzero(~np.isnan(values_BC), axis=0)
 
     def metrics(self) -> dict[str, float]:
         """Every metric of lists that exists for this log, by name."""
@@ -112,10 +112,10 @@ class TopLists:
             exposures.append(Exposure(counts_V1, counts_V1 > 0, training))
         found = of_exposures(self._log, self._cutoffs, exposures)
         for nth, kind in enumerate(self._of_lists):
-            for place, attribute in enumerate(self._attributes):
+            for attribute_index, attribute in enumerate(self._attributes):
                 for column, k in enumerate(self._cutoffs):
-                    if lists := self._lists[nth, place, column]:
-                        found[f"{kind}:{attribute}@{k}"] = float(self._sums[nth, place, column] / lists)
+                    if lists := self._lists[nth, attribute_index, column]:
+                        found[f"{kind}:{attribute}@{k}"] = float(self._sums[nth, attribute_index, column] / lists)
         return {name: found[name] for name in list_metric_names(self._log, self._cutoffs) if name in found}
 
 

@@ -150,11 +150,11 @@ def _changes(axes: "Axes", found: Plain) -> None:
         return
     metric = next(iter(changes[0]["mean"]))
     labels = [f"{change['order']}: {change['model']}" for change in changes]
-    places = np.arange(len(labels))
-    axes.barh(places - 0.2, [change["as_logged"][metric] for change in changes], 0.4, color=GREY, label="as logged")
+    bars = np.arange(len(labels))
+    axes.barh(bars - 0.2, [change["as_logged"][metric] for change in changes], 0.4, color=GREY, label="as logged")
     errors, means = ([change[kind][metric] for change in changes] for kind in ("std", "mean"))
-    axes.barh(places + 0.2, means, 0.4, xerr=errors, color=ORANGE, label="reordered")
-    axes.set_yticks(places, labels, fontsize=7)
+    axes.barh(bars + 0.2, means, 0.4, xerr=errors, color=ORANGE, label="reordered")
+    axes.set_yticks(bars, labels, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(metric, color=GREY)
     axes.legend(frameon=False, fontsize=8)

@@ -44,8 +44,8 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     _line(right, rows, metric, colour=ORANGE, width=2.4)
     right.plot(best["epoch"], best[metric], "o", color=ORANGE, markersize=9, markeredgecolor="white", zorder=3)
     alike = next((names for names in ALIKE if metric in names), ALIKE[0])
-    beside = [name for name in alike if name != metric and name in rows[0]]
-    for name, colour in zip(beside, (BLUE, GREEN, PURPLE), strict=False):
+    others = [name for name in alike if name != metric and name in rows[0]]
+    for name, colour in zip(others, (BLUE, GREEN, PURPLE), strict=False):
         _line(right, rows, name, colour=colour, width=1.4)
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")

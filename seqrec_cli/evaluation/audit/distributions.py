@@ -121,6 +121,6 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def _mean_ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return ((ends - counts + 1 + ends) / 2)[place]
+    return ((ends - counts + 1 + ends) / 2)[rank]

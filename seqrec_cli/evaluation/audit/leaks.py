@@ -65,7 +65,7 @@ def global_clock(subject: Subject) -> Finding:
     text = (
         f"{percent(float(some_R.mean()))} of requests have training events of others after them, "
         f"{percent(float(share_R.mean()))} of all on average; {percent(float(first_later_T.mean()))} of the targets "
-        "are items that no other user had met by then"
+        "are items that no other user had seen by then"
     )
     advice = "train on nothing later: protocol=global_time"
     return Finding("future", question, "leak", text, advice, numbers)
