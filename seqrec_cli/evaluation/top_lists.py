@@ -43,7 +43,7 @@ class Collector(Protocol):
     def add(self, scores_BV: Tensor, seen_E: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Take in the scores of the requests of user rows `rows_B` whose histories end before `ends_B`.
 
-        `seen_E` are the positions, in the flattened block, of items that are no candidates. The scores stay as they are.
+        `seen_E` are the positions, in the flattened block, of items that are no candidates. The scores stay as is.
         """
 
 
