@@ -28,6 +28,7 @@ from seqrec_cli.config.validate import validate
 from seqrec_cli.evaluation.candidates import kendall_tau, orders
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.ranks import rank_held_out
+from seqrec_cli.evaluation.user_sums import request_sums, standard_error
 from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.protocols.view.build import with_view
 
@@ -92,11 +93,9 @@ def measured(run: Restored, choice: str | None) -> Measured:
 
 def over_users(values_R: np.ndarray, rows_R: np.ndarray) -> tuple[float, float, int, int]:
     """Mean over requests, half its 95 % interval where users are drawn with all their requests, requests and users."""
-    mean = values_R.mean()
-    users, row_R = np.unique(rows_R, return_inverse=True)
-    sums_U = np.bincount(row_R, values_R - mean)
-    error = np.sqrt((sums_U**2).sum() * len(users) / max(len(users) - 1, 1)) / len(values_R)
-    return float(mean), float(1.96 * error), len(values_R), len(users)
+    order_R = np.argsort(rows_R, kind="stable")
+    error = standard_error(request_sums(values_R[order_R], rows_R[order_R]).influences_U)
+    return float(values_R.mean()), 1.96 * error, len(values_R), len(np.unique(rows_R))
 
 
 def lines(dataset: str, found: Mapping[str, Mapping[str, Measured]]) -> list[str]:

@@ -17,9 +17,8 @@ from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.precision import resolve_precision
 
-MOST_SCORES = (
-    2**28
-)  # of a ranking, of which an audit makes a dozen and more: of a large corpus fewer requests are ranked
+# Of a ranking, of which an audit makes a dozen and more: of a large corpus fewer requests are ranked.
+MOST_SCORES = 2**28
 LEAST_RANKED = 500
 
 

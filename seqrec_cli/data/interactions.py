@@ -88,8 +88,7 @@ class PackedLog:
             {a.name: load(f"user_{a.name}") for a in user_attributes},
             tuple(Attribute(*row) for row in manifest["context_attributes"]),
         )
-        parts = ("rows", "ends", "items", "labels")
-        requests = LabelledRows(*(load(f"requests_{part}") for part in parts)) if manifest["requests"] else None
+        requests = LabelledRows.load("requests", load) if manifest["requests"] else None
         return cls(
             load("offsets"),
             load("items"),
@@ -118,9 +117,8 @@ class PackedLog:
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
         }
-        if (c := self.requests) is not None:
-            parts = {"rows": c.rows_R, "ends": c.ends_R, "items": c.items_RC, "labels": c.labels_RC}
-            arrays |= {f"requests_{part}": array for part, array in parts.items()}
+        if self.requests is not None:
+            arrays |= self.requests.arrays("requests")
         for name, array in arrays.items():
             if array is not None:
                 np.save(folder / f"{name}.npy", array)

@@ -6,6 +6,7 @@ reads them) share these types.
 Legend: U users, R requests or labelled rows, T targets, C candidates of a row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -28,6 +29,18 @@ class LabelledRows:
     ends_R: np.ndarray
     items_RC: np.ndarray
     labels_RC: np.ndarray
+
+    PARTS = ("rows", "ends", "items", "labels")  # of the names of their files
+
+    @classmethod
+    def load(cls, name: str, load: Callable[[str], np.ndarray]) -> Self:
+        """From the arrays that `arrays` names; `load` reads one."""
+        return cls(*(load(f"{name}_{part}") for part in cls.PARTS))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays by the names they are kept under."""
+        values = (self.rows_R, self.ends_R, self.items_RC, self.labels_RC)
+        return {f"{name}_{part}": array for part, array in zip(self.PARTS, values, strict=True)}
 
     def at(self, which: np.ndarray) -> "LabelledRows":
         """Some of the rows, by a mask or indices."""

@@ -16,9 +16,9 @@ from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.view import Targets
+from seqrec_cli.evaluation.mixing import STEP, mixed
 
 ROUNDS = 8  # of drawing again, before the few requests that still lack items draw from their exact complement
-STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Drawing:
         """Items of each request [R, K], on the right 0 where the catalogue has no more; and how many items the whole
         corpus would have for it [R], targets included."""
         excluded, seen_R = self._excluded(targets)
-        keys_R = _mixed(np.asarray(targets.ends_R, np.uint64) + _mixed(np.array([self._seed], np.uint64)))
+        keys_R = mixed(np.asarray(targets.ends_R, np.uint64) + mixed(np.array([self._seed], np.uint64)))
         items_RK = np.zeros((len(keys_R), self._count), np.int64)
         lacking, M = np.arange(len(keys_R)), 2 * self._count
         for nth in range(ROUNDS):
@@ -117,14 +117,5 @@ def _first_valid(items_BM: np.ndarray, requests_B: np.ndarray, excluded: SeenIte
 def _uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     """Numbers in [0, 1), a stream a key."""
     with np.errstate(over="ignore"):
-        mixed = _mixed(keys + np.asarray(counters, np.uint64) * STEP)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's output function (Steele, Lea and Flood 2014): every bit depends on every bit of the input."""
-    with np.errstate(over="ignore"):
-        x = x + STEP
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+        numbers = mixed(keys + np.asarray(counters, np.uint64) * STEP)
+    return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53

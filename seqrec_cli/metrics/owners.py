@@ -20,7 +20,7 @@ def owner_correlation(exposure: Exposure) -> float | None:
     alike in one of them. Spearman, The proof and measurement of association between two things, 1904.
     """
     acts_O, shown_O = _of_owners(exposure)
-    ranks_O, other_O = _mean_ranks(acts_O), _mean_ranks(shown_O)
+    ranks_O, other_O = mean_ranks(acts_O), mean_ranks(shown_O)
     ranks_O, other_O = ranks_O - ranks_O.mean(), other_O - other_O.mean()
     scale = np.sqrt((ranks_O @ ranks_O) * (other_O @ other_O))
     return float(ranks_O @ other_O / scale) if scale > 0 else 0.0
@@ -48,10 +48,10 @@ def _of_owners(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     return training.interactions_U1[owners_O].astype(np.float64), shown_U1[owners_O]
 
 
-def _mean_ranks(values_O: np.ndarray) -> np.ndarray:
+def mean_ranks(values_O: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties at their mean.
 
-    >>> _mean_ranks(np.array([3, 1, 3])).tolist()
+    >>> mean_ranks(np.array([3, 1, 3])).tolist()
     [2.5, 1.0, 2.5]
     """
     rising_O = np.sort(values_O)

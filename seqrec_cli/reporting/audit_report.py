@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE
+from seqrec_cli.reporting.tables import CLOSE, plain_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,18 +32,7 @@ def audit_table(title: str, found: Plain) -> Table:
     sampled = ""
     if found["sampled_users"] < found["users"]:
         sampled = f"\norder and shortcuts: of {found['sampled_users']:,} of {found['users']:,} users, drawn at random"
-    table = Table(
-        title=escape(f"audit of {title}"),
-        caption=escape(LEGEND + sampled),
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = plain_table(f"audit of {title}", LEGEND + sampled, padding=CLOSE)
     table.add_column("", no_wrap=False, max_width=18)
     table.add_column("verdict", no_wrap=True)
     table.add_column("found, and what to do", overflow="fold")
@@ -62,8 +51,7 @@ def changes_of(found: Plain) -> list[Plain]:
 
 def changes_table(changes: Sequence[Plain]) -> Table:
     """A row an order and model: each metric as logged, then in the other order, with its spread over shuffles."""
-    table = Table(title="metrics on val when events change their order", title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    table = plain_table("metrics on val when events change their order")
     metrics = list(changes[0]["mean"])
     for column in ("order", "model", *metrics):
         table.add_column(column, justify="right" if column in metrics else "left", overflow="fold")

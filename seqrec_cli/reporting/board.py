@@ -8,13 +8,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from seqrec_cli.reporting.html_page import heading, html_table, note, page
 from seqrec_cli.reporting.svg import Bar, forest
-from seqrec_cli.reporting.tables import BASELINES, NO_VALUE, best_value
+from seqrec_cli.reporting.tables import BASELINES, CLOSE, NO_VALUE, best_value, plain_table
 
 WORDS = ("model", "seed", "run")
 
@@ -32,8 +31,7 @@ class BoardGroup(NamedTuple):
 
 def board_table(group: BoardGroup, metrics: Sequence[str]) -> Table:
     """Half of each 95 % interval stands below its number, so that seven metrics fit 80 characters."""
-    table = Table(title=escape(group.title), title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
+    table = plain_table(group.title, padding=CLOSE)
     table.add_column("model, run", overflow="fold")
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)

@@ -5,13 +5,13 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from seqrec_cli.metrics.table import METRICS
 from seqrec_cli.reporting.html_page import heading, html_table, note, page
 from seqrec_cli.reporting.svg import Bar, forest, rising
+from seqrec_cli.reporting.tables import CLOSE, plain_table
 
 Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by metric, of every run: what `paired.Compared` holds
 DIFFERENCES = "differences to {first}; brackets are 95 % intervals, users resampled; p by Holm for all of a table"
@@ -51,8 +51,7 @@ class Part(NamedTuple):
 def comparison_table(names: Sequence[str], found: Values, title: str) -> Table:
     """A row a metric and run: its value and, but for the first run, the difference to that and what is to be thought
     of it."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
+    table = plain_table(title, padding=CLOSE)
     table.add_column("", overflow="fold")  # the column that gives way on a narrow screen
     for column in ("value", "difference [95 %]", "p Holm", "detectable"):
         table.add_column(column, justify="right", no_wrap=True)

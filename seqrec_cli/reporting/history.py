@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 
 from seqrec_cli.files import atomic_file
-from seqrec_cli.reporting.tables import shown_metrics
+from seqrec_cli.reporting.tables import CLOSE, plain_table, shown_metrics
 
 TIME = "ms_a_user"
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # as in the learning curves
@@ -15,8 +14,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # as in the learning curve
 
 def history_table(rows: Sequence[Mapping[str, float]], title: str) -> Table:
     """A row a length."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.show_edge, table.pad_edge = False, False
+    table = plain_table(title, padding=CLOSE)
     columns = shown_metrics(_metrics(rows))
     for name in ("events", *columns, "ms/user"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from seqrec_cli.metrics.table import is_list_metric
-from seqrec_cli.reporting.tables import BASELINES, CUTOFF, NO_VALUE, print_table
+from seqrec_cli.reporting.tables import BASELINES, CLOSE, CUTOFF, NO_VALUE, plain_table, print_table
 
 
 def print_lists(
@@ -19,9 +17,7 @@ def print_lists(
         return
     cutoffs = {int(metric.rpartition("@")[2]) for metric in names}
     k = CUTOFF if CUTOFF in cutoffs else max(cutoffs)
-    table = Table(title=f"top {k} lists", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
-    table.caption, table.caption_justify, table.caption_style = escape("\n".join(absent)), "left", ""
+    table = plain_table(f"top {k} lists", "\n".join(absent), padding=CLOSE)
     columns = {name: metrics} | {BASELINES.get(key, key): values for key, values in baselines.items()}
     table.add_column("", overflow="fold")
     for column in columns:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE
+from seqrec_cli.reporting.tables import plain_table
 
 COLOURS = {"rollout": ORANGE, "plain": BLUE, "truth": GREY, "given_truth": GREEN}
 WORDS = {"rollout": "rollout", "plain": "top n", "truth": "truth", "given_truth": "given truth"}
@@ -30,9 +29,9 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
         f", {name} {result[name]:g}" for name in ("temperature", "top_p", "width") if name in result
     )
     overlap, error = result["overlap"], result["overlap_difference_error"]
-    table = Table(
-        title=escape(f"{result['model']} on {result['dataset']}, {result['steps']} steps, {by}"),
-        caption=escape(
+    table = plain_table(
+        f"{result['model']} on {result['dataset']}, {result['steps']} steps, {by}",
+        (
             f"{result['requests']:,} users, {result['targets']:,} events held out; of a user's held-out events the "
             f"rollout has {overlap['rollout']:.4f}, the top {result['steps']} of the first step {overlap['plain']:.4f} "
             f"(difference {result['overlap_difference']:+.4f} ± {error:.4f}, one standard error)\n"
@@ -40,14 +39,7 @@ def rollout_table(result: Mapping[str, Any]) -> Table:
             f"hit: the event of that very step; in set: any held-out event; found: it is among the {result['cutoff']} "
             "best of the step; pop: the share of items trained on less; vary: different items, per user"
         ),
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=0,
+        padding=(0,),
     )
     columns = [(metric, kind) for metric, kinds in result["by_step"].items() for kind in kinds]
     table.add_column("", justify="right")

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from seqrec_cli.reporting.tables import shown_metrics
+from seqrec_cli.reporting.tables import plain_table, shown_metrics
 
 NOTE = (
     "Ranks among sampled items flatter a model and may change the order of models; the corrections estimate the whole "
@@ -22,8 +21,7 @@ def candidates_table(found: Mapping[str, Mapping[str, Any]], title: str) -> Tabl
         rows.append((kind, measured["metrics"]))
         rows += [(f"  {label}", values) for label, values in measured["corrected"].items()]
     columns = [name for name in shown_metrics(rows[0][1]) if any(name in values for _, values in rows)]
-    table = Table(title=escape(title), caption=NOTE, title_justify="left", caption_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge, table.caption_style = box.SIMPLE_HEAD, False, False, ""
+    table = plain_table(title, NOTE)
     table.add_column("ranked among", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

@@ -22,6 +22,23 @@ ORACLE = "oracle"
 ORACLE_NOTE = "oracle: the generating process's own score; no model can expect more"
 INTERVALS_NOTE = "±: half of the 95 % interval, by how much users differ"
 NO_VALUE = "-"
+CLOSE = (0, 1, 0, 0)  # a table's padding where seven numbers are to fit 80 characters
+
+
+def plain_table(title: str, caption: str | None = None, *, padding: tuple[int, ...] = (0, 1)) -> Table:
+    """A table without a frame, title and caption on the left; both are shown as they are, not read as markup."""
+    return Table(
+        title=escape(title),
+        caption=None if caption is None else escape(caption),
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=padding,  # type: ignore[arg-type]
+    )
 
 
 def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
@@ -83,18 +100,7 @@ def results_table(
     ]
 
     notes = [*([INTERVALS_NOTE] if intervals else []), *([ORACLE_NOTE] if ORACLE in baselines else []), protocol]
-    table = Table(
-        title=escape(title),
-        caption=escape("\n".join(notes)),
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = plain_table(title, "\n".join(notes), padding=CLOSE)
     table.add_column("", overflow="fold")  # the column that gives way on a narrow screen
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
@@ -115,8 +121,7 @@ def results_table(
 def parts_table(parts: Mapping[str, Mapping[str, float]], title: str) -> Table:
     """A row a part of the targets (`evaluation.cold.cold_parts`), with how many they are."""
     columns = [name for name in shown_metrics(next(iter(parts.values()))) if name != "targets"]
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    table = plain_table(title)
     for column in ("", "targets", *columns):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for label, row in parts.items():
@@ -132,8 +137,7 @@ def seeds_table(
     split: str,
 ) -> Table:
     """Every metric of the split a row: mean and standard deviation over the seeds, then each seed's own."""
-    table = Table(title=f"{split} metrics of {len(seeds)} seeds", title_justify="left", title_style="bold")
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    table = plain_table(f"{split} metrics of {len(seeds)} seeds")
     for column in ("", "mean", "std", *(f"seed {seed}" for seed in seeds)):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, both in summary.items():

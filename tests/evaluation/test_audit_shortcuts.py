@@ -8,10 +8,11 @@ from toylog import packed
 
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.evaluation.audit.distributions import after_the_cut, gini, rank_correlation, zipf_exponent
+from seqrec_cli.evaluation.audit.distributions import after_the_cut, rank_correlation, zipf_exponent
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.shortcuts import shortcuts
 from seqrec_cli.evaluation.audit.subject import Subject
+from seqrec_cli.metrics.popularity import gini_index
 
 
 def found_in(histories: list[list[int]], num_items: int) -> dict[str, Finding]:
@@ -100,9 +101,9 @@ def test_a_log_without_transitions_or_attributes_says_so() -> None:
 
 
 def test_gini_and_zipf_of_known_counts() -> None:
-    assert gini(np.array([5, 5, 5, 5])) == pytest.approx(0)
-    assert gini(np.array([0, 0, 0, 8])) == pytest.approx(3 / 4)
-    assert gini(np.array([1, 2, 3, 4])) == pytest.approx(1 / 4)
+    assert gini_index(np.array([5, 5, 5, 5])) == pytest.approx(0)
+    assert gini_index(np.array([0, 0, 0, 8])) == pytest.approx(3 / 4)
+    assert gini_index(np.array([1, 2, 3, 4])) == pytest.approx(1 / 4)
     ranks = np.arange(1, 2001)
     for exponent in (0.7, 1.2):
         assert zipf_exponent((1e6 * ranks**-exponent).round()) == pytest.approx(exponent, abs=0.02)

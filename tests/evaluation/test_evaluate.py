@@ -13,7 +13,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
-from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -211,19 +210,11 @@ def leave_last_log(dataset: Any, folder: Path, click_negatives: int) -> PackedLo
     return with_view(log, config_class("protocol", "leave_last").from_plain(settings), lambda line: None)
 
 
-def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
+def test_no_baseline_beats_the_oracle_of_generated_data(cfg, cpu, tmp_path):
     few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=20)
-    cfg = EvaluationConfig(
-        cutoffs=(10,),
-        batch_size=256,
-        memory_mb=64,
-        ranked_users=None,
-        test="once",
-        beyond_accuracy=False,
-        baselines=True,
-    )
+    cfg = cfg.model_copy(update={"cutoffs": (10,), "batch_size": 256})
     for split in ("val", "test"):
         found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
         assert list(found) == ["random", "popular", "markov", "oracle"]
@@ -235,20 +226,12 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cpu, tmp_path):
     assert (rules["dataset"], rules["filters"]["user_core"]) == ("synthetic", 0)
 
 
-def test_oracle_logits_are_calibrated(cpu, tmp_path):
+def test_oracle_logits_are_calibrated(cfg, cpu, tmp_path):
     """Of candidates with a posterior near q, about a part q are clicks."""
     few = {"users": 1500, "items": 60, "min_events": 5, "max_events": 10}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=4)
-    cfg = EvaluationConfig(
-        cutoffs=(10,),
-        batch_size=256,
-        memory_mb=64,
-        ranked_users=None,
-        test="once",
-        beyond_accuracy=False,
-        baselines=True,
-    )
+    cfg = cfg.model_copy(update={"cutoffs": (10,), "batch_size": 256})
     scored = score_clicks(Oracle(log, "test"), log, "test", cfg=cfg, max_length=10, device=cpu.device)
     labels_N, logits_N = scored.labels_N, scored.logits_N
     posteriors_N = 1 / (1 + np.exp(-logits_N))

@@ -9,6 +9,8 @@ import numpy as np
 
 from seqrec_cli.evaluation.audit.finding import Finding, percent
 from seqrec_cli.evaluation.audit.subject import Subject
+from seqrec_cli.metrics.owners import mean_ranks
+from seqrec_cli.metrics.popularity import gini_index
 
 QUANTILES = {"least": 0.0, "q10": 0.1, "median": 0.5, "q90": 0.9, "most": 1.0}
 TOP = 0.01  # the head: this share of the trained items
@@ -40,7 +42,7 @@ def lengths(subject: Subject) -> Finding:
     targets = subject.targets
     before_R = targets.ends_R - offsets_U1[targets.rows_R]
     numbers: dict[str, Any] = {"events_a_user": quantiles(np.diff(offsets_U1))}
-    numbers |= {"history_of_a_request": quantiles(before_R), "gini": gini(np.diff(offsets_U1))}
+    numbers |= {"history_of_a_request": quantiles(before_R), "gini": gini_index(np.diff(offsets_U1)) or 0.0}
     asked = len(np.unique(targets.rows_R))
     numbers |= {"users": subject.log.num_users, "users_asked": asked}
     text = (
@@ -53,21 +55,12 @@ def lengths(subject: Subject) -> Finding:
 
 def popularity(counts_V: np.ndarray) -> Finding:
     """How unequally training events are spread over items."""
-    numbers: dict[str, Any] = {"events_an_item": quantiles(counts_V), "gini": gini(counts_V)}
+    numbers: dict[str, Any] = {"events_an_item": quantiles(counts_V), "gini": gini_index(counts_V) or 0.0}
     numbers |= {"zipf_exponent": zipf_exponent(counts_V), "never_trained": int((counts_V == 0).sum())}
     exponent = numbers["zipf_exponent"]
     text = f"training events an item: {_in_words(numbers['events_an_item'])}; Gini {numbers['gini']:.2f}"
     text += "" if exponent is None else f", Zipf exponent {exponent:.2f}"
     return Finding("popularity", "item popularity", "ok", text, "", numbers)
-
-
-def gini(values: np.ndarray) -> float:
-    """0: all equal; near 1: one has all. Of sorted x: 2 sum(i x_i) / (n sum x) - (n + 1) / n."""
-    sorted_values = np.sort(np.asarray(values, np.float64))
-    total, count = sorted_values.sum(), len(sorted_values)
-    if total == 0:
-        return 0.0
-    return float(2 * (np.arange(1, count + 1) * sorted_values).sum() / (count * total) - (count + 1) / count)
 
 
 def zipf_exponent(counts_V: np.ndarray) -> float | None:
@@ -114,13 +107,7 @@ def after_the_cut(subject: Subject) -> Finding:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's, ties at their mean rank; None where one of them is constant."""
-    of_first, of_second = _mean_ranks(np.asarray(first)), _mean_ranks(np.asarray(second))
+    of_first, of_second = mean_ranks(np.asarray(first)), mean_ranks(np.asarray(second))
     if len(of_first) < 3 or of_first.std() == 0 or of_second.std() == 0:
         return None
     return float(np.corrcoef(of_first, of_second)[0, 1])
-
-
-def _mean_ranks(values: np.ndarray) -> np.ndarray:
-    _, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + 1 + ends) / 2)[rank]

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqrec_cli.evaluation.audit.finding import Finding, percent
 from seqrec_cli.evaluation.audit.subject import Block, Subject, training_positions
+from seqrec_cli.evaluation.mixing import STEP, mixed
 
 MOST_SORTED = 4_000_000  # training times compared with; of more, every so many-th
 LEAST_COPIED = 5  # events that two users share from the first on, to be called a copy: fewer happen by chance
@@ -20,7 +21,6 @@ NO_CLOCK = {
     "none": "the log has no times",
     "ranks": "the times count each user's events: they are no common clock",
 }
-PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 def leaks(subject: Subject) -> list[Finding]:
@@ -200,7 +200,7 @@ def _duplicates(subject: Subject, twice_T: np.ndarray, duplicates: int) -> Findi
 def copies(subject: Subject) -> Finding:
     """Histories that are another user's, item by item from the first event on.
 
-    Prefixes are compared by a 64-bit hash, sum of mix(item) x prime ^ position: of a billion prefixes two that differ
+    Prefixes are compared by a 64-bit hash, sum of mixed(item) x STEP ^ position: of a billion prefixes two that differ
     collide with a chance of 3 %. A request is told when another user trained on its whole history and its target.
     """
     log, targets = subject.log, subject.targets
@@ -215,7 +215,7 @@ def copies(subject: Subject) -> Finding:
         before_T = np.where(
             lengths_R[targets.requests_T[inside_T]] > 0, hashes_N[np.maximum(ends_T - 1 - block.start, 0)], np.uint64(0)
         )
-        asked_T[inside_T] = before_T + _mixed(subject.target_items_T[inside_T]) * powers_N[ends_T - block.start]
+        asked_T[inside_T] = before_T + mixed(subject.target_items_T[inside_T]) * powers_N[ends_T - block.start]
         offsets_U1 = np.asarray(log.offsets_U1)[block.first_row : block.last_row + 1]
         long_U = np.diff(offsets_U1) >= LEAST_COPIED
         wholes.append(hashes_N[offsets_U1[1:][long_U] - 1 - block.start])
@@ -242,25 +242,15 @@ def copies(subject: Subject) -> Finding:
     return Finding("copies", question, "ok", "no history is another user's", "", numbers)
 
 
-def _mixed(items: np.ndarray) -> np.ndarray:
-    """Items as well-mixed 64-bit numbers (the finaliser of splitmix64)."""
-    found = (np.asarray(items).astype(np.uint64) + np.uint64(1)) * PRIME
-    found ^= found >> np.uint64(30)
-    found *= np.uint64(0xBF58476D1CE4E5B9)
-    found ^= found >> np.uint64(27)
-    found *= np.uint64(0x94D049BB133111EB)
-    return found ^ (found >> np.uint64(31))
-
-
 def _prefix_hashes(subject: Subject, block: Block) -> tuple[np.ndarray, np.ndarray]:
     """The hash of each event's history up to and with it, and the factor of its position, both uint64 [N]."""
     offsets_U1 = np.asarray(subject.log.offsets_U1)[block.first_row : block.last_row + 1] - block.start
     longest = int(np.diff(offsets_U1).max(initial=0))
     with np.errstate(over="ignore"):
-        powers_L = np.cumprod(np.full(longest + 1, PRIME, np.uint64))
-        places_N = np.arange(block.end - block.start) - np.repeat(offsets_U1[:-1], np.diff(offsets_U1))
-        powers_N = powers_L[places_N]
-        sums_N = np.cumsum(_mixed(subject.log.items_N[block.start : block.end]) * powers_N, dtype=np.uint64)
+        powers_L = np.cumprod(np.full(longest + 1, STEP, np.uint64))
+        positions_N = np.arange(block.end - block.start) - np.repeat(offsets_U1[:-1], np.diff(offsets_U1))
+        powers_N = powers_L[positions_N]
+        sums_N = np.cumsum(mixed(subject.log.items_N[block.start : block.end]) * powers_N, dtype=np.uint64)
         before_U = np.concatenate([np.zeros(1, np.uint64), sums_N])[offsets_U1[:-1]]
         return sums_N - np.repeat(before_U, np.diff(offsets_U1)), powers_N
 

@@ -20,9 +20,8 @@ def write(view: View, folder: Path) -> None:
         targets = view.targets(split)
         arrays |= {f"{split}_rows": targets.rows_R, f"{split}_ends": targets.ends_R}
         arrays |= {f"{split}_positions": targets.positions_T, f"{split}_offsets": targets.offsets_R1}
-    for name, c in view.clicks.items():
-        parts = {"rows": c.rows_R, "ends": c.ends_R, "items": c.items_RC, "labels": c.labels_RC}
-        arrays |= {f"clicks_{name}_{part}": array for part, array in parts.items()}
+    for name, rows in view.clicks.items():
+        arrays |= rows.arrays(f"clicks_{name}")
     manifest = view.manifest | {"seen": view.seen, "candidates": view.candidates, "clicks": sorted(view.clicks)}
     folder.parent.mkdir(exist_ok=True)
     try:
@@ -49,10 +48,7 @@ def read(folder: Path) -> View | None:
         val, test = (
             Targets(*(load(f"{split}_{part}") for part in ("rows", "ends", "positions", "offsets"))) for split in SPLITS
         )
-        clicks = {
-            split: LabelledRows(*(load(f"clicks_{split}_{part}") for part in ("rows", "ends", "items", "labels")))
-            for split in manifest.pop("clicks")
-        }
+        clicks = {name: LabelledRows.load(f"clicks_{name}", load) for name in manifest.pop("clicks")}
         seen, candidates = manifest.pop("seen"), manifest.pop("candidates")
         return View(load("train"), val, test, clicks, seen, candidates, manifest)
     except (OSError, ValueError, KeyError) as error:
