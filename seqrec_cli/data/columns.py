@@ -5,8 +5,10 @@ Text is parsed as text and converted here. Rows count from 1 and leave out a hea
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.data.arrow import one_array, to_numpy
+from seqrec_cli.data.arrow import from_numpy, one_array, to_numpy
 
 Column = int | str  # a position from 0, or a name
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
@@ -25,10 +27,20 @@ _FIRST_BYTES = 1 << 20
 
 
 class Columns:
-    """Some columns of one file, by name or position. `label` names the file in messages."""
+    """Some columns of one file, by name or position. `label` names the file in messages, and `place` says where in it
+    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide."""
 
-    def __init__(self, table: pa.Table, label: str, names: dict[Column, str]) -> None:
-        self._table, self.label, self._names = table, label, names
+    def __init__(
+        self,
+        table: pa.Table,
+        label: str,
+        names: Mapping[Column, str],
+        *,
+        place: Callable[[int], str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._table, self.label, self._names, self.notes = table, label, dict(names), tuple(notes)
+        self.place: Callable[[int], str] = place or (lambda row: f"row {row + 1}")
 
     @classmethod
     def parse(
@@ -91,6 +103,27 @@ class Columns:
                 return cls(file.read(columns=list(dict.fromkeys(found.values()))), path.name, found)
         except (pa.ArrowException, OSError) as error:
             raise SeqrecError(f"{path.name} cannot be read: {_one_line(error)}") from None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"], label: str | None = None) -> "Columns":
+        """The rows of several files that were asked for the same columns, one file after another.
+
+        A column that is text in one and numbers in another is text in all. `label` names the whole.
+        """
+        first, names = parts[0], parts[0]._names
+        if len(parts) == 1 and label is None:
+            return first
+        tables = [pa.table({names[key]: part._table[part._names[key]] for key in names}) for part in parts]
+        columns = {name: _of_one_type([table[name] for table in tables]) for name in tables[0].column_names}
+        ends = list(accumulate(len(part) for part in parts))
+
+        def place(row: int) -> str:
+            nth = bisect_right(ends, row)
+            return f"{parts[nth].label}: {parts[nth].place(row - ends[nth] + len(parts[nth]))}"
+
+        notes = dict.fromkeys(note for part in parts for note in part.notes)
+        label = label or f"{first.label} and {len(parts) - 1} more"
+        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes))
 
     def _column(self, column: Column) -> pa.Array:
         values = self._table.column(self._names[column])
@@ -171,7 +204,14 @@ class Columns:
 
     def where(self, keep_N: np.ndarray) -> "Columns":
         """Some of the rows (a mask)."""
-        return Columns(self._table.filter(pa.array(keep_N.tolist(), pa.bool_())), self.label, self._names)
+        kept = np.flatnonzero(keep_N)
+        return Columns(
+            self._table.take(from_numpy(kept)),
+            self.label,
+            self._names,
+            place=lambda row: self.place(int(kept[row])),
+            notes=self.notes,
+        )
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
@@ -205,15 +245,15 @@ class Columns:
         return to_numpy(stamps.cast(pa.int64())), MICROSECONDS
 
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
-        raise SeqrecError(f"{self.label}: row {int(np.argmax(empty_N)) + 1} has an empty {column}; remove the row")
+        raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
 
     def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], *, what: str) -> NoReturn:
         shown = "of mixed kinds"
-        for row, value in enumerate(values.to_pylist(), 1):
+        for row, value in enumerate(values.to_pylist()):
             try:
                 read(value)
             except (TypeError, ValueError):
-                shown = f"{'empty' if value is None else repr(value)} in row {row}"
+                shown = f"{'empty' if value is None else repr(value)} in {self.place(row)}"
                 break
         raise SeqrecError(f"{self.label}: {column} is {shown}, not {what}")
 
@@ -241,6 +281,19 @@ def _first_line(stream: Any, label: str, delimiter: str, *, quoted: bool) -> lis
     if line is None:
         raise SeqrecError(f"{label} is empty")
     return next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
+
+
+def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The values one after another; as text where their types have nothing else in common."""
+    plain = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in columns
+    ]
+    try:
+        tables = [pa.table({"": column}) for column in plain]
+        return pa.concat_tables(tables, promote_options="permissive")[""]
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        texts = [column.cast(pa.string()) for column in plain]
+        return pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string())
 
 
 def _finite(value: Any) -> None:
