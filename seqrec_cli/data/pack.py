@@ -78,6 +78,7 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say)
         requests,
         None if raw.sessions_N is None else raw.sessions_N[events.kept_K],
         None if raw.item_owners is None else _owners(raw.item_owners, ids, say),
+        splits_N=None if raw.splits_N is None else raw.splits_N[events.kept_K],
     ), ids
 
 
@@ -116,6 +117,8 @@ def _sort(raw: RawLog, indexed: Indexed) -> Events:
     """A stable sort: events of equal time stay in the order of the file."""
     ticks_K = None if raw.times_N is None else raw.times_N[indexed.kept_K]
     by_user = [indexed.rows_K] if ticks_K is None else [ticks_K, indexed.rows_K]
+    if raw.splits_N is not None:  # what trains comes before what is held out, whatever the times say
+        by_user.insert(-1, raw.splits_N[indexed.kept_K])
     order_K = np.lexsort(by_user)
     rows_K = indexed.rows_K[order_K]
     times_K, ties = None, 0
