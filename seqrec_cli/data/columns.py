@@ -26,7 +26,8 @@ _FIRST_BYTES = 1 << 20
 
 class Columns:
     """Some columns of one file, by name or position. `label` names the file in messages, and `place` says where in it
-    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide."""
+    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide, `known` the names of all its columns,
+    in their order, those that were not asked for too."""
 
     def __init__(
         self,
@@ -36,8 +37,10 @@ class Columns:
         *,
         place: Callable[[int], str] | None = None,
         notes: Sequence[str] = (),
+        known: Sequence[str] = (),
     ) -> None:
         self._table, self.label, self._names, self.notes = table, label, dict(names), tuple(notes)
+        self.known = tuple(known)
         self.place: Callable[[int], str] = place or (lambda row: f"row {row + 1}")
 
     @classmethod
@@ -79,7 +82,7 @@ class Columns:
         try:
             first = _first_line(stream(), label, delimiter, quoted=quoted)
             known = first if header else list(names or map(str, range(len(first))))
-            found = {column: _resolve(column, known, label) for column in columns}
+            found = {column: resolve(column, known, label) for column in columns}
             wanted = list(dict.fromkeys(found.values()))
             try:
                 table = read(threads=True)
@@ -87,20 +90,20 @@ class Columns:
                 table = read(threads=False)  # one thread alone knows the row of its error
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
-        return cls(table, label, found)
+        return cls(table, label, found, known=known)
 
     @classmethod
-    def parquet(cls, path: Path, columns: Sequence[Column]) -> "Columns":
+    def parquet(cls, data: bytes | Path, label: str, columns: Sequence[Column]) -> "Columns":
         """Read columns of a Parquet file."""
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(pa.BufferReader(data) if isinstance(data, bytes) else data) as file:
                 known = file.schema_arrow.names
-                found = {column: _resolve(column, known, path.name) for column in columns}
-                return cls(file.read(columns=list(dict.fromkeys(found.values()))), path.name, found)
+                found = {column: resolve(column, known, label) for column in columns}
+                return cls(file.read(columns=list(dict.fromkeys(found.values()))), label, found, known=known)
         except (pa.ArrowException, OSError) as error:
-            raise SeqrecError(f"{path.name} cannot be read: {_one_line(error)}") from None
+            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"], label: str | None = None) -> "Columns":
@@ -121,7 +124,26 @@ class Columns:
 
         notes = dict.fromkeys(note for part in parts for note in part.notes)
         label = label or f"{first.label} and {len(parts) - 1} more"
-        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes))
+        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes), known=first.known)
+
+    def array(self, column: Column) -> pa.Array:
+        """A column as Arrow has it, without dictionaries."""
+        return self._column(column)
+
+    def mapped(
+        self, change: Callable[[Column, pa.Array], pa.Array], place: Callable[[int], str], notes: Sequence[str]
+    ) -> "Columns":
+        """Other rows: every column as `change` makes it, and where each row is. Notes are added."""
+        table = pa.table({str(nth): change(column, self._column(column)) for nth, column in enumerate(self._names)})
+        names = {column: str(nth) for nth, column in enumerate(self._names)}
+        return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
+
+    def with_constant(self, column: Column, value: str | int | None) -> "Columns":
+        """And one more column, of one value in all rows."""
+        kind = pa.int8() if isinstance(value, int) else pa.string()
+        table = self._table.append_column(f"\0{column}", pa.repeat(pa.scalar(value, kind), len(self)))
+        names = self._names | {column: f"\0{column}"}
+        return Columns(table, self.label, names, place=self.place, notes=self.notes, known=self.known)
 
     def _column(self, column: Column) -> pa.Array:
         values = self._table.column(self._names[column])
@@ -197,6 +219,7 @@ class Columns:
             self._names,
             place=lambda row: self.place(int(kept[row])),
             notes=self.notes,
+            known=self.known,
         )
 
     def whole_numbers(self, column: Column) -> np.ndarray:
@@ -233,7 +256,7 @@ class Columns:
         raise SeqrecError(f"{self.label}: column {column} is of type {values.type}; {rule}")
 
 
-def _resolve(column: Column, known: Sequence[str], label: str) -> str:
+def resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
