@@ -3,10 +3,9 @@
 Text is parsed as text and converted here. Rows count from 1 and leave out a header line. Legend: N rows.
 """
 
-import csv
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,14 +13,14 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import from_numpy, one_array, to_numpy
+from seqrec_cli.data.delimited import Source, read_delimited
+from seqrec_cli.data.text_form import Header, TextForm
 from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
-_FIRST_BYTES = 1 << 20
 
 
 class Columns:
@@ -52,45 +51,29 @@ class Columns:
         delimiter: str,
         columns: Sequence[Column],
         names: Sequence[str] | None = None,
-        header: bool = False,
+        header: Header = False,
         quoted: bool = False,
+        encoding: str = "utf-8",
+        coded: Collection[Column] = (),
     ) -> "Columns":
         """Parse delimited text; a path may be compressed (.gz, .bz2, .zst).
 
-        Without `names` and `header` the columns are called by position. Raises SeqrecError on a missing column, a
-        line with another number of fields, a torn file.
+        `delimiter`, `encoding` and `header` may be "auto": recognised, and told in `notes`. Without `names` and
+        `header` the columns are called by position. Those in `coded` repeat their values, which are kept once. Raises
+        SeqrecError on a missing column, a line with another number of fields, a torn file.
         """
+        form = TextForm(delimiter, encoding, header, quoted, None if names is None else tuple(names))
 
-        def stream() -> Any:
+        def position(column: Column, known: Sequence[str]) -> int:
             return (
-                pa.BufferReader(data) if isinstance(data, bytes) else pa.input_stream(str(data), compression="detect")
+                column
+                if isinstance(column, int) and 0 <= column < len(known)
+                else known.index(resolve(column, known, label))
             )
 
-        def read(threads: bool) -> pa.Table:
-            return pa.csv.read_csv(
-                stream(),
-                pa.csv.ReadOptions(column_names=known, skip_rows=int(header), use_threads=threads),
-                pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False),
-                pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.string()),
-                    include_columns=wanted,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
-            )
-
-        try:
-            first = _first_line(stream(), label, delimiter, quoted=quoted)
-            known = first if header else list(names or map(str, range(len(first))))
-            found = {column: resolve(column, known, label) for column in columns}
-            wanted = list(dict.fromkeys(found.values()))
-            try:
-                table = read(threads=True)
-            except pa.ArrowInvalid:
-                table = read(threads=False)  # one thread alone knows the row of its error
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
-        return cls(table, label, found, known=known)
+        read = read_delimited(Source(data, label), form, columns, resolve=position, coded=coded)
+        found = {column: str(position(column, read.names)) for column in columns}
+        return cls(read.table, label, found, place=read.place, notes=read.notes, known=read.names)
 
     @classmethod
     def parquet(cls, data: bytes | Path, label: str, columns: Sequence[Column]) -> "Columns":
@@ -267,15 +250,6 @@ def resolve(column: Column, known: Sequence[str], label: str) -> str:
         shown = ", ".join(known[:20])
         raise SeqrecError(f"{label} has {problem} '{column}'{nearest(column, known)} (has: {shown})")
     return column
-
-
-def _first_line(stream: Any, label: str, delimiter: str, *, quoted: bool) -> list[str]:
-    """Fields of the first line that is not empty."""
-    head = stream.read(_FIRST_BYTES).decode("utf-8-sig", errors="replace")
-    line = next((line for line in head.splitlines() if line), None)
-    if line is None:
-        raise SeqrecError(f"{label} is empty")
-    return next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
 
 
 def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
