@@ -21,6 +21,7 @@ from seqrec_cli.data.text_form import Header, TextForm
 from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
+RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a column's type
 
 
 class Columns:
@@ -109,6 +110,10 @@ class Columns:
         label = label or f"{first.label} and {len(parts) - 1} more"
         return cls(pa.table(columns), label, names, place=place, notes=tuple(notes), known=first.known)
 
+    def has(self, column: Column) -> bool:
+        """Whether it was asked for, or added."""
+        return column in self._names
+
     def array(self, column: Column) -> pa.Array:
         """A column as Arrow has it, without dictionaries."""
         return self._column(column)
@@ -120,6 +125,10 @@ class Columns:
         table = pa.table({str(nth): change(column, self._column(column)) for nth, column in enumerate(self._names)})
         names = {column: str(nth) for nth, column in enumerate(self._names)}
         return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
+
+    def noted(self, notes: Sequence[str]) -> "Columns":
+        """The same with more notes."""
+        return self.mapped(lambda _, values: values, self.place, notes) if notes else self
 
     def with_constant(self, column: Column, value: str | int | None) -> "Columns":
         """And one more column, of one value in all rows."""
@@ -245,6 +254,9 @@ def resolve(column: Column, known: Sequence[str], label: str) -> str:
         if not 0 <= column < len(known):
             raise SeqrecError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)")
         column = known[column]
+    if column not in known:  # RecBole's files name the type too: user_id:token
+        typed = [name for name in known if name.partition(":")[0] == column and name.partition(":")[2] in RECBOLE]
+        column = typed[0] if len(typed) == 1 else column
     if list(known).count(column) != 1:
         problem = "more than one column" if column in known else "no column"
         shown = ", ".join(known[:20])

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.parts import find
 
 CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 30  # seconds without an answer
@@ -28,7 +29,9 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
         return None
     if cfg.archive is not None:
         path = _local(cfg.archive)
-        if not path.is_file() and not (path.is_dir() and cfg.several_files):
+        if cfg.in_parts:
+            find(path)
+        elif not path.is_file() and not (path.is_dir() and cfg.several_files):
             raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
         return path
     targets = _targets(cfg, data_dir)

@@ -11,9 +11,7 @@ from seqrec_cli.data.vocabulary import factorize
 NAMES = ("train", "valid", "test")
 
 
-def check_order(
-    users_N: np.ndarray, splits_N: np.ndarray, times_N: np.ndarray | None, *, keep: bool
-) -> list[str]:
+def check_order(users_N: np.ndarray, splits_N: np.ndarray, times_N: np.ndarray | None, *, keep: bool) -> list[str]:
     """What to say of the split. Raises SeqrecError where held-out events are older than an event of an earlier split of
     their user, unless they are to be kept: such a target lies in the past of what the model was trained on."""
     counts = np.bincount(splits_N, minlength=3)
@@ -34,7 +32,7 @@ def check_order(
     said = f"{early:,} of {int(counts[1:].sum()):,} events of valid and test are older than an event that their user"
     if not keep:
         raise SeqrecError(
-            f"{said} trains on (or validates on): their answers lie in the model's past. If the split is meant so (drawn "
-            "at random), set dataset.split_leaks=true"
+            f"{said} trains on (or validates on): their answers lie in the model's past. If the split is meant so "
+            "(drawn at random), set dataset.split_leaks=true"
         )
     return [*notes, f"{said} trains on: the split is not one in time (dataset.split_leaks)"]

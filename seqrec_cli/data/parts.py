@@ -49,6 +49,7 @@ class Part:
     file: Path  # itself, or the zip archive that holds it
     member: str | None
     keys: tuple[tuple[str, str | None], ...]  # of the folders `key=value` it is in
+    split: int | None = None  # 0 train, 1 valid, 2 test, of a log that comes split
 
     @property
     def label(self) -> str:
@@ -121,7 +122,11 @@ class Parts:
 def find(path: Path, setting: str = "dataset.archive") -> Parts:
     """The parts. `setting` names the path in messages. Raises SeqrecError where there is none."""
     if path.is_file():
-        return _of_zip(path, None, setting) if _is_zip(path) else Parts(path.name, (Part(path.name, path, None, ()),), "file")
+        return (
+            _of_zip(path, None, setting)
+            if _is_zip(path)
+            else Parts(path.name, (Part(path.name, path, None, ()),), "file")
+        )
     if path.is_dir():
         return _of_files(path, [file for file in path.rglob("*") if file.is_file()], setting, given=path)
     for parent in path.parents:
@@ -248,7 +253,8 @@ def _refuse_odd_folders(parts: Sequence[Part], given: Path, *, is_glob: bool) ->
         if plain and not is_glob and any(folder.lower() not in ROLES for folder in plain):
             raise SeqrecError(
                 f"{given} holds a folder {plain[0]}, and folders in it are read only where they are called KEY=VALUE "
-                f"(partitions) or train, valid and test; name the files by a quoted glob, as '{given}/**/*{first.ending}'"
+                "(partitions) or train, valid and test; name the files by a quoted glob, as "
+                f"'{given}/**/*{first.ending}'"
             )
 
 

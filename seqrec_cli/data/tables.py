@@ -60,16 +60,14 @@ def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
     return parts, notes
 
 
-def read_parts(
-    parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: Lists | None = None
-) -> Columns:
+def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: Lists | None = None) -> Columns:
     """The rows of all parts, one part after another. Raises SeqrecError where they are not of one form."""
     kinds = {part.kind: part for part in reversed(parts.parts)}
     if len(kinds) > 1:
         one, other = list(kinds.values())[:2]
         raise SeqrecError(
-            f"{parts.label} holds files of several kinds, {one.name} and {other.name}; name those of one kind by a quoted "
-            f"glob, as *{one.ending}"
+            f"{parts.label} holds files of several kinds, {one.name} and {other.name}; name those of one kind by a "
+            f"quoted glob, as *{one.ending}"
         )
     done: list[Columns] = []
     empty: list[str] = []
@@ -134,7 +132,7 @@ def splits_of(columns: Columns, column: Column) -> np.ndarray:
     for text in texts:
         if text.strip().lower() not in known:
             raise SeqrecError(
-                f"{columns.label}: {column} is '{text}'{nearest(text, SPLIT_NAMES)}; a row's split is train, valid or test"
+                f"{columns.label}: {column} is '{text}'{nearest(text, SPLIT_NAMES)}; say train, valid or test"
             )
     return np.array([known[text.strip().lower()] for text in texts], np.int8)[codes_N]
 
