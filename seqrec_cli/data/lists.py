@@ -22,18 +22,21 @@ def is_list(values: pa.Array) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def one_event_a_row(columns: Columns, item: Column, *, separator: str | None, whole: Collection[Column]) -> Columns:
+def one_event_a_row(
+    columns: Columns, item: Column, *, separator: str | None, whole: Collection[Column]
+) -> tuple[Columns, int, int]:
     """Where a row's item is a list: a row for each of its elements, with the element of the same place of each other
     column that holds lists, and what the row says once where it does not. Columns in `whole` (of the user) stay one
     value a row, and so does what is no list.
 
-    `separator` splits text into a list: it is that of the item column, and of other columns that hold it.
+    `separator` splits text into a list: it is that of the item column, and of other columns that hold it. Also told are
+    how many rows were lists, and how many of these were empty.
     """
     items = columns.array(item)
     if separator is not None and pa.types.is_string(items.type):
         items = _split(items, separator)
     elif not is_list(items):
-        return _hinted(columns, item, items)
+        return _hinted(columns, item, items), 0, 0
     counts_N = _lengths(items)
     parents_E = np.repeat(np.arange(len(items)), counts_N)
     starts_N = np.cumsum(counts_N) - counts_N
@@ -53,10 +56,7 @@ def one_event_a_row(columns: Columns, item: Column, *, separator: str | None, wh
         row = int(parents_E[event])
         return f"{columns.place(row)}, element {event - int(starts_N[row]) + 1}"
 
-    empty = int((counts_N == 0).sum())
-    notes = [f"a sequence a row: {item} of {len(items):,} rows holds {len(parents_E):,} events"]
-    notes += [f"{empty:,} rows have an empty list of {item}: no events"] * bool(empty)
-    return columns.mapped(change, place, notes)
+    return columns.mapped(change, place, []), len(items), int((counts_N == 0).sum())
 
 
 def _hinted(columns: Columns, item: Column, items: pa.Array) -> Columns:

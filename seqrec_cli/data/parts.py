@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
@@ -111,12 +111,21 @@ class Parts:
 
     def note(self) -> str | None:
         """What a person should know of it; None for one file."""
-        if self.form == "file":
+        if self.form == "file" or (self.form == "members" and len(self.parts) == 1):
             return None
         names = [part.name for part in self.parts]
         shown = names if len(names) < 4 else [names[0], "...", names[-1]]
         count = "1 file" if len(names) == 1 else f"{len(names):,} files"
         return f"{self.label}: {count} ({', '.join(shown)}){_skipped(self.skipped)}"
+
+
+def local_path(archive: str) -> Path:
+    """What a setting names: a path, or a file:// address."""
+    if not archive.startswith("file://"):
+        return Path(archive).expanduser()
+    from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
+
+    return Path(url2pathname(urlsplit(archive).path)).expanduser()
 
 
 def find(path: Path, setting: str = "dataset.archive") -> Parts:
@@ -180,7 +189,7 @@ def _of_files(root: Path, files: Sequence[Path], setting: str, *, given: Path) -
         raise SeqrecError(f"{setting}={given} holds {what}; give a file, or a folder or glob of CSV, JSON or Parquet")
     parts = tuple(Part(name, names[name], None, _keys(name)) for name in found)
     _refuse_odd_folders(parts, given, is_glob=glob.has_magic(str(given)) and not given.exists())
-    return Parts(given.name or str(given), parts, "folder", tuple(skipped))
+    return Parts((given.name or str(given)) if given == root else str(given), parts, "folder", tuple(skipped))
 
 
 def _of_zip(path: Path, pattern: str | None, setting: str) -> Parts:

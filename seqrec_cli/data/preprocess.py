@@ -15,7 +15,7 @@ from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.pack import Ids, Say, pack
-from seqrec_cli.data.parts import digest_of, find
+from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.files import atomic_folder, write_atomically
@@ -71,7 +71,7 @@ def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> 
     """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
     some of a zip archive), `in_parts` is the setting that gave it."""
     if in_parts is not None:
-        parts = find(Path(path).expanduser(), f"dataset.{in_parts}")
+        parts = find(local_path(str(path)), f"dataset.{in_parts}")
         known = _file_hashes([part.file for part in parts.parts], data_dir)
         told = digest_of(parts, known.__getitem__)
         return told if isinstance(told, str) else _digest(told)

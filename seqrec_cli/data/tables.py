@@ -16,7 +16,7 @@ from seqrec_cli.data.arrow import to_numpy
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.lists import one_event_a_row
-from seqrec_cli.data.parts import ROLES, Part, Parts, find
+from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
 SPLIT_NAMES = ("train", "valid", "test")
@@ -29,6 +29,23 @@ class Lists(NamedTuple):
     item: Column
     separator: str | None
     whole: Collection[Column]
+
+
+class Found(NamedTuple):
+    """What reading counted: parts without a byte, rows that hold a sequence, and those whose sequence is empty."""
+
+    no_bytes: list[str]
+    rows: int = 0
+    empty: int = 0
+
+    def said(self, events: int) -> list[str]:
+        """In words, for people."""
+        shown = ", ".join(self.no_bytes[:3]) + ", ..." * (len(self.no_bytes) > 3)
+        notes = [f"empty files: {len(self.no_bytes):,} ({shown})"] * bool(self.no_bytes)
+        if self.rows:
+            nothing = f"; {self.empty:,} are empty and hold no event" if self.empty else ""
+            notes.append(f"a sequence a row: {self.rows:,} rows with {events:,} events{nothing}")
+        return notes
 
 
 def read_log(
@@ -45,7 +62,7 @@ def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
     by settings or by their names. Raises SeqrecError for some, but not all, of such names."""
     parts = find(path)
     others = {1: ("dataset.valid_file", cfg.valid_file), 2: ("dataset.test_file", cfg.test_file)}
-    given = {split: find(Path(file).expanduser(), name) for split, (name, file) in others.items() if file is not None}
+    given = {split: find(local_path(file), name) for split, (name, file) in others.items() if file is not None}
     notes = [note for each in (parts, *given.values()) if (note := each.note()) is not None]
     if given:
         held = [replace(part, split=split) for split, each in given.items() for part in each.parts]
@@ -70,38 +87,47 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
             f"quoted glob, as *{one.ending}"
         )
     done: list[Columns] = []
-    empty: list[str] = []
+    found = Found([])
     for part in parts.parts:
         if len(parts.parts) > 1 and not part.size():
-            empty.append(part.name)
+            found.no_bytes.append(part.name)
             continue
+        data = part.read() if part.on_disk is None or part.kind == "lines" else part.on_disk
         try:
-            columns = _read(part, wanted, parse)
+            columns = _read(part, data, wanted, parse)
         except SeqrecError as error:
-            if not done or not done[0].known:
-                raise
-            raise SeqrecError(
-                f"{error}; all parts of {parts.label} have the same columns, and {done[0].label} has "
-                f"{', '.join(done[0].known[:10])}"
-            ) from None
+            raise SeqrecError(f"{error}{_of_several(parts, done)}") from None
         _refuse_other_columns(columns, done, wanted)
         if lists is not None:
-            columns = one_event_a_row(columns, lists.item, separator=lists.separator, whole=lists.whole)
+            columns, rows, empty = one_event_a_row(columns, lists.item, separator=lists.separator, whole=lists.whole)
+            found = found._replace(rows=found.rows + rows, empty=found.empty + empty)
         done.append(columns if part.split is None else columns.with_constant(SPLIT, part.split))
     if not done:
         raise SeqrecError(f"{parts.label} holds empty files alone")
     joined = Columns.joined(done, None if len(parts.parts) == 1 else parts.label)
-    notes = [f"{len(empty):,} empty files ({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''})"] * bool(empty)
-    return joined.noted(notes)
+    return joined.noted(found.said(len(joined)))
 
 
-def _read(part: Part, wanted: Sequence[Column], parse: Parse) -> Columns:
+def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
+    """What a message of one part says of the others."""
+    if done and done[0].known:
+        known = ", ".join(done[0].known[:10])
+        return f"; all parts of {parts.label} have the same columns, and {done[0].label} has {known}"
+    if len(parts.parts) == 1:
+        return ""
+    names = ", ".join(part.name for part in parts.parts[:5])
+    return (
+        f"; {parts.label} holds {len(parts.parts):,} files ({names}): name one, as "
+        f"{parts.label}/{parts.parts[0].name}, or those of one table by a quoted glob"
+    )
+
+
+def _read(part: Part, data: bytes | Path, wanted: Sequence[Column], parse: Parse) -> Columns:
     """One part's columns, those of its folders (`day=2024-05-01`) among them."""
     keys = dict(part.keys)
     inside = [column for column in wanted if column not in keys]
-    data = part.on_disk or part.read()
-    if part.kind == "lines":
-        columns = json_columns(part.read(), part.label, inside)
+    if isinstance(data, bytes) and part.kind == "lines":
+        columns = json_columns(data, part.label, inside)
     elif part.kind == "parquet":
         columns = Columns.parquet(data, part.label, inside)
     else:

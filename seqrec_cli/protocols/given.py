@@ -67,9 +67,7 @@ def _first_from(offsets_U1: np.ndarray, splits_N: np.ndarray, split: int) -> np.
 
 def _refuse_none(cfg: Config, val: Targets, test: Targets) -> None:
     if not len(test.rows_R):
-        raise SeqrecError(
-            "protocol=given: no event that tests has an earlier one of its user; are the files one log's?"
-        )
+        raise SeqrecError("protocol=given: no event that tests has an earlier one of its user; are they of one log?")
     if not len(val.rows_R):
         remedy = (
             "set protocol.validation=last_train_event, by which each user's last training event validates"

@@ -7,7 +7,7 @@ lines of a user need not follow each other. A file with a line of more than two 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pyarrow as pa
 from pydantic import model_validator
@@ -27,6 +27,10 @@ THREE_FIELDS = re.compile(rb"^[ \t]*[^\s]+[ \t]+[^\s]+[ \t]+[^\s]", re.MULTILINE
 
 class Config(FilesConfig):
     """Nothing beyond what every log in files has."""
+
+    came_later: ClassVar[frozenset[str]] = FilesConfig.came_later | frozenset(
+        {"item_attribute_columns", "user_attribute_columns", "value_separator"}
+    )
 
     @model_validator(mode="after")
     def _attributes_have_a_file(self) -> Self:
