@@ -15,7 +15,15 @@ from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
 from seqrec_cli.training import memory, step_cost
 
-TINY = ["dataset=synthetic", "dataset.users=120", "dataset.items=60", "dataset.max_events=30", "hardware.device=cpu"]
+TINY = [
+    "trainer=next_item",
+    "objective.window=last",
+    "dataset=synthetic",
+    "dataset.users=120",
+    "dataset.items=60",
+    "dataset.max_events=30",
+    "hardware.device=cpu",
+]
 SMALL = ["model.embed_dim=16", "model.blocks=1", "model.heads=2", "model.ffn_dim=32", "model.max_length=20"]
 
 
@@ -145,7 +153,7 @@ def test_warns_and_times_nothing(
 ) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda device: 2_000_000)
     monkeypatch.setattr(plan, "timed_steps", lambda *given, **named: pytest.fail("timed"))
-    assert cli.main(["plan", *words, *SMALL]) == 0
+    assert cli.main(["plan", *words, *SMALL, "trainer.batch_size=128"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("WARNING: out of memory ahead")
     assert "lower trainer.batch_size (now" in last
