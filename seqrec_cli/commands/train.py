@@ -13,6 +13,7 @@ from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import TrainConfig
@@ -53,12 +54,14 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+        started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
         folder.write_config(dump(cfg))
         parameters = sum(p.numel() for p in model.parameters())
         folder.write_manifest(
             environment(precision.device)
             | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
             | {"data": {"name": cfg.dataset.name, "fingerprint": log.fingerprint, "folder": str(log.folder)}}
+            | started
         )
         say(
             f"{label}: {parameters:,} parameters, {precision.name} on {precision.device}, {log.num_users:,} users, "
