@@ -107,6 +107,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None if times is None else times.ticks_N, keep=cfg.split_leaks)
     items = Described(columns, items_N)
+    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
     owners = attribute_tables(items, owned, kind="item", separator=None, notes=notes)
     called = (cfg.item_column, cfg.user_column)
@@ -125,7 +126,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
         order_keys=tuple(order_key(columns, column) for column in cfg.order_columns),
-        labels_N=None if cfg.label_column is None else labels(columns, cfg.label_column, notes),
+        labels_N=labels_N,
         weights_N=None if cfg.weight_column is None else weights(columns, cfg.weight_column),
         splits_N=splits_N,
     )
