@@ -3,13 +3,11 @@
 Text is parsed as text and converted here. Rows count from 1 and leave out a header line. Legend: N rows.
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +16,11 @@ import pyarrow.compute as pc
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import from_numpy, one_array, to_numpy
 from seqrec_cli.data.delimited import Source, read_delimited
+from seqrec_cli.data.number_text import as_numbers, fault
 from seqrec_cli.data.text_form import Header, TextForm
+from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
-MICROSECONDS = 1_000_000
 
 
 class Columns:
@@ -112,75 +110,70 @@ class Columns:
         values = self._table.column(self._names[column])
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if pa.types.is_large_string(values.type):
+        if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
             values = values.cast(pa.string())
         return one_array(values)
 
+    def coded(self, column: Column) -> tuple[np.ndarray, pa.Array]:
+        """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
+        values = self._table.column(self._names[column])
+        coded = one_array(values) if pa.types.is_dictionary(values.type) else self._column(column).dictionary_encode()
+        codes_N = to_numpy(coded.indices.fill_null(-1))
+        return codes_N, coded.dictionary
+
     def ids(self, column: Column) -> np.ndarray:
         """Raw ids: int64 where every one is written as a whole number, else an object array of str [N]."""
-        values = self._column(column)
+        values = self._table.column(self._names[column])
         if values.null_count:
-            self._refuse_empty(to_numpy(values.is_null().cast(pa.uint8())), column)
-        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
-            self._refuse_type(values, column, "ids are whole numbers or text")
-        coded = values.dictionary_encode()
-        codes_N, texts = to_numpy(coded.indices), coded.dictionary
-        if pa.types.is_integer(texts.type):
-            return to_numpy(texts).astype(np.int64)[codes_N]
-        try:
-            numbers = texts.cast(pa.int64())
-            if numbers.cast(pa.string()).equals(texts):  # not so for 007: it and 7 are two ids
-                return to_numpy(numbers)[codes_N]
-        except pa.ArrowInvalid:
-            pass
-        texts_K = to_numpy(texts)
-        if "" in texts_K:
-            self._refuse_empty(texts_K[codes_N] == "", column)
-        return texts_K[codes_N]
+            self._refuse_empty(to_numpy(one_array(values).is_null().cast(pa.uint8())), column)
+        codes_N, distinct = self.coded(column)
+        kind = distinct.type
+        if pa.types.is_floating(kind) or pa.types.is_binary(kind):  # of a frame with gaps; of Parquet without its types
+            distinct = _cast(distinct, pa.int64() if pa.types.is_floating(kind) else pa.string())
+        if pa.types.is_integer(kind):
+            numbers = _cast(distinct, pa.int64())
+            distinct = distinct.cast(pa.string()) if numbers is None else numbers
+        if distinct is None or not (pa.types.is_integer(distinct.type) or pa.types.is_string(distinct.type)):
+            raise SeqrecError(f"{self.label}: column {column} is of type {kind}; ids are whole numbers or text")
+        if pa.types.is_string(distinct.type):
+            numbers = _cast(distinct, pa.int64())
+            if numbers is not None and numbers.cast(pa.string()).equals(distinct):  # not so for 007: it and 7 are two
+                distinct = numbers
+        distinct_K = to_numpy(distinct)
+        if distinct_K.dtype == object and "" in distinct_K:
+            self._refuse_empty(distinct_K[codes_N] == "", column)
+        return distinct_K[codes_N]
 
     def numbers(self, column: Column) -> np.ndarray:
         """Finite numbers, float64 [N]."""
         values = self._column(column)
-        try:
-            numbers = values.cast(pa.float64())
-            numbers_N = np.full(1, np.nan) if numbers.null_count else to_numpy(numbers)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            numbers_N = np.full(1, np.nan)
+        numbers = as_numbers(values)
+        if numbers is None:
+            raise SeqrecError(f"{self.label}: column {column} is of type {values.type}, not numbers")
+        numbers_N = to_numpy(numbers.fill_null(np.nan))
         if not np.isfinite(numbers_N).all():
-            self._refuse_value(values, column, _finite, what="a finite number")
+            row = int(np.argmax(~np.isfinite(numbers_N)))
+            raise SeqrecError(f"{self.label}: {column} is {fault(values[row].as_py())} in {self.place(row)}")
         return numbers_N
 
-    def times(self, column: Column, unit: str) -> tuple[np.ndarray, int]:
-        """Times as whole ticks, int64 [N], and the ticks of a second.
+    def time_column(self, column: Column) -> TimeColumn:
+        """The column as `read_times` takes it."""
+        return TimeColumn(self._column(column), self.label, column, self.place)
 
-        `unit` is s, ms, us or ns for numbers since 1970, or iso for ISO 8601 text (no zone means UTC).
-        """
-        values = self._column(column)
-        if pa.types.is_temporal(values.type):
-            return self._ticks(values, column)
-        if unit == "iso":
-            return self._iso(values, column)
-        try:
-            whole = values.cast(pa.int64())
-            if not whole.null_count:
-                return to_numpy(whole), TICKS[unit]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
-        seconds_N = self.numbers(column) / TICKS[unit]
-        if np.abs(seconds_N).max(initial=0) > np.iinfo(np.int64).max / MICROSECONDS:
-            raise SeqrecError(f"{self.label}: {column} holds times beyond any calendar; see dataset.time_unit")
-        return np.rint(seconds_N * MICROSECONDS).astype(np.int64), MICROSECONDS
+    def times(self, column: Column, unit: TimeUnit) -> tuple[np.ndarray, int]:
+        """Times as whole ticks, int64 [N], and the ticks of a second (see `data/times.py`)."""
+        found = read_times(self.time_column(column), unit)
+        return found.ticks_N, found.per_second
 
     def texts(self, column: Column) -> tuple[np.ndarray, list[str]]:
         """A categorical column as codes int32 [N] (-1: empty) and the text of each code."""
-        values = self._column(column)
-        try:
-            coded = values.cast(pa.string()).dictionary_encode()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            self._refuse_type(values, column, "attributes are numbers or text")
-        known_N = to_numpy(coded.is_valid().cast(pa.uint8())).astype(bool)
-        codes_N = np.frombuffer(coded.indices.buffers()[1], np.int32, len(coded), coded.offset * 4)
-        return np.where(known_N, codes_N, -1), coded.dictionary.to_pylist()
+        codes_N, distinct = self.coded(column)
+        texts = _cast(distinct, pa.string())
+        if texts is None:
+            raise SeqrecError(
+                f"{self.label}: column {column} is of type {distinct.type}; attributes are numbers or text"
+            )
+        return codes_N, texts.to_pylist()
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -213,35 +206,8 @@ class Columns:
             raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({_one_line(error)})") from None
         return to_numpy(numbers), bounds
 
-    def _iso(self, values: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        for zone in (None, "UTC"):
-            try:
-                return self._ticks(values.cast(pa.timestamp("us", zone)), column)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                continue
-        self._refuse_value(values, column, datetime.fromisoformat, what="an ISO time (all with a zone, or none)")
-
-    def _ticks(self, stamps: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        if stamps.null_count:
-            self._refuse_empty(to_numpy(stamps.is_null().cast(pa.uint8())), column)
-        stamps = stamps.cast(pa.timestamp("us", getattr(stamps.type, "tz", None)), safe=False)
-        return to_numpy(stamps.cast(pa.int64())), MICROSECONDS
-
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
         raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
-
-    def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], *, what: str) -> NoReturn:
-        shown = "of mixed kinds"
-        for row, value in enumerate(values.to_pylist()):
-            try:
-                read(value)
-            except (TypeError, ValueError):
-                shown = f"{'empty' if value is None else repr(value)} in {self.place(row)}"
-                break
-        raise SeqrecError(f"{self.label}: {column} is {shown}, not {what}")
-
-    def _refuse_type(self, values: pa.Array, column: Column, rule: str) -> NoReturn:
-        raise SeqrecError(f"{self.label}: column {column} is of type {values.type}; {rule}")
 
 
 def _resolve(column: Column, known: Sequence[str], label: str) -> str:
@@ -270,9 +236,12 @@ def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
         return pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string())
 
 
-def _finite(value: Any) -> None:
-    if not math.isfinite(float(value)):
-        raise ValueError
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """None where the values are no such."""
+    try:
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def _one_line(error: Exception) -> str:

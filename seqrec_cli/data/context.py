@@ -36,12 +36,19 @@ def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
 
 def contexts(log: PackedLog, events: np.ndarray) -> np.ndarray | None:
     """Context [..., F] (int64) of requests at these absolute log positions [...]; None where the log has none."""
+    logged = None if log.context_NF is None else log.context_NF[events]
+    return context_of(log, logged, None if log.times_N is None else log.times_N[events])
+
+
+def context_of(log: PackedLog, logged: np.ndarray | None, times: np.ndarray | None) -> np.ndarray | None:
+    """Context [..., F] (int64) of requests by what was logged with them and the seconds they were asked at; None where
+    the log has none."""
     if not log.catalog.context_attributes:
         return None
-    parts = [] if log.context_NF is None else [np.asarray(log.context_NF[events], np.int64)]
+    parts = [] if logged is None else [np.asarray(logged, np.int64)]
     if log.time_context:
-        assert log.times_N is not None
-        parts.append(of_times(log.time_context, np.asarray(log.times_N[events], np.int64)))
+        assert times is not None
+        parts.append(of_times(log.time_context, np.asarray(times, np.int64)))
     return np.concatenate(parts, axis=-1)
 
 

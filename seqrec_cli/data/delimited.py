@@ -264,8 +264,8 @@ def _not_of_encoding(label: str, error: UnicodeDecodeError, *, before: int) -> s
     if error.encoding.replace("-", "") != "utf8":
         return f"{label}: line {line} is not {error.encoding} (byte 0x{data[at]:02X}); see dataset.encoding"
     return (
-        f"{label}: line {line} is not UTF-8; set dataset.encoding: latin-1 if this should read {word!r}, else what it is "
-        "(cp1251 Cyrillic, gb18030 Chinese, shift_jis Japanese, ...)"
+        f"{label}: line {line} is not UTF-8; set dataset.encoding: latin-1 if this should read {word!r}, else what it "
+        "is (cp1251 Cyrillic, gb18030 Chinese, shift_jis Japanese, ...)"
     )
 
 

@@ -43,12 +43,15 @@ def read(folder: Path) -> View | None:
         array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="c")  # torch wants writable memory
         return array
 
+    def optional(name: str) -> np.ndarray | None:
+        return load(name) if (folder / f"{name}.npy").exists() else None
+
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         val, test = (
             Targets(*(load(f"{split}_{part}") for part in ("rows", "ends", "positions", "offsets"))) for split in SPLITS
         )
-        clicks = {name: LabelledRows.load(f"clicks_{name}", load) for name in manifest.pop("clicks")}
+        clicks = {name: LabelledRows.load(f"clicks_{name}", load, optional) for name in manifest.pop("clicks")}
         seen, candidates = manifest.pop("seen"), manifest.pop("candidates")
         return View(load("train"), val, test, clicks, seen, candidates, manifest)
     except (OSError, ValueError, KeyError) as error:
