@@ -189,6 +189,20 @@ class Columns:
             notes=self.notes,
         )
 
+    def noted(self, note: str) -> "Columns":
+        """The same with one note more."""
+        return Columns(self._table, self.label, self._names, place=self.place, notes=(*self.notes, note))
+
+    def values(self, column: Column) -> pa.Array:
+        """A column as it was read."""
+        return one_array(self._table.column(self._names[column]))
+
+    def replaced(self, column: Column, values: pa.Array) -> "Columns":
+        """The same with other values in a column."""
+        name = self._names[column]
+        table = self._table.set_column(self._table.column_names.index(name), name, values)
+        return Columns(table, self.label, self._names, place=self.place, notes=self.notes)
+
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
         digits = pc.fill_null(pc.match_substring_regex(self._column(column), "^[0-9]{1,18}$"), False)
