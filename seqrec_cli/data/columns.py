@@ -23,6 +23,14 @@ from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 Column = int | str  # a position from 0, or a name
 
 
+class NoColumnError(SeqrecError):
+    """A column that is not there, or more than once."""
+
+    def __init__(self, message: str, column: Column) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 class Columns:
     """Some columns of one file, by name or position. `label` names the file in messages, and `place` says where in it
     a row is (`line 7`; rows count from 0). `notes` is what reading had to decide."""
@@ -153,7 +161,7 @@ class Columns:
         numbers_N = to_numpy(numbers.fill_null(np.nan))
         if not np.isfinite(numbers_N).all():
             row = int(np.argmax(~np.isfinite(numbers_N)))
-            raise SeqrecError(f"{self.label}: {column} is {fault(values[row].as_py())} in {self.place(row)}")
+            raise SeqrecError(f"{self.label}: {column} {fault(values[row].as_py(), self.place(row))}")
         return numbers_N
 
     def time_column(self, column: Column) -> TimeColumn:
@@ -228,12 +236,14 @@ def _resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
-            raise SeqrecError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)")
+            raise NoColumnError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)", column)
         column = known[column]
     if list(known).count(column) != 1:
-        problem = "more than one column" if column in known else "no column"
-        shown = ", ".join(known[:20])
-        raise SeqrecError(f"{label} has {problem} '{column}'{nearest(column, known)} (has: {shown})")
+        problem = (
+            f"more than one column '{column}'" if column in known else f"no column '{column}'{nearest(column, known)}"
+        )
+        shown = ", ".join(known[:20]) + ", ..." * (len(known) > 20)
+        raise NoColumnError(f"{label} has {problem} (has: {shown[:400]})", column)
     return column
 
 

@@ -1,6 +1,5 @@
 """Numbers written as text: with a decimal point, spaces around them and a plus sign allowed; nothing else."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqrec_cli.data.arrow import from_numpy
-
-_COMMA = re.compile(r"[+-]?[\d.\s]*\d,\d+")
 
 
 def as_numbers(values: pa.Array) -> pa.Array | None:
@@ -39,10 +36,9 @@ def _number(text: str) -> float:
         return float(np.nan)
 
 
-def fault(value: Any) -> str:
-    """A value that is no finite number, and what it lacks, in words."""
+def fault(value: Any, place: str) -> str:
+    """A value that is no finite number, where it is, and what it lacks, in words."""
     if value is None or str(value).strip() == "":
-        return "empty, not a number,"
-    if isinstance(value, str) and _COMMA.fullmatch(value.strip()):
-        return f"{value!r}, not a number (it has a decimal comma; write a point)"
-    return f"{value!r}, not a finite number,"
+        return f"is empty in {place}, not a finite number"
+    advice = " (write a decimal point, and nothing between thousands)" if "," in str(value) else ""
+    return f"is {value!r} in {place}, not a finite number{advice}"

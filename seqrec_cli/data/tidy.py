@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.arrow import from_numpy, to_numpy
+from seqrec_cli.data.arrow import from_numpy, from_texts, to_numpy
 from seqrec_cli.data.columns import Column, Columns
 
 Missing = Literal["error", "drop", "keep"]
@@ -33,6 +33,8 @@ def tidied(
     that rule. What was done is added to the notes. Raises SeqrecError where rows lack something and none may."""
     for column in dict.fromkeys([*ids, *others]):
         columns = _without_blanks(columns, column)
+    for column in values:
+        columns = _plain_numbers(columns, column)
     lacking_N = np.zeros(len(columns), bool)
     found: dict[Column, Counter[str]] = {}
     for column in dict.fromkeys([*ids, *values]):
@@ -44,18 +46,17 @@ def tidied(
     if not found:
         return columns
     told = "; ".join(f"{column}: {_counts(count)}" for column, count in found.items())
-    lost = (
-        f"{int(lacking_N.sum()):,} of {len(columns):,} rows lack one of {', '.join(map(str, [*ids, *values]))} ({told})"
-    )
+    wanted = ", ".join(map(str, [*ids, *values]))
+    lost = f"of {len(columns):,} rows, {int(lacking_N.sum()):,} without one of {wanted} ({told})"
     if missing != "drop":
         keep = any(set(count) - {EMPTY} for column, count in found.items() if column in ids)
         raise SeqrecError(
             f"{columns.label}: {lost}, the first is {columns.place(int(np.argmax(lacking_N)))}; mend them, or set "
-            "dataset.missing=drop to leave them out" + ", dataset.missing=keep if such words are ids here" * keep
+            "dataset.missing=drop to leave them out" + ", or dataset.missing=keep if such words are ids here" * keep
         )
     if lacking_N.all():
-        raise SeqrecError(f"{columns.label}: {lost}: dataset.missing=drop leaves none")
-    return columns.where(~lacking_N).noted(f"{lost} and are left out (dataset.missing=drop)")
+        raise SeqrecError(f"{columns.label}: {lost}; dataset.missing=drop would leave none")
+    return columns.where(~lacking_N).noted(f"{lost} left out: dataset.missing=drop")
 
 
 def _counts(count: Counter[str]) -> str:
@@ -72,14 +73,23 @@ def _without_blanks(columns: Columns, column: Column) -> Columns:
     changed = int(to_numpy(pc.not_equal(plain, distinct).cast(pa.uint8())).sum())
     again = plain.dictionary_encode()
     merged = len(distinct) - len(again.dictionary)
-    note = f"{changed:,} values of {column} have blanks around them, which are left out"
-    note += f"; {merged:,} of them then equal another value" * bool(merged)
+    note = f"{column}: blanks around {changed:,} distinct values left out"
+    note += f", {merged:,} of which are then another value" * bool(merged)
     recoded_K = to_numpy(again.indices)
     codes = from_numpy(np.where(codes_N < 0, 0, recoded_K[codes_N]).astype(np.int32))
     codes = pc.if_else(
         from_numpy((codes_N < 0).view(np.uint8)).cast(pa.bool_()), pa.nulls(len(codes), pa.int32()), codes
     )
     return columns.replaced(column, pa.DictionaryArray.from_arrays(codes, again.dictionary)).noted(note)
+
+
+def _plain_numbers(columns: Columns, column: Column) -> Columns:
+    """Numbers and times as text, without blanks around them, which nobody means."""
+    texts = columns.values(column)
+    if not pa.types.is_string(texts.type):
+        return columns
+    plain = pc.utf8_trim_whitespace(texts)
+    return columns if plain.equals(texts) else columns.replaced(column, plain)
 
 
 def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
@@ -97,7 +107,7 @@ def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np
         texts, codes_N = values, None
     if pa.types.is_string(texts.type):
         plain = pc.utf8_trim_whitespace(texts)
-        mask = pc.fill_null(pc.is_in(plain, pa.array(["", *words])), False)
+        mask = pc.fill_null(pc.is_in(plain, from_texts(["", *words])), False)
         mask_K = to_numpy(mask.cast(pa.uint8())).astype(bool)
         if mask_K.any():
             here_N = mask_K if codes_N is None else mask_K[codes_N] & ~found_N

@@ -113,6 +113,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         ),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
+        place=columns.place,
         ticks_per_second=1 if times is None else times.per_second,
         item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
