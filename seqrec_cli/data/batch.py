@@ -184,7 +184,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def padded_rows(
-    flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray, dtype: torch.dtype = torch.int64
+    flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray, *, dtype: torch.dtype = torch.int64
 ) -> Tensor:
     """Rows `flat[start:start+length]` as one right-padded tensor [B, longest], by one whole-array index.
 

@@ -24,11 +24,17 @@ def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
     if not names:
         return log
     if log.times_N is None:
-        raise SeqrecError(f"dataset.time_context={list(names)}, but this log has no times; set it to []")
+        raise SeqrecError(f"dataset.time_context={list(names)}, but {log.without_times}; set it to []")
     known = {attribute.name for attribute in log.catalog.context_attributes}
     for name in names:
         if name in known:
             raise SeqrecError(f"dataset.time_context: the log already has a context attribute '{name}'; leave it out")
+        values_N = of_times([name], np.asarray(log.times_N))
+        if values_N.min() == values_N.max():
+            value = TIME_VALUES[name][int(values_N.min()) - 1]
+            raise SeqrecError(
+                f"dataset.time_context: the {name} is {value} at every event, so it can tell nothing; leave it out"
+            )
     added = tuple(Attribute(name, len(TIME_VALUES[name]) + 1, 1) for name in TIME_CONTEXT if name in names)
     catalog = replace(log.catalog, context_attributes=(*log.catalog.context_attributes, *added))
     return replace(log, catalog=catalog, time_context=tuple(attribute.name for attribute in added))

@@ -22,14 +22,14 @@ def order_key(columns: Columns, column: Column) -> np.ndarray:
 def sessions(columns: Columns, column: Column) -> np.ndarray:
     """The number of each row's session, int32 [N]. Raises SeqrecError where one is empty: it is in no session."""
     codes_N, _ = columns.texts(column)
-    _refuse_empty(columns, column, codes_N, "leave dataset.session_column out and use protocol.by=gap")
+    _refuse_empty(columns, column, codes_N, rule="leave dataset.session_column out and use protocol.by=gap")
     return codes_N.astype(np.int32)
 
 
 def labels(columns: Columns, column: Column, notes: list[str]) -> np.ndarray:
     """True where a row was clicked, bool [N]. Raises SeqrecError for anything but two labels."""
     codes_N, texts = columns.texts(column)
-    _refuse_empty(columns, column, codes_N, RULE)
+    _refuse_empty(columns, column, codes_N, rule=RULE)
     known = [text.strip().lower() for text in texts]
     meaning = MINUS if set(known) <= set(MINUS) else LABELS
     if foreign := [code for code, text in enumerate(known) if text not in meaning]:
@@ -63,7 +63,7 @@ def weights(columns: Columns, column: Column) -> np.ndarray:
     return weights_N
 
 
-def _refuse_empty(columns: Columns, column: Column, codes_N: np.ndarray, rule: str) -> None:
+def _refuse_empty(columns: Columns, column: Column, codes_N: np.ndarray, *, rule: str) -> None:
     empty_N = codes_N < 0
     if empty_N.any():
         first = columns.place(int(np.argmax(empty_N)))

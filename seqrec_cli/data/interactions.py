@@ -59,6 +59,12 @@ class PackedLog:
     def num_items(self) -> int:
         return self.catalog.num_items
 
+    @property
+    def without_times(self) -> str:
+        """That it has no times, for messages."""
+        unit = self.manifest.get("settings", {}).get("time_unit")
+        return "this log has no times" + (" (dataset.time_unit=order: an order alone)" if unit == "order" else "")
+
     def ties(self) -> np.ndarray | None:
         """True where nothing but the file orders an event after the one before it, [N]; None: the log has no times."""
         if self.tied_N is not None or self.times_N is None:

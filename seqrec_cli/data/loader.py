@@ -125,7 +125,7 @@ class WindowRows(BatchedRows):
 
 def padded_weights(weights_N: Tensor | None, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
     """Weights of events start to start + length - 1, [B, L]."""
-    return None if weights_N is None else padded_rows(weights_N, starts_B, lengths_B, torch.float32)
+    return None if weights_N is None else padded_rows(weights_N, starts_B, lengths_B, dtype=torch.float32)
 
 
 class PrefixRows(BatchedRows):

@@ -64,29 +64,28 @@ def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
         return Times(np.zeros(0, np.int64), 1)
     if column.values.null_count:
         empty_N = to_numpy(column.values.is_null().cast(pa.uint8()))
-        place = column.place(int(np.argmax(empty_N)))
-        raise SeqrecError(f"{column.label}: {place} has an empty {column.name}; remove the row")
+        column.refuse(f"is empty in {column.place(int(np.argmax(empty_N)))}; fill it, or remove the row")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         return _without_a_date(column, unit)
     if unit == "order":
         return _order(column)
     if pa.types.is_temporal(kind):
-        return _told(column, _stamps(column.values), "timestamps", unit)
+        return _told(column, _stamps(column.values), "timestamps", unit=unit)
     if pa.types.is_boolean(kind) or not (pa.types.is_primitive(kind) or pa.types.is_string(kind)):
         column.refuse(f"is of type {kind}, which holds no times")
     if unit == "iso":
-        return _told(column, _iso(column), WORDS[unit], unit)
+        return _told(column, _iso(column), WORDS[unit], unit=unit)
     whole_N = _whole(column.values)
     if unit == "yyyymmdd":
         if whole_N is None:
             _refuse_value(column, _date_number, "a date written as 20190301")
-        return _told(column, _date_numbers(column, whole_N), WORDS[unit], unit)
+        return _told(column, _date_numbers(column, whole_N), WORDS[unit], unit=unit)
     if unit != "auto":
-        return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit)
+        return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit=unit)
     if pa.types.is_string(kind) and whole_N is None and not _is_number(column.values):
         times = _iso(column, ANY)
         dates = pc.all(pc.equal(pc.utf8_length(column.values), 10)).as_py()
-        return _told(column, times, "dates" if dates else WORDS["iso"], unit)
+        return _told(column, times, "dates" if dates else WORDS["iso"], unit=unit)
     return _recognised(column, whole_N)
 
 
@@ -113,8 +112,8 @@ def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
     if unit == "yyyymmdd":
         if whole_N is None:
             _refuse_value(column, _date_number, "a date written as 20190301")
-        return _told(column, _date_numbers(column, whole_N), WORDS[unit], "auto")
-    return _told(column, _counted(column, whole_N, unit), WORDS[unit], "auto")
+        return _told(column, _date_numbers(column, whole_N), WORDS[unit], unit="auto")
+    return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit="auto")
 
 
 def _ranges() -> dict[str, tuple[int, int]]:
@@ -128,12 +127,12 @@ def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
     return (numbers_N >= low) & (numbers_N <= high)
 
 
-def _told(column: TimeColumn, times: Times, what: str, unit: str) -> Times:
+def _told(column: TimeColumn, times: Times, what: str, *, unit: str) -> Times:
     """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
     ticks_N, per_second = times.ticks_N, times.per_second
     low, high = (bound * per_second for bound in _ranges()["s"])
     first, last = int(ticks_N.min()), int(ticks_N.max())
-    lasts = " to ".join(_day(tick // per_second) for tick in (first, last))
+    lasts = " to ".join(day(tick // per_second) for tick in (first, last))
     outside = first < low or last > high
     if outside and unit == "auto":
         nth = int(np.argmax((ticks_N < low) | (ticks_N > high)))
@@ -145,7 +144,8 @@ def _told(column: TimeColumn, times: Times, what: str, unit: str) -> Times:
     return Times(ticks_N, per_second, f"times read as {what}: {lasts}{note}", outside)
 
 
-def _day(seconds: int) -> str:
+def day(seconds: int) -> str:
+    """The date of a moment (UTC), or its year where no calendar has it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):

@@ -98,6 +98,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     if cfg.time_column is not None:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
         notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
+    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
     owners = _attributes(columns, owned, items_N, kind="item", separator=None, notes=notes)
     return RawLog(
@@ -118,7 +119,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
         order_keys=tuple(order_key(columns, column) for column in cfg.order_columns),
-        labels_N=None if cfg.label_column is None else labels(columns, cfg.label_column, notes),
+        labels_N=labels_N,
         weights_N=None if cfg.weight_column is None else weights(columns, cfg.weight_column),
     )
 

@@ -23,7 +23,7 @@ def reordered(log: PackedLog, ties: Literal["file", "reversed", "shuffled"], *, 
         return log
     tied_N = log.ties()
     if tied_N is None:
-        raise SeqrecError(f"protocol.ties={ties}: this log has no times, so no ties; use protocol.ties=file")
+        raise SeqrecError(f"protocol.ties={ties}: {log.without_times}, so no ties; use protocol.ties=file")
     order_N = tie_order(tied_N, ties, seed=seed)
     requests = log.requests
     if requests is not None:
