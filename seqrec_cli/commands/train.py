@@ -20,10 +20,12 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
@@ -113,6 +115,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
+        events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
+        course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
+        for line in advice(cfg, course, metrics, folder.metrics_jsonl):
+            say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))
         return {**metrics, "run_dir": str(folder.path)}

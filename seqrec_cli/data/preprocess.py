@@ -35,6 +35,7 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
     values = {name: getattr(cfg, name) for name in cfg.came_later}
     unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
+    unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
     settings |= {name: _raw_hash(file, data_dir, name) for name, file in cfg.other_files.items()}
     settings_hash = _digest(settings | {"format": FORMAT})
