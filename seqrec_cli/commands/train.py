@@ -117,7 +117,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             say(note)
         events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
         course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
-        for line in advice(cfg, course, metrics, folder.metrics_jsonl):
+        for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
             say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))
