@@ -16,7 +16,8 @@ from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.pack import Ids, Say, pack
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
-from seqrec_cli.files import atomic_folder, write_atomically
+from seqrec_cli.faults import in_words
+from seqrec_cli.files import atomic_folder, sweep_once, write_atomically
 
 HASHES = "raw-hashes.json"
 DIGITS = 8
@@ -31,6 +32,7 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+    sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
     unset = {name for name, value in values.items() if value is None or value is False}  # 0 is a column
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
@@ -101,4 +103,4 @@ def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
             return
         if folder.exists():
             raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
-        raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+        raise SeqrecError(f"cannot write {in_words(error, folder) or f'{folder}: {error}'} (data_dir=FOLDER)") from None

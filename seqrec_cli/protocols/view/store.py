@@ -7,6 +7,7 @@ import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.view import SPLITS, LabelledRows, Targets, View
+from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_folder
 
 FOLDER = "protocols"  # in the packed log's
@@ -31,7 +32,8 @@ def write(view: View, folder: Path) -> None:
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if not (folder / MANIFEST).exists():
-            raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+            said = in_words(error, folder) or f"{folder}: {error}"
+            raise SeqrecError(f"cannot write {said} (data_dir=FOLDER)") from None
 
 
 def read(folder: Path) -> View | None:
