@@ -38,6 +38,7 @@ LEVELS = {
     "metrics": 0,
     "files": 0,
     "faults": 0,
+    "machine": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

@@ -18,7 +18,7 @@ class Settings(BaseModel):
     Fields carry a type, a range and a description, never a default.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
     @field_validator("*", mode="after")
     @classmethod
