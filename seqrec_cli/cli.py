@@ -4,7 +4,6 @@ Nothing heavy is imported before it is needed: `seqrec --help` needs no Hydra, a
 Exit codes: 0 done, 1 a bug (with its traceback), 2 refused, 130 interrupted.
 """
 
-import errno
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -15,21 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from seqrec_cli.config import migrations
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.verbs import VERBS, verb_named
+from seqrec_cli.faults import in_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SHELLS = ("bash", "zsh", "fish")
-# Faults of a disk or its rights are nobody's bug: said in one line.
-_STORAGE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.ENOTDIR,
-}
-
 OVERVIEW = """\
 seqrec: train, evaluate and export recommenders on behaviour sequences.
 
@@ -71,10 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `seqrec train --help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in _STORAGE:
+    except (OSError, MemoryError, RuntimeError) as error:
+        fault = in_words(error)
+        if fault is None:
             raise
-        return _say(f"seqrec: {error.filename or 'disk'}: {error.strerror}", 2)
+        return _say(f"seqrec: {fault}", 2)
 
 
 def _say(line: str, code: int) -> int:
@@ -167,10 +158,6 @@ def _job(cfg: "DictConfig") -> float | None:
         result = dispatch.run_record(verb, record)
     except SeqrecError as error:
         raise _Refused(str(error)) from error
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise _Refused(f"{error.filename or 'disk'}: {error.strerror}") from error
     if result.get("interrupted"):
         raise KeyboardInterrupt
     return None

@@ -5,13 +5,19 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.records import PreprocessConfig
+from seqrec_cli.data.integrity import FILES
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.protocols.view.build import with_view
 
 
 def main(cfg: PreprocessConfig) -> dict[str, Any]:
     """Build the packed log unless it is there; its folder and counts."""
-    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
+    log = prepare(cfg.dataset, Path(cfg.data_dir), say, verify=cfg.verify)
+    log = with_view(log, cfg.protocol, say, verify=cfg.verify)
+    if cfg.verify:
+        say(
+            "every byte is as it was written" if FILES in log.manifest else "every index is in range (no checksums yet)"
+        )
     say(f"{log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     say(str(log.folder))
     return {"folder": str(log.folder), "users": log.num_users, "items": log.num_items, "events": len(log.items_N)}
