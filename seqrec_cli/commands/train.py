@@ -11,6 +11,7 @@ from seqrec_cli import kernels
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
+from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
@@ -37,11 +38,12 @@ from seqrec_cli.training.validation_loss import ValidationLoss
 
 def main(cfg: TrainConfig) -> dict[str, Any]:
     """One run, or one a seed. Returns what `metrics.json` holds and the run's folder."""
-    if cfg.trainer.seeds > 1 or holds_seeds(cfg.resume):
-        return train_seeds(cfg, main)
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
+    cfg = settle(cfg, log)
+    if cfg.trainer.seeds > 1 or holds_seeds(cfg.resume):
+        return train_seeds(cfg, main)
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     model = fresh_model(cfg, log, precision.device)

@@ -176,6 +176,9 @@ class TrainConfig(DataConfig):
     trainer: TrainerConfig
     hardware: HardwareConfig
     evaluation: EvaluationConfig
+    auto: dict[str, Literal["auto", "fast", "thorough"]] = Field(
+        description="settings that were written so, until the data settle them; filled in, not to be given"
+    )
     run_dir: str | None = Field(description="the run's folder; null for a dated one under outputs/")
     resume: str | None = Field(description="a run folder to go on with, from its last checkpoint")
 

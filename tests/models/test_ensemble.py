@@ -79,7 +79,7 @@ def test_an_ensembles_settings_are_the_same_after_its_trip_through_a_checkpoint(
         ("model.members.sasrec.name=ensemble", "model.members.sasrec.name=ensemble is no causal encoder"),
         ("model.members.sasrec.name=sasrek", "sasrek"),
         ("model.members.lrurec.max_length=50", "model.members.lrurec.max_length=50 is not model.max_length=200"),
-        ("model.members.sasrec.heads=3", "model.members.sasrec"),
+        ("model.members.sasrec.embed_dim=0", "model.members.sasrec.embed_dim"),
         ("model.members.sasrec.dropout=1.5", "model.members.sasrec.dropout"),
     ],
 )
