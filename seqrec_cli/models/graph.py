@@ -16,7 +16,7 @@ all attributes together, and of a hop's paths the `branching` heaviest go on.
 Legend: B rows, S sources, M paths of a row, V items, K edges kept, N events, E edges, W values of an attribute.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 from seqrec_cli.config.model.graph import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import silent
 from seqrec_cli.models.neighbours import NeighbourModel, heaviest, joined, summed
 
 PIECE = 1 << 18  # edges whose attributes are compared at once
@@ -39,7 +40,7 @@ class Model(NeighbourModel):
         self._values = dict(catalog.item_values)
         self.register_tables(cfg.edges)
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         events_N, users_N = joined(list(histories))
         sources, targets, weights = [], [], []
         for distance in range(1, self.cfg.window + 1):
@@ -73,13 +74,13 @@ class Model(NeighbourModel):
 
     def score_corpus(self, batch: Batch) -> Tensor:
         items_BM, mass_BM = self._sources(batch)
-        scores_BV = self.cfg.popularity * self.popularity_V.repeat(items_BM.shape[0], 1)
+        scores_BV = (self.cfg.popularity * self.popularity_V).repeat(items_BM.shape[0], 1)
         for hop in range(self.cfg.hops):
             if items_BM.shape[1] > self.cfg.branching:
                 mass_BM, best_BM = mass_BM.topk(self.cfg.branching, dim=1)
                 items_BM = items_BM.gather(1, best_BM)
             items_BM, mass_BM = self.step(items_BM, mass_BM)
-            scores_BV = scores_BV.scatter_add(1, items_BM, self.cfg.hop_decay**hop * mass_BM)
+            scores_BV.scatter_add_(1, items_BM, self.cfg.hop_decay**hop * mass_BM)
         return scores_BV
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:

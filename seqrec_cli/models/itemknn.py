@@ -13,7 +13,7 @@ Legend: B rows, L history events, V items, K neighbours, U users, N pairs of a u
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 from seqrec_cli.config.model.itemknn import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.models.contract import silent
 from seqrec_cli.models.neighbours import NeighbourModel, heaviest, joined
 
 PAIRS_AT_ONCE = 1 << 24  # of events of one user, counted together: about 1 GB
@@ -34,7 +35,7 @@ class Model(NeighbourModel):
         self.cfg = cfg
         self.register_tables(cfg.neighbours)
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         kept = list(histories)
         columns = self.num_items + 1
         latest, users_N = joined([history[-self.cfg.counted :] for history in kept])
@@ -47,7 +48,10 @@ class Model(NeighbourModel):
         pairs_V = torch.bincount(items_N, torch.bincount(users_N, minlength=len(kept))[users_N].double(), columns)
         order_N = items_N.argsort(stable=True)
         starts_V1 = torch.searchsorted(items_N[order_N], torch.arange(columns + 1)).tolist()
-        ids_VK, weights_VK = torch.zeros_like(self.ids_VK, device="cpu"), torch.zeros_like(self.weights_VK, device="cpu")
+        ids_VK, weights_VK = (
+            torch.zeros_like(self.ids_VK, device="cpu"),
+            torch.zeros_like(self.weights_VK, device="cpu"),
+        )
         for first, last in _pieces(pairs_V):
             inside_N = order_N[starts_V1[first] : starts_V1[last]]
             places = torch.stack([items_N[inside_N] - first, users_N[inside_N]])
@@ -68,8 +72,8 @@ class Model(NeighbourModel):
         fading = math.log(2) / self.cfg.half_life
         mass_BL = torch.where(ages_BL >= 0, torch.exp(-fading * ages_BL.clamp(min=0)), 0.0)
         items_BM, mass_BM = self.step(batch.items_BL, mass_BL)
-        scores_BV = self.cfg.popularity * self.popularity_V.repeat(batch.items_BL.shape[0], 1)
-        return scores_BV.scatter_add(1, items_BM, mass_BM)
+        scores_BV = (self.cfg.popularity * self.popularity_V).repeat(batch.items_BL.shape[0], 1)
+        return scores_BV.scatter_add_(1, items_BM, mass_BM)
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         return self.score_corpus(batch).gather(1, items_BC)

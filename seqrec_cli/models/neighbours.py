@@ -19,9 +19,7 @@ def summed(rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, size: int) -> t
     return keys_E.div(size, rounding_mode="floor"), keys_E % size, totals_E.float()
 
 
-def heaviest(
-    rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, *, rows: int, width: int
-) -> tuple[Tensor, Tensor]:
+def heaviest(rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, *, rows: int, width: int) -> tuple[Tensor, Tensor]:
     """The `width` largest positive weights of each row, int32 and fp32 [rows, width], the largest first; of equal ones
     those that come first are kept. What is left is filled with item 0 of weight 0."""
     # Positive fp32 numbers rise with their bits, so one sort of whole numbers orders by row and falling weight.
