@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -45,6 +46,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     """
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
+    cfg = settle(cfg, log, "plan")
     title = f"{cfg.model.name}_{cfg.dataset.name}, {precision.name} on {precision.device}"
     with torch.device("meta"):
         sketch = fresh_model(cfg, log, torch.device("meta"))

@@ -127,6 +127,8 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
     for group in {key.partition(".")[0] for key in BEFORE}:
         if isinstance(found.get(group), dict):
             _complete(group, found[group])
+    found.setdefault("auto", {})  # before settings could be left to the data, all were numbers
+    found.setdefault("start_from", None)
     _whole_batches(found)
     return found
 

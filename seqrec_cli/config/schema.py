@@ -176,8 +176,15 @@ class TrainConfig(DataConfig):
     trainer: TrainerConfig
     hardware: HardwareConfig
     evaluation: EvaluationConfig
+    auto: dict[str, Literal["auto", "fast", "thorough"]] = Field(
+        description="settings that were written so, until the data settle them; filled in, not to be given"
+    )
     run_dir: str | None = Field(description="the run's folder; null for a dated one under outputs/")
     resume: str | None = Field(description="a run folder to go on with, from its last checkpoint")
+    start_from: str | None = Field(
+        description="a run folder whose settings and best weights a new run on later data begins with; what the data "
+        "have new (items, users) begins as the mean of what is like it"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from seqrec_cli.config.auto import with_nominal
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.describe import errors_in_words, keys_of, missing_in_words, value_in_words
 from seqrec_cli.config.errors import SeqrecError
@@ -35,7 +36,7 @@ def validate(verb: str, cfg: DictConfig) -> Settings:
         where = f"{error.full_key}: " if error.full_key else ""
         raise SeqrecError(where + one_line(str(error).splitlines()[0])) from error
     assert isinstance(plain, dict)
-    record = validate_plain(verb, renamed(plain))  # type: ignore[arg-type]
+    record = validate_plain(verb, with_nominal(renamed(plain)))  # type: ignore[arg-type]
     _refuse([told for group in ("model", "objective") for told in _idle(getattr(record, group, None), group)])
     return record
 

@@ -69,6 +69,7 @@ class Recommender(nn.Module):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         """Called once before training with the training events of every item and user, int64 [V + 1] and [U + 1]."""
 
+    hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
     sees_target_time = False  # reads the time of the event it predicts: a different protocol

@@ -13,7 +13,7 @@ def test_groups_options_and_keys_of_train() -> None:
     assert "*ml-100k" in text
     assert "*sasrec" in text
     assert "bst" in text
-    assert "trainer.lr=0.001 peak learning rate of AdamW (number > 0)" in text
+    assert "trainer.lr=auto peak learning rate of AdamW (number > 0 or auto)" in text
     assert "evaluation.cutoffs=[5, 10, 20]" in text
 
 

@@ -1,13 +1,16 @@
 """Former names and former runs are taken, with a line that says what a thing is called now."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from seqrec_cli import cli
 from seqrec_cli.config import migrations
+from seqrec_cli.config.auto_rule import OF_MODEL
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import BEFORE, RENAMED, migrated
@@ -19,6 +22,16 @@ OLD_RUNS = Path(__file__).parent / "old_runs"  # config.yaml as runs wrote it
 @pytest.fixture(autouse=True)
 def nothing_told_yet() -> None:
     migrations._tell.cache_clear()
+
+
+NUMBERS = ["trainer=next_item", "evaluation.ranked_users=null"]  # what a run was told before the data could settle it
+
+
+def explicit(model: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The recorded settings of a model that are left to the data today."""
+    yield from ((f"{path}.{name}", model[name]) for name in OF_MODEL if name in model)
+    for key, member in model.get("members", {}).items():
+        yield from explicit(member, f"{path}.members.{key}")
 
 
 def today(*overrides: str) -> dict[str, object]:
@@ -35,19 +48,21 @@ def today(*overrides: str) -> dict[str, object]:
                 "trainer.micro_batch_tokens=4096",
                 "trainer.bucket_by_length=false",
                 "evaluation.baselines=false",
+                "objective.window=last",
             ],
             5,
         ),
         ("popular_count", ["model=popular"], 5),
-        ("mixture_bce", ["model=ensemble", "objective=bce"], 6),
+        ("mixture_bce", ["model=ensemble", "objective=bce", "objective.window=last"], 6),
     ],
 )
 def test_an_old_run_is_the_run_of_todays_names(
     run: str, overrides: list[str], lines: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded = yaml.safe_load((OLD_RUNS / f"{run}.yaml").read_text())
+    widths = [f"{path}={value}" for path, value in explicit(recorded["model"], "model")]
     found = migrated(recorded)
-    assert dump(validate_plain("train", found)) == today(*overrides)
+    assert dump(validate_plain("train", found)) == today(*NUMBERS, *widths, *overrides)
     assert migrated(found) == found
     told = capsys.readouterr().err.splitlines()
     assert len(told) == lines

@@ -99,14 +99,14 @@ def test_records_in_records(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_types_in_words() -> None:
     keys: dict[str, Key] = {key.name: key for key in keys_of(TrainConfig, dump(validated("model=din")))}
-    assert keys["trainer.patience"].type() == "integer >= 1 or null"
+    assert keys["trainer.patience"].type() == "integer >= 1 or null or auto"
     assert keys["trainer.final_lr"].type() == "number >= 0 and <= 1"
-    assert keys["trainer.betas"].type() == "list of 2 x number"
+    assert keys["trainer.betas"].type() == "list of 2 x number or auto"
     assert keys["trainer.schedule"].type() == "one of cosine, constant"
     assert keys["model.mlp"].type() == "list of integer >= 1, not empty"
     assert keys["trainer.schedule"].choices() == ["cosine", "constant"]
     assert keys["model.softmax"].choices() == ["true", "false"]
-    assert keys["trainer.patience"].choices() == ["null"]
+    assert keys["trainer.patience"].choices() == ["null", "auto", "fast", "thorough"]
 
 
 def test_a_model_that_says_nothing_of_its_capabilities_cannot_be_defined() -> None:

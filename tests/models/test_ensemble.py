@@ -86,7 +86,7 @@ def test_an_ensembles_settings_are_the_same_after_its_trip_through_a_checkpoint(
             "model.members.lrurec.max_length=300",
             "model.members.lrurec.max_length=300 is more than model.max_length=200",
         ),
-        ("model.members.sasrec.heads=3", "model.members.sasrec"),
+        ("model.members.sasrec.embed_dim=0", "model.members.sasrec.embed_dim"),
         ("model.members.sasrec.dropout=1.5", "model.members.sasrec.dropout"),
     ],
 )

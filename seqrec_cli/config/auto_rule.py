@@ -1,0 +1,184 @@
+"""The rule by which settings written `auto` follow from the data. Its numbers are in `conf/shared/auto.yaml`.
+
+The same rule gives what a configuration is checked with before the data are known (`NOMINAL`). It needs no torch and
+no numpy: facts are plain numbers.
+"""
+
+import functools
+import math
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from seqrec_cli.config.settings import Settings
+
+Kind = Literal["encoder", "cloze", "ranker"]
+Word = Literal["auto", "fast", "thorough"]
+WORDS: tuple[Word, ...] = ("auto", "fast", "thorough")
+Table = Annotated[tuple[tuple[float, float], ...], Field(min_length=1)]  # (up to so many, value), ascending
+
+
+class Facts(NamedTuple):
+    """What the rule knows of a log, as the run's model and objective see it."""
+
+    users: int
+    items: int
+    events: int  # that train
+    rows: int  # training rows an epoch: windows, or a ranker's targets
+    longest: int  # 95 of 100 training histories are no longer
+    requests: int  # held out for validation
+
+
+class KindNumbers(Settings):
+    """The rule's numbers for one kind of training."""
+
+    embed_dim: Table = Field(description="width by training events")
+    dropout: Table = Field(description="dropout by training events")
+    steps_an_epoch: int = Field(ge=1, description="an epoch has as many, by smaller batches, where it has the rows")
+    batch_size: tuple[int, int] = Field(description="rows a batch: at least, at most")
+    epochs: float = Field(gt=0, description="passes over the rows")
+    steps: tuple[int, int] = Field(description="steps of a run: at least, at most; more weight than epochs")
+    evaluations: int = Field(ge=1, description="validations of a run, at most")
+    patience: int = Field(ge=1, description="validations without improvement before it stops")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps")
+    warmup_steps: int = Field(ge=0, description="and at most so many")
+    lr: float = Field(gt=0, description="peak rate")
+    weight_decay: float = Field(ge=0, description="decay of matrices")
+    betas: tuple[float, float] = Field(description="AdamW's averaging rates")
+    bucket_by_length: bool = Field(description="rows of like length share a batch")
+    ranked: float = Field(gt=0, description="scores of a validation over the corpus that are affordable")
+
+
+class Effort(Settings):
+    """What `fast` and `thorough` change."""
+
+    epochs: float = Field(gt=0, description="times the epochs and steps of auto")
+    patience: float = Field(gt=0, description="times the patience of auto")
+
+
+class Rule(Settings):
+    """All numbers of the rule."""
+
+    kinds: dict[Kind, KindNumbers]
+    efforts: dict[Word, Effort]
+
+
+@functools.cache
+def rule() -> Rule:
+    """As `conf/shared/auto.yaml` has it."""
+    from omegaconf import OmegaConf
+
+    from seqrec_cli.config.compose import SHARED, conf_folder  # omegaconf: not for a list of verbs
+
+    return Rule.from_plain(OmegaConf.to_container(OmegaConf.load(conf_folder() / SHARED / "auto.yaml")))
+
+
+# A log of middling size: what is written `auto` is checked with its numbers before there is a log.
+NOMINAL = Facts(users=6_000, items=3_000, events=500_000, rows=6_000, longest=200, requests=6_000)
+
+
+def kind_of(plain: dict[str, Any]) -> Kind:
+    """The kind of training, by the objective of a plain configuration."""
+    objective = plain["objective"]["name"]
+    return "cloze" if objective == "cloze" else "ranker" if objective == "click" else "encoder"
+
+
+def up_to(table: Table, size: float) -> float:
+    """The value of the first line whose bound is not below `size`; of the last one beyond all."""
+    return next((value for bound, value in table if size <= bound), table[-1][1])
+
+
+class Settled:
+    """The numbers of one run. Each method is a setting; what it is worked out from is another setting's number."""
+
+    def __init__(self, plain: dict[str, Any], facts: Facts, words: dict[str, Word]) -> None:
+        self.plain, self.facts, self.words = plain, facts, words
+        self.numbers = rule().kinds[kind_of(plain)]
+
+    def effort(self, name: str) -> Effort:
+        return rule().efforts[self.words.get(name, "auto")]
+
+    def trainer(self, name: str) -> Any:
+        """A trainer's setting: as it was given, or by the rule."""
+        given = f"trainer.{name}" not in self.words
+        return self.plain["trainer"][name] if given else getattr(self, name)()
+
+    def batch_size(self) -> int:
+        least, most = self.numbers.batch_size
+        wanted = self.facts.rows / self.numbers.steps_an_epoch
+        return min(max(2 ** math.floor(math.log2(max(wanted, 1))), least), most)
+
+    def _steps_an_epoch(self) -> int:
+        return max(math.ceil(self.facts.rows / self.trainer("batch_size")), 1)
+
+    def max_epochs(self) -> int:
+        least, most = self.numbers.steps
+        an_epoch, more = self._steps_an_epoch(), self.effort("trainer.max_epochs").epochs
+        steps = min(max(self.numbers.epochs * an_epoch, least), most) * more
+        return max(round(steps / an_epoch), self.plain["trainer"]["swa_epochs"] or 1)
+
+    def evaluate_every(self) -> int:
+        return max(round(self.trainer("max_epochs") / self.numbers.evaluations), 1)
+
+    def patience(self) -> int:
+        plateau = self.plain["trainer"]["plateau"] or 0
+        return max(round(self.numbers.patience * self.effort("trainer.patience").patience), plateau + 1)
+
+    def warmup_steps(self) -> int:
+        steps = self.trainer("max_epochs") * self._steps_an_epoch()
+        steps = min(steps, self.plain["trainer"]["max_steps"] or steps)
+        return min(round(steps * self.numbers.warmup), self.numbers.warmup_steps)
+
+    def lr(self) -> float:
+        return self.numbers.lr
+
+    def weight_decay(self) -> float:
+        return self.numbers.weight_decay
+
+    def betas(self) -> list[float]:
+        return list(self.numbers.betas)
+
+    def bucket_by_length(self) -> bool:
+        return self.numbers.bucket_by_length
+
+    def ranked_users(self) -> int | None:
+        affordable = int(self.numbers.ranked / max(self.facts.items, 1))
+        return None if affordable >= self.facts.requests else max(affordable, LEAST_RANKED)
+
+    def embed_dim(self, model: dict[str, Any]) -> int:
+        heads = 2 * model.get("heads", 1)  # rotary positions turn pairs
+        return math.ceil(up_to(self.numbers.embed_dim, self.facts.events) / heads) * heads
+
+    def ffn_dim(self, model: dict[str, Any]) -> int:
+        return 4 * int(model["embed_dim"])
+
+    def dropout(self, _model: dict[str, Any]) -> float:
+        return up_to(self.numbers.dropout, self.facts.events)
+
+
+LEAST_RANKED = 200
+# Settings that may be written `auto`, in the order in which they are settled.
+OF_MODEL = ("embed_dim", "ffn_dim", "dropout")
+OF_TRAINER = (
+    "batch_size",
+    "max_epochs",
+    "evaluate_every",
+    "patience",
+    "warmup_steps",
+    "lr",
+    "weight_decay",
+    "betas",
+    "bucket_by_length",
+)
+OF_EVALUATION = ("ranked_users",)
+SAME = {"mlp_dropout": "dropout"}  # settings that follow another one's rule
+
+
+def may_be_auto(key: str) -> bool:
+    """Whether a setting, by its dotted name, may be left to the data."""
+    group, _, name = key.partition(".")
+    return name.rpartition(".")[2] in {
+        "model": (*OF_MODEL, *SAME),
+        "trainer": OF_TRAINER,
+        "evaluation": OF_EVALUATION,
+    }.get(group, ())
