@@ -15,7 +15,6 @@ class DatasetConfig(Option):
     group: ClassVar[str] = "dataset"
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
-    logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
@@ -37,6 +36,16 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+
+    @property
+    def logs_impressions(self) -> bool:
+        """Whether its raw data tell which items were shown."""
+        return False
+
+    @property
+    def weighs_events(self) -> bool:
+        """Whether training targets count differently."""
+        return False
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -27,9 +27,12 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.label_column": None,
+    "dataset.order_columns": [],
     "dataset.owner_column": None,
     "dataset.owners": False,
     "dataset.session_column": None,
+    "dataset.weight_column": None,
     "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,

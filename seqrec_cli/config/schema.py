@@ -155,10 +155,17 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _protocol_fits(self) -> Self:
         protocol, name = self.protocol, self.protocol.name
+        labels = getattr(self.dataset, "label_column", None)
         if protocol.needs_impressions and not self.dataset.logs_impressions:
+            own = "; name its 0/1 labels in dataset.label_column, or" if hasattr(self.dataset, "label_column") else "; "
             raise ValueError(
-                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none; use "
+                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none{own} use "
                 "protocol=positions or last"
+            )
+        if labels is not None and not protocol.needs_impressions:
+            raise ValueError(
+                f"dataset.label_column={labels}: protocol={name} draws negatives and does not read the log's own "
+                "labels; set protocol=impressions (or impressions_by_user), which does"
             )
         if protocol.one_negative and protocol.click_negatives != 1:
             raise ValueError(
@@ -205,6 +212,7 @@ class TrainConfig(DataConfig):
             )
         self._objective_can_train_the_model()
         self._context_is_read()
+        self._weights_are_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
@@ -226,6 +234,12 @@ class TrainConfig(DataConfig):
     def _context_is_read(self) -> None:
         if self.dataset.time_context and self.model.capabilities.family != "ranker":
             raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+
+    def _weights_are_read(self) -> None:
+        if self.dataset.weighs_events and not self.objective.capabilities.weights:
+            raise ValueError(
+                f"dataset.weight_column: objective={self.objective.name} counts all targets alike; set it to null"
+            )
 
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":

@@ -6,7 +6,6 @@ Text is parsed as text and converted here. Rows count from 1 and leave out a hea
 import csv
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,10 +16,9 @@ import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import one_array, to_numpy
+from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
-MICROSECONDS = 1_000_000
 _FIRST_BYTES = 1 << 20
 
 
@@ -29,6 +27,7 @@ class Columns:
 
     def __init__(self, table: pa.Table, label: str, names: dict[Column, str]) -> None:
         self._table, self.label, self._names = table, label, names
+        self.place: Callable[[int], str] = lambda row: f"row {row + 1}"
 
     @classmethod
     def parse(
@@ -134,26 +133,14 @@ class Columns:
             self._refuse_value(values, column, _finite, what="a finite number")
         return numbers_N
 
-    def times(self, column: Column, unit: str) -> tuple[np.ndarray, int]:
-        """Times as whole ticks, int64 [N], and the ticks of a second.
+    def time_column(self, column: Column) -> TimeColumn:
+        """The column as `read_times` takes it."""
+        return TimeColumn(self._column(column), self.label, column, self.place)
 
-        `unit` is s, ms, us or ns for numbers since 1970, or iso for ISO 8601 text (no zone means UTC).
-        """
-        values = self._column(column)
-        if pa.types.is_temporal(values.type):
-            return self._ticks(values, column)
-        if unit == "iso":
-            return self._iso(values, column)
-        try:
-            whole = values.cast(pa.int64())
-            if not whole.null_count:
-                return to_numpy(whole), TICKS[unit]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
-        seconds_N = self.numbers(column) / TICKS[unit]
-        if np.abs(seconds_N).max(initial=0) > np.iinfo(np.int64).max / MICROSECONDS:
-            raise SeqrecError(f"{self.label}: {column} holds times beyond any calendar; see dataset.time_unit")
-        return np.rint(seconds_N * MICROSECONDS).astype(np.int64), MICROSECONDS
+    def times(self, column: Column, unit: TimeUnit) -> tuple[np.ndarray, int]:
+        """Times as whole ticks, int64 [N], and the ticks of a second (see `data/times.py`)."""
+        found = read_times(self.time_column(column), unit)
+        return found.ticks_N, found.per_second
 
     def texts(self, column: Column) -> tuple[np.ndarray, list[str]]:
         """A categorical column as codes int32 [N] (-1: empty) and the text of each code."""
@@ -189,20 +176,6 @@ class Columns:
         except pa.ArrowInvalid as error:
             raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({_one_line(error)})") from None
         return to_numpy(numbers), bounds
-
-    def _iso(self, values: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        for zone in (None, "UTC"):
-            try:
-                return self._ticks(values.cast(pa.timestamp("us", zone)), column)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                continue
-        self._refuse_value(values, column, datetime.fromisoformat, what="an ISO time (all with a zone, or none)")
-
-    def _ticks(self, stamps: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        if stamps.null_count:
-            self._refuse_empty(to_numpy(stamps.is_null().cast(pa.uint8())), column)
-        stamps = stamps.cast(pa.timestamp("us", getattr(stamps.type, "tz", None)), safe=False)
-        return to_numpy(stamps.cast(pa.int64())), MICROSECONDS
 
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
         raise SeqrecError(f"{self.label}: row {int(np.argmax(empty_N)) + 1} has an empty {column}; remove the row")

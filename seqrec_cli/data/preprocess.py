@@ -36,7 +36,7 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
     sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
-    unset = {name for name, value in values.items() if value is None or value is False}  # 0 is a column
+    unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"

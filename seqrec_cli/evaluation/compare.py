@@ -7,8 +7,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.view import HeldOut
+from seqrec_cli.protocols.view.meaning import meaning
 
 PROTOCOL_KEY = "protocol"  # of a metric row
+MEANING = "meaning"  # of a protocol: what follows from its other fields, and is said, not compared
 FILTERS = ("min_rating", "user_core", "item_core", "duplicates")
 SEEN = {
     "remove": "removed: all before the target, whole history; targets that repeat one are left out",
@@ -44,6 +46,7 @@ def protocol(
         "items": log.num_items,
         "settings": asked["settings"],
         "counts": asked["splits"][split],
+        MEANING: meaning(log, split),
         "candidates": "whole corpus" if view.candidates == "full" else view.candidates,
         "ranked_users": "all" if ranked_users is None else ranked_users,
         "seen_items": SEEN[view.seen],
@@ -80,7 +83,7 @@ def same_protocol(
     first: dict[str, Any] = dict(rows[0][PROTOCOL_KEY])
     for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
-        fields = [field for field in dict.fromkeys([*first, *other]) if field != "fingerprint"]
+        fields = [field for field in dict.fromkeys([*first, *other]) if field not in ("fingerprint", MEANING)]
         differing = [field for field in fields if field not in may_differ and first.get(field) != other.get(field)]
         if not differing and "fingerprint" not in may_differ and first["fingerprint"] != other["fingerprint"]:
             differing = ["fingerprint"]  # which any other difference changes too

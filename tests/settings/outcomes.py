@@ -177,7 +177,12 @@ class _Run:
             self.listener = named["listener"]
             assert self.listener is not None
             self.listener.model = model
-            self.blocks += [named["precision"].name, str(named["precision"].device), _is_sparse(model), hasattr(model, "is_compiled")]
+            self.blocks += [
+                named["precision"].name,
+                str(named["precision"].device),
+                _is_sparse(model),
+                hasattr(model, "is_compiled"),
+            ]
             fitted = fit(model, objective, rows, **named)
             self.heard()
             self.enough("validated")
@@ -277,7 +282,11 @@ def _listened_to(run: _Run) -> Iterator[None]:
             ("fit", run.fit(train.fit)),
         ):
             stack.enter_context(mock.patch.object(train, name, replacement))
-        for name in ("commands.measure.draw_reliability", "reporting.run_folder.RunFolder.write_config", "files.os.fsync"):
+        for name in (
+            "commands.measure.draw_reliability",
+            "reporting.run_folder.RunFolder.write_config",
+            "files.os.fsync",
+        ):
             stack.enter_context(mock.patch(f"seqrec_cli.{name}", lambda *args: None))
         stack.enter_context(
             mock.patch.object(ranks, "target_batches", run.noted(ranks.target_batches, "max_length", "batch_size"))

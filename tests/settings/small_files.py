@@ -92,7 +92,7 @@ def trivago(folder: Path, users: int = 24) -> Path:
         item = last if n % 5 == 0 and last else item
         shown = "|".join(str(other) for other in (item, item % 30 + 1, (item + 6) % 30 + 1)) if asks else ""
         action = "clickout item" if asks else actions[n % 3]
-        where = f"{'FR' if user % 2 else 'DE'},\"Nice, France\",{'mobile' if n % 3 else 'tablet'}"
+        where = f'{"FR" if user % 2 else "DE"},"Nice, France",{"mobile" if n % 3 else "tablet"}'
         rows.append(f"u{user},s{visit},{time},1,{action},{item},{where},,{shown},{shown}")
         last = item
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -106,7 +106,12 @@ def amazon(folder: Path, users: int = 24) -> Path:
     here.mkdir()
     for category, turn in (("Toys", 0), ("Books", 1)):
         reviews = [
-            {"reviewerID": f"u{u}", "asin": f"i{(i + turn) % 30}", "overall": float(1 + (u * i) % 5), "unixReviewTime": t}
+            {
+                "reviewerID": f"u{u}",
+                "asin": f"i{(i + turn) % 30}",
+                "overall": float(1 + (u * i) % 5),
+                "unixReviewTime": t,
+            }
             for u, i, t, _ in _events(users)
         ]
         about = [

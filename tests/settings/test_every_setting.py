@@ -87,7 +87,9 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    archive = (
+        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    )
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
@@ -170,7 +172,10 @@ def test_no_row_is_of_a_setting_that_is_gone() -> None:
 def test_a_setting_acts_where_it_says(line: Line) -> None:
     row = line.row
     assert row is not None
-    files = {"{other}": small_files.of(FILES, line.option, 23) if line.setting == "dataset.archive" else FILES, "{headerless}": small_files.csv(FILES, header=False)}
+    files = {
+        "{other}": small_files.of(FILES, line.option, 23) if line.setting == "dataset.archive" else FILES,
+        "{headerless}": small_files.csv(FILES, header=False),
+    }
     given = tuple(filled(text, files) for text in (*BASE, *line.given(), *row.given))
     changed = (*given, f"{line.setting}={filled(row.value, files)}")
     if row.acts_on == "refused":

@@ -17,6 +17,7 @@ class Capabilities(NamedTuple):
     rows: Literal["windows", "prefixes", "none"]  # how training histories are cut
     causal: bool | None  # encoders it trains: causal ones, bidirectional ones, or (None) both
     sparse_rows: bool  # reads some rows of the item table, not all
+    weights: bool  # a target's loss counts as much as its event's weight
 
 
 class ObjectiveConfig(Option):

@@ -10,7 +10,9 @@ from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
 class Config(SoftmaxConfig):
     """Which events are hidden, and how."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False, weights=True
+    )
 
     mask: float = Field(gt=0, le=1, description="share of a row's events that is hidden, at least one")
     random: float = Field(ge=0, le=1, description="share of the hidden events that become a random item, not a mask")

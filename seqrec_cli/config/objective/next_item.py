@@ -6,4 +6,6 @@ from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
 class Config(SoftmaxConfig):
     """Softmax over all items."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False, weights=True
+    )

@@ -2,14 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.raw import AttributeTable, RawLog
+from seqrec_cli.data.times import TimeUnit, read_times
 from seqrec_cli.data.vocabulary import factorize, first_rows
 
 PARQUET = (".parquet", ".pq")
@@ -18,12 +20,26 @@ PARQUET = (".parquet", ".pq")
 class Config(DatasetConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
-    came_later: ClassVar[frozenset[str]] = frozenset({"session_column", "owner_column"})
+    came_later: ClassVar[frozenset[str]] = frozenset(
+        {"session_column", "owner_column", "order_columns", "label_column", "weight_column"}
+    )
 
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
     item_column: str | int = Field(description="column of item ids")
     time_column: str | int | None = Field(description="column of times; null: the file is in order")
-    time_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(description="numbers since 1970, or ISO 8601 text")
+    time_unit: TimeUnit = Field(
+        description="numbers since 1970, ISO 8601 text, dates as 20190301, or numbers that only give an order; auto: "
+        "recognised by their range"
+    )
+    order_columns: tuple[str | int, ...] = Field(
+        description="columns of numbers or times that order a user's events of equal time (a position within the day)"
+    )
+    label_column: str | int | None = Field(
+        description="column of 0 and 1: shown, and clicked (the events); for protocol=impressions; null for none"
+    )
+    weight_column: str | int | None = Field(
+        description="column of positive numbers: how much an event counts as a training target; null: all alike"
+    )
     rating_column: str | int | None = Field(description="column of ratings; null for none")
     delimiter: str = Field(min_length=1, max_length=1, description="character between fields (not for Parquet)")
     header: bool = Field(description="whether the first line holds the columns' names (not for Parquet)")
@@ -47,12 +63,21 @@ class Config(DatasetConfig):
             raise ValueError("dataset.columns names the columns of a file without header; set dataset.header=false")
         return self
 
+    @property
+    def logs_impressions(self) -> bool:
+        return self.label_column is not None
+
+    @property
+    def weighs_events(self) -> bool:
+        return self.weight_column is not None
+
 
 def read(cfg: Config, path: Path) -> RawLog:
     """The file's events. An attribute of an item or user is taken from its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     wanted = [column for column in named if column is not None]
-    wanted += [column for column in (cfg.session_column, cfg.owner_column) if column is not None]
+    others = (cfg.session_column, cfg.owner_column, cfg.label_column, cfg.weight_column)
+    wanted += [column for column in (*others, *cfg.order_columns) if column is not None]
     wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
@@ -67,14 +92,18 @@ def read(cfg: Config, path: Path) -> RawLog:
             quoted=True,
         )
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
-    times_N, ticks = (None, 1) if cfg.time_column is None else columns.times(cfg.time_column, cfg.time_unit)
     notes: list[str] = []
+    times = None
+    if cfg.time_column is not None:
+        times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
+        notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
+    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
     owners = _attributes(columns, owned, items_N, kind="item", separator=None, notes=notes)
     return RawLog(
         users_N,
         items_N,
-        times_N,
+        None if times is None else times.ticks_N,
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
         _attributes(
             columns, cfg.item_attribute_columns, items_N, kind="item", separator=cfg.value_separator, notes=notes
@@ -84,9 +113,12 @@ def read(cfg: Config, path: Path) -> RawLog:
         ),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
-        ticks_per_second=ticks,
+        ticks_per_second=1 if times is None else times.per_second,
         item_owners=next(iter(owners.values()), None),
-        sessions_N=None if cfg.session_column is None else columns.texts(cfg.session_column)[0].astype(np.int32),
+        sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
+        order_keys=tuple(order_key(columns, column) for column in cfg.order_columns),
+        labels_N=labels_N,
+        weights_N=None if cfg.weight_column is None else weights(columns, cfg.weight_column),
     )
 
 
