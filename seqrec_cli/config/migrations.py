@@ -27,10 +27,13 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.encoding": "utf-8",
     "dataset.label_column": None,
+    "dataset.missing": "keep",
     "dataset.order_columns": [],
     "dataset.owner_column": None,
     "dataset.owners": False,
+    "dataset.quoted": True,
     "dataset.session_column": None,
     "dataset.weight_column": None,
     "evaluation.test": "once",

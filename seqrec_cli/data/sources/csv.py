@@ -2,22 +2,23 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.dataset_text import TextConfig
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.raw import AttributeTable, RawLog
+from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
 from seqrec_cli.data.vocabulary import factorize, first_rows
 
 PARQUET = (".parquet", ".pq")
 
 
-class Config(DatasetConfig):
+class Config(TextConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
     came_later: ClassVar[frozenset[str]] = frozenset(
@@ -41,9 +42,6 @@ class Config(DatasetConfig):
         description="column of positive numbers: how much an event counts as a training target; null: all alike"
     )
     rating_column: str | int | None = Field(description="column of ratings; null for none")
-    delimiter: str = Field(min_length=1, max_length=1, description="character between fields (not for Parquet)")
-    header: bool = Field(description="whether the first line holds the columns' names (not for Parquet)")
-    columns: tuple[str, ...] | None = Field(description="names for the columns of a file without header")
     item_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the item")
     user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
     context_columns: tuple[str | int, ...] = Field(
@@ -56,12 +54,6 @@ class Config(DatasetConfig):
     value_separator: str | None = Field(
         min_length=1, description="text between several values in one attribute field; null: one value a field"
     )
-
-    @model_validator(mode="after")
-    def _one_naming(self) -> Self:
-        if self.header and self.columns is not None:
-            raise ValueError("dataset.columns names the columns of a file without header; set dataset.header=false")
-        return self
 
     @property
     def logs_impressions(self) -> bool:
@@ -89,10 +81,19 @@ def read(cfg: Config, path: Path) -> RawLog:
             columns=wanted,
             names=cfg.columns,
             header=cfg.header,
-            quoted=True,
+            quoted=cfg.quoted,
+            encoding=cfg.encoding,
+            coded=[column for column in wanted if column != cfg.time_column],
         )
+    columns = tidied(
+        columns,
+        cfg.missing,
+        ids=(cfg.user_column, cfg.item_column),
+        values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
+        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column)],
+    )
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
-    notes: list[str] = []
+    notes = list(columns.notes)
     times = None
     if cfg.time_column is not None:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
@@ -113,6 +114,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         ),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
+        place=columns.place,
         ticks_per_second=1 if times is None else times.per_second,
         item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
