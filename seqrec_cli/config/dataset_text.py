@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from seqrec_cli.config.dataset import DatasetConfig
+from seqrec_cli.config.dataset_files import FilesConfig
 
 DELIMITERS = {"tab": "\t", "whitespace": "space", "comma": ",", "semicolon": ";", "pipe": "|"}  # by their names
 WORDS = ("auto", "space")
@@ -40,7 +40,7 @@ def _encoding(text: str) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
-class TextConfig(DatasetConfig):
+class TextConfig(FilesConfig):
     """What is recognised where it is `auto` (and printed), and always as told where it is told."""
 
     as_before: ClassVar[dict[str, Any]] = {"encoding": "utf-8", "quoted": True, "missing": "keep"}

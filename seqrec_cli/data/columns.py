@@ -21,6 +21,7 @@ from seqrec_cli.data.text_form import Header, TextForm
 from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
+RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a column's type
 
 
 class NoColumnError(SeqrecError):
@@ -33,7 +34,8 @@ class NoColumnError(SeqrecError):
 
 class Columns:
     """Some columns of one file, by name or position. `label` names the file in messages, and `place` says where in it
-    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide."""
+    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide, `known` the names of all its columns,
+    in their order, those that were not asked for too."""
 
     def __init__(
         self,
@@ -43,8 +45,10 @@ class Columns:
         *,
         place: Callable[[int], str] | None = None,
         notes: Sequence[str] = (),
+        known: Sequence[str] = (),
     ) -> None:
         self._table, self.label, self._names, self.notes = table, label, dict(names), tuple(notes)
+        self.known = tuple(known)
         self.place: Callable[[int], str] = place or (lambda row: f"row {row + 1}")
 
     @classmethod
@@ -73,25 +77,25 @@ class Columns:
             return (
                 column
                 if isinstance(column, int) and 0 <= column < len(known)
-                else known.index(_resolve(column, known, label))
+                else known.index(resolve(column, known, label))
             )
 
         read = read_delimited(Source(data, label), form, columns, resolve=position, coded=coded)
         found = {column: str(position(column, read.names)) for column in columns}
-        return cls(read.table, label, found, place=read.place, notes=read.notes)
+        return cls(read.table, label, found, place=read.place, notes=read.notes, known=read.names)
 
     @classmethod
-    def parquet(cls, path: Path, columns: Sequence[Column]) -> "Columns":
+    def parquet(cls, data: bytes | Path, label: str, columns: Sequence[Column]) -> "Columns":
         """Read columns of a Parquet file."""
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(pa.BufferReader(data) if isinstance(data, bytes) else data) as file:
                 known = file.schema_arrow.names
-                found = {column: _resolve(column, known, path.name) for column in columns}
-                return cls(file.read(columns=list(dict.fromkeys(found.values()))), path.name, found)
+                found = {column: resolve(column, known, label) for column in columns}
+                return cls(file.read(columns=list(dict.fromkeys(found.values()))), label, found, known=known)
         except (pa.ArrowException, OSError) as error:
-            raise SeqrecError(f"{path.name} cannot be read: {_one_line(error)}") from None
+            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"], label: str | None = None) -> "Columns":
@@ -112,7 +116,30 @@ class Columns:
 
         notes = dict.fromkeys(note for part in parts for note in part.notes)
         label = label or f"{first.label} and {len(parts) - 1} more"
-        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes))
+        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes), known=first.known)
+
+    def has(self, column: Column) -> bool:
+        """Whether it was asked for, or added."""
+        return column in self._names
+
+    def array(self, column: Column) -> pa.Array:
+        """A column as Arrow has it, without dictionaries."""
+        return self._column(column)
+
+    def mapped(
+        self, change: Callable[[Column, pa.Array], pa.Array], place: Callable[[int], str], notes: Sequence[str]
+    ) -> "Columns":
+        """Other rows: every column as `change` makes it, and where each row is. Notes are added."""
+        table = pa.table({str(nth): change(column, self._column(column)) for nth, column in enumerate(self._names)})
+        names = {column: str(nth) for nth, column in enumerate(self._names)}
+        return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
+
+    def with_constant(self, column: Column, value: str | int | None) -> "Columns":
+        """And one more column, of one value in all rows."""
+        kind = pa.int8() if isinstance(value, int) else pa.string()
+        table = self._table.append_column(f"\0{column}", pa.repeat(pa.scalar(value, kind), len(self)))
+        names = self._names | {column: f"\0{column}"}
+        return Columns(table, self.label, names, place=self.place, notes=self.notes, known=self.known)
 
     def _column(self, column: Column) -> pa.Array:
         values = self._table.column(self._names[column])
@@ -195,11 +222,14 @@ class Columns:
             self._names,
             place=lambda row: self.place(int(kept[row])),
             notes=self.notes,
+            known=self.known,
         )
 
     def noted(self, note: str) -> "Columns":
         """The same with one note more."""
-        return Columns(self._table, self.label, self._names, place=self.place, notes=(*self.notes, note))
+        return Columns(
+            self._table, self.label, self._names, place=self.place, notes=(*self.notes, note), known=self.known
+        )
 
     def values(self, column: Column) -> pa.Array:
         """A column as it was read."""
@@ -209,7 +239,7 @@ class Columns:
         """The same with other values in a column."""
         name = self._names[column]
         table = self._table.set_column(self._table.column_names.index(name), name, values)
-        return Columns(table, self.label, self._names, place=self.place, notes=self.notes)
+        return Columns(table, self.label, self._names, place=self.place, notes=self.notes, known=self.known)
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
@@ -232,12 +262,15 @@ class Columns:
         raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
 
 
-def _resolve(column: Column, known: Sequence[str], label: str) -> str:
+def resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
             raise NoColumnError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)", column)
         column = known[column]
+    if column not in known:  # RecBole's files name the type too: user_id:token
+        typed = [name for name in known if name.partition(":")[0] == column and name.partition(":")[2] in RECBOLE]
+        column = typed[0] if len(typed) == 1 else column
     if list(known).count(column) != 1:
         problem = (
             f"more than one column '{column}'" if column in known else f"no column '{column}'{nearest(column, known)}"
