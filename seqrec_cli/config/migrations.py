@@ -73,6 +73,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
         "auxiliary_mlp": None,
     },
     "din": {"score": "unit"},
+    "ease": {"exact_items": 5000},
 }
 
 
