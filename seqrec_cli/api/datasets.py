@@ -98,7 +98,7 @@ def dataset(
     "given"` asks by it.
 
     What follows `name` are settings of the group `dataset` (`seqrec train dataset=csv --help` explains each); None
-    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` what orders events of
+    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` what sorts events of
     equal time, `label` the log's own 0 and 1, `weight` how much an event counts in training. `protocol` is one of
     `conf/protocol` by its name, or its settings with the name among them: `{"name": "global_time", "cut": 0.8}`; a run
     may ask the same data by another.
