@@ -15,6 +15,7 @@ class DatasetConfig(Option):
     group: ClassVar[str] = "dataset"
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
+    in_parts: ClassVar[bool] = False  # the archive may be a folder, a glob or a zip archive of a table's parts
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
@@ -36,6 +37,11 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+
+    @property
+    def other_files(self) -> dict[str, str]:
+        """Files beside the archive that are part of the raw data, by their settings."""
+        return {}
 
     @property
     def logs_impressions(self) -> bool:

@@ -47,6 +47,7 @@ class PackedLog:
     owners_V1: np.ndarray | None = None  # int32: the user (from 1) who owns each item, 0: none of this log
     view: View | None = None  # what a protocol asks of it; None: leave-last-out without click candidates
     time_context: tuple[str, ...] = ()  # hour or weekday of its requests, after the logged context
+    splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say; for protocol=given
     weights_N: np.ndarray | None = None  # float32: how much each event counts as a training target
     tied_N: np.ndarray | None = None  # bool: nothing but the file orders it after the event before; None: by `times_N`
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
@@ -122,6 +123,7 @@ class PackedLog:
             requests,
             optional("sessions"),
             optional("owners"),
+            splits_N=optional("splits"),
             weights_N=optional("weights"),
             tied_N=optional("tied"),
             folder=folder,
@@ -138,6 +140,7 @@ class PackedLog:
             "context": self.context_NF,
             "sessions": self.sessions_N,
             "owners": self.owners_V1,
+            "splits": self.splits_N,
             "weights": self.weights_N,
             "tied": self.tied_N,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},

@@ -85,6 +85,7 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say)
         requests,
         None if raw.sessions_N is None else raw.sessions_N[events.kept_K],
         None if raw.item_owners is None else _owners(raw.item_owners, ids, say),
+        splits_N=None if raw.splits_N is None else raw.splits_N[events.kept_K],
         weights_N=None if raw.weights_N is None else raw.weights_N[events.kept_K],
         tied_N=_stored_ties(events),
     ), ids
@@ -145,7 +146,9 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
 def _sort(raw: RawLog, indexed: Indexed) -> Events:
     """A stable sort: what no key orders stays in the order of the file."""
     keys = [key_N[indexed.kept_K] for key_N in sort_keys(raw)]
-    order_K = np.lexsort([*reversed(keys), indexed.rows_K])
+    # What the files hold out comes after what they train on, whatever the times say.
+    splits_K = None if raw.splits_N is None else raw.splits_N[indexed.kept_K]
+    order_K = np.lexsort([*reversed(keys), *([] if splits_K is None else [splits_K]), indexed.rows_K])
     rows_K = indexed.rows_K[order_K]
     offsets_U1 = np.searchsorted(rows_K, np.arange(int(rows_K[-1]) + 2)).astype(np.int64)
     times_K, tied_K, ordered = None, None, 0
@@ -153,6 +156,8 @@ def _sort(raw: RawLog, indexed: Indexed) -> Events:
         same_K = equal_to_previous(key_K[order_K], offsets_U1)
         ordered += 0 if tied_K is None else int((tied_K & ~same_K).sum())
         tied_K = same_K if tied_K is None else tied_K & same_K
+    if splits_K is not None and tied_K is not None:
+        tied_K &= equal_to_previous(splits_K[order_K], offsets_U1)
     if raw.times_N is not None and raw.ticks_per_second:
         times_K = raw.times_N[indexed.kept_K][order_K] // raw.ticks_per_second
     return Events(

@@ -49,4 +49,5 @@ class RawLog:
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
     item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
+    splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say
     process: dict[str, Any] | None = None  # settings of the process that generated the events

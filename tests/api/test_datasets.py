@@ -111,7 +111,7 @@ def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
         (log().assign(what=[1, "a"] * 36), {}, r"^frame: values of mixed kinds or out of range \(column what "),
         (log().assign(when=[*log()["when"][:-1], pd.NaT]), {}, "^frame: row 72 has an empty when; remove the row$"),
         (log().assign(when=pd.to_timedelta(1, unit="h")), {}, r"^frame: column when is of type duration\[us\]; take"),
-        (log().assign(when="soon"), {}, "^frame: when is 'soon' in row 1, not an ISO time"),
+        (log().assign(when="soon"), {}, "^frame: when is 'soon' in row 1, not a time"),
         (pd.concat([log(), log()[:1]]), {}, "^1 rows repeat an earlier row .* the first is row 73;"),
         (log(users=12, events=2), {}, "^no user has 3 events or more after the filters"),
         (log(), {"duplicates": "perhaps"}, "^dataset.duplicates=perhaps: "),

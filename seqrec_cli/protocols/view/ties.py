@@ -44,6 +44,7 @@ def reordered(log: PackedLog, ties: Literal["file", "reversed", "shuffled"], *, 
         ratings_N=taken(log.ratings_N),
         context_NF=taken(log.context_NF),
         sessions_N=taken(log.sessions_N),
+        splits_N=taken(log.splits_N),
         weights_N=taken(log.weights_N),
         requests=requests,
     )
