@@ -5,6 +5,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.records import PreprocessConfig
+from seqrec_cli.data.integrity import FILES
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.times import day
@@ -16,7 +17,12 @@ from seqrec_cli.reporting.meaning import of_rows, split_line
 
 def main(cfg: PreprocessConfig) -> dict[str, Any]:
     """Build the packed log unless it is there; its folder and counts."""
-    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
+    log = prepare(cfg.dataset, Path(cfg.data_dir), say, verify=cfg.verify)
+    log = with_view(log, cfg.protocol, say, verify=cfg.verify)
+    if cfg.verify:
+        say(
+            "every byte is as it was written" if FILES in log.manifest else "every index is in range (no checksums yet)"
+        )
     lasts = " to ".join(day(t) for t in log.manifest.get("time_span") or ())
     sizes = f"{log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events"
     found = {split: meaning(log, split) for split in SPLITS}

@@ -12,7 +12,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
-from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
@@ -20,10 +20,12 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
@@ -47,8 +49,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return train_seeds(cfg, main)
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
+    refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
+    rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
@@ -75,15 +79,13 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             return validated(measured, loss).metrics
 
         header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
-        if not model.trainable_models():
+        if rows is None:
             fitted = _fit_closed_form_alone(model, log, header, folder=folder)
         else:
             if resume_from is None:
                 fit_closed_form(model, log)
-            rows = training_rows(cfg, objective, log, device=precision.device)
-            if rows.steps and (
-                warning := memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
-            ):
+            warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
+            if warning is not None:
                 say(warning)
             listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
             fitted = fit(
@@ -113,6 +115,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
+        events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
+        course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
+        for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
+            say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))
         return {**metrics, "run_dir": str(folder.path)}

@@ -1,6 +1,6 @@
 """What every dataset has: where its raw data are, and what of them stays."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -20,6 +20,8 @@ class DatasetConfig(Option):
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
+    # The same, of settings that say in another way that all is as it was: their value then.
+    as_before: ClassVar[dict[str, Any]] = {}
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")

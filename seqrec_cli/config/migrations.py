@@ -27,7 +27,9 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.encoding": "utf-8",
     "dataset.label_column": None,
+    "dataset.missing": "keep",
     "dataset.order_columns": [],
     "dataset.item_attribute_columns": [],
     "dataset.item_file": None,
@@ -35,6 +37,7 @@ BEFORE: dict[str, Any] = {
     "dataset.owner_column": None,
     "dataset.owners": False,
     "dataset.sequence_separator": None,
+    "dataset.quoted": True,
     "dataset.session_column": None,
     "dataset.split_column": None,
     "dataset.split_leaks": False,
@@ -70,6 +73,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
         "auxiliary_mlp": None,
     },
     "din": {"score": "unit"},
+    "ease": {"exact_items": 5000},
 }
 
 

@@ -210,3 +210,7 @@ class DownloadConfig(DataConfig):
 
 class PreprocessConfig(DataConfig):
     """The verb `preprocess`."""
+
+    verify: bool = Field(
+        description="read every byte of a folder that is ready and compare checksums; false: once a machine, sizes always"
+    )

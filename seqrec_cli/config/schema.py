@@ -113,7 +113,7 @@ class HardwareConfig(Settings):
 
     device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
-    threads: int | None = Field(ge=1, description="CPU threads; null for all cores")
+    threads: int | None = Field(ge=1, le=4096, description="CPU threads; null for all cores")
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )

@@ -3,12 +3,11 @@
 Text is parsed as text and converted here. Rows count from 1 and leave out a header line. Legend: N rows.
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +16,20 @@ import pyarrow.compute as pc
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import from_numpy, one_array, to_numpy
 from seqrec_cli.data.delimited import Source, read_delimited
+from seqrec_cli.data.number_text import as_numbers, fault
 from seqrec_cli.data.text_form import Header, TextForm
 from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
 RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a column's type
+
+
+class NoColumnError(SeqrecError):
+    """A column that is not there, or more than once."""
+
+    def __init__(self, message: str, column: Column) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class Columns:
@@ -126,10 +134,6 @@ class Columns:
         names = {column: str(nth) for nth, column in enumerate(self._names)}
         return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
 
-    def noted(self, notes: Sequence[str]) -> "Columns":
-        """The same with more notes."""
-        return self.mapped(lambda _, values: values, self.place, notes) if notes else self
-
     def with_constant(self, column: Column, value: str | int | None) -> "Columns":
         """And one more column, of one value in all rows."""
         kind = pa.int8() if isinstance(value, int) else pa.string()
@@ -141,42 +145,50 @@ class Columns:
         values = self._table.column(self._names[column])
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if pa.types.is_large_string(values.type):
+        if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
             values = values.cast(pa.string())
         return one_array(values)
 
+    def coded(self, column: Column) -> tuple[np.ndarray, pa.Array]:
+        """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
+        values = self._table.column(self._names[column])
+        coded = one_array(values) if pa.types.is_dictionary(values.type) else self._column(column).dictionary_encode()
+        codes_N = to_numpy(coded.indices.fill_null(-1))
+        return codes_N, coded.dictionary
+
     def ids(self, column: Column) -> np.ndarray:
         """Raw ids: int64 where every one is written as a whole number, else an object array of str [N]."""
-        values = self._column(column)
+        values = self._table.column(self._names[column])
         if values.null_count:
-            self._refuse_empty(to_numpy(values.is_null().cast(pa.uint8())), column)
-        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
-            self._refuse_type(values, column, "ids are whole numbers or text")
-        coded = values.dictionary_encode()
-        codes_N, texts = to_numpy(coded.indices), coded.dictionary
-        if pa.types.is_integer(texts.type):
-            return to_numpy(texts).astype(np.int64)[codes_N]
-        try:
-            numbers = texts.cast(pa.int64())
-            if numbers.cast(pa.string()).equals(texts):  # not so for 007: it and 7 are two ids
-                return to_numpy(numbers)[codes_N]
-        except pa.ArrowInvalid:
-            pass
-        texts_K = to_numpy(texts)
-        if "" in texts_K:
-            self._refuse_empty(texts_K[codes_N] == "", column)
-        return texts_K[codes_N]
+            self._refuse_empty(to_numpy(one_array(values).is_null().cast(pa.uint8())), column)
+        codes_N, distinct = self.coded(column)
+        kind = distinct.type
+        if pa.types.is_floating(kind) or pa.types.is_binary(kind):  # of a frame with gaps; of Parquet without its types
+            distinct = _cast(distinct, pa.int64() if pa.types.is_floating(kind) else pa.string())
+        if pa.types.is_integer(kind):
+            numbers = _cast(distinct, pa.int64())
+            distinct = distinct.cast(pa.string()) if numbers is None else numbers
+        if distinct is None or not (pa.types.is_integer(distinct.type) or pa.types.is_string(distinct.type)):
+            raise SeqrecError(f"{self.label}: column {column} is of type {kind}; ids are whole numbers or text")
+        if pa.types.is_string(distinct.type):
+            numbers = _cast(distinct, pa.int64())
+            if numbers is not None and numbers.cast(pa.string()).equals(distinct):  # not so for 007: it and 7 are two
+                distinct = numbers
+        distinct_K = to_numpy(distinct)
+        if distinct_K.dtype == object and "" in distinct_K:
+            self._refuse_empty(distinct_K[codes_N] == "", column)
+        return distinct_K[codes_N]
 
     def numbers(self, column: Column) -> np.ndarray:
         """Finite numbers, float64 [N]."""
         values = self._column(column)
-        try:
-            numbers = values.cast(pa.float64())
-            numbers_N = np.full(1, np.nan) if numbers.null_count else to_numpy(numbers)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            numbers_N = np.full(1, np.nan)
+        numbers = as_numbers(values)
+        if numbers is None:
+            raise SeqrecError(f"{self.label}: column {column} is of type {values.type}, not numbers")
+        numbers_N = to_numpy(numbers.fill_null(np.nan))
         if not np.isfinite(numbers_N).all():
-            self._refuse_value(values, column, _finite, what="a finite number")
+            row = int(np.argmax(~np.isfinite(numbers_N)))
+            raise SeqrecError(f"{self.label}: {column} {fault(values[row].as_py(), self.place(row))}")
         return numbers_N
 
     def time_column(self, column: Column) -> TimeColumn:
@@ -190,14 +202,13 @@ class Columns:
 
     def texts(self, column: Column) -> tuple[np.ndarray, list[str]]:
         """A categorical column as codes int32 [N] (-1: empty) and the text of each code."""
-        values = self._column(column)
-        try:
-            coded = values.cast(pa.string()).dictionary_encode()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            self._refuse_type(values, column, "attributes are numbers or text")
-        known_N = to_numpy(coded.is_valid().cast(pa.uint8())).astype(bool)
-        codes_N = np.frombuffer(coded.indices.buffers()[1], np.int32, len(coded), coded.offset * 4)
-        return np.where(known_N, codes_N, -1), coded.dictionary.to_pylist()
+        codes_N, distinct = self.coded(column)
+        texts = _cast(distinct, pa.string())
+        if texts is None:
+            raise SeqrecError(
+                f"{self.label}: column {column} is of type {distinct.type}; attributes are numbers or text"
+            )
+        return codes_N, texts.to_pylist()
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -213,6 +224,22 @@ class Columns:
             notes=self.notes,
             known=self.known,
         )
+
+    def noted(self, note: str) -> "Columns":
+        """The same with one note more."""
+        return Columns(
+            self._table, self.label, self._names, place=self.place, notes=(*self.notes, note), known=self.known
+        )
+
+    def values(self, column: Column) -> pa.Array:
+        """A column as it was read."""
+        return one_array(self._table.column(self._names[column]))
+
+    def replaced(self, column: Column, values: pa.Array) -> "Columns":
+        """The same with other values in a column."""
+        name = self._names[column]
+        table = self._table.set_column(self._table.column_names.index(name), name, values)
+        return Columns(table, self.label, self._names, place=self.place, notes=self.notes, known=self.known)
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
@@ -234,33 +261,22 @@ class Columns:
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
         raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
 
-    def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], *, what: str) -> NoReturn:
-        shown = "of mixed kinds"
-        for row, value in enumerate(values.to_pylist()):
-            try:
-                read(value)
-            except (TypeError, ValueError):
-                shown = f"{'empty' if value is None else repr(value)} in {self.place(row)}"
-                break
-        raise SeqrecError(f"{self.label}: {column} is {shown}, not {what}")
-
-    def _refuse_type(self, values: pa.Array, column: Column, rule: str) -> NoReturn:
-        raise SeqrecError(f"{self.label}: column {column} is of type {values.type}; {rule}")
-
 
 def resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
-            raise SeqrecError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)")
+            raise NoColumnError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)", column)
         column = known[column]
     if column not in known:  # RecBole's files name the type too: user_id:token
         typed = [name for name in known if name.partition(":")[0] == column and name.partition(":")[2] in RECBOLE]
         column = typed[0] if len(typed) == 1 else column
     if list(known).count(column) != 1:
-        problem = "more than one column" if column in known else "no column"
-        shown = ", ".join(known[:20])
-        raise SeqrecError(f"{label} has {problem} '{column}'{nearest(column, known)} (has: {shown})")
+        problem = (
+            f"more than one column '{column}'" if column in known else f"no column '{column}'{nearest(column, known)}"
+        )
+        shown = ", ".join(known[:20]) + ", ..." * (len(known) > 20)
+        raise NoColumnError(f"{label} has {problem} (has: {shown[:400]})", column)
     return column
 
 
@@ -277,9 +293,12 @@ def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
         return pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string())
 
 
-def _finite(value: Any) -> None:
-    if not math.isfinite(float(value)):
-        raise ValueError
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """None where the values are no such."""
+    try:
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def _one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,8 +81,7 @@ def find_form(source: Source, told: TextForm, columns: Sequence[int | str]) -> t
     if form.delimiter == AUTO:
         form = form._replace(delimiter=find_delimiter(text, form, columns, source.label))
     head = split_head(text, Separator(form.delimiter), quoted=form.quoted)
-    if not head.rows:
-        raise SeqrecError(f"{source.label}: a quoted field is never closed in its first line; see dataset.quoted")
+    _check_widths(head, form, source.label, wanted=len(set(columns)))
     return form._replace(header=find_header(head, form, columns, source.label)), head
 
 
@@ -115,7 +115,9 @@ def read_delimited(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SeqrecError(_unreadable(source, error)) from None
     notes = [f"read as {form.said()}"] * (AUTO in (told.delimiter, told.encoding, told.header))
-    notes += [f"{whole.wrapped:,} rows run over several lines of the file (quoted fields)"] * bool(whole.wrapped)
+    notes += [f"rows that run over several lines of the file, in quoted fields: {whole.wrapped:,}"] * bool(
+        whole.wrapped
+    )
     return Delimited(table, names, whole.place, tuple(notes))
 
 
@@ -124,6 +126,29 @@ def _unreadable(source: Source, error: Exception) -> str:
     if "Truncated compressed stream" in said or "inflate" in said or "decompress" in said.lower():
         return f"{source.label} cannot be read: it ends early or is damaged as a compressed file ({said}); copy it anew"
     return f"{source.label} cannot be read: {said}"
+
+
+def _check_widths(head: Head, form: TextForm, label: str, *, wanted: int) -> None:
+    """Raises SeqrecError where the first line has other fields than those after it."""
+    first = head.rows[0]
+    width, count = Counter(map(len, head.rows[1:])).most_common(1)[0] if len(head.rows) > 1 else (len(first), 0)
+    shown = ", ".join(first)[:80]
+    if len(first) == width == 1 and wanted > 1:
+        raise SeqrecError(
+            f"{label}: the delimiter ({form.word()}) splits nothing in '{shown}'; dataset.delimiter=auto looks for one"
+        )
+    if len(first) != width and count > 2 and count >= 0.9 * len(head.rows[1:]):
+        last = all(not row[-1].strip() for row in head.rows[1:])
+        raise SeqrecError(
+            f"{label}: line {head.first_ends} has {_fields(len(first))} ({shown}), the lines after it have {width}"
+            + ("; name all columns there" + ", or remove the delimiter at the ends of lines" * last)
+            if len(first) > 1
+            else f"{label}: line {head.first_ends} ('{shown}') is no row of {width} fields as those after it; remove it"
+        )
+
+
+def _fields(count: int) -> str:
+    return f"{count} field{'s' * (count != 1)}"
 
 
 class _Text:
@@ -148,7 +173,7 @@ class _Text:
                 try:
                     data = decoder.decode(data, final).encode()
                 except UnicodeDecodeError as error:
-                    raise SeqrecError(_not_of_encoding(self.source.label, error, before=self.lines)) from None
+                    raise SeqrecError(self._undecoded(error, self.lines)) from None
             if b"\0" in data:
                 line = self.lines + 1 + data[: data.index(b"\0")].count(b"\n")
                 raise SeqrecError(f"{self.source.label}: line {line} holds a NUL byte; the file is damaged or binary")
@@ -223,21 +248,20 @@ class _Text:
     def _of_other_width(self, row: list[str], line: int, width: int) -> str:
         shown = self.form.delimiter if self.separator.is_itself or len(self.form.delimiter) < 5 else " "
         text = (" " if shown == BLANKS else shown).join(row).encode("utf-8", "replace").decode()[:80]
-        counted = f"{len(row)} field{'' if len(row) == 1 else 's'}"
         advice = "mend or remove the line"
         if len(row) > width and self.form.quoted:
             advice += f"; a field that holds the delimiter ({self.form.word()}) must be in double quotes"
-        return f"{self.source.label}: line {line} has {counted}, not {width}: {text!r}; {advice}"
+        return f"{self.source.label}: line {line} has {_fields(len(row))}, not {width}: {text!r}; {advice}"
 
     def _explain(self, said: str, width: int) -> str:
         """What is wrong with a file that Arrow refused with these words."""
         label = self.source.label
         if "UTF8" in said:
             self._check_encoding()
+        if not sum(1 for _ in self.scan(width)):
+            return f"{label} holds no rows below its header"
         if "straddling" in said or "block size" in said:
             return f"{label}: a line is longer than {BLOCK:,} bytes; is it a row a line, and are all quotes closed?"
-        for _ in self.scan(width):
-            pass
         return f"{label} cannot be read: {said.splitlines()[0]}"
 
     def _check_encoding(self) -> None:
@@ -247,8 +271,11 @@ class _Text:
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
-                raise SeqrecError(_not_of_encoding(self.source.label, error, before=lines)) from None
+                raise SeqrecError(self._undecoded(error, lines)) from None
             lines += chunk.count(b"\n")
+
+    def _undecoded(self, error: UnicodeDecodeError, before: int) -> str:
+        return _undecoded(self.source.label, error, self.form.encoding, line=before + 1)
 
 
 def _whole_lines(data: bytes, final: bool) -> tuple[bytes, bytes]:
@@ -256,16 +283,17 @@ def _whole_lines(data: bytes, final: bool) -> tuple[bytes, bytes]:
     return data[:end], data[end:]
 
 
-def _not_of_encoding(label: str, error: UnicodeDecodeError, *, before: int) -> str:
+def _undecoded(label: str, error: UnicodeDecodeError, encoding: str, *, line: int) -> str:
+    """What to do about a byte that is not of the encoding, in data that begin with that line."""
     data, at = error.object, error.start
-    line = before + 1 + data[:at].count(b"\n")
+    line += data[:at].count(b"\n")
     begins = max(data.rfind(mark, max(0, at - 30), at) for mark in b'\n,;\t|"') + 1 or max(0, at - 10)
     word = re.split(rb"[\n\r,;\t|\"]", data[begins : at + 30])[0].decode("latin-1")
-    if error.encoding.replace("-", "") != "utf8":
-        return f"{label}: line {line} is not {error.encoding} (byte 0x{data[at]:02X}); see dataset.encoding"
+    if encoding != "utf-8":
+        return f"{label}: line {line} is not {encoding} (byte 0x{data[at]:02X}); see dataset.encoding"
     return (
-        f"{label}: line {line} is not UTF-8; set dataset.encoding: latin-1 if this should read {word!r}, else what it is "
-        "(cp1251 Cyrillic, gb18030 Chinese, shift_jis Japanese, ...)"
+        f"{label}: line {line} is not UTF-8; set dataset.encoding=latin-1 if this should read {word!r}, else to what "
+        "it is (cp1251 Cyrillic, gb18030 Chinese, shift_jis Japanese, ...)"
     )
 
 

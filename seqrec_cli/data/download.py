@@ -32,7 +32,10 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
         if cfg.in_parts:
             find(path)
         elif not path.is_file() and not (path.is_dir() and cfg.several_files):
-            raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
+            is_folder = f"it is a folder, and dataset.source={cfg.source} reads one file"
+            raise SeqrecError(
+                f"dataset.archive={cfg.archive}: {is_folder if path.is_dir() else 'there is no such file'}"
+            )
         return path
     targets = _targets(cfg, data_dir)
     if not targets or not all(target.exists() for target in targets.values()):

@@ -21,11 +21,12 @@ _SIGNATURES = (
     (b"GIF8", "a GIF image", ""),
     (b"%PDF", "a PDF document", ""),
     (b"\x7fELF", "a program", ""),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch it with `git lfs pull`"),
 )
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"))
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95}\](cc]")
 _PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+_JSON = re.compile(rb"\s*(\[\s*)?\{\s*\"")
 _NOT_TEXT = bytes({*range(32)} - {*b"\t\n\r\f\x01\x1c\x1d\x1e\x1f\x1b"})
 _SAMPLE = 1 << 16
 
@@ -44,16 +45,18 @@ def not_text(head: bytes) -> tuple[str, str] | None:
         return "a tar archive", "unpack it"
     if _PICKLE.match(head):
         return "a pickle", "write it as Parquet or CSV"
+    if _JSON.match(head):
+        return "JSON", "let its name end in .jsonl (an object a line)"
     if _PAGE.match(head):
-        return "a web page or XML, not a log", "was the download refused?"
+        return "a web page or XML", "was the download refused?"
     return None
 
 
 def looks_binary(head: bytes) -> bool:
-    """Whether these bytes hold what no text in one byte a character or UTF-8 does: NUL, or many control characters."""
+    """Whether these bytes hold many control characters, NUL among them, which text does not."""
     sample = head[:_SAMPLE]
     controls = len(sample) - len(sample.translate(None, _NOT_TEXT))
-    return b"\0" in head or controls * 20 > len(sample)
+    return controls * 20 > len(sample)
 
 
 def utf16_without_mark(head: bytes) -> str | None:

@@ -53,9 +53,11 @@ def _steps(
     repeated_N = repeats(users_N, items_N, raw.times_N)
     count = int(repeated_N.sum())
     if count and cfg.duplicates == "error":
+        first = int(np.argmax(repeated_N))
+        place = f"row {first + 1}" if raw.place is None else raw.place(first)
         what = "user and item" if raw.times_N is None else "user, item and time"
         raise SeqrecError(
-            f"{count} rows repeat an earlier row (same {what}), the first is row {int(np.argmax(repeated_N)) + 1}; "
+            f"{count} rows repeat an earlier row (same {what}), the first is {place}; "
             "set dataset.duplicates=drop or dataset.duplicates=keep"
         )
     kept_K = np.flatnonzero(~repeated_N) if cfg.duplicates == "drop" else np.arange(len(users_N))

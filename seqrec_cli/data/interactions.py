@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.data import integrity, log_shapes
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.view import LabelledRows, View
 
@@ -89,16 +90,24 @@ class PackedLog:
         return fingerprint in (self.fingerprint, former)
 
     @classmethod
-    def open(cls, folder: Path) -> "PackedLog":
-        """Map a folder written by `save`."""
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    def open(cls, folder: Path, *, verify: bool = False) -> "PackedLog":
+        """Map a folder written by `save`. Raises ValueError, KeyError, OSError ... where it is damaged.
+
+        `verify`: read all bytes through, though this machine has done so before.
+        """
+        manifest = integrity.read_manifest(folder)
+        if manifest["format"] != FORMAT:
+            raise integrity.DamagedError(f"its format is {manifest['format']}, and this version reads {FORMAT}")
+        integrity.check_sizes(folder, manifest)
+        files = manifest.get(integrity.FILES)
 
         def load(name: str) -> np.ndarray:
             array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="c")  # torch wants writable memory
             return array
 
         def optional(name: str) -> np.ndarray | None:
-            return load(name) if (folder / f"{name}.npy").exists() else None
+            there = (folder / f"{name}.npy").exists() if files is None else f"{name}.npy" in files
+            return load(name) if there else None
 
         item_attributes = tuple(Attribute(*row) for row in manifest["item_attributes"])
         user_attributes = tuple(Attribute(*row) for row in manifest["user_attributes"])
@@ -112,7 +121,7 @@ class PackedLog:
             tuple(Attribute(*row) for row in manifest["context_attributes"]),
         )
         requests = LabelledRows.load("requests", load, optional) if manifest["requests"] else None
-        return cls(
+        log = cls(
             load("offsets"),
             load("items"),
             optional("times"),
@@ -128,6 +137,9 @@ class PackedLog:
             tied_N=optional("tied"),
             folder=folder,
         )
+        log_shapes.check_shapes(log)
+        integrity.check_contents(folder, manifest, lambda: log_shapes.check_indices(log), anew=verify)
+        return log
 
     def save(self, folder: Path) -> None:
         """Write the arrays and the manifest, not the view; the caller writes into a temporary folder and renames it."""

@@ -32,9 +32,9 @@ def one_event_a_row(
     `separator` splits text into a list: it is that of the item column, and of other columns that hold it. Also told are
     how many rows were lists, and how many of these were empty.
     """
-    items = columns.array(item)
-    if separator is not None and pa.types.is_string(items.type):
-        items = _split(items, separator)
+    items = columns.values(item)
+    if separator is not None and not is_list(items) and pa.types.is_string(_plain(items).type):
+        items = _split(_plain(items), separator)
     elif not is_list(items):
         return _hinted(columns, item, items), 0, 0
     counts_N = _lengths(items)
@@ -61,15 +61,22 @@ def one_event_a_row(
 
 def _hinted(columns: Columns, item: Column, items: pa.Array) -> Columns:
     """The columns as they are; with a word where most items look like several."""
-    first = items.slice(0, 1000)
-    if not pa.types.is_string(items.type) or 2 * _several(first) <= len(first) - first.null_count:
+    first = _plain(items.slice(0, 1000))
+    if not pa.types.is_string(first.type) or 2 * _several(first) <= len(first) - first.null_count:
         return columns
     shown = pc.filter(first, pc.match_substring_regex(first, NUMBERS))[0].as_py()
     note = (
         f"{item} is '{shown[:40]}' and the like, and each such text is taken as one item; if it is a list, name what "
         "joins it: dataset.sequence_separator=' '"
     )
-    return columns.mapped(lambda _, values: values, columns.place, [note])
+    return columns.noted(note)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Without a dictionary; all text of one type."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
 
 
 def _several(texts: pa.Array) -> int:

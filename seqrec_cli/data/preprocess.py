@@ -13,28 +13,33 @@ from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
+from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.pack import Ids, Say, pack
 from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
-from seqrec_cli.files import atomic_folder, write_atomically
+from seqrec_cli.faults import in_words
+from seqrec_cli.files import atomic_folder, sweep_once, write_atomically
 
 HASHES = "raw-hashes.json"
 DIGITS = 8
 
 
-def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = False) -> PackedLog:
     """The packed log of a dataset, built first where it is missing (and its raw file fetched).
 
-    Raises SeqrecError on bad input; a dataset that is already built is left as it is.
+    Raises SeqrecError on bad input; a dataset that is already built is left as it is. `verify`: its bytes are read
+    through though this machine has done so before.
     """
-    return with_time_context(_prepared(cfg, data_dir, say), cfg.time_context)
+    return with_time_context(_prepared(cfg, data_dir, say, verify=verify), cfg.time_context)
 
 
-def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
+    sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
     unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
+    unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
     settings |= {name: _raw_hash(file, data_dir, name) for name, file in cfg.other_files.items()}
     settings_hash = _digest(settings | {"format": FORMAT})
@@ -44,13 +49,13 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
         ready = sorted(data_dir.glob(f"{label}-*/manifest.json"), key=lambda manifest: manifest.stat().st_mtime)
         if ready:
             say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
-            return _open(ready[-1].parent)
+            return _open(ready[-1].parent, settings, verify=verify)
         path = fetch(cfg, data_dir, say)
     raw_hash = None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None)
     folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
     if (folder / "manifest.json").exists():
         say(f"{folder} is ready: nothing to do")
-        return _open(folder)
+        return _open(folder, settings, verify=verify)
     identity = {
         "fingerprint": _digest({"raw": raw_hash, "settings": settings_hash}),
         "settings": settings,
@@ -60,7 +65,7 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
     log, ids = pack(cfg, raw, identity, say=say)
     _publish(log, raw, ids, folder=folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
-    return _open(folder)
+    return _open(folder, settings, verify=verify)
 
 
 def _digest(value: Any) -> str:
@@ -104,11 +109,14 @@ def _file_hashes(paths: Sequence[Path], data_dir: Path) -> dict[Path, str]:
     return found
 
 
-def _open(folder: Path) -> PackedLog:
+def _open(folder: Path, settings: dict[str, Any], *, verify: bool) -> PackedLog:
     try:
-        return PackedLog.open(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise SeqrecError(f"{folder} is damaged ({error}); delete it, and it is built again") from None
+        log = PackedLog.open(folder, verify=verify)
+        if log.manifest["settings"] != settings:
+            raise DamagedError("its manifest is another log's")
+    except Exception as error:  # bytes from outside: numpy raises a dozen kinds
+        raise damaged(folder, error) from None
+    return log
 
 
 def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
@@ -118,9 +126,10 @@ def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
             log.save(temporary)
             write_vocabulary(temporary, "items", ids.items, titles=raw.titles)
             write_vocabulary(temporary, "users", ids.users)
+            seal(temporary)
     except OSError as error:
         if (folder / "manifest.json").exists():
             return
         if folder.exists():
             raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
-        raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+        raise SeqrecError(f"cannot write {in_words(error, folder) or f'{folder}: {error}'} (data_dir=FOLDER)") from None

@@ -3,6 +3,7 @@
 Legend: N events in file order, Q requests, S items shown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,4 +51,5 @@ class RawLog:
     item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
     splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say
+    place: Callable[[int], str] | None = None  # where in the raw file an event is, in words; None: by its row
     process: dict[str, Any] | None = None  # settings of the process that generated the events

@@ -48,13 +48,10 @@ class Found(NamedTuple):
         return notes
 
 
-def read_log(
-    cfg: FilesConfig, path: Path, wanted: Sequence[Column], *, parse: Parse, lists: Lists
-) -> tuple[Columns, list[str]]:
-    """A row an event, with the column SPLIT where the files are split, and what was understood of them."""
+def read_log(cfg: FilesConfig, path: Path, wanted: Sequence[Column], *, parse: Parse, lists: Lists) -> Columns:
+    """A row an event, with the column SPLIT where the files are split; notes say what was understood of them."""
     parts, notes = log_parts(cfg, path)
-    columns = read_parts(parts, wanted, parse=parse, lists=lists)
-    return columns, [*notes, *columns.notes]
+    return _noted(read_parts(parts, wanted, parse=parse, lists=lists), notes)
 
 
 def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
@@ -105,7 +102,13 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     if not done:
         raise SeqrecError(f"{parts.label} holds empty files alone")
     joined = Columns.joined(done, None if len(parts.parts) == 1 else parts.label)
-    return joined.noted(found.said(len(joined)))
+    return _noted(joined, found.said(len(joined)))
+
+
+def _noted(columns: Columns, notes: Sequence[str]) -> Columns:
+    for note in notes:
+        columns = columns.noted(note)
+    return columns
 
 
 def _of_several(parts: Parts, done: Sequence[Columns]) -> str:

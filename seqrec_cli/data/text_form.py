@@ -139,6 +139,8 @@ def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], labe
         scores.append((score, delimiter))
     if not scores:
         first = next((line for line in text.splitlines() if line.strip()), "")
+        if form.quoted and first.count('"') % 2:
+            raise SeqrecError(f"{label}: a quote in its first line is never closed; see dataset.quoted")
         raise SeqrecError(
             f"{label}: no delimiter is found in its first lines ('{first[:60]}'); set dataset.delimiter "
             "(a character, several, tab or space)"

@@ -70,7 +70,7 @@ def _where_they_differ(one: Any, other: Any) -> tuple[Any, Any]:
 def same_protocol(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, may_differ: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The protocol that all metric rows share; SeqrecError names the first field in which one differs.
+    """The protocol that all metric rows share; SeqrecError names every field in which the first two that differ do.
 
     Fields that `may_differ` are left out of it.
     """
@@ -84,11 +84,13 @@ def same_protocol(
     for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
         fields = [field for field in dict.fromkeys([*first, *other]) if field not in ("fingerprint", MEANING)]
-        for field in (*fields, "fingerprint"):  # which any other difference changes too
-            if field not in may_differ and first.get(field) != other.get(field):
-                one, two = _where_they_differ(first.get(field), other.get(field))
-                raise SeqrecError(
-                    f"{names[0]} and {name} differ in {field} ({one!r} against {two!r}) and are not comparable; "
-                    "evaluate both under one protocol"
-                )
+        differing = [field for field in fields if field not in may_differ and first.get(field) != other.get(field)]
+        if not differing and "fingerprint" not in may_differ and first["fingerprint"] != other["fingerprint"]:
+            differing = ["fingerprint"]  # which any other difference changes too
+        if differing:
+            told = [(field, *_where_they_differ(first.get(field), other.get(field))) for field in differing]
+            shown = ", ".join(f"{field} ({one!r} against {two!r})" for field, one, two in told)
+            raise SeqrecError(
+                f"{names[0]} and {name} differ in {shown} and are not comparable; evaluate both under one protocol"
+            )
     return {field: value for field, value in first.items() if field not in may_differ}

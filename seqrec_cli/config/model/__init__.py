@@ -115,7 +115,7 @@ class EncoderConfig(ModelConfig):
 class TransformerConfig(EncoderConfig):
     """An encoder of blocks with attention and a feed-forward layer."""
 
-    blocks: int = Field(ge=1, description="transformer blocks")
+    blocks: int = Field(ge=1, le=1000, description="transformer blocks")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
     attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")

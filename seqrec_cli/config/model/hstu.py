@@ -14,7 +14,7 @@ class Config(EncoderConfig):
         "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
     )
 
-    blocks: int = Field(ge=1, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
+    blocks: int = Field(ge=1, le=1000, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 1, and 2 in the large one)")
     position_bias: bool = Field(
         description="a learned number for each distance in attention, beside what `positions` adds (relative has it)"

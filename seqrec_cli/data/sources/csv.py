@@ -7,20 +7,21 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.dataset_files import FilesConfig
+from seqrec_cli.config.dataset_text import TextConfig
 from seqrec_cli.data.attribute_tables import Described, attribute_name, attribute_tables, columns_of_log, describe
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.tables import SPLIT, Lists, read_log, split_column, splits_of
+from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
 
 
-class Config(FilesConfig):
+class Config(TextConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
-    came_later: ClassVar[frozenset[str]] = FilesConfig.came_later | frozenset(
+    came_later: ClassVar[frozenset[str]] = TextConfig.came_later | frozenset(
         {"session_column", "owner_column", "order_columns", "label_column", "weight_column"}
         | {"split_column", "sequence_separator"}
     )
@@ -42,9 +43,6 @@ class Config(FilesConfig):
         description="column of positive numbers: how much an event counts as a training target; null: all alike"
     )
     rating_column: str | int | None = Field(description="column of ratings; null for none")
-    delimiter: str = Field(min_length=1, max_length=1, description="character between fields (not for Parquet)")
-    header: bool = Field(description="whether the first line holds the columns' names (not for Parquet)")
-    columns: tuple[str, ...] | None = Field(description="names for the columns of a file without header")
     context_columns: tuple[str | int, ...] = Field(
         description="categorical columns of the event: known when it is predicted (device, city)"
     )
@@ -59,12 +57,6 @@ class Config(FilesConfig):
         min_length=1,
         description="a sequence a row: text between the items of one field (lists of Parquet and JSON are recognised)",
     )
-
-    @model_validator(mode="after")
-    def _one_naming(self) -> Self:
-        if self.header and self.columns is not None:
-            raise ValueError("dataset.columns names the columns of a file without header; set dataset.header=false")
-        return self
 
     @model_validator(mode="after")
     def _one_split(self) -> Self:
@@ -93,11 +85,26 @@ def read(cfg: Config, path: Path) -> RawLog:
 
     def parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
         return Columns.parse(
-            data, label, delimiter=cfg.delimiter, columns=columns, names=cfg.columns, header=cfg.header, quoted=True
+            data,
+            label,
+            delimiter=cfg.delimiter,
+            columns=columns,
+            names=cfg.columns,
+            header=cfg.header,
+            quoted=cfg.quoted,
+            encoding=cfg.encoding,
+            coded=[column for column in columns if column != cfg.time_column],
         )
 
     lists = Lists(cfg.item_column, cfg.sequence_separator, {cfg.user_column, *cfg.user_attribute_columns})
-    columns, notes = read_log(cfg, path, wanted, parse=parse, lists=lists)
+    columns = tidied(
+        read_log(cfg, path, wanted, parse=parse, lists=lists),
+        cfg.missing,
+        ids=(cfg.user_column, cfg.item_column),
+        values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
+        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column)],
+    )
+    notes = list(columns.notes)
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
     times = None
     if cfg.time_column is not None:
@@ -121,6 +128,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         known.users,
         {attribute_name(name): columns.texts(name) for name in cfg.context_columns},
         notes=tuple(notes),
+        place=columns.place,
         ticks_per_second=1 if times is None else times.per_second,
         titles=known.titles,
         item_owners=next(iter(owners.values()), None),

@@ -46,7 +46,8 @@ class Config(FilesConfig):
 
 def read(cfg: Config, path: Path) -> RawLog:
     """Events in the order of the files."""
-    columns, notes = read_log(cfg, path, NAMES, parse=_parse, lists=Lists("item", None, {"user"}))
+    columns = read_log(cfg, path, NAMES, parse=_parse, lists=Lists("item", None, {"user"}))
+    notes = list(columns.notes)
     users_N, items_N = columns.ids("user"), columns.ids("item")
     splits_N = split_column(columns) if columns.has(SPLIT) else None
     if splits_N is not None:
@@ -74,7 +75,7 @@ def _parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns
     first = whole.lstrip().partition(b"\n")[0]
     delimiter = "\t" if b"\t" in first and b" " not in first else " "
     found = Columns.parse(data, label, delimiter=delimiter, columns=columns, names=NAMES)
-    return found.noted(["read as `user item` a line"])
+    return found.noted("read as `user item` a line")
 
 
 def _of_lists(data: bytes, label: str) -> Columns:

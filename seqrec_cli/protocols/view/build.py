@@ -27,24 +27,25 @@ FORMAT = 1  # raise when a view's files or what they mean change: older ones are
 DIGITS = 16  # of the fingerprint in its folder's name
 
 
-def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> PackedLog:
+def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *, verify: bool = False) -> PackedLog:
     """The log as the protocol sees it.
 
-    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated.
+    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated. `verify`: a view that is there
+    is read through.
     """
     refuse_more_than_all(log, cfg.candidates)
     _say_unread_sessions(log, cfg, say)
     fingerprint = _fingerprint(log, cfg.model_dump(mode="json"))
     log = reordered(log, cfg.ties, seed=cfg.seed)
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
-    view = None if folder is None else store.read(folder)
+    view = None if folder is None else store.read(folder, log, verify=verify)
     if view is None:
         view = _make(log, cfg, {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)})
         for note in view.manifest["notes"]:
             say(note)
         if folder is not None:
             store.write(view, folder)
-            view = store.read(folder) or view
+            view = store.read(folder, log) or view
     return replace(log, view=view)
 
 
