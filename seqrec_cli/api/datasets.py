@@ -98,10 +98,10 @@ def dataset(
     "given"` asks by it.
 
     What follows `name` are settings of the group `dataset` (`seqrec train dataset=csv --help` explains each); None
-    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` what sorts events of
-    equal time, `label` the log's own 0 and 1, `weight` how much an event counts in training. `protocol` is one of
-    `conf/protocol` by its name, or its settings with the name among them: `{"name": "global_time", "cut": 0.8}`; a run
-    may ask the same data by another.
+    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` those that order events
+    of equal time, `label` that of 0 and 1 (shown, and clicked; for `protocol="impressions"`), `weight` that of how much
+    a training target counts. `protocol` is one of `conf/protocol` by its name, or its settings with the name among
+    them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.
@@ -116,16 +116,16 @@ def dataset(
         >>> data.num_users, data.num_items, data.num_events
         (2, 5, 8)
     """
-    own = (user, item, time, rating, session, split, label, weight)
+    own = (user, item, time, rating, session, label, weight, split, *order)
     named = [column for column in own if column is not None]
     if len(set(named)) < len(named):
         raise SeqrecError(
-            f"{LABEL}: user, item, time, rating and session are columns of their own (split, label and weight too), "
-            f"got {', '.join(named)}"
+            f"{LABEL}: user, item, time, rating, session, order, label, weight and split are columns of their own, got "
+            f"{', '.join(named)}"
         )
     titles = [] if title is None else [title]
     of_items, of_users = [*item_attributes, *titles], list(user_attributes)
-    wanted = [*named, *order, *context]
+    wanted = [*named, *context]
     wanted += [*(of_items if items is None else ()), *(of_users if users is None else ())]
     parts = {"train": frame if train is None else train, "valid": valid, "test": test}
     if frame is not None and train is not None:
@@ -143,7 +143,6 @@ def dataset(
         "context_columns": list(context),
         "value_separator": value_separator,
         "title_column": title,
-        "order_columns": list(order),
     }
     beside = (("item", items, item_id or item, of_items), ("user", users, user_id or user, of_users))
     for kind, given, ids, columns in beside:
@@ -158,6 +157,7 @@ def dataset(
         "duplicates": duplicates,
         "missing": missing,
         "session_column": session,
+        "order_columns": list(order) or None,
         "label_column": label,
         "weight_column": weight,
         "split_column": split,
