@@ -12,7 +12,13 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.vocabulary import titles, vocabulary
 
 LOG = "user,item\n7,10\n7,20\n7,30\n8,30\n8,40\n8,10\n"
-FILMS = "id;name;genres;year\n10;Heat, the;Crime|Drama;1995\n20;Up;;2009\n10;Heat again;War;1996\n99;Not seen;Drama;1990\n30;Alien;Horror;1979\n"
+FILMS = """id;name;genres;year
+10;Heat, the;Crime|Drama;1995
+20;Up;;2009
+10;Heat again;War;1996
+99;Not seen;Drama;1990
+30;Alien;Horror;1979
+"""
 USERS = "8,Rome\n7,\n7,Oslo\n"
 
 
@@ -66,8 +72,14 @@ def test_the_files_bytes_count_in_the_fingerprint_and_their_place_does_not(tmp_p
     ("values", "says"),
     [
         ({"item_attribute_columns": ["genre"]}, r"films\.csv has no column 'genre'; did you mean 'genres'"),
-        ({"item_attribute_columns": ["genres"], "item_file_id": "year"}, r"films\.csv describes none of the log's items"),
-        ({"item_attribute_columns": ["genres"], "item_file": "/no.csv"}, r"dataset\.item_file=/no\.csv: there is no such"),
+        (
+            {"item_attribute_columns": ["genres"], "item_file_id": "year"},
+            r"films\.csv describes none of the log's items",
+        ),
+        (
+            {"item_attribute_columns": ["genres"], "item_file": "/no.csv"},
+            r"dataset\.item_file=/no\.csv: there is no such",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, values: dict[str, Any], says: str) -> None:

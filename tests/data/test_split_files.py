@@ -105,7 +105,9 @@ def test_held_out_events_older_than_training_are_refused_or_counted(
         user, item, _ = events[split][nth]
         events[split][nth] = (user, item, START + 1)
     files(tmp_path / "log", events)
-    with pytest.raises(SeqrecError, match=rf"^{len(changed)} of 6 events of valid and test are older .*split_leaks=true"):
+    with pytest.raises(
+        SeqrecError, match=rf"^{len(changed)} of 6 events of valid and test are older .*split_leaks=true"
+    ):
         read(tmp_path, tmp_path / "log")
     log = read(tmp_path, tmp_path / "log", split_leaks=True)
     assert asked(log) == LAST_TWO  # what trains comes first whatever the times
@@ -126,7 +128,10 @@ def test_the_split_counts_in_the_fingerprint(tmp_path: Path) -> None:
     each = files(tmp_path / "log")
     values = {"archive": each["train"], "valid_file": each["valid"], "test_file": each["test"]}
     first = build(dataset("csv", **values), tmp_path / "data")
-    moved = build(dataset("csv", **{**values, "test_file": each["valid"], "valid_file": each["test"], "split_leaks": True}), tmp_path / "data")
+    moved = build(
+        dataset("csv", **{**values, "test_file": each["valid"], "valid_file": each["test"], "split_leaks": True}),
+        tmp_path / "data",
+    )
     assert first.fingerprint != moved.fingerprint
 
 
@@ -157,6 +162,4 @@ def test_lines_of_items_come_split_too(tmp_path: Path) -> None:
         (tmp_path / "log" / f"{name}.txt").write_text(text, encoding="utf-8")
     cfg = dataset("sequences", archive=tmp_path / "log")
     log = build(cfg, tmp_path / "data", "given", click_negatives=1, validation="last_train_event")
-    assert asked(log)["test"] == [
-        (items[:-back], items[-back]) for items in HISTORIES.values() for back in (2, 1)
-    ]
+    assert asked(log)["test"] == [(items[:-back], items[-back]) for items in HISTORIES.values() for back in (2, 1)]
