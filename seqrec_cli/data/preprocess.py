@@ -13,6 +13,7 @@ from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.interactions import FORMAT, PackedLog
+from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
 from seqrec_cli.data.pack import Ids, Say, pack
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
@@ -32,8 +33,11 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
     values = {name: getattr(cfg, name) for name in cfg.came_later}
-    unset = {name for name, value in values.items() if value is None or value is False}  # 0 is a column
+    unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
+    vectors = vectors_file(cfg.item_vectors)
+    if vectors is not None:
+        settings["item_vectors"] = _raw_hash(vectors, data_dir)
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -55,6 +59,8 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
     }
     raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
     log, ids = pack(cfg, raw, identity, say=say)
+    if vectors is not None:
+        log = with_item_vectors(log, ids.items, vectors, say=say)
     _publish(log, raw, ids, folder=folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     return _open(folder)

@@ -46,4 +46,5 @@ class RawLog:
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
     item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
+    numeric: frozenset[str] = frozenset()  # attributes, of items, users or events, whose values are numbers
     process: dict[str, Any] | None = None  # settings of the process that generated the events

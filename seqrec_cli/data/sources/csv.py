@@ -1,6 +1,7 @@
 """Any log in one delimited file (also compressed) or Parquet file, a row an event; its columns are named here."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import AttributeTable, RawLog
 from seqrec_cli.data.vocabulary import factorize, first_rows
 
@@ -18,7 +20,7 @@ PARQUET = (".parquet", ".pq")
 class Config(DatasetConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
-    came_later: ClassVar[frozenset[str]] = frozenset({"session_column", "owner_column"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"session_column", "owner_column", "numeric_columns"})
 
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
     item_column: str | int = Field(description="column of item ids")
@@ -32,6 +34,9 @@ class Config(DatasetConfig):
     user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
     context_columns: tuple[str | int, ...] = Field(
         description="categorical columns of the event: known when it is predicted (device, city)"
+    )
+    numeric_columns: tuple[str | int, ...] = Field(
+        description="those of these columns whose values are numbers, not categories (price, age)"
     )
     owner_column: str | int | None = Field(
         description="column of the item that holds its owner's user id, for metrics of owners; null for none"
@@ -47,13 +52,27 @@ class Config(DatasetConfig):
             raise ValueError("dataset.columns names the columns of a file without header; set dataset.header=false")
         return self
 
+    @model_validator(mode="after")
+    def _numbers_of_something(self) -> Self:
+        for column in self.numeric_columns:
+            if column not in self.features:
+                raise ValueError(
+                    f"dataset.numeric_columns: {column} is in none of item_attribute_columns, user_attribute_columns and "
+                    "context_columns; add it to the one that says whose number it is"
+                )
+        return self
+
+    @property
+    def features(self) -> tuple[str | int, ...]:
+        return (*self.item_attribute_columns, *self.user_attribute_columns, *self.context_columns)
+
 
 def read(cfg: Config, path: Path) -> RawLog:
     """The file's events. An attribute of an item or user is taken from its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     wanted = [column for column in named if column is not None]
     wanted += [column for column in (cfg.session_column, cfg.owner_column) if column is not None]
-    wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
+    wanted += cfg.features
     if path.suffix.lower() in PARQUET:
         columns = Columns.parquet(path, wanted)
     else:
@@ -71,7 +90,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     notes: list[str] = []
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
     owners = _attributes(columns, owned, items_N, kind="item", separator=None, notes=notes)
-    return RawLog(
+    raw = RawLog(
         users_N,
         items_N,
         times_N,
@@ -83,11 +102,13 @@ def read(cfg: Config, path: Path) -> RawLog:
             columns, cfg.user_attribute_columns, users_N, kind="user", separator=cfg.value_separator, notes=notes
         ),
         {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        numeric=frozenset(map(_attribute_name, cfg.numeric_columns)),
         notes=tuple(notes),
         ticks_per_second=ticks,
         item_owners=next(iter(owners.values()), None),
         sessions_N=None if cfg.session_column is None else columns.texts(cfg.session_column)[0].astype(np.int32),
     )
+    return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
 
 
 def _attributes(
