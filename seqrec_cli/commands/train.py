@@ -22,6 +22,7 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.features import unread
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
@@ -47,6 +48,9 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     model = fresh_model(cfg, log, precision.device)
+    if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
+        for line in unread(cfg.model, log.catalog):
+            say(line)
     objective = objective_for(cfg, log, precision.device)
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"

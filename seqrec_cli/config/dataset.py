@@ -41,8 +41,8 @@ class DatasetConfig(Option):
     )
 
     item_vectors: str | None = Field(
-        description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz with "
-        "`ids` and `vectors`"
+        description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz "
+        "with `ids` and `vectors`"
     )
 
     @property

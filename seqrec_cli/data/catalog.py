@@ -29,9 +29,9 @@ class Attribute:
 class Catalog:
     """Sizes and attributes. Attribute arrays have a row for index 0, all zeros: `values[name]` is int32 [V+1, W].
 
-    Context attributes are of a request (device, hour), have one value each, and come with the batch. Numbers of items and
-    users are float64 [V+1] and [U+1], NaN where there is none; a number of context is an attribute whose values are
-    levels in ascending order, and has a rank for each.
+    Context attributes are of a request (device, hour), have one value each, and come with the batch. Numbers of items
+    and users are float64 [V+1] and [U+1], NaN where there is none; a number of context is an attribute whose values
+    are levels in ascending order, and has a rank for each.
     """
 
     num_users: int

@@ -72,8 +72,8 @@ def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         raise SeqrecError(f"dataset.item_vectors: {path.name} cannot be read: {_first_line(error)}") from None
     if vectors_KW.ndim != 2 or len(vectors_KW) != len(ids) or not vectors_KW.shape[1]:
         raise SeqrecError(
-            f"dataset.item_vectors: {path.name} has {len(ids)} ids and vectors of shape {vectors_KW.shape}; expected one "
-            "of the same width for each"
+            f"dataset.item_vectors: {path.name} has {len(ids)} ids and vectors of shape {vectors_KW.shape}; expected "
+            "one of the same width for each"
         )
     return ids, vectors_KW
 

@@ -13,10 +13,10 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.numbers import item_features
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
-from seqrec_cli.models.initialise import initialise
-from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
 from seqrec_cli.models.features import check_widths, features
+from seqrec_cli.models.initialise import initialise
+from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import FeatureEmbedding, padded_table
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 

@@ -149,8 +149,8 @@ class RankerConfig(ModelConfig):
     embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
     user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
     widths: dict[str, Width] | None = Field(
-        description="widths of features that are not embed_dim wide, by name (item_id, user_id, an attribute, a context "
-        "column, item_vectors); null: none"
+        description="widths of features that are not embed_dim wide, by name (item_id, user_id, an attribute, a "
+        "context column, item_vectors); null: none"
     )
     mlp: tuple[Width, ...] = Field(min_length=1, description="widths of the MLP's layers")
     embedding_dropout: float = Field(ge=0, lt=1, description="dropout of embeddings (CPU: steps of 1/256)")

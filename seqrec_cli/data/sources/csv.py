@@ -57,8 +57,8 @@ class Config(DatasetConfig):
         for column in self.numeric_columns:
             if column not in self.features:
                 raise ValueError(
-                    f"dataset.numeric_columns: {column} is in none of item_attribute_columns, user_attribute_columns and "
-                    "context_columns; add it to the one that says whose number it is"
+                    f"dataset.numeric_columns: {column} is in none of item_attribute_columns, user_attribute_columns "
+                    "and context_columns; add it to the one that says whose number it is"
                 )
         return self
 

@@ -1,7 +1,7 @@
 """Vectors of items and users: their own, and those of their attributes.
 
-Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a row, A values of an attribute, K numbers a
-row, F attributes, D width.
+Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a row, A values of an attribute, K numbers
+a row, F attributes, D width.
 """
 
 from collections.abc import Mapping
@@ -146,8 +146,9 @@ def module_key(name: str) -> str:
 class FeatureEmbedding(nn.Module):
     """A table's own vector and those of its attributes and numbers; without `own`, the latter alone.
 
-    All are of width `dim`, but those that `widths` names. With `unknown`, rows that training never saw share a vector of their own, which is learned from ids that training
-    hides with this probability; `padding` says whether row 0 is padding, which stays zero, or an unknown one too.
+    All are of width `dim`, but those that `widths` names. With `unknown`, rows that training never saw share a vector
+    of their own, which is learned from ids that training hides with this probability; `padding` says whether row 0 is
+    padding, which stays zero, or an unknown one too.
     """
 
     seen_R: Tensor
@@ -173,7 +174,7 @@ class FeatureEmbedding(nn.Module):
         self.own = padded_table(rows + (self.unknown > 0), own_width) if own else None  # the last row: any unknown one
         if self.unknown:
             self.register_buffer("seen_R", torch.arange(rows) > 0)
-        width_of = {name: dim for name in (*values, *(numbers or {}))} | dict(widths)
+        width_of = dict.fromkeys((*values, *(numbers or {})), dim) | dict(widths)
         self.attributes = named_modules(
             {a.name: AttributeEmbedding(a, values[a.name], width_of[a.name]) for a in attributes}
         )
