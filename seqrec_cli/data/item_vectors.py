@@ -106,7 +106,7 @@ def _of_table(path: Path, kind: str) -> tuple[list[str], np.ndarray]:
     ids, columns = [str(each) for each in table.column(0).to_pylist()], table.columns[1:]
     if len(columns) == 1 and hasattr(columns[0].type, "value_type"):
         lists = columns[0].combine_chunks()
-        widths = sorted(set(pc.list_value_length(lists.fill_null([])).to_pylist()))
+        widths = sorted(set(pc.fill_null(pc.list_value_length(lists), 0).to_pylist()))
         if len(widths) != 1:
             raise ValueError(f"its vectors are of several widths ({', '.join(map(str, widths[:3]))})")
         return ids, np.asarray(lists.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(ids), -1)
