@@ -55,7 +55,12 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
-        folder.write_config(dump(cfg))
+        if resume_from is None:
+            folder.write_config(dump(cfg))
+        else:  # what has trained stays written
+            folder.write_stretch(dump(cfg), resume_from["step"])
+            if note := folder.mend_metrics():
+                say(note)
         parameters = sum(p.numel() for p in model.parameters())
         folder.write_manifest(
             environment(precision.device)
