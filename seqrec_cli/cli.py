@@ -101,7 +101,9 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    overrides = migrations.overrides(VERBS[verb].all_in_full(overrides))
+    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full
+
+    overrides = in_full(VERBS[verb], overrides)
     if args.help:
         from seqrec_cli.config.help import help_text
 
@@ -109,11 +111,13 @@ def _start(verb: str, rest: list[str]) -> int:
         return 0
     import hydra
 
-    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep
-    from seqrec_cli.config.compose import compose_raw, conf_folder
+    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep, varying_keys
     from seqrec_cli.config.hydra_errors import as_seqrec_error
 
-    ours = [f"+hydra.callbacks.seqrec={{_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb}}}"]
+    watcher = (
+        f"_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb},varying:[{','.join(varying_keys(overrides))}]"
+    )
+    ours = [f"+hydra.callbacks.seqrec={{{watcher}}}"]
     ours.append(f"hydra.job.name={verb}")
     folder = [text.partition("=")[2] for text in overrides if text.startswith("run_dir=")]
     if args.multirun and folder and folder[-1] != "null" and "," not in folder[-1]:

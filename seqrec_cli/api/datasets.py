@@ -18,6 +18,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.times import TimeUnit
 from seqrec_cli.protocols.view.build import with_view
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def dataset(
     user: str = "user",
     item: str = "item",
     time: str | None = None,
-    time_unit: Literal["s", "ms", "us", "ns", "iso"] | None = None,
+    time_unit: TimeUnit | None = None,
     rating: str | None = None,
     item_attributes: Sequence[str] = (),
     user_attributes: Sequence[str] = (),
@@ -68,7 +69,8 @@ def dataset(
     """A dataset from a frame of pandas or polars that has a row an event.
 
     `user`, `item`, `time` and `rating` name its columns. Ids are text or whole numbers; times are datetimes, numbers
-    since 1970 in `time_unit` (by default seconds) or ISO text, and without `time` the rows are in order. Attributes
+    since 1970, dates as 20190301 or ISO text (recognised, or as `time_unit` says), and without `time` the rows are in
+    order. Attributes
     (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are columns of
     categories; with `value_separator` a field may hold several. What follows `name` are settings of the group
     `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual. `session` names the column
@@ -96,8 +98,6 @@ def dataset(
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
         raise SeqrecError(f"{LABEL} has no rows")
-    if time is not None and time_unit is None and str(table.schema.field(time).type) == "string":
-        time_unit = "iso"
     given = {
         "name": name,
         "user_column": user,

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec_cli.commands.resume import resumed
+from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.settings import Settings
@@ -32,9 +32,14 @@ def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
-    """The record of a composed tree; of a resumed run, its own record with `overrides` on top."""
-    resume = OmegaConf.select(cfg, "resume")
-    record = validate(verb, cfg) if resume is None else resumed(str(resume), overrides)
+    """The record of a composed tree; where a run goes on or begins with another, that one's, `overrides` on top."""
+    resume, start = OmegaConf.select(cfg, "resume"), OmegaConf.select(cfg, "start_from")
+    if resume is not None:
+        record = resumed(str(resume), overrides)
+    elif start is not None:
+        record = started(str(start), verb, overrides)
+    else:
+        record = validate(verb, cfg)
     refuse_unused(record, overrides)
     return record
 

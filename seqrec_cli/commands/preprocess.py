@@ -7,7 +7,12 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.data.integrity import FILES
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import view_of
+from seqrec_cli.data.times import day
+from seqrec_cli.data.view import SPLITS
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.protocols.view.meaning import meaning
+from seqrec_cli.reporting.meaning import of_rows, split_line
 
 
 def main(cfg: PreprocessConfig) -> dict[str, Any]:
@@ -17,6 +22,11 @@ def main(cfg: PreprocessConfig) -> dict[str, Any]:
     if cfg.verify:
         sealed = FILES in log.manifest
         say("every byte is as it was written" if sealed else "every index is in range (built before checksums were)")
-    say(f"{log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
+    lasts = " to ".join(day(t) for t in log.manifest.get("time_span") or ())
+    sizes = f"{log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events"
+    found = {split: meaning(log, split) for split in SPLITS}
+    say("; ".join([sizes, *([lasts] if lasts else []), *of_rows(found["test"])]))
+    for split in SPLITS:
+        say(split_line(split, view_of(log).manifest["splits"][split], found[split]))
     say(str(log.folder))
     return {"folder": str(log.folder), "users": log.num_users, "items": log.num_items, "events": len(log.items_N)}

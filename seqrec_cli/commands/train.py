@@ -13,16 +13,19 @@ from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
+from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener
@@ -55,6 +58,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+        started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
         if resume_from is None:
             folder.write_config(dump(cfg))
         else:  # what has trained stays written
@@ -66,6 +70,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             environment(precision.device)
             | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
             | {"data": {"name": cfg.dataset.name, "fingerprint": log.fingerprint, "folder": str(log.folder)}}
+            | started
         )
         say(
             f"{label}: {parameters:,} parameters, {precision.name} on {precision.device}, {log.num_users:,} users, "
@@ -115,6 +120,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
+        events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
+        course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
+        for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
+            say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))
         return {**metrics, "run_dir": str(folder.path)}

@@ -19,7 +19,12 @@ from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_m
 
 
 def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
-    """The model before its first step, with row-sparse tables and compiled where the config says so."""
+    """The model before its first step, with row-sparse tables and compiled where the config says so.
+
+    Raises SeqrecError where it reads times that the log does not have.
+    """
+    if cfg.model.reads_times and log.times_N is None:
+        raise SeqrecError(f"{cfg.model.reads_times}, and {log.without_times}")
     model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
     counts = training_counts(log), user_training_counts(log)
     model.prepare(*(torch.from_numpy(count).to(device) for count in counts))

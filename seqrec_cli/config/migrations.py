@@ -27,9 +27,28 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.encoding": "utf-8",
+    "dataset.label_column": None,
+    "dataset.missing": "keep",
+    "dataset.order_columns": [],
+    "dataset.item_attribute_columns": [],
+    "dataset.item_file": None,
+    "dataset.item_file_id": None,
     "dataset.owner_column": None,
     "dataset.owners": False,
+    "dataset.sequence_separator": None,
+    "dataset.quoted": True,
     "dataset.session_column": None,
+    "dataset.split_column": None,
+    "dataset.split_leaks": False,
+    "dataset.test_file": None,
+    "dataset.title_column": None,
+    "dataset.user_attribute_columns": [],
+    "dataset.user_file": None,
+    "dataset.user_file_id": None,
+    "dataset.valid_file": None,
+    "dataset.value_separator": None,
+    "dataset.weight_column": None,
     "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
@@ -54,6 +73,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
         "auxiliary_mlp": None,
     },
     "din": {"score": "unit"},
+    "ease": {"exact_items": 5000},
 }
 
 
@@ -127,6 +147,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
         if isinstance(found.get(group), dict):
             _complete(group, found[group])
     found.setdefault("auto", {})  # before settings could be left to the data, all were numbers
+    found.setdefault("start_from", None)
     _whole_batches(found)
     return found
 

@@ -166,7 +166,16 @@ class ExplainConfig(RestoringConfig):
     out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
 
 
-class RecommendConfig(RestoringConfig):
+class AnsweringConfig(RestoringConfig):
+    """A verb that answers for users."""
+
+    newer: str | None = Field(
+        description="a later raw file of the run's kind: users and histories are taken from it; null: the run's own"
+    )
+    hardware: HardwareConfig
+
+
+class RecommendConfig(AnsweringConfig):
     """The verb `recommend`."""
 
     user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")
@@ -182,19 +191,17 @@ class RecommendConfig(RestoringConfig):
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
     )
-    hardware: HardwareConfig
 
 
 MOST_SERVED = 100  # items of an answer
 
 
-class ServeConfig(RestoringConfig):
+class ServeConfig(AnsweringConfig):
     """The verb `serve`."""
 
     host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
     port: int = Field(ge=0, le=65535, description="the port; 0: one that is free")
     top: int = Field(ge=1, le=MOST_SERVED, description="how many items, where a request does not say (top_k)")
-    hardware: HardwareConfig
 
 
 class DownloadConfig(DataConfig):

@@ -155,10 +155,17 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _protocol_fits(self) -> Self:
         protocol, name = self.protocol, self.protocol.name
+        labels = getattr(self.dataset, "label_column", None)
         if protocol.needs_impressions and not self.dataset.logs_impressions:
+            own = "; name its 0/1 labels in dataset.label_column, or" if hasattr(self.dataset, "label_column") else "; "
             raise ValueError(
-                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none; use "
+                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none{own} use "
                 "protocol=positions or last"
+            )
+        if labels is not None and not protocol.needs_impressions:
+            raise ValueError(
+                f"dataset.label_column={labels}: protocol={name} draws negatives and does not read the log's own "
+                "labels; set protocol=impressions (or impressions_by_user), which does"
             )
         if protocol.one_negative and protocol.click_negatives != 1:
             raise ValueError(
@@ -181,6 +188,10 @@ class TrainConfig(DataConfig):
     )
     run_dir: str | None = Field(description="the run's folder; null for a dated one under outputs/")
     resume: str | None = Field(description="a run folder to go on with, from its last checkpoint")
+    start_from: str | None = Field(
+        description="a run folder whose settings and best weights a new run on later data begins with; what the data "
+        "have new (items, users) begins as the mean of what is like it"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -201,6 +212,7 @@ class TrainConfig(DataConfig):
             )
         self._objective_can_train_the_model()
         self._context_is_read()
+        self._weights_are_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
@@ -222,6 +234,12 @@ class TrainConfig(DataConfig):
     def _context_is_read(self) -> None:
         if self.dataset.time_context and self.model.capabilities.family != "ranker":
             raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+
+    def _weights_are_read(self) -> None:
+        if self.dataset.weighs_events and not self.objective.capabilities.weights:
+            raise ValueError(
+                f"dataset.weight_column: objective={self.objective.name} counts all targets alike; set it to null"
+            )
 
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":

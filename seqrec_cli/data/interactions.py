@@ -24,6 +24,14 @@ def ragged_ranges(starts: np.ndarray | int, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
+def equal_to_previous(values_N: np.ndarray, offsets_U1: np.ndarray) -> np.ndarray:
+    """True at events whose value is that of their user's event before, [N]."""
+    found_N = np.zeros(len(values_N), bool)
+    found_N[1:] = values_N[1:] == values_N[:-1]
+    found_N[offsets_U1[:-1][np.diff(offsets_U1) > 0]] = False
+    return found_N
+
+
 @dataclass(frozen=True)
 class PackedLog:
     """A preprocessed dataset. Opening it maps files and reads no events."""
@@ -40,6 +48,9 @@ class PackedLog:
     owners_V1: np.ndarray | None = None  # int32: the user (from 1) who owns each item, 0: none of this log
     view: View | None = None  # what a protocol asks of it; None: leave-last-out without click candidates
     time_context: tuple[str, ...] = ()  # hour or weekday of its requests, after the logged context
+    splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say; for protocol=given
+    weights_N: np.ndarray | None = None  # float32: how much each event counts as a training target
+    tied_N: np.ndarray | None = None  # bool: nothing but the file orders it after the event before; None: by `times_N`
     folder: Path | None = None  # holds items.parquet and users.parquet (index, raw id)
 
     @property
@@ -49,6 +60,18 @@ class PackedLog:
     @property
     def num_items(self) -> int:
         return self.catalog.num_items
+
+    @property
+    def without_times(self) -> str:
+        """That it has no times, for messages."""
+        unit = self.manifest.get("settings", {}).get("time_unit")
+        return "this log has no times" + (" (dataset.time_unit=order: an order alone)" if unit == "order" else "")
+
+    def ties(self) -> np.ndarray | None:
+        """True where nothing but the file orders an event after the one before it, [N]; None: the log has no times."""
+        if self.tied_N is not None or self.times_N is None:
+            return self.tied_N
+        return equal_to_previous(np.asarray(self.times_N), np.asarray(self.offsets_U1))
 
     @property
     def clicks(self) -> dict[str, LabelledRows]:
@@ -97,7 +120,7 @@ class PackedLog:
             {a.name: load(f"user_{a.name}") for a in user_attributes},
             tuple(Attribute(*row) for row in manifest["context_attributes"]),
         )
-        requests = LabelledRows.load("requests", load) if manifest["requests"] else None
+        requests = LabelledRows.load("requests", load, optional) if manifest["requests"] else None
         log = cls(
             load("offsets"),
             load("items"),
@@ -109,6 +132,9 @@ class PackedLog:
             requests,
             optional("sessions"),
             optional("owners"),
+            splits_N=optional("splits"),
+            weights_N=optional("weights"),
+            tied_N=optional("tied"),
             folder=folder,
         )
         log_shapes.check_shapes(log)
@@ -126,6 +152,9 @@ class PackedLog:
             "context": self.context_NF,
             "sessions": self.sessions_N,
             "owners": self.owners_V1,
+            "splits": self.splits_N,
+            "weights": self.weights_N,
+            "tied": self.tied_N,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
         }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.pack import Ids, Say, pack
+from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
@@ -36,8 +38,10 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
     sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
-    unset = {name for name, value in values.items() if value is None or value is False}  # 0 is a column
+    unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
+    unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
+    settings |= {name: _raw_hash(file, data_dir, name) for name, file in cfg.other_files.items()}
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -47,7 +51,7 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
             say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
             return _open(ready[-1].parent, settings, verify=verify)
         path = fetch(cfg, data_dir, say)
-    raw_hash = None if path is None else _raw_hash(path, data_dir)
+    raw_hash = None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None)
     folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
     if (folder / "manifest.json").exists():
         say(f"{folder} is ready: nothing to do")
@@ -68,22 +72,41 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _raw_hash(path: Path, data_dir: Path) -> str:
-    """SHA-256 of a raw file, remembered by its path, size and time of change; of a folder, by its files' names too."""
+def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> str:
+    """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
+    some of a zip archive), `in_parts` is the setting that gave it."""
+    if in_parts is not None:
+        parts = find(local_path(str(path)), f"dataset.{in_parts}")
+        known = _file_hashes([part.file for part in parts.parts], data_dir)
+        told = digest_of(parts, known.__getitem__)
+        return told if isinstance(told, str) else _digest(told)
+    path = Path(path)
     if path.is_dir():
-        return _digest([[file.name, _raw_hash(file, data_dir)] for file in files_in(path)])
-    stat, cache = path.stat(), data_dir / HASHES
-    key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        files = files_in(path)
+        known = _file_hashes(files, data_dir)
+        return _digest([[file.name, known[file]] for file in files])
+    return _file_hashes([path], data_dir)[path]
+
+
+def _file_hashes(paths: Sequence[Path], data_dir: Path) -> dict[Path, str]:
+    """SHA-256 of files, remembered by their path, size and time of change."""
+    cache = data_dir / HASHES
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    if key not in known:
-        with path.open("rb") as file:
-            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    found, before = {}, len(known)
+    for path in dict.fromkeys(paths):
+        stat = path.stat()
+        key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            with path.open("rb") as file:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path] = str(known[key])
+    if len(known) > before:
         data_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(cache, json.dumps(known, indent=2))
-    return str(known[key])
+    return found
 
 
 def _open(folder: Path, settings: dict[str, Any], *, verify: bool) -> PackedLog:

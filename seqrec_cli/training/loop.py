@@ -250,7 +250,10 @@ class Loop:
             self.refuse(f"the weights are no longer finite at step {self.progress.step}")
 
     def refuse(self, what: str) -> None:
-        raise SeqrecError(f"{what}; lower trainer.lr or use hardware.precision=fp32")
+        clip = "" if self.cfg.clip_norm is not None else ", clip gradients (trainer.clip_norm=5)"
+        raise SeqrecError(
+            f"{what}; lower trainer.lr (now {self.cfg.lr:g}; try a tenth){clip}, or use hardware.precision=fp32"
+        )
 
     def save_last(self) -> None:
         self.check_weights()

@@ -47,6 +47,11 @@ class ModelConfig(Option):
         return False
 
     @property
+    def reads_times(self) -> str:
+        """What of it reads the times of events, and what to use without them; empty if it reads none."""
+        return ""
+
+    @property
     def batch_statistics(self) -> dict[str, str]:
         """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
         return {}

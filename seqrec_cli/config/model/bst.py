@@ -46,6 +46,11 @@ class Config(RankerConfig):
             found["time_buckets"] = f"model.positions={self.positions}"
         return found
 
+    @property
+    def reads_times(self) -> str:
+        timed = self.positions == "time"
+        return "model.positions=time reads the times of events (use model.positions=index)" if timed else ""
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         heads_divide(self.embed_dim, self.heads)

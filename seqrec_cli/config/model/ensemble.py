@@ -42,9 +42,10 @@ class Config(ModelConfig):
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
         for key, member in self.members.items():
-            if member.max_length != self.max_length:
+            if member.max_length > self.max_length:
                 raise ValueError(
-                    f"model.members.{key}.max_length={member.max_length} is not model.max_length={self.max_length}"
+                    f"model.members.{key}.max_length={member.max_length} is more than "
+                    f"model.max_length={self.max_length}, which its rows have; raise that"
                 )
         if not any(member.capabilities.family == "encoder" for member in self.members.values()):
             raise ValueError("model.members: every one is fitted in closed form and none learns; add an encoder")

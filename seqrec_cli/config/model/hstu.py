@@ -32,6 +32,11 @@ class Config(EncoderConfig):
             found["time_buckets"] = "model.time_bias=none"
         return found
 
+    @property
+    def reads_times(self) -> str:
+        none = self.time_bias == "none"
+        return "" if none else f"model.time_bias={self.time_bias} reads the times of events (use model.time_bias=none)"
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         heads_divide(self.embed_dim, self.heads, self.positions)

@@ -65,6 +65,13 @@ class Config(DatasetConfig):
     owners: bool = Field(description="every item belongs to a user, drawn uniformly (for metrics of owners)")
 
     @model_validator(mode="after")
+    def _no_file(self) -> Self:
+        for name in ("archive", "url", "checksum"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"dataset.{name}: dataset={self.name} is generated and reads no file; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.min_events <= self.max_events < self.items:
             raise ValueError(

@@ -4,6 +4,8 @@ Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a r
 attributes, D width.
 """
 
+from itertools import accumulate
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -186,9 +188,9 @@ class ContextEmbedding(nn.Module):
 
     def __init__(self, attributes: tuple[Attribute, ...], dim: int) -> None:
         super().__init__()
-        sizes = torch.tensor([0, *(a.size - 1 for a in attributes)])
-        self.table = padded_table(1 + int(sizes.sum()), dim)
-        self.register_buffer("firsts_F", sizes.cumsum(0)[:-1], persistent=False)
+        firsts = list(accumulate((a.size - 1 for a in attributes), initial=0))
+        self.table = padded_table(1 + firsts[-1], dim)
+        self.register_buffer("firsts_F", torch.tensor(firsts[:-1]), persistent=False)
         self.width = dim * len(attributes)
 
     def forward(self, context: Tensor) -> Tensor:

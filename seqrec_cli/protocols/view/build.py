@@ -19,6 +19,7 @@ from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets, View
 from seqrec_cli.protocols.view import candidates, store
 from seqrec_cli.protocols.view.former import former_fingerprint
+from seqrec_cli.protocols.view.meaning import TIED, targets_in_ties
 from seqrec_cli.protocols.view.split import Split
 from seqrec_cli.protocols.view.ties import reordered
 
@@ -33,6 +34,7 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *
     there is read through.
     """
     refuse_more_than_all(log, cfg.candidates)
+    _say_unread_sessions(log, cfg, say)
     fingerprint = _fingerprint(log, cfg.model_dump(mode="json"))
     log = reordered(log, cfg.ties, seed=cfg.seed)
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
@@ -45,6 +47,12 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *
             store.write(view, folder)
             view = store.read(folder, log) or view
     return replace(log, view=view)
+
+
+def _say_unread_sessions(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> None:
+    column = log.manifest.get("settings", {}).get("session_column")
+    if column is not None and getattr(cfg, "by", None) != "column":
+        say(f"dataset.session_column={column} is not read here: protocol=sessions protocol.by=column does")
 
 
 def with_candidates(log: PackedLog, candidates: str) -> PackedLog:
@@ -109,6 +117,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
         "cut_times": split.cut_times,
         "training_events": int((split.train_U - np.asarray(log.offsets_U1)[:-1]).sum()),
         "notes": notes,
+        TIED: {name: targets_in_ties(log, targets[name]) for name in SPLITS},
     }
     return View(split.train_U, targets["val"], targets["test"], clicks, cfg.seen, cfg.candidates, manifest)
 

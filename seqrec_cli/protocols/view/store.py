@@ -52,6 +52,9 @@ def read(folder: Path, log: PackedLog, *, verify: bool = False) -> View | None:
         array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="c")  # torch wants writable memory
         return array
 
+    def optional(name: str) -> np.ndarray | None:
+        return load(name) if (folder / f"{name}.npy").exists() else None
+
     try:
         manifest = integrity.read_manifest(folder)
         integrity.check_sizes(folder, manifest)
@@ -59,7 +62,7 @@ def read(folder: Path, log: PackedLog, *, verify: bool = False) -> View | None:
             Targets(*(load(f"{split}_{part}") for part in ("rows", "ends", "positions", "offsets"))) for split in SPLITS
         )
         rest = {name: value for name, value in manifest.items() if name not in (integrity.FILES, integrity.SEAL)}
-        clicks = {name: LabelledRows.load(f"clicks_{name}", load) for name in rest.pop("clicks")}
+        clicks = {name: LabelledRows.load(f"clicks_{name}", load, optional) for name in rest.pop("clicks")}
         seen, candidates = rest.pop("seen"), rest.pop("candidates")
         view = View(load("train"), val, test, clicks, seen, candidates, rest)
         integrity.check_contents(folder, manifest, lambda: check_view(view, log), anew=verify)
