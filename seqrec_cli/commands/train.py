@@ -59,7 +59,12 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
-        folder.write_config(dump(cfg))
+        if resume_from is None:
+            folder.write_config(dump(cfg))
+        else:  # what has trained stays written
+            folder.write_stretch(dump(cfg), resume_from["step"])
+            if note := folder.mend_metrics():
+                say(note)
         parameters = sum(p.numel() for p in model.parameters())
         folder.write_manifest(
             environment(precision.device)
