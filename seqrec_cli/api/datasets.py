@@ -63,6 +63,9 @@ def dataset(
     item_core: int | None = None,
     duplicates: Literal["error", "keep", "drop"] | None = None,
     session: str | None = None,
+    order: Sequence[str] = (),
+    label: str | None = None,
+    weight: str | None = None,
     protocol: str | Mapping[str, Any] | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
@@ -70,12 +73,13 @@ def dataset(
 
     `user`, `item`, `time` and `rating` name its columns. Ids are text or whole numbers; times are datetimes, numbers
     since 1970, dates as 20190301 or ISO text (recognised, or as `time_unit` says), and without `time` the rows are in
-    order. Attributes
-    (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are columns of
-    categories; with `value_separator` a field may hold several. What follows `name` are settings of the group
-    `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual. `session` names the column
-    that `protocol=sessions` may split by. `protocol` is one of `conf/protocol` by its name, or its settings with the
-    name among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
+    order. Attributes (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are
+    columns of categories; with `value_separator` a field may hold several. What follows `name` are settings of the
+    group `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual. `session` names the
+    column that `protocol=sessions` may split by, `order` those that order events of equal time, `label` that of 0 and 1
+    (shown, and clicked; for `protocol="impressions"`), `weight` that of how much a training target counts. `protocol`
+    is one of `conf/protocol` by its name, or its settings with the name among them: `{"name": "global_time", "cut":
+    0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.
@@ -90,10 +94,11 @@ def dataset(
         >>> data.num_users, data.num_items, data.num_events
         (2, 5, 8)
     """
-    named = [column for column in (user, item, time, rating, session) if column is not None]
+    named = [column for column in (user, item, time, rating, session, label, weight, *order) if column is not None]
     if len(set(named)) < len(named):
         raise SeqrecError(
-            f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}"
+            f"{LABEL}: user, item, time, rating, session, order, label and weight are columns of their own, got "
+            f"{', '.join(named)}"
         )
     table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
     if not table.num_rows:
@@ -116,6 +121,9 @@ def dataset(
         "item_core": item_core,
         "duplicates": duplicates,
         "session_column": session,
+        "order_columns": list(order) or None,
+        "label_column": label,
+        "weight_column": weight,
     }
     settings = given | {key: value for key, value in usual.items() if value is not None}
     folders = {} if data_dir is None else {"data_dir": data_dir}

@@ -146,18 +146,15 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
 def _sort(raw: RawLog, indexed: Indexed) -> Events:
     """A stable sort: what no key orders stays in the order of the file."""
     keys = [key_N[indexed.kept_K] for key_N in sort_keys(raw)]
-    # What the files hold out comes after what they train on, whatever the times say.
-    splits_K = None if raw.splits_N is None else raw.splits_N[indexed.kept_K]
-    order_K = np.lexsort([*reversed(keys), *([] if splits_K is None else [splits_K]), indexed.rows_K])
+    order_K = np.lexsort([*reversed(keys), indexed.rows_K])
     rows_K = indexed.rows_K[order_K]
     offsets_U1 = np.searchsorted(rows_K, np.arange(int(rows_K[-1]) + 2)).astype(np.int64)
+    same = [equal_to_previous(key_K[order_K], offsets_U1) for key_K in keys]
     times_K, tied_K, ordered = None, None, 0
-    for key_K in keys:
-        same_K = equal_to_previous(key_K[order_K], offsets_U1)
-        ordered += 0 if tied_K is None else int((tied_K & ~same_K).sum())
-        tied_K = same_K if tied_K is None else tied_K & same_K
-    if splits_K is not None and tied_K is not None:
-        tied_K &= equal_to_previous(splits_K[order_K], offsets_U1)
+    if raw.times_N is not None or raw.order_keys:
+        found_K: np.ndarray = np.logical_and.reduce(same)
+        by_time_K: np.ndarray = np.logical_and.reduce(same[: len(same) - len(raw.order_keys)] or [found_K])
+        tied_K, ordered = found_K, int(by_time_K.sum() - found_K.sum())
     if raw.times_N is not None and raw.ticks_per_second:
         times_K = raw.times_N[indexed.kept_K][order_K] // raw.ticks_per_second
     return Events(
@@ -167,7 +164,7 @@ def _sort(raw: RawLog, indexed: Indexed) -> Events:
         times_K,
         offsets_U1,
         tied_K,
-        ordered if raw.times_N is not None else 0,
+        ordered,
     )
 
 

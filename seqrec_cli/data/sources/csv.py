@@ -110,11 +110,11 @@ def read(cfg: Config, path: Path) -> RawLog:
     if cfg.time_column is not None:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
         notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
+    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
     splits_N = _splits(cfg, columns)
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None if times is None else times.ticks_N, keep=cfg.split_leaks)
     items = Described(columns, items_N)
-    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
     owners = attribute_tables(items, owned, kind="item", separator=None, notes=notes)
     called = (cfg.item_column, cfg.user_column)
