@@ -6,11 +6,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec_cli.commands.resume import resumed
+from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.unused import refuse_unused
 from seqrec_cli.config.validate import validate
+from seqrec_cli.faults import in_words
 
 SPINS = "5000"  # turns a waiting OpenMP thread spins before it sleeps
 
@@ -30,9 +32,14 @@ def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
-    """The record of a composed tree; of a resumed run, its own record with `overrides` on top."""
-    resume = OmegaConf.select(cfg, "resume")
-    record = validate(verb, cfg) if resume is None else resumed(str(resume), overrides)
+    """The record of a composed tree; where a run goes on or begins with another, that one's, `overrides` on top."""
+    resume, start = OmegaConf.select(cfg, "resume"), OmegaConf.select(cfg, "start_from")
+    if resume is not None:
+        record = resumed(str(resume), overrides)
+    elif start is not None:
+        record = started(str(start), verb, overrides)
+    else:
+        record = validate(verb, cfg)
     refuse_unused(record, overrides)
     return record
 
@@ -41,5 +48,13 @@ def run_record(verb: str, record: Settings) -> dict[str, Any]:
     """Run the verb's command on its record and return the command's result."""
     share_cores()
     command = importlib.import_module(f"seqrec_cli.commands.{verb}")
-    result: dict[str, Any] = command.main(record)
+    try:
+        result: dict[str, Any] = command.main(record)
+    except BrokenPipeError:  # nobody reads what is printed: no fault
+        raise
+    except (OSError, MemoryError, RuntimeError) as error:
+        fault = in_words(error)
+        if fault is None:
+            raise
+        raise SeqrecError(fault) from error
     return result

@@ -73,7 +73,11 @@ def _named(runs: list[Restored]) -> dict[str, Restored]:
 def _config(members: dict[str, Restored], first: Restored) -> TrainConfig:
     """The configuration of the ensemble of these members, all else as in the first one's."""
     settings = {key: dump(run.cfg.model) for key, run in members.items()}
-    model = {"name": "ensemble", "max_length": first.cfg.model.max_length, "members": settings}
+    model = {
+        "name": "ensemble",
+        "max_length": max(run.cfg.model.max_length for run in members.values()),
+        "members": settings,
+    }
     cfg = validate_plain("train", {**dump(first.cfg), "model": model})
     assert isinstance(cfg, TrainConfig)
     return cfg

@@ -4,16 +4,18 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import Restored, restore
-from seqrec_cli.config.records import RecommendConfig
+from seqrec_cli.commands.warm import on_later_log
+from seqrec_cli.config.records import AnsweringConfig, RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
 from seqrec_cli.serving.recommending import Recommending, Request
 
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, cfg.context, cfg.top, cfg.repeats)
-    answer = recommending_of(run).answer(request)
+    recommending = opened(cfg)
+    context = {name: str(value) for name, value in cfg.context.items()}
+    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
+    answer = recommending.answer(request)
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))
     if answer.unknown_items:
         say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")
@@ -22,8 +24,19 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
     return vars(answer)
 
 
-def recommending_of(run: Restored) -> Recommending:
-    """A restored run, ready to answer."""
+def opened(cfg: AnsweringConfig) -> Recommending:
+    """The run that a verb names, on its own data or on those of a later file, ready to answer."""
+    return recommending_of(restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware), cfg.newer)
+
+
+def recommending_of(run: Restored, newer: str | None = None) -> Recommending:
+    """A restored run, ready to answer; `newer` is a later file that users and histories are taken from."""
+    run, left_out = (run, None) if newer is None else on_later_log(run, newer)
     return Recommending(
-        run.model, run.log, name=run.cfg.model.name, max_length=run.cfg.model.max_length, precision=run.precision
+        run.model,
+        run.log,
+        name=run.cfg.model.name,
+        max_length=run.cfg.model.max_length,
+        precision=run.precision,
+        left_out=left_out,
     )

@@ -24,6 +24,7 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
 
     with _listening(cfg.host, cfg.port) as listener:
         run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
+        recommending = recommending_of(run, cfg.newer)
         facts = {
             "model_loaded": True,
             "model": run.cfg.model.name,
@@ -32,7 +33,7 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
             "dataset": run.cfg.dataset.name,
             "device": str(run.precision.device),
         }
-        service = build_service(recommending_of(run), cfg.top, facts)
+        service = build_service(recommending, cfg.top, facts)
         address = f"http://{cfg.host}:{listener.getsockname()[1]}"
         say(f"{address}/recommend (how to ask: {address}/docs)")
         uvicorn.Server(uvicorn.Config(service, log_level="warning")).run(sockets=[listener])

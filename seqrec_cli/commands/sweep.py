@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ class SweepWatcher(Callback):
 
     current: Sweep | None = None
 
-    def __init__(self, verb: str) -> None:
-        self.verb = verb
+    def __init__(self, verb: str, varying: list[str]) -> None:
+        self.verb, self.varying = verb, varying  # the keys with several values on the command line
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls it once, before the sweeper."""
@@ -57,14 +58,24 @@ class SweepWatcher(Callback):
         SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0)
 
 
-def job_folder(number: int, overrides: list[str]) -> str:
-    """`3_model=bst_trainer.lr=0.01`: the job's number and overrides, of characters any file system takes."""
-    said = [text for text in overrides if text.split("=")[0] != "run_dir"]
-    short = [
-        f"{key}={Path(value).name if '/' in value else value}" for key, _, value in (s.partition("=") for s in said)
-    ]
-    safe = re.sub(r"[^\w.=,@-]+", "", "_".join(short))
-    return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._")
+def job_folder(number: int, overrides: list[str], varying: Collection[str]) -> str:
+    """`3_model-bst_lr-0.01`: the job's number and what varies, in characters that no shell and no override changes."""
+    said = [text.partition("=") for text in overrides if text.partition("=")[0] in varying]
+    short = [f"{key.rpartition('.')[2]}-{Path(value).name if '/' in value else value}" for key, _, value in said]
+    safe = re.sub(r"[^\w.-]+", "-", "_".join(short))
+    return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._-")
+
+
+def varying_keys(overrides: list[str]) -> list[str]:
+    """The keys of a command line that have several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:  # said where they are composed
+        return []
+    return [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
 
 
 def sealed(record: Settings) -> Settings:
@@ -89,7 +100,8 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     result: dict[str, Any] = {}
     try:
         if "run_dir" in cfg:
-            cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
+            varying = [*hydra.callbacks["seqrec"].varying, *(hydra.sweeper.get("params") or {})]
+            cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides, varying))
             row["run_dir"] = cfg.run_dir
         record = sealed(record_of(verb, cfg, overrides))
         result = run_record(verb, record)

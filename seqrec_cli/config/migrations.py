@@ -29,9 +29,28 @@ NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 BEFORE: dict[str, Any] = {
     "dataset.item_vectors": None,
     "dataset.numeric_columns": [],
+    "dataset.encoding": "utf-8",
+    "dataset.label_column": None,
+    "dataset.missing": "keep",
+    "dataset.order_columns": [],
+    "dataset.item_attribute_columns": [],
+    "dataset.item_file": None,
+    "dataset.item_file_id": None,
     "dataset.owner_column": None,
     "dataset.owners": False,
+    "dataset.sequence_separator": None,
+    "dataset.quoted": True,
     "dataset.session_column": None,
+    "dataset.split_column": None,
+    "dataset.split_leaks": False,
+    "dataset.test_file": None,
+    "dataset.title_column": None,
+    "dataset.user_attribute_columns": [],
+    "dataset.user_file": None,
+    "dataset.user_file_id": None,
+    "dataset.valid_file": None,
+    "dataset.value_separator": None,
+    "dataset.weight_column": None,
     "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
@@ -47,6 +66,7 @@ BEFORE: dict[str, Any] = {
     "objective.log_q": True,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
+    "trainer.minutes": None,
 }
 # The same of one model alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {
@@ -59,6 +79,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
         "auxiliary_mlp": None,
     },
     "din": {"score": "unit"},
+    "ease": {"exact_items": 5000},
 }
 
 
@@ -132,6 +153,7 @@ def migrated(plain: dict[str, Any]) -> dict[str, Any]:
         if isinstance(found.get(group), dict):
             _complete(group, found[group])
     found.setdefault("auto", {})  # before settings could be left to the data, all were numbers
+    found.setdefault("start_from", None)
     _whole_batches(found)
     return found
 

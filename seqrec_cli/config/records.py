@@ -166,7 +166,16 @@ class ExplainConfig(RestoringConfig):
     out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
 
 
-class RecommendConfig(RestoringConfig):
+class AnsweringConfig(RestoringConfig):
+    """A verb that answers for users."""
+
+    newer: str | None = Field(
+        description="a later raw file of the run's kind: users and histories are taken from it; null: the run's own"
+    )
+    hardware: HardwareConfig
+
+
+class RecommendConfig(AnsweringConfig):
     """The verb `recommend`."""
 
     user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")
@@ -177,24 +186,24 @@ class RecommendConfig(RestoringConfig):
         description="when the history's events happened, in seconds since 1970, for models that read it"
     )
     asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
-    context: dict[str, str] = Field(description="the request's context, for models that read it: '{device: mobile}'")
+    context: dict[str, str | int | float] = Field(
+        description="the request's context, for models that read it: '{device: mobile}'"
+    )
     top: int = Field(ge=1, description="how many items, the best first")
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
     )
-    hardware: HardwareConfig
 
 
 MOST_SERVED = 100  # items of an answer
 
 
-class ServeConfig(RestoringConfig):
+class ServeConfig(AnsweringConfig):
     """The verb `serve`."""
 
     host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
     port: int = Field(ge=0, le=65535, description="the port; 0: one that is free")
     top: int = Field(ge=1, le=MOST_SERVED, description="how many items, where a request does not say (top_k)")
-    hardware: HardwareConfig
 
 
 class DownloadConfig(DataConfig):
@@ -203,3 +212,7 @@ class DownloadConfig(DataConfig):
 
 class PreprocessConfig(DataConfig):
     """The verb `preprocess`."""
+
+    verify: bool = Field(
+        description="read all bytes of a folder that is ready, and compare checksums; false: once a machine"
+    )

@@ -23,6 +23,11 @@ class TrainerConfig(Settings):
 
     max_epochs: int = Field(ge=1, description="passes over the training rows, at most")
     max_steps: int | None = Field(ge=1, description="optimizer steps, at most; null for no limit")
+    minutes: float | None = Field(
+        gt=0,
+        description="training stops after so many minutes, validated once more; the rate falls to its end by then, and "
+        "a repeated run may differ; model=auto: for all its members together; null: no limit",
+    )
     batch_size: int = Field(ge=1, description="rows a batch")
     batch_tokens: int | None = Field(
         ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
@@ -113,7 +118,7 @@ class HardwareConfig(Settings):
 
     device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
-    threads: int | None = Field(ge=1, description="CPU threads; null for all cores")
+    threads: int | None = Field(ge=1, le=4096, description="CPU threads; null for all cores")
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
@@ -137,7 +142,9 @@ class EvaluationConfig(Settings):
         description="when the test set is read: once, at a run's end (in a sweep: best); best: only that of a sweep's "
         "best job by validation, at the sweep's end; all: that of every job; none: never"
     )
-    baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
+    baselines: bool = Field(
+        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and the oracle)"
+    )
 
     def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
         """These settings, with other cutoffs and metrics where they are given."""
@@ -155,10 +162,17 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _protocol_fits(self) -> Self:
         protocol, name = self.protocol, self.protocol.name
+        labels = getattr(self.dataset, "label_column", None)
         if protocol.needs_impressions and not self.dataset.logs_impressions:
+            own = "; name its 0/1 labels in dataset.label_column, or" if hasattr(self.dataset, "label_column") else "; "
             raise ValueError(
-                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none; use "
+                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none{own} use "
                 "protocol=positions or last"
+            )
+        if labels is not None and not protocol.needs_impressions:
+            raise ValueError(
+                f"dataset.label_column={labels}: protocol={name} draws negatives and does not read the log's own "
+                "labels; set protocol=impressions (or impressions_by_user), which does"
             )
         if protocol.one_negative and protocol.click_negatives != 1:
             raise ValueError(
@@ -181,6 +195,10 @@ class TrainConfig(DataConfig):
     )
     run_dir: str | None = Field(description="the run's folder; null for a dated one under outputs/")
     resume: str | None = Field(description="a run folder to go on with, from its last checkpoint")
+    start_from: str | None = Field(
+        description="a run folder whose settings and best weights a new run on later data begins with; what the data "
+        "have new (items, users) begins as the mean of what is like it"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -201,6 +219,7 @@ class TrainConfig(DataConfig):
             )
         self._objective_can_train_the_model()
         self._context_is_read()
+        self._weights_are_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
@@ -220,8 +239,15 @@ class TrainConfig(DataConfig):
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _context_is_read(self) -> None:
-        if self.dataset.time_context and self.model.capabilities.family != "ranker":
-            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+        if self.dataset.time_context and not self.model.reads_context:
+            remedy = " or set model.context" if "context" in type(self.model).model_fields else ""
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []{remedy}")
+
+    def _weights_are_read(self) -> None:
+        if self.dataset.weighs_events and not self.objective.capabilities.weights:
+            raise ValueError(
+                f"dataset.weight_column: objective={self.objective.name} counts all targets alike; set it to null"
+            )
 
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":

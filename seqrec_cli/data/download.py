@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.parts import find, local_path
 
 CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 30  # seconds without an answer
@@ -27,9 +28,14 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     if cfg.raw_is_generated:
         return None
     if cfg.archive is not None:
-        path = _local(cfg.archive)
-        if not path.is_file() and not (path.is_dir() and cfg.several_files):
-            raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
+        path = local_path(cfg.archive)
+        if cfg.in_parts:
+            find(path)
+        elif not path.is_file() and not (path.is_dir() and cfg.several_files):
+            is_folder = f"it is a folder, and dataset.source={cfg.source} reads one file"
+            raise SeqrecError(
+                f"dataset.archive={cfg.archive}: {is_folder if path.is_dir() else 'there is no such file'}"
+            )
         return path
     targets = _targets(cfg, data_dir)
     if not targets or not all(target.exists() for target in targets.values()):
@@ -69,14 +75,6 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
             reason = getattr(error, "reason", None) or error.strerror or error
             raise SeqrecError(f"cannot fetch {url}: {reason}; try again, or {MEND}") from None
     return local_file(cfg, data_dir)
-
-
-def _local(archive: str) -> Path:
-    if not archive.startswith("file://"):
-        return Path(archive).expanduser()
-    from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
-
-    return Path(url2pathname(urlsplit(archive).path)).expanduser()
 
 
 def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ Legend: B rows, L history events, C candidates, D width, V items. `score_corpus`
 padding, never a recommendation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,10 @@ from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.catalog import Catalog
 
 CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
+
+
+def silent(line: str) -> None:
+    """Nobody is told."""
 
 
 def full_precision(device: torch.device) -> torch.autocast:
@@ -65,19 +69,22 @@ class Recommender(nn.Module):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         """Called once before training with the training events of every item and user, int64 [V + 1] and [U + 1]."""
 
+    hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
+    scores_are_weights = False  # scores are counts or shares, none below 0, and not logits
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def trainable_models(self) -> "tuple[Recommender, ...]":
         """The models that the objective trains: this one, none (closed form), or each member of an ensemble."""
         return (self,)
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
-        """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order."""
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+        """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order. Of long
+        work `tell` hears how far it is."""
 
-    def closed_form_bytes(self) -> int:
-        """What `fit_closed_form` needs at its height where that is much (a table of all pairs of items), else 0."""
+    def closed_form_bytes(self, events: int) -> int:
+        """What `fit_closed_form` of so many events needs at its height where that is much, else 0."""
         return 0
 
     def auxiliary_loss(self) -> Tensor | None:
@@ -146,7 +153,7 @@ class ClosedFormModel(Recommender):
     def trainable_models(self) -> tuple[Recommender, ...]:
         return ()
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]

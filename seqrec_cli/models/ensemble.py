@@ -1,13 +1,13 @@
 """Several encoders as one: each learns by itself, and their scores are averaged.
 
 The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported like
-any encoder. For members trained by a softmax over the corpus it ranks by the product of their probabilities (their
+any encoder. A member with a smaller `max_length` reads the latest events of a row (`windows.py`). For members trained by a softmax over the corpus it ranks by the product of their probabilities (their
 geometric mean, a product of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
 
 Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from seqrec_cli.config.model.ensemble import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import model_of
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import Recommender, SequenceEncoder, silent
+from seqrec_cli.models.windows import Windowed
 
 
 class Model(SequenceEncoder):
@@ -26,25 +27,32 @@ class Model(SequenceEncoder):
         super().__init__(catalog)
         members = {key: model_of(member, catalog) for key, member in cfg.members.items()}
         self.members = nn.ModuleDict(members)
+        encoders = [member for member in members.values() if isinstance(member, SequenceEncoder)]
+        lengths = [cfg.members[key].max_length for key in members]
+        # Not modules of this one, whose weights have one name each; a member as long as the whole needs no cutting.
+        self._read_by = tuple(
+            Windowed(encoder, length) if length < cfg.max_length else encoder
+            for encoder, length in zip(encoders, lengths, strict=True)
+        )
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
-        for member in self._members():
-            member.prepare(item_counts_V, user_counts_U)
+        for member in self.members.values():
+            member.prepare(item_counts_V, user_counts_U)  # type: ignore[operator]
 
     def trainable_models(self) -> tuple[Recommender, ...]:
         return tuple(trainable for member in self._members() for trainable in member.trainable_models())
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         kept = list(histories)
-        for member in self._members():
-            member.fit_closed_form(kept)
+        for member in self.members.values():
+            member.fit_closed_form(kept, tell)  # type: ignore[operator]
 
-    def closed_form_bytes(self) -> int:
-        return max(member.closed_form_bytes() for member in self._members())
+    def closed_form_bytes(self, events: int) -> int:
+        return max(member.closed_form_bytes(events) for member in self.members.values())  # type: ignore[operator]
 
     def _members(self) -> tuple[SequenceEncoder, ...]:
-        return tuple(self.members.values())  # type: ignore[arg-type]
+        return self._read_by
 
     def encode(self, batch: Batch) -> Tensor:
         return self._queries([member.encode(batch) for member in self._members()])

@@ -6,7 +6,7 @@ popularity alone.
 Legend: B rows, C candidates, V items, E distinct transitions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from seqrec_cli.config.model.markov import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.models.contract import ClosedFormModel, silent
 from seqrec_cli.models.search import first_at_least
 
 
@@ -29,6 +29,7 @@ class Model(ClosedFormModel):
     keys_E: Tensor
     counts_E: Tensor
     popularity_V: Tensor
+    scores_are_weights = True
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(catalog)
@@ -36,7 +37,7 @@ class Model(ClosedFormModel):
         self.register_buffer("counts_E", torch.empty(0))
         self.register_buffer("popularity_V", torch.zeros(catalog.num_items + 1))
 
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         gathered = list(histories)
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *gathered])
         lengths_U = torch.tensor([len(h) for h in gathered], dtype=torch.int64)

@@ -29,6 +29,8 @@ def hashed(kind: int, left: Tensor, right: Tensor, *, buckets: int) -> Tensor:
 class Model(InterestRanker):
     """Memory for pairs that were seen, generalisation for those that were not."""
 
+    hashed_tables = frozenset({"weights.weight"})
+
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.cfg = cfg
         self.weights = padded_table(cfg.wide_buckets + 1, 1)

@@ -52,10 +52,20 @@ class Recommended:
 class Recommending:
     """A trained model that answers requests in the data's own ids, one or many at a time."""
 
-    def __init__(self, model: Recommender, log: PackedLog, *, name: str, max_length: int, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        log: PackedLog,
+        *,
+        name: str,
+        max_length: int,
+        precision: Precision,
+        left_out: np.ndarray | None = None,  # items (from 1) that are never recommended
+    ) -> None:
         assert log.folder is not None
         self._model, self._name, self._log = model.to(precision.device).eval(), name, log
         self._max_length, self._precision = max_length, precision
+        self._left_out = None if left_out is None else torch.from_numpy(left_out).to(precision.device)
         self.items: list[RawId] = vocabulary(log.folder, "items").tolist()
         self.titles = titles(log.folder)
         self._index = {str(raw): index for index, raw in enumerate(self.items, start=1)}
@@ -119,6 +129,8 @@ class Recommending:
                 scores_BV = self._model.score_corpus(batch).float().clone()
             _refuse_no_numbers(scores_BV)
             scores_BV[:, 0] = -torch.inf
+            if self._left_out is not None:
+                scores_BV[:, self._left_out] = -torch.inf
             if not keeps_seen:
                 positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
                 scores_BV[positions_M, items_M] = -torch.inf

@@ -1,6 +1,6 @@
 """Fitting a model in closed form: one pass over the training histories, and no gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import train_ends
-from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.contract import Recommender, silent
 from seqrec_cli.training.memory import available_memory
 
 
@@ -20,16 +20,26 @@ def training_histories(log: PackedLog) -> Iterator[Tensor]:
             yield torch.from_numpy(log.items_N[start:end].astype(np.int64))
 
 
-def fit_closed_form(model: Recommender, log: PackedLog) -> None:
+def fit_closed_form(model: Recommender, log: PackedLog, tell: Callable[[str], None] = silent) -> None:
     """Fit `model` to the training events; it never sees a held-out one.
 
     Raises SeqrecError where that needs more memory than there is.
     """
-    needed, device = model.closed_form_bytes(), next(model.buffers(), torch.empty(0)).device
+    if line := closed_form_shortage(model, log):
+        raise SeqrecError(line)
+    model.fit_closed_form(training_histories(log), tell)
+
+
+def closed_form_shortage(model: Recommender, log: PackedLog) -> str | None:
+    """One line where fitting needs more memory than there is; None where it does not, or nobody knows."""
+    needed, device = model.closed_form_bytes(len(log.items_N)), next(model.buffers(), torch.empty(0)).device
+    if device.type == "meta":
+        device = torch.device("cpu")
     available = available_memory(device) if needed else None
-    if available is not None and needed > available:
-        raise SeqrecError(
-            f"counting needs {needed / 2**30:,.1f} GiB for the pairs of {log.num_items:,} items, "
-            f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5) or take another model"
-        )
-    model.fit_closed_form(training_histories(log))
+    if available is None or needed <= available:
+        return None
+    return (
+        f"counting needs {needed / 2**30:,.1f} GiB for the pairs of {log.num_items:,} items, "
+        f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5), lower model.exact_items or "
+        "model.embed_dim, or take model=itemknn"
+    )

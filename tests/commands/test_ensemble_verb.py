@@ -76,7 +76,7 @@ def test_a_mixture_scores_by_the_mean_and_is_a_run_like_any_other(base: Path) ->
     assert exported["max_difference"] < 1e-3
 
 
-EASE = {"name": "ease", "max_length": 8, "embed_dim": 8, "l2": 5.0, "half_life": 9.0, "scale": 2.0}
+EASE = {"name": "ease", "max_length": 8, "embed_dim": 8, "l2": 5.0, "exact_items": 5000, "half_life": 9.0, "scale": 2.0}
 
 
 def test_a_member_that_counts_is_the_same_counted_alone_or_beside_one_that_is_trained(base: Path) -> None:

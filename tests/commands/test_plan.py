@@ -17,13 +17,13 @@ from seqrec_cli.training import memory, step_cost
 
 TINY = [
     "trainer=next_item",
-    "objective.window=last",
     "dataset=synthetic",
     "dataset.users=120",
     "dataset.items=60",
     "dataset.max_events=30",
     "hardware.device=cpu",
 ]
+LAST = ["objective.window=last"]
 SMALL = ["model.embed_dim=16", "model.blocks=1", "model.heads=2", "model.ffn_dim=32", "model.max_length=20"]
 
 
@@ -90,7 +90,7 @@ def test_every_number_is_there_and_no_run(
 
 
 def test_the_numbers_agree(words: list[str]) -> None:
-    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, "trainer.batch_size=16", "trainer.max_epochs=4"])
+    found = seqrec_cli.run("plan", [*words, *LAST, *SMALL, "trainer.batch_size=16", "trainer.max_epochs=4"])
     steps, flops, times, memory_ = found["steps"], found["flops"], found["time"], found["memory"]
     assert steps == {"epoch": 8, "total": 32}
     assert flops["step"] == pytest.approx(flops["epoch"] / 8)
@@ -105,7 +105,7 @@ def test_the_numbers_agree(words: list[str]) -> None:
 def test_an_epochs_flops_are_those_of_its_batches(words: list[str]) -> None:
     """Windows of one length: what a few rows take stands for all."""
     long = ["dataset.max_events=30", "model.max_length=8", "trainer.batch_size=16"]
-    found = seqrec_cli.run("plan", [*words, "model=sasrec", *SMALL, *long])
+    found = seqrec_cli.run("plan", [*words, *LAST, *SMALL, *long])
     D, F, L = 16, 32, 8
     items = found["parameters"]["item_table"] // D - 1
     token = 2 * (4 * D * D + 2 * D * F) + 2 * 2 * D * L + 2 * D * items
@@ -114,7 +114,7 @@ def test_an_epochs_flops_are_those_of_its_batches(words: list[str]) -> None:
 
 
 def test_unfinished_epochs_are_validated_too(words: list[str]) -> None:
-    shape = [*words, *SMALL, "trainer.batch_size=16", "trainer.max_epochs=9", "trainer.evaluate_every=2"]
+    shape = [*words, *LAST, *SMALL, "trainer.batch_size=16", "trainer.max_epochs=9", "trainer.evaluate_every=2"]
     found = seqrec_cli.run("plan", [*shape, "trainer.max_steps=20"])
     assert found["steps"]["total"] == 20
     assert found["time"]["epochs"] == 2.5
@@ -206,3 +206,11 @@ def test_a_model_without_storage_has_the_same_parameters(model: str) -> None:
         sketch = build_model(cfg.model, catalog, 0)
     assert parameters_by_part(sketch) == parameters_by_part(build_model(cfg.model, catalog, 0))
     assert all(p.device.type == "meta" for p in sketch.parameters())
+
+
+def test_a_long_run_is_told_what_to_cut(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("seqrec_cli.reporting.advice.SLOW_SECONDS", 1e-9)
+    assert cli.main(["plan", *words, *SMALL]) == 0
+    assert "cut in this order: model.max_length (now 20), model.embed_dim (now 16)" in capsys.readouterr().out

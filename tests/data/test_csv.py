@@ -62,7 +62,7 @@ def test_ratings_and_attributes(tmp_path: Path) -> None:
     assert log.catalog.item_values["kind"][:, 0].tolist() == [0, 1, 2, 1]
     assert log.catalog.item_values["tags"].tolist() == [[0, 0], [1, 2], [3, 0], [2, 0]]  # 7's first row has none
     assert log.catalog.user_values["town"][:, 0].tolist() == [0, 0, 1]  # a has none, b's first is Rome
-    assert log.manifest["notes"][0] == "1 users have rows with differing town; each takes its first row's"
+    assert log.manifest["notes"][-1] == "1 users have rows with differing town; each takes its first row's"
 
 
 def test_a_file_without_header_is_read_by_position_or_by_given_names(tmp_path: Path) -> None:

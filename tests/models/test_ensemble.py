@@ -1,5 +1,7 @@
 """An ensemble of encoders: the mean of its members' scores, each taught by itself, and refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import toy
@@ -10,8 +12,10 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.validate import dump, validate, validate_plain
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.ensemble import Model
+from seqrec_cli.models.windows import Windowed
 from seqrec_cli.objectives.contract import build_objective
 from tests.toylog import packed
 
@@ -78,7 +82,10 @@ def test_an_ensembles_settings_are_the_same_after_its_trip_through_a_checkpoint(
         ("model.members.sasrec.name=bert4rec", "model.members.sasrec.name=bert4rec is no causal encoder"),
         ("model.members.sasrec.name=ensemble", "model.members.sasrec.name=ensemble is no causal encoder"),
         ("model.members.sasrec.name=sasrek", "sasrek"),
-        ("model.members.lrurec.max_length=50", "model.members.lrurec.max_length=50 is not model.max_length=200"),
+        (
+            "model.members.lrurec.max_length=300",
+            "model.members.lrurec.max_length=300 is more than model.max_length=200",
+        ),
         ("model.members.sasrec.embed_dim=0", "model.members.sasrec.embed_dim"),
         ("model.members.sasrec.dropout=1.5", "model.members.sasrec.dropout"),
     ],
@@ -92,7 +99,45 @@ def test_members_that_do_not_fit_are_refused_by_name(override: str, words: str) 
 
 
 def test_members_that_only_count_are_refused() -> None:
-    ease = "{name: ease, max_length: 200, embed_dim: 8, l2: 5.0, half_life: 9.0, scale: 2.0}"
+    ease = "{name: ease, max_length: 200, embed_dim: 8, exact_items: 9, l2: 5.0, half_life: 9.0, scale: 2.0}"
     fewer = [f"~model.members.{name}" for name in ("sasrec", "lrurec", "gru4rec")]
     with pytest.raises(SeqrecError, match="none learns"):
         validate("train", compose("train", ["model=ensemble", *fewer, f"+model.members.ease={ease}"]))
+
+
+def test_a_member_with_a_smaller_max_length_reads_the_latest_events_alone() -> None:
+    settings = toy.small_config("ensemble").model_dump(mode="json")
+    lengths = {"sasrec": 5, "lrurec": settings["max_length"], "gru4rec": 4}
+    for key, length in lengths.items():
+        settings["members"][key]["max_length"] = length
+    model = toy.build_model(config_class("model", "ensemble").from_plain(settings), toy.toy_catalog(), 0)
+    assert isinstance(model, Model)
+    batch, total = toy.toy_batch(), torch.zeros(toy.USERS, toy.ITEMS + 1)
+    assert batch.lengths_B.min() < 4 < 5 < batch.lengths_B.max()
+    for row in range(toy.USERS):
+        length = int(batch.lengths_B[row])
+        for key, most in lengths.items():
+            cut = toy.rows(batch, slice(row, row + 1))
+            inputs = {
+                name: value[:, max(0, length - most) : length]
+                for name, value in vars(cut).items()
+                if value is not None and name.endswith("_BL")
+            }
+            shorter = replace(cut, **inputs, lengths_B=torch.tensor([min(length, most)]))
+            total[row] += model.eval().members[key].score_corpus(shorter)[0] / 3
+    torch.testing.assert_close(model.score_corpus(batch)[:, 1:], total[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "lrurec"])
+def test_states_of_all_positions_follow_parts_counted_from_the_end(name: str) -> None:
+    encoder, batch = toy.toy_model(name).eval(), toy.toy_batch()
+    assert isinstance(encoder, SequenceEncoder)
+    states_BLD = Windowed(encoder, 3).encode(batch)
+    assert states_BLD.shape[:2] == batch.items_BL.shape
+    for row in range(toy.USERS):
+        length = int(batch.lengths_B[row])
+        for place in range(length):
+            first = max(0, length - 3 * (1 + (length - 1 - place) // 3))
+            part = torch.arange(first, place + 1)
+            alone = Batch(batch.users_B[row : row + 1], batch.items_BL[row : row + 1, part], torch.tensor([len(part)]))
+            torch.testing.assert_close(states_BLD[row, place], encoder.last(alone)[0], rtol=1e-4, atol=1e-5)

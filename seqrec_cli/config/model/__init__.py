@@ -37,6 +37,11 @@ class ModelConfig(Option):
     max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
 
     @property
+    def reads_context(self) -> bool:
+        """Whether it reads the context of requests, or of events."""
+        return False
+
+    @property
     def history_negatives(self) -> int:
         """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
         return 0
@@ -45,6 +50,11 @@ class ModelConfig(Option):
     def history_negatives_by_popularity(self) -> bool:
         """Whether they are drawn as often as items occur in training, instead of from all alike."""
         return False
+
+    @property
+    def reads_times(self) -> str:
+        """What of it reads the times of events, and what to use without them; empty if it reads none."""
+        return ""
 
     @property
     def batch_statistics(self) -> dict[str, str]:
@@ -103,6 +113,10 @@ class EncoderConfig(ModelConfig):
     )
 
     @property
+    def reads_context(self) -> bool:
+        return self.context != "none"
+
+    @property
     def idle(self) -> dict[str, str]:
         found = super().idle
         if not self.user_dim:
@@ -132,7 +146,7 @@ class EncoderConfig(ModelConfig):
 class TransformerConfig(EncoderConfig):
     """An encoder of blocks with attention and a feed-forward layer."""
 
-    blocks: int = Field(ge=1, description="transformer blocks")
+    blocks: int = Field(ge=1, le=1000, description="transformer blocks")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
     attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
@@ -170,6 +184,10 @@ class RankerConfig(ModelConfig):
     l2_attributes: bool = Field(description="whether the vectors of the attributes' values count in it as well")
     dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+    @property
+    def reads_context(self) -> bool:
+        return True
 
     @property
     def idle(self) -> dict[str, str]:

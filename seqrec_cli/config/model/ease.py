@@ -19,6 +19,11 @@ class Config(ModelConfig):
     )
 
     embed_dim: int = Field(ge=1, description="eigenvectors kept; from the number of items on, the weights are exact")
+    exact_items: int = Field(
+        ge=0,
+        description="up to so many items all pairs are solved at once, in memory that grows with their square; beyond, "
+        "by the largest eigenvectors alone",
+    )
     l2: float = Field(gt=0, description="the ridge, in users: how many must share two items to tell them related")
     half_life: float = Field(gt=0, description="events after which an event counts half")
     scale: float = Field(gt=0, description="what scores are multiplied by: in an ensemble, the model's weight")

@@ -25,6 +25,10 @@ class Config(ModelConfig):
         min_length=1, description="causal encoders by any name, each with the settings of its own model"
     )
 
+    @property
+    def reads_context(self) -> bool:
+        return any(member.reads_context for member in self.members.values())
+
     @field_validator("members", mode="before")
     @classmethod
     def _are_causal_encoders(cls, members: Any) -> Any:
@@ -42,9 +46,10 @@ class Config(ModelConfig):
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
         for key, member in self.members.items():
-            if member.max_length != self.max_length:
+            if member.max_length > self.max_length:
                 raise ValueError(
-                    f"model.members.{key}.max_length={member.max_length} is not model.max_length={self.max_length}"
+                    f"model.members.{key}.max_length={member.max_length} is more than "
+                    f"model.max_length={self.max_length}, which its rows have; raise that"
                 )
         if not any(member.capabilities.family == "encoder" for member in self.members.values()):
             raise ValueError("model.members: every one is fitted in closed form and none learns; add an encoder")

@@ -5,6 +5,7 @@ a row, F attributes, D width.
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -266,9 +267,9 @@ class ContextEmbedding(nn.Module):
                 for a in attributes
             )
         else:
-            sizes = torch.tensor([0, *(a.size - 1 for a in attributes)])
-            self.table = padded_table(1 + int(sizes.sum()), dim)
-            self.register_buffer("firsts_F", sizes.cumsum(0)[:-1], persistent=False)
+            firsts = list(accumulate((a.size - 1 for a in attributes), initial=0))
+            self.table = padded_table(1 + firsts[-1], dim)
+            self.register_buffer("firsts_F", torch.tensor(firsts[:-1]), persistent=False)
         self.width = sum(each[a.name] for a in attributes)
 
     def forward(self, context: Tensor) -> Tensor:

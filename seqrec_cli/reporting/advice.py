@@ -1,0 +1,113 @@
+"""What a run's numbers suggest to change: said in a line, with the setting to give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.metrics.table import LOSS, lower_is_better
+from seqrec_cli.reporting.run_folder import read_rows
+from seqrec_cli.reporting.tables import BASELINES
+
+COMPARED = ("ndcg@10", "hr@10", "mrr", "auc")  # the first that a run has, where it is chosen by its loss
+FEW_EVENTS = 20_000
+SLOW_SECONDS = 1800.0
+STILL_RISING = 0.9  # the best epoch lies in the last tenth
+EARLY = 0.5  # patience ended the run in its first half
+LEARNED = ("random", "oracle")  # not what a run is measured against here
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a fit went."""
+
+    best_epoch: int
+    epochs: int
+    steps: int
+    stopped_by: str  # finished, patience, time
+    events: int  # that train
+
+    def still_rising(self) -> bool:
+        """Whether the run ended by its limit with its best epoch among the last."""
+        return self.stopped_by != "patience" and self.best_epoch >= STILL_RISING * self.epochs > 0
+
+
+def below_baseline(
+    cfg: TrainConfig, course: Course, *, metrics: dict[str, float], of_baselines: dict[str, dict[str, float]]
+) -> str | None:
+    """The line for a run that a baseline beats, with the likely reason; None where none does."""
+    name = cfg.trainer.monitor if cfg.trainer.monitor in metrics else None
+    name = name if name not in (None, LOSS) else next((each for each in COMPARED if each in metrics), None)
+    rivals = {key: found[name] for key, found in of_baselines.items() if key not in LEARNED and name in found}
+    if name is None or not rivals or cfg.model.name in rivals:
+        return None
+    sign = -1 if lower_is_better(name) else 1
+    best = max(rivals, key=lambda key: sign * rivals[key])
+    if sign * metrics[name] >= sign * rivals[best]:
+        return None
+    why = "; ".join(reasons(cfg, course)) or "the log may not need a learned model: model=auto tries several"
+    return (
+        f"WARNING: {cfg.model.name} is below {BASELINES.get(best, best)} in {name} ({metrics[name]:.4f} < "
+        f"{rivals[best]:.4f}): {why}"
+    )
+
+
+def reasons(cfg: TrainConfig, course: Course) -> list[str]:
+    """Why a run may have learned too little, the likeliest first, each with the setting to change."""
+    trainer = cfg.trainer
+    found: list[str] = []
+    if not course.steps:
+        return found
+    if course.steps < 3 * trainer.warmup_steps:
+        found.append(
+            f"{course.steps} steps, {min(trainer.warmup_steps, course.steps)} of them warm-up: "
+            "trainer.max_epochs higher, or trainer.warmup_steps and trainer.batch_size lower"
+        )
+    if course.still_rising():
+        found.append(f"still rising at its end: trainer.max_epochs={2 * trainer.max_epochs}, or trainer=thorough")
+    elif course.stopped_by == "patience" and course.epochs < EARLY * trainer.max_epochs:
+        found.append(
+            f"stopped by patience at epoch {course.epochs} of {trainer.max_epochs}: "
+            f"trainer.patience={2 * (trainer.patience or 1)}"
+        )
+    if course.events < FEW_EVENTS:
+        found.append(
+            f"only {course.events:,} training events: model=graph or itemknn needs fewer, model=auto tries several"
+        )
+    return found
+
+
+def advice(cfg: TrainConfig, course: Course, *, metrics: Mapping[str, Any], metrics_jsonl: Path) -> list[str]:
+    """All lines for a run, from what `metrics.json` holds: of test where it was read, else of validation."""
+    split, of_baselines = ("test", "baselines") if "test" in metrics else ("val", "baselines_val")
+    found = below_baseline(cfg, course, metrics=metrics[split], of_baselines=metrics[of_baselines])
+    lines = [found] if found is not None else [unfinished(cfg, course, metrics_jsonl)]
+    return [line for line in lines if line is not None]
+
+
+def unfinished(cfg: TrainConfig, course: Course, metrics_jsonl: Path) -> str | None:
+    """The line for a run that ended while validation still rose; None for one that did not."""
+    rows = [row for row in read_rows(metrics_jsonl) if row["split"] == "val" and cfg.trainer.monitor in row]
+    if not course.still_rising() or len(rows) < 2:
+        return None
+    last, before = rows[-1][cfg.trainer.monitor], rows[-2][cfg.trainer.monitor]
+    return (
+        f"validation {cfg.trainer.monitor} still improved at the run's end ({before:.4f}, then {last:.4f}): "
+        f"trainer.max_epochs={2 * cfg.trainer.max_epochs} (now {cfg.trainer.max_epochs}), or trainer=thorough"
+    )
+
+
+def what_to_cut(cfg: TrainConfig, seconds: float) -> str | None:
+    """The line for a run that would be long: what to cut, in this order; None for one that is not."""
+    if seconds < SLOW_SECONDS:
+        return None
+    cuts = [
+        f"model.{name} (now {getattr(cfg.model, name)})"
+        for name in ("max_length", "embed_dim", "heads", "blocks")
+        if hasattr(cfg.model, name)
+    ]
+    return (
+        f"slow: about {seconds / 3600:.1f} hours; cut in this order: {', '.join(cuts)}, trainer.max_epochs "
+        f"(now {cfg.trainer.max_epochs}), or give trainer=fast"
+    )

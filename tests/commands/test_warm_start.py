@@ -1,0 +1,201 @@
+"""`train start_from=RUN` on a later file, and `recommend newer=FILE`: what both logs know keeps its vectors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import seqrec_cli
+from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
+from seqrec_cli.commands.warm import matched_logs, on_later_log
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import validate
+from seqrec_cli.data.histories import Histories
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.models.build import build_model
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.training.warm_start import counted_axes, start_from
+
+TRAINED = ["avgpool", "bert4rec", "bst", "dien", "din", "dsin", "ensemble", "esasrec", "gru4rec", "hstu", "lrurec"]
+TRAINED += ["nextitnet", "sasrec", "widedeep"]
+COLUMNS = [
+    "dataset=csv",
+    "dataset.name=shop",
+    "dataset.item_attribute_columns=[genre]",
+    "dataset.user_attribute_columns=[city]",
+    "dataset.context_columns=[device,page]",
+    "trainer.max_epochs=1",
+    "trainer.batch_size=8",
+    "hardware.precision=fp32",
+    "hardware.threads=1",
+    "evaluation.baselines=false",
+]
+
+
+def rows(users: range, items: list[str], rng: np.random.Generator) -> list[str]:
+    genres, devices = "abcd", ["phone", "desk", "tv"]
+    found = []
+    for user in users:
+        for nth, item in enumerate(rng.permutation(items)[:9]):
+            genre, device = genres[int(item[1:]) % 4], devices[int(rng.integers(0, 3))]
+            page = f"p{int(rng.integers(0, 3))}"
+            found.append(f"u{user},{item},{1_600_000_000 + 4000 * nth},{genre},{'xy'[user % 2]},{device},{page}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A log, and the same a while later: new users and items that sort before and between the known ones."""
+    folder, rng = tmp_path_factory.mktemp("logs"), np.random.default_rng(0)
+    head = "user,item,time,genre,city,device,page"
+    first = rows(range(10, 40), [f"i{n}" for n in range(20, 44)], rng)
+    later = [text.replace(",tv,", ",watch,") for text in rows(range(5, 16), [f"i{n}" for n in range(10, 50, 3)], rng)]
+    later = [text.replace("1600", "1601") for text in later]
+    (folder / "first.csv").write_text("\n".join([head, *first]))
+    (folder / "later.csv").write_text("\n".join([head, *first, *later]))
+    return folder / "first.csv", folder / "later.csv"
+
+
+def settings(model: str, archive: Path, data_dir: Path) -> TrainConfig:
+    wide = ["model.attributes=add", "model.user_dim=4"] if model in ("sasrec", "gru4rec", "lrurec", "hstu") else []
+    wide += ["model.user_id=true", "model.unknown=0.1"] if model in ("din", "bst") else []
+    overrides = [f"model={model}", *COLUMNS, *wide, f"dataset.archive={archive}", f"data_dir={data_dir}"]
+    cfg = validate("train", compose("train", overrides))
+    assert isinstance(cfg, TrainConfig)
+    return cfg
+
+
+def logged(cfg: TrainConfig) -> PackedLog:
+    return with_view(prepare(cfg.dataset, Path(cfg.data_dir), print), cfg.protocol, print)
+
+
+def histories(log: PackedLog, ids: list[str], candidates: list[str]) -> tuple[Histories, torch.Tensor]:
+    index = {str(raw): nth for nth, raw in enumerate(vocabulary(log.folder, "items"), 1)}  # type: ignore[arg-type]
+    users = {str(raw): nth for nth, raw in enumerate(vocabulary(log.folder, "users"), 1)}  # type: ignore[arg-type]
+    items_N = np.array([index[raw] for raw in ids], np.int64)
+    contexts = [log.manifest["context_values"][name] for name in ("device", "page")]
+    context_RF = np.array([[contexts[0].index("desk") + 1, contexts[1].index("p1") + 1]])
+    times_N = 1_600_000_000 + 600 * np.arange(len(ids))
+    asked = Histories(
+        np.array([users["u12"]]), items_N, np.zeros(1, np.int64), np.array([len(ids)]), times_N, times_N[-1:] + 60,
+        context_RF,
+    )  # fmt: skip
+    return asked, torch.tensor([[index[raw] for raw in candidates]])
+
+
+def scores(model: Recommender, log: PackedLog) -> torch.Tensor:
+    asked, items_BC = histories(log, ["i21", "i30", "i25", "i22"], ["i20", "i31", "i42"])
+    with torch.inference_mode():
+        return model.eval().score(asked.batch(np.zeros(1, np.int64), 20), items_BC)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_both_logs_know_is_scored_as_before(name: str, files: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = (settings(name, file, tmp_path) for file in files)
+    first, later = logged(before), logged(after)
+    earlier, model = build_model(before.model, first.catalog, 1), build_model(before.model, later.catalog, 2)
+    for each, log in ((earlier, first), (model, later)):
+        for hashed in each.hashed_tables:  # is not carried over
+            torch.nn.init.zeros_(each.get_parameter(hashed))
+        each.prepare(torch.ones(log.num_items + 1, dtype=torch.int64), torch.ones(log.num_users + 1, dtype=torch.int64))
+    assert not torch.allclose(scores(earlier, first), scores(model, later))
+    matched = matched_logs(later, first)
+    start_from(model, earlier, before.model, catalog=later.catalog, matched=matched)
+    torch.testing.assert_close(scores(earlier, first), scores(model, later), rtol=1e-4, atol=1e-5)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_a_new_item_begins_like_those_that_share_its_attributes(files: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = (settings("sasrec", file, tmp_path) for file in files)
+    first, later = logged(before), logged(after)
+    earlier, model = build_model(before.model, first.catalog, 1), build_model(before.model, later.catalog, 2)
+    matched = matched_logs(later, first)
+    start_from(model, earlier, before.model, catalog=later.catalog, matched=matched)
+    table, of = next((p, name) for name, p in model.named_parameters() if p.shape[0] == later.num_items + 1)
+    assert counted_axes(before.model, later.catalog)[of] == {0: [("items", "")]}
+    genres = later.catalog.item_values["genre"][:, 0]
+    new = int(np.flatnonzero(matched.items_V1[1:] == 0)[0] + 1)
+    alike = (genres == genres[new]) & (matched.items_V1 > 0)
+    assert alike.sum() > 1
+    torch.testing.assert_close(table[new], table[torch.from_numpy(alike)].mean(0))
+    assert torch.equal(table[0], torch.zeros_like(table[0]))
+
+
+@pytest.fixture(scope="module")
+def run(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A trained run of the first file, and its data's folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    overrides = [*COLUMNS, "model.embed_dim=8", "model.max_length=10", "evaluation.test=none", "trainer.batch_size=4"]
+    overrides += [f"dataset.archive={files[0]}", f"data_dir={folder / 'data'}", f"run_dir={folder / 'first'}"]
+    seqrec_cli.run("train", [*overrides, "trainer.max_epochs=3"])
+    return folder / "first", folder / "data"
+
+
+def test_a_run_begins_with_another_ones_settings_and_weights(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [f"start_from={run[0]}", f"dataset.archive={files[1]}", f"run_dir={tmp_path / 'second'}"]
+    seqrec_cli.run("train", [*asked, "trainer.lr=1e-12", "trainer.warmup_steps=0", "trainer.max_epochs=1"])
+    said = capsys.readouterr().out
+    assert "24 items known" in said
+    assert "WARNING" not in said
+    first, second = opened(run[0]), opened(tmp_path / "second")
+    assert second.cfg.model.embed_dim == 8  # type: ignore[attr-defined]
+    assert second.cfg.start_from == str(run[0])
+    torch.testing.assert_close(scores(first.model, first.log), scores(second.model, second.log), rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_that_trained_on_what_is_held_out_is_named(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = files[0].read_text().splitlines()
+    shorter = tmp_path / "shorter.csv"  # the earlier run saw events that are held out here
+    shorter.write_text("\n".join(line for line in lines if not line.endswith("p0")))
+    seqrec_cli.run("train", [f"start_from={run[0]}", f"dataset.archive={shorter}", f"run_dir={tmp_path / 'leaky'}"])
+    assert "of the events held out here, so the metrics are too high" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=bst"], "keeps the run's own settings; leave out model=bst"),
+        (["model.embed_dim=16"], "leave out model.embed_dim=16"),
+        (["trainer.lr=0"], "trainer.lr=0: expected number > 0"),
+    ],
+)
+def test_the_model_stays(run: tuple[Path, Path], overrides: list[str], words: str) -> None:
+    with pytest.raises(SeqrecError, match=words):
+        seqrec_cli.run("train", [f"start_from={run[0]}", *overrides])
+
+
+def test_counts_are_counted_anew(files: tuple[Path, Path], tmp_path: Path) -> None:
+    shared = [*COLUMNS[:-5], "evaluation.baselines=false", f"dataset.archive={files[0]}", f"data_dir={tmp_path}"]
+    seqrec_cli.run("train", ["model=popular", *shared, f"run_dir={tmp_path / 'popular'}"])
+    with pytest.raises(SeqrecError, match="fitted in closed form"):
+        seqrec_cli.run("train", [f"start_from={tmp_path / 'popular'}", f"run_dir={tmp_path / 'second'}"])
+
+
+def test_a_later_files_users_are_recommended_what_the_model_knows(
+    run: tuple[Path, Path], files: tuple[Path, Path]
+) -> None:
+    asked = [f"ckpt={run[0]}", f"newer={files[1]}", "top=100"]
+    found = seqrec_cli.run("recommend", [*asked, "user=u7"])  # of the later file alone
+    known = set(vocabulary(opened(run[0]).log.folder, "items").tolist())  # type: ignore[arg-type]
+    assert set(found["items"]) < known
+    assert found["events_read"] == 9
+    with pytest.raises(SeqrecError, match="no such user"):
+        seqrec_cli.run("recommend", [f"ckpt={run[0]}", "user=u7"])
+    later, new = on_later_log(opened(run[0]), str(files[1]))
+    first = opened(run[0])
+    assert len(new) == later.log.num_items - first.log.num_items
+    torch.testing.assert_close(scores(first.model, first.log), scores(later.model, later.log), rtol=1e-4, atol=1e-5)
+
+
+def opened(folder: Path) -> Restored:
+    return restore(str(folder), None, None, hardware=AS_TRAINED)

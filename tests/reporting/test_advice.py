@@ -1,0 +1,74 @@
+"""What a run is told when it ends: below a baseline, still rising, too long."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import validate
+from seqrec_cli.reporting.advice import Course, advice, what_to_cut
+
+BASELINES = {"random": {"ndcg@10": 0.9}, "popular": {"ndcg@10": 0.1}, "markov": {"ndcg@10": 0.2}}
+WELL = Course(best_epoch=5, epochs=20, steps=4000, stopped_by="patience", events=90_000)
+
+
+def config(*overrides: str) -> TrainConfig:
+    fixed = ["trainer=next_item", "trainer.max_epochs=20", "trainer.warmup_steps=100", "trainer.patience=15"]
+    cfg = validate("train", compose("train", [*fixed, *overrides]))
+    assert isinstance(cfg, TrainConfig)
+    return cfg
+
+
+def told(tmp_path: Path, course: Course, ndcg: float, *, test: bool = False) -> list[str]:
+    rows = [{"epoch": n, "step": n, "split": "val", "ndcg@10": 0.01 * n, "train_loss": 1.0} for n in range(1, 21)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if test:  # validation alone would be content
+        metrics = {"val": {"ndcg@10": 0.5}, "test": {"ndcg@10": ndcg}, "baselines": BASELINES}
+    else:
+        metrics = {"val": {"ndcg@10": ndcg}, "baselines_val": BASELINES}
+    return advice(config(), course, metrics=metrics, metrics_jsonl=path)
+
+
+def test_a_run_above_its_baselines_is_told_nothing(tmp_path: Path) -> None:
+    assert told(tmp_path, WELL, 0.21) == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_the_best_baseline_is_named(tmp_path: Path, test: bool) -> None:
+    (line,) = told(tmp_path, WELL, 0.15, test=test)
+    assert "sasrec is below last-item Markov in ndcg@10 (0.1500 < 0.2000)" in line
+    assert "model=auto" in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"steps": 150}, "150 steps, 100 of them warm-up: trainer.max_epochs higher"),
+        ({"stopped_by": "finished", "best_epoch": 20}, "still rising at its end: trainer.max_epochs=40"),
+        ({"epochs": 8}, "stopped by patience at epoch 8 of 20: trainer.patience=30"),
+        ({"events": 300}, "only 300 training events"),
+    ],
+)
+def test_the_likely_reason_comes_with_its_setting(tmp_path: Path, changed: dict[str, object], words: str) -> None:
+    course = Course(**{**vars(WELL), **changed})  # type: ignore[arg-type]
+    (line,) = told(tmp_path, course, 0.1)
+    assert words in line
+
+
+def test_a_run_that_stops_while_it_rises_is_told_to_go_on(tmp_path: Path) -> None:
+    course = Course(best_epoch=20, epochs=20, steps=4000, stopped_by="finished", events=90_000)
+    (line,) = told(tmp_path, course, 0.3)
+    assert "still improved at the run's end (0.1900, then 0.2000): trainer.max_epochs=40 (now 20)" in line
+
+
+def test_a_long_run_is_told_what_to_cut_in_order() -> None:
+    assert what_to_cut(config(), 60) is None
+    line = what_to_cut(config("model.embed_dim=64"), 7200)
+    assert line is not None
+    assert line.startswith(
+        "slow: about 2.0 hours; cut in this order: model.max_length (now 200), model.embed_dim (now 64)"
+    )
+    assert line.index("model.heads") < line.index("trainer.max_epochs")
