@@ -61,6 +61,7 @@ BEFORE: dict[str, Any] = {
     "objective.log_q": True,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
+    "trainer.minutes": None,
 }
 # The same of one model alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {

@@ -212,5 +212,5 @@ class PreprocessConfig(DataConfig):
     """The verb `preprocess`."""
 
     verify: bool = Field(
-        description="read every byte of a folder that is ready and compare checksums; false: once a machine, sizes always"
+        description="read all bytes of a folder that is ready, and compare checksums; false: once a machine"
     )

@@ -63,7 +63,7 @@ def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def check_contents(folder: Path, manifest: dict[str, Any], indices: Callable[[], None], *, anew: bool = False) -> None:
-    """Raises `DamagedError` where a file's bytes are not what was written; of a folder without a table, what `indices` finds.
+    """Raises `DamagedError` where bytes are not what was written; of a folder without a table, what `indices` finds.
 
     Once a machine, or `anew`.
     """
@@ -106,7 +106,7 @@ def finite(name: str, array: np.ndarray) -> None:
 
 
 def of_shape(name: str, array: np.ndarray, kind: str, shape: tuple[int | None, ...]) -> None:
-    """Raises `DamagedError` unless the array has that kind of numbers ("i" integers, "f" fractions) and shape (None: any)."""
+    """Raises `DamagedError` unless it has that kind of numbers ("i" integers, "f" fractions) and shape (None: any)."""
     if array.dtype.kind not in kind:
         raise DamagedError(f"{name} holds numbers of the kind {array.dtype}")
     fits = len(array.shape) == len(shape) and all(

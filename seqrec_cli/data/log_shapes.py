@@ -1,4 +1,4 @@
-"""What the arrays of a packed log, and of a view of it, have to be: shapes and kinds at once, indices when read through.
+"""What the arrays of a packed log, and of its views, have to be: shapes at once, indices when they are read through.
 
 Legend: U users, N events, V items, F context attributes, W values of an attribute, R requests, T targets, C candidates.
 """

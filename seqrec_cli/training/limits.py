@@ -63,7 +63,7 @@ def refuse_many_negatives(cfg: TrainConfig, rows: int, longest: int, *, most: in
 
 
 def _settings_of(settings: BaseModel, shape: tuple[int, ...], prefix: str) -> list[str]:
-    """The numbers among the settings that a shape is made of, embed_dim and then the largest first: `model.embed_dim (now 100,000)`."""
+    """The settings that a shape is made of, as `model.embed_dim (now 100,000)`: that one, then the largest first."""
     # Other widths often follow from embed_dim.
     found = sorted(_numbers(settings, prefix), key=lambda pair: (not pair[0].endswith("embed_dim"), -pair[1]))
     made_of = [(name, value) for name, value in found if any(_is_of(size, value) for size in shape)]
