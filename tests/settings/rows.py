@@ -298,6 +298,9 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
         "time_column": Row("visit", "log"),
         "time_unit": Row("ms", "log"),
+        "order_columns": Row("[maker]", "log"),
+        "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
+        "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
         "header": Row("false", "refused"),
