@@ -109,6 +109,8 @@ def _start(verb: str, rest: list[str]) -> int:
 
         print(help_text(VERBS[verb], overrides, args.config_dir))
         return 0
+    if "MPLBACKEND" in os.environ:  # pictures go to files; the name may be one that is unknown here
+        os.environ["MPLBACKEND"] = "agg"
     import hydra
 
     from seqrec_cli.commands.sweep import SweepWatcher, end_sweep, varying_keys

@@ -186,8 +186,8 @@ class RunFolder:
             plain = None
         if not isinstance(plain, dict) or not plain:
             raise SeqrecError(
-                f"{self.config_yaml} is damaged (it holds no settings); put it back from a copy. Checkpoints hold their "
-                "own: evaluate, export and recommend take them as ckpt=FILE.pt"
+                f"{self.config_yaml} is damaged (it holds no settings); put it back from a copy. Checkpoints hold "
+                "their own: evaluate, export and recommend take them as ckpt=FILE.pt"
             )
         return {str(key): value for key, value in plain.items()}
 
@@ -260,7 +260,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and row.keys() >= {"epoch", "step", "split"} else None
+    return row if isinstance(row, dict) and row.keys() >= {"step", "split"} else None
 
 
 def _read_object(path: Path, mend: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(
         SeqrecError,
-        match=r"last\.pt: No space left on device \(.* free in .*\); .* what was saved before is whole: seqrec train resume=",
+        match=r"last\.pt: No space left on device \(.* free in .*; what was saved before is whole: seqrec train resume=",
     ):
         save_checkpoint(tmp_path / LAST, payload(2.0))
     assert os.listdir(tmp_path) == [LAST]
