@@ -183,7 +183,7 @@ def _total(url: str, start: int, length: str | None, *, folder: Path) -> int | N
     free = shutil.disk_usage(folder).free
     if int(length) > free:
         raise SeqrecError(
-            f"{url}: {int(length) / GB:,.1f} GB are to come and {free / GB:,.1f} GB are free in {folder}; free some, or "
+            f"{url}: {int(length) / GB:,.1f} GB are to come and {free / GB:,.1f} GB free in {folder}; free some, or "
             "set data_dir"
         )
     return start + int(length)

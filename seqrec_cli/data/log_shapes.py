@@ -53,7 +53,7 @@ def check_indices(log: "PackedLog") -> None:
     rising("offsets", log.offsets_U1)
     in_range("items", log.items_N, low=1, high=items)
     if log.ratings_N is not None:
-        finite("ratings", high=log.ratings_N)
+        finite("ratings", log.ratings_N)
     if log.owners_V1 is not None:
         in_range("owners", log.owners_V1, low=0, high=users)
     for attributes, values in (
@@ -108,4 +108,4 @@ def _check_labelled(name: str, rows: LabelledRows, log: "PackedLog") -> None:
     in_range(f"{name}_rows", rows.rows_R, low=0, high=log.num_users - 1)
     in_range(f"{name}_ends", rows.ends_R, low=0, high=len(log.items_N))
     in_range(f"{name}_items", rows.items_RC, low=0, high=log.num_items)
-    finite(f"{name}_labels", high=rows.labels_RC)
+    finite(f"{name}_labels", rows.labels_RC)
