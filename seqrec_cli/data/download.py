@@ -150,6 +150,8 @@ def _stream(url: str, part: Path, note: Path, *, have: int, version: str | None)
     except ValueError as error:
         raise SeqrecError(f"dataset.url={url}: {error}; {MEND}") from None
     except HTTPException as error:
+        if isinstance(error, OSError):  # it hung up
+            raise
         said = f"{type(error).__name__} {error}"[:200]
         raise SeqrecError(f"{url}: what answered speaks no HTTP that can be read ({said}); {MEND}") from None
     with answer:

@@ -83,8 +83,9 @@ class RunFolder:
             folder._refuse_reuse()
             folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with open(folder.manifest, "x", encoding="utf-8") as file:  # of two runs started at once, one gets it
-                file.write("{}\n")
+            with open(folder.manifest, "x", encoding="utf-8"):  # of two runs started at once, one gets it
+                pass
+            write_atomically(folder.manifest, "{}\n")
         except FileExistsError:
             raise SeqrecError(f"run_dir={folder.path} was just taken by another run; name another run_dir") from None
         return folder
