@@ -30,6 +30,7 @@ from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.advice import what_to_cut
 from seqrec_cli.reporting.plan_table import plan_table
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.memory import available_memory, fixed_memory, largest_part, measured_memory, shortage
@@ -88,8 +89,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
     plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}
     print_table(plan_table(title, plan))
-    if plan["warning"]:
-        say(plan["warning"])
+    slow = what_to_cut(cfg, plan["time"]["run"]) if plan["time"] else None
+    for line in (plan["warning"], slow):
+        if line:
+            say(line)
     return plan
 
 

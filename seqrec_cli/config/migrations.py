@@ -27,6 +27,8 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.item_vectors": None,
+    "dataset.numeric_columns": [],
     "dataset.encoding": "utf-8",
     "dataset.label_column": None,
     "dataset.missing": "keep",
@@ -53,14 +55,18 @@ BEFORE: dict[str, Any] = {
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
     "model.batch_norm": False,
+    "model.context": "none",
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "model.user_attributes": "none",
+    "model.widths": None,
     "objective.log_q": True,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
+    "trainer.minutes": None,
 }
 # The same of one model alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {

@@ -30,6 +30,7 @@ def check_shapes(log: "PackedLog") -> None:
         ("times", log.times_N, "i"),
         ("ratings", log.ratings_N, "f"),
         ("sessions", log.sessions_N, "i"),
+        ("splits", log.splits_N, "i"),
     ):
         if array is not None:
             of_shape(name, array, kind=kind, shape=(events,))

@@ -72,6 +72,7 @@ class Recommender(nn.Module):
     hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
+    scores_are_weights = False  # scores are counts or shares, none below 0, and not logits
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def trainable_models(self) -> "tuple[Recommender, ...]":

@@ -48,6 +48,7 @@ class NeighbourModel(ClosedFormModel):
     ids_VK: Tensor
     weights_VK: Tensor
     popularity_V: Tensor
+    scores_are_weights = True
 
     def register_tables(self, width: int) -> None:
         """Empty tables: nothing leads anywhere."""

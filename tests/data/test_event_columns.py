@@ -147,9 +147,9 @@ def test_two_labels_of_any_plain_form(tmp_path: Path, words: tuple[str, str]) ->
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("0", "3"), r"label is '3' in row 1; labels are 0 and 1 .*Ratings go to"),
+        (("0", "3"), r"label is '3' in line 2; labels are 0 and 1 .*Ratings go to"),
         (("1", "1"), r"label is 1 in every row"),
-        (("", "1"), r"label is empty in 6 rows, the first is row 2"),
+        (("", "1"), r"label is empty in 6 rows, the first is line 3"),
     ],
 )
 def test_other_labels_are_refused(tmp_path: Path, words: tuple[str, str], complaint: str) -> None:
@@ -159,7 +159,7 @@ def test_other_labels_are_refused(tmp_path: Path, words: tuple[str, str], compla
 
 def test_an_empty_session_is_no_session(tmp_path: Path) -> None:
     rows = [f"1,5,{DAY}1,a", f"1,6,{DAY}2,", f"1,7,{DAY}3,"]
-    with pytest.raises(SeqrecError, match=r"visit is empty in 2 rows, the first is row 2; .*protocol\.by=gap"):
+    with pytest.raises(SeqrecError, match=r"visit is empty in 2 rows, the first is line 3; .*protocol\.by=gap"):
         read(tmp_path, rows, "user,item,time,visit", session_column="visit")
 
 
@@ -196,7 +196,7 @@ def test_equal_weights_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["0", "-1", "inf"])
 def test_a_weight_is_a_positive_number(tmp_path: Path, bad: str) -> None:
-    with pytest.raises(SeqrecError, match=r"w is .* in row 2|w is 'inf' in row 2"):
+    with pytest.raises(SeqrecError, match=r"w is .* in line 3"):
         weighted(tmp_path, [1, bad, 2])
 
 
