@@ -1,4 +1,4 @@
-"""`seqrec train model=auto`: models that train nothing, then encoders, under one budget of minutes; a mixture or the best.
+"""`seqrec train model=auto`: models that train nothing, then encoders, under one budget; a mixture or the best alone.
 
 Every candidate has the settings it comes with; encoders are runs of their own in the folder `members`, with the data,
 protocol, trainer and hardware of this one.
@@ -142,7 +142,7 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
 
 
 def _record(cfg: TrainConfig, name: str) -> TrainConfig:
-    """A candidate's own run: the settings it comes with, all else as here; words that the data settle are still open."""
+    """A candidate's own run: the settings it comes with, all else as here; what the data settle is still open."""
     own = validate("train", compose("train", [f"model={name}"]))
     assert isinstance(own, TrainConfig)
     evaluation = dump(cfg.evaluation) | {"test": "none", "baselines": False}

@@ -107,13 +107,15 @@ def find_mixture(pools: Pools) -> Mixture:
         return single
     order_R = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     halves = order_R[::2], order_R[1::2]
-    left_out = [pools.ndcg(_climbed(pools, halves[1 - nth]), halves[nth]) * len(halves[nth]) / count for nth in (0, 1)]
-    if sum(left_out) <= alone_M[best] + GAIN:
+    left_out = 0.0
+    for one_R, other_R in (halves, halves[::-1]):
+        left_out += pools.ndcg(_climbed(pools, one_R), other_R) * len(other_R) / count
+    if left_out <= alone_M[best] + GAIN:
         return single
     weights_M = _climbed(pools, order_R)
     total = sum(weights_M)
     kept = {key: round(weight / total, 4) for key, weight in zip(pools.keys, weights_M, strict=True) if weight}
-    return Mixture(kept, sum(left_out), alone_M[best])
+    return Mixture(kept, left_out, alone_M[best])
 
 
 def _climbed(pools: Pools, requests_R: Tensor) -> list[float]:
@@ -126,7 +128,7 @@ def _climbed(pools: Pools, requests_R: Tensor) -> list[float]:
             for nth in range(models)
             for step in STEPS
         ]
-        tried = [(pools.ndcg(each, requests_R), each) for each in changed if min(each) >= 0 and sum(each)]
+        tried = [(pools.ndcg(each, requests_R), each) for each in changed if min(each) >= 0 and max(each) > 0]
         better, at = max(tried)
         if better <= value + GAIN:
             break
