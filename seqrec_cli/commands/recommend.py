@@ -12,7 +12,7 @@ from seqrec_cli.serving.recommending import Recommending, Request
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, cfg.context, cfg.top, cfg.repeats)
+    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, cfg.context or {}, cfg.top, cfg.repeats)
     answer = recommending_of(run).answer(request)
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))
     if answer.unknown_items:
