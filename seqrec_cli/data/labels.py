@@ -28,8 +28,9 @@ class Events(NamedTuple):
 
 
 def sort_keys(raw: RawLog) -> list[np.ndarray]:
-    """What orders a user's rows, the first key first: times, then the further columns."""
-    return [*([] if raw.times_N is None else [raw.times_N]), *raw.order_keys]
+    """What orders a user's rows, the first key first: what the files hold out comes after what they train on, whatever
+    the times say; then times; then the further columns."""
+    return [key_N for key_N in (raw.splits_N, raw.times_N, *raw.order_keys) if key_N is not None]
 
 
 def unclicked(

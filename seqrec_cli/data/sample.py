@@ -42,6 +42,7 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
         view=replace(view, train_U=train_U, val=moved(view.val), test=moved(view.test), clicks=clicks),
         requests=None,
+        splits_N=None,
         owners_V1=None,  # whose users are counted anew
         context_NF=None if log.context_NF is None else np.asarray(log.context_NF)[events_N],
         weights_N=None if log.weights_N is None else np.asarray(log.weights_N)[events_N],

@@ -64,7 +64,8 @@ def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
         return Times(np.zeros(0, np.int64), 1)
     if column.values.null_count:
         empty_N = to_numpy(column.values.is_null().cast(pa.uint8()))
-        column.refuse(f"is empty in {column.place(int(np.argmax(empty_N)))}; fill it, or remove the row")
+        place = column.place(int(np.argmax(empty_N)))
+        raise SeqrecError(f"{column.label}: {place} has an empty {column.name}; remove the row")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         return _without_a_date(column, unit)
     if unit == "order":

@@ -196,7 +196,7 @@ def test_equal_weights_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["0", "-1", "inf"])
 def test_a_weight_is_a_positive_number(tmp_path: Path, bad: str) -> None:
-    with pytest.raises(SeqrecError, match=r"w is .* in line 3|w is 'inf' in line 3"):
+    with pytest.raises(SeqrecError, match=r"w is .* in line 3"):
         weighted(tmp_path, [1, bad, 2])
 
 

@@ -57,6 +57,20 @@ class SoftmaxConfig(WindowConfig):
     chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
 
 
+class EstimatedSoftmaxConfig(SoftmaxConfig):
+    """The same, or an estimate of it where the corpus is large."""
+
+    negatives: int | None = Field(
+        ge=2,
+        description="items drawn for each batch, half from its targets and half from all alike, that stand for all "
+        "others in the softmax (log-q); null: the whole corpus",
+    )
+
+    @property
+    def idle(self) -> dict[str, str]:
+        return {} if self.negatives is None else {"smoothing": f"objective.negatives={self.negatives}"}
+
+
 class NegativesConfig(WindowConfig):
     """A position's target against sampled items."""
 

@@ -4,10 +4,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig
 
 
-class Config(SoftmaxConfig):
+class Config(EstimatedSoftmaxConfig):
     """Which events are hidden, and how."""
 
     capabilities = Capabilities(
@@ -21,7 +21,8 @@ class Config(SoftmaxConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        return dict.fromkeys(("mask", "random", "keep"), "objective.last=1") if self.last == 1 else {}
+        hidden = dict.fromkeys(("mask", "random", "keep"), "objective.last=1") if self.last == 1 else {}
+        return super().idle | hidden
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:

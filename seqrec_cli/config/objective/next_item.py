@@ -1,9 +1,9 @@
 """Settings of the next item by a full softmax."""
 
-from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig
 
 
-class Config(SoftmaxConfig):
+class Config(EstimatedSoftmaxConfig):
     """Softmax over all items."""
 
     capabilities = Capabilities(
