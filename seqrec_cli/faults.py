@@ -45,7 +45,7 @@ def _vanished(error: OSError) -> bool:
 
 def _of_storage(error: OSError, path: Path | str | None) -> str:
     named = path or error.filename
-    reason = (os.strerror(error.errno) if error.errno else error.strerror or str(error)).lower()
+    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)  # pyarrow's is a paragraph
     if error.errno not in FULL:
         return f"{named or 'disk'}: {reason}"
     if named is None:

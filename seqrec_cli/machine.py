@@ -6,7 +6,7 @@ GIB = 2**30
 
 
 def memory_left() -> int | None:
-    """Bytes that can be had at most: what is available to this process, and what is free to swap to; None if unknown."""
+    """Bytes that can be had at most: available to this process, or free to swap to; None if unknown."""
     known = [left for left in (system_left(), group_left()) if left is not None]
     return min(known) + (system_left(kind="SwapFree:") or 0) if known else None
 

@@ -20,9 +20,8 @@ def main(cfg: PreprocessConfig) -> dict[str, Any]:
     log = prepare(cfg.dataset, Path(cfg.data_dir), say, verify=cfg.verify)
     log = with_view(log, cfg.protocol, say, verify=cfg.verify)
     if cfg.verify:
-        say(
-            "every byte is as it was written" if FILES in log.manifest else "every index is in range (no checksums yet)"
-        )
+        sealed = FILES in log.manifest
+        say("every byte is as it was written" if sealed else "every index is in range (built before checksums were)")
     lasts = " to ".join(day(t) for t in log.manifest.get("time_span") or ())
     sizes = f"{log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events"
     found = {split: meaning(log, split) for split in SPLITS}

@@ -10,6 +10,7 @@ from typing import Any
 from seqrec_cli import kernels
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run, validated
+from seqrec_cli.commands.portfolio import train_portfolio
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
@@ -24,6 +25,7 @@ from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.features import unread
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
@@ -49,8 +51,13 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return train_seeds(cfg, main)
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
+    if cfg.model.name == "auto":
+        return train_portfolio(cfg, log, precision, main)
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
+    if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
+        for line in unread(cfg.model, log.catalog):
+            say(line)
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
@@ -59,7 +66,12 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
-        folder.write_config(dump(cfg))
+        if resume_from is None:
+            folder.write_config(dump(cfg))
+        else:  # what has trained stays written
+            folder.write_stretch(dump(cfg), resume_from["step"])
+            if note := folder.mend_metrics():
+                say(note)
         parameters = sum(p.numel() for p in model.parameters())
         folder.write_manifest(
             environment(precision.device)
@@ -83,7 +95,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             fitted = _fit_closed_form_alone(model, log, header, folder=folder)
         else:
             if resume_from is None:
-                fit_closed_form(model, log)
+                fit_closed_form(model, log, say)
             warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
             if warning is not None:
                 say(warning)
@@ -136,7 +148,7 @@ def _fit_closed_form_alone(
 ) -> FitResult:
     """The whole training of a model that takes no steps, with the checkpoints of any other run."""
     began = time.perf_counter()
-    fit_closed_form(model, log)
+    fit_closed_form(model, log, say)
     payload = {**header, "epoch": 1, "step": 0, "model": model.state_dict(), "metrics": {}, "trainer": None}
     for path in (folder.best, folder.last):
         save_checkpoint(path, payload)

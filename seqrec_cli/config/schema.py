@@ -23,6 +23,11 @@ class TrainerConfig(Settings):
 
     max_epochs: int = Field(ge=1, description="passes over the training rows, at most")
     max_steps: int | None = Field(ge=1, description="optimizer steps, at most; null for no limit")
+    minutes: float | None = Field(
+        gt=0,
+        description="training stops after so many minutes, validated once more; the rate falls to its end by then, and "
+        "a repeated run may differ; model=auto: for all its members together; null: no limit",
+    )
     batch_size: int = Field(ge=1, description="rows a batch")
     batch_tokens: int | None = Field(
         ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
@@ -137,7 +142,10 @@ class EvaluationConfig(Settings):
         description="when the test set is read: once, at a run's end (in a sweep: best); best: only that of a sweep's "
         "best job by validation, at the sweep's end; all: that of every job; none: never"
     )
-    baselines: bool = Field(description="also score random, most popular, last-item Markov (and the oracle)")
+    baselines: bool = Field(
+        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and "
+        "the oracle)"
+    )
 
     def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
         """These settings, with other cutoffs and metrics where they are given."""
@@ -232,8 +240,9 @@ class TrainConfig(DataConfig):
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _context_is_read(self) -> None:
-        if self.dataset.time_context and self.model.capabilities.family != "ranker":
-            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+        if self.dataset.time_context and not self.model.reads_context:
+            remedy = " or set model.context" if "context" in type(self.model).model_fields else ""
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []{remedy}")
 
     def _weights_are_read(self) -> None:
         if self.dataset.weighs_events and not self.objective.capabilities.weights:

@@ -46,17 +46,17 @@ def _idle(option: Any, where: str) -> Iterator[str]:
     for name, member in getattr(option, "members", {}).items():
         yield from _idle(member, f"{where}.members.{name}")
     for name, why in getattr(option, "idle", {}).items():
-        value, shipped = getattr(option, name), _shipped(option.group, option.name)[name]
+        value, given = getattr(option, name), shipped(option.group, option.name)[name]
         value = list(value) if isinstance(value, tuple) else value
-        if value != shipped:
+        if value != given:
             yield (
                 f"{where}.{name}={value_in_words(value)} has no effect with {why.replace(option.group, where, 1)}; "
-                f"leave it at {value_in_words(shipped)}, or change the other"
+                f"leave it at {value_in_words(given)}, or change the other"
             )
 
 
 @functools.cache
-def _shipped(group: str, name: str) -> dict[str, Any]:
+def shipped(group: str, name: str) -> dict[str, Any]:
     """The settings that a model or an objective comes with."""
     found = OmegaConf.to_container(compose("train", [f"{group}={name}"])[group], resolve=True)
     assert isinstance(found, dict)

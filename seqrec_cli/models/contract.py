@@ -72,6 +72,7 @@ class Recommender(nn.Module):
     hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
+    scores_are_weights = False  # scores are counts or shares, none below 0, and not logits
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def trainable_models(self) -> "tuple[Recommender, ...]":
@@ -85,6 +86,10 @@ class Recommender(nn.Module):
     def closed_form_bytes(self, events: int) -> int:
         """What `fit_closed_form` of so many events needs at its height where that is much, else 0."""
         return 0
+
+    def closed_form_flops(self, events: int) -> float:
+        """Its operations where products of matrices make up its time; 0 where it grows with the events alone."""
+        return 0.0
 
     def auxiliary_loss(self) -> Tensor | None:
         """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective: a mean over

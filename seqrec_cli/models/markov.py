@@ -29,6 +29,7 @@ class Model(ClosedFormModel):
     keys_E: Tensor
     counts_E: Tensor
     popularity_V: Tensor
+    scores_are_weights = True
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(catalog)

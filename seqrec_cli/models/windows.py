@@ -35,7 +35,7 @@ class Windowed(SequenceEncoder):
         after_P = torch.arange(parts - 1, -1, -1, device=batch.items_BL.device) * self.length
         ends_BP = (batch.lengths_B[:, None] - after_P).clamp(min=0)
         starts_BP = (ends_BP - self.length).clamp(min=0)
-        states_XMD = self.encoder.encode(self._cut(batch, starts_BP, ends_BP))
+        states_XMD = self.encoder.encode(_cut(batch, self.length, starts_BP=starts_BP, ends_BP=ends_BP))
         places_L = torch.arange(L, device=batch.items_BL.device)
         part_BL = parts - 1 - (batch.lengths_B[:, None] - 1 - places_L).div(self.length, rounding_mode="floor")
         part_BL = part_BL.clamp(0, parts - 1)
@@ -45,36 +45,7 @@ class Windowed(SequenceEncoder):
         return states_BND.gather(1, wanted_BL[..., None].expand(-1, -1, states_BND.shape[-1]))
 
     def last(self, batch: Batch) -> Tensor:
-        if not torch.compiler.is_exporting() and batch.items_BL.shape[1] <= self.length:
-            return self.encoder.last(batch)
-        ends_B1 = batch.lengths_B[:, None]
-        return self.encoder.last(self._cut(batch, (ends_B1 - self.length).clamp(min=0), ends_B1))
-
-    def _cut(self, batch: Batch, starts_BP: Tensor, ends_BP: Tensor) -> Batch:
-        """A row of `length` places for each part of each row, [B * P] in all."""
-        L, parts = batch.items_BL.shape[1], starts_BP.shape[1]
-        places_BPM = starts_BP[..., None] + torch.arange(self.length, device=starts_BP.device)
-        real_BM = (places_BPM < ends_BP[..., None]).flatten(1)
-        flat_BM = places_BPM.flatten(1).clamp(max=L - 1)
-        cut: dict[str, Tensor | None] = {}
-        for name in ("items_BL", "times_BL"):
-            values_BL = getattr(batch, name)
-            cut[name] = None if values_BL is None else (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, self.length)
-        if batch.times_BL is not None and batch.request_times_B is not None:
-            # What comes next after a part: the row's following event, and after its last one the request.
-            following_BP = batch.times_BL.gather(1, ends_BP.clamp(max=L - 1))
-            last_BP = ends_BP >= batch.lengths_B[:, None]
-            cut["request_times_B"] = torch.where(last_BP, batch.request_times_B[:, None], following_BP).flatten()
-        none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
-        hosts = dict.fromkeys(("ends_BC", "host_lengths_B", "host_taught_B"))
-        return replace(
-            batch,
-            users_B=batch.users_B.repeat_interleave(parts),
-            lengths_B=(ends_BP - starts_BP).flatten(),
-            **none,
-            **hosts,
-            **cut,  # type: ignore[arg-type]
-        )
+        return self.encoder.last(latest_events(batch, self.length))
 
     def item_table(self) -> Tensor:
         return self.encoder.item_table()
@@ -96,3 +67,46 @@ class Windowed(SequenceEncoder):
 
     def penalty(self, batch: Batch) -> Tensor | None:
         return self.encoder.penalty(batch)
+
+
+def latest_events(batch: Batch, length: int) -> Batch:
+    """The batch with each row's latest `length` events alone."""
+    if not torch.compiler.is_exporting() and batch.items_BL.shape[1] <= length:
+        return batch
+    ends_B1 = batch.lengths_B[:, None]
+    return _cut(batch, length, starts_BP=(ends_B1 - length).clamp(min=0), ends_BP=ends_B1)
+
+
+def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Batch:
+    """A row of `length` places for each part of each row, [B * P] in all."""
+    L, parts = batch.items_BL.shape[1], starts_BP.shape[1]
+    places_BPM = starts_BP[..., None] + torch.arange(length, device=starts_BP.device)
+    real_BM = (places_BPM < ends_BP[..., None]).flatten(1)
+    flat_BM = places_BPM.flatten(1).clamp(max=L - 1)
+    cut: dict[str, Tensor | None] = {}
+    for name in ("items_BL", "times_BL"):
+        values_BL = getattr(batch, name)
+        cut[name] = None if values_BL is None else (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, length)
+    if batch.times_BL is not None and batch.request_times_B is not None:
+        # What comes next after a part: the row's following event, and after its last one the request.
+        following_BP = batch.times_BL.gather(1, ends_BP.clamp(max=L - 1))
+        last_BP = ends_BP >= batch.lengths_B[:, None]
+        cut["request_times_B"] = torch.where(last_BP, batch.request_times_B[:, None], following_BP).flatten()
+    if batch.context_BLF is not None:  # likewise
+        F = batch.context_BLF.shape[2]
+        context_BMF = batch.context_BLF.gather(1, flat_BM[..., None].expand(-1, -1, F)) * real_BM[..., None]
+        cut["context_BLF"] = context_BMF.reshape(-1, length, F)
+        if batch.context_BF is not None:
+            following_BPF = batch.context_BLF.gather(1, ends_BP.clamp(max=L - 1)[..., None].expand(-1, -1, F))
+            last_BP1 = (ends_BP >= batch.lengths_B[:, None])[..., None]
+            cut["context_BF"] = torch.where(last_BP1, batch.context_BF[:, None], following_BPF).flatten(0, 1)
+    none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
+    hosts = dict.fromkeys(("ends_BC", "host_lengths_B", "host_taught_B"))
+    return replace(
+        batch,
+        users_B=batch.users_B.repeat_interleave(parts),
+        lengths_B=(ends_BP - starts_BP).flatten(),
+        **none,  # type: ignore[arg-type]
+        **hosts,  # type: ignore[arg-type]
+        **cut,  # type: ignore[arg-type]
+    )

@@ -16,6 +16,8 @@ BASELINES = {  # in this order
     "random": "random",
     "popular": "most popular",
     "markov": "last-item Markov",
+    "itemknn": "item-to-item cosine",
+    "graph": "transition graph",
     "repeats": "seen before",
     "latest": "latest first",
 }

@@ -108,6 +108,7 @@ class Loop:
         self.began = time.perf_counter()
         steps = self.cfg.max_epochs * self.rows.steps
         self.total_steps = min(steps, self.cfg.max_steps or steps)
+        self.seconds_allowed = None if self.cfg.minutes is None else 60 * self.cfg.minutes
 
     def seconds(self) -> float:
         return self.progress.seconds + time.perf_counter() - self.began
@@ -148,13 +149,22 @@ class Loop:
         value = loss.item() if reported or device.type == "cpu" else None
         if value is not None:
             self.check_finite(value, step)
-        lr = learning_rate(self.cfg, step, self.total_steps) * self.plateau.scale
+        lr = learning_rate(self.cfg, step, self.expected_steps(step)) * self.plateau.scale
         update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
+        if self.seconds_allowed is not None and self.seconds() >= self.seconds_allowed:
+            self.total_steps = step  # as if trainer.max_steps had said so
         self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
+
+    def expected_steps(self, step: int) -> int:
+        """The steps of the whole run, fewer where `trainer.minutes` will end it sooner at the pace so far: a rate that
+        falls to a run's end is to get there."""
+        if self.seconds_allowed is None or step <= self.cfg.warmup_steps:
+            return self.total_steps
+        return min(self.total_steps, max(step, int(step * self.seconds_allowed / max(self.seconds(), 1e-3))))
 
     def accumulate_gradients(self, batch: Batch) -> Tensor:
         """The batch's loss; its gradients are summed over what it is made of.

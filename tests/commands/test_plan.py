@@ -182,11 +182,12 @@ def test_train_warns_before_its_first_step(
     assert "WARNING: out of memory ahead" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["popular", "markov"])
+@pytest.mark.parametrize("model", ["popular", "markov", "itemknn", "graph", "ease"])
 def test_counting_models_have_nothing_to_fit(words: list[str], model: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = seqrec_cli.run("plan", [*words, f"model={model}"])
     assert found["nothing_to_fit"] is True
-    assert found["time"] is None
+    assert 0 < found["time"]["fit"] < 60
+    assert found["memory"]["total"] == found["memory"]["model"] + found["memory"]["fitting"] > 0
     assert "there is nothing to fit" in capsys.readouterr().out
 
 
@@ -206,3 +207,11 @@ def test_a_model_without_storage_has_the_same_parameters(model: str) -> None:
         sketch = build_model(cfg.model, catalog, 0)
     assert parameters_by_part(sketch) == parameters_by_part(build_model(cfg.model, catalog, 0))
     assert all(p.device.type == "meta" for p in sketch.parameters())
+
+
+def test_a_long_run_is_told_what_to_cut(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("seqrec_cli.reporting.advice.SLOW_SECONDS", 1e-9)
+    assert cli.main(["plan", *words, *SMALL]) == 0
+    assert "cut in this order: model.max_length (now 20), model.embed_dim (now 16)" in capsys.readouterr().out

@@ -43,10 +43,11 @@ PARTS = {
     "candidates": "labelled candidates, and what targets are ranked among",
     "start": "the model before its first step",
     "rows": "the batches of two epochs, in order",
-    "way": "threads, number format, kernels and blocks of work: the same numbers, but for their rounding",
+    "way": "device, number format, threads, kernels, chunks of a softmax: the same numbers, but for their rounding",
     "seeds": "the random state of every step",
     "rates": "the learning rate of every step",
     "steps": "the weights after each step",
+    "blocks": "how much an evaluation works on at once, and how long the histories are that it reads",
     "validated": "what is measured at every validation",
     "chosen": "the weights that are kept, and the epoch they are of",
     "measured": "the numbers of metrics.json, and the protocol they are said to be of",
@@ -92,15 +93,43 @@ def _parsed(text: str) -> Override:
     return OverridesParser.create().parse_override(text)
 
 
-def record(overrides: Iterable[str]) -> TrainConfig:
-    """What the command line makes of the overrides. A tree of groups is composed once; Hydra takes long."""
-    overrides = list(overrides)
-    groups = tuple(text for text in overrides if "." not in text.partition("=")[0] and "_dir=" not in text)
+@functools.lru_cache(maxsize=4)
+def _tree(overrides: tuple[str, ...]) -> DictConfig:
+    groups = tuple(text for text in overrides if _is_group(text))
     tree = copy.deepcopy(_composed(groups))
-    for override in (_parsed(text) for text in overrides if text not in groups):
-        OmegaConf.update(tree, override.key_or_group, override.value())
-    made = validate("train", tree)
-    refuse_unused(made, overrides)
+    for text in overrides:
+        if not _is_group(text):
+            _set(tree, text)
+    return tree
+
+
+def _is_group(override: str) -> bool:
+    return "." not in override.partition("=")[0]
+
+
+def _set(tree: DictConfig, override: str) -> None:
+    parsed = _parsed(override)
+    OmegaConf.update(tree, parsed.key_or_group, parsed.value())
+
+
+def record(overrides: tuple[str, ...], change: str | None, folders: dict[str, str]) -> TrainConfig:
+    """What the command line makes of the overrides and one more, with these folders of data and run.
+
+    Hydra takes long: the tree of the overrides is kept for the next runs, which differ in the change.
+    """
+    tree, before = _tree(overrides), None
+    if change is not None:
+        section, _, key = change.partition("=")[0].rpartition(".")
+        holder = OmegaConf.select(tree, section)
+        before = copy.deepcopy(holder._get_node(key))
+        _set(tree, change)
+    try:
+        tree.update(folders)
+        made = validate("train", tree)
+    finally:
+        if change is not None:
+            holder._set_item_impl(key, before)
+    refuse_unused(made, [*overrides, change or ""])
     assert isinstance(made, TrainConfig)
     return made
 
@@ -118,14 +147,21 @@ class _Recorder(Listener):
         self.rates: list[float] = []
         self.weights: list[str] = []
         self.rows: list[dict[str, Any]] = []
-        self.ways: list[Any] = []
+        self.ways: list[Any] = []  # of all that is worked with
         self.model: Any = None
+        self.total_steps = 0
+        self.after_last_step: Callable[[], None] = lambda: None
+
+    def on_start(self, total_steps: int, first_step: int) -> None:
+        self.total_steps = total_steps
 
     def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         self.seeds.append(torch.initial_seed())
         self.rates.append(lr)
         self.weights.append(fingerprint(dict(self.model.named_parameters())))
         self.ways.append((torch.get_num_threads(), kernels.registry.enabled()))
+        if step == self.total_steps:
+            self.after_last_step()
 
     def on_validation(self, row: dict[str, Any]) -> None:
         self.folder.append_metrics(row)
@@ -138,6 +174,7 @@ class _Run:
     def __init__(self, until: str) -> None:
         self.until = until
         self.found: Outcome = {}
+        self.ways: list[Any] = []
         self.blocks: list[Any] = []
         self.listener: _Recorder | None = None
 
@@ -176,30 +213,29 @@ class _Run:
             self.enough("rows")
             self.listener = named["listener"]
             assert self.listener is not None
-            self.listener.model = model
-            self.blocks += [
-                named["precision"].name,
-                str(named["precision"].device),
-                _is_sparse(model),
-                hasattr(model, "is_compiled"),
-            ]
+            self.listener.model, self.listener.after_last_step = model, self.stepped
+            self.ways += [named["precision"].name, str(named["precision"].device), _is_sparse(model), hasattr(model, "is_compiled")]
             fitted = fit(model, objective, rows, **named)
             self.heard()
+            self.found |= {"blocks": fingerprint(distinct(self.blocks)), "validated": fingerprint(self.listener.rows)}
             self.enough("validated")
             return fitted
 
         return made
+
+    def stepped(self) -> None:
+        self.heard()
+        self.enough("steps")
 
     def heard(self) -> None:
         """What the listener was told."""
         told = self.listener
         assert told is not None
         self.found |= {
-            "way": fingerprint(distinct([*self.blocks, *told.ways])),
+            "way": fingerprint(distinct([*self.ways, *told.ways])),
             "seeds": fingerprint(told.seeds),
             "rates": fingerprint(told.rates),
             "steps": fingerprint(told.weights),
-            "validated": fingerprint(told.rows),
         }
 
     def scorer(self, model: Any, rows: int) -> _Scorer:
@@ -210,7 +246,10 @@ class _Run:
         """The same function; what it is told by these names, or without a name, is kept."""
 
         def called(*args: Any, **named: Any) -> Any:
-            self.blocks.append([named[name] for name in names] if names else args)
+            if names:
+                self.blocks.append([named[name] for name in names])
+            else:
+                self.ways.append(args)
             return function(*args, **named)
 
         return called
@@ -236,20 +275,21 @@ def _mark_compiled(model: Any, device: torch.device) -> None:
 
 FOLDER = tempfile.TemporaryDirectory()
 _NUMBERS = itertools.count()
-_KEPT: dict[tuple[str, ...], tuple[str, Outcome]] = {}
+_KEPT: dict[tuple[tuple[str, ...], str | None], tuple[str, Outcome]] = {}
 
 
-def outcome(overrides: tuple[str, ...], until: str) -> Outcome:
-    """The parts of the run with these overrides, as far as `until` at least; a run is kept."""
-    kept = _KEPT.get(overrides)
+def outcome(overrides: tuple[str, ...], until: str, change: str | None = None) -> Outcome:
+    """The parts of the run with these overrides, and one more, as far as `until` at least; a run is kept."""
+    kept = _KEPT.get((overrides, change))
     if kept is None or list(PARTS).index(kept[0]) < list(PARTS).index(until):
-        _KEPT[overrides] = kept = until, _outcome(overrides, until)
+        _KEPT[overrides, change] = kept = until, _outcome(overrides, until, change)
     return kept[1]
 
 
-def _outcome(overrides: tuple[str, ...], until: str) -> Outcome:
+def _outcome(overrides: tuple[str, ...], until: str, change: str | None) -> Outcome:
     run, folder = _Run(until), Path(FOLDER.name)
-    cfg = record([*overrides, f"data_dir={folder / 'data'}", f"run_dir={folder / f'run{next(_NUMBERS)}'}"])
+    run_dir = folder / f"run{next(_NUMBERS)}"
+    cfg = record(overrides, change, {"data_dir": str(folder / "data"), "run_dir": str(run_dir)})
     threads = torch.get_num_threads()
     try:
         with _listened_to(run), contextlib.redirect_stdout(io.StringIO()):
@@ -262,7 +302,7 @@ def _outcome(overrides: tuple[str, ...], until: str) -> Outcome:
     path = Path(result["run_dir"])
     best = load_checkpoint(path / "best.pt")
     if run.listener is None:  # fitted in closed form
-        run.found |= {"way": fingerprint(distinct(run.blocks)), "steps": fingerprint(best["model"])}
+        run.found |= {"blocks": fingerprint(distinct(run.blocks)), "steps": fingerprint(best["model"])}
     run.found["chosen"] = fingerprint([best["epoch"], best["model"]])
     metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     metrics.pop("test_opened", None)  # counts every run of the tests
@@ -282,11 +322,7 @@ def _listened_to(run: _Run) -> Iterator[None]:
             ("fit", run.fit(train.fit)),
         ):
             stack.enter_context(mock.patch.object(train, name, replacement))
-        for name in (
-            "commands.measure.draw_reliability",
-            "reporting.run_folder.RunFolder.write_config",
-            "files.os.fsync",
-        ):
+        for name in ("commands.measure.draw_reliability", "reporting.run_folder.RunFolder.write_config", "files.os.fsync"):
             stack.enter_context(mock.patch(f"seqrec_cli.{name}", lambda *args: None))
         stack.enter_context(
             mock.patch.object(ranks, "target_batches", run.noted(ranks.target_batches, "max_length", "batch_size"))

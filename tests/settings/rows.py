@@ -19,9 +19,11 @@ class Row(NamedTuple):
     same: tuple[str, ...] = ()  # later parts that stay as they are
 
 
-FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=6")  # nothing is learned, so no validation is better than the first
+FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=4")  # nothing is learned, so no validation is better than the first
 UNIFORM = ("objective=bce", "objective.sampling=uniform")
 ITEM_KINDS = ("dataset.item_attribute_columns=[kind]",)
+USER_PLANS = ("dataset.user_attribute_columns=[plan]",)
+PLACES = ("dataset.context_columns=[place]",)
 
 TRAINER = {
     "max_epochs": Row("1", "seeds"),
@@ -43,7 +45,7 @@ TRAINER = {
     "ema": Row("0.9", "validated"),
     "swa_epochs": Row("2", "validated"),
     "clip_norm": Row("0.01", "steps"),
-    "monitor": Row("logloss", "chosen", ("trainer.max_epochs=6", "trainer.lr=0.1")),
+    "monitor": Row("loss", "chosen", ("trainer.max_epochs=4", "trainer.lr=0.2")),
     "patience": Row("1", "seeds", FLAT),
     "evaluate_every": Row("2", "validated"),
 }
@@ -58,9 +60,9 @@ HARDWARE = {
 
 EVALUATION = {
     "cutoffs": Row("[1, 10]", "validated", same=("chosen",)),
-    "batch_size": Row("4", "way", same=("steps",)),
-    "memory_mb": Row("1", "way", same=("steps",)),
-    "ranked_users": Row("5", "way", same=("steps",)),
+    "batch_size": Row("4", "blocks", same=("steps",)),
+    "memory_mb": Row("1", "blocks", same=("steps",)),
+    "ranked_users": Row("5", "blocks", same=("steps",)),
     "beyond_accuracy": Row("true", "validated", same=("steps", "chosen")),
     "test": Row("once", "measured"),
     "baselines": Row("true", "measured"),
@@ -74,6 +76,9 @@ OF_ENCODERS = {
     "event_dropout": Row("0.6", "steps"),
     "positions": Row("absolute", "start"),
     "attributes": Row("add", "start", ITEM_KINDS),
+    "user_attributes": Row("add", "start", USER_PLANS),
+    "context": Row("history", "start", PLACES),
+    "widths": Row("{kind: 3}", "start", (*ITEM_KINDS, "model.attributes=concat")),
     "user_dim": Row("4", "start"),
     "user_dropout": Row("0.9", "steps", ("model.user_dim=4",)),
     "tied": Row("false", "start"),
@@ -91,6 +96,7 @@ OF_RANKERS = {
     "max_length": Row("1", "rows"),
     "embed_dim": Row("16", "start"),
     "user_id": Row("true", "start"),
+    "widths": Row("{plan: 3}", "start"),
     "mlp": Row("[9]", "start"),
     "embedding_dropout": Row("0.6", "steps"),
     "unknown": Row("0.3", "start"),
@@ -136,10 +142,10 @@ MODELS: dict[str, dict[str, Row]] = {
     },
     "nextitnet": {"dilations": Row("[1, 2]", "start"), "kernel": Row("2", "start")},
     "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
-    "popular": {"max_length": Row("3", "way")},
-    "markov": {"max_length": Row("3", "way")},
+    "popular": {"max_length": Row("3", "blocks")},
+    "markov": {"max_length": Row("3", "blocks")},
     "ease": {
-        "max_length": Row("3", "way"),
+        "max_length": Row("3", "blocks"),
         "embed_dim": Row("4", "start"),
         "l2": Row("9.0", "steps"),
         "half_life": Row("2.0", "measured"),
@@ -187,8 +193,8 @@ MODELS: dict[str, dict[str, Row]] = {
 }
 
 OF_WINDOWS = {
-    "window": Row("sliding", "rows"),
-    "stride": Row("2", "rows", ("objective.window=sliding",)),
+    "window": Row("last", "rows"),
+    "stride": Row("2", "rows"),
     "smoothing": Row("0.3", "steps"),
     "chunk_mb": Row("1", "way"),
     "horizon": Row("2", "steps"),
@@ -268,9 +274,10 @@ OF_DATASETS = {
     "archive": Row("{other}", "log"),
     "min_rating": Row("3", "log"),
     "user_core": Row("9", "log"),
-    "item_core": Row("9", "log"),
+    "item_core": Row("6", "log"),
     "duplicates": Row("drop", "log"),
     "time_context": Row("[hour]", "log", ("model=avgpool",)),
+    "item_vectors": Row("{vectors}", "log"),
 }
 UNRATED = {"min_rating": Row("3", "refused")}
 ITEMS = ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")
@@ -291,6 +298,9 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
         "time_column": Row("visit", "log"),
         "time_unit": Row("ms", "log"),
+        "order_columns": Row("[maker]", "log"),
+        "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
+        "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
         "header": Row("false", "refused"),
@@ -300,6 +310,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
             (*HEADERLESS, "dataset.columns=[user,item,time,rating,kind,tags,plan,place,visit,maker]"),
         ),
         "item_attribute_columns": Row("[kind]", "log"),
+        "numeric_columns": Row("[maker]", "log", ("dataset.item_attribute_columns=[maker]",)),
         "user_attribute_columns": Row("[plan]", "log"),
         "context_columns": Row("[place]", "log", ("model=avgpool",)),
         "owner_column": Row("maker", "log"),
@@ -358,13 +369,13 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     | {
         "behaviours": Row("[pv, buy]", "log"),
         "outliers": Row("keep", "log"),
-        "first_time": Row("1511560000", "log"),
-        "last_time": Row("1511560000", "log"),
+        "first_time": Row("1511545000", "log"),
+        "last_time": Row("1511545000", "log"),
     },
     "trivago": UNRATED
     | {
         "user_core": Row("9", "log", ("protocol.seen=keep",)),
-        "item_core": Row("9", "log", ("protocol.seen=keep",)),
+        "item_core": Row("6", "log", ("protocol.seen=keep",)),
         "actions": Row("['search for item']", "log"),
         "collapse": Row("false", "log"),
         "context": Row("[device]", "log"),
@@ -373,6 +384,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
 
 # Settings that change no number of a run on purpose, or that this table cannot show, with the reason.
 OTHERWISE = {
+    "auto": "filled in by the program: tests/config/test_auto.py",
     "data_dir": "the folder of data: every run of this table has its own",
     "run_dir": "the run's folder: every run of this table has its own",
     "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",

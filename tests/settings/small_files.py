@@ -26,7 +26,7 @@ def _events(users: int) -> list[tuple[int, int, int, int]]:
 
 
 @functools.cache
-def csv(folder: Path, users: int = 24, header: bool = True) -> Path:
+def csv(folder: Path, users: int = 16, header: bool = True) -> Path:
     """With everything that columns can hold; ids are numbers."""
     path = folder / f"log_{users}_{header}.csv"
     rows = [
@@ -40,7 +40,16 @@ def csv(folder: Path, users: int = 24, header: bool = True) -> Path:
 
 
 @functools.cache
-def split(folder: Path, users: int = 24) -> Path:
+def vectors(folder: Path) -> Path:
+    """Two numbers an item, by ids of the logs and of those that are generated."""
+    path = folder / "vectors.npz"
+    ids = [f"{prefix}{item}" for prefix in ("", "i") for item in range(31)]
+    np.savez(path, ids=np.array(ids), vectors=np.arange(2.0 * len(ids)).reshape(-1, 2))
+    return path
+
+
+@functools.cache
+def split(folder: Path, users: int = 16) -> Path:
     """The same with a split: each user's last moment tests, the one before validates; and one that is drawn."""
     path = folder / f"split_{users}.csv"
     head, *rows = csv(folder, users).read_text(encoding="utf-8").splitlines()
@@ -76,14 +85,14 @@ def users(folder: Path) -> Path:
 
 
 @functools.cache
-def sequences(folder: Path, users: int = 24) -> Path:
+def sequences(folder: Path, users: int = 16) -> Path:
     path = folder / f"sequences_{users}.txt"
     path.write_text("".join(f"{user} {item}\n" for user, item, _, _ in _events(users)), encoding="utf-8")
     return path
 
 
 @functools.cache
-def movielens(folder: Path, name: str, users: int = 24) -> Path:
+def movielens(folder: Path, name: str, users: int = 16) -> Path:
     path, events = folder / f"{name}_{users}.zip", _events(users)
     old = name == "ml-100k"
     between = "\t" if old else "::"
@@ -94,15 +103,15 @@ def movielens(folder: Path, name: str, users: int = 24) -> Path:
             genres = {i: "|".join(str(int(genre == i % 19)) for genre in range(19)) for i in range(1, 31)}
             items = [f"{i}|Film {i} (19{70 + i})|01-Jan-1995||http://x|{genres[i]}\n" for i in range(1, 31)]
             file.writestr("ml-100k/u.item", "".join(items).encode("latin-1"))
-            file.writestr("ml-100k/u.user", "".join(f"{u}|24|M|writer|85711\n" for u in range(1, 25)))
+            file.writestr("ml-100k/u.user", "".join(f"{u}|24|M|writer|85711\n" for u in range(1, users + 1)))
         else:
             file.writestr("ml-1m/movies.dat", "".join(f"{i}::Film {i} (19{70 + i})::Drama\n" for i in range(1, 31)))
-            file.writestr("ml-1m/users.dat", "".join(f"{u}::F::1::10::48067\n" for u in range(1, 25)))
+            file.writestr("ml-1m/users.dat", "".join(f"{u}::F::1::10::48067\n" for u in range(1, users + 1)))
     return path
 
 
 @functools.cache
-def taobao(folder: Path, users: int = 24) -> Path:
+def taobao(folder: Path, users: int = 16) -> Path:
     """Times within the published days but for one in ten."""
     path, first = folder / f"UserBehavior_{users}.csv", 1_511_539_200
     kinds = ("pv", "cart", "fav", "buy")
@@ -115,7 +124,7 @@ def taobao(folder: Path, users: int = 24) -> Path:
 
 
 @functools.cache
-def trivago(folder: Path, users: int = 24) -> Path:
+def trivago(folder: Path, users: int = 16) -> Path:
     """Four requests a user among other actions; one action in five is on the item of the action before it."""
     path = folder / f"train_{users}.csv"
     rows = [
@@ -136,7 +145,7 @@ def trivago(folder: Path, users: int = 24) -> Path:
 
 
 @functools.cache
-def amazon(folder: Path, users: int = 24) -> Path:
+def amazon(folder: Path, users: int = 16) -> Path:
     """Reviews and metadata of two categories in one folder, in a form that two editions read, each in its own way."""
     here = folder / f"amazon_{users}"
     here.mkdir()
@@ -160,7 +169,7 @@ def amazon(folder: Path, users: int = 24) -> Path:
     return here
 
 
-def of(folder: Path, dataset: str, users: int = 24) -> Path:
+def of(folder: Path, dataset: str, users: int = 16) -> Path:
     """The file of a dataset of `conf/`; of one that reads none, the folder itself."""
     if dataset in ("ml-1m", "ml-100k"):
         return movielens(folder, dataset, users)

@@ -23,6 +23,8 @@ from tests.shipped import shipped
 SMALL = {
     "max_length": "6",
     "embed_dim": "8",
+    "dropout": "0.2",
+    "attention_dropout": "0.1",
     "heads": "2",
     "ffn_dim": "8",
     "mlp": "[8, 6]",
@@ -37,13 +39,18 @@ BASE = (
     "hardware.threads=1",
     "evaluation.test=none",
     "evaluation.baselines=false",
+    "evaluation.ranked_users=null",
 )
 TRAINED = (
     "trainer.batch_size=8",
+    "trainer.bucket_by_length=true",
     "trainer.lr=0.01",
+    "trainer.betas=[0.9, 0.98]",
+    "trainer.weight_decay=0.01",
     "trainer.warmup_steps=1",
     "trainer.max_epochs=2",
     "trainer.patience=null",
+    "trainer.evaluate_every=1",
 )
 BRIEF = (*TRAINED, "trainer.max_epochs=1", "trainer.max_steps=3")
 RANKER_DATA = (
@@ -87,9 +94,7 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = (
-        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
-    )
+    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
@@ -174,23 +179,24 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
     row = line.row
     assert row is not None
     files = {
-        "{other}": small_files.of(FILES, line.option, 23) if line.setting == "dataset.archive" else FILES,
+        "{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES,
         "{headerless}": small_files.csv(FILES, header=False),
         "{split}": small_files.split(FILES),
         "{items}": small_files.items(FILES),
         "{users}": small_files.users(FILES),
-        "{pairs}": small_files.sequences(FILES, 23),
+        "{pairs}": small_files.sequences(FILES, 15),
+        "{vectors}": small_files.vectors(FILES),
     }
-    given = tuple(filled(text, files) for text in (*BASE, *line.given(), *row.given))
-    changed = (*given, f"{line.setting}={filled(row.value, files)}")
+    given = tuple(filled(text, files) for text in (*line.given(), *row.given, *BASE))
+    change = f"{line.setting}={filled(row.value, files)}"
     if row.acts_on == "refused":
-        assert refused(given) != refused(changed)
+        assert refused(given, None) != refused(given, change)
         return
     until = "measured" if row.same else row.acts_on
-    one, other = outcome(given, until), outcome(changed, until)
-    assert first_difference(one, other, until) == row.acts_on
+    without, changed = outcome(given, until), outcome(given, until, change)
+    assert first_difference(without, changed, until) == row.acts_on
     for part in row.same:
-        assert one[part] == other[part], part
+        assert without[part] == changed[part], part
 
 
 def filled(text: str, files: dict[str, Path]) -> str:
@@ -199,9 +205,9 @@ def filled(text: str, files: dict[str, Path]) -> str:
     return text
 
 
-def refused(overrides: tuple[str, ...]) -> bool:
+def refused(overrides: tuple[str, ...], change: str | None) -> bool:
     try:
-        outcome(overrides, "candidates")
+        outcome(overrides, "candidates", change)
     except SeqrecError:
         return True
     return False

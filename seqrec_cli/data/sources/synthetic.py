@@ -256,8 +256,9 @@ def read(cfg: Config, path: Path | None) -> RawLog:
     needed, most = 8 * (ARRAYS * events + tables + cfg.users), memory_left()
     if most is not None and needed > most:
         raise SeqrecError(
-            f"no memory for dataset.users={cfg.users} with dataset.max_events={cfg.max_events} among "
-            f"dataset.items={cfg.items}: at least {needed / GIB:,.1f} GiB, and {most / GIB:,.1f} GiB can be had; lower them"
+            f"no memory for dataset.users={cfg.users}, dataset.max_events={cfg.max_events} and "
+            f"dataset.items={cfg.items}: at least {needed / GIB:,.1f} GiB, and {most / GIB:,.1f} GiB can be had; "
+            "lower the largest"
         )
     return SyntheticProcess(cfg).generate()
 

@@ -30,8 +30,8 @@ DIGITS = 16  # of the fingerprint in its folder's name
 def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *, verify: bool = False) -> PackedLog:
     """The log as the protocol sees it.
 
-    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated. `verify`: a view that is there
-    is read through.
+    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated. `verify`: a view that is
+    there is read through.
     """
     refuse_more_than_all(log, cfg.candidates)
     _say_unread_sessions(log, cfg, say)
