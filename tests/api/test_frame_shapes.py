@@ -59,16 +59,8 @@ def test_lists_are_events(library: str, tmp_path: Path) -> None:
 
 def test_frames_of_items_and_users_describe_them(tmp_path: Path) -> None:
     people = pd.DataFrame({"user": [f"u{k}" for k in range(11)], "town": ["Rome", "Oslo"] * 5 + ["Rome"]})
-    data = made(
-        log(),
-        tmp_path,
-        items=films(),
-        item_id="id",
-        item_attributes=["tags"],
-        title="name",
-        users=people,
-        user_attributes=["town"],
-    )
+    of_items = {"items": films(), "item_id": "id", "item_attributes": ["tags"], "title": "name"}
+    data = made(log(), tmp_path, **of_items, users=people, user_attributes=["town"])
     found = packed(tmp_path, "frame")
     assert found.manifest["item_attribute_values"] == {"tags": ["a", "t0", "t1", "t2"]}
     assert found.manifest["user_attribute_values"] == {"town": ["Oslo", "Rome"]}
