@@ -296,7 +296,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     "csv": {
         "user_column": Row("visit", "log"),
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
-        "time_column": Row("visit", "log"),
+        "time_column": Row("visit", "log", ("dataset.time_unit=s",)),
         "time_unit": Row("ms", "log"),
         "order_columns": Row("[maker]", "log"),
         "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
