@@ -109,6 +109,8 @@ def _start(verb: str, rest: list[str]) -> int:
 
         print(help_text(VERBS[verb], overrides, args.config_dir))
         return 0
+    if "MPLBACKEND" in os.environ:  # pictures go to files; the name may be one that is unknown here
+        os.environ["MPLBACKEND"] = "agg"
     import hydra
 
     from seqrec_cli.commands.sweep import SweepWatcher, end_sweep, varying_keys
@@ -152,7 +154,10 @@ def _job(cfg: "DictConfig") -> float | None:
     hydra = HydraConfig.get()
     verb = str(hydra.callbacks["seqrec"].verb)
     if hydra.mode == RunMode.MULTIRUN:
-        return sweep.run_job(verb, cfg, hydra)
+        try:
+            return sweep.run_job(verb, cfg, hydra)
+        except SeqrecError as error:  # of the sweep itself; a job's own is in its table
+            raise _Refused(str(error)) from error
     try:
         record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
         result = dispatch.run_record(verb, record)

@@ -85,7 +85,8 @@ def _named(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename).startswith(str(temporary)):
+        unnamed = error.errno is not None and error.filename is None
+        if unnamed or str(error.filename).startswith(str(temporary)):
             error.filename = str(path)
         raise
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -34,14 +35,20 @@ class Sweep:
 
     folder: Path
     start: int
+    lock: BaseFileLock | None = None  # held until its end; None where another sweep has it
 
     def rows(self) -> list[dict[str, Any]]:
         """What its jobs reported so far, by job number."""
         path = self.folder / "jobs.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_bytes()[self.start :].decode().splitlines()
-        return sorted((json.loads(line) for line in lines), key=lambda row: int(row["job"]))
+        rows = []
+        for line in path.read_bytes()[self.start :].splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # of a job that was killed, or whose disk was full, while it reported
+                print(f"{path}: a line is cut and its job left out of the table", file=sys.stderr)
+        return sorted(rows, key=lambda row: int(row["job"]))
 
 
 class SweepWatcher(Callback):
@@ -55,7 +62,14 @@ class SweepWatcher(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls it once, before the sweeper."""
         path = Path(config.hydra.sweep.dir) / "jobs.jsonl"
-        SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(".sweep.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:  # Hydra would only warn of an error here: the first job refuses
+            SweepWatcher.current = Sweep(path.parent, 0)
+            return
+        SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0, lock)
 
 
 def job_folder(number: int, overrides: list[str], varying: Collection[str]) -> str:
@@ -93,6 +107,8 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
 
     Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
     """
+    if SweepWatcher.current is not None and SweepWatcher.current.lock is None:
+        raise SeqrecError(f"another sweep is under way in {hydra.sweep.dir}; wait for it, or name another run_dir")
     overrides = [str(text) for text in hydra.overrides.task]
     folder = Path(str(hydra.sweep.dir))
     row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
@@ -146,7 +162,10 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     Jobs on several test sets (datasets, protocols) have a best one each. The test set stays sealed where the sweep was
     interrupted (not `completed`), or where its jobs were chosen by several metrics.
     """
+    if sweep.lock is None:
+        return True
     rows = sweep.rows()
+    sweep.lock.release()
     if not rows:  # refused before its first job
         return True
     monitors = list(dict.fromkeys(row["monitor"] for row in rows if row["monitor"]))

@@ -25,6 +25,7 @@ from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.features import unread
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
@@ -54,6 +55,9 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         return train_portfolio(cfg, log, precision, main)
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
+    if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
+        for line in unread(cfg.model, log.catalog):
+            say(line)
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 

@@ -10,6 +10,7 @@ from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
+from seqrec_cli.data.numbers import training_catalog
 from seqrec_cli.data.splits import train_ends, training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -25,7 +26,7 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     """
     if cfg.model.reads_times and log.times_N is None:
         raise SeqrecError(f"{cfg.model.reads_times}, and {log.without_times}")
-    model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
+    model = build_model(cfg.model, training_catalog(log), cfg.trainer.seed).to(device)
     counts = training_counts(log), user_training_counts(log)
     model.prepare(*(torch.from_numpy(count).to(device) for count in counts))
     if cfg.hardware.embedding == "sparse":

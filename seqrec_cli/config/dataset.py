@@ -17,7 +17,9 @@ class DatasetConfig(Option):
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
     in_parts: ClassVar[bool] = False  # the archive may be a folder, a glob or a zip archive of a table's parts
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
-    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset(
+        {"archive", "url", "checksum", "time_context", "item_vectors"}  # the vectors count by their file's bytes
+    )
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
     # The same, of settings that say in another way that all is as it was: their value then.
@@ -39,6 +41,15 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+    item_vectors: str | None = Field(
+        description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz "
+        "with `ids` and `vectors`"
+    )
+
+    @property
+    def features(self) -> tuple[str | int, ...]:
+        """Columns of attributes and context that the settings name."""
+        return ()
 
     @property
     def other_files(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ class FilesConfig(DatasetConfig):
     in_parts: ClassVar[bool] = True
     not_in_fingerprint: ClassVar[frozenset[str]] = DatasetConfig.not_in_fingerprint | frozenset(OTHER_FILES)
     came_later: ClassVar[frozenset[str]] = frozenset(
-        {"item_file_id", "user_file_id", "title_column", "split_leaks", *OTHER_FILES}
+        {"item_file_id", "user_file_id", "title_column", "split_leaks", "numeric_columns", *OTHER_FILES}
     )
 
     valid_file: str | None = Field(description="a file of the events that validate, beside the archive, which trains")
@@ -29,16 +29,33 @@ class FilesConfig(DatasetConfig):
     user_file_id: str | int | None = Field(description="its column of user ids; null: called as in the log")
     item_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the item")
     user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
+    numeric_columns: tuple[str | int, ...] = Field(
+        description="those of the columns of items, users and context whose values are numbers (price, age)"
+    )
     title_column: str | int | None = Field(description="column of the items' names, for people; null for none")
     value_separator: str | None = Field(
         min_length=1, description="text between several values in one attribute field; null: one value a field"
     )
 
     @property
+    def features(self) -> tuple[str | int, ...]:
+        return (*self.item_attribute_columns, *self.user_attribute_columns)
+
+    @property
     def other_files(self) -> dict[str, str]:
         """Files beside the archive that are part of the raw data, by their settings."""
         found = {name: getattr(self, name) for name in OTHER_FILES}
         return {name: file for name, file in found.items() if file is not None}
+
+    @model_validator(mode="after")
+    def _numbers_of_something(self) -> Self:
+        for column in self.numeric_columns:
+            if column not in self.features:
+                raise ValueError(
+                    f"dataset.numeric_columns: {column} is in none of item_attribute_columns, user_attribute_columns "
+                    "and context_columns; add it to the one that says whose number it is"
+                )
+        return self
 
     @model_validator(mode="after")
     def _files_are_read(self) -> Self:

@@ -27,6 +27,8 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.item_vectors": None,
+    "dataset.numeric_columns": [],
     "dataset.encoding": "utf-8",
     "dataset.label_column": None,
     "dataset.missing": "keep",
@@ -53,17 +55,20 @@ BEFORE: dict[str, Any] = {
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
     "model.batch_norm": False,
+    "model.context": "none",
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "model.user_attributes": "none",
+    "model.widths": None,
     "objective.log_q": True,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
     "trainer.minutes": None,
 }
-# The same of one model alone.
+# The same of one model or objective alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {
     "bst": {"block_activation": "leaky_relu", "activation": "leaky_relu"},
     "dien": {
@@ -75,6 +80,8 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
     },
     "din": {"score": "unit"},
     "ease": {"exact_items": 5000},
+    "next_item": {"negatives": None},
+    "cloze": {"negatives": None},
 }
 
 
@@ -160,13 +167,14 @@ def _complete(group: str, section: dict[str, Any]) -> None:
         of_group, _, name = key.partition(".")
         if of_group == group and (fields is None or name in fields):
             section.setdefault(name, value)
+    if group in GROUPS:
+        for name, value in BEFORE_OF.get(section[GROUPS[group].key], {}).items():
+            section.setdefault(name, copy.deepcopy(value))
     if group == "model":
         _complete_model(section)
 
 
 def _complete_model(model: dict[str, Any]) -> None:
-    for name, value in BEFORE_OF.get(model["name"], {}).items():
-        model.setdefault(name, copy.deepcopy(value))
     if model["name"] == "bst":  # whose MLP dropped as its blocks did
         model.setdefault("mlp_dropout", model["dropout"])
     if isinstance(model.get("pooled"), bool):

@@ -143,7 +143,8 @@ class EvaluationConfig(Settings):
         "best job by validation, at the sweep's end; all: that of every job; none: never"
     )
     baselines: bool = Field(
-        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and the oracle)"
+        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and "
+        "the oracle)"
     )
 
     def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:
@@ -239,8 +240,9 @@ class TrainConfig(DataConfig):
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _context_is_read(self) -> None:
-        if self.dataset.time_context and self.model.capabilities.family != "ranker":
-            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+        if self.dataset.time_context and not self.model.reads_context:
+            remedy = " or set model.context" if "context" in type(self.model).model_fields else ""
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []{remedy}")
 
     def _weights_are_read(self) -> None:
         if self.dataset.weighs_events and not self.objective.capabilities.weights:

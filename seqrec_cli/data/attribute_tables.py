@@ -130,6 +130,11 @@ def attribute_tables(
     return tables
 
 
+def numeric_attributes(cfg: FilesConfig) -> frozenset[str]:
+    """The attributes whose values are numbers, by name."""
+    return frozenset(map(attribute_name, cfg.numeric_columns))
+
+
 def attribute_name(name: Column) -> str:
     """What a column is called as an attribute, in names of files too."""
     return re.sub(r"\W+", "_", f"column_{name}" if isinstance(name, int) else name)

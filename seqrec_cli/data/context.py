@@ -12,6 +12,7 @@ from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.numbers import nearest_level, number_of
 
 DAY, HOUR = 86_400, 3_600
 # UTC; value 1 is the first of these (0: absent).
@@ -78,6 +79,11 @@ def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) 
     values = []
     for name in logged:
         texts = list(log.manifest["context_values"][name])
+        if name in told and name in log.catalog.context_ranks:
+            number = number_of(told[name], f"context.{name}")
+            levels = np.array([float(text) for text in texts])
+            values.append(0 if np.isnan(number) else 1 + int(nearest_level(levels, np.array(number))))
+            continue
         if name in told and told[name] not in texts:
             raise SeqrecError(f"context.{name}={told[name]}: no such value{nearest(told[name], texts)}")
         values.append(1 + texts.index(told[name]) if name in told else 0)

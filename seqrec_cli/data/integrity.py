@@ -83,7 +83,7 @@ def check_contents(folder: Path, manifest: dict[str, Any], indices: Callable[[],
             pass
 
 
-def in_range(name: str, array: np.ndarray, low: int, high: int) -> None:
+def in_range(name: str, array: np.ndarray, *, low: int, high: int) -> None:
     """Raises `DamagedError` unless every index lies in low..high."""
     flat = array.reshape(-1)
     for first in range(0, len(flat), PART):
@@ -105,7 +105,7 @@ def finite(name: str, array: np.ndarray) -> None:
         raise DamagedError(f"{name} holds numbers that are not finite")
 
 
-def of_shape(name: str, array: np.ndarray, kind: str, shape: tuple[int | None, ...]) -> None:
+def of_shape(name: str, array: np.ndarray, *, kind: str, shape: tuple[int | None, ...]) -> None:
     """Raises `DamagedError` unless it has that kind of numbers ("i" integers, "f" fractions) and shape (None: any)."""
     if array.dtype.kind not in kind:
         raise DamagedError(f"{name} holds numbers of the kind {array.dtype}")

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from seqrec_cli.data import integrity, log_shapes
-from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.data.catalog import ITEM_VECTORS, Attribute, Catalog, level_ranks
 from seqrec_cli.data.view import LabelledRows, View
 
+VECTORS_FILE = "pretrained_vectors"
 FORMAT = 3  # raise when the files below change: older folders are then built again
 
 
@@ -118,7 +119,11 @@ class PackedLog:
             user_attributes,
             {a.name: load(f"item_{a.name}") for a in item_attributes},
             {a.name: load(f"user_{a.name}") for a in user_attributes},
-            tuple(Attribute(*row) for row in manifest["context_attributes"]),
+            (context_attributes := tuple(Attribute(*row) for row in manifest["context_attributes"])),
+            {name: load(f"item_{name}") for name in manifest.get("item_numbers", ())},
+            {name: load(f"user_{name}") for name in manifest.get("user_numbers", ())},
+            level_ranks(context_attributes, manifest.get("context_numbers", ())),
+            load(VECTORS_FILE) if manifest.get(ITEM_VECTORS) else None,
         )
         requests = LabelledRows.load("requests", load, optional) if manifest["requests"] else None
         log = cls(
@@ -157,6 +162,9 @@ class PackedLog:
             "tied": self.tied_N,
             **{f"item_{name}": values for name, values in self.catalog.item_values.items()},
             **{f"user_{name}": values for name, values in self.catalog.user_values.items()},
+            **{f"item_{name}": numbers for name, numbers in self.catalog.item_numbers.items()},
+            **{f"user_{name}": numbers for name, numbers in self.catalog.user_numbers.items()},
+            VECTORS_FILE: self.catalog.item_vectors,
         }
         if self.requests is not None:
             arrays |= self.requests.arrays("requests")
@@ -166,12 +174,10 @@ class PackedLog:
         manifest = {
             **self.manifest,
             "format": FORMAT,
-            "users": facts["num_users"],
-            "items": facts["num_items"],
+            "users": facts.pop("num_users"),
+            "items": facts.pop("num_items"),
             "events": len(self.items_N),
-            "item_attributes": facts["item_attributes"],
-            "user_attributes": facts["user_attributes"],
-            "context_attributes": facts["context_attributes"],
+            **facts,
             "requests": self.requests is not None,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

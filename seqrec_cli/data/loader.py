@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching
-from seqrec_cli.data.context import context_of, contexts
+from seqrec_cli.data.context import context_of, contexts, of_times
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends, training_targets
@@ -51,12 +51,15 @@ class LogTensors:
 
     items_N: Tensor
     times_N: Tensor | None
+    context_NF: Tensor | None = None
+    time_context: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, log: PackedLog, device: torch.device) -> Self:
         """On that device."""
         times_N = None if log.times_N is None else torch.from_numpy(log.times_N).to(device)
-        return cls(torch.from_numpy(log.items_N).to(device), times_N)
+        context_NF = None if log.context_NF is None else torch.from_numpy(log.context_NF).to(device)
+        return cls(torch.from_numpy(log.items_N).to(device), times_N, context_NF, log.time_context)
 
     def histories(self, rows_B: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
         """Events start to start + length - 1, of these user rows."""
@@ -65,7 +68,23 @@ class LogTensors:
             items_BL=padded_rows(self.items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
             times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
+            context_BLF=self._contexts(starts_B, lengths_B),
         )
+
+    def contexts_at(self, positions_B: np.ndarray) -> Tensor | None:
+        """Context of events, [B, F]."""
+        context_B1F = self._contexts(positions_B, np.ones_like(positions_B))
+        return None if context_B1F is None else context_B1F[:, 0]
+
+    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
+        """Context of events [B, L, F], 0 past each row's end; None where the log has none."""
+        parts = [] if self.context_NF is None else [padded_rows(self.context_NF, starts_B, lengths_B)]
+        if self.time_context and self.times_N is not None:
+            times_BL = padded_rows(self.times_N, starts_B, lengths_B)
+            real_BL = torch.arange(times_BL.shape[1]) < torch.from_numpy(lengths_B)[:, None]
+            moments_BLF = torch.from_numpy(of_times(self.time_context, times_BL.cpu().numpy()))
+            parts.append((moments_BLF * real_BL[..., None]).to(times_BL.device))
+        return None if not parts else torch.cat(parts, dim=-1)
 
     def times_at(self, positions_B: np.ndarray) -> Tensor | None:
         """Times of events, [B]."""
@@ -118,6 +137,7 @@ class WindowRows(BatchedRows):
             positions_N=torch.from_numpy(np.flatnonzero(np.arange(lengths_B.max()) < lengths_B[:, None])),
             negatives_BLK=negatives_BLK,
             request_times_B=self._events.times_at(starts_B + lengths_B),
+            context_BF=self._events.contexts_at(starts_B + lengths_B),
             host_lengths_B=batch.lengths_B,
             host_taught_B=batch.lengths_B,
         ).to(self._device)

@@ -5,16 +5,18 @@ that one showed), F context attributes.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.data.catalog import Attribute, Catalog, level_ranks
 from seqrec_cli.data.filters import LABELS, apply_filters
 from seqrec_cli.data.interactions import PackedLog, equal_to_previous
 from seqrec_cli.data.labels import Events, labelled_rows, sort_keys, unclicked
+from seqrec_cli.data.numbers import encode_numbers, number_levels
 from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
@@ -42,6 +44,7 @@ class Indexed(NamedTuple):
 
 def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say) -> tuple[PackedLog, Ids]:
     """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
+    raw = _with_levels(raw)
     indexed, ids, counts = _filter_and_index(cfg, raw, say)
     events = _sort(raw, indexed)
     requests = None
@@ -180,8 +183,9 @@ def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
 
 def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
     """Sizes and attributes, and the texts of the attributes' values."""
-    items = [encode_attribute(name, table, ids.items) for name, table in raw.item_attributes.items()]
-    users = [encode_attribute(name, table, ids.users) for name, table in raw.user_attributes.items()]
+    items, item_numbers = _of_rows(raw.item_attributes, ids.items, raw.numeric)
+    users, user_numbers = _of_rows(raw.user_attributes, ids.users, raw.numeric)
+    contexts = tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items())
     catalog = Catalog(
         len(ids.users),
         len(ids.items),
@@ -189,13 +193,34 @@ def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
         tuple(attribute for attribute, _, _ in users),
         {attribute.name: values for attribute, values, _ in items},
         {attribute.name: values for attribute, values, _ in users},
-        tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items()),
+        contexts,
+        item_numbers,
+        user_numbers,
+        level_ranks(contexts, [name for name in raw.context if name in raw.numeric]),
     )
     return catalog, {
         "item_attribute_values": {attribute.name: texts for attribute, _, texts in items},
         "user_attribute_values": {attribute.name: texts for attribute, _, texts in users},
         "context_values": {name: texts for name, (_, texts) in raw.context.items()},
     }
+
+
+def _of_rows(
+    tables: dict[str, AttributeTable], ids: np.ndarray, numeric: frozenset[str]
+) -> tuple[list[tuple[Attribute, np.ndarray, list[str]]], dict[str, np.ndarray]]:
+    """The categories and the numbers of items or users."""
+    categories = [encode_attribute(name, table, ids) for name, table in tables.items() if name not in numeric]
+    return categories, {name: encode_numbers(name, tables[name], ids) for name in tables if name in numeric}
+
+
+def _with_levels(raw: RawLog) -> RawLog:
+    """The log, numbers of its events as levels."""
+    context, notes = dict(raw.context), list(raw.notes)
+    for name in raw.numeric & context.keys():
+        codes_N, texts, note = number_levels(name, *context[name])
+        context[name] = codes_N, texts
+        notes += [note] if note else []
+    return replace(raw, context=context, notes=tuple(notes))
 
 
 def _labelled_requests(

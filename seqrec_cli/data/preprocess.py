@@ -15,6 +15,7 @@ from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
+from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
 from seqrec_cli.data.pack import Ids, Say, pack
 from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
@@ -42,6 +43,9 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
     settings |= {name: _raw_hash(file, data_dir, name) for name, file in cfg.other_files.items()}
+    vectors = vectors_file(cfg.item_vectors)
+    if vectors is not None:
+        settings["item_vectors"] = _raw_hash(vectors, data_dir)
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -63,6 +67,8 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     }
     raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
     log, ids = pack(cfg, raw, identity, say=say)
+    if vectors is not None:
+        log = with_item_vectors(log, ids.items, vectors, say=say)
     _publish(log, raw, ids, folder=folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     return _open(folder, settings, verify=verify)

@@ -50,6 +50,7 @@ class RawLog:
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
     item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
+    numeric: frozenset[str] = frozenset()  # attributes, of items, users or events, whose values are numbers
     splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say
     place: Callable[[int], str] | None = None  # where in the raw file an event is, in words; None: by its row
     process: dict[str, Any] | None = None  # settings of the process that generated the events

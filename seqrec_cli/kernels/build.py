@@ -52,8 +52,8 @@ def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
 
 
 def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
-    """The library's file, named by a hash of all that goes into it and compiled unless it is there and whole. It appears
-    so or not at all: runs may start side by side."""
+    """The library's file, named by a hash of all that goes into it, and compiled unless it is there, whole. It
+    appears so or not at all: runs may start side by side."""
     texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(INCLUDE.glob("*.h")))]
     ingredients = "\n".join((*texts, command, *flags, _processor()))
     folder = _cache_folder()

@@ -1,8 +1,9 @@
 """Several encoders as one: each learns by itself, and their scores are averaged.
 
-The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported like
-any encoder. A member with a smaller `max_length` reads the latest events of a row (`windows.py`). For members trained by a softmax over the corpus it ranks by the product of their probabilities (their
-geometric mean, a product of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
+The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported
+like any encoder. A member with a smaller `max_length` reads the latest events of a row (`windows.py`). For members
+trained by a softmax over the corpus it ranks by the product of their probabilities (their geometric mean, a product
+of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
 
 Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """
@@ -35,6 +36,10 @@ class Model(SequenceEncoder):
             for encoder, length in zip(encoders, lengths, strict=True)
         )
         self.sees_target_time = any(member.sees_target_time for member in members.values())
+
+    def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
+        for member in self.members.values():
+            member.prepare(item_counts_V, user_counts_U)  # type: ignore[operator]
 
     def trainable_models(self) -> tuple[Recommender, ...]:
         return tuple(trainable for member in self._members() for trainable in member.trainable_models())

@@ -83,8 +83,9 @@ class RunFolder:
             folder._refuse_reuse()
             folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with open(folder.manifest, "x", encoding="utf-8") as file:  # of two runs started at once, one gets it
-                file.write("{}\n")
+            with open(folder.manifest, "x", encoding="utf-8"):  # of two runs started at once, one gets it
+                pass
+            write_atomically(folder.manifest, "{}\n")
         except FileExistsError:
             raise SeqrecError(f"run_dir={folder.path} was just taken by another run; name another run_dir") from None
         return folder
@@ -186,8 +187,8 @@ class RunFolder:
             plain = None
         if not isinstance(plain, dict) or not plain:
             raise SeqrecError(
-                f"{self.config_yaml} is damaged (it holds no settings); put it back from a copy. Checkpoints hold their "
-                "own: evaluate, export and recommend take them as ckpt=FILE.pt"
+                f"{self.config_yaml} is damaged (it holds no settings); put it back from a copy. Checkpoints hold "
+                "their own: evaluate, export and recommend take them as ckpt=FILE.pt"
             )
         return {str(key): value for key, value in plain.items()}
 
@@ -260,7 +261,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and row.keys() >= {"epoch", "step", "split"} else None
+    return row if isinstance(row, dict) and row.keys() >= {"step", "split"} else None
 
 
 def _read_object(path: Path, mend: str) -> dict[str, Any]:

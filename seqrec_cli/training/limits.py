@@ -25,7 +25,7 @@ def most_memory(device: torch.device) -> int | None:
     return available_memory(device) if device.type == "cuda" else memory_left()
 
 
-def refuse_too_much(what: str, needed: float, most: int | None, lower: list[str]) -> None:
+def refuse_too_much(what: str, needed: float, most: int | None, *, lower: list[str]) -> None:
     """Raises SeqrecError where so many bytes cannot be had; `lower`: settings with their values, best first."""
     if most is None or needed <= most:
         return
@@ -41,7 +41,7 @@ def refuse_large_model(cfg: TrainConfig, sketch: nn.Module, most: int | None) ->
     if parameters:
         largest = max(parameters, key=torch.Tensor.numel)
         settings = _settings_of(cfg.model, tuple(largest.shape), "model.")
-        refuse_too_much("the model with its optimizer", fixed_memory(sketch).total, most, settings)
+        refuse_too_much("the model with its optimizer", fixed_memory(sketch).total, most, lower=settings)
 
 
 def refuse_many_negatives(cfg: TrainConfig, rows: int, longest: int, *, most: int | None) -> None:
@@ -56,10 +56,10 @@ def refuse_many_negatives(cfg: TrainConfig, rows: int, longest: int, *, most: in
     name, now = ("batch_size", B) if trainer.batch_tokens is None else ("batch_tokens", trainer.batch_tokens)
     lower = [f"objective.negatives (now {objective.negatives:,})", f"trainer.{name} (now {now:,})"]
     needed = drawn * objective.negatives * BYTES_OF_AN_ITEM
-    refuse_too_much("a batch's sampled items", needed, most, lower)
+    refuse_too_much("a batch's sampled items", needed, most, lower=lower)
     if shared != "position":  # one vector each; for positions they are looked up
         width = getattr(cfg.model, "embed_dim", 1)
-        refuse_too_much("the vectors of a batch's sampled items", needed * width / 2, most, lower)
+        refuse_too_much("the vectors of a batch's sampled items", needed * width / 2, most, lower=lower)
 
 
 def _settings_of(settings: BaseModel, shape: tuple[int, ...], prefix: str) -> list[str]:

@@ -22,6 +22,8 @@ class Row(NamedTuple):
 FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=4")  # nothing is learned, so no validation is better than the first
 UNIFORM = ("objective=bce", "objective.sampling=uniform")
 ITEM_KINDS = ("dataset.item_attribute_columns=[kind]",)
+USER_PLANS = ("dataset.user_attribute_columns=[plan]",)
+PLACES = ("dataset.context_columns=[place]",)
 
 TRAINER = {
     "max_epochs": Row("1", "seeds"),
@@ -74,6 +76,9 @@ OF_ENCODERS = {
     "event_dropout": Row("0.6", "steps"),
     "positions": Row("absolute", "start"),
     "attributes": Row("add", "start", ITEM_KINDS),
+    "user_attributes": Row("add", "start", USER_PLANS),
+    "context": Row("history", "start", PLACES),
+    "widths": Row("{kind: 3}", "start", (*ITEM_KINDS, "model.attributes=concat")),
     "user_dim": Row("4", "start"),
     "user_dropout": Row("0.9", "steps", ("model.user_dim=4",)),
     "tied": Row("false", "start"),
@@ -91,6 +96,7 @@ OF_RANKERS = {
     "max_length": Row("1", "rows"),
     "embed_dim": Row("16", "start"),
     "user_id": Row("true", "start"),
+    "widths": Row("{plan: 3}", "start"),
     "mlp": Row("[9]", "start"),
     "embedding_dropout": Row("0.6", "steps"),
     "unknown": Row("0.3", "start"),
@@ -251,6 +257,7 @@ PROTOCOLS: dict[str, dict[str, Row]] = {
     "impressions_by_user": ONE_NEGATIVE | USERS,
     "new_users": USERS | {"fold_in": Row("0.5", "held"), "targets": Row("last", "held")},
     "last_k": {"k": Row("1", "held")},
+    "given": {"validation": Row("last_train_event", "held")},
     "ratio": {"share": Row("0.4", "held"), "targets": Row("all", "held", ("protocol.share=0.3",))},
     "global_time": {
         "validation": Row("by_users", "held"),
@@ -270,8 +277,19 @@ OF_DATASETS = {
     "item_core": Row("6", "log"),
     "duplicates": Row("drop", "log"),
     "time_context": Row("[hour]", "log", ("model=avgpool",)),
+    "item_vectors": Row("{vectors}", "log"),
 }
 UNRATED = {"min_rating": Row("3", "refused")}
+ITEMS = ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")
+USER_FILE = ("dataset.user_file={users}", "dataset.user_attribute_columns=[town]")
+BESIDE = {
+    "valid_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "test_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "item_file": Row("{items}", "log", ("dataset.item_attribute_columns=[kind]",)),
+    "item_file_id": Row("other", "log", ITEMS),
+    "user_file": Row("{users}", "log", ("dataset.user_attribute_columns=[plan]",)),
+    "user_file_id": Row("other", "log", USER_FILE),
+}
 HEADERLESS = ("dataset.archive={headerless}", "dataset.header=false")
 
 DATASETS: dict[str, dict[str, Row | None]] = {
@@ -292,13 +310,30 @@ DATASETS: dict[str, dict[str, Row | None]] = {
             (*HEADERLESS, "dataset.columns=[user,item,time,rating,kind,tags,plan,place,visit,maker]"),
         ),
         "item_attribute_columns": Row("[kind]", "log"),
+        "numeric_columns": Row("[maker]", "log", ("dataset.item_attribute_columns=[maker]",)),
         "user_attribute_columns": Row("[plan]", "log"),
         "context_columns": Row("[place]", "log", ("model=avgpool",)),
         "owner_column": Row("maker", "log"),
         "session_column": Row("visit", "log"),
         "value_separator": Row("'|'", "log", ("dataset.item_attribute_columns=[tags]",)),
+        "split_column": Row("part", "log", ("dataset.archive={split}",)),
+        "split_leaks": Row("true", "refused", ("dataset.archive={split}", "dataset.split_column=drawn")),
+        "sequence_separator": Row("'|'", "log", ("dataset.item_column=tags", "protocol.seen=keep")),
+        **BESIDE,
     },
-    "sequences": UNRATED | {"time_context": Row("[hour]", "refused", ("model=avgpool",))},
+    "sequences": UNRATED
+    | BESIDE
+    | {
+        "time_context": Row("[hour]", "refused", ("model=avgpool",)),
+        "valid_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "test_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "item_file": Row("{items}", "refused", ITEMS[1:]),
+        "user_file": Row("{users}", "refused", USER_FILE[1:]),
+        "item_attribute_columns": Row("[kind]", "log", ITEMS),
+        "user_attribute_columns": Row("[plan]", "log", USER_FILE),
+        "value_separator": Row("'|'", "log", ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")),
+        "title_column": Row("kind", "refused"),
+    },
     "synthetic": UNRATED
     | {
         "archive": Row("/nowhere", "refused"),
@@ -360,5 +395,6 @@ OTHERWISE = {
     "synthetic-dataset.duplicates": "what is generated holds none",
     "dataset.url": "of the download: tests/data/test_download.py",
     "dataset.checksum": "of the download: tests/data/test_download.py",
+    "dataset.title_column": "names for people: tests/data/test_beside.py",
     "dataset.publisher": "of the download: tests/data/test_amazon.py",
 }

@@ -1,6 +1,7 @@
 """Any log in files of delimited text, JSON lines or Parquet, a row an event or a user; its columns are named here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -8,10 +9,19 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.dataset_text import TextConfig
-from seqrec_cli.data.attribute_tables import Described, attribute_name, attribute_tables, columns_of_log, describe
-from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.attribute_tables import (
+    Described,
+    attribute_name,
+    attribute_tables,
+    columns_of_log,
+    describe,
+    numeric_attributes,
+)
+from seqrec_cli.data.columns import Column, Columns, NoColumnError
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
+from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.tables import SPLIT, Lists, read_log, split_column, splits_of
 from seqrec_cli.data.tidy import tidied
@@ -68,6 +78,10 @@ class Config(TextConfig):
         return self
 
     @property
+    def features(self) -> tuple[str | int, ...]:
+        return (*super().features, *self.context_columns)
+
+    @property
     def logs_impressions(self) -> bool:
         return self.label_column is not None
 
@@ -97,8 +111,12 @@ def read(cfg: Config, path: Path) -> RawLog:
         )
 
     lists = Lists(cfg.item_column, cfg.sequence_separator, {cfg.user_column, *cfg.user_attribute_columns})
+    try:
+        whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
+    except NoColumnError as error:
+        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}") from None
     columns = tidied(
-        read_log(cfg, path, wanted, parse=parse, lists=lists),
+        whole,
         cfg.missing,
         ids=(cfg.user_column, cfg.item_column),
         values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
@@ -119,7 +137,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     owners = attribute_tables(items, owned, kind="item", separator=None, notes=notes)
     called = (cfg.item_column, cfg.user_column)
     known = describe(cfg, items, Described(columns, users_N), called=called, notes=notes)
-    return RawLog(
+    raw = RawLog(
         users_N,
         items_N,
         None if times is None else times.ticks_N,
@@ -127,6 +145,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         known.items,
         known.users,
         {attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        numeric=numeric_attributes(cfg),
         notes=tuple(notes),
         place=columns.place,
         ticks_per_second=1 if times is None else times.per_second,
@@ -137,6 +156,17 @@ def read(cfg: Config, path: Path) -> RawLog:
         labels_N=labels_N,
         weights_N=None if cfg.weight_column is None else weights(columns, cfg.weight_column),
         splits_N=splits_N,
+    )
+    return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
+
+
+def _setting_of(cfg: Config, column: Column) -> str:
+    """The setting that names this column."""
+    values = {name: getattr(cfg, name) for name in type(cfg).model_fields if name.endswith(("_column", "_columns"))}
+    return next(
+        f"dataset.{name}"
+        for name, value in values.items()
+        if column == value or (isinstance(value, tuple) and column in value)
     )
 
 

@@ -6,6 +6,7 @@ lines of a user need not follow each other. A file with a line of more than two 
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,9 +15,10 @@ from pydantic import model_validator
 
 from seqrec_cli.config.dataset_files import FilesConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.attribute_tables import Described, describe
+from seqrec_cli.data.attribute_tables import Described, describe, numeric_attributes
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.given_splits import check_order
+from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.parts import unpacked
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.tables import SPLIT, Lists, read_log, split_column
@@ -54,17 +56,19 @@ def read(cfg: Config, path: Path) -> RawLog:
         notes += check_order(users_N, splits_N, None, keep=cfg.split_leaks)
     items, users = Described(columns, items_N), Described(columns, users_N)
     known = describe(cfg, items, users, called=("item", "user"), notes=notes)
-    return RawLog(
+    raw = RawLog(
         users_N,
         items_N,
         times_N=None,
         ratings_N=None,
         item_attributes=known.items,
         user_attributes=known.users,
+        numeric=numeric_attributes(cfg),
         notes=tuple(notes),
         titles=known.titles,
         splits_N=splits_N,
     )
+    return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
 
 
 def _parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
