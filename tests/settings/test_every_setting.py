@@ -94,7 +94,9 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    archive = (
+        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    )
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
@@ -177,7 +179,11 @@ def test_no_row_is_of_a_setting_that_is_gone() -> None:
 def test_a_setting_acts_where_it_says(line: Line) -> None:
     row = line.row
     assert row is not None
-    files = {"{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES, "{headerless}": small_files.csv(FILES, header=False), "{vectors}": small_files.vectors(FILES)}
+    files = {
+        "{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES,
+        "{headerless}": small_files.csv(FILES, header=False),
+        "{vectors}": small_files.vectors(FILES),
+    }
     given = tuple(filled(text, files) for text in (*line.given(), *row.given, *BASE))
     change = f"{line.setting}={filled(row.value, files)}"
     if row.acts_on == "refused":
