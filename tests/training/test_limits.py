@@ -62,7 +62,7 @@ def test_three_events_a_user_leave_nothing_to_learn_from(
         f"data_dir={folder / 'data'}",
     ]
     with pytest.raises(
-        SeqrecError, match="no training rows: .* leaves no user more than 1 to train on; .*model=popular"
+        SeqrecError, match=r"no training rows: .* leaves no user more than 1 to train on; .*model=popular"
     ):
         seqrec_cli.run(verb, [*words, f"model={model}", "hardware.device=cpu", f"run_dir={folder / 'run'}"])
     assert not Path(folder / "run").exists()
