@@ -28,12 +28,22 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.sample import evenly_by_length, of_users
 from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import what_to_cut
-from seqrec_cli.reporting.plan_table import plan_table
+from seqrec_cli.reporting.plan_table import in_time, plan_table
 from seqrec_cli.reporting.tables import print_table
-from seqrec_cli.training.memory import available_memory, fixed_memory, largest_part, measured_memory, shortage
+from seqrec_cli.training.closed_form import closed_form_seconds, closed_form_shortage
+from seqrec_cli.training.memory import (
+    available_memory,
+    bytes_of,
+    fixed_memory,
+    in_bytes,
+    largest_part,
+    measured_memory,
+    shortage,
+)
 from seqrec_cli.training.precision import Precision, resolve_precision
 from seqrec_cli.training.step_cost import count_flops, timed_steps
 
@@ -58,8 +68,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     plan |= {"memory": None, "steps": None, "flops": None, "time": None, "warning": None}
     plan["nothing_to_fit"] = not sketch.trainable_models()
     if plan["nothing_to_fit"]:
-        say(f"{title}: counted in one pass over {len(log.items_N):,} events; there is nothing to fit")
-        return plan
+        return _closed_form(cfg, log, sketch, plan, title=title)
 
     available, memory = available_memory(precision.device), fixed_memory(sketch)
     plan["warning"] = shortage(memory, available, cfg, batch=None)
@@ -93,6 +102,28 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     for line in (plan["warning"], slow):
         if line:
             say(line)
+    return plan
+
+
+def _closed_form(
+    cfg: TrainConfig, log: PackedLog, sketch: Recommender, plan: dict[str, Any], *, title: str
+) -> dict[str, Any]:
+    """Memory and time of a model that is counted or solved, in a line."""
+    if cfg.model.name == "auto":
+        limit = "no limit (trainer.minutes=null)" if cfg.trainer.minutes is None else f"{cfg.trainer.minutes:g} minutes"
+        say(f"{title}: its candidates together take {limit}; what each takes alone: seqrec plan model=NAME")
+        return plan
+    needed, kept = sketch.closed_form_bytes(len(log.items_N)), bytes_of(list(sketch.buffers()))
+    plan["memory"] = {"model": kept, "fitting": needed, "total": kept + needed}
+    plan["warning"] = closed_form_shortage(sketch, log)
+    told = f"{title}: counted in one pass over {len(log.items_N):,} events, there is nothing to fit"
+    if plan["warning"] is None:
+        model = build_model(cfg.model, log.catalog, cfg.trainer.seed)
+        plan["time"] = {"fit": closed_form_seconds(model, log)}
+        told += f"; about {in_time(plan['time']['fit'])}"
+    say(f"{told}; {in_bytes(kept + needed)}")
+    if plan["warning"]:
+        say(f"WARNING: {plan['warning']}")
     return plan
 
 

@@ -1,7 +1,7 @@
-"""`seqrec train model=auto`: models that train nothing, then encoders, under one budget of minutes; a mixture or the best.
+"""`seqrec train model=auto`: models that train nothing, then encoders, under one budget; a mixture or the best alone.
 
 Every candidate has the settings it comes with; encoders are runs of their own in the folder `members`, with the data,
-protocol, trainer and hardware of this one.
+protocol, hardware, seed and monitored metric of this one.
 """
 
 import shutil
@@ -35,7 +35,8 @@ from seqrec_cli.training.checkpoint import save_checkpoint
 from seqrec_cli.training.closed_form import closed_form_shortage, fit_closed_form
 from seqrec_cli.training.precision import Precision
 
-KEPT_BACK = 0.1  # of the budget, for the mixture and the last measurement
+KEPT_BACK = 0.2  # of the budget, for measuring the encoders, the mixture and the end
+SHARED = ("dataset", "protocol", "hardware", "evaluation", "data_dir")  # what a candidate's run has of this one
 LEAST_MINUTES = 0.05  # an encoder is not begun with less
 
 Train = Callable[[TrainConfig], dict[str, Any]]
@@ -142,17 +143,13 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
 
 
 def _record(cfg: TrainConfig, name: str) -> TrainConfig:
-    """A candidate's own run: the settings it comes with, all else as here; words that the data settle are still open."""
+    """A candidate's own run: the settings it comes with, all else as here; what the data settle is still open."""
     own = validate("train", compose("train", [f"model={name}"]))
     assert isinstance(own, TrainConfig)
-    evaluation = dump(cfg.evaluation) | {"test": "none", "baselines": False}
-    words = {key: word for key, word in own.auto.items() if key.startswith("model.")}
-    plain = dump(own) | {key: value for key, value in dump(cfg).items() if key not in ("model", "objective")}
-    plain |= {"evaluation": evaluation, "auto": words, "run_dir": None, "resume": None, "start_from": None}
-    plain["trainer"] |= {"seeds": 1}
-    if own.model.capabilities.family == "closed_form":
-        plain["trainer"] = dump(own.trainer)
-        plain["hardware"] |= {"compile": False}
+    plain = dump(own) | {key: value for key, value in dump(cfg).items() if key in SHARED}
+    plain["evaluation"] |= {"test": "none", "baselines": False}
+    plain["trainer"] |= {"seed": cfg.trainer.seed, "monitor": cfg.trainer.monitor}
+    plain["auto"] = {key: word for key, word in own.auto.items() if not key.startswith("evaluation.")}
     record = validate_plain("train", plain)
     assert isinstance(record, TrainConfig)
     return record

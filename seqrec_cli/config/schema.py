@@ -143,7 +143,8 @@ class EvaluationConfig(Settings):
         "best job by validation, at the sweep's end; all: that of every job; none: never"
     )
     baselines: bool = Field(
-        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and the oracle)"
+        description="also score random, most popular, last-item Markov, item-to-item cosine, the transition graph (and "
+        "the oracle)"
     )
 
     def changed(self, cutoffs: tuple[int, ...] | None, beyond_accuracy: bool | None) -> Self:

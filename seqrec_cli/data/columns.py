@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.data.arrow import from_numpy, one_array, to_numpy
+from seqrec_cli.data.arrow import codes_of, from_numpy, mask_of, one_array, to_numpy
 from seqrec_cli.data.delimited import Source, read_delimited
 from seqrec_cli.data.number_text import as_numbers, fault
 from seqrec_cli.data.text_form import Header, TextForm
@@ -153,14 +153,13 @@ class Columns:
         """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
         values = self._table.column(self._names[column])
         coded = one_array(values) if pa.types.is_dictionary(values.type) else self._column(column).dictionary_encode()
-        codes_N = to_numpy(coded.indices.fill_null(-1))
-        return codes_N, coded.dictionary
+        return codes_of(coded), coded.dictionary
 
     def ids(self, column: Column) -> np.ndarray:
         """Raw ids: int64 where every one is written as a whole number, else an object array of str [N]."""
         values = self._table.column(self._names[column])
         if values.null_count:
-            self._refuse_empty(to_numpy(one_array(values).is_null().cast(pa.uint8())), column)
+            self._refuse_empty(mask_of(one_array(values).is_null()), column)
         codes_N, distinct = self.coded(column)
         kind = distinct.type
         if pa.types.is_floating(kind) or pa.types.is_binary(kind):  # of a frame with gaps; of Parquet without its types
@@ -185,7 +184,7 @@ class Columns:
         numbers = as_numbers(values)
         if numbers is None:
             raise SeqrecError(f"{self.label}: column {column} is of type {values.type}, not numbers")
-        numbers_N = to_numpy(numbers.fill_null(np.nan))
+        numbers_N = to_numpy(numbers.fill_null(from_numpy(np.array([np.nan]))[0]))
         if not np.isfinite(numbers_N).all():
             row = int(np.argmax(~np.isfinite(numbers_N)))
             raise SeqrecError(f"{self.label}: {column} {fault(values[row].as_py(), self.place(row))}")
@@ -243,8 +242,8 @@ class Columns:
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
-        digits = pc.fill_null(pc.match_substring_regex(self._column(column), "^[0-9]{1,18}$"), False)
-        return to_numpy(digits.cast(pa.uint8())).astype(bool)
+        codes_N, texts = self.coded(column)
+        return np.append(mask_of(pc.match_substring_regex(texts, "^[0-9]{1,18}$")), False)[codes_N]
 
     def lists(self, column: Column, separator: str) -> tuple[np.ndarray, np.ndarray]:
         """Whole numbers of all rows' lists, one after another, int64 [S], and where each row's begin, int64 [N + 1]."""

@@ -31,6 +31,8 @@ def check_shapes(log: "PackedLog") -> None:
         ("ratings", log.ratings_N, "f"),
         ("sessions", log.sessions_N, "i"),
         ("splits", log.splits_N, "i"),
+        ("weights", log.weights_N, "f"),
+        ("tied", log.tied_N, "b"),
     ):
         if array is not None:
             of_shape(name, array, kind=kind, shape=(events,))
@@ -53,8 +55,9 @@ def check_indices(log: "PackedLog") -> None:
     users, items = log.catalog.num_users, log.catalog.num_items
     rising("offsets", log.offsets_U1)
     in_range("items", log.items_N, low=1, high=items)
-    if log.ratings_N is not None:
-        finite("ratings", log.ratings_N)
+    for name, values_N in (("ratings", log.ratings_N), ("weights", log.weights_N)):
+        if values_N is not None:
+            finite(name, values_N)
     if log.owners_V1 is not None:
         in_range("owners", log.owners_V1, low=0, high=users)
     for attributes, values in (
@@ -103,6 +106,11 @@ def _check_labelled_shapes(name: str, rows: LabelledRows) -> None:
     of_shape(f"{name}_ends", rows.ends_R, kind="i", shape=(len(rows.rows_R),))
     of_shape(f"{name}_items", rows.items_RC, kind="i", shape=(len(rows.rows_R), None))
     of_shape(f"{name}_labels", rows.labels_RC, kind="f", shape=rows.items_RC.shape)
+    for part, array, kind in (("times", rows.times_R, "i"), ("weights", rows.weights_R, "f")):
+        if array is not None:
+            of_shape(f"{name}_{part}", array, kind=kind, shape=(len(rows.rows_R),))
+    if rows.context_RF is not None:
+        of_shape(f"{name}_context", rows.context_RF, kind="i", shape=(len(rows.rows_R), None))
 
 
 def _check_labelled(name: str, rows: LabelledRows, log: "PackedLog") -> None:

@@ -93,7 +93,8 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
         try:
             columns = _read(part, data, wanted, parse)
         except SeqrecError as error:
-            raise SeqrecError(f"{error}{_of_several(parts, done)}") from None
+            error.args = (f"{error}{_of_several(parts, done)}",)
+            raise
         _refuse_other_columns(columns, done, wanted)
         if lists is not None:
             columns, rows, empty = one_event_a_row(columns, lists.item, separator=lists.separator, whole=lists.whole)

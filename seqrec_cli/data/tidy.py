@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.arrow import from_numpy, from_texts, to_numpy
+from seqrec_cli.data.arrow import codes_of, from_numpy, from_texts, mask_of, to_mask
 from seqrec_cli.data.columns import Column, Columns
 
 Missing = Literal["error", "drop", "keep"]
@@ -70,16 +70,13 @@ def _without_blanks(columns: Columns, column: Column) -> Columns:
     plain = pc.utf8_trim_whitespace(distinct)
     if plain.equals(distinct):
         return columns
-    changed = int(to_numpy(pc.not_equal(plain, distinct).cast(pa.uint8())).sum())
+    changed = int(mask_of(pc.not_equal(plain, distinct)).sum())
     again = plain.dictionary_encode()
     merged = len(distinct) - len(again.dictionary)
     note = f"{column}: blanks around {changed:,} distinct values left out"
     note += f", {merged:,} of which are then another value" * bool(merged)
-    recoded_K = to_numpy(again.indices)
-    codes = from_numpy(np.where(codes_N < 0, 0, recoded_K[codes_N]).astype(np.int32))
-    codes = pc.if_else(
-        from_numpy((codes_N < 0).view(np.uint8)).cast(pa.bool_()), pa.nulls(len(codes), pa.int32()), codes
-    )
+    recoded_N = np.append(codes_of(again), 0)[codes_N].astype(np.int32)
+    codes = pc.if_else(to_mask(codes_N >= 0), from_numpy(recoded_N), pa.nulls(len(recoded_N), pa.int32()))
     return columns.replaced(column, pa.DictionaryArray.from_arrays(codes, again.dictionary)).noted(note)
 
 
@@ -95,23 +92,17 @@ def _plain_numbers(columns: Columns, column: Column) -> Columns:
 def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
     """Rows without a value, bool [N], and how often it is written how."""
     values = columns.values(column)
-    if pa.types.is_floating(values.type):
-        empty_N = ~np.isfinite(to_numpy(values.fill_null(np.nan)))
-        empty_N &= ~np.isinf(to_numpy(values.fill_null(0)))
-        return empty_N, Counter({EMPTY: int(empty_N.sum())} if empty_N.any() else {})
-    found_N = to_numpy(values.is_null().cast(pa.uint8())).astype(bool)
-    count = Counter({EMPTY: int(found_N.sum())} if found_N.any() else {})
-    if pa.types.is_dictionary(values.type):
-        texts, codes_N = values.dictionary, to_numpy(values.indices.fill_null(0))
-    else:
-        texts, codes_N = values, None
+    coded = pa.types.is_dictionary(values.type)
+    texts = values.dictionary if coded else values
+    found_K = mask_of(texts.is_null(nan_is_null=True))
+    written_K = np.full(len(texts), EMPTY, object)
     if pa.types.is_string(texts.type):
         plain = pc.utf8_trim_whitespace(texts)
-        mask = pc.fill_null(pc.is_in(plain, from_texts(["", *words])), False)
-        mask_K = to_numpy(mask.cast(pa.uint8())).astype(bool)
-        if mask_K.any():
-            here_N = mask_K if codes_N is None else mask_K[codes_N] & ~found_N
-            written = plain.filter(mask) if codes_N is None else plain.take(from_numpy(codes_N[here_N]))
-            count.update(text or EMPTY for text in written.to_pylist())
-            found_N |= here_N
-    return found_N, count
+        words_K = mask_of(pc.is_in(plain, from_texts(["", *words]))) & ~found_K
+        written_K[words_K] = [text or EMPTY for text in plain.filter(to_mask(words_K)).to_pylist()]
+        found_K |= words_K
+    if not coded:
+        return found_K, Counter(written_K[found_K].tolist())
+    codes_N = codes_of(values)  # -1, a row without a value, is the last of these
+    found_N = np.append(found_K, True)[codes_N]
+    return found_N, Counter(np.append(written_K, EMPTY)[codes_N[found_N]].tolist())

@@ -92,7 +92,8 @@ def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
 def baselines(
     log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, precision: Precision, max_length: int
 ) -> dict[str, dict[str, float]]:
-    """Metrics of `random`, `popular`, `markov`, `itemknn`, `graph`, and of the `oracle` where the data have one, on the split.
+    """Metrics of `random`, `popular`, `markov`, `itemknn`, `graph`, and of the `oracle` where the data have
+    one, on the split.
 
     Counted on the training events, like any model, and measured by the same code.
     """

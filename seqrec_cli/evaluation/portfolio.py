@@ -27,25 +27,27 @@ SCORES_AT_ONCE = 2**24
 STEPS = (1.0, 0.5, 0.25, -0.25, -0.5, -1.0)  # a weight's change, beside the first model's 1
 ROUNDS = 8
 GAIN = 1e-4  # NDCG@10 that a change of weights must bring
+NOWHERE = -1e4  # for what is no candidate: finite, so that weighted sums are
 FEWEST = 50  # requests to find weights by
 
 
 @dataclass(frozen=True)
 class Pools:
-    """Log-probabilities [M, R, P] of the pools' items, the target at 0; -inf where there is no item."""
+    """Log-probabilities [M, R, P] of the pools' items, the target at 0; NOWHERE where there is no item."""
 
     keys: tuple[str, ...]
     shares_MRP: Tensor
 
-    def ndcg(self, weights_M: Sequence[float], requests_R: Tensor | slice = slice(None)) -> float:
-        """NDCG@10 of the target in each request's pool, ties at their mean."""
-        mixed_RP = torch.zeros(self.shares_MRP[0][requests_R].shape)
-        for nth, weight in enumerate(weights_M):
-            if weight:
-                mixed_RP += weight * self.shares_MRP[nth][requests_R]
-        own_R1, others_RP = mixed_RP[:, :1], mixed_RP[:, 1:]
-        ranks_R = 1 + (others_RP > own_R1).sum(1) + (others_RP == own_R1).sum(1) / 2
-        return float(torch.where(ranks_R <= 10, 1 / (1 + ranks_R).log2(), 0.0).mean())
+    def mixed(self, weights_M: Sequence[float]) -> Tensor:
+        """The weighted sum [R, P]."""
+        return sum(weight * self.shares_MRP[nth] for nth, weight in enumerate(weights_M) if weight)  # type: ignore[return-value]
+
+
+def pool_ndcg(mixed_RP: Tensor) -> float:
+    """NDCG@10 of the target in each request's pool, ties at their mean."""
+    own_R1, others_RP = mixed_RP[:, :1], mixed_RP[:, 1:]
+    ranks_R = 1 + (others_RP > own_R1).sum(1) + (others_RP == own_R1).sum(1) / 2
+    return float(torch.where(ranks_R <= 10, 1 / (1 + ranks_R).log2(), 0.0).mean())
 
 
 def read_pools(model: Model, log: PackedLog, *, requests: int, max_length: int, precision: Precision) -> Pools:
@@ -71,9 +73,9 @@ def _pool(model: Model, keys: tuple[str, ...], batch, target_B1: Tensor, gone_E:
     for key in keys:
         shares_BV = model.shares(key, batch).contiguous()
         own_B1 = shares_BV.gather(1, target_B1)
-        shares_BV.view(-1).index_fill_(0, gone_E, -torch.inf)
+        shares_BV.view(-1).index_fill_(0, gone_E, NOWHERE)
         shares_BV.scatter_(1, target_B1, own_B1)
-        shares_BV[:, 0] = -torch.inf
+        shares_BV[:, 0] = NOWHERE
         each.append(shares_BV)
         best.append(shares_BV.topk(min(BEST, shares_BV.shape[1] - 1), dim=1).indices)
     ids_BP = torch.cat([target_B1, torch.cat(best[1:], dim=1).sort(dim=1).values], dim=1)
@@ -83,7 +85,7 @@ def _pool(model: Model, keys: tuple[str, ...], batch, target_B1: Tensor, gone_E:
     shares_MBP = torch.stack([shares_BV.gather(1, ids_BP) for shares_BV in each])
     width = BEST * len(keys) + 1
     padded = torch.nn.functional.pad(
-        shares_MBP.masked_fill(twice_BP, -torch.inf), (0, width - ids_BP.shape[1]), value=-torch.inf
+        shares_MBP.masked_fill(twice_BP, NOWHERE), (0, width - ids_BP.shape[1]), value=NOWHERE
     )
     return padded.cpu()
 
@@ -100,39 +102,39 @@ class Mixture:
 def find_mixture(pools: Pools) -> Mixture:
     """The best mixture, or the best model alone where mixing gains nothing on the halves that were left out."""
     models, count = len(pools.keys), pools.shares_MRP.shape[1]
-    alone_M = [pools.ndcg(_only(models, nth)) for nth in range(models)]
+    alone_M = [pool_ndcg(shares_RP) for shares_RP in pools.shares_MRP]
     best = int(np.argmax(alone_M))
     single = Mixture({pools.keys[best]: 1.0}, alone_M[best], alone_M[best])
     if models == 1 or count < FEWEST:
         return single
     order_R = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    halves = order_R[::2], order_R[1::2]
-    left_out = [pools.ndcg(_climbed(pools, halves[1 - nth]), halves[nth]) * len(halves[nth]) / count for nth in (0, 1)]
-    if sum(left_out) <= alone_M[best] + GAIN:
+    halves = [Pools(pools.keys, pools.shares_MRP[:, half_R]) for half_R in (order_R[::2], order_R[1::2])]
+    left_out = 0.0
+    for one, other in (halves, halves[::-1]):
+        left_out += pool_ndcg(other.mixed(_climbed(one))) * other.shares_MRP.shape[1] / count
+    if left_out <= alone_M[best] + GAIN:
         return single
-    weights_M = _climbed(pools, order_R)
+    weights_M = _climbed(pools)
     total = sum(weights_M)
     kept = {key: round(weight / total, 4) for key, weight in zip(pools.keys, weights_M, strict=True) if weight}
-    return Mixture(kept, sum(left_out), alone_M[best])
+    return Mixture(kept, left_out, alone_M[best])
 
 
-def _climbed(pools: Pools, requests_R: Tensor) -> list[float]:
+def _climbed(pools: Pools) -> list[float]:
     """From the best model on, the one change of one weight that helps most, again and again."""
-    models = len(pools.keys)
-    value, weights_M = max((pools.ndcg(_only(models, nth), requests_R), _only(models, nth)) for nth in range(models))
+    alone_M = [pool_ndcg(shares_RP) for shares_RP in pools.shares_MRP]
+    value, best = max(alone_M), int(np.argmax(alone_M))
+    weights_M = [float(nth == best) for nth in range(len(alone_M))]
     for _ in range(ROUNDS):
-        changed = [
-            [weight + step if nth == at else weight for at, weight in enumerate(weights_M)]
-            for nth in range(models)
+        mixed_RP = pools.mixed(weights_M)
+        tried = [
+            (pool_ndcg(mixed_RP + step * pools.shares_MRP[nth]), nth, step)
+            for nth, weight in enumerate(weights_M)
             for step in STEPS
+            if weight + step >= 0 and sum(weights_M) + step > 0
         ]
-        tried = [(pools.ndcg(each, requests_R), each) for each in changed if min(each) >= 0 and sum(each)]
-        better, at = max(tried)
+        better, nth, step = max(tried)
         if better <= value + GAIN:
             break
-        value, weights_M = better, at
+        value, weights_M[nth] = better, weights_M[nth] + step
     return weights_M
-
-
-def _only(models: int, nth: int) -> list[float]:
-    return [float(at == nth) for at in range(models)]

@@ -87,6 +87,10 @@ class Recommender(nn.Module):
         """What `fit_closed_form` of so many events needs at its height where that is much, else 0."""
         return 0
 
+    def closed_form_flops(self, events: int) -> float:
+        """Its operations where products of matrices make up its time; 0 where it grows with the events alone."""
+        return 0.0
+
     def auxiliary_loss(self) -> Tensor | None:
         """A loss of the model's own from the last `score` in training mode (DIEN), added by the objective: a mean over
         what `auxiliary_count` counts."""

@@ -35,9 +35,11 @@ from seqrec_cli.models.neighbours import joined
 
 PIECE = 1024  # users counted at once
 REFINED = 3  # products that remove the diagonal: the start is nearly right
-# Bytes of a pair of items at the height of `fit_closed_form`: the inverse in fp64, the eigenvectors in fp32, their work.
+# Bytes of a pair of items at the height of fitting: the inverse in fp64, the eigenvectors in fp32, their work space.
 BYTES_A_PAIR = 48
 BYTES_A_NUMBER = 48  # of items times width beyond `exact_items`: bases before and after a product and a QR, factors
+EIGEN_WORK = 14  # times the cube of the items: a Cholesky inverse, all eigenvectors
+WORK_A_ROUND = 8  # of width times events, and of width squared times items: products, QR at half of their speed
 BYTES_AN_EVENT = 80  # the sparse matrix, its transpose, and the events they are made of
 
 
@@ -63,6 +65,12 @@ class Model(SequenceEncoder):
             return BYTES_A_PAIR * self.num_items**2
         return BYTES_A_NUMBER * self.num_items * self.input_VD.shape[1] + BYTES_AN_EVENT * events
 
+    def closed_form_flops(self, events: int) -> float:
+        items, width = float(self.num_items), self.input_VD.shape[1]
+        if self.num_items <= self.exact_items:
+            return EIGEN_WORK * items**3
+        return (ROUNDS + REFINED + 2) * WORK_A_ROUND * width * (events + items * width)
+
     @torch.no_grad()
     def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         seen = [history.unique() for history in histories]
@@ -82,7 +90,7 @@ class Model(SequenceEncoder):
             piece = seen[first : first + PIECE]
             rows_N = torch.repeat_interleave(torch.arange(len(piece)), torch.tensor([len(items) for items in piece]))
             seen_UV = torch.zeros(len(piece), columns, device=device)
-            seen_UV[rows_N.to(device), torch.cat(piece).to(device)] = 1
+            seen_UV[rows_N.to(device), torch.cat(list(piece)).to(device)] = 1
             shared_VV.addmm_(seen_UV.T, seen_UV)
         ridge_VV = shared_VV[1:, 1:].double()
         ridge_VV.diagonal().add_(self.l2)

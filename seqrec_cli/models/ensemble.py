@@ -1,8 +1,9 @@
 """Several encoders as one: each learns by itself, and their scores are averaged.
 
-The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported like
-any encoder. A member with a smaller `max_length` reads the latest events of a row (`windows.py`). For members trained by a softmax over the corpus it ranks by the product of their probabilities (their
-geometric mean, a product of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
+The mean of inner products is one inner product of joined vectors, so an ensemble is evaluated, served and exported
+like any encoder. A member with a smaller `max_length` reads the latest events of a row (`windows.py`). For members
+trained by a softmax over the corpus it ranks by the product of their probabilities (their geometric mean, a product
+of experts: Hinton 2002), because a member's log-normaliser is the same for all items.
 
 Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """

@@ -6,9 +6,10 @@ and 3 hops around the last item (or 1 and 2 around the last two), a fixed number
 ring they are ordered by the likeness of text vectors plus 0.5 log(1 + count) / (the row's largest). Here, so that every
 item has a score and no text encoder is needed:
 
-  w(a, b) = (1 + attribute_weight cos(A_a, A_b)) sum over pairs "b, d events after a", d <= window, of distance_decay^(d-1)
+  w(a, b) = (1 + attribute_weight cos(A_a, A_b)) sum of distance_decay^(d-1) over the pairs of b, d <= window events
+            after a
   T(a, b) = w(a, b) / sum_b w(a, b), the `edges` heaviest of each a kept
-  s(u, .) = sum_j source_decay^j sum_h hop_decay^(h-1) T^h(a_j, .) + popularity share(.)
+  s(u, .) = sum_j source_decay^j sum_h hop_decay^(h-1) T^h(a_j, .) + popularity * share of events
 
 where a_0, a_1, ... are the latest `sources` events, h runs to `hops`, A are the items' attribute values as 0/1 vectors,
 all attributes together, and of a hop's paths the `branching` heaviest go on.
@@ -26,8 +27,9 @@ from seqrec_cli.config.model.graph import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import silent
-from seqrec_cli.models.neighbours import NeighbourModel, heaviest, joined, summed
+from seqrec_cli.models.neighbours import BYTES_A_NEIGHBOUR, NeighbourModel, heaviest, joined, summed
 
+BYTES_A_PAIR = 100  # of events: its place and weight, while they are sorted
 PIECE = 1 << 18  # edges whose attributes are compared at once
 
 
@@ -39,6 +41,9 @@ class Model(NeighbourModel):
         self.cfg = cfg
         self._values = dict(catalog.item_values)
         self.register_tables(cfg.edges)
+
+    def closed_form_bytes(self, events: int) -> int:
+        return BYTES_A_PAIR * events * self.cfg.window + BYTES_A_NEIGHBOUR * self.ids_VK.numel()
 
     def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         events_N, users_N = joined(list(histories))

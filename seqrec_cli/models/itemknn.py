@@ -4,7 +4,7 @@ collaborative filtering recommendation algorithms", section 3.1.1, on who saw wh
 With n_ij the users who saw both i and j, and n_i those who saw i:
 
   sim(i, j) = n_ij / (sqrt(n_i n_j) + shrinkage), i != j, the `neighbours` most alike of each i kept
-  s(u, j)   = sum over the history's events i of 2^(-age / half_life) sim(i, j) + popularity share(j)
+  s(u, j)   = sum over the history's events i of 2^(-age / half_life) sim(i, j) + popularity * j's share of events
 
 Shrinkage draws likenesses of few users to 0. Of a user's training events the latest `counted` are paired, for pairs
 grow with their square. Beside the paper: the fading by age, because the next event is what is asked for.
@@ -14,6 +14,7 @@ Legend: B rows, L history events, V items, K neighbours, U users, N pairs of a u
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -22,8 +23,10 @@ from seqrec_cli.config.model.itemknn import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import silent
-from seqrec_cli.models.neighbours import NeighbourModel, heaviest, joined
+from seqrec_cli.models.neighbours import BYTES_A_NEIGHBOUR, NeighbourModel, heaviest, joined
 
+BYTES_A_PAIR = 64  # while pairs are summed and sorted
+BYTES_AN_EVENT = 100
 PAIRS_AT_ONCE = 1 << 24  # of events of one user, counted together: about 1 GB
 
 
@@ -34,6 +37,10 @@ class Model(NeighbourModel):
         super().__init__(catalog)
         self.cfg = cfg
         self.register_tables(cfg.neighbours)
+
+    def closed_form_bytes(self, events: int) -> int:
+        pairs = min(events * self.cfg.counted, PAIRS_AT_ONCE)
+        return BYTES_AN_EVENT * events + BYTES_A_PAIR * pairs + BYTES_A_NEIGHBOUR * self.ids_VK.numel()
 
     def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         kept = list(histories)
@@ -84,4 +91,4 @@ def _pieces(pairs_V: Tensor) -> list[tuple[int, int]]:
     pieces_V = pairs_V.cumsum(0).div(PAIRS_AT_ONCE, rounding_mode="floor")
     bounds = (torch.nonzero(pieces_V[1:] != pieces_V[:-1]).flatten() + 1).tolist()
     edges = sorted({1, *bounds, len(pairs_V)})
-    return [(first, last) for first, last in zip(edges, edges[1:], strict=False)]
+    return list(pairwise(edges))

@@ -1,7 +1,8 @@
 """For every item the few it leads to, in tables [V + 1, K]: a sparse matrix of items whose rows have one width, so that
 scores are gathers and sums of fixed shapes, and a catalogue of hundreds of thousands of items fits.
 
-Legend: V items (row 0 is padding), K neighbours an item, E entries of a matrix, M entries of a row of the batch, B rows.
+Legend: V items (row 0 is padding), K neighbours an item, E entries of a matrix, R its rows, N events, B rows of a
+batch, M entries of one.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.models.contract import ClosedFormModel
+
+BYTES_A_NEIGHBOUR = 16  # as it is counted and as it is kept
 
 
 def summed(rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:

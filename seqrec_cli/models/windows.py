@@ -106,7 +106,7 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
         batch,
         users_B=batch.users_B.repeat_interleave(parts),
         lengths_B=(ends_BP - starts_BP).flatten(),
-        **none,
-        **hosts,
+        **none,  # type: ignore[arg-type]
+        **hosts,  # type: ignore[arg-type]
         **cut,  # type: ignore[arg-type]
     )

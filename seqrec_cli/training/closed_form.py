@@ -1,5 +1,6 @@
 """Fitting a model in closed form: one pass over the training histories, and no gradient."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,6 +12,8 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import train_ends
 from seqrec_cli.models.contract import Recommender, silent
 from seqrec_cli.training.memory import available_memory
+
+TIMED_WIDTH, TIMED_USERS = 1024, 2000  # of what is timed to tell how long fitting will take
 
 
 def training_histories(log: PackedLog) -> Iterator[Tensor]:
@@ -30,6 +33,28 @@ def fit_closed_form(model: Recommender, log: PackedLog, tell: Callable[[str], No
     model.fit_closed_form(training_histories(log), tell)
 
 
+def closed_form_seconds(model: Recommender, log: PackedLog) -> float:
+    """About what fitting takes: its operations at the speed of a product that is timed, else what some users' events
+    take, scaled to all. `model` is fitted to them and of no use afterwards."""
+    if flops := model.closed_form_flops(len(log.items_N)):
+        square = torch.rand(TIMED_WIDTH, TIMED_WIDTH, device=next(model.buffers()).device)
+        seconds = min(_seconds(lambda: (square @ square).sum().item()) for _ in range(3))
+        return seconds * flops / (2 * TIMED_WIDTH**3)
+    histories, events, sample = list(training_histories(log)), 0, list[Tensor]()
+    for history in histories[:: max(1, len(histories) // TIMED_USERS)]:
+        sample.append(history)
+        events += len(history)
+    model.fit_closed_form(iter(sample))  # the first time warms up
+    all_events = sum(map(len, histories))
+    return _seconds(lambda: model.fit_closed_form(iter(sample))) * all_events / max(events, 1)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def closed_form_shortage(model: Recommender, log: PackedLog) -> str | None:
     """One line where fitting needs more memory than there is; None where it does not, or nobody knows."""
     needed, device = model.closed_form_bytes(len(log.items_N)), next(model.buffers(), torch.empty(0)).device
@@ -40,6 +65,6 @@ def closed_form_shortage(model: Recommender, log: PackedLog) -> str | None:
         return None
     return (
         f"counting needs {needed / 2**30:,.1f} GiB for the pairs of {log.num_items:,} items, "
-        f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5), lower model.exact_items or "
-        "model.embed_dim, or take model=itemknn"
+        f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5), lower "
+        "model.exact_items or model.embed_dim, or take model=itemknn"
     )

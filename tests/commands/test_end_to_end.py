@@ -65,7 +65,7 @@ def test_a_run_leaves_everything_a_reader_needs(sasrec) -> None:
     assert set(metrics["test"]) == METRICS
     assert set(metrics["val"]) == METRICS | {"loss"}
     assert metrics["test"] == result["test"]
-    assert set(metrics["baselines"]) == {"random", "popular", "markov", "oracle"}
+    assert set(metrics["baselines"]) == {"random", "popular", "markov", "itemknn", "graph", "oracle"}
     manifest = json.loads((folder / "manifest.json").read_text())
     for key in ("versions", "seed", "hardware", "data", "wall_seconds", "first_step_seconds"):
         assert key in manifest, key

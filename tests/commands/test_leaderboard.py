@@ -59,7 +59,7 @@ def test_runs_of_one_protocol_stand_together_best_first(top: Path, capsys: pytes
     assert markov["metrics"] == own["test"]
     assert markov["intervals"] == own["intervals"]["test"]
     assert [run["model"] for run in group["runs"]] == ["markov", "markov", "popular"]
-    assert {row["model"] for row in group["baselines"]} == {"oracle", "random", "popular", "markov"}
+    assert {row["model"] for row in group["baselines"]} == {"oracle", "random", "popular", "markov", "itemknn", "graph"}
     assert found["groups"][2]["differs"] == "max_length 5 (there 8)"
     assert found["left_out"]["unfinished"] == ["begun"]
     assert found["left_out"]["no test numbers"] == ["val"]

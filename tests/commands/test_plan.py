@@ -182,11 +182,12 @@ def test_train_warns_before_its_first_step(
     assert "WARNING: out of memory ahead" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["popular", "markov"])
+@pytest.mark.parametrize("model", ["popular", "markov", "itemknn", "graph", "ease"])
 def test_counting_models_have_nothing_to_fit(words: list[str], model: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = seqrec_cli.run("plan", [*words, f"model={model}"])
     assert found["nothing_to_fit"] is True
-    assert found["time"] is None
+    assert 0 < found["time"]["fit"] < 60
+    assert found["memory"]["total"] == found["memory"]["model"] + found["memory"]["fitting"] > 0
     assert "there is nothing to fit" in capsys.readouterr().out
 
 

@@ -111,7 +111,7 @@ def test_a_failing_rebuild_leaves_the_ready_dataset(cfg: DatasetConfig, tmp_path
     before = {path.name: path.read_bytes() for path in ready.folder.iterdir()}
     with open(str(cfg.archive), "a", encoding="utf-8") as file:
         file.write("3,4,yesterday,1\n")
-    with pytest.raises(SeqrecError, match="time is 'yesterday' in row 31"):
+    with pytest.raises(SeqrecError, match="time is 'yesterday' in line 32"):
         build(cfg, tmp_path / "data")
     assert folders(tmp_path / "data") == [ready.folder]
     assert {path.name: path.read_bytes() for path in ready.folder.iterdir()} == before

@@ -177,7 +177,7 @@ def test_baselines_of_a_chain_rank_markov_first(log_of, cfg, cpu):
     rng = np.random.default_rng(0)
     log = log_of([((first + np.arange(9)) % 30 + 1).tolist() for first in rng.integers(0, 30, 200)], 30)
     found = baselines(log, "test", cfg=cfg, precision=cpu, max_length=10)
-    assert list(found) == ["random", "popular", "markov"]
+    assert list(found) == ["random", "popular", "markov", "itemknn", "graph"]
     assert all(tuple(metrics) == metric_names(cfg.cutoffs) for metrics in found.values())
     assert found["markov"]["mrr"] == 1
     assert found["popular"]["mrr"] < 0.5
@@ -217,10 +217,10 @@ def test_no_baseline_beats_the_oracle_of_generated_data(cfg, cpu, tmp_path):
     cfg = cfg.model_copy(update={"cutoffs": (10,), "batch_size": 256})
     for split in ("val", "test"):
         found = baselines(log, split, cfg=cfg, precision=cpu, max_length=10)
-        assert list(found) == ["random", "popular", "markov", "oracle"]
+        assert list(found) == ["random", "popular", "markov", "itemknn", "graph", "oracle"]
         for name in metric_names(cfg.cutoffs):
             sign = -1 if lower_is_better(name) else 1
-            others = [sign * found[baseline][name] for baseline in ("random", "popular", "markov")]
+            others = [sign * found[baseline][name] for baseline in found if baseline != "oracle"]
             assert sign * found["oracle"][name] > max(others), name
     rules = rules_of(log, "test", 10, None, False, None)
     assert (rules["dataset"], rules["filters"]["user_core"]) == ("synthetic", 0)

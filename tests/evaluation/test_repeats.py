@@ -33,7 +33,7 @@ def test_they_stand_among_the_baselines_where_targets_repeat(random_log, cfg, cp
     assert repeat_scorers(keeping(0, "keep"), "test") == {}
     log = keeping(12, "keep")
     found = baselines(log, "test", cfg=cfg, precision=cpu, max_length=3)
-    assert list(found) == ["random", "popular", "markov", "repeats", "latest"]
+    assert list(found) == ["random", "popular", "markov", "itemknn", "graph", "repeats", "latest"]
     targets, hits = held_out(log, "test"), []
     for row, end in zip(targets.rows_R, targets.ends_R, strict=True):  # by hand, whole histories beyond max_length
         met = set(log.items_N[log.offsets_U1[row] : end].tolist())

@@ -70,3 +70,17 @@ def test_more_eigenvectors_come_nearer_and_all_are_exact() -> None:
 def _every_item() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     items_B1 = torch.arange(1, toy.ITEMS + 1)[:, None]
     return torch.ones(toy.ITEMS, dtype=torch.int64), items_B1, torch.ones(toy.ITEMS, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("width", [6, toy.ITEMS])
+def test_products_with_the_log_find_what_the_table_of_all_pairs_does(width: int) -> None:
+    exact, lines = ease(embed_dim=width), list[str]()
+    found = toy.build_model(
+        toy.small_config("ease", embed_dim=width, l2=0.7, scale=1.0, half_life=2.0, exact_items=0), toy.toy_catalog(), 0
+    )
+    found.fit_closed_form(toy.toy_histories(), lines.append)
+    every = Batch(*_every_item())
+    error = (found.score_corpus(every) - exact.score_corpus(every)).abs().max()
+    assert error < (1e-3 if width == toy.ITEMS else 0.25)
+    assert len(lines) == 9
+    assert found.closed_form_bytes(100) < exact.closed_form_bytes(100) * 5

@@ -59,6 +59,9 @@ def _shrunk(plain: dict[str, Any]) -> dict[str, Any]:
     """Settings with small sizes and no dropout, those of an ensemble's members too."""
     still = {key: 0.0 for key in plain if key.endswith("dropout")}
     small = {key: value for key, value in SMALL.items() if key in plain}
+    if plain["name"] == "auto":  # which training fills
+        members = {name: numbers(name) for name in ("itemknn", "graph", "sasrec")}
+        plain = plain | {"members": members, "weights": dict.fromkeys(members, 0.5)}
     if "members" in plain:
         small["members"] = {key: _shrunk(member) for key, member in plain["members"].items()}
     return plain | small | still

@@ -26,7 +26,9 @@ SHARED = ["position", "sequence", "batch"]
 
 
 def built(name: str, **changes: Any) -> Objective:
-    cfg = CONFIGS[name].from_plain({**shipped("objective", name), **changes})
+    plain = shipped("objective", name)
+    plain |= {"negatives": None} if plain.get("negatives") == "auto" else {}  # which the data decide
+    cfg = CONFIGS[name].from_plain({**plain, **changes})
     assert isinstance(cfg, ObjectiveConfig)
     objective = build_objective(cfg)
     objective.prepare(torch.tensor([0, 3, 1, 4, 1, 5, 2]))
@@ -56,6 +58,7 @@ def weighed(objective: Objective, batch: Batch, weights: torch.Tensor | None) ->
     [
         ("next_item", {}),
         ("next_item", {"smoothing": 0.2}),
+        ("next_item", {"negatives": 4}),
         *((name, {"shared": shared, "sampling": "uniform"}) for name in ("bce", "bpr", "gbce") for shared in SHARED),
         *(
             ("sampled_softmax", {"shared": shared, "negatives": n, "sampling": "uniform"})

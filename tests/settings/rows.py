@@ -257,6 +257,7 @@ PROTOCOLS: dict[str, dict[str, Row]] = {
     "impressions_by_user": ONE_NEGATIVE | USERS,
     "new_users": USERS | {"fold_in": Row("0.5", "held"), "targets": Row("last", "held")},
     "last_k": {"k": Row("1", "held")},
+    "given": {"validation": Row("last_train_event", "held")},
     "ratio": {"share": Row("0.4", "held"), "targets": Row("all", "held", ("protocol.share=0.3",))},
     "global_time": {
         "validation": Row("by_users", "held"),
@@ -279,6 +280,16 @@ OF_DATASETS = {
     "item_vectors": Row("{vectors}", "log"),
 }
 UNRATED = {"min_rating": Row("3", "refused")}
+ITEMS = ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")
+USER_FILE = ("dataset.user_file={users}", "dataset.user_attribute_columns=[town]")
+BESIDE = {
+    "valid_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "test_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "item_file": Row("{items}", "log", ("dataset.item_attribute_columns=[kind]",)),
+    "item_file_id": Row("other", "log", ITEMS),
+    "user_file": Row("{users}", "log", ("dataset.user_attribute_columns=[plan]",)),
+    "user_file_id": Row("other", "log", USER_FILE),
+}
 HEADERLESS = ("dataset.archive={headerless}", "dataset.header=false")
 
 DATASETS: dict[str, dict[str, Row | None]] = {
@@ -287,6 +298,9 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
         "time_column": Row("visit", "log"),
         "time_unit": Row("ms", "log"),
+        "order_columns": Row("[maker]", "log"),
+        "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
+        "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
         "header": Row("false", "refused"),
@@ -302,8 +316,24 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "owner_column": Row("maker", "log"),
         "session_column": Row("visit", "log"),
         "value_separator": Row("'|'", "log", ("dataset.item_attribute_columns=[tags]",)),
+        "split_column": Row("part", "log", ("dataset.archive={split}",)),
+        "split_leaks": Row("true", "refused", ("dataset.archive={split}", "dataset.split_column=drawn")),
+        "sequence_separator": Row("'|'", "log", ("dataset.item_column=tags", "protocol.seen=keep")),
+        **BESIDE,
     },
-    "sequences": UNRATED | {"time_context": Row("[hour]", "refused", ("model=avgpool",))},
+    "sequences": UNRATED
+    | BESIDE
+    | {
+        "time_context": Row("[hour]", "refused", ("model=avgpool",)),
+        "valid_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "test_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "item_file": Row("{items}", "refused", ITEMS[1:]),
+        "user_file": Row("{users}", "refused", USER_FILE[1:]),
+        "item_attribute_columns": Row("[kind]", "log", ITEMS),
+        "user_attribute_columns": Row("[plan]", "log", USER_FILE),
+        "value_separator": Row("'|'", "log", ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")),
+        "title_column": Row("kind", "refused"),
+    },
     "synthetic": UNRATED
     | {
         "archive": Row("/nowhere", "refused"),
@@ -365,5 +395,6 @@ OTHERWISE = {
     "synthetic-dataset.duplicates": "what is generated holds none",
     "dataset.url": "of the download: tests/data/test_download.py",
     "dataset.checksum": "of the download: tests/data/test_download.py",
+    "dataset.title_column": "names for people: tests/data/test_beside.py",
     "dataset.publisher": "of the download: tests/data/test_amazon.py",
 }

@@ -49,6 +49,42 @@ def vectors(folder: Path) -> Path:
 
 
 @functools.cache
+def split(folder: Path, users: int = 16) -> Path:
+    """The same with a split: each user's last moment tests, the one before validates; and one that is drawn."""
+    path = folder / f"split_{users}.csv"
+    head, *rows = csv(folder, users).read_text(encoding="utf-8").splitlines()
+    moments: dict[str, list[str]] = {}
+    for user, _, time, *_ in (row.split(",") for row in rows):
+        if time not in moments.setdefault(user, []):
+            moments[user].append(time)
+    lines = [f"{head},part,drawn"]
+    for nth, row in enumerate(rows):
+        user, _, time, *_ = row.split(",")
+        part = {1: "valid", 0: "test"}.get(len(moments[user]) - 1 - moments[user].index(time), "train")
+        lines.append(f"{row},{part},{('train', 'train', 'test', 'valid')[nth % 4]}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@functools.cache
+def items(folder: Path) -> Path:
+    """What is said of items, by their ids and by others."""
+    path = folder / "items.csv"
+    rows = [f"{item},{31 - item},z{item % 5},t{item % 4}|t{item % 7}" for item in range(1, 31)]
+    path.write_text("\n".join(["item,other,kind,tags", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@functools.cache
+def users(folder: Path) -> Path:
+    """What is said of users, by their ids and by others."""
+    path = folder / "users.csv"
+    rows = [f"{user},{25 - user},q{user % 5},{'XY'[user % 2]}{user % 3}" for user in range(1, 25)]
+    path.write_text("\n".join(["user,other,plan,town", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@functools.cache
 def sequences(folder: Path, users: int = 16) -> Path:
     path = folder / f"sequences_{users}.txt"
     path.write_text("".join(f"{user} {item}\n" for user, item, _, _ in _events(users)), encoding="utf-8")

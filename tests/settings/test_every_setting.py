@@ -94,14 +94,13 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = (
-        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
-    )
+    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
 TAUGHT = {"cloze": "bert4rec", "click": "avgpool", "closed_form": "ease"}  # by the objective; others: sasrec
 ASKED_OF = {"impressions": "trivago", "impressions_by_user": "trivago"}  # by the protocol; others: csv
+ASKED_WITH = {"given": (f"dataset.archive={small_files.split(FILES)}", "dataset.split_column=part")}
 
 
 class Line(NamedTuple):
@@ -124,7 +123,7 @@ class Line(NamedTuple):
         if self.group == "protocol":
             small = [text for text in model("sasrec") if text.startswith("model.")]
             log = [text for text in data(ASKED_OF.get(self.option, "csv")) if not text.startswith("protocol.")]
-            return (*BRIEF, *small, *log, f"protocol={self.option}")
+            return (*BRIEF, *small, *log, *ASKED_WITH.get(self.option, ()), f"protocol={self.option}")
         return data(self.option) if self.group == "dataset" else (*TRAINED, *model("sasrec"))
 
 
@@ -182,6 +181,10 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
     files = {
         "{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES,
         "{headerless}": small_files.csv(FILES, header=False),
+        "{split}": small_files.split(FILES),
+        "{items}": small_files.items(FILES),
+        "{users}": small_files.users(FILES),
+        "{pairs}": small_files.sequences(FILES, 15),
         "{vectors}": small_files.vectors(FILES),
     }
     given = tuple(filled(text, files) for text in (*line.given(), *row.given, *BASE))

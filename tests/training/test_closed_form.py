@@ -1,6 +1,6 @@
 """Counting sees training events, in order, and nothing that is held out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.models.contract import ClosedFormModel, silent
 from seqrec_cli.training.closed_form import fit_closed_form
 
 
 class Collector(ClosedFormModel):
-    def fit_closed_form(self, histories: Iterable[Tensor]) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
         self.seen = list(histories)
 
 
@@ -30,7 +30,7 @@ def test_only_training_events_are_counted() -> None:
 
 
 class Pairs(Collector):
-    def closed_form_bytes(self) -> int:
+    def closed_form_bytes(self, events: int) -> int:
         return 2**33
 
 

@@ -264,3 +264,14 @@ def test_the_rate_falls_on_a_plateau_and_a_resumed_run_knows(tmp_path: Path) -> 
 def test_a_plateau_that_patience_would_end_is_refused() -> None:
     with pytest.raises(ValueError, match=r"plateau=3 would never reduce the rate: trainer\.patience=3"):
         settings(plateau=3, patience=3)
+
+
+def test_minutes_end_a_run_after_the_step_they_run_out_in_and_it_is_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.Loop, "seconds", lambda self: 2.0 * self.progress.step)  # two seconds a step
+    result, _, listener = train(tmp_path, scores=iter([0.1, 0.4]), minutes=0.25)
+    assert (result.reason, result.steps, result.epochs) == ("finished", 8, 2)
+    assert [row["step"] for row in listener.rows] == [5, 8]
+    rates = [lr for *_, lr, _ in listener.steps]
+    assert rates[-1] < 0.5 * max(rates)  # the rate falls to this end, not to that of 20 steps

@@ -23,6 +23,7 @@ HEADER = {"config": {"model": {"name": "toy"}}, "facts": {"num_items": 9}, "fing
 DEFAULTS = {
     "max_epochs": 4,
     "max_steps": None,
+    "minutes": None,
     "batch_size": 4,
     "batch_tokens": None,
     "bucket_by_length": True,

@@ -14,7 +14,7 @@ class Config(ModelConfig):
     """What is tried, and what was kept of it."""
 
     capabilities = Capabilities(
-        "encoder",
+        "closed_form",
         causal=True,
         attends=False,
         recurrent=False,

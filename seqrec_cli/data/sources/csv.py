@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.dataset_text import TextConfig
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.attribute_tables import (
     Described,
     attribute_name,
@@ -17,7 +18,7 @@ from seqrec_cli.data.attribute_tables import (
     describe,
     numeric_attributes,
 )
-from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.columns import Column, Columns, NoColumnError
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.numbers import categories_of_numbers
@@ -110,8 +111,12 @@ def read(cfg: Config, path: Path) -> RawLog:
         )
 
     lists = Lists(cfg.item_column, cfg.sequence_separator, {cfg.user_column, *cfg.user_attribute_columns})
+    try:
+        whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
+    except NoColumnError as error:
+        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}") from None
     columns = tidied(
-        read_log(cfg, path, wanted, parse=parse, lists=lists),
+        whole,
         cfg.missing,
         ids=(cfg.user_column, cfg.item_column),
         values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
@@ -153,6 +158,16 @@ def read(cfg: Config, path: Path) -> RawLog:
         splits_N=splits_N,
     )
     return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
+
+
+def _setting_of(cfg: Config, column: Column) -> str:
+    """The setting that names this column."""
+    values = {name: getattr(cfg, name) for name in type(cfg).model_fields if name.endswith(("_column", "_columns"))}
+    return next(
+        f"dataset.{name}"
+        for name, value in values.items()
+        if column == value or (isinstance(value, tuple) and column in value)
+    )
 
 
 def _splits(cfg: Config, columns: Columns) -> np.ndarray | None:
