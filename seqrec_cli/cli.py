@@ -4,7 +4,6 @@ Nothing heavy is imported before it is needed: `seqrec --help` needs no Hydra, a
 Exit codes: 0 done, 1 a bug (with its traceback), 2 refused, 130 interrupted.
 """
 
-import errno
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -15,21 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from seqrec_cli.config import migrations
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.verbs import VERBS, verb_named
+from seqrec_cli.faults import in_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SHELLS = ("bash", "zsh", "fish")
-# Faults of a disk or its rights are nobody's bug: said in one line.
-_STORAGE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.ENOTDIR,
-}
-
 OVERVIEW = """\
 seqrec: train, evaluate and export recommenders on behaviour sequences.
 
@@ -71,10 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `seqrec train --help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in _STORAGE:
+    except (OSError, MemoryError, RuntimeError) as error:
+        fault = in_words(error)
+        if fault is None:
             raise
-        return _say(f"seqrec: {error.filename or 'disk'}: {error.strerror}", 2)
+        return _say(f"seqrec: {fault}", 2)
 
 
 def _say(line: str, code: int) -> int:
@@ -110,19 +101,25 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    overrides = migrations.overrides(VERBS[verb].all_in_full(overrides))
+    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full
+
+    overrides = in_full(VERBS[verb], overrides)
     if args.help:
         from seqrec_cli.config.help import help_text
 
         print(help_text(VERBS[verb], overrides, args.config_dir))
         return 0
+    if "MPLBACKEND" in os.environ:  # pictures go to files; the name may be one that is unknown here
+        os.environ["MPLBACKEND"] = "agg"
     import hydra
 
-    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep
-    from seqrec_cli.config.compose import compose_raw, conf_folder
+    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep, varying_keys
     from seqrec_cli.config.hydra_errors import as_seqrec_error
 
-    ours = [f"+hydra.callbacks.seqrec={{_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb}}}"]
+    watcher = (
+        f"_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb},varying:[{','.join(varying_keys(overrides))}]"
+    )
+    ours = [f"+hydra.callbacks.seqrec={{{watcher}}}"]
     ours.append(f"hydra.job.name={verb}")
     folder = [text.partition("=")[2] for text in overrides if text.startswith("run_dir=")]
     if args.multirun and folder and folder[-1] != "null" and "," not in folder[-1]:
@@ -157,16 +154,15 @@ def _job(cfg: "DictConfig") -> float | None:
     hydra = HydraConfig.get()
     verb = str(hydra.callbacks["seqrec"].verb)
     if hydra.mode == RunMode.MULTIRUN:
-        return sweep.run_job(verb, cfg, hydra)
+        try:
+            return sweep.run_job(verb, cfg, hydra)
+        except SeqrecError as error:  # of the sweep itself; a job's own is in its table
+            raise _Refused(str(error)) from error
     try:
         record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
         result = dispatch.run_record(verb, record)
     except SeqrecError as error:
         raise _Refused(str(error)) from error
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise _Refused(f"{error.filename or 'disk'}: {error.strerror}") from error
     if result.get("interrupted"):
         raise KeyboardInterrupt
     return None

@@ -201,11 +201,11 @@ def test_sweep(
 
     folders = [record.run_dir for record in fake_train]
     assert len(set(folders)) == 6
-    assert folders[2] == "runs/2_model=sasrec_trainer.lr=0.3_trainer.seed=1"
+    assert folders[2] == "runs/2_lr-0.3_seed-1"
     printed = capsys.readouterr()
     refused = "seqrec train model=sasrec trainer.lr=0.1 trainer.seed=13 run_dir=runs: no luck with 13 at all"
     assert printed.err.splitlines()[0] == refused
-    assert "best by validation ndcg@10: job 2 (0.3000), in runs/2_model=sasrec" in printed.out
+    assert "best by validation ndcg@10: job 2 (0.3000), in runs/2_lr-0.3_seed-1" in printed.out
     assert "test hr@10" not in printed.out
     assert printed.out.count("opens the test") == printed.out.count("train opens the test of runs/2_") == 1
     header = next(line for line in printed.out.splitlines() if "val hr@10" in line)
@@ -239,7 +239,7 @@ def test_interrupted_job_ends_the_sweep_with_a_table(
     assert "opens the test" not in out
     told = out.partition("test stays sealed: the sweep was not finished; read one with: seqrec ")[2].splitlines()[0]
     folder = fake_train[0].run_dir
-    assert folder.endswith("0_trainer.seed=1")
+    assert folder.endswith("0_seed-1")
     verb, override = shlex.split(told)
     assert compose(verb, [override]).ckpt == folder
 

@@ -37,6 +37,8 @@ LEVELS = {
     "config": 1,
     "metrics": 0,
     "files": 0,
+    "faults": 0,
+    "machine": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

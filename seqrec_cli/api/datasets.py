@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import pyarrow as pa
 
 from seqrec_cli.api.frames import LABEL, to_arrow
 from seqrec_cli.api.overrides import as_overrides
@@ -18,12 +20,14 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.times import TimeUnit
 from seqrec_cli.protocols.view.build import with_view
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-    import pyarrow as pa
+
+    Frame: TypeAlias = pd.DataFrame | pl.DataFrame | pl.LazyFrame | pa.Table
 
 FOLDER = "frames"  # under data_dir
 DIGITS = 12  # of the file's SHA-256 in its name
@@ -39,41 +43,65 @@ class Dataset:
     num_events: int
     fingerprint: str  # of the frame's values and of the settings
     path: Path  # the Parquet file that holds the frame's columns
+    notes: tuple[str, ...]  # what was understood of the frames
     data_dir: str = field(repr=False)
     settings: dict[str, Any] = field(repr=False)  # of the group `dataset`
     protocol: dict[str, Any] = field(repr=False)  # of the group `protocol`
 
 
 def dataset(
-    frame: "pd.DataFrame | pl.DataFrame | pl.LazyFrame | pa.Table",
+    frame: "Frame | None" = None,
     *,
     user: str = "user",
     item: str = "item",
     time: str | None = None,
-    time_unit: Literal["s", "ms", "us", "ns", "iso"] | None = None,
+    time_unit: TimeUnit | None = None,
     rating: str | None = None,
     item_attributes: Sequence[str] = (),
     user_attributes: Sequence[str] = (),
     context: Sequence[str] = (),
     value_separator: str | None = None,
+    items: "Frame | None" = None,
+    users: "Frame | None" = None,
+    item_id: str | None = None,
+    user_id: str | None = None,
+    title: str | None = None,
+    train: "Frame | None" = None,
+    valid: "Frame | None" = None,
+    test: "Frame | None" = None,
+    split: str | None = None,
     name: str = "frame",
     min_rating: float | None = None,
     user_core: int | None = None,
     item_core: int | None = None,
     duplicates: Literal["error", "keep", "drop"] | None = None,
+    missing: Literal["error", "keep", "drop"] | None = None,
     session: str | None = None,
+    order: Sequence[str] = (),
+    label: str | None = None,
+    weight: str | None = None,
+    split_leaks: bool | None = None,
     protocol: str | Mapping[str, Any] | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
-    """A dataset from a frame of pandas or polars that has a row an event.
+    """A dataset from a frame of pandas, polars or Arrow: a row an event, or a row a user, whose events are lists.
 
     `user`, `item`, `time` and `rating` name its columns. Ids are text or whole numbers; times are datetimes, numbers
-    since 1970 in `time_unit` (by default seconds) or ISO text, and without `time` the rows are in order. Attributes
-    (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are columns of
-    categories; with `value_separator` a field may hold several. What follows `name` are settings of the group
-    `dataset` (`seqrec train dataset=csv --help` explains each); None leaves what is usual. `session` names the column
-    that `protocol=sessions` may split by. `protocol` is one of `conf/protocol` by its name, or its settings with the
-    name among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
+    since 1970, dates as 20190301 or ISO text (recognised, or as `time_unit` says), and without `time` the rows are in
+    order. Attributes (of the item, of the user) and `context` (known when an event is predicted: a device, a city) are
+    columns of categories; with `value_separator` a field may hold several, and a list does. Where the items of a row
+    are a list, so may be its times, ratings and what else is of an event.
+
+    `items` and `users` are frames with a row an item or user: the attributes (and `title`, the item's name in
+    recommendations) are then their columns, and `item_id` and `user_id` their ids, where these are not called as in the
+    log. A log that is split comes as `train`, `valid` and `test`, or with a column `split` of these words; `protocol=
+    "given"` asks by it.
+
+    What follows `name` are settings of the group `dataset` (`seqrec train dataset=csv --help` explains each); None
+    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` those that sort events
+    of equal time, `label` that of 0 and 1 (shown, and clicked; for `protocol="impressions"`), `weight` that of how much
+    a training target counts. `protocol` is one of `conf/protocol` by its name, or its settings with the name among
+    them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.
@@ -88,17 +116,23 @@ def dataset(
         >>> data.num_users, data.num_items, data.num_events
         (2, 5, 8)
     """
-    named = [column for column in (user, item, time, rating, session) if column is not None]
+    own = (user, item, time, rating, session, label, weight, split, *order)
+    named = [column for column in own if column is not None]
     if len(set(named)) < len(named):
         raise SeqrecError(
-            f"{LABEL}: user, item, time, rating and session are columns of their own, got {', '.join(named)}"
+            f"{LABEL}: user, item, time, rating, session, order, label, weight and split are columns of their own, got "
+            f"{', '.join(named)}"
         )
-    table = to_arrow(frame, [*named, *item_attributes, *user_attributes, *context])
-    if not table.num_rows:
-        raise SeqrecError(f"{LABEL} has no rows")
-    if time is not None and time_unit is None and str(table.schema.field(time).type) == "string":
-        time_unit = "iso"
-    given = {
+    titles = [] if title is None else [title]
+    of_items, of_users = [*item_attributes, *titles], list(user_attributes)
+    wanted = [*named, *context]
+    wanted += [*(of_items if items is None else ()), *(of_users if users is None else ())]
+    parts = {"train": frame if train is None else train, "valid": valid, "test": test}
+    if frame is not None and train is not None:
+        raise SeqrecError(f"{LABEL}: give the log as the first argument or as train, not as both")
+    table, split = _log(parts, wanted, split)
+    tables = {"archive": table}
+    settings: dict[str, Any] = {
         "name": name,
         "user_column": user,
         "item_column": item,
@@ -108,53 +142,100 @@ def dataset(
         "user_attribute_columns": list(user_attributes),
         "context_columns": list(context),
         "value_separator": value_separator,
+        "title_column": title,
     }
+    beside = (("item", items, item_id or item, of_items), ("user", users, user_id or user, of_users))
+    for kind, given, ids, columns in beside:
+        if given is not None:
+            tables[f"{kind}_file"] = to_arrow(given, [ids, *columns], f"{kind}s")
+            settings |= {f"{kind}_file": f"{kind}s", f"{kind}_file_id": ids}
     usual = {
         "time_unit": time_unit,
         "min_rating": min_rating,
         "user_core": user_core,
         "item_core": item_core,
         "duplicates": duplicates,
+        "missing": missing,
         "session_column": session,
+        "order_columns": list(order) or None,
+        "label_column": label,
+        "weight_column": weight,
+        "split_column": split,
+        "split_leaks": split_leaks,
     }
-    settings = given | {key: value for key, value in usual.items() if value is not None}
+    settings |= {key: value for key, value in usual.items() if value is not None}
     folders = {} if data_dir is None else {"data_dir": data_dir}
     asked = {} if protocol is None else {"protocol": {"name": protocol} if isinstance(protocol, str) else protocol}
     overrides = ["dataset=csv", *as_overrides({"dataset": settings, **asked, **folders})]
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
-    return _built(table, record)
+    return _built(tables, record)
 
 
-def _built(table: "pa.Table", record: PreprocessConfig) -> Dataset:
-    """Write the table and prepare it. A frame that is refused leaves no file behind."""
-    path, is_new = _written(table, Path(record.data_dir).expanduser() / FOLDER, record.dataset.name)
-    settings = record.dataset.model_copy(update={"archive": str(path)})
+def _log(parts: Mapping[str, Any], wanted: Sequence[str], split: str | None) -> tuple[pa.Table, str | None]:
+    """The events of all parts, and the column that says which part they are of."""
+    given = {name: part for name, part in parts.items() if part is not None}
+    if "train" not in given:
+        raise SeqrecError(f"{LABEL}: there is no log; give a frame of pandas or polars")
+    if len(given) > 1 and split is not None:
+        raise SeqrecError(f"{LABEL}: split={split} and {list(given)[1]} both say what is held out; give one")
+    labels = {name: LABEL if len(given) == 1 else name for name in given}
+    tables = {name: to_arrow(part, wanted, labels[name]) for name, part in given.items()}
+    for name, table in tables.items():
+        if not table.num_rows:
+            raise SeqrecError(f"{labels[name]} has no rows")
+    if len(tables) == 1:
+        return tables["train"], split
+    for name, table in tables.items():
+        for column in table.schema:
+            kind = tables["train"].schema.field(column.name).type
+            if column.type != kind:
+                raise SeqrecError(f"{name}: column {column.name} is of type {column.type}, and that of train {kind}")
+    split = next(name for name in ("split", "split_", "split__") if name not in wanted)
+    split_tables = [
+        table.append_column(split, pa.repeat(pa.scalar(name), table.num_rows)) for name, table in tables.items()
+    ]
+    return pa.concat_tables(split_tables).combine_chunks(), split
+
+
+def _built(tables: Mapping[str, pa.Table], record: PreprocessConfig) -> Dataset:
+    """Write the tables and prepare the log. Frames that are refused leave no file behind."""
+    written = {}
+    labels = {"archive": LABEL, "item_file": "items", "user_file": "users"}
+    names = {key: record.dataset.name if key == "archive" else f"{record.dataset.name}-{labels[key]}" for key in tables}
+    folder = Path(record.data_dir).expanduser() / FOLDER
     log = None
     try:
+        for key, table in tables.items():
+            written[key] = _written(table, folder, names[key])
+        settings = record.dataset.model_copy(update={key: str(path) for key, (path, _) in written.items()})
         log = prepare(settings, Path(record.data_dir), silent)
         log = with_view(log, record.protocol, silent)
     except SeqrecError as error:
-        if is_new:
-            path.unlink(missing_ok=True)
-            if log is not None and log.folder is not None:
-                shutil.rmtree(log.folder)
-        raise SeqrecError(str(error).replace(path.name, LABEL)) from None
+        said = str(error)
+        for key, (path, is_new) in written.items():
+            said = said.replace(path.name, labels[key])
+            if is_new:
+                path.unlink(missing_ok=True)
+        if log is not None and log.folder is not None and written["archive"][1]:
+            shutil.rmtree(log.folder)
+        raise SeqrecError(said) from None
     return Dataset(
         record.dataset.name,
         log.num_users,
         log.num_items,
         len(log.items_N),
         log.fingerprint,
-        path,
+        written["archive"][0],
+        tuple(log.manifest["notes"]),
         record.data_dir,
         dump(settings),
         dump(record.protocol),
     )
 
 
-def _written(table: "pa.Table", folder: Path, name: str) -> tuple[Path, bool]:
+def _written(table: pa.Table, folder: Path, name: str) -> tuple[Path, bool]:
     """The table's file, named by its bytes, and whether it was not there before."""
     import pyarrow.parquet as pq
 

@@ -34,21 +34,23 @@ def columns_of(table: pa.Table) -> Columns:
     return Columns(table, LABEL, {name: name for name in table.column_names})
 
 
-def to_arrow(frame: Any, wanted: Sequence[str]) -> pa.Table:
-    """Some columns of a frame, in few types: text, int64, float64, timestamps in microseconds, bool.
+def to_arrow(frame: Any, wanted: Sequence[str], label: str = LABEL) -> pa.Table:
+    """Some columns of a frame, in few types: text, int64, float64, timestamps in microseconds, bool, lists of these.
+
+    `label` is what messages call it.
 
     Raises SeqrecError for what is no frame, a column that is not there, and values of mixed kinds.
     """
     if not is_frame(frame):
-        raise SeqrecError(f"{LABEL}: a {type(frame).__name__} is no frame; give one of pandas or polars")
+        raise SeqrecError(f"{label}: a {type(frame).__name__} is no frame; give one of pandas or polars")
     frame = collected(frame)
     names = names_of(frame)
     for name in wanted:
         if not isinstance(name, str):
-            raise SeqrecError(f"{LABEL}: {name!r} is no column's name; give text")
+            raise SeqrecError(f"{label}: {name!r} is no column's name; give text")
         if names.count(name) != 1:
             what = f"has several columns '{name}'" if name in names else f"has no column '{name}'{nearest(name, names)}"
-            raise SeqrecError(f"{LABEL} {what} (have: {', '.join(names)})")
+            raise SeqrecError(f"{label} {what} (have: {', '.join(names)})")
     wanted = list(dict.fromkeys(wanted))
     try:
         if isinstance(frame, pa.Table) or hasattr(frame, "to_arrow"):
@@ -56,29 +58,42 @@ def to_arrow(frame: Any, wanted: Sequence[str]) -> pa.Table:
             table = selected if isinstance(selected, pa.Table) else selected.to_arrow()
         else:
             table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
-        columns = [_plain(table.column(name), name) for name in wanted]
+        columns = [_plain(table.column(name), f"{label}: column {name}") for name in wanted]
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         said = str(error.args[-1]).removeprefix("Conversion failed for ").splitlines()[0]
         raise SeqrecError(
-            f"{LABEL}: values of mixed kinds or out of range ({said}); make each column all numbers or all text"
+            f"{label}: values of mixed kinds or out of range ({said}); make each column all numbers or all text"
         ) from None
     return pa.table(dict(zip(wanted, columns, strict=True)))
 
 
-def _plain(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    kind = values.type
-    if pa.types.is_dictionary(kind):
-        values, kind = values.cast(kind.value_type), kind.value_type
-    if pa.types.is_null(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        values = values.cast(pa.string())
-    elif pa.types.is_integer(kind):
-        values = values.cast(pa.int64())
-    elif pa.types.is_floating(kind):
-        values = values.cast(pa.float64())
-    elif pa.types.is_date(kind):
-        values = values.cast(pa.timestamp("us"))
-    elif pa.types.is_timestamp(kind):
-        values = values.cast(pa.timestamp("us", kind.tz), safe=False)
-    elif not (pa.types.is_string(kind) or pa.types.is_boolean(kind)):
-        raise SeqrecError(f"{LABEL}: column {name} is of type {kind}; take numbers, text, datetimes or categories")
+def _plain(values: pa.ChunkedArray, what: str) -> pa.Array:
+    kind = _plain_type(values.type)
+    if kind is None:
+        raise SeqrecError(f"{what} is of type {values.type}; take numbers, text, datetimes, categories or lists")
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    inner = kind.value_type if pa.types.is_list(kind) else kind
+    values = values.cast(kind, safe=not pa.types.is_timestamp(inner))  # nanoseconds are cut
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType | None:
+    """The one type of its kind that is written; None where there is none."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = _plain_type(kind.value_type)
+        return None if inner is None or types.is_list(inner) else pa.list_(inner)
+    if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_integer(kind):
+        return pa.int64()
+    if types.is_floating(kind):
+        return pa.float64()
+    if types.is_date(kind):
+        return pa.timestamp("us")
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.bool_() if types.is_boolean(kind) else None

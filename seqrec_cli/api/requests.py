@@ -15,6 +15,7 @@ from seqrec_cli.api.frames import collected, columns_of, is_frame, names_of, to_
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories, joined, logged_histories
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.times import TimeUnit
 from seqrec_cli.serving.recommending import RawId, Recommending, Request
 
 SHOWN = 5  # unknown items named in a warning
@@ -27,7 +28,7 @@ class Names:
     user: str
     item: str
     time: str | None
-    time_unit: str
+    time_unit: TimeUnit
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _of_frame(frame: Any, names: Names) -> tuple[list[Any], list[list[Any]], lis
     order_N = np.arange(len(users_N))
     if time is not None:
         ticks_N, ticks = columns.times(time, names.time_unit)
-        order_N, seconds_N = np.argsort(ticks_N, kind="stable"), ticks_N // ticks
+        order_N, seconds_N = np.argsort(ticks_N, kind="stable"), ticks_N // ticks if ticks else None
     rows: dict[Any, list[int]] = {user: [] for user in users_N.tolist()}
     for event, user in zip(order_N.tolist(), users_N[order_N].tolist(), strict=True):
         rows[user].append(event)

@@ -8,9 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.unused import refuse_unused
 from seqrec_cli.config.validate import validate
+from seqrec_cli.faults import in_words
 
 SPINS = "5000"  # turns a waiting OpenMP thread spins before it sleeps
 
@@ -46,5 +48,13 @@ def run_record(verb: str, record: Settings) -> dict[str, Any]:
     """Run the verb's command on its record and return the command's result."""
     share_cores()
     command = importlib.import_module(f"seqrec_cli.commands.{verb}")
-    result: dict[str, Any] = command.main(record)
+    try:
+        result: dict[str, Any] = command.main(record)
+    except BrokenPipeError:  # nobody reads what is printed: no fault
+        raise
+    except (OSError, MemoryError, RuntimeError) as error:
+        fault = in_words(error)
+        if fault is None:
+            raise
+        raise SeqrecError(fault) from error
     return result

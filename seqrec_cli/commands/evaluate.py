@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import Measured, keep, measured, print_parts, rules_of, validated, validation_loss
 from seqrec_cli.commands.restore import Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
@@ -27,6 +28,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     Raises SeqrecError for a history that is longer than the model's.
     """
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
+    if (unfinished := RunFolder(folder_of(cfg.ckpt))).config_yaml.is_file() and not unfinished.is_done:
+        say(f"{unfinished.path}: the run is not finished; measured is its best checkpoint so far, epoch {run.epoch}")
     longer = [length for length in cfg.history or () if length > run.cfg.model.max_length]
     if longer:
         raise SeqrecError(

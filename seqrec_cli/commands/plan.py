@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
-from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.commands.training_setup import (
+    fresh_model,
+    objective_for,
+    refuse_too_large,
+    sketched_model,
+    training_rows,
+)
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -27,6 +31,7 @@ from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.advice import what_to_cut
 from seqrec_cli.reporting.plan_table import in_time, plan_table
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.closed_form import closed_form_seconds, closed_form_shortage
@@ -58,8 +63,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
     cfg = settle(cfg, log, "plan")
     title = f"{cfg.model.name}_{cfg.dataset.name}, {precision.name} on {precision.device}"
-    with torch.device("meta"):
-        sketch = fresh_model(cfg, log, torch.device("meta"))
+    sketch = sketched_model(cfg, log)
     plan: dict[str, Any] = {"parameters": parameters_by_part(sketch), "precision": precision.name}
     plan |= {"memory": None, "steps": None, "flops": None, "time": None, "warning": None}
     plan["nothing_to_fit"] = not sketch.trainable_models()
@@ -69,11 +73,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     available, memory = available_memory(precision.device), fixed_memory(sketch)
     plan["warning"] = shortage(memory, available, cfg, batch=None)
     if plan["warning"] is None:
+        refuse_too_large(cfg, log, precision.device, model=False)
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
         rows = training_rows(cfg, objective, log, device=precision.device)
-        if rows.steps < 1:
-            raise SeqrecError("no training rows: every history is too short after the filters; loosen dataset.*_core")
         available = available_memory(precision.device)
         largest = largest_part(rows.largest(), cfg.trainer)
         memory = measured_memory(model, objective, largest, precision=precision, available=available)
@@ -95,8 +98,10 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
     plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}
     print_table(plan_table(title, plan))
-    if plan["warning"]:
-        say(plan["warning"])
+    slow = what_to_cut(cfg, plan["time"]["run"]) if plan["time"] else None
+    for line in (plan["warning"], slow):
+        if line:
+            say(line)
     return plan
 
 

@@ -4,11 +4,13 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import folder_of, restore
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.rollout import RolloutConfig
 from seqrec_cli.evaluation.evaluate import raw_ids
 from seqrec_cli.evaluation.rollouts.continuations import continuations
 from seqrec_cli.evaluation.rollouts.decoding import Decoding
 from seqrec_cli.evaluation.rollouts.measure import Given, roll_out, summary
+from seqrec_cli.models.encoder_features import EncoderFeatures
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.rollout_report import draw_rollout, rollout_table, save_rollouts
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
@@ -18,6 +20,8 @@ from seqrec_cli.reporting.tables import print_table
 def main(cfg: RolloutConfig) -> dict[str, Any]:
     """Print a row a step: hits, overlap, popularity; with `run_dir`, also the sequences, JSON and a picture."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
+    if any(isinstance(part, EncoderFeatures) and part.of_events is not None for part in run.model.modules()):
+        raise SeqrecError("a rollout makes up items, not their context: it needs a model with model.context=none")
     asked = continuations(run.log, cfg.split, steps=cfg.steps, users=cfg.users)
     folder = None if cfg.run_dir is None else RunFolder.allocate(cfg.run_dir, "rollout")
     given = Given(

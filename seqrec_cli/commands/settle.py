@@ -22,8 +22,10 @@ def settle(cfg: Run, log: PackedLog, verb: str = "train") -> Run:
     """The configuration with numbers alone, which are told in a line; as it is where it was one already."""
     if not cfg.auto:
         return cfg
-    facts = facts_of(cfg, log)
-    plain = settled(dump(cfg), dict(cfg.auto), facts)
+    of_length = {name: word for name, word in cfg.auto.items() if name.endswith(".max_length")}
+    plain = settled(dump(cfg), of_length, facts_of(cfg, log))
+    facts = facts_of(validate_plain(verb, plain), log)  # by that length histories are cut into rows
+    plain = settled(plain, {name: word for name, word in cfg.auto.items() if name not in of_length}, facts)
     found = validate_plain(verb, plain)
     assert isinstance(found, type(cfg))
     if cfg.model.capabilities.family != "closed_form":

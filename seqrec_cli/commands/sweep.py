@@ -9,10 +9,12 @@ import json
 import math
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -33,14 +35,20 @@ class Sweep:
 
     folder: Path
     start: int
+    lock: BaseFileLock | None = None  # held until its end; None where another sweep has it
 
     def rows(self) -> list[dict[str, Any]]:
         """What its jobs reported so far, by job number."""
         path = self.folder / "jobs.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_bytes()[self.start :].decode().splitlines()
-        return sorted((json.loads(line) for line in lines), key=lambda row: int(row["job"]))
+        rows = []
+        for line in path.read_bytes()[self.start :].splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # of a job that was killed, or whose disk was full, while it reported
+                print(f"{path}: a line is cut and its job left out of the table", file=sys.stderr)
+        return sorted(rows, key=lambda row: int(row["job"]))
 
 
 class SweepWatcher(Callback):
@@ -48,23 +56,40 @@ class SweepWatcher(Callback):
 
     current: Sweep | None = None
 
-    def __init__(self, verb: str) -> None:
-        self.verb = verb
+    def __init__(self, verb: str, varying: list[str]) -> None:
+        self.verb, self.varying = verb, varying  # the keys with several values on the command line
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls it once, before the sweeper."""
         path = Path(config.hydra.sweep.dir) / "jobs.jsonl"
-        SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(".sweep.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:  # Hydra would only warn of an error here: the first job refuses
+            SweepWatcher.current = Sweep(path.parent, 0)
+            return
+        SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0, lock)
 
 
-def job_folder(number: int, overrides: list[str]) -> str:
-    """`3_model=bst_trainer.lr=0.01`: the job's number and overrides, of characters any file system takes."""
-    said = [text for text in overrides if text.split("=")[0] != "run_dir"]
-    short = [
-        f"{key}={Path(value).name if '/' in value else value}" for key, _, value in (s.partition("=") for s in said)
-    ]
-    safe = re.sub(r"[^\w.=,@-]+", "", "_".join(short))
-    return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._")
+def job_folder(number: int, overrides: list[str], varying: Collection[str]) -> str:
+    """`3_model-bst_lr-0.01`: the job's number and what varies, in characters that no shell and no override changes."""
+    said = [text.partition("=") for text in overrides if text.partition("=")[0] in varying]
+    short = [f"{key.rpartition('.')[2]}-{Path(value).name if '/' in value else value}" for key, _, value in said]
+    safe = re.sub(r"[^\w.-]+", "-", "_".join(short))
+    return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._-")
+
+
+def varying_keys(overrides: list[str]) -> list[str]:
+    """The keys of a command line that have several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:  # said where they are composed
+        return []
+    return [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
 
 
 def sealed(record: Settings) -> Settings:
@@ -82,6 +107,8 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
 
     Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
     """
+    if SweepWatcher.current is not None and SweepWatcher.current.lock is None:
+        raise SeqrecError(f"another sweep is under way in {hydra.sweep.dir}; wait for it, or name another run_dir")
     overrides = [str(text) for text in hydra.overrides.task]
     folder = Path(str(hydra.sweep.dir))
     row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
@@ -89,7 +116,8 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
     result: dict[str, Any] = {}
     try:
         if "run_dir" in cfg:
-            cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides))
+            varying = [*hydra.callbacks["seqrec"].varying, *(hydra.sweeper.get("params") or {})]
+            cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides, varying))
             row["run_dir"] = cfg.run_dir
         record = sealed(record_of(verb, cfg, overrides))
         result = run_record(verb, record)
@@ -134,7 +162,10 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     Jobs on several test sets (datasets, protocols) have a best one each. The test set stays sealed where the sweep was
     interrupted (not `completed`), or where its jobs were chosen by several metrics.
     """
+    if sweep.lock is None:
+        return True
     rows = sweep.rows()
+    sweep.lock.release()
     if not rows:  # refused before its first job
         return True
     monitors = list(dict.fromkeys(row["monitor"] for row in rows if row["monitor"]))

@@ -13,7 +13,7 @@ from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.portfolio import train_portfolio
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
-from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
@@ -25,6 +25,7 @@ from seqrec_cli.data.splits import train_ends
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.features import unread
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
@@ -52,15 +53,25 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     if cfg.model.name == "auto":
         return train_portfolio(cfg, log, precision, main)
+    refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
+    if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
+        for line in unread(cfg.model, log.catalog):
+            say(line)
     objective = objective_for(cfg, log, precision.device)
+    rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
         resume_from = _last_checkpoint(folder, log) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
-        folder.write_config(dump(cfg))
+        if resume_from is None:
+            folder.write_config(dump(cfg))
+        else:  # what has trained stays written
+            folder.write_stretch(dump(cfg), resume_from["step"])
+            if note := folder.mend_metrics():
+                say(note)
         parameters = sum(p.numel() for p in model.parameters())
         folder.write_manifest(
             environment(precision.device)
@@ -80,15 +91,13 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             return validated(measured, loss).metrics
 
         header = {"config": dump(cfg), "facts": log.catalog.facts(), "fingerprint": log.fingerprint}
-        if not model.trainable_models():
+        if rows is None:
             fitted = _fit_closed_form_alone(model, log, header, folder=folder)
         else:
             if resume_from is None:
                 fit_closed_form(model, log, say)
-            rows = training_rows(cfg, objective, log, device=precision.device)
-            if rows.steps and (
-                warning := memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
-            ):
+            warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
+            if warning is not None:
                 say(warning)
             listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
             fitted = fit(
@@ -120,7 +129,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             say(note)
         events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
         course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
-        for line in advice(cfg, course, metrics, folder.metrics_jsonl):
+        for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
             say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))

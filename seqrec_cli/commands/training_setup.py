@@ -1,5 +1,6 @@
 """What a training run consists of, made the same way for `train`, `plan` and the benchmarks."""
 
+import numpy as np
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
@@ -9,16 +10,23 @@ from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
-from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
+from seqrec_cli.data.numbers import training_catalog
+from seqrec_cli.data.splits import train_ends, training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_many_negatives
 
 
 def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
-    """The model before its first step, with row-sparse tables and compiled where the config says so."""
-    model = build_model(cfg.model, log.catalog, cfg.trainer.seed).to(device)
+    """The model before its first step, with row-sparse tables and compiled where the config says so.
+
+    Raises SeqrecError where it reads times that the log does not have.
+    """
+    if cfg.model.reads_times and log.times_N is None:
+        raise SeqrecError(f"{cfg.model.reads_times}, and {log.without_times}")
+    model = build_model(cfg.model, training_catalog(log), cfg.trainer.seed).to(device)
     counts = training_counts(log), user_training_counts(log)
     model.prepare(*(torch.from_numpy(count).to(device) for count in counts))
     if cfg.hardware.embedding == "sparse":
@@ -27,6 +35,34 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
         for trainable in model.trainable_models():
             compile_model(trainable, device)
     return model
+
+
+def sketched_model(cfg: TrainConfig, log: PackedLog) -> Recommender:
+    """The model without storage, on torch's meta device. Raises SeqrecError where even its size cannot be counted."""
+    try:
+        with torch.device("meta"):
+            return fresh_model(cfg, log, torch.device("meta"))
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise SeqrecError(
+            f"model={cfg.model.name} has a table of more numbers than can be counted; lower model.embed_dim, "
+            "model.max_length or whatever else is large"
+        ) from error
+
+
+def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, model: bool = True) -> None:
+    """Raises SeqrecError where the model, or a batch's negatives, cannot fit on `device`: by arithmetic alone, before
+    anything is allocated."""
+    if cfg.model.capabilities.family == "closed_form":
+        return
+    most = most_memory(device)
+    if model:
+        refuse_large_model(cfg, sketched_model(cfg, log), most)
+    lengths_U = train_ends(log) - np.asarray(log.offsets_U1)[:-1]
+    one_a_target = cfg.objective.capabilities.rows == "prefixes"
+    rows = int(lengths_U.sum()) if one_a_target else int((lengths_U > 1).sum())
+    refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
 
 
 def compile_model(model: Recommender, device: torch.device) -> None:
@@ -67,7 +103,19 @@ def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
 
 
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
-    """The rows an objective learns from."""
+    """The rows an objective learns from. Raises SeqrecError where there is none."""
+    rows = _rows(cfg, objective, log, device=device)
+    if rows.steps < 1:
+        longest = int((train_ends(log) - np.asarray(log.offsets_U1)[:-1]).max(initial=0))
+        raise SeqrecError(
+            f"no training rows: a row is an event and the next, and protocol={cfg.protocol.name} leaves no user more "
+            f"than {longest} to train on; give longer histories, another protocol (global_time holds out fewer events) "
+            "or model=popular, which needs no rows"
+        )
+    return rows
+
+
+def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     trainer, length = cfg.trainer, cfg.model.max_length
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":

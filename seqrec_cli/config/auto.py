@@ -12,6 +12,7 @@ from seqrec_cli.config.auto_rule import (
     NOMINAL,
     OF_EVALUATION,
     OF_MODEL,
+    OF_OBJECTIVE,
     OF_TRAINER,
     SAME,
     WORDS,
@@ -19,6 +20,8 @@ from seqrec_cli.config.auto_rule import (
     Settled,
     Word,
 )
+
+GROUPS = (("objective", OF_OBJECTIVE), ("trainer", OF_TRAINER), ("evaluation", OF_EVALUATION))
 
 
 def with_nominal(plain: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def settled(plain: dict[str, Any], words: dict[str, Word], facts: Facts) -> dict
         for name in (*OF_MODEL, *SAME):
             if f"{path}.{name}" in words:
                 section[name] = getattr(rule, SAME.get(name, name))(section)
-    for group, names in (("trainer", OF_TRAINER), ("evaluation", OF_EVALUATION)):
+    for group, names in GROUPS:
         for name in names:
             if f"{group}.{name}" in words:
                 found[group][name] = getattr(rule, name)()
@@ -50,7 +53,7 @@ def settled(plain: dict[str, Any], words: dict[str, Word], facts: Facts) -> dict
 def _words(plain: dict[str, Any]) -> Iterator[tuple[str, Word]]:
     for path, section in _models(plain["model"], "model"):
         yield from _of(section, path, (*OF_MODEL, *SAME))
-    for group, names in (("trainer", OF_TRAINER), ("evaluation", OF_EVALUATION)):
+    for group, names in GROUPS:
         yield from _of(plain.get(group), group, names)
 
 

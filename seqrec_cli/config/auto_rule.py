@@ -32,6 +32,7 @@ class Facts(NamedTuple):
 class KindNumbers(Settings):
     """The rule's numbers for one kind of training."""
 
+    max_length: Table = Field(description="longest history by training events, where histories are that long")
     embed_dim: Table = Field(description="width by training events")
     dropout: Table = Field(description="dropout by training events")
     steps_an_epoch: int = Field(ge=1, description="an epoch has as many, by smaller batches, where it has the rows")
@@ -39,7 +40,7 @@ class KindNumbers(Settings):
     epochs: float = Field(gt=0, description="passes over the rows")
     steps: tuple[int, int] = Field(description="steps of a run: at least, at most; more weight than epochs")
     evaluations: int = Field(ge=1, description="validations of a run, at most")
-    patience: int = Field(ge=1, description="validations without improvement before it stops")
+    patience: float = Field(gt=0, le=1, description="share of the run without improvement before it stops")
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
     warmup_steps: int = Field(ge=0, description="and at most so many")
     lr: float = Field(gt=0, description="peak rate")
@@ -47,6 +48,10 @@ class KindNumbers(Settings):
     betas: tuple[float, float] = Field(description="AdamW's averaging rates")
     bucket_by_length: bool = Field(description="rows of like length share a batch")
     ranked: float = Field(gt=0, description="scores of a validation over the corpus that are affordable")
+    ranked_users: int = Field(ge=1, description="and at least so many users are ranked")
+    monitors: list[str] = Field(min_length=2, max_length=2, description="what chooses, and what where few are ranked")
+    few: int = Field(ge=1, description="fewer ranked users than this say too little to choose by")
+    negatives: Table = Field(description="by items: 0 for a softmax over the whole corpus, or how many estimate it")
 
 
 class Effort(Settings):
@@ -121,8 +126,11 @@ class Settled:
         return max(round(self.trainer("max_epochs") / self.numbers.evaluations), 1)
 
     def patience(self) -> int:
+        """In validations. While transitions are not yet learnt a run stands still near the most popular items."""
         plateau = self.plain["trainer"]["plateau"] or 0
-        return max(round(self.numbers.patience * self.effort("trainer.patience").patience), plateau + 1)
+        validations = self.trainer("max_epochs") / self.trainer("evaluate_every")
+        share = self.numbers.patience * self.effort("trainer.patience").patience
+        return max(math.ceil(share * validations), plateau + 1, 2)
 
     def warmup_steps(self) -> int:
         steps = self.trainer("max_epochs") * self._steps_an_epoch()
@@ -142,8 +150,23 @@ class Settled:
         return self.numbers.bucket_by_length
 
     def ranked_users(self) -> int | None:
-        affordable = int(self.numbers.ranked / max(self.facts.items, 1))
-        return None if affordable >= self.facts.requests else max(affordable, LEAST_RANKED)
+        affordable = max(int(self.numbers.ranked / max(self.facts.items, 1)), self.numbers.ranked_users)
+        return None if affordable >= self.facts.requests else affordable
+
+    def monitor(self) -> str:
+        """A metric of the corpus where enough users are ranked for it, else one of labelled candidates."""
+        given = "evaluation.ranked_users" not in self.words
+        ranked = self.plain["evaluation"]["ranked_users"] if given else self.ranked_users()
+        return self.numbers.monitors[ranked is not None and ranked < self.numbers.few]
+
+    def negatives(self) -> int | None:
+        """None where the softmax is over the whole corpus: where that costs little, or a setting needs it."""
+        few = int(up_to(self.numbers.negatives, self.facts.items))
+        return None if self.plain["objective"].get("smoothing") else few or None
+
+    def max_length(self, _model: dict[str, Any]) -> int:
+        longest = max(math.ceil(self.facts.longest / 10) * 10, 10)
+        return min(longest, int(up_to(self.numbers.max_length, self.facts.events)))
 
     def embed_dim(self, model: dict[str, Any]) -> int:
         heads = 2 * model.get("heads", 1)  # rotary positions turn pairs
@@ -156,9 +179,9 @@ class Settled:
         return up_to(self.numbers.dropout, self.facts.events)
 
 
-LEAST_RANKED = 200
 # Settings that may be written `auto`, in the order in which they are settled.
-OF_MODEL = ("embed_dim", "ffn_dim", "dropout")
+OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "dropout")
+OF_OBJECTIVE = ("negatives",)
 OF_TRAINER = (
     "batch_size",
     "max_epochs",
@@ -169,6 +192,7 @@ OF_TRAINER = (
     "weight_decay",
     "betas",
     "bucket_by_length",
+    "monitor",
 )
 OF_EVALUATION = ("ranked_users",)
 SAME = {"mlp_dropout": "dropout"}  # settings that follow another one's rule
@@ -179,6 +203,7 @@ def may_be_auto(key: str) -> bool:
     group, _, name = key.partition(".")
     return name.rpartition(".")[2] in {
         "model": (*OF_MODEL, *SAME),
+        "objective": OF_OBJECTIVE,
         "trainer": OF_TRAINER,
         "evaluation": OF_EVALUATION,
     }.get(group, ())

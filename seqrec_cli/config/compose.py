@@ -10,7 +10,8 @@ from omegaconf import DictConfig, open_dict
 from seqrec_cli.config import migrations
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import as_seqrec_error
-from seqrec_cli.config.verbs import verb_named
+from seqrec_cli.config.quoting import paths_as_they_are
+from seqrec_cli.config.verbs import Verb, verb_named
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHARED = "shared"  # the folder of what several files of `conf/` have in common: options of no group
@@ -87,13 +88,18 @@ def compose_raw(verb: str, overrides: list[str], config_dir: str | None = None) 
         return hydra_compose(verb, [*overrides, *extra], return_hydra_config=True)
 
 
+def in_full(verb: Verb, overrides: list[str]) -> list[str]:
+    """A command line's overrides as Hydra takes them: with their keys, by today's names, paths quoted."""
+    return migrations.overrides(paths_as_they_are(verb.all_in_full(overrides)))
+
+
 def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> DictConfig:
     """The verb's configuration: `conf/VERB.yaml`, its groups, and the overrides on top.
 
     Raises `SeqrecError` on an unknown verb, group, option or key, and on an override that cannot be read.
     """
     known_verb = verb_named(migrations.verb(verb))
-    verb, overrides = known_verb.name, migrations.overrides(known_verb.all_in_full(overrides))
+    verb, overrides = known_verb.name, in_full(known_verb, overrides)
     try:
         cfg = compose_raw(verb, overrides, config_dir)
     except Exception as error:

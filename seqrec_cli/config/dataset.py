@@ -1,6 +1,6 @@
 """What every dataset has: where its raw data are, and what of them stays."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -15,11 +15,15 @@ class DatasetConfig(Option):
     group: ClassVar[str] = "dataset"
     raw_is_generated: ClassVar[bool] = False  # a source that needs no file sets this
     several_files: ClassVar[bool] = False  # the raw data are a folder, a zip archive, or the downloads of all `urls`
-    logs_impressions: ClassVar[bool] = False  # its raw data tell which items were shown
+    in_parts: ClassVar[bool] = False  # the archive may be a folder, a glob or a zip archive of a table's parts
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
-    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"archive", "url", "checksum", "time_context"})
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset(
+        {"archive", "url", "checksum", "time_context", "item_vectors"}  # the vectors count by their file's bytes
+    )
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
+    # The same, of settings that say in another way that all is as it was: their value then.
+    as_before: ClassVar[dict[str, Any]] = {}
 
     name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -37,6 +41,30 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+    item_vectors: str | None = Field(
+        description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz "
+        "with `ids` and `vectors`"
+    )
+
+    @property
+    def features(self) -> tuple[str | int, ...]:
+        """Columns of attributes and context that the settings name."""
+        return ()
+
+    @property
+    def other_files(self) -> dict[str, str]:
+        """Files beside the archive that are part of the raw data, by their settings."""
+        return {}
+
+    @property
+    def logs_impressions(self) -> bool:
+        """Whether its raw data tell which items were shown."""
+        return False
+
+    @property
+    def weighs_events(self) -> bool:
+        """Whether training targets count differently."""
+        return False
 
     @property
     def urls(self) -> tuple[str, ...]:

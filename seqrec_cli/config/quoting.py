@@ -9,6 +9,7 @@ from typing import Any
 from seqrec_cli.config.errors import SeqrecError
 
 PLAIN = re.compile(r"[A-Za-z_./][\w./+-]*", re.ASCII)  # text that needs no quotes in an override
+PATHS = frozenset({"archive", "run_dir", "ckpt", "data_dir", "resume", "start_from", "newer"})  # keys, without groups
 SINGLE, DOUBLE = "'", '"'
 OTHERWISE = {"true", "false", "null"}  # but these mean something else there, and so does a number
 
@@ -40,6 +41,25 @@ def shell_override(key: str, value: str | Path) -> str:
 def shell_command(verb: str, key: str, value: str | Path) -> str:
     """The command `seqrec VERB KEY=VALUE`, to be printed for a person who pastes it."""
     return f"seqrec {verb} {shell_override(key, value)}"
+
+
+def paths_as_they_are(overrides: Sequence[str]) -> list[str]:
+    """The overrides, a path quoted where its spaces, brackets or `=` mean something else in the grammar: `a=b (1)`."""
+    return [_path_as_it_is(text) for text in overrides]
+
+
+def _path_as_it_is(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals or key.lstrip("+").rpartition(".")[2] not in PATHS or PLAIN.fullmatch(value):
+        return text
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(text)
+    except HydraException:
+        return f"{key}={_text(value, SINGLE)}"
+    return text
 
 
 def _text(text: str, mark: str) -> str:

@@ -186,7 +186,9 @@ class RecommendConfig(AnsweringConfig):
         description="when the history's events happened, in seconds since 1970, for models that read it"
     )
     asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
-    context: dict[str, str] = Field(description="the request's context, for models that read it: '{device: mobile}'")
+    context: dict[str, str | int | float] = Field(
+        description="the request's context, for models that read it: '{device: mobile}'"
+    )
     top: int = Field(ge=1, description="how many items, the best first")
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
@@ -210,3 +212,7 @@ class DownloadConfig(DataConfig):
 
 class PreprocessConfig(DataConfig):
     """The verb `preprocess`."""
+
+    verify: bool = Field(
+        description="read all bytes of a folder that is ready, and compare checksums; false: once a machine"
+    )

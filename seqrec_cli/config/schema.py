@@ -118,7 +118,7 @@ class HardwareConfig(Settings):
 
     device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
-    threads: int | None = Field(ge=1, description="CPU threads; null for all cores")
+    threads: int | None = Field(ge=1, le=4096, description="CPU threads; null for all cores")
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
@@ -163,10 +163,17 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _protocol_fits(self) -> Self:
         protocol, name = self.protocol, self.protocol.name
+        labels = getattr(self.dataset, "label_column", None)
         if protocol.needs_impressions and not self.dataset.logs_impressions:
+            own = "; name its 0/1 labels in dataset.label_column, or" if hasattr(self.dataset, "label_column") else "; "
             raise ValueError(
-                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none; use "
+                f"protocol={name} needs logged impressions, and dataset.source={self.dataset.source} has none{own} use "
                 "protocol=positions or last"
+            )
+        if labels is not None and not protocol.needs_impressions:
+            raise ValueError(
+                f"dataset.label_column={labels}: protocol={name} draws negatives and does not read the log's own "
+                "labels; set protocol=impressions (or impressions_by_user), which does"
             )
         if protocol.one_negative and protocol.click_negatives != 1:
             raise ValueError(
@@ -213,6 +220,7 @@ class TrainConfig(DataConfig):
             )
         self._objective_can_train_the_model()
         self._context_is_read()
+        self._weights_are_read()
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
@@ -232,8 +240,15 @@ class TrainConfig(DataConfig):
         raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
 
     def _context_is_read(self) -> None:
-        if self.dataset.time_context and self.model.capabilities.family != "ranker":
-            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []")
+        if self.dataset.time_context and not self.model.reads_context:
+            remedy = " or set model.context" if "context" in type(self.model).model_fields else ""
+            raise ValueError(f"dataset.time_context: model={self.model.name} reads no context; set it to []{remedy}")
+
+    def _weights_are_read(self) -> None:
+        if self.dataset.weighs_events and not self.objective.capabilities.weights:
+            raise ValueError(
+                f"dataset.weight_column: objective={self.objective.name} counts all targets alike; set it to null"
+            )
 
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":

@@ -3,11 +3,13 @@
 import json
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from seqrec_cli.config import registry
 from seqrec_cli.config.errors import SeqrecError
+
+MOST = 2**63 - 1  # of the integers of arrays
 
 
 class Settings(BaseModel):
@@ -17,6 +19,13 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_counted(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > MOST:
+            raise ValueError(f"expected a number below 2^63 = {MOST + 1:,}")
+        return value
 
     @classmethod
     def from_plain(cls, plain: Any) -> Self:

@@ -16,7 +16,7 @@ def read_members(path: Path, *names: str) -> list[bytes]:
 
     Raises SeqrecError on a torn archive or a missing member.
     """
-    with _whole(path, "no zip archive", "delete it and run `seqrec download`, or "), zipfile.ZipFile(path) as archive:
+    with whole(path, "no zip archive", "delete it and run `seqrec download`, or "), zipfile.ZipFile(path) as archive:
         members = {member.rpartition("/")[2]: member for member in archive.namelist()}
         for name in names:
             if name not in members:
@@ -25,7 +25,7 @@ def read_members(path: Path, *names: str) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def _whole(path: Path, otherwise: str = "not what its name says", advice: str = "") -> Iterator[None]:
+def whole(path: Path, otherwise: str = "not what its name says", advice: str = "") -> Iterator[None]:
     """What unpacking raises, as one line."""
     try:
         yield
@@ -54,7 +54,7 @@ class RawFiles:
         if path.is_dir():
             self.names = [file.name for file in files_in(path)]
         elif path.suffix.lower() == ".zip":
-            with _whole(self.path), zipfile.ZipFile(path) as archive:
+            with whole(self.path), zipfile.ZipFile(path) as archive:
                 inside = [member for member in archive.namelist() if not member.endswith("/")]
             shown = [member for member in inside if not member.startswith("__MACOSX")]
             self._members = {member.rpartition("/")[2]: member for member in shown}
@@ -65,7 +65,7 @@ class RawFiles:
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes, decompressed where its name ends in .gz. Raises SeqrecError where it is torn."""
-        with _whole(self.path), contextlib.ExitStack() as stack:
+        with whole(self.path), contextlib.ExitStack() as stack:
             if self._members:
                 archive = stack.enter_context(zipfile.ZipFile(self.path))
                 file = cast(BinaryIO, stack.enter_context(archive.open(self._members[name])))

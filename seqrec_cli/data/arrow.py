@@ -21,6 +21,26 @@ def to_numpy(array: pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
+def codes_of(coded: pa.DictionaryArray) -> np.ndarray:
+    """The codes of a dictionary array, int32 or int64 [N], -1 where there is none."""
+    indices = coded.indices
+    if not indices.null_count:
+        return to_numpy(indices)
+    width = indices.type.bit_width // 8
+    codes_N = np.frombuffer(indices.buffers()[1], f"i{width}", len(indices), indices.offset * width)
+    return np.where(mask_of(indices.is_valid()), codes_N, -1)
+
+
+def mask_of(array: pa.Array) -> np.ndarray:
+    """Truth values without nulls as bool [N]."""
+    return to_numpy(array.cast(pa.uint8())).astype(bool)
+
+
+def to_mask(mask_N: np.ndarray) -> pa.Array:
+    """bool [N] as an Arrow array."""
+    return from_numpy(mask_N.view(np.uint8)).cast(pa.bool_())
+
+
 def from_numpy(values: np.ndarray) -> pa.Array:
     """Numbers, or an object array of str."""
     if values.dtype == object:

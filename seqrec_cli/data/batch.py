@@ -20,7 +20,7 @@ MASKED = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step; what a step does not need is None. All int64 but the labels (float32).
+    """Tensors of one step; what a step does not need is None. All int64 but labels and weights (float32).
 
     Those named `host_` stay in the host's memory when the others go to a GPU, so that reading them never waits for it.
     """
@@ -35,9 +35,12 @@ class Batch:
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
+    weights_BL: Tensor | None = None  # of the targets; None: all count alike
+    weights_BC: Tensor | None = None  # of the candidates
     ends_BC: Tensor | None = None  # how many of the row's events precede each candidate; None: all of them
     request_times_B: Tensor | None = None  # when the prediction is asked for (the last target's own time)
     context_BF: Tensor | None = None  # the request's context; None where the catalog has no context attributes
+    context_BLF: Tensor | None = None  # of the history's events, 0 past each row's end
     context_BCF: Tensor | None = None  # each candidate's request's own, instead of `context_BF`, in rows with `ends_BC`
     host_lengths_B: Tensor | None = None
     host_taught_B: Tensor | None = None  # predictions of each row that the loss learns from: targets, else candidates
@@ -82,7 +85,7 @@ class Batch:
         }
         L = self.items_BL.shape[1]
         width = L if width is None else width
-        for name in ("items_BL", "times_BL", "targets_BL", "negatives_BLK"):
+        for name in ("items_BL", "times_BL", "targets_BL", "weights_BL", "negatives_BLK", "context_BLF"):
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
         if self.masked_BM is not None:
@@ -181,8 +184,10 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def padded_rows(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor:
-    """Rows `flat[start:start+length]` as one right-padded int64 tensor [B, longest], by one whole-array index.
+def padded_rows(
+    flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np.ndarray, *, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Rows `flat[start:start+length]` as one right-padded tensor [B, longest, ...], by one whole-array index.
 
     They are on the device of `flat_N`: a log kept on a GPU gives batches there, without waiting for the host.
     """
@@ -192,4 +197,5 @@ def padded_rows(flat_N: np.ndarray | Tensor, starts_B: np.ndarray, lengths_B: np
     )
     columns_L = torch.arange(max(int(lengths_B.max(initial=0)), 1), device=flat_N.device)
     index_BL = (starts_B1 + columns_L).clamp_(max=len(flat_N) - 1)
-    return flat_N[index_BL].long().masked_fill_(columns_L >= lengths_B1, 0)
+    padding_BL = columns_L >= lengths_B1
+    return flat_N[index_BL].to(dtype).masked_fill_(padding_BL if flat_N.dim() == 1 else padding_BL[..., None], 0)

@@ -43,6 +43,8 @@ class Batching:
 
     def split(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
         """Consecutive rows of an order, `size` to a batch, or as many as fit in `tokens` padded tokens."""
+        if not len(order_R):  # `np.split` would make one empty batch of nothing
+            return []
         if self.tokens is None:
             return np.split(order_R, range(self.size, len(order_R), self.size))
         bounds, start = [], 0

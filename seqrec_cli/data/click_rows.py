@@ -20,6 +20,7 @@ from seqrec_cli.data.loader import LogTensors, unseen_at_events
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends
 from seqrec_cli.data.view import LabelledRows
+from seqrec_cli.data.weights import event_weights, of_candidates
 
 # Targets a row. More share more events, but look at more pairs of event and candidate that are then masked (max_length
 # 50: 57 events for 50 that count, 81 with 32 targets), and fill a batch from fewer users. DIN trains as fast with 4, 8
@@ -73,6 +74,7 @@ class PositionRows(BatchedRows):
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
             np.asarray(log.offsets_U1), train_ends(log), max_length, targets=min(TARGETS, batching.size), whole=whole
         )
+        self._weights_N = event_weights(log)
         self._seen = SeenItems.in_training(log)
         self._seen.refuse_all_seen(log.num_users)
         super().__init__(lengths_R, batching)
@@ -120,12 +122,15 @@ class PositionRows(BatchedRows):
         candidates_BTC[~real_BT] = 0
         labels_BTC = np.zeros((B, T, 1 + K), np.float32)
         labels_BTC[:, :, 0] = real_BT
+        weights_BT = None if self._weights_N is None else self._weights_N[starts_B[:, None] + ends_BT]
+        weights_BTC = of_candidates(weights_BT, candidates_BTC)
         context_BTF = contexts(self._log, starts_B[:, None] + ends_BT)
         batch = self._events.histories(rows_B, starts_B, lengths_B)
         return replace(
             batch,
             candidates_BC=torch.from_numpy(candidates_BTC).view(B, -1),
             labels_BC=torch.from_numpy(labels_BTC).view(B, -1),
+            weights_BC=None if weights_BTC is None else weights_BTC.view(B, -1),
             ends_BC=torch.from_numpy(np.repeat(ends_BT, 1 + K, axis=1)),
             context_BCF=None if context_BTF is None else torch.from_numpy(np.repeat(context_BTF, 1 + K, axis=1)),
             negatives_BLK=unseen_at_events(

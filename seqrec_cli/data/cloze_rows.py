@@ -15,8 +15,9 @@ import torch
 from seqrec_cli.data.batch import MASKED, Batch, to_device
 from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LogTensors, windows
+from seqrec_cli.data.loader import LogTensors, padded_weights, windows
 from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.weights import event_weights
 
 KEPT = 0  # written over a chosen event: nothing
 
@@ -73,6 +74,8 @@ class ClozeRows(BatchedRows):
     ) -> None:
         self._masking, self._device, self._num_items = masking, device, log.num_items
         self._events = LogTensors.of(log, device)
+        weights_N = event_weights(log)
+        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(device)
         # A next-item window is its inputs and one event more, the last target: here that one is an input too, and
         # windows share at least one event, or a first window of one event could be left.
         stride = None if stride is None else min(stride, max_length - 1)
@@ -105,6 +108,7 @@ class ClozeRows(BatchedRows):
         return replace(
             batch,
             targets_BL=targets_BL,
+            weights_BL=padded_weights(self._weights_N, starts_B, lengths_B),
             positions_N=positions_N,
             masked_BM=torch.from_numpy(columns_BM),
             host_lengths_B=batch.lengths_B,

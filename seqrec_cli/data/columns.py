@@ -3,32 +3,53 @@
 Text is parsed as text and converted here. Rows count from 1 and leave out a header line. Legend: N rows.
 """
 
-import csv
-import math
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.data.arrow import one_array, to_numpy
+from seqrec_cli.data.arrow import codes_of, from_numpy, mask_of, one_array, to_numpy
+from seqrec_cli.data.delimited import Source, read_delimited
+from seqrec_cli.data.number_text import as_numbers, fault
+from seqrec_cli.data.text_form import Header, TextForm
+from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
-MICROSECONDS = 1_000_000
-_FIRST_BYTES = 1 << 20
+RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a column's type
+
+
+class NoColumnError(SeqrecError):
+    """A column that is not there, or more than once."""
+
+    def __init__(self, message: str, column: Column) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class Columns:
-    """Some columns of one file, by name or position. `label` names the file in messages."""
+    """Some columns of one file, by name or position. `label` names the file in messages, and `place` says where in it
+    a row is (`line 7`; rows count from 0). `notes` is what reading had to decide, `known` the names of all its columns,
+    in their order, those that were not asked for too."""
 
-    def __init__(self, table: pa.Table, label: str, names: dict[Column, str]) -> None:
-        self._table, self.label, self._names = table, label, names
+    def __init__(
+        self,
+        table: pa.Table,
+        label: str,
+        names: Mapping[Column, str],
+        *,
+        place: Callable[[int], str] | None = None,
+        notes: Sequence[str] = (),
+        known: Sequence[str] = (),
+    ) -> None:
+        self._table, self.label, self._names, self.notes = table, label, dict(names), tuple(notes)
+        self.known = tuple(known)
+        self.place: Callable[[int], str] = place or (lambda row: f"row {row + 1}")
 
     @classmethod
     def parse(
@@ -39,144 +60,190 @@ class Columns:
         delimiter: str,
         columns: Sequence[Column],
         names: Sequence[str] | None = None,
-        header: bool = False,
+        header: Header = False,
         quoted: bool = False,
+        encoding: str = "utf-8",
+        coded: Collection[Column] = (),
     ) -> "Columns":
         """Parse delimited text; a path may be compressed (.gz, .bz2, .zst).
 
-        Without `names` and `header` the columns are called by position. Raises SeqrecError on a missing column, a
-        line with another number of fields, a torn file.
+        `delimiter`, `encoding` and `header` may be "auto": recognised, and told in `notes`. Without `names` and
+        `header` the columns are called by position. Those in `coded` repeat their values, which are kept once. Raises
+        SeqrecError on a missing column, a line with another number of fields, a torn file.
         """
+        form = TextForm(delimiter, encoding, header, quoted, None if names is None else tuple(names))
 
-        def stream() -> Any:
+        def position(column: Column, known: Sequence[str]) -> int:
             return (
-                pa.BufferReader(data) if isinstance(data, bytes) else pa.input_stream(str(data), compression="detect")
+                column
+                if isinstance(column, int) and 0 <= column < len(known)
+                else known.index(resolve(column, known, label))
             )
 
-        def read(threads: bool) -> pa.Table:
-            return pa.csv.read_csv(
-                stream(),
-                pa.csv.ReadOptions(column_names=known, skip_rows=int(header), use_threads=threads),
-                pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False),
-                pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.string()),
-                    include_columns=wanted,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
-            )
-
-        try:
-            first = _first_line(stream(), label, delimiter, quoted=quoted)
-            known = first if header else list(names or map(str, range(len(first))))
-            found = {column: _resolve(column, known, label) for column in columns}
-            wanted = list(dict.fromkeys(found.values()))
-            try:
-                table = read(threads=True)
-            except pa.ArrowInvalid:
-                table = read(threads=False)  # one thread alone knows the row of its error
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
-        return cls(table, label, found)
+        read = read_delimited(Source(data, label), form, columns, resolve=position, coded=coded)
+        found = {column: str(position(column, read.names)) for column in columns}
+        return cls(read.table, label, found, place=read.place, notes=read.notes, known=read.names)
 
     @classmethod
-    def parquet(cls, path: Path, columns: Sequence[Column]) -> "Columns":
+    def parquet(cls, data: bytes | Path, label: str, columns: Sequence[Column]) -> "Columns":
         """Read columns of a Parquet file."""
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(pa.BufferReader(data) if isinstance(data, bytes) else data) as file:
                 known = file.schema_arrow.names
-                found = {column: _resolve(column, known, path.name) for column in columns}
-                return cls(file.read(columns=list(dict.fromkeys(found.values()))), path.name, found)
+                found = {column: resolve(column, known, label) for column in columns}
+                return cls(file.read(columns=list(dict.fromkeys(found.values()))), label, found, known=known)
         except (pa.ArrowException, OSError) as error:
-            raise SeqrecError(f"{path.name} cannot be read: {_one_line(error)}") from None
+            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"], label: str | None = None) -> "Columns":
+        """The rows of several files that were asked for the same columns, one file after another.
+
+        A column that is text in one and numbers in another is text in all. `label` names the whole.
+        """
+        first, names = parts[0], parts[0]._names
+        if len(parts) == 1 and label is None:
+            return first
+        tables = [pa.table({names[key]: part._table[part._names[key]] for key in names}) for part in parts]
+        columns = {name: _of_one_type([table[name] for table in tables]) for name in tables[0].column_names}
+        ends = list(accumulate(len(part) for part in parts))
+
+        def place(row: int) -> str:
+            nth = bisect_right(ends, row)
+            return f"{parts[nth].label}: {parts[nth].place(row - ends[nth] + len(parts[nth]))}"
+
+        notes = dict.fromkeys(note for part in parts for note in part.notes)
+        label = label or f"{first.label} and {len(parts) - 1} more"
+        return cls(pa.table(columns), label, names, place=place, notes=tuple(notes), known=first.known)
+
+    def has(self, column: Column) -> bool:
+        """Whether it was asked for, or added."""
+        return column in self._names
+
+    def array(self, column: Column) -> pa.Array:
+        """A column as Arrow has it, without dictionaries."""
+        return self._column(column)
+
+    def mapped(
+        self, change: Callable[[Column, pa.Array], pa.Array], place: Callable[[int], str], notes: Sequence[str]
+    ) -> "Columns":
+        """Other rows: every column as `change` makes it, and where each row is. Notes are added."""
+        table = pa.table({str(nth): change(column, self._column(column)) for nth, column in enumerate(self._names)})
+        names = {column: str(nth) for nth, column in enumerate(self._names)}
+        return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
+
+    def with_constant(self, column: Column, value: str | int | None) -> "Columns":
+        """And one more column, of one value in all rows."""
+        kind = pa.int8() if isinstance(value, int) else pa.string()
+        table = self._table.append_column(f"\0{column}", pa.repeat(pa.scalar(value, kind), len(self)))
+        names = self._names | {column: f"\0{column}"}
+        return Columns(table, self.label, names, place=self.place, notes=self.notes, known=self.known)
 
     def _column(self, column: Column) -> pa.Array:
         values = self._table.column(self._names[column])
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if pa.types.is_large_string(values.type):
+        if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
             values = values.cast(pa.string())
         return one_array(values)
 
+    def coded(self, column: Column) -> tuple[np.ndarray, pa.Array]:
+        """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
+        values = self._table.column(self._names[column])
+        coded = one_array(values) if pa.types.is_dictionary(values.type) else self._column(column).dictionary_encode()
+        return codes_of(coded), coded.dictionary
+
     def ids(self, column: Column) -> np.ndarray:
         """Raw ids: int64 where every one is written as a whole number, else an object array of str [N]."""
-        values = self._column(column)
+        values = self._table.column(self._names[column])
         if values.null_count:
-            self._refuse_empty(to_numpy(values.is_null().cast(pa.uint8())), column)
-        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
-            self._refuse_type(values, column, "ids are whole numbers or text")
-        coded = values.dictionary_encode()
-        codes_N, texts = to_numpy(coded.indices), coded.dictionary
-        if pa.types.is_integer(texts.type):
-            return to_numpy(texts).astype(np.int64)[codes_N]
-        try:
-            numbers = texts.cast(pa.int64())
-            if numbers.cast(pa.string()).equals(texts):  # not so for 007: it and 7 are two ids
-                return to_numpy(numbers)[codes_N]
-        except pa.ArrowInvalid:
-            pass
-        texts_K = to_numpy(texts)
-        if "" in texts_K:
-            self._refuse_empty(texts_K[codes_N] == "", column)
-        return texts_K[codes_N]
+            self._refuse_empty(mask_of(one_array(values).is_null()), column)
+        codes_N, distinct = self.coded(column)
+        kind = distinct.type
+        if pa.types.is_floating(kind) or pa.types.is_binary(kind):  # of a frame with gaps; of Parquet without its types
+            distinct = _cast(distinct, pa.int64() if pa.types.is_floating(kind) else pa.string())
+        if pa.types.is_integer(kind):
+            numbers = _cast(distinct, pa.int64())
+            distinct = distinct.cast(pa.string()) if numbers is None else numbers
+        if distinct is None or not (pa.types.is_integer(distinct.type) or pa.types.is_string(distinct.type)):
+            raise SeqrecError(f"{self.label}: column {column} is of type {kind}; ids are whole numbers or text")
+        if pa.types.is_string(distinct.type):
+            numbers = _cast(distinct, pa.int64())
+            if numbers is not None and numbers.cast(pa.string()).equals(distinct):  # not so for 007: it and 7 are two
+                distinct = numbers
+        distinct_K = to_numpy(distinct)
+        if distinct_K.dtype == object and "" in distinct_K:
+            self._refuse_empty(distinct_K[codes_N] == "", column)
+        return distinct_K[codes_N]
 
     def numbers(self, column: Column) -> np.ndarray:
         """Finite numbers, float64 [N]."""
         values = self._column(column)
-        try:
-            numbers = values.cast(pa.float64())
-            numbers_N = np.full(1, np.nan) if numbers.null_count else to_numpy(numbers)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            numbers_N = np.full(1, np.nan)
+        numbers = as_numbers(values)
+        if numbers is None:
+            raise SeqrecError(f"{self.label}: column {column} is of type {values.type}, not numbers")
+        numbers_N = to_numpy(numbers.fill_null(from_numpy(np.array([np.nan]))[0]))
         if not np.isfinite(numbers_N).all():
-            self._refuse_value(values, column, _finite, what="a finite number")
+            row = int(np.argmax(~np.isfinite(numbers_N)))
+            raise SeqrecError(f"{self.label}: {column} {fault(values[row].as_py(), self.place(row))}")
         return numbers_N
 
-    def times(self, column: Column, unit: str) -> tuple[np.ndarray, int]:
-        """Times as whole ticks, int64 [N], and the ticks of a second.
+    def time_column(self, column: Column) -> TimeColumn:
+        """The column as `read_times` takes it."""
+        return TimeColumn(self._column(column), self.label, column, self.place)
 
-        `unit` is s, ms, us or ns for numbers since 1970, or iso for ISO 8601 text (no zone means UTC).
-        """
-        values = self._column(column)
-        if pa.types.is_temporal(values.type):
-            return self._ticks(values, column)
-        if unit == "iso":
-            return self._iso(values, column)
-        try:
-            whole = values.cast(pa.int64())
-            if not whole.null_count:
-                return to_numpy(whole), TICKS[unit]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
-        seconds_N = self.numbers(column) / TICKS[unit]
-        if np.abs(seconds_N).max(initial=0) > np.iinfo(np.int64).max / MICROSECONDS:
-            raise SeqrecError(f"{self.label}: {column} holds times beyond any calendar; see dataset.time_unit")
-        return np.rint(seconds_N * MICROSECONDS).astype(np.int64), MICROSECONDS
+    def times(self, column: Column, unit: TimeUnit) -> tuple[np.ndarray, int]:
+        """Times as whole ticks, int64 [N], and the ticks of a second (see `data/times.py`)."""
+        found = read_times(self.time_column(column), unit)
+        return found.ticks_N, found.per_second
 
     def texts(self, column: Column) -> tuple[np.ndarray, list[str]]:
         """A categorical column as codes int32 [N] (-1: empty) and the text of each code."""
-        values = self._column(column)
-        try:
-            coded = values.cast(pa.string()).dictionary_encode()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            self._refuse_type(values, column, "attributes are numbers or text")
-        known_N = to_numpy(coded.is_valid().cast(pa.uint8())).astype(bool)
-        codes_N = np.frombuffer(coded.indices.buffers()[1], np.int32, len(coded), coded.offset * 4)
-        return np.where(known_N, codes_N, -1), coded.dictionary.to_pylist()
+        codes_N, distinct = self.coded(column)
+        texts = _cast(distinct, pa.string())
+        if texts is None:
+            raise SeqrecError(
+                f"{self.label}: column {column} is of type {distinct.type}; attributes are numbers or text"
+            )
+        return codes_N, texts.to_pylist()
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def where(self, keep_N: np.ndarray) -> "Columns":
         """Some of the rows (a mask)."""
-        return Columns(self._table.filter(pa.array(keep_N.tolist(), pa.bool_())), self.label, self._names)
+        kept = np.flatnonzero(keep_N)
+        return Columns(
+            self._table.take(from_numpy(kept)),
+            self.label,
+            self._names,
+            place=lambda row: self.place(int(kept[row])),
+            notes=self.notes,
+            known=self.known,
+        )
+
+    def noted(self, note: str) -> "Columns":
+        """The same with one note more."""
+        return Columns(
+            self._table, self.label, self._names, place=self.place, notes=(*self.notes, note), known=self.known
+        )
+
+    def values(self, column: Column) -> pa.Array:
+        """A column as it was read."""
+        return one_array(self._table.column(self._names[column]))
+
+    def replaced(self, column: Column, values: pa.Array) -> "Columns":
+        """The same with other values in a column."""
+        name = self._names[column]
+        table = self._table.set_column(self._table.column_names.index(name), name, values)
+        return Columns(table, self.label, self._names, place=self.place, notes=self.notes, known=self.known)
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
-        digits = pc.fill_null(pc.match_substring_regex(self._column(column), "^[0-9]{1,18}$"), False)
-        return to_numpy(digits.cast(pa.uint8())).astype(bool)
+        codes_N, texts = self.coded(column)
+        return np.append(mask_of(pc.match_substring_regex(texts, "^[0-9]{1,18}$")), False)[codes_N]
 
     def lists(self, column: Column, separator: str) -> tuple[np.ndarray, np.ndarray]:
         """Whole numbers of all rows' lists, one after another, int64 [S], and where each row's begin, int64 [N + 1]."""
@@ -190,62 +257,47 @@ class Columns:
             raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({_one_line(error)})") from None
         return to_numpy(numbers), bounds
 
-    def _iso(self, values: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        for zone in (None, "UTC"):
-            try:
-                return self._ticks(values.cast(pa.timestamp("us", zone)), column)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                continue
-        self._refuse_value(values, column, datetime.fromisoformat, what="an ISO time (all with a zone, or none)")
-
-    def _ticks(self, stamps: pa.Array, column: Column) -> tuple[np.ndarray, int]:
-        if stamps.null_count:
-            self._refuse_empty(to_numpy(stamps.is_null().cast(pa.uint8())), column)
-        stamps = stamps.cast(pa.timestamp("us", getattr(stamps.type, "tz", None)), safe=False)
-        return to_numpy(stamps.cast(pa.int64())), MICROSECONDS
-
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
-        raise SeqrecError(f"{self.label}: row {int(np.argmax(empty_N)) + 1} has an empty {column}; remove the row")
-
-    def _refuse_value(self, values: pa.Array, column: Column, read: Callable[[Any], Any], *, what: str) -> NoReturn:
-        shown = "of mixed kinds"
-        for row, value in enumerate(values.to_pylist(), 1):
-            try:
-                read(value)
-            except (TypeError, ValueError):
-                shown = f"{'empty' if value is None else repr(value)} in row {row}"
-                break
-        raise SeqrecError(f"{self.label}: {column} is {shown}, not {what}")
-
-    def _refuse_type(self, values: pa.Array, column: Column, rule: str) -> NoReturn:
-        raise SeqrecError(f"{self.label}: column {column} is of type {values.type}; {rule}")
+        raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
 
 
-def _resolve(column: Column, known: Sequence[str], label: str) -> str:
+def resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
-            raise SeqrecError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)")
+            raise NoColumnError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)", column)
         column = known[column]
+    if column not in known:  # RecBole's files name the type too: user_id:token
+        typed = [name for name in known if name.partition(":")[0] == column and name.partition(":")[2] in RECBOLE]
+        column = typed[0] if len(typed) == 1 else column
     if list(known).count(column) != 1:
-        problem = "more than one column" if column in known else "no column"
-        shown = ", ".join(known[:20])
-        raise SeqrecError(f"{label} has {problem} '{column}'{nearest(column, known)} (has: {shown})")
+        problem = (
+            f"more than one column '{column}'" if column in known else f"no column '{column}'{nearest(column, known)}"
+        )
+        shown = ", ".join(known[:20]) + ", ..." * (len(known) > 20)
+        raise NoColumnError(f"{label} has {problem} (has: {shown[:400]})", column)
     return column
 
 
-def _first_line(stream: Any, label: str, delimiter: str, *, quoted: bool) -> list[str]:
-    """Fields of the first line that is not empty."""
-    head = stream.read(_FIRST_BYTES).decode("utf-8-sig", errors="replace")
-    line = next((line for line in head.splitlines() if line), None)
-    if line is None:
-        raise SeqrecError(f"{label} is empty")
-    return next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
+def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The values one after another; as text where their types have nothing else in common."""
+    plain = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in columns
+    ]
+    try:
+        tables = [pa.table({"": column}) for column in plain]
+        return pa.concat_tables(tables, promote_options="permissive")[""]
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        texts = [column.cast(pa.string()) for column in plain]
+        return pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string())
 
 
-def _finite(value: Any) -> None:
-    if not math.isfinite(float(value)):
-        raise ValueError
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """None where the values are no such."""
+    try:
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.numbers import nearest_level, number_of
 
 DAY, HOUR = 86_400, 3_600
 # UTC; value 1 is the first of these (0: absent).
@@ -24,11 +25,17 @@ def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
     if not names:
         return log
     if log.times_N is None:
-        raise SeqrecError(f"dataset.time_context={list(names)}, but this log has no times; set it to []")
+        raise SeqrecError(f"dataset.time_context={list(names)}, but {log.without_times}; set it to []")
     known = {attribute.name for attribute in log.catalog.context_attributes}
     for name in names:
         if name in known:
             raise SeqrecError(f"dataset.time_context: the log already has a context attribute '{name}'; leave it out")
+        values_N = of_times([name], np.asarray(log.times_N))
+        if values_N.min() == values_N.max():
+            value = TIME_VALUES[name][int(values_N.min()) - 1]
+            raise SeqrecError(
+                f"dataset.time_context: the {name} is {value} at every event, so it can tell nothing; leave it out"
+            )
     added = tuple(Attribute(name, len(TIME_VALUES[name]) + 1, 1) for name in TIME_CONTEXT if name in names)
     catalog = replace(log.catalog, context_attributes=(*log.catalog.context_attributes, *added))
     return replace(log, catalog=catalog, time_context=tuple(attribute.name for attribute in added))
@@ -36,12 +43,19 @@ def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
 
 def contexts(log: PackedLog, events: np.ndarray) -> np.ndarray | None:
     """Context [..., F] (int64) of requests at these absolute log positions [...]; None where the log has none."""
+    logged = None if log.context_NF is None else log.context_NF[events]
+    return context_of(log, logged, None if log.times_N is None else log.times_N[events])
+
+
+def context_of(log: PackedLog, logged: np.ndarray | None, times: np.ndarray | None) -> np.ndarray | None:
+    """Context [..., F] (int64) of requests by what was logged with them and the seconds they were asked at; None where
+    the log has none."""
     if not log.catalog.context_attributes:
         return None
-    parts = [] if log.context_NF is None else [np.asarray(log.context_NF[events], np.int64)]
+    parts = [] if logged is None else [np.asarray(logged, np.int64)]
     if log.time_context:
-        assert log.times_N is not None
-        parts.append(of_times(log.time_context, np.asarray(log.times_N[events], np.int64)))
+        assert times is not None
+        parts.append(of_times(log.time_context, np.asarray(times, np.int64)))
     return np.concatenate(parts, axis=-1)
 
 
@@ -65,6 +79,11 @@ def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) 
     values = []
     for name in logged:
         texts = list(log.manifest["context_values"][name])
+        if name in told and name in log.catalog.context_ranks:
+            number = number_of(told[name], f"context.{name}")
+            levels = np.array([float(text) for text in texts])
+            values.append(0 if np.isnan(number) else 1 + int(nearest_level(levels, np.array(number))))
+            continue
         if name in told and told[name] not in texts:
             raise SeqrecError(f"context.{name}={told[name]}: no such value{nearest(told[name], texts)}")
         values.append(1 + texts.index(told[name]) if name in told else 0)

@@ -6,16 +6,25 @@
 import contextlib
 import hashlib
 import json
+import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.parts import find, local_path
+from seqrec_cli.faults import in_words
 
+T = TypeVar("T")
 CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 30  # seconds without an answer
+DEADLINE = 90  # seconds for all headers; and over which the pace of the body is measured
+SLOWEST = 100  # bytes a second
+GB = 1e9
 MEND = "set dataset.archive=PATH to use a local copy"
 
 
@@ -27,9 +36,14 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     if cfg.raw_is_generated:
         return None
     if cfg.archive is not None:
-        path = _local(cfg.archive)
-        if not path.is_file() and not (path.is_dir() and cfg.several_files):
-            raise SeqrecError(f"dataset.archive={cfg.archive}: there is no such file")
+        path = local_path(cfg.archive)
+        if cfg.in_parts:
+            find(path)
+        elif not path.is_file() and not (path.is_dir() and cfg.several_files):
+            is_folder = f"it is a folder, and dataset.source={cfg.source} reads one file"
+            raise SeqrecError(
+                f"dataset.archive={cfg.archive}: {is_folder if path.is_dir() else 'there is no such file'}"
+            )
         return path
     targets = _targets(cfg, data_dir)
     if not targets or not all(target.exists() for target in targets.values()):
@@ -66,17 +80,12 @@ def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Pat
                     say(f"downloading {url}")
                     _download(url, cfg.checksum, target)
         except OSError as error:  # URLError, timeouts and torn connections are OSErrors too
+            fault = in_words(error, target)
+            if fault is not None:
+                raise SeqrecError(f"cannot fetch {url}: {fault}") from None
             reason = getattr(error, "reason", None) or error.strerror or error
             raise SeqrecError(f"cannot fetch {url}: {reason}; try again, or {MEND}") from None
     return local_file(cfg, data_dir)
-
-
-def _local(archive: str) -> Path:
-    if not archive.startswith("file://"):
-        return Path(archive).expanduser()
-    from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
-
-    return Path(url2pathname(urlsplit(archive).path)).expanduser()
 
 
 def _targets(cfg: DatasetConfig, data_dir: Path) -> dict[str, Path]:
@@ -131,7 +140,7 @@ def _stream(url: str, part: Path, note: Path, *, have: int, version: str | None)
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
     try:
-        answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+        answer = _within(DEADLINE, lambda: urlopen(Request(url, headers=headers), timeout=TIMEOUT))
     except HTTPError as error:
         if error.code == 416 and have:  # no byte after `have`: start over, unless the file is exactly that long
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
@@ -140,24 +149,86 @@ def _stream(url: str, part: Path, note: Path, *, have: int, version: str | None)
         raise SeqrecError(f"{url}: the server answered {error.code} {error.reason}; {MEND}") from None
     except ValueError as error:
         raise SeqrecError(f"dataset.url={url}: {error}; {MEND}") from None
+    except HTTPException as error:
+        if isinstance(error, OSError):  # it hung up
+            raise
+        said = f"{type(error).__name__} {error}"[:200]
+        raise SeqrecError(f"{url}: what answered speaks no HTTP that can be read ({said}); {MEND}") from None
     with answer:
         start = have if answer.status == 206 else 0
         if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise SeqrecError(f"{url}: the server sent other bytes than asked for; delete {part} and try again")
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length is not None else None
+        total = _total(url, start, answer.headers.get("Content-Length"), folder=part.parent)
         # An ETag marked weak does not promise equal bytes.
         etag = answer.headers.get("ETag", "")
         stored = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
         note.write_text(json.dumps({"url": url, "version": stored}) + "\n", encoding="utf-8")
         with part.open("ab" if start else "wb") as file, _progress(part.stem, start, total) as advance:
+            pace = Pace(url)
             try:
-                while chunk := answer.read(CHUNK):
+                while chunk := answer.read1(CHUNK):  # `read` would wait for all of it, however slowly it drips
                     file.write(chunk)
                     advance(len(chunk))
-            except HTTPException:  # torn in the middle: the caller compares sizes
-                pass
+                    pace.count(len(chunk))
+            except HTTPException as error:  # torn in the middle: the caller compares sizes, where it knows one
+                if total is None:
+                    raise SeqrecError(f"{url}: the answer broke off ({type(error).__name__}); run it again") from None
     return total
+
+
+def _total(url: str, start: int, length: str | None, *, folder: Path) -> int | None:
+    """The whole file's size, which has to be a size, and to fit on the disk; None where the server tells none."""
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit()):
+        raise SeqrecError(f"{url}: the server tells a length of {length[:40]!r}, which is none; {MEND}")
+    free = shutil.disk_usage(folder).free
+    if int(length) > free:
+        raise SeqrecError(
+            f"{url}: {int(length) / GB:,.1f} GB are to come and {free / GB:,.1f} GB free in {folder}; free some, or "
+            "set data_dir"
+        )
+    return start + int(length)
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """What a call returns or raises. A server's headers may drip for ever, a byte before every timeout."""
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # one that still waits ends with the process
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return found[0]
+
+
+class Pace:
+    """Refuses a body that drips: it would take days, and look like work."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.began, self.bytes = url, time.monotonic(), 0
+
+    def count(self, size: int) -> None:
+        """Called when so many bytes have arrived."""
+        self.bytes += size
+        seconds = time.monotonic() - self.began
+        if seconds < DEADLINE:
+            return
+        if self.bytes < SLOWEST * seconds:
+            raise SeqrecError(
+                f"{self.url}: {self.bytes:,} bytes came in {seconds:.0f} s; run it again to go on from there, or {MEND}"
+            )
+        self.began, self.bytes = time.monotonic(), 0
 
 
 def _check(part: Path, url: str, checksum: str | None) -> None:

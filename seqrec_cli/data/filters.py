@@ -12,6 +12,8 @@ from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.raw import RawLog
 
+LABELS = "label_column=1"  # the filter that leaves the clicks among the log's own labels
+
 
 def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None) -> np.ndarray:
     """True at events whose user, item and time (user and item, in a log without times) are those of an earlier row.
@@ -51,13 +53,18 @@ def _steps(
     repeated_N = repeats(users_N, items_N, raw.times_N)
     count = int(repeated_N.sum())
     if count and cfg.duplicates == "error":
+        first = int(np.argmax(repeated_N))
+        place = f"row {first + 1}" if raw.place is None else raw.place(first)
         what = "user and item" if raw.times_N is None else "user, item and time"
         raise SeqrecError(
-            f"{count} rows repeat an earlier row (same {what}), the first is row {int(np.argmax(repeated_N)) + 1}; "
+            f"{count} rows repeat an earlier row (same {what}), the first is {place}; "
             "set dataset.duplicates=drop or dataset.duplicates=keep"
         )
     kept_K = np.flatnonzero(~repeated_N) if cfg.duplicates == "drop" else np.arange(len(users_N))
     yield f"duplicates={cfg.duplicates}", kept_K
+    if raw.labels_N is not None:
+        kept_K = kept_K[raw.labels_N[kept_K]]
+        yield LABELS, kept_K
     if cfg.min_rating is not None:
         if raw.ratings_N is None:
             raise SeqrecError(f"dataset.min_rating={cfg.min_rating}, but this log has no ratings; set it to null")

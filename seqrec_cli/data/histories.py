@@ -26,6 +26,7 @@ class Histories:
     times_N: np.ndarray | None = None  # seconds
     asked_at_R: np.ndarray | None = None
     context_RF: np.ndarray | None = None
+    context_NF: np.ndarray | None = None  # of the events
 
     def __len__(self) -> int:
         return len(self.users_R)
@@ -42,6 +43,7 @@ class Histories:
             times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
             request_times_B=None if self.asked_at_R is None else _tensor(self.asked_at_R[rows_B]),
             context_BF=None if self.context_RF is None else _tensor(self.context_RF[rows_B]),
+            context_BLF=None if self.context_NF is None else padded_rows(self.context_NF, starts_B, lengths_B),
         )
 
     def by_length(self, max_length: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -61,9 +63,15 @@ def logged_histories(log: PackedLog, rows_R: np.ndarray) -> Histories:
     """All events of these user rows, asked about at the last one's time and in its context."""
     starts_R, ends_R = log.offsets_U1[rows_R], log.offsets_U1[rows_R + 1]
     asked_at_R = None if log.times_N is None else log.times_N[ends_R - 1]
-    return Histories(
-        rows_R + 1, log.items_N, starts_R, ends_R, log.times_N, asked_at_R, contexts(log, np.asarray(ends_R - 1))
-    )
+    context_RF, context_NF = contexts(log, np.asarray(ends_R - 1)), log.context_NF
+    items_N, times_N = log.items_N, log.times_N
+    if log.time_context:  # which is worked out: for these events alone
+        events_M = ragged_ranges(starts_R, ends_R - starts_R)
+        items_N, context_NF = items_N[events_M], contexts(log, events_M)
+        times_N = None if times_N is None else times_N[events_M]
+        ends_R = np.cumsum(ends_R - starts_R)
+        starts_R = np.concatenate([[0], ends_R[:-1]]).astype(np.int64)
+    return Histories(rows_R + 1, items_N, starts_R, ends_R, times_N, asked_at_R, context_RF, context_NF)
 
 
 def joined(parts: Sequence[Histories]) -> Histories:
@@ -82,6 +90,7 @@ def joined(parts: Sequence[Histories]) -> Histories:
         column("times_N"),
         column("asked_at_R"),
         column("context_RF"),
+        column("context_NF"),
     )
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.batching import BatchedRows, Batching
-from seqrec_cli.data.context import contexts
+from seqrec_cli.data.context import context_of, contexts, of_times
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.splits import train_ends, training_targets
-from seqrec_cli.data.view import HeldOut, Targets
+from seqrec_cli.data.view import HeldOut, LabelledRows, Targets
+from seqrec_cli.data.weights import event_weights, of_candidates, row_weights
 
 
 def windows(
@@ -50,12 +51,15 @@ class LogTensors:
 
     items_N: Tensor
     times_N: Tensor | None
+    context_NF: Tensor | None = None
+    time_context: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, log: PackedLog, device: torch.device) -> Self:
         """On that device."""
         times_N = None if log.times_N is None else torch.from_numpy(log.times_N).to(device)
-        return cls(torch.from_numpy(log.items_N).to(device), times_N)
+        context_NF = None if log.context_NF is None else torch.from_numpy(log.context_NF).to(device)
+        return cls(torch.from_numpy(log.items_N).to(device), times_N, context_NF, log.time_context)
 
     def histories(self, rows_B: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
         """Events start to start + length - 1, of these user rows."""
@@ -64,7 +68,23 @@ class LogTensors:
             items_BL=padded_rows(self.items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
             times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
+            context_BLF=self._contexts(starts_B, lengths_B),
         )
+
+    def contexts_at(self, positions_B: np.ndarray) -> Tensor | None:
+        """Context of events, [B, F]."""
+        context_B1F = self._contexts(positions_B, np.ones_like(positions_B))
+        return None if context_B1F is None else context_B1F[:, 0]
+
+    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
+        """Context of events [B, L, F], 0 past each row's end; None where the log has none."""
+        parts = [] if self.context_NF is None else [padded_rows(self.context_NF, starts_B, lengths_B)]
+        if self.time_context and self.times_N is not None:
+            times_BL = padded_rows(self.times_N, starts_B, lengths_B)
+            real_BL = torch.arange(times_BL.shape[1]) < torch.from_numpy(lengths_B)[:, None]
+            moments_BLF = torch.from_numpy(of_times(self.time_context, times_BL.cpu().numpy()))
+            parts.append((moments_BLF * real_BL[..., None]).to(times_BL.device))
+        return None if not parts else torch.cat(parts, dim=-1)
 
     def times_at(self, positions_B: np.ndarray) -> Tensor | None:
         """Times of events, [B]."""
@@ -93,6 +113,8 @@ class WindowRows(BatchedRows):
         self._rows_R, self._starts_R, lengths_R = windows(
             np.asarray(log.offsets_U1), train_ends(log), max_length, kind=window, stride=stride
         )
+        weights_N = event_weights(log)
+        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(device)
         self._seen = SeenItems.in_training(log) if negatives else None
         if self._seen is not None:
             self._seen.refuse_all_seen(log.num_users)
@@ -111,12 +133,19 @@ class WindowRows(BatchedRows):
         return replace(
             batch,
             targets_BL=padded_rows(self._events.items_N, starts_B + 1, lengths_B),
+            weights_BL=padded_weights(self._weights_N, starts_B + 1, lengths_B),
             positions_N=torch.from_numpy(np.flatnonzero(np.arange(lengths_B.max()) < lengths_B[:, None])),
             negatives_BLK=negatives_BLK,
             request_times_B=self._events.times_at(starts_B + lengths_B),
+            context_BF=self._events.contexts_at(starts_B + lengths_B),
             host_lengths_B=batch.lengths_B,
             host_taught_B=batch.lengths_B,
         ).to(self._device)
+
+
+def padded_weights(weights_N: Tensor | None, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
+    """Weights of events start to start + length - 1, [B, L]."""
+    return None if weights_N is None else padded_rows(weights_N, starts_B, lengths_B, dtype=torch.float32)
 
 
 class PrefixRows(BatchedRows):
@@ -135,6 +164,7 @@ class PrefixRows(BatchedRows):
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
         self._history_pool_N = history_pool_N
         self._rows_R, self._ends_R = training_targets(log.offsets_U1, train_ends(log))
+        self._weights_N = event_weights(log)
         self._seen = SeenItems.in_training(log)
         self._seen.refuse_all_seen(log.num_users)
         super().__init__(np.minimum(self._ends_R - log.offsets_U1[self._rows_R], max_length), batching)
@@ -150,7 +180,8 @@ class PrefixRows(BatchedRows):
             rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
         )
         batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B=lengths_B), candidates_BC, labels_BC)
-        return replace(batch, negatives_BLK=negatives_BLK)
+        weights_B = None if self._weights_N is None else self._weights_N[ends_B]
+        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=of_candidates(weights_B, candidates_BC))
 
 
 class LabelledTraining(BatchedRows):
@@ -166,7 +197,7 @@ class LabelledTraining(BatchedRows):
         history_pool_N: np.ndarray | None = None,
     ) -> None:
         self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
-        self._history_pool_N = history_pool_N
+        self._history_pool_N, self._weights_R = history_pool_N, row_weights(log, self._rows)
         self._seen = SeenItems.in_training(log)
         lengths_R = np.asarray(self._rows.ends_R) - log.offsets_U1[self._rows.rows_R]
         super().__init__(np.minimum(lengths_R, max_length), batching)
@@ -174,12 +205,14 @@ class LabelledTraining(BatchedRows):
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
         widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
-        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B=lengths_B)
-        batch = _with_candidates(batch, rows.items_RC[:, :widest], rows.labels_RC[:, :widest])
+        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B=lengths_B, own=rows)
+        items_BC = rows.items_RC[:, :widest]
+        batch = _with_candidates(batch, items_BC, rows.labels_RC[:, :widest])
+        weights_B = None if self._weights_R is None else self._weights_R[picked_B]
         negatives_BLK = unseen_at_events(
             rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
         )
-        return replace(batch, negatives_BLK=negatives_BLK)
+        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=of_candidates(weights_B, items_BC))
 
 
 def unseen_at_events(
@@ -200,12 +233,18 @@ def unseen_at_events(
     return torch.from_numpy(drawn).view(len(rows_B), longest, count)
 
 
-def _requests(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, *, lengths_B: np.ndarray) -> Batch:
-    """Histories that end before a log position, asked about at that event's time and in its context."""
-    times_N, context_BF = log.times_N, contexts(log, ends_B)
+def _requests(
+    log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, *, lengths_B: np.ndarray, own: LabelledRows | None = None
+) -> Batch:
+    """Histories that end before a log position, asked about at that event's time and in its context, or at the time
+    and in the context of rows that have their own."""
+    if own is not None and own.asked_apart:
+        times_B, context_BF = own.times_R, context_of(log, own.context_RF, own.times_R)
+    else:
+        times_B, context_BF = None if log.times_N is None else log.times_N[ends_B], contexts(log, ends_B)
     return replace(
         LogTensors.of(log, torch.device("cpu")).histories(rows_B, ends_B - lengths_B, lengths_B),
-        request_times_B=None if times_N is None else torch.from_numpy(times_N[ends_B].astype(np.int64)),
+        request_times_B=None if times_B is None else torch.from_numpy(times_B.astype(np.int64)),
         context_BF=None if context_BF is None else torch.from_numpy(context_BF),
     )
 
@@ -219,17 +258,26 @@ def _with_candidates(batch: Batch, items_BC: np.ndarray, labels_BC: np.ndarray) 
 
 
 def request_batches(
-    log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, *, max_length: int, batch_size: int
+    log: PackedLog,
+    rows_R: np.ndarray,
+    ends_R: np.ndarray,
+    *,
+    max_length: int,
+    batch_size: int,
+    own: LabelledRows | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """(which requests, batch) of requests of like length, longest first so that memory peaks at once.
 
-    `rows_R` user rows, `ends_R` the absolute positions their histories end before.
+    `rows_R` user rows, `ends_R` the absolute positions their histories end before; `own` are the requests with times
+    and contexts of their own.
     """
     lengths_R = np.minimum(ends_R - log.offsets_U1[rows_R], max_length)
     order_R = np.argsort(-lengths_R, kind="stable")
     for first in range(0, len(order_R), batch_size):
         picked_B = order_R[first : first + batch_size]
-        yield picked_B, _requests(log, rows_R[picked_B], ends_R[picked_B], lengths_B=lengths_R[picked_B])
+        asked = None if own is None else own.at(picked_B)
+        rows_B, ends_B, lengths_B = rows_R[picked_B], ends_R[picked_B], lengths_R[picked_B]
+        yield picked_B, _requests(log, rows_B, ends_B, lengths_B=lengths_B, own=asked)
 
 
 def target_batches(
@@ -245,5 +293,6 @@ def labelled_batches(
     """(which rows, batch) of the fixed click candidates of a split."""
     clicks = log.clicks[split]
     rows_R, ends_R = np.asarray(clicks.rows_R), np.asarray(clicks.ends_R)
-    for picked_B, batch in request_batches(log, rows_R, ends_R, max_length=max_length, batch_size=batch_size):
+    batches = request_batches(log, rows_R, ends_R, max_length=max_length, batch_size=batch_size, own=clicks)
+    for picked_B, batch in batches:
         yield picked_B, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])

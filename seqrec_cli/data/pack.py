@@ -5,15 +5,18 @@ that one showed), F context attributes.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.catalog import Attribute, Catalog
-from seqrec_cli.data.filters import apply_filters
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.catalog import Attribute, Catalog, level_ranks
+from seqrec_cli.data.filters import LABELS, apply_filters
+from seqrec_cli.data.interactions import PackedLog, equal_to_previous
+from seqrec_cli.data.labels import Events, labelled_rows, sort_keys, unclicked
+from seqrec_cli.data.numbers import encode_numbers, number_levels
 from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
@@ -34,35 +37,42 @@ class Indexed(NamedTuple):
     kept_K: np.ndarray  # positions among the raw events
     rows_K: np.ndarray  # user rows
     items_K: np.ndarray  # item indices
-    shown_S: np.ndarray  # item indices of what the requests showed
-
-
-class Events(NamedTuple):
-    """The same events in the order of the log: by user, then by time."""
-
-    kept_K: np.ndarray
-    rows_K: np.ndarray
-    items_K: np.ndarray
-    times_K: np.ndarray | None  # seconds
-    offsets_U1: np.ndarray
-    equal_times: int  # pairs of neighbours whose order the file decided
+    shown_S: np.ndarray  # item indices of what the requests showed, or of the rows that were not clicked
+    unclicked_S: np.ndarray  # where these rows are among the raw ones
+    unclicked_rows_S: np.ndarray  # their user rows
 
 
 def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say) -> tuple[PackedLog, Ids]:
     """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
+    raw = _with_levels(raw)
     indexed, ids, counts = _filter_and_index(cfg, raw, say)
     events = _sort(raw, indexed)
-    requests = _requests(raw, indexed, events) if len(indexed.shown_S) else None
-    for note in raw.notes:
+    requests = None
+    if raw.labels_N is not None:
+        requests = labelled_rows(
+            raw,
+            events,
+            unclicked_S=indexed.unclicked_S,
+            rows_S=indexed.unclicked_rows_S,
+            shown_S=indexed.shown_S,
+        )
+    elif len(indexed.shown_S):
+        requests = _requests(raw, indexed, events)
+    notes = list(raw.notes)
+    if raw.labels_N is not None and (left := int((~raw.labels_N).sum()) - len(indexed.unclicked_S)):
+        notes.append(f"{left:,} rows that were not clicked are left out: repeated ones, or of users without a click")
+    for note in notes:
         say(note)
     catalog, values = _catalog(raw, ids)
     whole = counts[-1]["events"] == counts[0]["events"]  # else the process did not make these histories
     manifest = identity | {
         "source": cfg.source,
         "filters": counts,
-        "order": "by time; equal times in file order (stable sort)" if raw.times_N is not None else "file order",
-        "equal_times": events.equal_times,
-        "notes": list(raw.notes),
+        "order": _order_in_words(raw),
+        "equal_times": 0 if events.tied_K is None else int(events.tied_K.sum()),
+        "ordered_ties": events.ordered_ties,
+        "time_span": None if events.times_K is None else [int(events.times_K.min()), int(events.times_K.max())],
+        "notes": notes,
         **values,
         "process": raw.process if whole else None,
     }
@@ -78,7 +88,26 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say)
         requests,
         None if raw.sessions_N is None else raw.sessions_N[events.kept_K],
         None if raw.item_owners is None else _owners(raw.item_owners, ids, say),
+        splits_N=None if raw.splits_N is None else raw.splits_N[events.kept_K],
+        weights_N=None if raw.weights_N is None else raw.weights_N[events.kept_K],
+        tied_N=_stored_ties(events),
     ), ids
+
+
+def _order_in_words(raw: RawLog) -> str:
+    timed, further = raw.times_N is not None, " and dataset.order_columns" if raw.order_keys else ""
+    if not timed:
+        return f"by dataset.order_columns{'; equal ones in file order' if further else ''}" if further else "file order"
+    by = "by time" if raw.ticks_per_second else "by an order without seconds (dataset.time_unit=order)"
+    return f"{by}{further}; equal times in file order (stable sort)"
+
+
+def _stored_ties(events: Events) -> np.ndarray | None:
+    """Ties that the seconds of the log do not show."""
+    if events.tied_K is None or events.times_K is None:
+        return events.tied_K
+    shown_K = equal_to_previous(events.times_K, events.offsets_U1)
+    return None if np.array_equal(shown_K, events.tied_K) else events.tied_K
 
 
 def _owners(table: AttributeTable, ids: Ids, say: Say) -> np.ndarray:
@@ -101,35 +130,44 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
     items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
     kept_K, counts = apply_filters(cfg, raw, users_N, items_N=items_N)
     for row in counts[1:]:
-        if row["removed_events"]:
+        if row["removed_events"] and not row["filter"].startswith(LABELS):
             gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
             say(f"{row['filter']} removed {gone}")
     user_codes, rows_K = factorize(users_N[kept_K])
+    unclicked_S = np.zeros(0, np.int64)
+    if raw.labels_N is not None:
+        unclicked_S = unclicked(cfg, raw, users_N, items_N=items_N, users=user_codes)
+        shown_S = items_N[unclicked_S]
     item_codes, coded = factorize(np.concatenate([items_N[kept_K], shown_S]))
     if len(item_codes) < 2:
         raise SeqrecError(f"only {len(item_codes)} item is left after the filters; ranking needs two or more")
-    indexed = Indexed(kept_K, rows_K, coded[: len(kept_K)] + 1, coded[len(kept_K) :] + 1)
+    unclicked_rows_S = np.searchsorted(user_codes, users_N[unclicked_S])
+    indexed = Indexed(kept_K, rows_K, coded[: len(kept_K)] + 1, coded[len(kept_K) :] + 1, unclicked_S, unclicked_rows_S)
     return indexed, Ids(all_users[user_codes], all_items[item_codes]), counts
 
 
 def _sort(raw: RawLog, indexed: Indexed) -> Events:
-    """A stable sort: events of equal time stay in the order of the file."""
-    ticks_K = None if raw.times_N is None else raw.times_N[indexed.kept_K]
-    by_user = [indexed.rows_K] if ticks_K is None else [ticks_K, indexed.rows_K]
-    order_K = np.lexsort(by_user)
+    """A stable sort: what no key orders stays in the order of the file."""
+    keys = [key_N[indexed.kept_K] for key_N in sort_keys(raw)]
+    order_K = np.lexsort([*reversed(keys), indexed.rows_K])
     rows_K = indexed.rows_K[order_K]
-    times_K, ties = None, 0
-    if ticks_K is not None:
-        ticks_K = ticks_K[order_K]
-        ties = int(np.count_nonzero((np.diff(ticks_K) == 0) & (np.diff(rows_K) == 0)))
-        times_K = ticks_K // raw.ticks_per_second
+    offsets_U1 = np.searchsorted(rows_K, np.arange(int(rows_K[-1]) + 2)).astype(np.int64)
+    same = [equal_to_previous(key_K[order_K], offsets_U1) for key_K in keys]
+    times_K, tied_K, ordered = None, None, 0
+    if raw.times_N is not None or raw.order_keys:
+        found_K: np.ndarray = np.logical_and.reduce(same)
+        by_time_K: np.ndarray = np.logical_and.reduce(same[: len(same) - len(raw.order_keys)] or [found_K])
+        tied_K, ordered = found_K, int(by_time_K.sum() - found_K.sum())
+    if raw.times_N is not None and raw.ticks_per_second:
+        times_K = raw.times_N[indexed.kept_K][order_K] // raw.ticks_per_second
     return Events(
         indexed.kept_K[order_K],
         rows_K,
         indexed.items_K[order_K].astype(np.int32),
         times_K,
-        np.searchsorted(rows_K, np.arange(int(rows_K[-1]) + 2)).astype(np.int64),
-        ties,
+        offsets_U1,
+        tied_K,
+        ordered,
     )
 
 
@@ -145,8 +183,9 @@ def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
 
 def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
     """Sizes and attributes, and the texts of the attributes' values."""
-    items = [encode_attribute(name, table, ids.items) for name, table in raw.item_attributes.items()]
-    users = [encode_attribute(name, table, ids.users) for name, table in raw.user_attributes.items()]
+    items, item_numbers = _of_rows(raw.item_attributes, ids.items, raw.numeric)
+    users, user_numbers = _of_rows(raw.user_attributes, ids.users, raw.numeric)
+    contexts = tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items())
     catalog = Catalog(
         len(ids.users),
         len(ids.items),
@@ -154,13 +193,34 @@ def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
         tuple(attribute for attribute, _, _ in users),
         {attribute.name: values for attribute, values, _ in items},
         {attribute.name: values for attribute, values, _ in users},
-        tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items()),
+        contexts,
+        item_numbers,
+        user_numbers,
+        level_ranks(contexts, [name for name in raw.context if name in raw.numeric]),
     )
     return catalog, {
         "item_attribute_values": {attribute.name: texts for attribute, _, texts in items},
         "user_attribute_values": {attribute.name: texts for attribute, _, texts in users},
         "context_values": {name: texts for name, (_, texts) in raw.context.items()},
     }
+
+
+def _of_rows(
+    tables: dict[str, AttributeTable], ids: np.ndarray, numeric: frozenset[str]
+) -> tuple[list[tuple[Attribute, np.ndarray, list[str]]], dict[str, np.ndarray]]:
+    """The categories and the numbers of items or users."""
+    categories = [encode_attribute(name, table, ids) for name, table in tables.items() if name not in numeric]
+    return categories, {name: encode_numbers(name, tables[name], ids) for name in tables if name in numeric}
+
+
+def _with_levels(raw: RawLog) -> RawLog:
+    """The log, numbers of its events as levels."""
+    context, notes = dict(raw.context), list(raw.notes)
+    for name in raw.numeric & context.keys():
+        codes_N, texts, note = number_levels(name, *context[name])
+        context[name] = codes_N, texts
+        notes += [note] if note else []
+    return replace(raw, context=context, notes=tuple(notes))
 
 
 def _labelled_requests(

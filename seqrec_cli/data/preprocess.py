@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,39 @@ from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.archive import files_in
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
+from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
+from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
 from seqrec_cli.data.pack import Ids, Say, pack
+from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
-from seqrec_cli.files import atomic_folder, write_atomically
+from seqrec_cli.faults import in_words
+from seqrec_cli.files import atomic_folder, sweep_once, write_atomically
 
 HASHES = "raw-hashes.json"
 DIGITS = 8
 
 
-def prepare(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = False) -> PackedLog:
     """The packed log of a dataset, built first where it is missing (and its raw file fetched).
 
-    Raises SeqrecError on bad input; a dataset that is already built is left as it is.
+    Raises SeqrecError on bad input; a dataset that is already built is left as it is. `verify`: its bytes are read
+    through though this machine has done so before.
     """
-    return with_time_context(_prepared(cfg, data_dir, say), cfg.time_context)
+    return with_time_context(_prepared(cfg, data_dir, say, verify=verify), cfg.time_context)
 
 
-def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
+def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
+    sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
-    unset = {name for name, value in values.items() if value is None or value is False}  # 0 is a column
+    unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
+    unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
     settings = cfg.model_dump(mode="json", exclude=set(cfg.not_in_fingerprint) | unset)
+    settings |= {name: _raw_hash(file, data_dir, name) for name, file in cfg.other_files.items()}
+    vectors = vectors_file(cfg.item_vectors)
+    if vectors is not None:
+        settings["item_vectors"] = _raw_hash(vectors, data_dir)
     settings_hash = _digest(settings | {"format": FORMAT})
     label = f"{cfg.name}-{settings_hash[:DIGITS]}"
     path = local_file(cfg, data_dir)
@@ -41,13 +53,13 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
         ready = sorted(data_dir.glob(f"{label}-*/manifest.json"), key=lambda manifest: manifest.stat().st_mtime)
         if ready:
             say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
-            return _open(ready[-1].parent)
+            return _open(ready[-1].parent, settings, verify=verify)
         path = fetch(cfg, data_dir, say)
-    raw_hash = None if path is None else _raw_hash(path, data_dir)
+    raw_hash = None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None)
     folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
     if (folder / "manifest.json").exists():
         say(f"{folder} is ready: nothing to do")
-        return _open(folder)
+        return _open(folder, settings, verify=verify)
     identity = {
         "fingerprint": _digest({"raw": raw_hash, "settings": settings_hash}),
         "settings": settings,
@@ -55,38 +67,62 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say) -> PackedLog:
     }
     raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
     log, ids = pack(cfg, raw, identity, say=say)
+    if vectors is not None:
+        log = with_item_vectors(log, ids.items, vectors, say=say)
     _publish(log, raw, ids, folder=folder)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
-    return _open(folder)
+    return _open(folder, settings, verify=verify)
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _raw_hash(path: Path, data_dir: Path) -> str:
-    """SHA-256 of a raw file, remembered by its path, size and time of change; of a folder, by its files' names too."""
+def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> str:
+    """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
+    some of a zip archive), `in_parts` is the setting that gave it."""
+    if in_parts is not None:
+        parts = find(local_path(str(path)), f"dataset.{in_parts}")
+        known = _file_hashes([part.file for part in parts.parts], data_dir)
+        told = digest_of(parts, known.__getitem__)
+        return told if isinstance(told, str) else _digest(told)
+    path = Path(path)
     if path.is_dir():
-        return _digest([[file.name, _raw_hash(file, data_dir)] for file in files_in(path)])
-    stat, cache = path.stat(), data_dir / HASHES
-    key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        files = files_in(path)
+        known = _file_hashes(files, data_dir)
+        return _digest([[file.name, known[file]] for file in files])
+    return _file_hashes([path], data_dir)[path]
+
+
+def _file_hashes(paths: Sequence[Path], data_dir: Path) -> dict[Path, str]:
+    """SHA-256 of files, remembered by their path, size and time of change."""
+    cache = data_dir / HASHES
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    if key not in known:
-        with path.open("rb") as file:
-            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    found, before = {}, len(known)
+    for path in dict.fromkeys(paths):
+        stat = path.stat()
+        key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            with path.open("rb") as file:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path] = str(known[key])
+    if len(known) > before:
         data_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(cache, json.dumps(known, indent=2))
-    return str(known[key])
+    return found
 
 
-def _open(folder: Path) -> PackedLog:
+def _open(folder: Path, settings: dict[str, Any], *, verify: bool) -> PackedLog:
     try:
-        return PackedLog.open(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise SeqrecError(f"{folder} is damaged ({error}); delete it, and it is built again") from None
+        log = PackedLog.open(folder, verify=verify)
+        if log.manifest["settings"] != settings:
+            raise DamagedError("its manifest is another log's")
+    except Exception as error:  # bytes from outside: numpy raises a dozen kinds
+        raise damaged(folder, error) from None
+    return log
 
 
 def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
@@ -96,9 +132,10 @@ def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
             log.save(temporary)
             write_vocabulary(temporary, "items", ids.items, titles=raw.titles)
             write_vocabulary(temporary, "users", ids.users)
+            seal(temporary)
     except OSError as error:
         if (folder / "manifest.json").exists():
             return
         if folder.exists():
             raise SeqrecError(f"{folder} stands in the way and is no dataset; delete it") from None
-        raise SeqrecError(f"cannot write {folder}: {error.strerror or error}; see data_dir") from None
+        raise SeqrecError(f"cannot write {in_words(error, folder) or f'{folder}: {error}'} (data_dir=FOLDER)") from None

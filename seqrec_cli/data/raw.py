@@ -3,6 +3,7 @@
 Legend: N events in file order, Q requests, S items shown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,15 +36,21 @@ class RawLog:
 
     users_N: np.ndarray
     items_N: np.ndarray
-    times_N: np.ndarray | None  # int64, in ticks; None: the order of the file is the order of events
+    times_N: np.ndarray | None  # int64, in ticks; None: `order_keys`, then the order of the file, order the events
     ratings_N: np.ndarray | None  # float32
     item_attributes: dict[str, AttributeTable] = field(default_factory=dict)
     user_attributes: dict[str, AttributeTable] = field(default_factory=dict)
     context: dict[str, tuple[np.ndarray, list[str]]] = field(default_factory=dict)  # codes int32 [N] (-1: none), texts
     impressions: Impressions | None = None
     notes: tuple[str, ...] = ()  # what the reader had to decide, for the manifest
-    ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds
+    ticks_per_second: int = 1  # times finer than a second still order events; they are stored in seconds; 0: not at all
+    order_keys: tuple[np.ndarray, ...] = ()  # [N] each: what orders events of equal time, the first key first
+    weights_N: np.ndarray | None = None  # float32, positive: how much an event counts as a training target
+    labels_N: np.ndarray | None = None  # bool: True at events; the other rows were shown and not clicked
     titles: AttributeTable | None = None  # item names for people, kept in the vocabulary
     item_owners: AttributeTable | None = None  # raw user ids, as text
     sessions_N: np.ndarray | None = None  # int32, numbers of the log's own sessions
+    numeric: frozenset[str] = frozenset()  # attributes, of items, users or events, whose values are numbers
+    splits_N: np.ndarray | None = None  # int8: 0 trains, 1 validates, 2 tests, as the files say
+    place: Callable[[int], str] | None = None  # where in the raw file an event is, in words; None: by its row
     process: dict[str, Any] | None = None  # settings of the process that generated the events

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import held_out, view_of
-from seqrec_cli.data.view import HeldOut, LabelledRows, Targets
+from seqrec_cli.data.view import HeldOut, Targets
 
 
 def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
@@ -23,7 +23,7 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         kept = np.flatnonzero(np.isin(c.rows_R, users_U))
         rows_R = np.searchsorted(users_U, np.asarray(c.rows_R)[kept])
         ends_R = np.asarray(c.ends_R)[kept] - starts_U[rows_R] + offsets_U1[rows_R]
-        clicks[split] = LabelledRows(rows_R, ends_R, np.asarray(c.items_RC)[kept], np.asarray(c.labels_RC)[kept])
+        clicks[split] = replace(c.at(kept), rows_R=rows_R, ends_R=ends_R)
     view = view_of(log)
 
     def moved(targets: Targets) -> Targets:
@@ -42,8 +42,11 @@ def of_users(log: PackedLog, users_U: np.ndarray) -> PackedLog:
         ratings_N=None if log.ratings_N is None else np.asarray(log.ratings_N)[events_N],
         view=replace(view, train_U=train_U, val=moved(view.val), test=moved(view.test), clicks=clicks),
         requests=None,
+        splits_N=None,
         owners_V1=None,  # whose users are counted anew
         context_NF=None if log.context_NF is None else np.asarray(log.context_NF)[events_N],
+        weights_N=None if log.weights_N is None else np.asarray(log.weights_N)[events_N],
+        tied_N=None if log.tied_N is None else np.asarray(log.tied_N)[events_N],
         folder=None,
     )
 

@@ -94,6 +94,7 @@ class ValidationRows:
                 masked_BM=torch.from_numpy(last_B)[:, None] if masked else None,
                 negatives_BLK=negatives_BLK,
                 request_times_B=None if masked else events.times_at(ends_B),
+                context_BF=None if masked else events.contexts_at(ends_B),
                 host_lengths_B=batch.lengths_B,
                 host_taught_B=torch.ones(len(picked_B), dtype=torch.int64),
             ).to(device)

@@ -22,29 +22,53 @@ class LabelledRows:
     """Click candidates fixed beside the preprocessed data, so that every model is judged on the same ones.
 
     `rows_R` is the user row, `ends_R` the absolute log position the history ends before (it starts at the user's
-    offset), `items_RC` the candidates (0 where there is none), `labels_RC` 1 for a click, 0 for none.
+    offset), `items_RC` the candidates (0 where there is none), `labels_RC` 1 for a click, 0 for none. A row is asked at
+    the event at `ends_R`, in its context; one that is no event of the log has a time (seconds), a logged context (F)
+    and a weight of its own.
     """
 
     rows_R: np.ndarray
     ends_R: np.ndarray
     items_RC: np.ndarray
     labels_RC: np.ndarray
+    times_R: np.ndarray | None = None
+    context_RF: np.ndarray | None = None
+    weights_R: np.ndarray | None = None
 
     PARTS = ("rows", "ends", "items", "labels")  # of the names of their files
+    OWN = ("times", "context", "weights")  # the same, of rows with their own
 
     @classmethod
-    def load(cls, name: str, load: Callable[[str], np.ndarray]) -> Self:
-        """From the arrays that `arrays` names; `load` reads one."""
-        return cls(*(load(f"{name}_{part}") for part in cls.PARTS))
+    def load(
+        cls, name: str, load: Callable[[str], np.ndarray], optional: Callable[[str], np.ndarray | None] | None = None
+    ) -> Self:
+        """From the arrays that `arrays` names; `load` reads one, `optional` one that may not be there."""
+        own = () if optional is None else (optional(f"{name}_{part}") for part in cls.OWN)
+        return cls(*(load(f"{name}_{part}") for part in cls.PARTS), *own)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays by the names they are kept under."""
-        values = (self.rows_R, self.ends_R, self.items_RC, self.labels_RC)
-        return {f"{name}_{part}": array for part, array in zip(self.PARTS, values, strict=True)}
+        values = (
+            self.rows_R,
+            self.ends_R,
+            self.items_RC,
+            self.labels_RC,
+            self.times_R,
+            self.context_RF,
+            self.weights_R,
+        )
+        named = zip((*self.PARTS, *self.OWN), values, strict=True)
+        return {f"{name}_{part}": array for part, array in named if array is not None}
+
+    @property
+    def asked_apart(self) -> bool:
+        """Whether its rows are asked at moments of their own, not at events of the log."""
+        return self.times_R is not None or self.context_RF is not None
 
     def at(self, which: np.ndarray) -> "LabelledRows":
         """Some of the rows, by a mask or indices."""
-        return LabelledRows(self.rows_R[which], self.ends_R[which], self.items_RC[which], self.labels_RC[which])
+        own = (None if part is None else part[which] for part in (self.times_R, self.context_RF, self.weights_R))
+        return LabelledRows(self.rows_R[which], self.ends_R[which], self.items_RC[which], self.labels_RC[which], *own)
 
 
 @dataclass(frozen=True)

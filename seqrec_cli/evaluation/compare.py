@@ -7,8 +7,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.view import HeldOut
+from seqrec_cli.protocols.view.meaning import meaning
 
 PROTOCOL_KEY = "protocol"  # of a metric row
+MEANING = "meaning"  # of a protocol: what follows from its other fields, and is said, not compared
 FILTERS = ("min_rating", "user_core", "item_core", "duplicates")
 SEEN = {
     "remove": "removed: all before the target, whole history; targets that repeat one are left out",
@@ -44,6 +46,7 @@ def protocol(
         "items": log.num_items,
         "settings": asked["settings"],
         "counts": asked["splits"][split],
+        MEANING: meaning(log, split),
         "candidates": "whole corpus" if view.candidates == "full" else view.candidates,
         "ranked_users": "all" if ranked_users is None else ranked_users,
         "seen_items": SEEN[view.seen],
@@ -67,7 +70,7 @@ def _where_they_differ(one: Any, other: Any) -> tuple[Any, Any]:
 def same_protocol(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, may_differ: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The protocol that all metric rows share; SeqrecError names the first field in which one differs.
+    """The protocol that all metric rows share; SeqrecError names every field in which the first two that differ do.
 
     Fields that `may_differ` are left out of it.
     """
@@ -80,12 +83,14 @@ def same_protocol(
     first: dict[str, Any] = dict(rows[0][PROTOCOL_KEY])
     for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
-        fields = [field for field in dict.fromkeys([*first, *other]) if field != "fingerprint"]
-        for field in (*fields, "fingerprint"):  # which any other difference changes too
-            if field not in may_differ and first.get(field) != other.get(field):
-                one, two = _where_they_differ(first.get(field), other.get(field))
-                raise SeqrecError(
-                    f"{names[0]} and {name} differ in {field} ({one!r} against {two!r}) and are not comparable; "
-                    "evaluate both under one protocol"
-                )
+        fields = [field for field in dict.fromkeys([*first, *other]) if field not in ("fingerprint", MEANING)]
+        differing = [field for field in fields if field not in may_differ and first.get(field) != other.get(field)]
+        if not differing and "fingerprint" not in may_differ and first["fingerprint"] != other["fingerprint"]:
+            differing = ["fingerprint"]  # which any other difference changes too
+        if differing:
+            told = [(field, *_where_they_differ(first.get(field), other.get(field))) for field in differing]
+            shown = ", ".join(f"{field} ({one!r} against {two!r})" for field, one, two in told)
+            raise SeqrecError(
+                f"{names[0]} and {name} differ in {shown} and are not comparable; evaluate both under one protocol"
+            )
     return {field: value for field, value in first.items() if field not in may_differ}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.evaluation.compare import MEANING
 from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import lower_is_better
 
@@ -49,7 +50,7 @@ def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def protocol_key(protocol: Mapping[str, Any], may_differ: Sequence[str] = ()) -> str:
     """A short name of a protocol: equal where `compare` would put runs side by side."""
-    kept = {name: value for name, value in protocol.items() if name not in may_differ}
+    kept = {name: value for name, value in protocol.items() if name not in (*may_differ, MEANING)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
@@ -97,7 +98,7 @@ def grouped(
     found = []
     for key in keys:
         runs = sorted(by_key[key], key=order)
-        rules = {name: value for name, value in runs[0].protocol.items() if name not in may_differ}
+        rules = {name: value for name, value in runs[0].protocol.items() if name not in (*may_differ, MEANING)}
         before = first.setdefault(runs[0].dataset, rules)
         below = sorted(of_baselines.get(key, {}).values(), key=order)
         found.append(Group(key, rules, runs, below, _differences(before, rules)))

@@ -102,7 +102,7 @@ def signature(scoring: Scoring, log: PackedLog, axes: dict[str, int | None], *, 
         "padding": {"value": 0, "side": "right"},
         "unknown_user": 0,
         "context": [_context(name, log) for name in (a.name for a in context)]
-        if "context_BF" in scoring.inputs
+        if {"context_BF", "context_BLF"} & set(scoring.inputs)
         else [],
         "lengths_B": "events of each row before its padding, at most max_length, the latest kept",
         "max_length": scoring.max_length,

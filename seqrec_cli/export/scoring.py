@@ -49,9 +49,10 @@ class Scoring(nn.Module):
         times_BL: Tensor | None = None,
         request_times_B: Tensor | None = None,
         context_BF: Tensor | None = None,
+        context_BLF: Tensor | None = None,
         candidates_BC: Tensor | None = None,
     ) -> Tensor:
-        requests = {"request_times_B": request_times_B, "context_BF": context_BF}
+        requests = {"request_times_B": request_times_B, "context_BF": context_BF, "context_BLF": context_BLF}
         batch = Batch(users_B, items_BL, lengths_B, times_BL=times_BL, **requests)
         return self._answer(batch, candidates_BC)
 
@@ -117,9 +118,14 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
     context_BF = contexts(log, ends_B - 1)
     if context_BF is not None:
         tensors["context_BF"] = torch.from_numpy(context_BF)
+        events_BL = np.minimum((ends_B - lengths_B)[:, None] + np.arange(lengths_B.max()), ends_B[:, None] - 1)
+        context_BLF = contexts(log, events_BL)
+        assert context_BLF is not None
+        context_BLF[np.arange(lengths_B.max()) >= lengths_B[:, None]] = 0
+        tensors["context_BLF"] = _padded(torch.from_numpy(context_BLF), sizes.length)
     return tensors
 
 
 def _padded(rows_BL: Tensor, length: int | None) -> Tensor:
     missing = 0 if length is None else length - rows_BL.shape[1]
-    return nn.functional.pad(rows_BL, (0, missing))
+    return nn.functional.pad(rows_BL, (0, 0) * (rows_BL.dim() - 2) + (0, missing))

@@ -9,6 +9,7 @@ from torch import Tensor
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.scoring import Scoring
 from seqrec_cli.export.tracing import at_any_length, trace
+from seqrec_cli.training.checkpoint import remembering
 
 PROGRAM = "model.pt2"
 
@@ -20,7 +21,8 @@ class TorchProgram:
 
     def write(self, scoring: Scoring, log: PackedLog, folder: Path) -> dict[str, int | None]:
         program, axes = at_any_length(scoring, "torch.export", lambda dynamic: trace(scoring, log, dynamic))
-        torch.export.save(program, folder / PROGRAM)
+        with remembering(folder / PROGRAM) as file:  # given a path, torch tells of a full disk in its own words
+            torch.export.save(program, file)  # type: ignore[arg-type]
         return axes
 
     def load(self, folder: Path) -> Callable[[dict[str, Tensor]], Tensor]:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from seqrec_cli.files import atomic_file
+from seqrec_cli.files import atomic_file, write_atomically
 
 INCLUDE = Path(__file__).with_name("include")
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
@@ -52,17 +52,33 @@ def library(source: Path, constant: str, value: int) -> ctypes.CDLL | None:
 
 
 def _compiled(command: str, source: Path, flags: tuple[str, ...]) -> Path:
-    """The library's file, named by a hash of all that goes into it and compiled unless it is there. It appears whole or
-    not at all: runs may start side by side."""
+    """The library's file, named by a hash of all that goes into it, and compiled unless it is there, whole. It
+    appears so or not at all: runs may start side by side."""
     texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(INCLUDE.glob("*.h")))]
     ingredients = "\n".join((*texts, command, *flags, _processor()))
     folder = _cache_folder()
     file = folder / f"{source.parent.name}-{hashlib.sha256(ingredients.encode()).hexdigest()[:16]}.so"
-    if not file.exists():
+    checksum = file.with_suffix(".sha256")
+    if not _is_whole(file, checksum):
         with atomic_file(file) as fresh:
             words = [command, *flags, f"-I{INCLUDE}", str(source), "-o", str(fresh), "-lm"]
             subprocess.run(words, check=True, capture_output=True, timeout=SECONDS)
+            found = _hash(fresh)
+        write_atomically(checksum, found + "\n")
     return file
+
+
+def _is_whole(file: Path, checksum: Path) -> bool:
+    """Whether a library is as it was compiled: a cut one ends the whole process when it is loaded (SIGBUS)."""
+    try:
+        return _hash(file) == checksum.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return False
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _cache_folder() -> Path:

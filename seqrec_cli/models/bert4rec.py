@@ -106,13 +106,15 @@ class Model(ItemEncoder):
         masked_BL = batch.items_BL == MASKED
         x_BLD = self.embed_items(batch.items_BL.masked_fill(masked_BL, 0))
         x_BLD = self.add_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
+        x_BLD = self.features.add_context(x_BLD, batch)
         x_BLD = self.norm_embedding(self.positions(x_BLD, batch.lengths_B))
         embedded: Tensor = self.drop(as_stream(x_BLD))
         return embedded if packing is None else packing.pack(embedded)
 
     def _only_items_and_positions(self) -> bool:
         """Whether the input holds nothing else."""
-        return self.attributes is None and self.users is None and not (self.training and self.event_dropout)
+        alone = self.attributes is None and self.users is None and not list(self.features.children())
+        return alone and not (self.training and self.event_dropout)
 
     def to_queries(self, x: Tensor) -> Tensor:
         if self.head is not None:
@@ -129,13 +131,18 @@ class Model(ItemEncoder):
         W = torch.sym_min(L + 1, self.max_length)
         lengths_B = batch.lengths_B.clamp(max=self.max_length - 1)
         columns_W = torch.arange(W, device=lengths_B.device)
-        items_BL = nn.functional.pad(batch.items_BL, (0, 1))
-        items_BW = items_BL.gather(1, (batch.lengths_B - lengths_B)[:, None] + columns_W)
+        kept_BW = (batch.lengths_B - lengths_B)[:, None] + columns_W
+        items_BW = nn.functional.pad(batch.items_BL, (0, 1)).gather(1, kept_BW)
+        context_BWF = None
+        if self.features.of_events is not None and batch.context_BLF is not None:
+            context_BWF = nn.functional.pad(batch.context_BLF, (0, 0, 0, 1))
+            context_BWF = context_BWF.gather(1, kept_BW[..., None].expand(-1, -1, context_BWF.shape[-1]))
         items_BW = items_BW.masked_fill(columns_W == lengths_B[:, None], MASKED)
         return Batch(
             users_B=batch.users_B,
             items_BL=items_BW,
             lengths_B=lengths_B + 1,
+            context_BLF=context_BWF,
             positions_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
             masked_BM=lengths_B[:, None],
         )

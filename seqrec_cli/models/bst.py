@@ -39,6 +39,8 @@ class History(NamedTuple):
 class Model(Ranker):
     """A history and one candidate become one logit."""
 
+    unequal = frozenset({"users", "context"})  # an item's vectors are added up
+
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(cfg, catalog)
         self.cfg = cfg

@@ -18,6 +18,7 @@ from seqrec_cli.config.model.din import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.interest import History, InterestRanker
 from seqrec_cli.models.layers.activation_unit import ActivationUnit
+from seqrec_cli.models.layers.embedding import module_key
 from seqrec_cli.models.layers.event_scores import AdditiveScores, DotScores
 from seqrec_cli.models.layers.transformer import as_stream
 from seqrec_cli.models.search import by_value, latest
@@ -29,13 +30,13 @@ class Model(InterestRanker):
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.unit = _unit(cfg, self.items.width)
         self.search, self.search_events = cfg.search_attribute, cfg.search_events
-        if self.search is not None and self.search not in self.items.attributes:
+        if self.search is not None and module_key(self.search) not in self.items.attributes:
             have = ", ".join(self.items.attributes) or "none"
             raise SeqrecError(f"model.search_attribute={self.search}: items have no such attribute (have: {have})")
 
     def _values(self, items: Tensor) -> Tensor:
         """The values [..., W] of the attribute that is searched by."""
-        values: Tensor = self.items.attributes[self.search].values_RW[items]  # type: ignore[index]
+        values: Tensor = self.items.attributes[module_key(self.search)].values_RW[items]  # type: ignore[arg-type,index]
         return values
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:

@@ -11,7 +11,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.numbers import item_features
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
+from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
+from seqrec_cli.models.features import check_widths, features
 from seqrec_cli.models.initialise import initialise
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import FeatureEmbedding, padded_table
@@ -25,12 +28,14 @@ class ItemEncoder(SequenceEncoder):
     multiplies them (losses, scores, exports) gets cosines over temperature, and need not know.
     """
 
+    trained_V1: Tensor | None  # 1 for items with training events
     norm: nn.Module  # in front of the product with the items
 
     def __init__(self, cfg: EncoderConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.max_length, self.temperature, self.user_dropout = cfg.max_length, cfg.temperature, cfg.user_dropout
         self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
+        check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
         self.items = padded_table(catalog.num_items + 1, D)
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
@@ -39,6 +44,12 @@ class ItemEncoder(SequenceEncoder):
             self.join = nn.Linear(D + self.attributes.width, D, bias=False)
         self.users = padded_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
         self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if cfg.user_dim else None
+        self.features = EncoderFeatures(cfg, catalog)
+        self.reads_context = self.features.of_request is not None
+        self.sees_target_time = self.reads_context and reads_time(catalog)
+        self.register_buffer("trained_V1", None)
+        if cfg.attributes == "tied":
+            self.trained_V1 = torch.ones(catalog.num_items + 1, 1)
         self.positions = PositionEmbedding(cfg.positions, cfg.max_length, D)
         self.drop = Dropout(cfg.dropout)
         self.add_layers(cfg)
@@ -66,15 +77,16 @@ class ItemEncoder(SequenceEncoder):
         return self.to_queries(self.forward_layers_last(self.embed(batch), batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        """What the layers read, [B, L, D]: item, attributes, user and position."""
+        """What the layers read, [B, L, D]: item, attributes, user, context and position."""
         check_window(batch.items_BL, self.max_length)
         x_BLD = self.add_user(self.embed_items(batch.items_BL), batch.users_B)
+        x_BLD = self.features.add_context(x_BLD, batch)
         embedded: Tensor = self.drop(self.positions(x_BLD, batch.lengths_B))
         return embedded
 
     def embed_items(self, items_BL: Tensor) -> Tensor:
         """Input vectors [B, L, D] of items with their attributes."""
-        x_BLD: Tensor = self.items(items_BL)
+        x_BLD: Tensor = self._own(items_BL)
         if self.join is not None and self.attributes is not None:
             x_BLD = self.join(torch.cat([x_BLD, self.attributes.joined(items_BL)], dim=-1))
         elif self.attributes is not None:
@@ -91,6 +103,7 @@ class ItemEncoder(SequenceEncoder):
         a projection keeps the width. Instead of drawing another user at random (its SSE), training now and then
         takes the user for an unknown one, so that rows of unknown users are no stranger to the network.
         """
+        x_BLD = self.features.add_user_attributes(x_BLD, users_B)
         if self.users is None or self.from_user is None:
             return x_BLD
         if self.training and self.user_dropout:
@@ -109,13 +122,31 @@ class ItemEncoder(SequenceEncoder):
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 
     def item_table(self) -> Tensor:
-        return self._as_vectors(self._output())
+        table_VD = self._output()
+        if self.trained_V1 is not None and self.attributes is not None:
+            table_VD = table_VD * self.trained_V1 + self.attributes.summed(self._every_item())
+        return self._as_vectors(table_VD)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        return self._as_vectors(F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows))
+        vectors = F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows)
+        if self.trained_V1 is not None and self.attributes is not None:
+            vectors = vectors * self.trained_V1[items] + self.attributes.summed(items)
+        return self._as_vectors(vectors)
+
+    def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
+        if self.trained_V1 is not None:
+            self.trained_V1.copy_((item_counts_V > 0)[:, None])
 
     def item_bias(self) -> Tensor | None:
         return self.bias_V
+
+    def _own(self, items: Tensor) -> Tensor:
+        """The items' own vectors; zero where attributes speak for an item that training never saw."""
+        own: Tensor = self.items(items)
+        return own if self.trained_V1 is None else own * self.trained_V1[items]
+
+    def _every_item(self) -> Tensor:
+        return torch.arange(self.num_items + 1, device=self.items.weight.device)
 
     def _output(self) -> Tensor:
         return self.items.weight if self.output is None else self.output.weight
@@ -128,9 +159,16 @@ class ItemEncoder(SequenceEncoder):
 
 
 def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
-    if not catalog.item_attributes:
+    if not features(catalog)["items"]:
         raise SeqrecError(
             f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
         )
-    rows = catalog.num_items + 1
-    return FeatureEmbedding(rows, catalog.item_attributes, catalog.item_values, dim=cfg.embed_dim, own=False)
+    return FeatureEmbedding(
+        catalog.num_items + 1,
+        catalog.item_attributes,
+        catalog.item_values,
+        dim=cfg.embed_dim,
+        own=False,
+        numbers=item_features(catalog),
+        widths=cfg.widths,
+    )

@@ -37,6 +37,10 @@ class Model(SequenceEncoder):
         )
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 
+    def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
+        for member in self.members.values():
+            member.prepare(item_counts_V, user_counts_U)  # type: ignore[operator]
+
     def trainable_models(self) -> tuple[Recommender, ...]:
         return tuple(trainable for member in self._members() for trainable in member.trainable_models())
 

@@ -120,7 +120,7 @@ class Model(ItemEncoder):
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(cfg, catalog)
         self.time_bias, self.time_buckets = cfg.time_bias, cfg.time_buckets
-        self.sees_target_time = cfg.time_bias == "target"
+        self.sees_target_time |= cfg.time_bias == "target"
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
         self.scale = cfg.embed_dim**0.5

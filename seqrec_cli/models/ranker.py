@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from seqrec_cli.config.model import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.numbers import context_features, item_features, user_features
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.features import ITEM_ID, USER_ID, check_widths
 from seqrec_cli.models.layers.embedding import AttributeEmbedding, ContextEmbedding, FeatureEmbedding
 
 
@@ -17,15 +19,26 @@ class Ranker(Recommender):
     """A recommender with embedded users, items and context, and their part of the MLP's first layer."""
 
     reads_context = True
+    unequal = frozenset({"items", "users", "context"})  # whose features may have widths of their own
     counts_V: Tensor
     counts_U: Tensor
 
     def __init__(self, cfg: RankerConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
-        D, drop, unknown = cfg.embed_dim, cfg.embedding_dropout, cfg.unknown
+        D, drop, unknown, widths = cfg.embed_dim, cfg.embedding_dropout, cfg.unknown, cfg.widths or {}
+        check_widths(cfg, catalog, self.unequal)
         items, users = catalog.num_items + 1, catalog.num_users + 1
         self.items = FeatureEmbedding(
-            items, catalog.item_attributes, catalog.item_values, dim=D, own=True, drop=drop, unknown=unknown
+            items,
+            catalog.item_attributes,
+            catalog.item_values,
+            dim=D,
+            own=True,
+            drop=drop,
+            unknown=unknown,
+            numbers=item_features(catalog),
+            widths=widths,
+            own_width=widths.get(ITEM_ID),
         )
         self.users = FeatureEmbedding(
             users,
@@ -36,9 +49,12 @@ class Ranker(Recommender):
             drop=drop,
             unknown=unknown,
             padding=False,
+            numbers=user_features(catalog),
+            widths=widths,
+            own_width=widths.get(USER_ID),
         )
-        contexts = catalog.context_attributes
-        self.context = ContextEmbedding(contexts, D) if contexts else None
+        contexts, numbers = catalog.context_attributes, context_features(catalog)
+        self.context = ContextEmbedding(contexts, D, numbers=numbers, widths=widths) if contexts else None
         self.l2, self.l2_once, self.l2_attributes = cfg.l2, cfg.l2_counts == "once", cfg.l2_attributes
         self.register_buffer("counts_V", torch.ones(items, dtype=torch.int64), persistent=False)
         self.register_buffer("counts_U", torch.ones(users, dtype=torch.int64), persistent=False)

@@ -7,7 +7,7 @@ import torch
 
 from seqrec_cli.data.batch import Batch
 
-OPTIONAL = ("times_BL", "request_times_B", "context_BF")
+OPTIONAL = ("times_BL", "request_times_B", "context_BF", "context_BLF")
 
 
 class _Watched(Batch):

@@ -92,6 +92,14 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
         following_BP = batch.times_BL.gather(1, ends_BP.clamp(max=L - 1))
         last_BP = ends_BP >= batch.lengths_B[:, None]
         cut["request_times_B"] = torch.where(last_BP, batch.request_times_B[:, None], following_BP).flatten()
+    if batch.context_BLF is not None:  # likewise
+        F = batch.context_BLF.shape[2]
+        context_BMF = batch.context_BLF.gather(1, flat_BM[..., None].expand(-1, -1, F)) * real_BM[..., None]
+        cut["context_BLF"] = context_BMF.reshape(-1, length, F)
+        if batch.context_BF is not None:
+            following_BPF = batch.context_BLF.gather(1, ends_BP.clamp(max=L - 1)[..., None].expand(-1, -1, F))
+            last_BP1 = (ends_BP >= batch.lengths_B[:, None])[..., None]
+            cut["context_BF"] = torch.where(last_BP1, batch.context_BF[:, None], following_BPF).flatten(0, 1)
     none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
     hosts = dict.fromkeys(("ends_BC", "host_lengths_B", "host_taught_B"))
     return replace(

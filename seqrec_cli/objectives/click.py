@@ -31,6 +31,8 @@ class Objective(contract.Objective):
             logits_BC = model.score_positions(batch, batch.candidates_BC, batch.ends_BC).float()
         present_BC = (batch.candidates_BC > 0).float()
         losses_BC = self.losses_of_candidates(logits_BC, batch.labels_BC)
+        if batch.weights_BC is not None:
+            losses_BC = losses_BC * batch.weights_BC
         return (losses_BC * present_BC).sum() / present_BC.sum()
 
     def losses_of_candidates(self, logits_BC: Tensor, labels_BC: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ that of the authors' code. Events are hidden by the loader (`data/cloze_rows`); 
 
 from seqrec_cli.config.objective.cloze import Config
 from seqrec_cli.data.cloze_rows import Masking
-from seqrec_cli.objectives.contract import CorpusSoftmaxObjective
+from seqrec_cli.objectives.estimated_softmax import EstimatedSoftmax
 
 
-class Objective(CorpusSoftmaxObjective):
+class Objective(EstimatedSoftmax):
     """Mean cross-entropy over the hidden events of the batch."""
 
     def __init__(self, cfg: Config) -> None:

@@ -80,9 +80,11 @@ class CorpusSoftmaxObjective(Objective):
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
         at = at_targets(model, batch)
-        return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N)
+        return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N, weights_N=at.weights_N)
 
-    def cross_entropy(self, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor) -> Tensor:
+    def cross_entropy(
+        self, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, *, weights_N: Tensor | None = None
+    ) -> Tensor:
         """The loss of one target for each query."""
         table_VD, bias_V = encoder.item_table(), encoder.item_bias()
         return corpus_cross_entropy(
@@ -92,6 +94,7 @@ class CorpusSoftmaxObjective(Objective):
             chunk_mb=self.chunk_mb,
             bias_V=bias_V,
             label_smoothing=self.smoothing,
+            weights_N=weights_N,
         )
 
     def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
@@ -112,6 +115,7 @@ class AtTargets(NamedTuple):
     queries_ND: Tensor  # its states at the positions that have a target
     targets_N: Tensor
     positions_N: Tensor  # in the flattened [B * L]
+    weights_N: Tensor | None  # how much each target counts; None: all alike
 
 
 def at_targets(model: Recommender, batch: Batch) -> AtTargets:
@@ -119,7 +123,9 @@ def at_targets(model: Recommender, batch: Batch) -> AtTargets:
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
     positions_N = batch.target_positions()
-    return AtTargets(model, model.encode_targets(batch), batch.targets_BL.flatten()[positions_N], positions_N)
+    weights_N = None if batch.weights_BL is None else batch.weights_BL.flatten()[positions_N]
+    targets_N = batch.targets_BL.flatten()[positions_N]
+    return AtTargets(model, model.encode_targets(batch), targets_N, positions_N, weights_N)
 
 
 def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:

@@ -44,7 +44,13 @@ class _CorpusCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, chunk_mb: int, bias_V: Tensor | None
+        ctx: Any,
+        queries_ND: Tensor,
+        table_VD: Tensor,
+        targets_N: Tensor,
+        chunk_mb: int,
+        bias_V: Tensor | None,
+        weights_N: Tensor | None,
     ) -> Tensor:
         dtype, total = product_dtype(queries_ND.device), len(queries_ND)
         items_VD = table_VD[1:].to(dtype)  # without padding; target t stands in column t - 1
@@ -74,10 +80,13 @@ class _CorpusCrossEntropy(torch.autograd.Function):
                 # One kernel, fp32 inside whatever the dtype of its ends; it writes an element after its last read.
                 torch.softmax(probability_nV, dim=1, out=probability_nV)
                 own_n = probability_nV[targets_n].float()
-                loss -= own_n.clamp(min=torch.finfo(torch.float32).tiny).log().sum()
+                logs_n = own_n.clamp(min=torch.finfo(torch.float32).tiny).log()
+                loss -= logs_n.sum() if weights_N is None else weights_N[rows : rows + n] @ logs_n
                 # Not by `scatter_`: in bf16 it copies the whole chunk to fp32 and back.
                 probability_nV[targets_n] = (own_n - 1).to(dtype)
                 probability_nV[n:] = 0
+                if weights_N is not None:  # the weights of the gradient, in the one pass over the scores that they cost
+                    probability_nV[:n] *= weights_N[rows : rows + n, None].to(dtype)
                 grad_queries_ND[rows : rows + n] = (probability_nV @ items_VD)[:n]
                 add_product(grad_table_VD[1:], probability_nV, queries_nD)
                 if grad_bias_V is not None:
@@ -99,6 +108,7 @@ class _CorpusCrossEntropy(torch.autograd.Function):
             None,
             None,
             None if grad_bias_V is None else grad_bias_V.mul_(scale),
+            None,
         )
 
 
@@ -110,28 +120,41 @@ def corpus_cross_entropy(
     chunk_mb: int,
     bias_V: Tensor | None = None,
     label_smoothing: float = 0.0,
+    weights_N: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of each query's target among all items, in `chunk_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
     format, sums and the loss in fp32. One target's loss saturates at 87 nats (the smallest fp32 probability); its
-    gradient does not. Of a target's probability all items share `label_smoothing` alike, the target included.
+    gradient does not. Of a target's probability all items share `label_smoothing` alike, the target included. With
+    `weights_N` it is the mean of weight x loss.
     """
     if torch.is_grad_enabled():
-        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, chunk_mb, bias_V)
+        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, chunk_mb, bias_V, weights_N)
     else:
         logits_NV = queries_ND.float() @ table_VD[1:].float().T
-        loss = F.cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V[1:], targets_N - 1)
+        logits_NV = logits_NV if bias_V is None else logits_NV + bias_V[1:]
+        loss = F.cross_entropy(logits_NV, targets_N - 1)
+        if weights_N is not None:
+            loss = (F.cross_entropy(logits_NV, targets_N - 1, reduction="none") * weights_N).mean()
     if label_smoothing == 0:
         return loss
     # log sum exp - (1 - e) s(target) - e mean s  =  the loss + e (s(target) - mean s): no pass over the scores.
     difference_ND = F.embedding(targets_N, table_VD).float() - table_VD[1:].float().mean(0)
     difference_N1 = None if bias_V is None else (F.embedding(targets_N, bias_V[:, None]) - bias_V[1:].mean()).float()
-    return loss + label_smoothing * mean_score_difference(queries_ND, difference_ND, difference_N1)
+    return loss + label_smoothing * mean_score_difference(queries_ND, difference_ND, difference_N1, weights_N=weights_N)
 
 
-def mean_score_difference(queries_ND: Tensor, difference_ND: Tensor, difference_N1: Tensor | None = None) -> Tensor:
-    """The mean difference of two scores, from the differences of their items' vectors and biases, in fp32."""
+def mean_score_difference(
+    queries_ND: Tensor,
+    difference_ND: Tensor,
+    difference_N1: Tensor | None = None,
+    *,
+    weights_N: Tensor | None = None,
+) -> Tensor:
+    """The (weighted) mean difference of two scores, from the differences of their items' vectors and biases, in
+    fp32."""
     with torch.autocast(queries_ND.device.type, enabled=False):
         differences_N = (queries_ND.float() * difference_ND).sum(-1)
-        return (differences_N if difference_N1 is None else differences_N + difference_N1[:, 0]).mean()
+        differences_N = differences_N if difference_N1 is None else differences_N + difference_N1[:, 0]
+        return (differences_N if weights_N is None else differences_N * weights_N).mean()

@@ -79,6 +79,7 @@ class _SharedNegatives(torch.autograd.Function):
         targets_GM: Tensor,
         negatives_GK: Tensor,
         log_expected_GK: Tensor | None,
+        weights_GM: Tensor | None,
     ) -> Tensor:
         device, dtype = queries_GMD.device, product_dtype(queries_GMD.device)
         keys_GKD, real_GM = vectors_GKD.to(dtype), targets_GM > 0
@@ -86,6 +87,7 @@ class _SharedNegatives(torch.autograd.Function):
         grad_queries_GMD, grad_positives_GMD = torch.empty_like(queries_GMD), torch.empty_like(positives_GMD)
         grad_vectors_GKD = torch.zeros(vectors_GKD.shape, device=device)
         share = 1 / real_GM.sum().clamp(min=1)  # of each position in the mean
+        counted_GM = real_GM if weights_GM is None else weights_GM * real_GM
         loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
             for g, m in chunks(
@@ -96,8 +98,8 @@ class _SharedNegatives(torch.autograd.Function):
                 out = targets_GM1[g, m] == negatives_G1K[g]
                 offset = None if log_expected_GK is None else log_expected_GK[g, None]
                 scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset=offset, out=out)
-                loss += (criterion(scores_gmC) * real_GM[g, m]).sum()
-                weight_gm1 = real_GM[g, m, None] * share
+                loss += (criterion(scores_gmC) * counted_GM[g, m]).sum()
+                weight_gm1 = counted_GM[g, m, None] * share
                 away_gm1, others_gmK = scores_gmC[..., :1] * weight_gm1, scores_gmC[..., 1:].to(dtype)
                 grad_positives_GMD[g, m] = away_gm1 * queries_gmD
                 grad_queries_GMD[g, m] = (others_gmK @ keys_GKD[g]) * weight_gm1 + away_gm1 * positives_gmD
@@ -109,7 +111,7 @@ class _SharedNegatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None)
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None)
 
 
 class _OwnNegatives(torch.autograd.Function):
@@ -126,6 +128,7 @@ class _OwnNegatives(torch.autograd.Function):
         out_NK: Tensor,
         log_expected_NK: Tensor | None,
         whole: bool,
+        weights_N: Tensor | None,
     ) -> Tensor:
         device, dtype = queries_ND.device, product_dtype(queries_ND.device)
         keys_XD, (N, K), X = table_XD.to(dtype), rows_NK.shape, len(table_XD)
@@ -143,8 +146,11 @@ class _OwnNegatives(torch.autograd.Function):
                     scores_nK = (vectors_nKD @ products_nD[:, :, None])[..., 0]
                 offset = None if log_expected_NK is None else log_expected_NK[n]
                 scores_nC = joined(queries_nD, positives_nD, scores_nK, offset=offset, out=out_NK[n])
-                loss += criterion(scores_nC).sum()
+                losses_n = criterion(scores_nC)
+                loss += losses_n.sum() if weights_N is None else weights_N[n] @ losses_n
                 scores_nC /= N
+                if weights_N is not None:
+                    scores_nC *= weights_N[n, None]
                 away_n1, others_nK = scores_nC[:, :1], scores_nC[:, 1:]
                 grad_positives_ND[n] = away_n1 * queries_nD
                 if whole:
@@ -163,7 +169,7 @@ class _OwnNegatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None)
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None, None)
 
 
 def scored_whole(num_items: int, negatives: int) -> bool:
@@ -215,8 +221,9 @@ def loss_with_shared_negatives(
     targets_GM: Tensor,
     negatives_GK: Tensor,
     log_expected_GK: Tensor | None = None,
+    weights_GM: Tensor | None = None,
 ) -> Tensor:
-    """Mean of the criterion over real targets (> 0), each beside its group's negatives.
+    """Mean of the criterion (times `weights_GM`) over real targets (> 0), each beside its group's negatives.
 
     Scores are inner products, those of negatives less `log_expected_GK`: the softmax is then that of importance
     sampling (Bengio & Senecal, IEEE TNN 19(4), 2008), whose sum over negatives is an unbiased estimate of the sum
@@ -224,7 +231,7 @@ def loss_with_shared_negatives(
     position is left out there. Products run in autocast's format, the rest in fp32.
     """
     loss: Tensor = _SharedNegatives.apply(
-        criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK
+        criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK, weights_GM
     )
     return loss
 
@@ -239,12 +246,13 @@ def loss_with_own_negatives(
     out_NK: Tensor,
     log_expected_NK: Tensor | None,
     whole: bool,
+    weights_N: Tensor | None = None,
 ) -> Tensor:
     """The same where each position has its own negatives: `rows_NK` of the table, without those in `out_NK`.
 
     `whole`: by one product with all rows, else by looking each negative's vector up.
     """
     loss: Tensor = _OwnNegatives.apply(
-        criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_NK, whole
+        criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_NK, whole, weights_N
     )
     return loss

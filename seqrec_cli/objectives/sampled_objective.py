@@ -67,7 +67,7 @@ class SampledObjective(contract.Objective):
         return replace(batch, negatives_BLK=items_BLK)
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, positions_N = contract.at_targets(model, batch)
+        encoder, queries_ND, targets_N, positions_N, weights_N = contract.at_targets(model, batch)
         B, L = batch.items_BL.shape
         negatives_GK, log_expected_GK = self._negatives(batch, positions_N)
         if self.cfg.shared == "position":
@@ -82,13 +82,16 @@ class SampledObjective(contract.Objective):
                 out_NK=negatives_GK == targets_N[:, None],
                 log_expected_NK=log_expected_GK,
                 whole=scored_whole(encoder.num_items, self.cfg.negatives),
+                weights_N=weights_N,
             )
         if self.cfg.shared == "batch":
             queries_GMD, targets_GM = queries_ND[None], targets_N[None]
+            weights_GM = None if weights_N is None else weights_N[None]
         else:
             queries_GMD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(0, positions_N, queries_ND)
             queries_GMD = queries_GMD.view(B, L, -1)
             targets_GM = targets_N.new_zeros(B * L).index_copy(0, positions_N, targets_N).view(B, L)
+            weights_GM = batch.weights_BL
         queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
         return loss_with_shared_negatives(
             self.criterion,
@@ -98,6 +101,7 @@ class SampledObjective(contract.Objective):
             targets_GM=targets_GM,
             negatives_GK=negatives_GK,
             log_expected_GK=log_expected_GK,
+            weights_GM=weights_GM,
         )
 
     def _negatives(self, batch: Batch, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:

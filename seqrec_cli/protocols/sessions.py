@@ -12,8 +12,9 @@ from pydantic import Field
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.protocol import ProtocolConfig
+from seqrec_cli.data.context import DAY
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.data.view import Targets
+from seqrec_cli.data.view import HeldOut, Targets
 from seqrec_cli.protocols.view.split import Split, times_of
 
 HELD_OUT = "sessions, split by time: the next item inside held-out sessions"
@@ -59,9 +60,11 @@ def hold_out(cfg: Config, log: PackedLog) -> Split:
     found = {
         split: _targets(cfg, rows_S[which], starts_S[which], ends_S=ends_S[which]) for split, which in spans.items()
     }
+    days = ("all times are whole days: a session is a day",) if cfg.by == "gap" and not (times_N % DAY).any() else ()
     alone = int((held_S & (ends_S - starts_S == 1)).sum())
     notes = (f"{alone:,} held-out sessions have one event and ask for nothing",) if alone else ()
-    return Split(train_U, found["val"], found["test"], cut_times={"val": validates_from, "test": moment}, notes=notes)
+    cut_times: dict[HeldOut, int] = {"val": validates_from, "test": moment}
+    return Split(train_U, found["val"], found["test"], cut_times=cut_times, notes=(*days, *notes))
 
 
 def sessions(cfg: Config, log: PackedLog, times_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ class Course:
 
 
 def below_baseline(
-    cfg: TrainConfig, course: Course, metrics: dict[str, float], of_baselines: dict[str, dict[str, float]]
+    cfg: TrainConfig, course: Course, *, metrics: dict[str, float], of_baselines: dict[str, dict[str, float]]
 ) -> str | None:
     """The line for a run that a baseline beats, with the likely reason; None where none does."""
     name = cfg.trainer.monitor if cfg.trainer.monitor in metrics else None
@@ -78,10 +78,10 @@ def reasons(cfg: TrainConfig, course: Course) -> list[str]:
     return found
 
 
-def advice(cfg: TrainConfig, course: Course, metrics: Mapping[str, Any], metrics_jsonl: Path) -> list[str]:
+def advice(cfg: TrainConfig, course: Course, *, metrics: Mapping[str, Any], metrics_jsonl: Path) -> list[str]:
     """All lines for a run, from what `metrics.json` holds: of test where it was read, else of validation."""
     split, of_baselines = ("test", "baselines") if "test" in metrics else ("val", "baselines_val")
-    found = below_baseline(cfg, course, metrics[split], metrics[of_baselines])
+    found = below_baseline(cfg, course, metrics=metrics[split], of_baselines=metrics[of_baselines])
     lines = [found] if found is not None else [unfinished(cfg, course, metrics_jsonl)]
     return [line for line in lines if line is not None]
 

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.stretches import STRETCHES, stretches_with, with_stretches
 
 BRIEFLY = 0.5  # seconds: a process that only asks whether another trains holds the lock for an instant
 OUTPUTS = Path("outputs")  # dated runs, under the working directory
@@ -79,8 +83,9 @@ class RunFolder:
             folder._refuse_reuse()
             folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with open(folder.manifest, "x", encoding="utf-8") as file:  # of two runs started at once, one gets it
-                file.write("{}\n")
+            with open(folder.manifest, "x", encoding="utf-8"):  # of two runs started at once, one gets it
+                pass
+            write_atomically(folder.manifest, "{}\n")
         except FileExistsError:
             raise SeqrecError(f"run_dir={folder.path} was just taken by another run; name another run_dir") from None
         return folder
@@ -171,10 +176,39 @@ class RunFolder:
         write_atomically(self.config_yaml, OmegaConf.to_yaml(OmegaConf.create(config)))
 
     def read_config(self) -> dict[str, Any]:
-        plain = OmegaConf.to_container(OmegaConf.load(self.config_yaml))
-        if not isinstance(plain, dict):
-            raise SeqrecError(f"{self.config_yaml} is no configuration; name a run's folder")
+        """The configuration as it is now: `config.yaml`, and what was changed when the run was resumed."""
+        first, stretches = self._read_first_config(), self.read_manifest().get(STRETCHES, [])
+        return with_stretches(migrated(first), stretches) if stretches else first
+
+    def _read_first_config(self) -> dict[str, Any]:
+        try:
+            plain = OmegaConf.to_container(OmegaConf.load(self.config_yaml))
+        except (ValueError, OmegaConfBaseException, YAMLError):  # of bytes that are no text, too
+            plain = None
+        if not isinstance(plain, dict) or not plain:
+            raise SeqrecError(
+                f"{self.config_yaml} is damaged (it holds no settings); put it back from a copy. Checkpoints hold "
+                "their own: evaluate, export and recommend take them as ckpt=FILE.pt"
+            )
         return {str(key): value for key, value in plain.items()}
+
+    def write_stretch(self, config: dict[str, Any], step: int) -> None:
+        """A resumed run's settings, where they differ, beside those that have trained up to `step`."""
+        before = self.read_manifest().get(STRETCHES, [])
+        stretches = stretches_with(migrated(self._read_first_config()), before, config, step=step)
+        if stretches != before:
+            self.write_manifest({STRETCHES: stretches})
+
+    def mend_metrics(self) -> str | None:
+        """Drop a last row of `metrics.jsonl` that was cut while it was written; a line that says so."""
+        lines = self.metrics_jsonl.read_bytes().splitlines() if self.metrics_jsonl.is_file() else []
+        if not lines or _row(lines[-1]) is not None:
+            return None
+        rows = [_row(line) for line in lines[:-1] if line]
+        if None in rows:
+            read_rows(self.metrics_jsonl)  # refuses
+        write_atomically(self.metrics_jsonl, _lines([row for row in rows if row], self.metrics_jsonl.name))
+        return f"{self.metrics_jsonl}: the last row was cut, and is left out; {len(rows)} are whole"
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
         """Add facts to the manifest; a key given again replaces the old one."""
@@ -208,7 +242,26 @@ def read_rows(metrics_jsonl: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`, oldest first; none when the file is not there."""
     if not metrics_jsonl.exists():
         return []
-    return [json.loads(line) for line in metrics_jsonl.read_text(encoding="utf-8").splitlines() if line]
+    found = []
+    for number, line in enumerate(metrics_jsonl.read_bytes().splitlines(), 1):
+        if line:
+            row = _row(line)
+            if row is None:
+                raise SeqrecError(
+                    f"{metrics_jsonl} is damaged (line {number} is no row of a validation); delete that line: curves "
+                    "are drawn from the others"
+                )
+            found.append(row)
+    return found
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A validation's row; None where the line is none, or a part of one."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.keys() >= {"step", "split"} else None
 
 
 def _read_object(path: Path, mend: str) -> dict[str, Any]:

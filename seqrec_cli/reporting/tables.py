@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqrec_cli.metrics.table import CLICK_METRICS, lower_is_better, table_columns
+from seqrec_cli.reporting.meaning import of_rows, of_targets
 
 CUTOFF = 10  # the k shown, where it was measured
 BASELINES = {  # in this order
@@ -52,30 +53,19 @@ def shown_metrics(names: Iterable[str]) -> tuple[str, ...]:
 
 def protocol_line(rules: Mapping[str, Any]) -> str:
     """By which protocol (`evaluation.compare.protocol`) a table's numbers were obtained."""
+    found = rules.get("meaning", {})
+    told = [*of_targets(rules["counts"], found), *of_rows(found)]
+    if rules.get("ranked_users", "all") != "all":
+        told.append(f"{rules['ranked_users']:,} requests ranked at most")
+    counts = f" ({'; '.join(told)})" if told else ""
     candidates = "the whole corpus" if rules["candidates"] == "whole corpus" else f"{rules['candidates']} candidates"
     seen = "kept" if rules["seen_items"].startswith("kept") else "removed"
     return (
         f"{rules['dataset']} {rules['fingerprint'][:12]}; {rules['split']}: {rules['targets']}"
-        f"{_counts(rules['counts'])}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at "
+        f"{counts}, ranked among {candidates} ({rules['items']:,} items), seen items {seen}, ties at "
         f"their mean, max_length {rules['max_length']}; {', '.join(CLICK_METRICS)} on the fixed candidates (protocol "
         f"{rules['name']})"
     )
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    """What is not one familiar target of each user: several, repeated, or cold ones."""
-    said = []
-    if counts["targets"] > counts["users"]:
-        said.append(f"{counts['targets']:,} targets in {counts['requests']:,} requests of {counts['users']:,} users")
-    if counts["repeated_targets"]:
-        share = counts["repeated_targets"] / counts["held_out_targets"]
-        left_out = ", left out" if counts["left_out_repeats"] else ""
-        said.append(f"{share:.1%} of targets repeat an item of their history{left_out}")
-    if counts["requests_of_cold_users"]:
-        said.append(f"{counts['requests_of_cold_users']:,} requests of users who did not train")
-    if counts["cold_targets"]:
-        said.append(f"{counts['cold_targets']:,} targets that never trained")
-    return f" ({'; '.join(said)})" if said else ""
 
 
 def results_table(

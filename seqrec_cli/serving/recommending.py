@@ -196,6 +196,12 @@ class Recommending:
         if not len(known):
             what = "no item of the history is in the data" if unknown else "the history is empty"
             raise SeqrecError(f"{what} (ids such as {self.items[0]}, {self.items[-1]})")
+        if "context_BLF" in self._reads:
+            raise SeqrecError(
+                f"model={self._name} reads the context of every event "
+                f"({', '.join(self._log.catalog.context_names)}), which a history of a request's own does not tell; "
+                "ask for a user of the log, or train with model.context=none"
+            )
         times = self._times(request.times, len(history))
         asked_at = self._asked_at(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self._log.time_context:

@@ -28,7 +28,7 @@ class Asked(BaseModel):
     user: RawId | None = Field(None, description="raw user id, for models that know users")
     times: list[int] | None = Field(None, description="when the events happened, in seconds since 1970")
     asked_at: int | None = Field(None, description="when the answer is for; null: at the latest event's time")
-    context: dict[str, str] = Field({}, description="the request's context, by attribute")
+    context: dict[str, str | int | float] = Field({}, description="the request's context, by attribute")
     repeats: bool | None = Field(
         None, description="items of the history may come back; null: as they were ranked when the run was measured"
     )
@@ -73,7 +73,7 @@ def build_service(recommending: Recommending, top: int, facts: dict[str, Any]) -
             asked.user_history,
             asked.times,
             asked.asked_at,
-            asked.context,
+            {name: str(value) for name, value in asked.context.items()},
             top if asked.top_k is None else asked.top_k,
             asked.repeats,
         )

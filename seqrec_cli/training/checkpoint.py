@@ -1,12 +1,17 @@
 """Checkpoints: written atomically, read back as plain data (`weights_only=True` runs no code from the file)."""
 
+import contextlib
+import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import shell_command
+from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_file
 
 FORMAT = 1  # raise when the keys below change their meaning
@@ -40,10 +45,40 @@ def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
     if payload.keys() != KEYS:
         raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
     try:
-        with atomic_file(path) as temporary, temporary.open("wb") as file:  # a path would name the archive in the file
+        with atomic_file(path) as temporary, remembering(temporary) as file:
             torch.save(payload, file)
     except OSError as error:
-        raise SeqrecError(f"{path}: could not be written ({error.strerror}); free space or set run_dir") from error
+        again = shell_command("train", "resume", path.parent)
+        earlier = f"; what was saved before is whole: {again}" if path.is_file() else ""
+        raise SeqrecError(f"{in_words(error, path) or f'{path}: {error}'}{earlier}") from error
+
+
+class _Remembering(io.FileIO):
+    """A file that keeps the error of a write."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            view, done = memoryview(data).cast("B"), 0
+            while done < len(view):  # a single call may write less, where a disk is nearly full
+                done += super().write(view[done:]) or 0
+            return done
+        except OSError as error:
+            self.error = error
+            raise
+
+
+@contextlib.contextmanager
+def remembering(path: Path) -> Iterator[IO[bytes]]:
+    """A new file for torch's writers, which tell of an error of their own where a write fails: the disk's is raised."""
+    with _Remembering(path, "wb") as file:
+        try:
+            yield file  # type: ignore[misc]
+        except RuntimeError:
+            if file.error is None:
+                raise
+            raise file.error from None
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:

@@ -90,6 +90,19 @@ def test_times_are_datetimes_seconds_or_text(tmp_path: Path) -> None:
     assert len(orders) == 1  # by time, whatever it is written in
 
 
+def test_order_labels_and_weights_are_columns_of_a_frame(tmp_path: Path) -> None:
+    frame = log().assign(
+        day=log()["when"].dt.floor("D"), nth=range(72, 0, -1), clicked=[True, False] * 36, worth=range(1, 73)
+    )
+    made(frame, tmp_path, time="day", order=["nth"], label="clicked", weight="worth", protocol="impressions")
+    packed = PackedLog.open(next((tmp_path / "data").glob("frame-*")))
+    assert len(packed.items_N) == 36
+    assert packed.weights_N is not None
+    assert packed.weights_N[:3].tolist() == [5, 3, 1]  # the clicks of one day, by `nth`
+    assert packed.requests is not None
+    assert packed.requests.labels_RC[:6, 0].tolist() == [0, 1, 0, 1, 0, 1]
+
+
 def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
     forth = made(log(), tmp_path, time=None)
     back = made(log()[::-1], tmp_path, time=None)
@@ -102,7 +115,7 @@ def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
     [
         (log(), {"user": "whom"}, r"^frame has no column 'whom'; did you mean 'who'\? \(have: who, what, when"),
         (log(), {"item": 3}, "^frame: 3 is no column's name; give text$"),
-        (log(), {"item": "who"}, "^frame: user, item, time, rating and session are columns of their own"),
+        (log(), {"item": "who"}, "^frame: user, item, time, .*, label and weight are columns of their own"),
         (log()[:0], {}, "^frame has no rows$"),
         ([1, 2], {}, "^frame: a list is no frame; give one of pandas or polars$"),
         (log().assign(who=[None, *log()["who"][1:]]), {}, "^frame: row 1 has an empty who; remove the row$"),
@@ -111,7 +124,7 @@ def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
         (log().assign(what=[1, "a"] * 36), {}, r"^frame: values of mixed kinds or out of range \(column what "),
         (log().assign(when=[*log()["when"][:-1], pd.NaT]), {}, "^frame: row 72 has an empty when; remove the row$"),
         (log().assign(when=pd.to_timedelta(1, unit="h")), {}, r"^frame: column when is of type duration\[us\]; take"),
-        (log().assign(when="soon"), {}, "^frame: when is 'soon' in row 1, not an ISO time"),
+        (log().assign(when="soon"), {}, "^frame: when is 'soon' in row 1, not a time"),
         (pd.concat([log(), log()[:1]]), {}, "^1 rows repeat an earlier row .* the first is row 73;"),
         (log(users=12, events=2), {}, "^no user has 3 events or more after the filters"),
         (log(), {"duplicates": "perhaps"}, "^dataset.duplicates=perhaps: "),

@@ -11,7 +11,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.reporting.openings import LEDGER
 
 TINY = ["dataset.users=80", "dataset.items=40", "dataset.max_events=15"]
-COLUMNS = ["dataset=csv", "dataset.user_column=user", "dataset.item_column=item"]
+COLUMNS = ["dataset=csv", "dataset.time_unit=s", "dataset.user_column=user", "dataset.item_column=item"]
 
 
 def write(path: Path, rows: list[tuple[int, int, int]]) -> Path:

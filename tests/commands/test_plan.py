@@ -207,3 +207,11 @@ def test_a_model_without_storage_has_the_same_parameters(model: str) -> None:
         sketch = build_model(cfg.model, catalog, 0)
     assert parameters_by_part(sketch) == parameters_by_part(build_model(cfg.model, catalog, 0))
     assert all(p.device.type == "meta" for p in sketch.parameters())
+
+
+def test_a_long_run_is_told_what_to_cut(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("seqrec_cli.reporting.advice.SLOW_SECONDS", 1e-9)
+    assert cli.main(["plan", *words, *SMALL]) == 0
+    assert "cut in this order: model.max_length (now 20), model.embed_dim (now 16)" in capsys.readouterr().out

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from seqrec_cli.commands.sweep import Sweep, job_folder
+from seqrec_cli.commands.sweep import Sweep, job_folder, varying_keys
 
 
 def test_folder_names_are_safe_and_short() -> None:
-    assert job_folder(0, ["model=bst", "run_dir=x/y"]) == "0_model=bst"
-    assert job_folder(3, ["dataset.archive='/data/ml 1m.zip'", "+sweep=lr"]) == "3_dataset.archive=ml1m.zip_sweep=lr"
-    assert job_folder(4, []) == "4"
-    name = job_folder(12, [f"trainer.key{i}=[1,2,{i}]" for i in range(50)])
-    assert name.startswith("12_trainer.key0=1,2,0_")
+    said = ["model=bst", "dataset.archive='/data/ml 1m=(2).zip'", "run_dir=x/y", "model.mlp=[64,32]"]
+    assert job_folder(0, said, ["model"]) == "0_model-bst"
+    assert job_folder(3, said, ["model.mlp", "dataset.archive"]) == "3_archive-ml-1m-2-.zip_mlp-64-32"
+    assert job_folder(4, said, []) == "4"
+    keys = [f"trainer.key{i}" for i in range(50)]
+    name = job_folder(12, [f"{key}=1" for key in keys], keys)
+    assert name.startswith("12_key0-1_key1-1_")
     assert len(name) <= 120
 
 
@@ -22,3 +24,7 @@ def test_reports_of_an_earlier_sweep_are_left_out(tmp_path: Path) -> None:
     with report.open("a") as file:
         file.write('{"job": 1}\n{"job": 0}\n')
     assert later.rows() == [{"job": 0}, {"job": 1}]
+
+
+def test_what_varies_is_told_by_the_command_line() -> None:
+    assert varying_keys(["model=bst,din", "trainer.lr=1e-3", "trainer.seed=range(3)"]) == ["model", "trainer.seed"]

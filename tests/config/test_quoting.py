@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.quoting import shell_command
+from seqrec_cli.config.quoting import paths_as_they_are, shell_command
 from tests.test_house import PACKAGE, SOURCES
 
 
@@ -45,3 +45,15 @@ def test_a_plain_folder_is_printed_plainly() -> None:
 def test_no_command_is_printed_with_a_bare_folder(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if "seqrec " in line and ("resume={" in line or "ckpt={" in line)] == []
+
+
+@pytest.mark.parametrize("path", ["a b", "a=b/run", "a (1)/b", "a[1]{2}", "it's", "~/x", "a\\b=c"])
+def test_a_path_is_taken_as_it_is(path: str) -> None:
+    cfg = compose("train", [f"run_dir={path}", f"dataset.archive={path}", "dataset=csv"])
+    assert (cfg.run_dir, cfg.dataset.archive) == (path, path)
+    assert paths_as_they_are(["run_dir=null", "run_dir='a=b'", "trainer.lr=1,2", "run_dir=a,b"]) == [
+        "run_dir=null",
+        "run_dir='a=b'",
+        "trainer.lr=1,2",
+        "run_dir=a,b",
+    ]

@@ -62,7 +62,7 @@ def test_ratings_and_attributes(tmp_path: Path) -> None:
     assert log.catalog.item_values["kind"][:, 0].tolist() == [0, 1, 2, 1]
     assert log.catalog.item_values["tags"].tolist() == [[0, 0], [1, 2], [3, 0], [2, 0]]  # 7's first row has none
     assert log.catalog.user_values["town"][:, 0].tolist() == [0, 0, 1]  # a has none, b's first is Rome
-    assert log.manifest["notes"][0] == "1 users have rows with differing town; each takes its first row's"
+    assert log.manifest["notes"][-1] == "1 users have rows with differing town; each takes its first row's"
 
 
 def test_a_file_without_header_is_read_by_position_or_by_given_names(tmp_path: Path) -> None:
@@ -139,10 +139,13 @@ def test_without_times_the_file_is_in_order(tmp_path: Path) -> None:
     [
         ({"item_column": "itemm"}, r"log\.csv has no column 'itemm'; did you mean 'item'\? \(has: user, item, time"),
         ({"item_column": 7}, r"log\.csv has 7 columns, none at position 7"),
-        ({"time_column": "kind"}, r"kind is 'book' in row 1, not a finite number"),
-        ({"time_column": "kind", "time_unit": "iso"}, r"kind is 'book' in row 1, not an ISO time"),
-        ({"rating_column": "town"}, r"town is 'Rome' in row 1"),
-        ({"user_column": "town"}, r"row 4 has an empty town"),
+        ({"time_column": "kind"}, r"kind is 'book' in line 2, not a finite number"),
+        ({"time_column": "kind", "time_unit": "iso"}, r"kind is 'book' in line 2, not an ISO time"),
+        ({"rating_column": "town"}, r"town: empty 1\), the first is line 5; .*dataset\.missing=drop"),
+        (
+            {"user_column": "town"},
+            r"4 rows, 1 without one of town, item, time \(town: empty 1\), the first is line 5;",
+        ),
         (
             {"rating_column": "stars", "min_rating": 9.0},
             r"no events are left after dataset\.min_rating=9\.0 \(4 before",
@@ -157,7 +160,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, values: dict[str, Any], comp
 
 
 def test_a_line_with_too_few_fields_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SeqrecError, match=r"log\.csv cannot be read: .*Row #4: Expected 3 columns, got 2"):
+    with pytest.raises(SeqrecError, match=r"log\.csv: line 4 has 2 fields, not 3: '1,4'"):
         read(tmp_path, write(tmp_path, "user,item,time", "1,2,3", "1,3,4", "1,4"))
 
 
@@ -177,4 +180,4 @@ def test_torn_files_are_refused(tmp_path: Path) -> None:
 
 def test_names_for_columns_and_a_header_exclude_each_other() -> None:
     with pytest.raises(ValidationError, match=r"dataset\.header=false"):
-        dataset("csv", columns=["user", "item"])
+        dataset("csv", columns=["user", "item"], header=True)

@@ -49,12 +49,12 @@ def test_titles_are_read_as_latin_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("1::60::5::noon", r"ratings\.dat: time is 'noon' in row 7"),
-        ("1::60::good::1", r"ratings\.dat: rating is 'good' in row 7"),
-        ("1::60::nan::1", r"rating is 'nan' in row 7"),
-        ("1::60::5::", r"time is empty in row 7"),
-        ("::60::5::1", r"row 7 has an empty user"),
-        ("1::60::5", r"ratings\.dat cannot be read: .*Row #7: Expected 7 columns"),
+        ("1::60::5::noon", r"ratings\.dat: time is 'noon' in line 7"),
+        ("1::60::good::1", r"ratings\.dat: rating is 'good' in line 7"),
+        ("1::60::nan::1", r"rating is 'nan' in line 7"),
+        ("1::60::5::", r"time is empty in line 7"),
+        ("::60::5::1", r"line 7 has an empty user"),
+        ("1::60::5", r"ratings\.dat: line 7 has 3 fields, not 4"),
         (
             "1::20::3::100",
             r"1 rows repeat an earlier row \(same user, item and time\), the first is row 7; set dataset",

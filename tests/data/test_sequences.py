@@ -33,9 +33,9 @@ def test_words_are_ids_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("1 2\n1\n", "Row #2: Expected 2 columns, got 1"),
-        ("1 2\n1 3\n1 \n", "row 3 has an empty item"),
-        ("1 2\n 3\n", "row 2 has an empty user"),
+        ("1 2\n1\n", "line 2 has 1 field, not 2"),
+        ("1 2\n1 3\n1 \n", "line 3 has an empty item"),
+        ("1 2\n 3\n", "line 2 has an empty user"),
         ("", "log.txt is empty"),
         ("1 2\n1 2\n1 2\n", "only 1 item is left"),
     ],

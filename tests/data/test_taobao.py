@@ -61,8 +61,8 @@ def test_the_zip_is_the_same_data(tmp_path: Path) -> None:
     [
         ("1,10,7,click,5", "a behaviour is 'click', not one of pv, cart, fav, buy"),
         ("1,10,7,,5", "a behaviour is empty"),
-        ("1,10,7,pv", "cannot be read"),
-        ("1,10,7,pv,noon", "time is 'noon' in row 9"),
+        ("1,10,7,pv", "line 9 has 4 fields, not 5"),
+        ("1,10,7,pv,noon", "time is 'noon' in line 9"),
     ],
 )
 def test_foreign_rows_are_named(row: str, message: str, tmp_path: Path) -> None:

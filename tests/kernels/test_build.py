@@ -35,7 +35,7 @@ def test_a_source_is_compiled_once(source: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(first, ctypes.CDLL)
     assert isinstance(other, ctypes.CDLL)
     assert (first.twice(21), other.twice(5)) == (42, 15)
-    files = list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "kernels").iterdir())
+    files = list((Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "kernels").glob("*.so"))
     assert [file.name.startswith("twice-") for file in files] == [True, True]
     build.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *given, **named: pytest.fail("compiled again"))
@@ -84,3 +84,18 @@ def test_the_switch_and_what_ran() -> None:
     assert (ran("on", "1"), ran("off", "1"), ran("on", "0")) == ("dropout", "", "")
     dropout(torch.ones(9), 0.5)
     assert "dropout" in kernels.ran()
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["cut", "empty", "zero", "no checksum"])
+def test_a_damaged_library_is_compiled_again(source: Path, damage: str) -> None:
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "seqrec" / "kernels"
+    (file,) = [build._compiled(str(build.compiler()), source, (*build.FLAGS, "-DFACTOR=2"))]
+    whole = file.read_bytes()
+    if damage == "no checksum":  # of a version that kept none
+        file.with_suffix(".sha256").unlink()
+    file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "zero": bytes(len(whole))}.get(damage, b"not it"))
+    again = build._compiled(str(build.compiler()), source, (*build.FLAGS, "-DFACTOR=2"))
+    assert again == file
+    assert ctypes.CDLL(str(again)).twice(4) == 8
+    assert len(list(folder.iterdir())) == 2

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def busy_log() -> PackedLog:
-    """40 users, 30 items, repeats and ties, requests with impressions, sessions of its own."""
+    """40 users, 30 items, repeats and ties, requests with impressions, sessions and a split of its own."""
     rng = np.random.default_rng(4)
     histories = [rng.integers(1, 31, int(rng.integers(5, 25))).tolist() for _ in range(40)]
     log = packed(histories, 30)
@@ -34,6 +34,7 @@ def busy_log() -> PackedLog:
         view=None,
         times_N=np.concatenate(times),
         sessions_N=(np.arange(len(log.items_N)) // 3).astype(np.int32),
+        splits_N=np.concatenate([np.sort(rng.integers(0, 3, len(h))) for h in histories]).astype(np.int8),
         requests=requests,
     )
 

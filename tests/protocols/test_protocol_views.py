@@ -61,9 +61,10 @@ def test_another_protocol_reads_no_raw_file_and_a_view_is_made_once(
 
 
 def test_a_view_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
-    made = view_of(asked(log_of(), "leave_last", seen="keep", candidates="uniform:5"))
+    log = asked(log_of(), "leave_last", seen="keep", candidates="uniform:5")
+    made = view_of(log)
     store.write(made, tmp_path / "view")
-    read = store.read(tmp_path / "view")
+    read = store.read(tmp_path / "view", log)
     assert read is not None
     assert (read.seen, read.candidates, read.manifest) == ("keep", "uniform:5", made.manifest)
     assert np.array_equal(read.train_U, made.train_U)

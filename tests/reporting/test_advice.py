@@ -29,7 +29,7 @@ def told(tmp_path: Path, course: Course, ndcg: float, *, test: bool = False) -> 
         metrics = {"val": {"ndcg@10": 0.5}, "test": {"ndcg@10": ndcg}, "baselines": BASELINES}
     else:
         metrics = {"val": {"ndcg@10": ndcg}, "baselines_val": BASELINES}
-    return advice(config(), course, metrics, path)
+    return advice(config(), course, metrics=metrics, metrics_jsonl=path)
 
 
 def test_a_run_above_its_baselines_is_told_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def log_of_events(tmp_path: Path) -> list[str]:
     rows = [f"{user},{(7 * user + 3 * k * k) % 40},{k}" for user in range(20) for k in range(6)]
     (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
-    return ["dataset=csv", f"dataset.archive={tmp_path / 'log.csv'}"]
+    return ["dataset=csv", "dataset.time_unit=s", f"dataset.archive={tmp_path / 'log.csv'}"]
 
 
 def bench(script: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

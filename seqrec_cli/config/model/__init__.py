@@ -37,6 +37,11 @@ class ModelConfig(Option):
     max_length: int = Field(ge=1, description="history events the model reads, the latest kept")
 
     @property
+    def reads_context(self) -> bool:
+        """Whether it reads the context of requests, or of events."""
+        return False
+
+    @property
     def history_negatives(self) -> int:
         """Unseen items that training draws beside every event of a history, for a loss of the model's own."""
         return 0
@@ -45,6 +50,11 @@ class ModelConfig(Option):
     def history_negatives_by_popularity(self) -> bool:
         """Whether they are drawn as often as items occur in training, instead of from all alike."""
         return False
+
+    @property
+    def reads_times(self) -> str:
+        """What of it reads the times of events, and what to use without them; empty if it reads none."""
+        return ""
 
     @property
     def batch_statistics(self) -> dict[str, str]:
@@ -69,9 +79,21 @@ class EncoderConfig(ModelConfig):
         description="positions counted from the window's start, or from its end; inside attention, by rotating queries "
         "and keys, or by a learned bias for each distance; or not at all"
     )
-    attributes: Literal["none", "add", "concat"] = Field(
-        description="the vectors of the items' attributes (genres, ...) in the input: left out, added to the item's "
-        "own, or joined with it and projected to its width"
+    attributes: Literal["none", "add", "concat", "tied"] = Field(
+        description="the vectors of the items' attributes (genres, price, pre-trained vectors) in the input: left out, "
+        "added to the item's own, or joined with it and projected to its width; tied: added to it wherever the item is "
+        "read or scored, and alone where training never saw the item"
+    )
+    user_attributes: Literal["none", "add"] = Field(
+        description="the vectors of the user's attributes: left out, or added to the input at every event"
+    )
+    context: Literal["none", "history", "request"] = Field(
+        description="the vectors of context: left out; that of each event of the history added to it; or at each "
+        "event also that of the event that followed, which is the request's own at the last"
+    )
+    widths: dict[str, Width] | None = Field(
+        description="widths of features that are not embed_dim wide, by name: with attributes=concat, of the items' "
+        "attributes; null: none"
     )
     user_dim: int = Field(ge=0, description="width of a vector of the user's own, projected into the input; 0: none")
     user_dropout: float = Field(
@@ -91,11 +113,25 @@ class EncoderConfig(ModelConfig):
     )
 
     @property
+    def reads_context(self) -> bool:
+        return self.context != "none"
+
+    @property
     def idle(self) -> dict[str, str]:
         found = super().idle
         if not self.user_dim:
             found["user_dropout"] = "model.user_dim=0"
         return found
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        if self.attributes == "tied" and not self.tied:
+            raise ValueError("model.attributes=tied scores events by the input's table; set model.tied=true")
+        if self.context == "request" and not self.capabilities.causal:
+            raise ValueError(
+                f"model.context=request: model={self.name} guesses an event between others, in no request; use history"
+            )
+        return self
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
@@ -110,7 +146,7 @@ class EncoderConfig(ModelConfig):
 class TransformerConfig(EncoderConfig):
     """An encoder of blocks with attention and a feed-forward layer."""
 
-    blocks: int = Field(ge=1, description="transformer blocks")
+    blocks: int = Field(ge=1, le=1000, description="transformer blocks")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
     attention_dropout: float = Field(ge=0, lt=1, description="dropout of attention weights")
@@ -126,6 +162,10 @@ class RankerConfig(ModelConfig):
 
     embed_dim: int = Field(ge=1, description="width of every embedding: an item's own and each attribute's")
     user_id: bool = Field(description="whether the MLP also reads a vector of the user's own")
+    widths: dict[str, Width] | None = Field(
+        description="widths of features that are not embed_dim wide, by name (item_id, user_id, an attribute, a "
+        "context column, item_vectors); null: none"
+    )
     mlp: tuple[Width, ...] = Field(min_length=1, description="widths of the MLP's layers")
     embedding_dropout: float = Field(ge=0, lt=1, description="dropout of embeddings (CPU: steps of 1/256)")
     unknown: float = Field(
@@ -144,6 +184,10 @@ class RankerConfig(ModelConfig):
     l2_attributes: bool = Field(description="whether the vectors of the attributes' values count in it as well")
     dropout: float = Field(ge=0, lt=1, description="dropout of layer outputs and the MLP (CPU: steps of 1/256)")
     init_std: float = Field(gt=0, description="standard deviation of the initial embeddings")
+
+    @property
+    def reads_context(self) -> bool:
+        return True
 
     @property
     def idle(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ class Config(RankerConfig):
         "ranker", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=False, all_positions=False
     )
 
-    blocks: int = Field(ge=1, description="transformer blocks (the paper: 1)")
+    blocks: int = Field(ge=1, le=1000, description="transformer blocks (the paper: 1)")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 8)")
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layers")
     block_activation: Literal["leaky_relu", "relu", "gelu"] = Field(
@@ -45,6 +45,11 @@ class Config(RankerConfig):
         if self.positions != "time":
             found["time_buckets"] = f"model.positions={self.positions}"
         return found
+
+    @property
+    def reads_times(self) -> str:
+        timed = self.positions == "time"
+        return "model.positions=time reads the times of events (use model.positions=index)" if timed else ""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -21,6 +21,10 @@ class Config(InterestConfig):
     ffn_dim: int = Field(ge=1, description="inner width of the feed-forward layer after it")
     hidden: int = Field(ge=1, description="width of each direction of the LSTM")
 
+    @property
+    def reads_times(self) -> str:
+        return "model=dsin cuts sessions by the times of events (use model=din)"
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         heads_divide(self.embed_dim, self.heads)

@@ -25,6 +25,10 @@ class Config(ModelConfig):
         min_length=1, description="causal encoders by any name, each with the settings of its own model"
     )
 
+    @property
+    def reads_context(self) -> bool:
+        return any(member.reads_context for member in self.members.values())
+
     @field_validator("members", mode="before")
     @classmethod
     def _are_causal_encoders(cls, members: Any) -> Any:

@@ -12,5 +12,5 @@ class Config(EncoderConfig):
         "encoder", causal=True, attends=False, recurrent=True, sparse_rows=True, inner_product=True, all_positions=False
     )
 
-    layers: int = Field(ge=1, description="recurrent layers, one on another")
+    layers: int = Field(ge=1, le=1000, description="recurrent layers, one on another")
     hidden: int = Field(ge=1, description="width of the recurrent states (the paper: 100 to 1000)")

@@ -14,7 +14,7 @@ class Config(EncoderConfig):
         "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
     )
 
-    blocks: int = Field(ge=1, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
+    blocks: int = Field(ge=1, le=1000, description="layers (the paper on ML-1M: 2, and 8 in the large one)")
     heads: int = Field(ge=1, description="attention heads; divides embed_dim (the paper: 1, and 2 in the large one)")
     position_bias: bool = Field(
         description="a learned number for each distance in attention, beside what `positions` adds (relative has it)"
@@ -31,6 +31,11 @@ class Config(EncoderConfig):
         if self.time_bias == "none":
             found["time_buckets"] = "model.time_bias=none"
         return found
+
+    @property
+    def reads_times(self) -> str:
+        none = self.time_bias == "none"
+        return "" if none else f"model.time_bias={self.time_bias} reads the times of events (use model.time_bias=none)"
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -14,7 +14,7 @@ class Config(EncoderConfig):
         "encoder", causal=True, attends=False, recurrent=True, sparse_rows=True, inner_product=True, all_positions=False
     )
 
-    blocks: int = Field(ge=1, description="recurrent units, each with a feed-forward layer")
+    blocks: int = Field(ge=1, le=1000, description="recurrent units, each with a feed-forward layer")
     states: int = Field(ge=1, description="complex numbers of a unit's state (the paper: 2 embed_dim)")
     ring: tuple[float, float] = Field(
         description="least and greatest decay a step, in absolute value, that a unit starts with"

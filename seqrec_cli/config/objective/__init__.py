@@ -17,6 +17,7 @@ class Capabilities(NamedTuple):
     rows: Literal["windows", "prefixes", "none"]  # how training histories are cut
     causal: bool | None  # encoders it trains: causal ones, bidirectional ones, or (None) both
     sparse_rows: bool  # reads some rows of the item table, not all
+    weights: bool  # a target's loss counts as much as its event's weight
 
 
 class ObjectiveConfig(Option):
@@ -54,6 +55,20 @@ class SoftmaxConfig(WindowConfig):
 
     smoothing: float = Field(ge=0, lt=1, description="share of a target's probability that all items share instead")
     chunk_mb: int = Field(ge=1, description="scratch memory of the softmax")
+
+
+class EstimatedSoftmaxConfig(SoftmaxConfig):
+    """The same, or an estimate of it where the corpus is large."""
+
+    negatives: int | None = Field(
+        ge=2,
+        description="items drawn for each batch, half from its targets and half from all alike, that stand for all "
+        "others in the softmax (log-q); null: the whole corpus",
+    )
+
+    @property
+    def idle(self) -> dict[str, str]:
+        return {} if self.negatives is None else {"smoothing": f"objective.negatives={self.negatives}"}
 
 
 class NegativesConfig(WindowConfig):

@@ -8,6 +8,8 @@ from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
 class Config(SoftmaxConfig):
     """Softmax over all items, several targets a position."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False, weights=False
+    )
 
     horizon: int = Field(ge=1, description="how many of the next events are a position's targets")

@@ -6,4 +6,6 @@ from seqrec_cli.config.objective import Capabilities, NegativesConfig
 class Config(NegativesConfig):
     """Sigmoid of target and negatives."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True, weights=True
+    )

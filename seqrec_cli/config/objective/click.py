@@ -9,7 +9,7 @@ class Config(PrefixConfig):
     """Sigmoid of labelled candidates."""
 
     capabilities = Capabilities(
-        families=frozenset({"encoder", "ranker"}), rows="prefixes", causal=None, sparse_rows=True
+        families=frozenset({"encoder", "ranker"}), rows="prefixes", causal=None, sparse_rows=True, weights=True
     )
 
     positions: bool = Field(

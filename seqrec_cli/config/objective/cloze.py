@@ -4,13 +4,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig
 
 
-class Config(SoftmaxConfig):
+class Config(EstimatedSoftmaxConfig):
     """Which events are hidden, and how."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False, weights=True
+    )
 
     mask: float = Field(gt=0, le=1, description="share of a row's events that is hidden, at least one")
     random: float = Field(ge=0, le=1, description="share of the hidden events that become a random item, not a mask")
@@ -19,7 +21,8 @@ class Config(SoftmaxConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        return dict.fromkeys(("mask", "random", "keep"), "objective.last=1") if self.last == 1 else {}
+        hidden = dict.fromkeys(("mask", "random", "keep"), "objective.last=1") if self.last == 1 else {}
+        return super().idle | hidden
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:

@@ -10,7 +10,9 @@ from seqrec_cli.config.objective import Capabilities, NegativesConfig
 class Config(NegativesConfig):
     """Sigmoid of target and negatives, calibrated."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True, weights=True
+    )
 
     t: float = Field(ge=0, le=1, description="calibration: 0 for none (binary cross-entropy), 1 for all")
 

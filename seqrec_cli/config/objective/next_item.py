@@ -1,9 +1,11 @@
 """Settings of the next item by a full softmax."""
 
-from seqrec_cli.config.objective import Capabilities, SoftmaxConfig
+from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig
 
 
-class Config(SoftmaxConfig):
+class Config(EstimatedSoftmaxConfig):
     """Softmax over all items."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False, weights=True
+    )

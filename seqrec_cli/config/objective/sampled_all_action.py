@@ -8,6 +8,8 @@ from seqrec_cli.config.objective import Capabilities, CorpusNegativesConfig
 class Config(CorpusNegativesConfig):
     """Softmax over a drawn target and negatives."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True, weights=False
+    )
 
     horizon: int = Field(ge=1, description="of how many of the next events a position's target is drawn")

@@ -6,4 +6,6 @@ from seqrec_cli.config.objective import Capabilities, CorpusNegativesConfig
 class Config(CorpusNegativesConfig):
     """Softmax over target and negatives."""
 
-    capabilities = Capabilities(families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True)
+    capabilities = Capabilities(
+        families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True, weights=True
+    )

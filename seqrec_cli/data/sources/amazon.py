@@ -28,6 +28,7 @@ from seqrec_cli.data.raw import AttributeTable, RawLog
 from seqrec_cli.data.vocabulary import factorize
 
 LINES = re.compile(r"\.jsonl?(\.gz)?$")
+PATH_KINDS = ("category", "path", "main_category")  # read off the categories
 MARKUP = re.compile(r"<\w|</")
 
 
@@ -174,8 +175,14 @@ def _metadata(
         notes.append(f"{again} metadata lines repeat an item: each attribute is that of the first line that has it")
     if len(items) > len(found):
         notes.append(f"{len(items) - len(found)} of {len(items)} reviewed items have no metadata")
+    if not any(known.get(kind) for known in found.values() for kind in PATH_KINDS):
+        raise SeqrecError(
+            f"{name} gives no item a category: is it the metadata of another edition? (dataset.edition has one of "
+            f"{', '.join(map(str, FORMS))}); without attributes: leave the file out"
+        )
+    names = (*PATH_KINDS, "brand", "title")
+    notes += [f"no item has a {kind}" for kind in names if not any(known.get(kind) for known in found.values())]
     ids = np.array([*found, None], object)[:-1]
-    names = ("category", "path", "main_category", "brand", "title")
     return {kind: AttributeTable(ids, [known.get(kind, ()) for known in found.values()]) for kind in names}
 
 

@@ -1,35 +1,58 @@
-"""Any log in one delimited file (also compressed) or Parquet file, a row an event; its columns are named here."""
+"""Any log in files of delimited text, JSON lines or Parquet, a row an event or a user; its columns are named here."""
 
-import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.dataset import DatasetConfig
-from seqrec_cli.data.columns import Column, Columns
-from seqrec_cli.data.raw import AttributeTable, RawLog
-from seqrec_cli.data.vocabulary import factorize, first_rows
+from seqrec_cli.config.dataset_text import TextConfig
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.attribute_tables import (
+    Described,
+    attribute_name,
+    attribute_tables,
+    columns_of_log,
+    describe,
+    numeric_attributes,
+)
+from seqrec_cli.data.columns import Column, Columns, NoColumnError
+from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
+from seqrec_cli.data.given_splits import check_order
+from seqrec_cli.data.numbers import categories_of_numbers
+from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.tables import SPLIT, Lists, read_log, split_column, splits_of
+from seqrec_cli.data.tidy import tidied
+from seqrec_cli.data.times import TimeUnit, read_times
 
-PARQUET = (".parquet", ".pq")
 
-
-class Config(DatasetConfig):
+class Config(TextConfig):
     """Which columns hold what. A column is a name, or a position from 0."""
 
-    came_later: ClassVar[frozenset[str]] = frozenset({"session_column", "owner_column"})
+    came_later: ClassVar[frozenset[str]] = TextConfig.came_later | frozenset(
+        {"session_column", "owner_column", "order_columns", "label_column", "weight_column"}
+        | {"split_column", "sequence_separator"}
+    )
 
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
     item_column: str | int = Field(description="column of item ids")
     time_column: str | int | None = Field(description="column of times; null: the file is in order")
-    time_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(description="numbers since 1970, or ISO 8601 text")
+    time_unit: TimeUnit = Field(
+        description="numbers since 1970, ISO 8601 text, dates as 20190301, or numbers that only give an order; auto: "
+        "recognised by their range"
+    )
+    order_columns: tuple[str | int, ...] = Field(
+        description="columns of numbers or times that order a user's events of equal time (a position within the day)"
+    )
+    label_column: str | int | None = Field(
+        description="column of 0 and 1: shown, and clicked (the events); for protocol=impressions; null for none"
+    )
+    weight_column: str | int | None = Field(
+        description="column of positive numbers: how much an event counts as a training target; null: all alike"
+    )
     rating_column: str | int | None = Field(description="column of ratings; null for none")
-    delimiter: str = Field(min_length=1, max_length=1, description="character between fields (not for Parquet)")
-    header: bool = Field(description="whether the first line holds the columns' names (not for Parquet)")
-    columns: tuple[str, ...] | None = Field(description="names for the columns of a file without header")
-    item_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the item")
-    user_attribute_columns: tuple[str | int, ...] = Field(description="categorical columns of the user")
     context_columns: tuple[str | int, ...] = Field(
         description="categorical columns of the event: known when it is predicted (device, city)"
     )
@@ -37,87 +60,117 @@ class Config(DatasetConfig):
         description="column of the item that holds its owner's user id, for metrics of owners; null for none"
     )
     session_column: str | int | None = Field(description="column of session ids, for protocol=sessions; null for none")
-    value_separator: str | None = Field(
-        min_length=1, description="text between several values in one attribute field; null: one value a field"
+    split_column: str | int | None = Field(
+        description="column that says whether an event trains, validates or tests, for protocol=given"
+    )
+    sequence_separator: str | None = Field(
+        min_length=1,
+        description="a sequence a row: text between the items of one field (lists of Parquet and JSON are recognised)",
     )
 
     @model_validator(mode="after")
-    def _one_naming(self) -> Self:
-        if self.header and self.columns is not None:
-            raise ValueError("dataset.columns names the columns of a file without header; set dataset.header=false")
+    def _one_split(self) -> Self:
+        files = [name for name in ("valid_file", "test_file") if getattr(self, name) is not None]
+        if self.split_column is not None and files:
+            raise ValueError(f"dataset.split_column and dataset.{files[0]}: the split is in one of them, not in both")
+        if self.label_column is not None and (files or self.split_column is not None):
+            raise ValueError("dataset.label_column: labelled rows have no split of their own; leave the split out")
         return self
+
+    @property
+    def features(self) -> tuple[str | int, ...]:
+        return (*super().features, *self.context_columns)
+
+    @property
+    def logs_impressions(self) -> bool:
+        return self.label_column is not None
+
+    @property
+    def weighs_events(self) -> bool:
+        return self.weight_column is not None
 
 
 def read(cfg: Config, path: Path) -> RawLog:
-    """The file's events. An attribute of an item or user is taken from its first row that has one."""
+    """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
     named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
-    wanted = [column for column in named if column is not None]
-    wanted += [column for column in (cfg.session_column, cfg.owner_column) if column is not None]
-    wanted += [*cfg.item_attribute_columns, *cfg.user_attribute_columns, *cfg.context_columns]
-    if path.suffix.lower() in PARQUET:
-        columns = Columns.parquet(path, wanted)
-    else:
-        columns = Columns.parse(
-            path,
-            path.name,
+    others = (cfg.session_column, cfg.owner_column, cfg.label_column, cfg.weight_column, cfg.split_column)
+    wanted = [column for column in (*named, *others, *cfg.order_columns) if column is not None]
+    wanted += [*columns_of_log(cfg), *cfg.context_columns]
+
+    def parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
+        return Columns.parse(
+            data,
+            label,
             delimiter=cfg.delimiter,
-            columns=wanted,
+            columns=columns,
             names=cfg.columns,
             header=cfg.header,
-            quoted=True,
+            quoted=cfg.quoted,
+            encoding=cfg.encoding,
+            coded=[column for column in columns if column != cfg.time_column],
         )
+
+    lists = Lists(cfg.item_column, cfg.sequence_separator, {cfg.user_column, *cfg.user_attribute_columns})
+    try:
+        whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
+    except NoColumnError as error:
+        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}") from None
+    columns = tidied(
+        whole,
+        cfg.missing,
+        ids=(cfg.user_column, cfg.item_column),
+        values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
+        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column)],
+    )
+    notes = list(columns.notes)
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
-    times_N, ticks = (None, 1) if cfg.time_column is None else columns.times(cfg.time_column, cfg.time_unit)
-    notes: list[str] = []
+    times = None
+    if cfg.time_column is not None:
+        times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
+        notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
+    labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
+    splits_N = _splits(cfg, columns)
+    if splits_N is not None:
+        notes += check_order(users_N, splits_N, None if times is None else times.ticks_N, keep=cfg.split_leaks)
+    items = Described(columns, items_N)
     owned = () if cfg.owner_column is None else (cfg.owner_column,)
-    owners = _attributes(columns, owned, items_N, kind="item", separator=None, notes=notes)
-    return RawLog(
+    owners = attribute_tables(items, owned, kind="item", separator=None, notes=notes)
+    called = (cfg.item_column, cfg.user_column)
+    known = describe(cfg, items, Described(columns, users_N), called=called, notes=notes)
+    raw = RawLog(
         users_N,
         items_N,
-        times_N,
+        None if times is None else times.ticks_N,
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
-        _attributes(
-            columns, cfg.item_attribute_columns, items_N, kind="item", separator=cfg.value_separator, notes=notes
-        ),
-        _attributes(
-            columns, cfg.user_attribute_columns, users_N, kind="user", separator=cfg.value_separator, notes=notes
-        ),
-        {_attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        known.items,
+        known.users,
+        {attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        numeric=numeric_attributes(cfg),
         notes=tuple(notes),
-        ticks_per_second=ticks,
+        place=columns.place,
+        ticks_per_second=1 if times is None else times.per_second,
+        titles=known.titles,
         item_owners=next(iter(owners.values()), None),
-        sessions_N=None if cfg.session_column is None else columns.texts(cfg.session_column)[0].astype(np.int32),
+        sessions_N=None if cfg.session_column is None else sessions(columns, cfg.session_column),
+        order_keys=tuple(order_key(columns, column) for column in cfg.order_columns),
+        labels_N=labels_N,
+        weights_N=None if cfg.weight_column is None else weights(columns, cfg.weight_column),
+        splits_N=splits_N,
+    )
+    return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
+
+
+def _setting_of(cfg: Config, column: Column) -> str:
+    """The setting that names this column."""
+    values = {name: getattr(cfg, name) for name in type(cfg).model_fields if name.endswith(("_column", "_columns"))}
+    return next(
+        f"dataset.{name}"
+        for name, value in values.items()
+        if column == value or (isinstance(value, tuple) and column in value)
     )
 
 
-def _attributes(
-    columns: Columns,
-    names: tuple[Column, ...],
-    ids_N: np.ndarray,
-    *,
-    kind: str,
-    separator: str | None,
-    notes: list[str],
-) -> dict[str, AttributeTable]:
-    tables = {}
-    for name in names:
-        codes_N, texts = columns.texts(name)
-        known_N = codes_N >= 0
-        owners, owners_N = factorize(ids_N[known_N])
-        codes_N = codes_N[known_N]
-        picked = codes_N[first_rows(owners_N, len(owners))]
-        differ = len(np.unique(owners_N[codes_N != picked[owners_N]]))
-        if differ:
-            notes.append(f"{differ} {kind}s have rows with differing {name}; each takes its first row's")
-        values = [_split(texts[code], separator) for code in picked]
-        tables[_attribute_name(name)] = AttributeTable(owners, values)
-    return tables
-
-
-def _attribute_name(name: Column) -> str:
-    return re.sub(r"\W+", "_", f"column_{name}" if isinstance(name, int) else name)
-
-
-def _split(text: str, separator: str | None) -> tuple[str, ...]:
-    parts = [text] if separator is None else text.split(separator)
-    return tuple(dict.fromkeys(part for part in parts if part))
+def _splits(cfg: Config, columns: Columns) -> np.ndarray | None:
+    if cfg.split_column is not None:
+        return splits_of(columns, cfg.split_column)
+    return split_column(columns) if columns.has(SPLIT) else None

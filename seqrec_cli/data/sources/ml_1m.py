@@ -8,7 +8,7 @@ from seqrec_cli.data.columns import Columns
 from seqrec_cli.data.movielens import Movie, User, log, rows
 from seqrec_cli.data.raw import RawLog
 
-NAMES = ("user", "", "item", "-", "rating", "--", "time")  # between two single colons lies an empty field
+NAMES = ("user", "item", "rating", "time")
 
 
 class Config(DatasetConfig):
@@ -19,7 +19,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     """The archive's events; ages and occupations are its codes."""
     ratings, films, people = read_members(path, "ratings.dat", "movies.dat", "users.dat")
     return log(
-        Columns.parse(ratings, "ratings.dat", delimiter=":", columns=("user", "item", "rating", "time"), names=NAMES),
+        Columns.parse(ratings, "ratings.dat", delimiter="::", columns=NAMES, names=NAMES),
         [Movie(int(row[0]), row[1], tuple(row[2].split("|"))) for row in rows(films, "movies.dat", "::", fields=3)],
         [User(int(row[0]), *row[1:4]) for row in rows(people, "users.dat", "::", fields=5)],
     )

@@ -22,6 +22,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.raw import AttributeTable, RawLog
 from seqrec_cli.data.vocabulary import vocabulary
+from seqrec_cli.machine import GIB, memory_left
 
 START = 1_704_067_200  # seconds: the first sessions begin within START_DAYS of 2024-01-01
 START_DAYS = 30
@@ -29,6 +30,7 @@ DAY, HOUR = 86_400, 3_600
 LIKED = 0.25  # part of the categories a segment likes
 LEAST_CHANCE = 1e-9  # of items that the settings rule out, but a user may need who has seen nearly all others
 ROUNDS = 12  # rejected draws before a user's next item is drawn from the exact restricted mixture
+ARRAYS = 4  # of users x max_events numbers at once: items, gaps, times, and one on the way
 EXACT_ROWS = 256  # such users drawn together: [EXACT_ROWS, V] float64
 
 
@@ -61,6 +63,13 @@ class Config(DatasetConfig):
     session_gap: float = Field(gt=0, description="mean seconds between events of a session")
     between_hours: tuple[float, float] = Field(description="least and most hours between sessions")
     owners: bool = Field(description="every item belongs to a user, drawn uniformly (for metrics of owners)")
+
+    @model_validator(mode="after")
+    def _no_file(self) -> Self:
+        for name in ("archive", "url", "checksum"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"dataset.{name}: dataset={self.name} is generated and reads no file; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -242,7 +251,15 @@ def _labels(ids: np.ndarray, kind: str, codes: np.ndarray, *, count: int) -> Att
 
 
 def read(cfg: Config, path: Path | None) -> RawLog:
-    """All events of the process; the same for the same settings."""
+    """All events of the process; the same for the same settings. Raises SeqrecError where they cannot fit in memory."""
+    events, tables = cfg.users * cfg.max_events, cfg.items * (cfg.segments + cfg.successors)
+    needed, most = 8 * (ARRAYS * events + tables + cfg.users), memory_left()
+    if most is not None and needed > most:
+        raise SeqrecError(
+            f"no memory for dataset.users={cfg.users}, dataset.max_events={cfg.max_events} and "
+            f"dataset.items={cfg.items}: at least {needed / GIB:,.1f} GiB, and {most / GIB:,.1f} GiB can be had; "
+            "lower the largest"
+        )
     return SyntheticProcess(cfg).generate()
 
 

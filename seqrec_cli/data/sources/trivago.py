@@ -40,7 +40,6 @@ class Config(DatasetConfig):
     """What is a history and what a context."""
 
     several_files: ClassVar[bool] = True
-    logs_impressions: ClassVar[bool] = True
 
     actions: tuple[
         Literal[
@@ -54,6 +53,10 @@ class Config(DatasetConfig):
     ] = Field(description="item actions in a history, beside click-outs")
     collapse: bool = Field(description="an action with the item of the action before it, in one session, is left out")
     context: tuple[Literal["platform", "city", "device"], ...] = Field(description="what of a request is its context")
+
+    @property
+    def logs_impressions(self) -> bool:
+        return True
 
 
 def read(cfg: Config, path: Path) -> RawLog:

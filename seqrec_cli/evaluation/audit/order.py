@@ -29,7 +29,9 @@ class Burst:
 
 
 def ties(subject: Subject) -> np.ndarray:
-    """True at events that have the time of the event before them, [N]."""
+    """True at events that have the time of the event before them, and nothing else that orders the two, [N]."""
+    if subject.log.tied_N is not None:
+        return np.asarray(subject.log.tied_N)
     return _joined(subject, Burst(0, 2))
 
 

@@ -1,9 +1,10 @@
 """Vectors of items and users: their own, and those of their attributes.
 
-Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a row, A values of an attribute, F
-attributes, D width.
+Legend: V items, R rows of a catalog (row 0 is padding or unknown), W values a row, A values of an attribute, K numbers
+a row, F attributes, D width.
 """
 
+from collections.abc import Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -47,7 +48,8 @@ def use_sparse_rows(model: nn.Module) -> None:
 
     For models whose settings have `sparse_rows`. Tables of attributes, small and wholly used, stay dense.
     """
-    small = {id(part.table) for part in model.modules() if isinstance(part, AttributeEmbedding | ContextEmbedding)}
+    small = {id(part.table) for part in model.modules() if isinstance(part, AttributeEmbedding)}
+    small |= {id(table) for part in model.modules() if isinstance(part, ContextEmbedding) for table in part.modules()}
     for part in model.modules():
         if isinstance(part, nn.Embedding) and part.padding_idx is not None and id(part) not in small:
             part.sparse = True
@@ -106,11 +108,48 @@ class AttributeEmbedding(nn.Module):
         return nn.functional.embedding_bag(values_NW, self.table.weight, mode="mean", padding_idx=0)
 
 
-class FeatureEmbedding(nn.Module):
-    """A table's own vector and those of its attributes, all of width D; without `own`, the attributes alone.
+class NumberEmbedding(nn.Module):
+    """A row's numbers times a learned vector each: a projection of what is known of the row and does not learn.
 
-    With `unknown`, rows that training never saw share a vector of their own, which is learned from ids that training
-    hides with this probability; `padding` says whether row 0 is padding, which stays zero, or an unknown one too.
+    The numbers are kept as a buffer, so a checkpoint holds all that scoring needs.
+    """
+
+    numbers_RK: Tensor
+
+    def __init__(self, numbers_RK: np.ndarray, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(numbers_RK.shape[1], dim)  # initialised, decayed and updated as embeddings are
+        self.register_buffer("numbers_RK", torch.from_numpy(np.array(numbers_RK, dtype=np.float32)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[...] rows -> [..., D]."""
+        return self._projected(self.numbers_RK[rows])
+
+    def all_rows(self) -> Tensor:
+        """The vectors of every row, [R, D]."""
+        return self._projected(self.numbers_RK)
+
+    def _projected(self, numbers: Tensor) -> Tensor:
+        with full_precision(numbers.device):
+            return numbers @ self.table.weight
+
+
+def named_modules(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """Modules by name: one that torch has a use for (type, values, ...) is followed by an underscore."""
+    return nn.ModuleDict({module_key(name): module for name, module in modules.items()})
+
+
+def module_key(name: str) -> str:
+    """The key that `named_modules` gives a name."""
+    return f"{name}_" if hasattr(nn.ModuleDict(), name) else name
+
+
+class FeatureEmbedding(nn.Module):
+    """A table's own vector and those of its attributes and numbers; without `own`, the latter alone.
+
+    All are of width `dim`, but those that `widths` names. With `unknown`, rows that training never saw share a vector
+    of their own, which is learned from ids that training hides with this probability; `padding` says whether row 0 is
+    padding, which stays zero, or an unknown one too.
     """
 
     seen_R: Tensor
@@ -126,15 +165,26 @@ class FeatureEmbedding(nn.Module):
         drop: float = 0.0,
         unknown: float = 0.0,
         padding: bool = True,
+        numbers: Mapping[str, np.ndarray] | None = None,
+        widths: Mapping[str, int] | None = None,
+        own_width: int | None = None,
     ) -> None:
         super().__init__()
         self.rows, self.unknown, self.padding, self.drop = rows, unknown if own else 0.0, padding, Dropout(drop)
-        self.own = padded_table(rows + (self.unknown > 0), dim) if own else None  # the last row: any unknown one
+        widths, own_width = widths or {}, own_width or dim
+        self.own = padded_table(rows + (self.unknown > 0), own_width) if own else None  # the last row: any unknown one
         if self.unknown:
             self.register_buffer("seen_R", torch.arange(rows) > 0)
-        self.attributes = nn.ModuleDict({a.name: AttributeEmbedding(a, values[a.name], dim) for a in attributes})
+        width_of = dict.fromkeys((*values, *(numbers or {})), dim) | dict(widths)
+        self.attributes = named_modules(
+            {a.name: AttributeEmbedding(a, values[a.name], width_of[a.name]) for a in attributes}
+        )
+        self.numbers = named_modules(
+            {name: NumberEmbedding(numbers_RK, width_of[name]) for name, numbers_RK in (numbers or {}).items()}
+        )
         self.whole = rows <= WHOLE_CATALOG
-        self.width = dim * (len(attributes) + own)  # of `joined`
+        each = [width_of[name] for name in (*(a.name for a in attributes), *(numbers or {}))]
+        self.width = sum(each) + (own_width if own else 0)  # of `joined`
 
     def summed(self, rows: Tensor) -> Tensor:
         """[...] -> [..., D]: the sum of all vectors."""
@@ -157,10 +207,11 @@ class FeatureEmbedding(nn.Module):
 
     def _vectors(self, rows: Tensor) -> list[Tensor]:
         own = [] if self.own is None else [self.own(self._known(rows))]
-        if self.whole and self.attributes:
-            tables = [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
-            return [*own, *self._by_row(rows, tables, summed=False).chunk(len(tables), dim=-1)]
-        return own + [attribute(rows) for attribute in self.attributes.values()]
+        if self.whole and self._known_of_rows():
+            tables = self._known_tables()
+            each = [table.shape[-1] for table in tables]
+            return [*own, *self._by_row(rows, tables, summed=False).split(each, dim=-1)]
+        return own + [part(rows) for part in self._known_of_rows()]
 
     def _known(self, rows: Tensor) -> Tensor:
         """The rows of `own` to read."""
@@ -173,7 +224,14 @@ class FeatureEmbedding(nn.Module):
 
     def _tables(self) -> list[Tensor]:
         own = [] if self.own is None else [self.own.weight]
-        return own + [a.all_rows() for a in self.attributes.values()]  # type: ignore[operator]
+        return own + self._known_tables()
+
+    def _known_of_rows(self) -> list[nn.Module]:
+        """What makes vectors of the rows' attributes and numbers."""
+        return [*self.attributes.values(), *self.numbers.values()]
+
+    def _known_tables(self) -> list[Tensor]:
+        return [part.all_rows() for part in self._known_of_rows()]  # type: ignore[operator]
 
     def _by_row(self, rows: Tensor, tables: list[Tensor], summed: bool) -> Tensor:
         """Make the vectors of the whole catalog, then look up."""
@@ -182,17 +240,52 @@ class FeatureEmbedding(nn.Module):
 
 
 class ContextEmbedding(nn.Module):
-    """Vectors of a request's context, one after another: [..., F] -> [..., F * D], zero where a value is absent."""
+    """Vectors of a request's context, one after another: [..., F] -> [..., width], zero where a value is absent.
+
+    One table holds them all, unless some are numbers (levels with ranks) or have a width of their own.
+    """
 
     firsts_F: Tensor
 
-    def __init__(self, attributes: tuple[Attribute, ...], dim: int) -> None:
+    def __init__(
+        self,
+        attributes: tuple[Attribute, ...],
+        dim: int,
+        *,
+        numbers: Mapping[str, np.ndarray] | None = None,
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
-        firsts = list(accumulate((a.size - 1 for a in attributes), initial=0))
-        self.table = padded_table(1 + firsts[-1], dim)
-        self.register_buffer("firsts_F", torch.tensor(firsts[:-1]), persistent=False)
-        self.width = dim * len(attributes)
+        numbers = numbers or {}
+        each = {a.name: dim for a in attributes} | dict(widths or {})
+        self.table, self.tables = None, None
+        if numbers or any(each[a.name] != dim for a in attributes):
+            self.tables = nn.ModuleList(
+                NumberEmbedding(numbers[a.name], each[a.name])
+                if a.name in numbers
+                else padded_table(a.size, each[a.name])
+                for a in attributes
+            )
+        else:
+            firsts = list(accumulate((a.size - 1 for a in attributes), initial=0))
+            self.table = padded_table(1 + firsts[-1], dim)
+            self.register_buffer("firsts_F", torch.tensor(firsts[:-1]), persistent=False)
+        self.width = sum(each[a.name] for a in attributes)
 
     def forward(self, context: Tensor) -> Tensor:
+        return torch.cat(self._vectors(context), dim=-1) if self.table is None else self._of_table(context).flatten(-2)
+
+    def summed(self, context: Tensor) -> Tensor:
+        """[..., F] -> [..., D]: the sum of the vectors, which are of one width."""
+        if self.table is None:
+            return torch.stack(self._vectors(context)).sum(0)
+        return self._of_table(context).sum(-2)
+
+    def _of_table(self, context: Tensor) -> Tensor:
+        assert self.table is not None
         vectors: Tensor = self.table((context + self.firsts_F).masked_fill(context == 0, 0))
-        return vectors.flatten(-2)
+        return vectors
+
+    def _vectors(self, context: Tensor) -> list[Tensor]:
+        assert self.tables is not None
+        return [table(codes) for table, codes in zip(self.tables, context.unbind(-1), strict=True)]

@@ -19,6 +19,7 @@ from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets, View
 from seqrec_cli.protocols.view import candidates, store
 from seqrec_cli.protocols.view.former import former_fingerprint
+from seqrec_cli.protocols.view.meaning import TIED, targets_in_ties
 from seqrec_cli.protocols.view.split import Split
 from seqrec_cli.protocols.view.ties import reordered
 
@@ -26,24 +27,32 @@ FORMAT = 1  # raise when a view's files or what they mean change: older ones are
 DIGITS = 16  # of the fingerprint in its folder's name
 
 
-def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> PackedLog:
+def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *, verify: bool = False) -> PackedLog:
     """The log as the protocol sees it.
 
-    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated.
+    Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated. `verify`: a view that is
+    there is read through.
     """
     refuse_more_than_all(log, cfg.candidates)
+    _say_unread_sessions(log, cfg, say)
     fingerprint = _fingerprint(log, cfg.model_dump(mode="json"))
     log = reordered(log, cfg.ties, seed=cfg.seed)
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
-    view = None if folder is None else store.read(folder)
+    view = None if folder is None else store.read(folder, log, verify=verify)
     if view is None:
         view = _make(log, cfg, {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)})
         for note in view.manifest["notes"]:
             say(note)
         if folder is not None:
             store.write(view, folder)
-            view = store.read(folder) or view
+            view = store.read(folder, log) or view
     return replace(log, view=view)
+
+
+def _say_unread_sessions(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> None:
+    column = log.manifest.get("settings", {}).get("session_column")
+    if column is not None and getattr(cfg, "by", None) != "column":
+        say(f"dataset.session_column={column} is not read here: protocol=sessions protocol.by=column does")
 
 
 def with_candidates(log: PackedLog, candidates: str) -> PackedLog:
@@ -108,6 +117,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
         "cut_times": split.cut_times,
         "training_events": int((split.train_U - np.asarray(log.offsets_U1)[:-1]).sum()),
         "notes": notes,
+        TIED: {name: targets_in_ties(log, targets[name]) for name in SPLITS},
     }
     return View(split.train_U, targets["val"], targets["test"], clicks, cfg.seen, cfg.candidates, manifest)
 

@@ -80,7 +80,7 @@ def times_of(log: PackedLog, protocol: str) -> np.ndarray:
     """The log's times; SeqrecError where it has none."""
     if log.times_N is None:
         raise SeqrecError(
-            f"protocol={protocol} splits by time, and this log has no times; use protocol=leave_last, last_k, ratio or "
+            f"protocol={protocol} splits by time, and {log.without_times}; use protocol=leave_last, last_k, ratio or "
             "new_users"
         )
     return np.asarray(log.times_N)

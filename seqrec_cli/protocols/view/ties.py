@@ -21,14 +21,17 @@ def reordered(log: PackedLog, ties: Literal["file", "reversed", "shuffled"], *, 
     """
     if ties == "file":
         return log
-    if log.times_N is None:
-        raise SeqrecError(f"protocol.ties={ties}: this log has no times, so no ties; use protocol.ties=file")
-    order_N = tie_order(np.asarray(log.offsets_U1), np.asarray(log.times_N), ties, seed=seed)
+    tied_N = log.ties()
+    if tied_N is None:
+        raise SeqrecError(f"protocol.ties={ties}: {log.without_times}, so no ties; use protocol.ties=file")
+    order_N = tie_order(tied_N, ties, seed=seed)
     requests = log.requests
     if requests is not None:
         new_N = np.empty_like(order_N)
         new_N[order_N] = np.arange(len(order_N))
-        moved = replace(requests, ends_R=new_N[np.asarray(requests.ends_R)])
+        ends_R, clicked_R = np.array(requests.ends_R), (np.asarray(requests.labels_RC) > 0).any(axis=1)
+        ends_R[clicked_R] = new_N[ends_R[clicked_R]]  # what was not clicked keeps its place among the events
+        moved = replace(requests, ends_R=ends_R)
         requests = moved.at(np.argsort(moved.ends_R, kind="stable"))
 
     def taken(array: np.ndarray | None) -> np.ndarray | None:
@@ -41,19 +44,16 @@ def reordered(log: PackedLog, ties: Literal["file", "reversed", "shuffled"], *, 
         ratings_N=taken(log.ratings_N),
         context_NF=taken(log.context_NF),
         sessions_N=taken(log.sessions_N),
+        splits_N=taken(log.splits_N),
+        weights_N=taken(log.weights_N),
         requests=requests,
     )
 
 
-def tie_order(
-    offsets_U1: np.ndarray, times_N: np.ndarray, ties: Literal["reversed", "shuffled"], *, seed: int
-) -> np.ndarray:
-    """Positions of the log's events in the new order; only events of one user and one time change places."""
-    new_run_N = np.ones(len(times_N), bool)
-    new_run_N[1:] = np.diff(times_N) != 0
-    new_run_N[offsets_U1[:-1][np.diff(offsets_U1) > 0]] = True
-    run_N = np.cumsum(new_run_N)
+def tie_order(tied_N: np.ndarray, ties: Literal["reversed", "shuffled"], *, seed: int) -> np.ndarray:
+    """Positions of the log's events in the new order; only events that tie with the one before change places."""
+    run_N = np.cumsum(~tied_N)
     within_N = (
-        -np.arange(len(times_N)) if ties == "reversed" else np.random.default_rng([seed, STREAM]).random(len(run_N))
+        -np.arange(len(run_N)) if ties == "reversed" else np.random.default_rng([seed, STREAM]).random(len(run_N))
     )
     return np.lexsort((within_N, run_N))

@@ -1,0 +1,38 @@
+"""A log that comes with its own split: what is held out may not be older than what the same user trains on.
+
+Legend: N events.
+"""
+
+import numpy as np
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.vocabulary import factorize
+
+NAMES = ("train", "valid", "test")
+
+
+def check_order(users_N: np.ndarray, splits_N: np.ndarray, times_N: np.ndarray | None, *, keep: bool) -> list[str]:
+    """What to say of the split. Raises SeqrecError where held-out events are older than an event of an earlier split of
+    their user, unless they are to be kept: such a target lies in the past of what the model was trained on."""
+    counts = np.bincount(splits_N, minlength=3)
+    events = ", ".join(f"{name} {count:,}" for name, count in zip(NAMES, counts.tolist(), strict=True))
+    notes = [f"the log's own split: {events} events; protocol=given asks by it, any other protocol makes its own"]
+    if times_N is None or not len(times_N):
+        return notes
+    _, codes_N = factorize(users_N)
+    early_N = np.zeros(len(users_N), bool)
+    for split in (1, 2):
+        latest_U = np.full(int(codes_N.max()) + 1, np.iinfo(np.int64).min)
+        before_N = splits_N < split
+        np.maximum.at(latest_U, codes_N[before_N], times_N[before_N])
+        early_N |= (splits_N == split) & (times_N < latest_U[codes_N])
+    early = int(early_N.sum())
+    if not early:
+        return notes
+    said = f"{early:,} of {int(counts[1:].sum()):,} events of valid and test are older than an event that their user"
+    if not keep:
+        raise SeqrecError(
+            f"{said} trains on (or validates on): their answers lie in the model's past. If the split is meant so "
+            "(drawn at random), set dataset.split_leaks=true"
+        )
+    return [*notes, f"{said} trains on: the split is not one in time (dataset.split_leaks)"]

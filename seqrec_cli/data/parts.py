@@ -1,0 +1,308 @@
+"""What a path names: one file, the parts of a folder or a glob, or members of a zip archive, in natural order.
+
+`logs`, `logs/*.csv`, `logs.zip`, `logs.zip/ratings.csv`. Hidden files, `_SUCCESS` and its like, checksums and what does
+not look like a table are skipped and said.
+"""
+
+import bz2
+import fnmatch
+import glob
+import gzip
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.archive import DOWNLOADING, whole
+
+PARQUET = {".parquet", ".pq"}
+LINES = {".json", ".jsonl", ".ndjson"}
+TEXT = {".csv", ".tsv", ".txt", ".dat", ".data", ".tab", ".psv", ".inter", ".item", ".user", ".log"}
+PACKED = {".gz", ".bz2", ".zst", ".xz"}
+NULL_KEY = "__HIVE_DEFAULT_PARTITION__"  # a null value in a folder's name
+ROLES = {
+    "train": 0,
+    "training": 0,
+    "valid": 1,
+    "validation": 1,
+    "val": 1,
+    "dev": 1,
+    "test": 2,
+    "testing": 2,
+}
+Kind = Literal["text", "parquet", "lines"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file with rows of the table. `name` is its path below what all parts share, with slashes."""
+
+    name: str
+    file: Path  # itself, or the zip archive that holds it
+    member: str | None
+    keys: tuple[tuple[str, str | None], ...]  # of the folders `key=value` it is in
+    split: int | None = None  # 0 train, 1 valid, 2 test, of a log that comes split
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return self.name if self.member is None else f"{self.file.name}/{self.name}"
+
+    @property
+    def ending(self) -> str:
+        """What its name ends in, without that of a compression."""
+        endings = [ending.lower() for ending in PurePosixPath(self.name).suffixes[-2:]]
+        return "".join([ending for ending in endings if ending not in PACKED][-1:])
+
+    @property
+    def kind(self) -> Kind:
+        """By its ending, else by its first bytes."""
+        if self.ending in LINES:
+            return "lines"
+        magic = self.member is None and self.file.is_file() and _first_bytes(self.file) == b"PAR1"
+        return "parquet" if magic or self.ending in PARQUET else "text"
+
+    @property
+    def role(self) -> int | None:
+        """0 where its name says that it trains, 1 that it validates, 2 that it tests; None where it says none of it."""
+        words = re.split(r"[^a-z]+", re.sub(r"[^/]*=[^/]*/", "", self.name.lower()))
+        found = {ROLES[word] for word in words if word in ROLES}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def on_disk(self) -> Path | None:
+        """Its path where it is a file of its own that Arrow can open as it is."""
+        return self.file if self.member is None and PurePosixPath(self.name).suffix.lower() != ".xz" else None
+
+    def read(self) -> bytes:
+        """Its bytes, decompressed. Raises SeqrecError where it is torn."""
+        with whole(self.file):
+            if self.member is None:
+                data = self.file.read_bytes()
+            else:
+                with zipfile.ZipFile(self.file) as archive:
+                    data = archive.read(self.member)
+        return unpacked(data, self.label)
+
+    def size(self) -> int:
+        """Its bytes as they are kept."""
+        if self.member is None:
+            return self.file.stat().st_size
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.getinfo(self.member).file_size
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a path names; `label` calls them all, `skipped` are the files that are no parts."""
+
+    label: str
+    parts: tuple[Part, ...]
+    form: Literal["file", "folder", "zip", "members"]  # members: some of a zip archive
+    skipped: tuple[str, ...] = ()
+
+    def note(self) -> str | None:
+        """What a person should know of it; None for one file."""
+        if self.form == "file" or (self.form == "members" and len(self.parts) == 1):
+            return None
+        names = [part.name for part in self.parts]
+        shown = names if len(names) < 4 else [names[0], "...", names[-1]]
+        count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        return f"{self.label}: {count} ({', '.join(shown)}){_skipped(self.skipped)}"
+
+
+def local_path(archive: str) -> Path:
+    """What a setting names: a path, or a file:// address."""
+    if not archive.startswith("file://"):
+        return Path(archive).expanduser()
+    from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
+
+    return Path(url2pathname(urlsplit(archive).path)).expanduser()
+
+
+def find(path: Path, setting: str = "dataset.archive") -> Parts:
+    """The parts. `setting` names the path in messages. Raises SeqrecError where there is none."""
+    if path.is_file():
+        return (
+            _of_zip(path, None, setting)
+            if _is_zip(path)
+            else Parts(path.name, (Part(path.name, path, None, ()),), "file")
+        )
+    if path.is_dir():
+        return _of_files(path, [file for file in path.rglob("*") if file.is_file()], setting, given=path)
+    for parent in path.parents:
+        if parent.is_file() and _is_zip(parent):
+            return _of_zip(parent, path.relative_to(parent).as_posix(), setting)
+    if glob.has_magic(str(path)):
+        return _of_glob(path, setting)
+    raise SeqrecError(f"{setting}={path}: there is no such file")
+
+
+def exists(path: Path) -> bool:
+    """Whether it names something; what it holds is another matter."""
+    inside = any(parent.is_file() and _is_zip(parent) for parent in path.parents)
+    return path.exists() or inside or bool(glob.has_magic(str(path)) and glob.glob(str(path), recursive=True))
+
+
+def digest_of(parts: Parts, digest: Callable[[Path], str]) -> object:
+    """What of the parts counts in a fingerprint: their bytes, and unless it is one file, their names and order."""
+    if parts.form in ("file", "zip"):
+        return digest(parts.parts[0].file)
+    if parts.form == "members":
+        return [digest(parts.parts[0].file), *(part.name for part in parts.parts)]
+    return [[part.name, digest(part.file)] for part in parts.parts]
+
+
+def _is_zip(path: Path) -> bool:
+    """By its ending or its first bytes; a workbook is one too, but no archive of tables."""
+    ending = path.suffix.lower()
+    return ending == ".zip" or (ending in TEXT | {""} and _first_bytes(path) == b"PK\x03\x04")
+
+
+def _first_bytes(path: Path) -> bytes:
+    with whole(path), path.open("rb") as file:
+        return file.read(4)
+
+
+def _of_glob(path: Path, setting: str) -> Parts:
+    found = [Path(name) for name in glob.glob(str(path), recursive=True)]
+    if not found:
+        raise SeqrecError(f"{setting}={path}: no file's name fits; is it quoted, and the folder right?")
+    fixed = path.parts[: next(nth for nth, each in enumerate(path.parts) if glob.has_magic(each))]
+    files = [file for each in found for file in (each.rglob("*") if each.is_dir() else [each]) if file.is_file()]
+    return _of_files(Path(*fixed), list(dict.fromkeys(files)), setting, given=path)
+
+
+def _of_files(root: Path, files: Sequence[Path], setting: str, *, given: Path) -> Parts:
+    names = {file.relative_to(root).as_posix(): file for file in files}
+    found, skipped = _readable(names, all_names=set(names))
+    if not found:
+        what = f"no readable part{_skipped(skipped)}" if files else "no file"
+        raise SeqrecError(f"{setting}={given} holds {what}; give a file, or a folder or glob of CSV, JSON or Parquet")
+    parts = tuple(Part(name, names[name], None, _keys(name)) for name in found)
+    _refuse_odd_folders(parts, given, is_glob=glob.has_magic(str(given)) and not given.exists())
+    return Parts((given.name or str(given)) if given == root else str(given), parts, "folder", tuple(skipped))
+
+
+def _of_zip(path: Path, pattern: str | None, setting: str) -> Parts:
+    with whole(path), zipfile.ZipFile(path) as archive:
+        members = [info.filename for info in archive.infolist() if not info.is_dir()]
+    members = [name for name in members if not name.startswith("__MACOSX/")]
+    if pattern is not None:
+        chosen = [name for name in members if pattern in (name, name.rpartition("/")[2])]
+        chosen = chosen or [name for name in members if _fits(name, pattern)]
+        if not chosen:
+            held = ", ".join(members[:10])
+            raise SeqrecError(f"{setting}={path}/{pattern}: {path.name} holds no {pattern} (has: {held})")
+        found, skipped = (chosen, []) if pattern in chosen or len(chosen) == 1 else _readable(chosen, set(members))
+        found = sorted(found, key=_natural)
+    else:
+        found, skipped = _readable(members, all_names=set(members))
+    if not found:
+        raise SeqrecError(f"{setting}={path} holds no readable part{_skipped(skipped)}")
+    common = _common_folder(found)
+    parts = tuple(Part(name[len(common) :], path, name, _keys(name)) for name in found)
+    _refuse_odd_folders(parts, path, is_glob=pattern is not None)
+    if pattern is None:
+        return Parts(path.name, parts, "zip", tuple(skipped))
+    return Parts(f"{path.name}/{pattern}", parts, "members", tuple(skipped))
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
+
+
+def _readable(names: Sequence[str] | dict[str, Path], all_names: set[str]) -> tuple[list[str], list[str]]:
+    """The names of parts, in natural order, and the others."""
+    found: list[str] = []
+    skipped: list[str] = []
+    for name in sorted(names, key=_natural):
+        hidden = any(piece[0] in "._" for piece in name.split("/"))
+        note = name.removesuffix(".json") in all_names if name.endswith(".json") else False  # of a download
+        table = _looks_like_a_table(name) and not name.endswith(DOWNLOADING) and not note
+        (skipped if hidden or not table else found).append(name)
+    return found, skipped
+
+
+def _looks_like_a_table(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    ending = Part(last, Path(), None, ()).ending
+    return ending in TEXT | PARQUET | LINES or bool(re.fullmatch(r"part-[\w-]+", last))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """part-2 before part-10."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces if piece]
+
+
+def _keys(name: str) -> tuple[tuple[str, str | None], ...]:
+    folders = [folder.partition("=") for folder in name.split("/")[:-1] if "=" in folder]
+    return tuple((unquote(key), None if value == NULL_KEY else unquote(value)) for key, _, value in folders)
+
+
+def _refuse_odd_folders(parts: Sequence[Part], given: Path, *, is_glob: bool) -> None:
+    """Folders in a folder are partitions (all by the same keys) or train, valid and test; a glob may name any."""
+    first = parts[0]
+    for part in parts:
+        if [key for key, _ in part.keys] != [key for key, _ in first.keys]:
+            raise SeqrecError(
+                f"{given}: {first.name} and {part.name} are in folders of different keys; name files of one depth by a "
+                "quoted glob"
+            )
+        plain = [folder for folder in part.name.split("/")[:-1] if "=" not in folder]
+        if plain and not is_glob and any(folder.lower() not in ROLES for folder in plain):
+            raise SeqrecError(
+                f"{given} holds a folder {plain[0]}, and folders in it are read only where they are called KEY=VALUE "
+                "(partitions) or train, valid and test; name the files by a quoted glob, as "
+                f"'{given}/**/*{first.ending}'"
+            )
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folders, with a last slash, that all names begin with, partitions left out."""
+    common: list[str] = []
+    for pieces in zip(*(name.split("/")[:-1] for name in names), strict=False):
+        if len(set(pieces)) > 1 or "=" in pieces[0]:
+            break
+        common.append(pieces[0])
+    return "".join(f"{piece}/" for piece in common)
+
+
+def _skipped(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = list(dict.fromkeys(_kind_of_skipped(name) for name in names))
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return f"; skipped {len(names):,}: {', '.join(shown[:3])}{more}"
+
+
+def _kind_of_skipped(name: str) -> str:
+    last = name.rpartition("/")[2]
+    return "*.crc" if last.endswith(".crc") else last
+
+
+def unpacked(data: bytes, label: str) -> bytes:
+    """What gzip, bzip2, zstd or xz have compressed, by its first bytes; anything else as it is."""
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            return gzip.decompress(data)
+        if data.startswith(b"BZh"):
+            return bz2.decompress(data)
+        if data.startswith(b"\xfd7zXZ"):
+            return lzma.decompress(data)
+        if data.startswith(b"\x28\xb5\x2f\xfd"):
+            with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+                return bytes(stream.read())
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SeqrecError(f"{label} cannot be read: torn or not what its name says ({reason})") from None
+    return data

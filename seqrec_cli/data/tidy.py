@@ -1,0 +1,108 @@
+"""One rule for what stands for nothing: empty fields and the words that other tools write for them; and for blanks.
+
+Blanks around ids and categories are left out, and counted. A row without a user, an item or a time is refused, left
+out or (where a word is an id after all) kept, by `dataset.missing`. Legend: N rows, K distinct values.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.arrow import codes_of, from_numpy, from_texts, mask_of, to_mask
+from seqrec_cli.data.columns import Column, Columns
+
+Missing = Literal["error", "drop", "keep"]
+WORDS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None", r"\N")
+EMPTY = "empty"
+
+
+def tidied(
+    columns: Columns,
+    missing: Missing,
+    *,
+    ids: Sequence[Column],
+    values: Sequence[Column],
+    others: Sequence[Column] = (),
+) -> Columns:
+    """Without blanks around the texts of `ids` and `others`, and without rows that lack one of `ids` and `values`, by
+    that rule. What was done is added to the notes. Raises SeqrecError where rows lack something and none may."""
+    for column in dict.fromkeys([*ids, *others]):
+        columns = _without_blanks(columns, column)
+    for column in values:
+        columns = _plain_numbers(columns, column)
+    lacking_N = np.zeros(len(columns), bool)
+    found: dict[Column, Counter[str]] = {}
+    for column in dict.fromkeys([*ids, *values]):
+        words = () if missing == "keep" and column in ids else WORDS
+        here_N, count = _missing(columns, column, words)
+        if count:
+            found[column] = count
+            lacking_N |= here_N
+    if not found:
+        return columns
+    told = "; ".join(f"{column}: {_counts(count)}" for column, count in found.items())
+    wanted = ", ".join(map(str, [*ids, *values]))
+    lost = f"of {len(columns):,} rows, {int(lacking_N.sum()):,} without one of {wanted} ({told})"
+    if missing != "drop":
+        keep = any(set(count) - {EMPTY} for column, count in found.items() if column in ids)
+        raise SeqrecError(
+            f"{columns.label}: {lost}, the first is {columns.place(int(np.argmax(lacking_N)))}; mend them, or set "
+            "dataset.missing=drop to leave them out" + ", or dataset.missing=keep if such words are ids here" * keep
+        )
+    if lacking_N.all():
+        raise SeqrecError(f"{columns.label}: {lost}; dataset.missing=drop would leave none")
+    return columns.where(~lacking_N).noted(f"{lost} left out: dataset.missing=drop")
+
+
+def _counts(count: Counter[str]) -> str:
+    return ", ".join(f"{word if word == EMPTY else repr(word)} {number:,}" for word, number in count.most_common())
+
+
+def _without_blanks(columns: Columns, column: Column) -> Columns:
+    codes_N, distinct = columns.coded(column)
+    if not pa.types.is_string(distinct.type):
+        return columns
+    plain = pc.utf8_trim_whitespace(distinct)
+    if plain.equals(distinct):
+        return columns
+    changed = int(mask_of(pc.not_equal(plain, distinct)).sum())
+    again = plain.dictionary_encode()
+    merged = len(distinct) - len(again.dictionary)
+    note = f"{column}: blanks around {changed:,} distinct values left out"
+    note += f", {merged:,} of which are then another value" * bool(merged)
+    recoded_N = np.append(codes_of(again), 0)[codes_N].astype(np.int32)
+    codes = pc.if_else(to_mask(codes_N >= 0), from_numpy(recoded_N), pa.nulls(len(recoded_N), pa.int32()))
+    return columns.replaced(column, pa.DictionaryArray.from_arrays(codes, again.dictionary)).noted(note)
+
+
+def _plain_numbers(columns: Columns, column: Column) -> Columns:
+    """Numbers and times as text, without blanks around them, which nobody means."""
+    texts = columns.values(column)
+    if not pa.types.is_string(texts.type):
+        return columns
+    plain = pc.utf8_trim_whitespace(texts)
+    return columns if plain.equals(texts) else columns.replaced(column, plain)
+
+
+def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
+    """Rows without a value, bool [N], and how often it is written how."""
+    values = columns.values(column)
+    coded = pa.types.is_dictionary(values.type)
+    texts = values.dictionary if coded else values
+    found_K = mask_of(texts.is_null(nan_is_null=True))
+    written_K = np.full(len(texts), EMPTY, object)
+    if pa.types.is_string(texts.type):
+        plain = pc.utf8_trim_whitespace(texts)
+        words_K = mask_of(pc.is_in(plain, from_texts(["", *words]))) & ~found_K
+        written_K[words_K] = [text or EMPTY for text in plain.filter(to_mask(words_K)).to_pylist()]
+        found_K |= words_K
+    if not coded:
+        return found_K, Counter(written_K[found_K].tolist())
+    codes_N = codes_of(values)  # -1, a row without a value, is the last of these
+    found_N = np.append(found_K, True)[codes_N]
+    return found_N, Counter(np.append(written_K, EMPTY)[codes_N[found_N]].tolist())

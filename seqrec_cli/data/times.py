@@ -1,0 +1,265 @@
+"""A column of times as whole ticks: in a unit that is said, or recognised by its range.
+
+Between 1990 and tomorrow the numbers of seconds, milliseconds, microseconds and nanoseconds since 1970, and dates
+written as 20190301, lie in ranges that do not touch, so a log says by itself what it counts in.
+
+Legend: N rows.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.arrow import to_numpy
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"]
+TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
+MICROSECONDS = 1_000_000
+FIRST = datetime(1990, 1, 1, tzinfo=UTC)
+WORDS = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+    "iso": "ISO 8601 text",
+    "yyyymmdd": "dates as YYYYMMDD",
+}
+ORDER = "dataset.time_unit=order"
+ANY = "a time: a number since 1970, a date as 20190301, or ISO text such as 2019-03-01 12:30:00"
+
+
+class Times(NamedTuple):
+    """`ticks_N` int64; `per_second` of them make a second, none (0) where they are an order alone. `said` is what was
+    found, in words; `outside` whether some lie before 1990 or after tomorrow."""
+
+    ticks_N: np.ndarray
+    per_second: int
+    said: str = ""
+    outside: bool = False
+
+
+class TimeColumn(NamedTuple):
+    """Values to read, and how messages call them: the file, the column, and the place of a value (from 0)."""
+
+    values: pa.Array
+    label: str
+    name: Any
+    place: Callable[[int], str]
+
+    def refuse(self, problem: str) -> NoReturn:
+        raise SeqrecError(f"{self.label}: {self.name} {problem}")
+
+
+def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
+    """The column in that unit. `auto` recognises it, and refuses what lies outside 1990 to tomorrow; any other unit is
+    taken as said. Fractions of a second are kept. Raises SeqrecError, with the place of a value that is no time."""
+    kind = column.values.type
+    if not len(column.values):
+        return Times(np.zeros(0, np.int64), 1)
+    if column.values.null_count:
+        empty_N = to_numpy(column.values.is_null().cast(pa.uint8()))
+        place = column.place(int(np.argmax(empty_N)))
+        raise SeqrecError(f"{column.label}: {place} has an empty {column.name}; remove the row")
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return _without_a_date(column, unit)
+    if unit == "order":
+        return _order(column)
+    if pa.types.is_temporal(kind):
+        return _told(column, _stamps(column.values), "timestamps", unit=unit)
+    if pa.types.is_boolean(kind) or not (pa.types.is_primitive(kind) or pa.types.is_string(kind)):
+        column.refuse(f"is of type {kind}, which holds no times")
+    if unit == "iso":
+        return _told(column, _iso(column), WORDS[unit], unit=unit)
+    whole_N = _whole(column.values)
+    if unit == "yyyymmdd":
+        if whole_N is None:
+            _refuse_value(column, _date_number, "a date written as 20190301")
+        return _told(column, _date_numbers(column, whole_N), WORDS[unit], unit=unit)
+    if unit != "auto":
+        return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit=unit)
+    if pa.types.is_string(kind) and whole_N is None and not _is_number(column.values):
+        times = _iso(column, ANY)
+        dates = pc.all(pc.equal(pc.utf8_length(column.values), 10)).as_py()
+        return _told(column, times, "dates" if dates else WORDS["iso"], unit=unit)
+    return _recognised(column, whole_N)
+
+
+def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
+    """Numbers in the unit that puts most of them between 1990 and tomorrow; SeqrecError where not all are."""
+    numbers_N = _finite(column) if whole_N is None else whole_N
+    inside = {unit: _inside(numbers_N, *bounds) for unit, bounds in _ranges().items()}
+    unit = max(inside, key=lambda each: int(inside[each].sum()))
+    first, last = (_shown(number) for number in (numbers_N.min(), numbers_N.max()))
+    outside_N = ~inside[unit]
+    if outside_N.all():
+        found = f"{first} in every row" if first == last else f"numbers from {first} to {last}"
+        column.refuse(
+            f"holds {found}: no times from 1990 to tomorrow in s, ms, us, ns or YYYYMMDD; say what they are, "
+            f"dataset.time_unit=s (or ms, us, ns) for a count since 1970, {ORDER} if they only give an order"
+        )
+    if outside_N.any():
+        nth = int(np.argmax(outside_N))
+        column.refuse(
+            f"holds {WORDS[unit]}, but {int(outside_N.sum()):,} of {len(numbers_N):,} values lie outside 1990 to "
+            f"tomorrow, the first in {column.place(nth)} ({_shown(numbers_N[nth])}); mend or remove them, or set "
+            f"dataset.time_unit={unit} to keep them"
+        )
+    if unit == "yyyymmdd":
+        if whole_N is None:
+            _refuse_value(column, _date_number, "a date written as 20190301")
+        return _told(column, _date_numbers(column, whole_N), WORDS[unit], unit="auto")
+    return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit="auto")
+
+
+def _ranges() -> dict[str, tuple[int, int]]:
+    """The numbers of 1990 and of the end of tomorrow in each unit."""
+    end = datetime.now(UTC) + timedelta(days=2)
+    found = {unit: (int(FIRST.timestamp()) * ticks, int(end.timestamp()) * ticks) for unit, ticks in TICKS.items()}
+    return {**found, "yyyymmdd": (int(f"{FIRST:%Y%m%d}"), int(f"{end:%Y%m%d}"))}
+
+
+def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
+    return (numbers_N >= low) & (numbers_N <= high)
+
+
+def _told(column: TimeColumn, times: Times, what: str, *, unit: str) -> Times:
+    """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
+    ticks_N, per_second = times.ticks_N, times.per_second
+    low, high = (bound * per_second for bound in _ranges()["s"])
+    first, last = int(ticks_N.min()), int(ticks_N.max())
+    lasts = " to ".join(day(tick // per_second) for tick in (first, last))
+    outside = first < low or last > high
+    if outside and unit == "auto":
+        nth = int(np.argmax((ticks_N < low) | (ticks_N > high)))
+        column.refuse(
+            f"({what}) goes from {lasts}, and times before 1990 or after tomorrow are refused unless the unit is said; "
+            f"the first is in {column.place(nth)}; mend it, or set dataset.time_unit=iso"
+        )
+    note = ", not all between 1990 and tomorrow" if outside else ""
+    return Times(ticks_N, per_second, f"times read as {what}: {lasts}{note}", outside)
+
+
+def day(seconds: int) -> str:
+    """The date of a moment (UTC), or its year where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"year {1970 + seconds // 31_556_952}"
+
+
+def _counted(column: TimeColumn, whole_N: np.ndarray | None, unit: str) -> Times:
+    """Numbers since 1970; with fractions, in microseconds."""
+    if whole_N is not None:
+        return Times(whole_N, TICKS[unit])
+    seconds_N = _finite(column) / TICKS[unit]
+    if np.abs(seconds_N).max(initial=0) > np.iinfo(np.int64).max / MICROSECONDS:
+        column.refuse("holds times beyond any calendar; see dataset.time_unit")
+    return Times(np.rint(seconds_N * MICROSECONDS).astype(np.int64), MICROSECONDS)
+
+
+def _order(column: TimeColumn) -> Times:
+    """What only sorts: whole numbers and moments as they are, other numbers by their rank."""
+    values = column.values
+    whole_N = _whole(values)
+    if whole_N is None and (pa.types.is_temporal(values.type) or not _is_number(values)):
+        whole_N = _iso(column, "a number, or an ISO time").ticks_N
+    if whole_N is None:
+        whole_N = np.unique(_finite(column), return_inverse=True)[1].astype(np.int64)
+    return Times(whole_N, 0, "times are an order alone (dataset.time_unit=order): no seconds, no sessions by pauses")
+
+
+def _without_a_date(column: TimeColumn, unit: str) -> Times:
+    kind = column.values.type
+    if unit != "order":
+        what = "elapsed times" if pa.types.is_duration(kind) else "times of day"
+        column.refuse(f"is of type {kind}, {what} without a date; name a column with dates, or set {ORDER}")
+    wide = kind if kind.bit_width == 64 else pa.time64("us")
+    return _order(column._replace(values=column.values.cast(wide).cast(pa.int64())))
+
+
+def _stamps(values: pa.Array) -> Times:
+    """Dates and timestamps of Arrow in their own unit, to the last digit."""
+    if pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("ms" if pa.types.is_date64(values.type) else "s"))
+    return Times(to_numpy(values.cast(pa.int64())), TICKS[values.type.unit])
+
+
+def _iso(column: TimeColumn, what: str = "an ISO time such as 2019-03-01 12:30:00") -> Times:
+    if pa.types.is_temporal(column.values.type):
+        return _stamps(column.values)
+    for unit in ("us", "ns"):
+        for zone in (None, "UTC"):
+            try:
+                return _stamps(column.values.cast(pa.timestamp(unit, zone)))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                continue
+    _refuse_value(column, datetime.fromisoformat, f"{what} (all with a zone, or none)")
+
+
+def _date_numbers(column: TimeColumn, whole_N: np.ndarray) -> Times:
+    """YYYYMMDD as seconds."""
+    days, nth_N = np.unique(whole_N, return_inverse=True)
+    seconds = np.zeros(len(days), np.int64)
+    for nth, number in enumerate(days.tolist()):
+        try:
+            seconds[nth] = _date_number(number)
+        except ValueError:
+            row = int(np.argmax(whole_N == number))
+            column.refuse(f"is {number} in {column.place(row)}, not a date written as 20190301")
+    return Times(seconds[nth_N], 1)
+
+
+def _date_number(value: Any) -> int:
+    return int(datetime.strptime(str(value), "%Y%m%d").replace(tzinfo=UTC).timestamp())
+
+
+def _whole(values: pa.Array) -> np.ndarray | None:
+    """int64 where every value is a whole number."""
+    try:
+        if pa.types.is_temporal(values.type):
+            return None
+        return to_numpy(values.cast(pa.int64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _is_number(values: pa.Array) -> bool:
+    """Whether text looks like numbers rather than dates: its first value is one."""
+    try:
+        return math.isfinite(float(values[0].as_py()))
+    except ValueError:
+        return False
+
+
+def _finite(column: TimeColumn) -> np.ndarray:
+    try:
+        numbers_N = to_numpy(column.values.cast(pa.float64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        numbers_N = np.full(1, np.nan)
+    if not np.isfinite(numbers_N).all():
+        _refuse_value(column, _finite_number, "a finite number")
+    return numbers_N
+
+
+def _finite_number(value: Any) -> None:
+    if not math.isfinite(float(value)):
+        raise ValueError
+
+
+def _refuse_value(column: TimeColumn, read: Callable[[Any], Any], what: str) -> NoReturn:
+    for nth, value in enumerate(column.values.to_pylist()):
+        try:
+            read(value)
+        except (TypeError, ValueError):
+            column.refuse(f"is {value!r} in {column.place(nth)}, not {what}")
+    column.refuse(f"is of mixed kinds, not {what}")
+
+
+def _shown(number: Any) -> str:
+    return f"{int(number)}" if float(number).is_integer() else f"{float(number):g}"

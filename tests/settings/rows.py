@@ -1,0 +1,400 @@
+"""The table of `test_every_setting.py`: a line a setting, with another value and the first part of a run that it acts on.
+
+A line of a group (`OF_ENCODERS`, ...) holds for every option that has the setting; a line under an option's own name
+comes before it. `{csv}` and the like stand for the files of `small_files.py`.
+"""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """With `setting=value` a run differs in `acts_on` from the run without, and in no part before it (`PARTS`).
+
+    `acts_on="refused"`: one of the two is bad input.
+    """
+
+    value: str
+    acts_on: str
+    given: tuple[str, ...] = ()  # in both runs
+    same: tuple[str, ...] = ()  # later parts that stay as they are
+
+
+FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=4")  # nothing is learned, so no validation is better than the first
+UNIFORM = ("objective=bce", "objective.sampling=uniform")
+ITEM_KINDS = ("dataset.item_attribute_columns=[kind]",)
+USER_PLANS = ("dataset.user_attribute_columns=[plan]",)
+PLACES = ("dataset.context_columns=[place]",)
+
+TRAINER = {
+    "max_epochs": Row("1", "seeds"),
+    "max_steps": Row("2", "seeds"),
+    "batch_size": Row("5", "rows"),
+    "batch_tokens": Row("30", "rows"),
+    "bucket_by_length": Row("false", "rows"),
+    "micro_batch_tokens": Row("12", "steps", UNIFORM, same=("rates", "seeds")),
+    "seed": Row("1", "start"),
+    "lr": Row("0.02", "rates"),
+    "betas": Row("[0.5, 0.9]", "steps"),
+    "weight_decay": Row("0.5", "steps"),
+    "decay_embeddings": Row("true", "steps", ("trainer.weight_decay=0.5",)),
+    "warmup_steps": Row("3", "rates"),
+    "schedule": Row("constant", "rates"),
+    "final_lr": Row("0.5", "rates"),
+    "plateau": Row("1", "rates", FLAT),
+    "plateau_factor": Row("0.1", "rates", (*FLAT, "trainer.plateau=1")),
+    "ema": Row("0.9", "validated"),
+    "swa_epochs": Row("2", "validated"),
+    "clip_norm": Row("0.01", "steps"),
+    "monitor": Row("loss", "chosen", ("trainer.max_epochs=4", "trainer.lr=0.2")),
+    "patience": Row("1", "seeds", FLAT),
+    "evaluate_every": Row("2", "validated"),
+}
+
+HARDWARE = {
+    "precision": Row("bf16", "way"),
+    "threads": Row("2", "way"),
+    "embedding": Row("sparse", "way", UNIFORM, same=("seeds", "rates")),
+    "compile": Row("true", "way"),
+    "kernels": Row("false", "way"),
+}
+
+EVALUATION = {
+    "cutoffs": Row("[1, 10]", "validated", same=("chosen",)),
+    "batch_size": Row("4", "blocks", same=("steps",)),
+    "memory_mb": Row("1", "blocks", same=("steps",)),
+    "ranked_users": Row("5", "blocks", same=("steps",)),
+    "beyond_accuracy": Row("true", "validated", same=("steps", "chosen")),
+    "test": Row("once", "measured"),
+    "baselines": Row("true", "measured"),
+}
+
+OF_MODELS = {"max_length": Row("3", "rows")}
+
+OF_ENCODERS = {
+    "embed_dim": Row("16", "start"),
+    "dropout": Row("0.6", "steps"),
+    "event_dropout": Row("0.6", "steps"),
+    "positions": Row("absolute", "start"),
+    "attributes": Row("add", "start", ITEM_KINDS),
+    "user_attributes": Row("add", "start", USER_PLANS),
+    "context": Row("history", "start", PLACES),
+    "widths": Row("{kind: 3}", "start", (*ITEM_KINDS, "model.attributes=concat")),
+    "user_dim": Row("4", "start"),
+    "user_dropout": Row("0.9", "steps", ("model.user_dim=4",)),
+    "tied": Row("false", "start"),
+    "item_bias": Row("true", "start"),
+    "temperature": Row("0.5", "steps"),
+    "init_std": Row("0.1", "start"),
+    "layer_std": Row("0.1", "start"),
+    "blocks": Row("1", "start"),
+    "heads": Row("4", "steps"),
+    "ffn_dim": Row("16", "start"),
+    "attention_dropout": Row("0.6", "steps"),
+}
+
+OF_RANKERS = {
+    "max_length": Row("1", "rows"),
+    "embed_dim": Row("16", "start"),
+    "user_id": Row("true", "start"),
+    "widths": Row("{plan: 3}", "start"),
+    "mlp": Row("[9]", "start"),
+    "embedding_dropout": Row("0.6", "steps"),
+    "unknown": Row("0.3", "start"),
+    "l2": Row("0.1", "steps"),
+    "l2_counts": Row("occurrences", "steps", ("model.l2=0.1",)),
+    "l2_attributes": Row("true", "steps", ("model.l2=0.1",)),
+    "dropout": Row("0.6", "steps"),
+    "init_std": Row("0.1", "start"),
+    "activation": Row("relu", "start"),
+    "batch_norm": Row("true", "start"),
+    "heads": Row("4", "steps"),
+    "ffn_dim": Row("16", "start"),
+    "hidden": Row("12", "start"),
+    "unit": Row("[9]", "start"),
+}
+
+ADDED = Row("none", "start")  # what lies in a table of its own
+TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
+
+MODELS: dict[str, dict[str, Row]] = {
+    "sasrec": {**TABLE, "norm": Row("published", "start")},
+    "esasrec": TABLE,
+    "bert4rec": {
+        **TABLE,
+        "norm": Row("post", "start"),
+        "ffn_dropout": Row("0.6", "steps"),
+        "embedding_norm": Row("false", "start"),
+        "head": Row("linear", "start"),
+        "item_bias": Row("false", "start"),
+    },
+    "gru4rec": {"layers": Row("2", "start"), "hidden": Row("12", "start")},
+    "hstu": {
+        **TABLE,
+        "position_bias": Row("false", "start"),
+        "time_bias": Row("past", "start"),
+        "time_buckets": Row("8", "start", ("model.time_bias=past",)),
+    },
+    "lrurec": {
+        "states": Row("12", "start"),
+        "ring": Row("[0.5, 0.6]", "start"),
+        "norm": Row("pre", "start"),
+        "item_bias": Row("false", "start"),
+    },
+    "nextitnet": {"dilations": Row("[1, 2]", "start"), "kernel": Row("2", "start")},
+    "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
+    "popular": {"max_length": Row("3", "blocks")},
+    "markov": {"max_length": Row("3", "blocks")},
+    "ease": {
+        "max_length": Row("3", "blocks"),
+        "embed_dim": Row("4", "start"),
+        "l2": Row("9.0", "steps"),
+        "half_life": Row("2.0", "measured"),
+        "scale": Row("2.0", "measured"),
+    },
+    "widedeep": {
+        "activation": Row("dice", "start"),
+        "wide_buckets": Row("7", "start"),
+        "wide_events": Row("1", "steps"),
+    },
+    "bst": {
+        "max_length": Row("3", "start"),
+        "mlp_dropout": Row("0.6", "steps"),
+        "blocks": Row("2", "start"),
+        "block_activation": Row("gelu", "steps"),
+        "norm": Row("pre", "start"),
+        "positions": Row("none", "start"),
+        "time_buckets": Row("8", "start", ("model.positions=time",)),
+        "read_out": Row("all", "start"),
+        "activation": Row("dice", "start"),
+    },
+    "dien": {
+        "hidden": Row("null", "start"),
+        "attention": Row("unit", "start"),
+        "unit": Row("[9]", "start", ("model.attention=unit",)),
+        "unit_activation": Row("dice", "start", ("model.attention=unit",)),
+        "evolution": Row("agru", "steps"),
+        "auxiliary": Row("0.5", "steps"),
+        "auxiliary_negatives": Row("popularity", "rows"),
+        "auxiliary_mlp": Row("[9]", "start"),
+        "pooled": Row("sum", "start"),
+    },
+    "din": {
+        "score": Row("dot", "start"),
+        "unit_activation": Row("dice", "start"),
+        "softmax": Row("true", "steps"),
+        "search_attribute": Row("kind", "steps"),
+        "search_events": Row("1", "steps", ("model.search_attribute=kind",)),
+    },
+    "dsin": {
+        "session_gap": Row("3", "steps"),
+        "sessions": Row("1", "start"),
+        "session_events": Row("1", "start"),
+    },
+}
+
+OF_WINDOWS = {
+    "window": Row("last", "rows"),
+    "stride": Row("2", "rows"),
+    "smoothing": Row("0.3", "steps"),
+    "chunk_mb": Row("1", "way"),
+    "horizon": Row("2", "steps"),
+}
+OF_NEGATIVES = {
+    "negatives": Row("3", "steps"),
+    "shared": Row("sequence", "steps"),
+    "sampling": Row("uniform", "steps"),
+    "uniform_share": Row("0.25", "steps", ("objective.sampling=mixed", "objective.negatives=8")),
+    "log_q": Row("false", "steps"),
+}
+UNSEEN = {
+    "negatives": Row("3", "rows"),
+    "shared": Row("sequence", "rows"),
+    "sampling": Row("uniform", "rows"),
+}
+
+OBJECTIVES: dict[str, dict[str, Row]] = {
+    "bce": UNSEEN,
+    "bpr": UNSEEN,
+    "gbce": {
+        "shared": Row("position", "steps"),
+        "sampling": Row("unseen", "rows"),
+        "uniform_share": Row("0.25", "refused"),
+        "t": Row("0.1", "steps", ("objective.negatives=4",)),
+    },
+    "cloze": {
+        "mask": Row("0.6", "rows"),
+        "random": Row("0.9", "rows"),
+        "keep": Row("0.9", "rows"),
+        "last": Row("0.9", "rows"),
+    },
+    "click": {
+        "negatives": Row("3", "rows"),
+        "redraw": Row("true", "rows", ("protocol=positions", "protocol.click_negatives=1")),
+        "positions": Row("false", "rows"),
+        "smoothing": Row("0.3", "steps"),
+        "positive_weight": Row("2.0", "steps"),
+    },
+}
+
+OF_PROTOCOLS = {
+    "seen": Row("keep", "held"),
+    "candidates": Row("uniform:5", "candidates"),
+    "ties": Row("reversed", "log"),
+    "click_negatives": Row("2", "candidates"),
+    "seed": Row("1", "candidates"),
+    "held_out_users": Row("0.4", "held"),
+    "targets": Row("all", "held"),
+    "cut": Row("0.6", "held"),
+    "validation_cut": Row("0.5", "held"),
+}
+USERS = {"seed": Row("1", "held")}
+ONE_NEGATIVE = {"click_negatives": Row("2", "refused")}
+
+PROTOCOLS: dict[str, dict[str, Row]] = {
+    "positions": ONE_NEGATIVE,
+    "last": ONE_NEGATIVE | USERS,
+    "impressions": ONE_NEGATIVE | {"seed": Row("1", "validated", ("protocol.candidates=uniform:5",))},
+    "impressions_by_user": ONE_NEGATIVE | USERS,
+    "new_users": USERS | {"fold_in": Row("0.5", "held"), "targets": Row("last", "held")},
+    "last_k": {"k": Row("1", "held")},
+    "given": {"validation": Row("last_train_event", "held")},
+    "ratio": {"share": Row("0.4", "held"), "targets": Row("all", "held", ("protocol.share=0.3",))},
+    "global_time": {
+        "validation": Row("by_users", "held"),
+        "held_out_users": Row("0.4", "held", ("protocol.validation=by_users",)),
+    },
+    "sessions": {
+        "by": Row("column", "held", ("dataset.session_column=visit",)),
+        "gap": Row("7", "held"),
+        "targets": Row("last", "held"),
+    },
+}
+
+OF_DATASETS = {
+    "archive": Row("{other}", "log"),
+    "min_rating": Row("3", "log"),
+    "user_core": Row("9", "log"),
+    "item_core": Row("6", "log"),
+    "duplicates": Row("drop", "log"),
+    "time_context": Row("[hour]", "log", ("model=avgpool",)),
+    "item_vectors": Row("{vectors}", "log"),
+}
+UNRATED = {"min_rating": Row("3", "refused")}
+ITEMS = ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")
+USER_FILE = ("dataset.user_file={users}", "dataset.user_attribute_columns=[town]")
+BESIDE = {
+    "valid_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "test_file": Row("{split}", "log", ("dataset.split_leaks=true", "protocol.seen=keep")),
+    "item_file": Row("{items}", "log", ("dataset.item_attribute_columns=[kind]",)),
+    "item_file_id": Row("other", "log", ITEMS),
+    "user_file": Row("{users}", "log", ("dataset.user_attribute_columns=[plan]",)),
+    "user_file_id": Row("other", "log", USER_FILE),
+}
+HEADERLESS = ("dataset.archive={headerless}", "dataset.header=false")
+
+DATASETS: dict[str, dict[str, Row | None]] = {
+    "csv": {
+        "user_column": Row("visit", "log"),
+        "item_column": Row("maker", "log", ("protocol.seen=keep",)),
+        "time_column": Row("visit", "log"),
+        "time_unit": Row("ms", "log"),
+        "order_columns": Row("[maker]", "log"),
+        "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
+        "weight_column": Row("maker", "log"),
+        "rating_column": Row("null", "log"),
+        "delimiter": Row("';'", "refused"),
+        "header": Row("false", "refused"),
+        "columns": Row(
+            "[visit,item,time,rating,kind,tags,plan,place,user,maker]",
+            "log",
+            (*HEADERLESS, "dataset.columns=[user,item,time,rating,kind,tags,plan,place,visit,maker]"),
+        ),
+        "item_attribute_columns": Row("[kind]", "log"),
+        "numeric_columns": Row("[maker]", "log", ("dataset.item_attribute_columns=[maker]",)),
+        "user_attribute_columns": Row("[plan]", "log"),
+        "context_columns": Row("[place]", "log", ("model=avgpool",)),
+        "owner_column": Row("maker", "log"),
+        "session_column": Row("visit", "log"),
+        "value_separator": Row("'|'", "log", ("dataset.item_attribute_columns=[tags]",)),
+        "split_column": Row("part", "log", ("dataset.archive={split}",)),
+        "split_leaks": Row("true", "refused", ("dataset.archive={split}", "dataset.split_column=drawn")),
+        "sequence_separator": Row("'|'", "log", ("dataset.item_column=tags", "protocol.seen=keep")),
+        **BESIDE,
+    },
+    "sequences": UNRATED
+    | BESIDE
+    | {
+        "time_context": Row("[hour]", "refused", ("model=avgpool",)),
+        "valid_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "test_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
+        "item_file": Row("{items}", "refused", ITEMS[1:]),
+        "user_file": Row("{users}", "refused", USER_FILE[1:]),
+        "item_attribute_columns": Row("[kind]", "log", ITEMS),
+        "user_attribute_columns": Row("[plan]", "log", USER_FILE),
+        "value_separator": Row("'|'", "log", ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")),
+        "title_column": Row("kind", "refused"),
+    },
+    "synthetic": UNRATED
+    | {
+        "archive": Row("/nowhere", "refused"),
+        "url": Row("http://localhost/log", "refused"),
+        "checksum": Row("md5:00", "refused"),
+        "duplicates": None,
+        "seed": Row("1", "log"),
+        "users": Row("41", "log"),
+        "items": Row("31", "log"),
+        "categories": Row("4", "log"),
+        "segments": Row("2", "log"),
+        "min_events": Row("6", "log"),
+        "max_events": Row("9", "log"),
+        "predictability": Row("0.5", "log"),
+        "lag_weights": Row("[1.0]", "log"),
+        "successors": Row("3", "log"),
+        "own_successors": Row("0.9", "log"),
+        "successor_decay": Row("3.0", "log"),
+        "linked": Row("0.1", "log"),
+        "popularity_decay": Row("2.0", "log"),
+        "affinity": Row("1.0", "log"),
+        "session_events": Row("2.0", "log"),
+        "session_gap": Row("10.0", "log"),
+        "between_hours": Row("[1.0, 2.0]", "log"),
+        "owners": Row("true", "log"),
+    },
+    "amazon": {
+        "category": Row("Books", "log"),
+        "edition": Row("2014", "log"),
+        "attributes": Row("[brand]", "log"),
+    },
+    "taobao": UNRATED
+    | {
+        "behaviours": Row("[pv, buy]", "log"),
+        "outliers": Row("keep", "log"),
+        "first_time": Row("1511545000", "log"),
+        "last_time": Row("1511545000", "log"),
+    },
+    "trivago": UNRATED
+    | {
+        "user_core": Row("9", "log", ("protocol.seen=keep",)),
+        "item_core": Row("6", "log", ("protocol.seen=keep",)),
+        "actions": Row("['search for item']", "log"),
+        "collapse": Row("false", "log"),
+        "context": Row("[device]", "log"),
+    },
+}
+
+# Settings that change no number of a run on purpose, or that this table cannot show, with the reason.
+OTHERWISE = {
+    "auto": "filled in by the program: tests/config/test_auto.py",
+    "data_dir": "the folder of data: every run of this table has its own",
+    "run_dir": "the run's folder: every run of this table has its own",
+    "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",
+    "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
+    "hardware.device": "another device is needed: tests/training/test_cuda.py",
+    "dataset.name": "a label",
+    "dataset.source": "which reader; every dataset here has its own",
+    "synthetic-dataset.duplicates": "what is generated holds none",
+    "dataset.url": "of the download: tests/data/test_download.py",
+    "dataset.checksum": "of the download: tests/data/test_download.py",
+    "dataset.title_column": "names for people: tests/data/test_beside.py",
+    "dataset.publisher": "of the download: tests/data/test_amazon.py",
+}
