@@ -144,7 +144,30 @@ MODELS: dict[str, dict[str, Row]] = {
     "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
     "popular": {"max_length": Row("3", "blocks")},
     "markov": {"max_length": Row("3", "blocks")},
+    "latest": {"max_length": Row("3", "blocks")},
+    "itemknn": {
+        "max_length": Row("3", "blocks"),
+        "neighbours": Row("4", "start"),
+        "shrinkage": Row("1.0", "steps"),
+        "counted": Row("2", "steps"),
+        "half_life": Row("9.0", "measured"),
+        "popularity": Row("5.0", "measured"),
+    },
+    "graph": {
+        "max_length": Row("1", "blocks"),
+        "window": Row("1", "steps"),
+        "distance_decay": Row("0.1", "steps"),
+        "attribute_weight": Row("3.0", "steps", ITEM_KINDS),
+        "edges": Row("2", "start"),
+        "sources": Row("1", "measured"),
+        "source_decay": Row("0.9", "measured"),
+        "hops": Row("1", "measured"),
+        "hop_decay": Row("0.9", "measured"),
+        "branching": Row("1", "measured"),
+        "popularity": Row("5.0", "measured"),
+    },
     "ease": {
+        "exact_items": Row("0", "steps"),
         "max_length": Row("3", "blocks"),
         "embed_dim": Row("4", "start"),
         "l2": Row("9.0", "steps"),
@@ -388,6 +411,11 @@ OTHERWISE = {
     "data_dir": "the folder of data: every run of this table has its own",
     "run_dir": "the run's folder: every run of this table has its own",
     "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",
+    "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
+    **{
+        f"auto-model.{name}": "tests/commands/test_portfolio_run.py"
+        for name in ("max_length", "candidates", "requests", "members", "weights")
+    },
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "dataset.name": "a label",
