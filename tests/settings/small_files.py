@@ -12,7 +12,7 @@ CSV = "user,item,time,rating,kind,tags,plan,place,visit,maker"
 
 
 def _events(users: int) -> list[tuple[int, int, int, int]]:
-    """(user, item, second, visit) of so many users and 30 items: repeats, rows twice, equal times, visits some hours apart."""
+    """(user, item, second, visit) of users and 30 items: repeats, rows twice, equal times, visits hours apart."""
     rng, found = np.random.default_rng(7), []
     for user in range(1, users + 1):
         time, visit = 1_600_000_000 + user * 500, 0
@@ -71,7 +71,8 @@ def taobao(folder: Path, users: int = 16) -> Path:
     path, first = folder / f"UserBehavior_{users}.csv", 1_511_539_200
     kinds = ("pv", "cart", "fav", "buy")
     rows = [
-        f"{u},{i},{7 + i % 3},{kinds[n % 4]},{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
+        f"{u},{i},{7 + i % 3},{kinds[n % 4]},"
+        f"{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
         for n, (u, i, t, _) in enumerate(_events(users))
     ]
     path.write_text("".join(rows), encoding="utf-8")
@@ -92,7 +93,7 @@ def trivago(folder: Path, users: int = 16) -> Path:
         item = last if n % 5 == 0 and last else item
         shown = "|".join(str(other) for other in (item, item % 30 + 1, (item + 6) % 30 + 1)) if asks else ""
         action = "clickout item" if asks else actions[n % 3]
-        where = f"{'FR' if user % 2 else 'DE'},\"Nice, France\",{'mobile' if n % 3 else 'tablet'}"
+        where = f'{"FR" if user % 2 else "DE"},"Nice, France",{"mobile" if n % 3 else "tablet"}'
         rows.append(f"u{user},s{visit},{time},1,{action},{item},{where},,{shown},{shown}")
         last = item
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -106,7 +107,12 @@ def amazon(folder: Path, users: int = 16) -> Path:
     here.mkdir()
     for category, turn in (("Toys", 0), ("Books", 1)):
         reviews = [
-            {"reviewerID": f"u{u}", "asin": f"i{(i + turn) % 30}", "overall": float(1 + (u * i) % 5), "unixReviewTime": t}
+            {
+                "reviewerID": f"u{u}",
+                "asin": f"i{(i + turn) % 30}",
+                "overall": float(1 + (u * i) % 5),
+                "unixReviewTime": t,
+            }
             for u, i, t, _ in _events(users)
         ]
         about = [
