@@ -332,7 +332,7 @@ def _listened_to(run: _Run) -> Iterator[None]:
             "reporting.run_folder.RunFolder.write_config",
             "files.os.fsync",
         ):
-            stack.enter_context(mock.patch(f"seqrec_cli.{name}", lambda *args: None))
+            stack.enter_context(mock.patch(f"seqrec_cli.{name}"))
         stack.enter_context(
             mock.patch.object(ranks, "target_batches", run.noted(ranks.target_batches, "max_length", "batch_size"))
         )

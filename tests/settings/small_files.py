@@ -12,7 +12,7 @@ CSV = "user,item,time,rating,kind,tags,plan,place,visit,maker"
 
 
 def _events(users: int) -> list[tuple[int, int, int, int]]:
-    """(user, item, second, visit) of so many users and 30 items: repeats, rows twice, equal times, visits some hours apart."""
+    """(user, item, second, visit) of users and 30 items: repeats, rows twice, equal times, visits hours apart."""
     rng, found = np.random.default_rng(7), []
     for user in range(1, users + 1):
         time, visit = 1_600_000_000 + user * 500, 0
@@ -116,7 +116,8 @@ def taobao(folder: Path, users: int = 16) -> Path:
     path, first = folder / f"UserBehavior_{users}.csv", 1_511_539_200
     kinds = ("pv", "cart", "fav", "buy")
     rows = [
-        f"{u},{i},{7 + i % 3},{kinds[n % 4]},{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
+        f"{u},{i},{7 + i % 3},{kinds[n % 4]},"
+        f"{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
         for n, (u, i, t, _) in enumerate(_events(users))
     ]
     path.write_text("".join(rows), encoding="utf-8")
