@@ -28,9 +28,7 @@ def test_faults_are_told(error: BaseException, said: str) -> None:
     assert "\n" not in told
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")]
-)
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")])
 def test_bugs_are_not(error: BaseException) -> None:
     assert in_words(error) is None
 
