@@ -28,7 +28,9 @@ def test_faults_are_told(error: BaseException, said: str) -> None:
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")]
+)
 def test_bugs_are_not(error: BaseException) -> None:
     assert in_words(error) is None
 

@@ -58,10 +58,10 @@ def test_items_without_events_are_pushed_down_too(name: str) -> None:
 
 
 def test_memory_is_that_of_the_draws() -> None:
-    few = objective("next_item", negatives=16).scratch_bytes(
-        10**6, 100, dtype=torch.float32, device=torch.device("cpu")
-    )
-    whole = objective("next_item", negatives=None).scratch_bytes(
-        10**6, 100, dtype=torch.float32, device=torch.device("cpu")
+    few, whole = (
+        objective("next_item", negatives=negatives).scratch_bytes(
+            10**6, 100, dtype=torch.float32, device=torch.device("cpu")
+        )
+        for negatives in (16, None)
     )
     assert few < whole / 1000

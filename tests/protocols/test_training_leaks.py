@@ -114,8 +114,7 @@ DRAWING = (
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [*((kind, "leave_last") for kind in DRAWING), ("positions", "positions"), ("prefixes", "positions")],
+    ("kind", "name"), [*((kind, "leave_last") for kind in DRAWING), ("positions", "positions"), ("prefixes", "positions")]
 )
 def test_a_held_out_item_is_drawn_as_often_as_any_other_unseen_one(kind: str, name: str) -> None:
     """Users of six of twelve items, the last two held out: of what is drawn, a quarter is of those two."""

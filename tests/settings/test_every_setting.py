@@ -94,9 +94,7 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = (
-        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
-    )
+    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 

@@ -113,10 +113,7 @@ def test_a_sweep_hears_of_validation_and_chooses_by_it(trained: tuple[str, Any, 
     row = sweep._report(restored.cfg, result, folder)
     assert row["monitor"] == "ndcg@10"
     assert row["val"] == result["val"]["ndcg@10"] != result["test"]["ndcg@10"]
-    jobs = [
-        {"job": n, "val": val, "error": None, "metrics": {"test": {"ndcg@10": 1 - val}}}
-        for n, val in ((0, 0.2), (1, 0.7))
-    ]
+    jobs = [{"job": n, "val": val, "error": None, "metrics": {"test": {"ndcg@10": 1 - val}}} for n, val in ((0, 0.2), (1, 0.7))]
     assert sweep._best(jobs, ["ndcg@10"]) == jobs[1]
     assert sweep._best(jobs, ["loss"]) == jobs[0]
 
