@@ -327,7 +327,10 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
+        "encoding": Row("utf-16", "refused"),
         "header": Row("false", "refused"),
+        "quoted": Row("false", "refused", ("dataset.archive={odd}", "dataset.missing=drop")),
+        "missing": Row("drop", "refused", ("dataset.archive={odd}",)),
         "columns": Row(
             "[visit,item,time,rating,kind,tags,plan,place,user,maker]",
             "log",

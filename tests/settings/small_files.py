@@ -40,6 +40,18 @@ def csv(folder: Path, users: int = 16, header: bool = True) -> Path:
 
 
 @functools.cache
+def odd(folder: Path) -> Path:
+    """The same with a comma in a quoted field, and a row without a user."""
+    path = folder / "odd.csv"
+    header, first, *rest = csv(folder).read_text(encoding="utf-8").splitlines()
+    fields = [dict(zip(header.split(","), row.split(","), strict=True)) for row in (first, rest[0])]
+    fields[0]["place"], fields[1]["user"] = '"here, there"', "nan"
+    path.write_text(
+        "\n".join([header, *(",".join(row.values()) for row in fields), *rest[1:]]) + "\n", encoding="utf-8"
+    )
+    return path
+
+
 def vectors(folder: Path) -> Path:
     """Two numbers an item, by ids of the logs and of those that are generated."""
     path = folder / "vectors.npz"

@@ -182,6 +182,7 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
     assert row is not None
     files = {
         "{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES,
+        "{odd}": small_files.odd(FILES),
         "{headerless}": small_files.csv(FILES, header=False),
         "{split}": small_files.split(FILES),
         "{items}": small_files.items(FILES),
