@@ -52,7 +52,7 @@ class KindNumbers(Settings):
     monitors: list[str] = Field(min_length=2, max_length=2, description="what chooses, and what where few are ranked")
     few: int = Field(ge=1, description="fewer ranked users than this say too little to choose by")
     temperature: float = Field(gt=0, description="what cosines are divided by, for objectives with a softmax")
-    negatives: Table = Field(description="by items: 0 for a softmax over the whole corpus, or how many estimate it")
+    negatives: Table = Field(description="by items: how many are drawn; 0 for a softmax over the whole corpus")
 
 
 class Effort(Settings):
@@ -163,8 +163,8 @@ class Settled:
 
     def negatives(self) -> int | None:
         """None where the softmax is over the whole corpus: where that costs little, or a setting needs it."""
-        few = int(up_to(self.numbers.negatives, self.facts.items))
-        return None if self.plain["objective"].get("smoothing") else few or None
+        few, objective = int(up_to(self.numbers.negatives, self.facts.items)), self.plain["objective"]
+        return None if objective["name"] in SOFTMAX and objective.get("smoothing") else few or None
 
     def temperature(self, _model: dict[str, Any]) -> float | None:
         """None, for inner products, where each score has a sigmoid of its own."""

@@ -12,7 +12,7 @@ item has a score and no text encoder is needed:
   s(u, .) = sum_j source_decay^j sum_h hop_decay^(h-1) T^h(a_j, .) + popularity * share of events
 
 where a_0, a_1, ... are the latest `sources` events, h runs to `hops`, A are the items' attribute values as 0/1 vectors,
-all attributes together, and of a hop's paths the `branching` heaviest go on.
+all attributes together, and only the `branching` heaviest edges out of an item are followed further.
 
 Legend: B rows, S sources, M paths of a row, V items, K edges kept, N events, E edges, W values of an attribute.
 """
@@ -81,11 +81,9 @@ class Model(NeighbourModel):
         items_BM, mass_BM = self._sources(batch)
         scores_BV = (self.cfg.popularity * self.popularity_V).repeat(items_BM.shape[0], 1)
         for hop in range(self.cfg.hops):
-            if items_BM.shape[1] > self.cfg.branching:
-                mass_BM, best_BM = mass_BM.topk(self.cfg.branching, dim=1)
-                items_BM = items_BM.gather(1, best_BM)
-            items_BM, mass_BM = self.step(items_BM, mass_BM)
-            scores_BV.scatter_add_(1, items_BM, self.cfg.hop_decay**hop * mass_BM)
+            reached_BM, arriving_BM = self.step(items_BM, mass_BM)
+            scores_BV.scatter_add_(1, reached_BM, self.cfg.hop_decay**hop * arriving_BM)
+            items_BM, mass_BM = self.step(items_BM, mass_BM, self.cfg.branching)
         return scores_BV
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:

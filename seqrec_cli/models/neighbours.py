@@ -67,8 +67,9 @@ class NeighbourModel(ClosedFormModel):
         self.ids_VK, self.weights_VK = ids_VK.to(device), weights_VK.to(device)
         self.popularity_V = (counts_V / counts_V.sum().clamp(min=1)).float().to(device)
 
-    def step(self, items_BM: Tensor, mass_BM: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each entry leads to, and how much of its mass arrives there: [B, M x K] both."""
-        reached_BMK = self.ids_VK[items_BM].long()
-        arriving_BMK = mass_BM[..., None] * self.weights_VK[items_BM]
+    def step(self, items_BM: Tensor, mass_BM: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Where each entry leads to, by its `width` heaviest neighbours (None: by all), and how much of its mass
+        arrives there: [B, M x K] both."""
+        reached_BMK = self.ids_VK[:, :width][items_BM].long()
+        arriving_BMK = mass_BM[..., None] * self.weights_VK[:, :width][items_BM]
         return reached_BMK.flatten(1), arriving_BMK.flatten(1)

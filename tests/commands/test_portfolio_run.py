@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("portfolio")
     words = [
         "model.candidates=[popular,markov,itemknn,graph,sasrec]",
-        "trainer.minutes=0.2",
+        "trainer.max_steps=20",
         f"data_dir={folder / 'data'}",
     ]
     seqrec_cli.run("train", [*SMALL, *words, "evaluation.test=none", f"run_dir={folder / 'run'}"])
@@ -34,10 +34,8 @@ def test_it_is_at_or_above_all_that_it_tried(run: Path) -> None:
     assert list(tried) == ["popular", "markov", "itemknn", "graph", "sasrec"]
     best = max(each["ndcg@10"] for each in tried.values())
     assert found["val"]["ndcg@10"] >= best
-    assert (
-        found["val"]["ndcg@10"]
-        >= max(each["ndcg@10"] for each in found["baselines_val"].values() if "oracle" not in each) - 1
-    )
+    counted = [each["ndcg@10"] for name, each in found["baselines_val"].items() if name != "oracle"]
+    assert found["val"]["ndcg@10"] >= max(counted)
     assert tried["graph"]["ndcg@10"] == pytest.approx(found["baselines_val"]["graph"]["ndcg@10"])
     assert sum(each.get("weight", 0) for each in tried.values()) == pytest.approx(1, abs=1e-3)
     assert (run / "members" / "sasrec" / "DONE").is_file()
@@ -46,8 +44,7 @@ def test_it_is_at_or_above_all_that_it_tried(run: Path) -> None:
 def test_its_checkpoint_is_measured_again_and_answers(run: Path, tmp_path: Path) -> None:
     again = seqrec_cli.run("evaluate", [f"ckpt={run}", "split=val", f"run_dir={tmp_path / 'again'}"])
     assert again["val"]["ndcg@10"] == pytest.approx(read(run / "metrics.json")["val"]["ndcg@10"], abs=1e-6)
-    found = seqrec_cli.load(run).recommend(history=[1, 2, 3], k=5)
-    assert len(found) == 5
+    assert len(seqrec_cli.load(run).recommend(histories=[["1", "2", "3"]], top=5)) == 5
 
 
 def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(

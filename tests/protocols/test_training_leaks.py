@@ -1,7 +1,7 @@
 """Nothing held out reaches training, whichever protocol holds it out and whichever rows are learned from.
 
-Every held-out event's item is replaced by another, and the protocol asked again: all training batches stay, bit for bit.
-What is held out stays among the items that a negative may be: to leave it out would tell it by its absence.
+Every held-out event's item is replaced by another, and the protocol asked again: all training batches stay, bit for
+bit. What is held out stays among the items that a negative may be: to leave it out would tell it by its absence.
 """
 
 import functools
@@ -22,7 +22,8 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.splits import train_ends, training_counts, training_items, user_training_counts
+from seqrec_cli.training.closed_form import training_histories
 from tests.protocols.asking import asked, log_of, view_of
 from tests.shipped import shipped
 
@@ -114,7 +115,8 @@ DRAWING = (
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [*((kind, "leave_last") for kind in DRAWING), ("positions", "positions"), ("prefixes", "positions")]
+    ("kind", "name"),
+    [*((kind, "leave_last") for kind in DRAWING), ("positions", "positions"), ("prefixes", "positions")],
 )
 def test_a_held_out_item_is_drawn_as_often_as_any_other_unseen_one(kind: str, name: str) -> None:
     """Users of six of twelve items, the last two held out: of what is drawn, a quarter is of those two."""
@@ -142,5 +144,13 @@ def test_a_held_out_item_is_drawn_as_often_as_any_other_unseen_one(kind: str, na
 
 
 def test_a_protocol_without_labelled_training_rows_refuses_to_draw_them_anew() -> None:
-    with pytest.raises(SeqrecError, match="objective.redraw=true"):
+    with pytest.raises(SeqrecError, match=r"objective\.redraw=true"):
         validate("train", compose("train", ["model=din", "objective.redraw=true"]))
+
+
+@pytest.mark.parametrize("nth", range(len(ASKED)), ids=[" ".join(map(str, [n, *g.values()])) for n, g in ASKED])
+def test_what_is_counted_is_of_training_events_alone(nth: int) -> None:
+    log, other = asked_twice(nth)
+    assert all(torch.equal(a, b) for a, b in zip(training_histories(log), training_histories(other), strict=True))
+    for count in (training_counts, user_training_counts, training_items):
+        assert np.array_equal(count(log), count(other)), count.__name__

@@ -1,4 +1,4 @@
-"""The table of `test_every_setting.py`: a line a setting, with another value and the first part of a run that it acts on.
+"""The table of `test_every_setting.py`: a line a setting, with another value and the first part of a run it acts on.
 
 A line of a group (`OF_ENCODERS`, ...) holds for every option that has the setting; a line under an option's own name
 comes before it. `{csv}` and the like stand for the files of `small_files.py`.
@@ -17,6 +17,7 @@ class Row(NamedTuple):
     acts_on: str
     given: tuple[str, ...] = ()  # in both runs
     same: tuple[str, ...] = ()  # later parts that stay as they are
+    too: tuple[str, ...] = ()  # later parts that differ as well, each by itself
 
 
 FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=4")  # nothing is learned, so no validation is better than the first
@@ -32,7 +33,7 @@ TRAINER = {
     "batch_tokens": Row("30", "rows"),
     "bucket_by_length": Row("false", "rows"),
     "micro_batch_tokens": Row("12", "steps", UNIFORM, same=("rates", "seeds")),
-    "seed": Row("1", "start"),
+    "seed": Row("1", "start", too=("rows", "seeds")),
     "lr": Row("0.02", "rates"),
     "betas": Row("[0.5, 0.9]", "steps"),
     "weight_decay": Row("0.5", "steps"),
@@ -144,7 +145,30 @@ MODELS: dict[str, dict[str, Row]] = {
     "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
     "popular": {"max_length": Row("3", "blocks")},
     "markov": {"max_length": Row("3", "blocks")},
+    "latest": {"max_length": Row("3", "blocks")},
+    "itemknn": {
+        "max_length": Row("3", "blocks"),
+        "neighbours": Row("4", "start"),
+        "shrinkage": Row("1.0", "steps"),
+        "counted": Row("2", "steps"),
+        "half_life": Row("9.0", "measured"),
+        "popularity": Row("5.0", "measured"),
+    },
+    "graph": {
+        "max_length": Row("1", "blocks"),
+        "window": Row("1", "steps"),
+        "distance_decay": Row("0.1", "steps"),
+        "attribute_weight": Row("3.0", "steps", ITEM_KINDS),
+        "edges": Row("2", "start"),
+        "sources": Row("1", "measured"),
+        "source_decay": Row("0.9", "measured"),
+        "hops": Row("1", "measured"),
+        "hop_decay": Row("0.9", "measured"),
+        "branching": Row("1", "measured"),
+        "popularity": Row("5.0", "measured"),
+    },
     "ease": {
+        "exact_items": Row("0", "steps"),
         "max_length": Row("3", "blocks"),
         "embed_dim": Row("4", "start"),
         "l2": Row("9.0", "steps"),
@@ -303,7 +327,10 @@ DATASETS: dict[str, dict[str, Row | None]] = {
         "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
+        "encoding": Row("utf-16", "refused"),
         "header": Row("false", "refused"),
+        "quoted": Row("false", "refused", ("dataset.archive={odd}", "dataset.missing=drop")),
+        "missing": Row("drop", "refused", ("dataset.archive={odd}",)),
         "columns": Row(
             "[visit,item,time,rating,kind,tags,plan,place,user,maker]",
             "log",
@@ -388,6 +415,11 @@ OTHERWISE = {
     "data_dir": "the folder of data: every run of this table has its own",
     "run_dir": "the run's folder: every run of this table has its own",
     "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",
+    "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
+    **{
+        f"auto-model.{name}": "tests/commands/test_portfolio_run.py"
+        for name in ("max_length", "candidates", "requests", "members", "weights")
+    },
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "dataset.name": "a label",

@@ -1,7 +1,7 @@
-"""What follows training works with the run's own model, data and settings: each verb's options from the command line down.
+"""What follows training works with the run's own model, data and settings: each verb's options, from the command line.
 
-A verb that reads the other split, the weights of training mode, seen items or another number format would end well, with
-numbers that look like any other's.
+A verb that reads the other split, the weights of training mode, seen items or another number format would end well,
+with numbers that look like any other's.
 """
 
 import contextlib
@@ -113,7 +113,10 @@ def test_a_sweep_hears_of_validation_and_chooses_by_it(trained: tuple[str, Any, 
     row = sweep._report(restored.cfg, result, folder)
     assert row["monitor"] == "ndcg@10"
     assert row["val"] == result["val"]["ndcg@10"] != result["test"]["ndcg@10"]
-    jobs = [{"job": n, "val": val, "error": None, "metrics": {"test": {"ndcg@10": 1 - val}}} for n, val in ((0, 0.2), (1, 0.7))]
+    jobs = [
+        {"job": n, "val": val, "error": None, "metrics": {"test": {"ndcg@10": 1 - val}}}
+        for n, val in ((0, 0.2), (1, 0.7))
+    ]
     assert sweep._best(jobs, ["ndcg@10"]) == jobs[1]
     assert sweep._best(jobs, ["loss"]) == jobs[0]
 

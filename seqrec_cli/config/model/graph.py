@@ -28,5 +28,5 @@ class Config(ModelConfig):
     source_decay: float = Field(gt=0, le=1, description="what each earlier one of them counts less")
     hops: int = Field(ge=1, le=4, description="hops over the graph")
     hop_decay: float = Field(gt=0, le=1, description="what each further hop counts less")
-    branching: int = Field(ge=1, description="paths that are followed further at each hop, the heaviest")
+    branching: int = Field(ge=1, description="edges out of each item that are followed further, the heaviest")
     popularity: float = Field(ge=0, description="weight of the items' shares of events beside the graph's chances")
