@@ -15,14 +15,11 @@ class FilesConfig(DatasetConfig):
     in_parts: ClassVar[bool] = True
     not_in_fingerprint: ClassVar[frozenset[str]] = DatasetConfig.not_in_fingerprint | frozenset(OTHER_FILES)
     came_later: ClassVar[frozenset[str]] = frozenset(
-        {"item_file_id", "user_file_id", "title_column", "split_leaks", "numeric_columns", *OTHER_FILES}
+        {"item_file_id", "user_file_id", "title_column", "numeric_columns", *OTHER_FILES}
     )
 
     valid_file: str | None = Field(description="a file of the events that validate, beside the archive, which trains")
     test_file: str | None = Field(description="a file of the events that test")
-    split_leaks: bool = Field(
-        description="take held-out events that are older than what their user trains on; else they are refused"
-    )
     item_file: str | None = Field(description="a file with a row an item, for its attributes and titles")
     item_file_id: str | int | None = Field(description="its column of item ids; null: called as in the log")
     user_file: str | None = Field(description="a file with a row a user, for its attributes")

@@ -34,7 +34,7 @@ class Config(TextConfig):
 
     came_later: ClassVar[frozenset[str]] = TextConfig.came_later | frozenset(
         {"session_column", "owner_column", "order_columns", "label_column", "weight_column"}
-        | {"split_column", "sequence_separator"}
+        | {"split_column", "split_leaks", "sequence_separator"}
     )
 
     user_column: str | int = Field(description="column of user ids: a name, or a position from 0")
@@ -63,6 +63,9 @@ class Config(TextConfig):
     session_column: str | int | None = Field(description="column of session ids, for protocol=sessions; null for none")
     split_column: str | int | None = Field(
         description="column that says whether an event trains, validates or tests, for protocol=given"
+    )
+    split_leaks: bool = Field(
+        description="take held-out events that are older than what their user trains on; else they are refused"
     )
     sequence_separator: str | None = Field(
         min_length=1,

@@ -54,7 +54,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     users_N, items_N = columns.ids("user"), columns.ids("item")
     splits_N = split_column(columns) if columns.has(SPLIT) else None
     if splits_N is not None:
-        notes += check_order(users_N, splits_N, None, keep=cfg.split_leaks)
+        notes += check_order(users_N, splits_N, None, keep=False)
     items, users = Described(columns, items_N), Described(columns, users_N)
     known = describe(cfg, items, users, called=("item", "user"), notes=notes)
     raw = RawLog(
