@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code. Bugs keep their traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        if sys.stdout is None:  # closed: >&-
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - of the process
         code = _main(args)
         sys.stdout.flush()
         return code

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,8 @@ _OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "ar
 def in_words(error: BaseException, path: Path | str | None = None) -> str | None:
     """What a person reads of such a fault; None of any other. `path` is what was to be written, if that is known."""
     if isinstance(error, OSError):
-        return _of_storage(error, path) if error.errno in STORAGE or _vanished(error) else None
+        known = error.errno in STORAGE or _vanished(error) or _cut_short(error)
+        return _of_storage(error, path) if known else None
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in _OF_MEMORY)):
         said = " ".join(str(error).split())[:200]
         return (
@@ -43,10 +45,15 @@ def _vanished(error: OSError) -> bool:
     return error.errno == errno.ENOENT and error.filename is not None
 
 
+def _cut_short(error: OSError) -> bool:
+    """NumPy's words, without a number, where a disk took a part of an array."""
+    return error.errno is None and bool(re.search(r"\d+ requested and \d+ written", str(error)))
+
+
 def _of_storage(error: OSError, path: Path | str | None) -> str:
     named = path or error.filename
     reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)  # pyarrow's is a paragraph
-    if error.errno not in FULL:
+    if error.errno not in FULL and not _cut_short(error):
         return f"{named or 'disk'}: {reason}"
     if named is None:
         return f"{reason}: free some space and try again"

@@ -1,4 +1,4 @@
-"""The numbers an option of `conf/` ships with, composed as a run composes them."""
+"""The numbers an option of `conf/` ships with, composed as a run composes them before it knows its data."""
 
 import copy
 import functools
@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from seqrec_cli.config.auto import with_nominal
 from seqrec_cli.config.compose import compose
 
 
@@ -16,6 +17,8 @@ def shipped(group: str, option: str) -> dict[str, Any]:
 
 @functools.cache
 def _composed(group: str, option: str) -> dict[str, Any]:
-    plain = OmegaConf.to_container(compose("train", [f"{group}={option}"])[group], resolve=True)
+    plain = OmegaConf.to_container(compose("train", [f"{group}={option}"]), resolve=True)
     assert isinstance(plain, dict)
-    return plain  # type: ignore[return-value]
+    found = with_nominal(plain)[group]  # type: ignore[arg-type]
+    assert isinstance(found, dict)
+    return found

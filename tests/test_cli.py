@@ -251,3 +251,17 @@ def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setitem(sys.modules, "seqrec_cli.commands.train", SimpleNamespace(main=command))
     assert cli.main(["train", "data_dir=there"]) == 2
     assert capsys.readouterr().err == "seqrec train: there: Permission denied\n"
+
+
+def test_a_reader_that_leaves_ends_no_run() -> None:
+    code = (
+        "import sys; from seqrec_cli.commands.console import say\n"
+        "for number in range(3):\n    say('x' * 100_000)\n"
+        "print('done', file=sys.stderr)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"done\n"
+    assert process.wait() == 0

@@ -14,6 +14,7 @@ from seqrec_cli.faults import in_words
         (OSError(errno.ENOSPC, "x", "/a/b"), "/a/b: No space left on device ("),
         (OSError(errno.EFBIG, "x", "/a/b"), "/a/b: File too large ("),
         (OSError(errno.ENOSPC, "x"), "No space left on device: free some space and try again"),
+        (OSError("1000 requested and 120 written"), "1000 requested and 120 written: free some space"),
         (PermissionError(errno.EACCES, "x", "/a/b"), "/a/b: Permission denied"),
         (NotADirectoryError(errno.ENOTDIR, "x", "/a/b"), "/a/b: Not a directory"),
         (FileNotFoundError(errno.ENOENT, "x", "/a/b"), "/a/b: No such file or directory"),
@@ -28,9 +29,7 @@ def test_faults_are_told(error: BaseException, said: str) -> None:
     assert "\n" not in told
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")]
-)
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shapes"), OSError("x"), FileNotFoundError("x")])
 def test_bugs_are_not(error: BaseException) -> None:
     assert in_words(error) is None
 

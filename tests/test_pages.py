@@ -9,8 +9,11 @@ import importlib.util
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,46 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def on_free_ports(found: list[Block]) -> list[Block]:
+    """A page's services listen where nothing else does: another process, or the same test beside this one."""
+    ports: dict[str, int] = {}
+    for _, text in found:
+        for port in re.findall(r"\bport=(\d+)", text):
+            with socket.create_server(("127.0.0.1", 0)) as door:
+                ports.setdefault(port, door.getsockname()[1])
+    for port, free in ports.items():
+        found = [(kind, re.sub(rf"\b(port=|localhost:){port}\b", rf"\g<1>{free}", text)) for kind, text in found]
+    return found
+
+
+def finished(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """A command's exit status and the end of what it said; what it left running in the background is ended with it."""
+    log = folder / "said.txt"
+    with log.open("w", encoding="utf-8") as file:
+        running = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = running.wait(timeout=600)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGTERM)
+    return status, log.read_text(encoding="utf-8", errors="replace")[-6000:]
+
+
+def test_a_page_s_services_get_ports_of_their_own() -> None:
+    page = [
+        ("bash", "seqrec serve port=8767 &\ncurl localhost:8767/health"),
+        ("bash", "curl localhost:8767/x; echo 8767"),
+    ]
+    (_, first), (_, second) = on_free_ports(page)
+    (port,) = re.findall(r"port=(\d+)", first)
+    assert port != "8767"
+    assert f"localhost:{port}/health" in first
+    assert second == f"curl localhost:{port}/x; echo 8767"
+    assert on_free_ports([("bash", "seqrec train")]) == [("bash", "seqrec train")]
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if local(page)], ids=named)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     commands = tmp_path / "bin"
@@ -48,10 +91,10 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
         wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {start} "$@"\n', encoding="utf-8")
         wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    for kind, text in local(page):
+    for kind, text in on_free_ports(local(page)):
         command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        status, said = finished(command, tmp_path, environment)
+        assert status == 0, f"{text}\n{said}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(k == "bash network" for k, _ in blocks(p))], ids=named)

@@ -98,10 +98,10 @@ def dataset(
     "given"` asks by it.
 
     What follows `name` are settings of the group `dataset` (`seqrec train dataset=csv --help` explains each); None
-    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` those that sort events
-    of equal time, `label` that of 0 and 1 (shown, and clicked; for `protocol="impressions"`), `weight` that of how much
-    a training target counts. `protocol` is one of `conf/protocol` by its name, or its settings with the name among
-    them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
+    leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` those that order
+    events of equal time, `label` that of 0 and 1 (shown, and clicked; for `protocol="impressions"`), `weight` that of
+    how much a training target counts. `protocol` is one of `conf/protocol` by its name, or its settings with the name
+    among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.

@@ -1,8 +1,8 @@
 """Plain lines for a person, on standard output."""
 
-from rich.console import Console
+from seqrec_cli.reporting.lines import Lines
 
 
 def say(line: str) -> None:
     """One line, never wrapped: scripts read it too."""
-    Console(highlight=False, soft_wrap=True, markup=False).print(line)
+    Lines(highlight=False, soft_wrap=True, markup=False).print(line)

@@ -13,7 +13,7 @@ from seqrec_cli.serving.recommending import Recommending, Request
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
     recommending = opened(cfg)
-    context = {name: str(value) for name, value in cfg.context.items()}
+    context = {name: str(value) for name, value in (cfg.context or {}).items()}
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
     answer = recommending.answer(request)
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))

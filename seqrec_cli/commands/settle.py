@@ -24,7 +24,9 @@ def settle(cfg: Run, log: PackedLog, verb: str = "train") -> Run:
         return cfg
     of_length = {name: word for name, word in cfg.auto.items() if name.endswith(".max_length")}
     plain = settled(dump(cfg), of_length, facts_of(cfg, log))
-    facts = facts_of(validate_plain(verb, plain), log)  # by that length histories are cut into rows
+    cut = validate_plain(verb, plain)  # by that length histories are cut into rows
+    assert isinstance(cut, type(cfg))
+    facts = facts_of(cut, log)
     plain = settled(plain, {name: word for name, word in cfg.auto.items() if name not in of_length}, facts)
     found = validate_plain(verb, plain)
     assert isinstance(found, type(cfg))

@@ -16,6 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
+from seqrec_cli.data.numbers import training_catalog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import held_out, train_ends, training_counts, user_training_counts
 from seqrec_cli.data.view import SPLITS
@@ -69,7 +70,7 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
     log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, _silent)
     matched = matched_logs(log, run.log)
-    model = build_model(run.cfg.model, log.catalog, run.cfg.trainer.seed).to(run.precision.device)
+    model = build_model(run.cfg.model, training_catalog(log), run.cfg.trainer.seed).to(run.precision.device)
     counts = training_counts(run.log)[matched.items_V1], user_training_counts(run.log)[matched.users_U1]
     model.prepare(*(torch.from_numpy(count).to(run.precision.device) for count in counts))
     start_from(model, run.model, run.cfg.model, catalog=log.catalog, matched=matched)

@@ -51,7 +51,8 @@ class KindNumbers(Settings):
     ranked_users: int = Field(ge=1, description="and at least so many users are ranked")
     monitors: list[str] = Field(min_length=2, max_length=2, description="what chooses, and what where few are ranked")
     few: int = Field(ge=1, description="fewer ranked users than this say too little to choose by")
-    negatives: Table = Field(description="by items: 0 for a softmax over the whole corpus, or how many estimate it")
+    temperature: float = Field(gt=0, description="what cosines are divided by, for objectives with a softmax")
+    negatives: Table = Field(description="by items: how many are drawn; 0 for a softmax over the whole corpus")
 
 
 class Effort(Settings):
@@ -155,14 +156,19 @@ class Settled:
 
     def monitor(self) -> str:
         """A metric of the corpus where enough users are ranked for it, else one of labelled candidates."""
-        given = "evaluation.ranked_users" not in self.words
-        ranked = self.plain["evaluation"]["ranked_users"] if given else self.ranked_users()
+        evaluation = self.plain["evaluation"]
+        given = "evaluation.ranked_users" not in self.words and isinstance(evaluation, dict)
+        ranked = evaluation["ranked_users"] if given else self.ranked_users()
         return self.numbers.monitors[ranked is not None and ranked < self.numbers.few]
 
     def negatives(self) -> int | None:
         """None where the softmax is over the whole corpus: where that costs little, or a setting needs it."""
-        few = int(up_to(self.numbers.negatives, self.facts.items))
-        return None if self.plain["objective"].get("smoothing") else few or None
+        few, objective = int(up_to(self.numbers.negatives, self.facts.items)), self.plain["objective"]
+        return None if objective["name"] in SOFTMAX and objective.get("smoothing") else few or None
+
+    def temperature(self, _model: dict[str, Any]) -> float | None:
+        """None, for inner products, where each score has a sigmoid of its own."""
+        return self.numbers.temperature if self.plain["objective"]["name"] in SOFTMAX else None
 
     def max_length(self, _model: dict[str, Any]) -> int:
         longest = max(math.ceil(self.facts.longest / 10) * 10, 10)
@@ -179,8 +185,9 @@ class Settled:
         return up_to(self.numbers.dropout, self.facts.events)
 
 
+SOFTMAX = ("next_item", "cloze", "all_action", "sampled_softmax", "sampled_all_action")
 # Settings that may be written `auto`, in the order in which they are settled.
-OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "dropout")
+OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "dropout", "temperature")
 OF_OBJECTIVE = ("negatives",)
 OF_TRAINER = (
     "batch_size",

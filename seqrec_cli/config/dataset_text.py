@@ -45,7 +45,7 @@ class TextConfig(FilesConfig):
 
     as_before: ClassVar[dict[str, Any]] = {"encoding": "utf-8", "quoted": True, "missing": "keep"}
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=8), AfterValidator(_delimiter)] = Field(
+    delimiter: Annotated[str, Field(min_length=1, max_length=10), AfterValidator(_delimiter)] = Field(
         description="what stands between fields: one character or several, tab, or space (any run of blanks); auto: "
         "recognised by the first lines, and printed (not for Parquet)"
     )

@@ -68,7 +68,7 @@ BEFORE: dict[str, Any] = {
     "trainer.decay_embeddings": False,
     "trainer.minutes": None,
 }
-# The same of one model alone.
+# The same of one model or objective alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {
     "bst": {"block_activation": "leaky_relu", "activation": "leaky_relu"},
     "dien": {
@@ -80,6 +80,8 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
     },
     "din": {"score": "unit"},
     "ease": {"exact_items": 5000},
+    "next_item": {"negatives": None},
+    "cloze": {"negatives": None},
 }
 
 
@@ -165,13 +167,14 @@ def _complete(group: str, section: dict[str, Any]) -> None:
         of_group, _, name = key.partition(".")
         if of_group == group and (fields is None or name in fields):
             section.setdefault(name, value)
+    if group in GROUPS:
+        for name, value in BEFORE_OF.get(section[GROUPS[group].key], {}).items():
+            section.setdefault(name, copy.deepcopy(value))
     if group == "model":
         _complete_model(section)
 
 
 def _complete_model(model: dict[str, Any]) -> None:
-    for name, value in BEFORE_OF.get(model["name"], {}).items():
-        model.setdefault(name, copy.deepcopy(value))
     if model["name"] == "bst":  # whose MLP dropped as its blocks did
         model.setdefault("mlp_dropout", model["dropout"])
     if isinstance(model.get("pooled"), bool):

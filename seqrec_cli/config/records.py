@@ -186,7 +186,7 @@ class RecommendConfig(AnsweringConfig):
         description="when the history's events happened, in seconds since 1970, for models that read it"
     )
     asked_at: int | None = Field(description="when the answer is for; null: at the latest event's time")
-    context: dict[str, str | int | float] = Field(
+    context: dict[str, str | int | float] | None = Field(
         description="the request's context, for models that read it: '{device: mobile}'"
     )
     top: int = Field(ge=1, description="how many items, the best first")

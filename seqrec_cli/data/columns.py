@@ -118,6 +118,11 @@ class Columns:
         label = label or f"{first.label} and {len(parts) - 1} more"
         return cls(pa.table(columns), label, names, place=place, notes=tuple(notes), known=first.known)
 
+    @property
+    def names(self) -> tuple[Column, ...]:
+        """What its columns were asked for by."""
+        return tuple(self._names)
+
     def has(self, column: Column) -> bool:
         """Whether it was asked for, or added."""
         return column in self._names

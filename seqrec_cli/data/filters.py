@@ -21,9 +21,10 @@ def repeats(users_N: np.ndarray, items_N: np.ndarray, times_N: np.ndarray | None
     Users and items are codes from 0.
     """
     pairs_N = users_N * (int(items_N.max(initial=0)) + 1) + items_N
-    sorted_N = np.sort(pairs_N)
-    twice = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
-    suspects = np.flatnonzero(np.isin(pairs_N, twice)) if len(twice) else np.empty(0, np.int64)
+    order_N = np.argsort(pairs_N)
+    sorted_N = pairs_N[order_N]
+    alike_N = np.concatenate([[False], sorted_N[1:] == sorted_N[:-1]])
+    suspects = np.sort(order_N[alike_N | np.append(alike_N[1:], False)])  # in the order of the file
     found_N = np.zeros(len(pairs_N), bool)
     keys = [pairs_N[suspects]] if times_N is None else [times_N[suspects], pairs_N[suspects]]
     order = suspects[np.lexsort(keys)]  # stable: an earlier row comes before its repeats

@@ -1,9 +1,9 @@
 """Whether a folder of arrays is what was written: sizes at every opening, contents once a machine, or when asked.
 
 A folder is sealed by a table of its files in the manifest (size, SHA-256) and a checksum of the manifest itself.
-What has been read through once is remembered, by sizes and times of change, in the user's cache folder: hashing
-MovieLens-1M's 21 MB takes 15 ms, and only once. Folders of before have no table: their indices are checked instead,
-just as often.
+What has been read through once is remembered, by sizes and times of change, in the user's cache folder: the 4 MB of
+MovieLens-1M's ids took 18 ms of a busy core, and 0.1 ms from then on. Folders of before have no table: their indices
+are checked instead, just as often.
 
 Legend: U users, N events, V items, R requests or labelled rows, F context attributes.
 """

@@ -4,6 +4,7 @@ Legend: N rows, E events.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,20 +23,29 @@ def is_list(values: pa.Array) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def one_event_a_row(
-    columns: Columns, item: Column, *, separator: str | None, whole: Collection[Column]
-) -> tuple[Columns, int, int]:
-    """Where a row's item is a list: a row for each of its elements, with the element of the same place of each other
-    column that holds lists, and what the row says once where it does not. Columns in `whole` (of the user) stay one
-    value a row, and so does what is no list.
+class Lists(NamedTuple):
+    """Which column holds a row's items, what joins them where they are text, the columns that say one thing of a whole
+    row (of its user), and those that may hold several values of one event (attributes)."""
 
-    `separator` splits text into a list: it is that of the item column, and of other columns that hold it. Also told are
-    how many rows were lists, and how many of these were empty.
+    item: Column
+    separator: str | None
+    whole: Collection[Column]
+    attributes: Collection[Column] = ()
+
+
+def one_event_a_row(columns: Columns, lists: Lists) -> tuple[Columns, int, int]:
+    """Where a row's item is a list: a row for each of its elements, with the element of the same place of each other
+    column that holds lists, and what the row says once where it does not. The separator splits other columns too, where
+    they hold it.
+
+    Also told are how many rows were lists, and how many of these were empty.
     """
+    item, separator, whole, _ = lists
     items = columns.values(item)
     if separator is not None and not is_list(items) and pa.types.is_string(_plain(items).type):
         items = _split(_plain(items), separator)
     elif not is_list(items):
+        _refuse_lists(columns, lists)
         return _hinted(columns, item, items), 0, 0
     counts_N = _lengths(items)
     parents_E = np.repeat(np.arange(len(items)), counts_N)
@@ -57,6 +67,14 @@ def one_event_a_row(
         return f"{columns.place(row)}, element {event - int(starts_N[row]) + 1}"
 
     return columns.mapped(change, place, []), len(items), int((counts_N == 0).sum())
+
+
+def _refuse_lists(columns: Columns, lists: Lists) -> None:
+    for column in columns.names:
+        if column not in lists.attributes and is_list(columns.values(column)):
+            raise SeqrecError(
+                f"{columns.label}: {column} holds lists and {lists.item} does not; a row is one event, or all of a user"
+            )
 
 
 def _hinted(columns: Columns, item: Column, items: pa.Array) -> Columns:

@@ -13,6 +13,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import train_ends, view_of
 
 ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
+PIECE = 1 << 18  # draws that are looked up at once
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,13 @@ class SeenItems:
         if not len(self.keys_N):
             return np.zeros(items_R.shape, bool)
         wanted = rows_R * np.int64(self.num_items + 1) + items_R
-        positions = np.searchsorted(self.keys_N, wanted)
-        found: np.ndarray = self.keys_N[np.minimum(positions, len(self.keys_N) - 1)] == wanted
+        if not wanted.size:
+            return np.zeros(wanted.shape, bool)
+        first, end = np.searchsorted(self.keys_N, (wanted.min(), wanted.max() + 1))
+        keys = self.keys_N[first : max(end, first + 1)]  # of these users alone
+        if not len(keys):
+            return np.zeros(wanted.shape, bool)
+        found: np.ndarray = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
         return found
 
     def refuse_all_seen(self, num_users: int) -> None:
@@ -78,8 +84,9 @@ def draw_unseen(
     rng: np.random.Generator,
     pool_N: np.ndarray | None = None,
     avoid_RM: np.ndarray | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Unseen items, int64 [R, count], with replacement; 0 where the user has seen every item.
+    """Unseen items, int64 [R, count] (or in `out`), with replacement; 0 where the user has seen every item.
 
     Uniform, or as often as they occur in `pool_N`. Where nothing counts as seen, what a row avoids, its targets, is not
     drawn; where seen items are left out, the targets are among them.
@@ -98,15 +105,25 @@ def draw_unseen(
             return rng.integers(1, seen.num_items + 1, shape)
         return np.asarray(pool_N)[rng.integers(0, len(pool_N), shape)].astype(np.int64)
 
-    items_RK = draw((len(rows_R), count))
-    rows_R1, nth_R1 = np.asarray(rows_R, np.int64)[:, None], np.arange(len(rows_R))[:, None]
-    rows_RK, nth_RK = (np.broadcast_to(column_R1, items_RK.shape) for column_R1 in (rows_R1, nth_R1))
-    bad = np.nonzero(refused(rows_RK, nth_RK, items_RK))
+    rows_R = np.asarray(rows_R, np.int64)
+    items_RK = np.empty((len(rows_R), count), np.int64) if out is None else out
+    found = []
+    step = max(1, PIECE // max(count, 1))
+    for first in range(0, len(rows_R), step):  # drawn a piece at a time, they are the same numbers
+        last = min(first + step, len(rows_R))
+        items_PK = items_RK[first:last] = draw((last - first, count))
+        rows_PK, nth_PK = (
+            np.broadcast_to(column_P[:, None], items_PK.shape)
+            for column_P in (rows_R[first:last], np.arange(first, last))
+        )
+        nth, column = np.nonzero(refused(rows_PK, nth_PK, items_PK))
+        found.append((nth + first, column))
+    bad = tuple(np.concatenate(parts) for parts in zip(*found, strict=True)) if found else (np.zeros(0, np.int64),) * 2
     for _ in range(ROUNDS):
         if not len(bad[0]):
             return items_RK
         items_RK[bad] = draw(len(bad[0]))
-        still = refused(rows_RK[bad], bad[0], items_RK[bad])
+        still = refused(rows_R[bad[0]], bad[0], items_RK[bad])
         bad = (bad[0][still], bad[1][still])
     weights_V = None if pool_N is None else np.bincount(pool_N, minlength=seen.num_items + 1).astype(np.float64)
     for row in np.unique(bad[0]):

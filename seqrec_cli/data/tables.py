@@ -3,7 +3,7 @@
 Legend: N rows.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,20 +15,12 @@ from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import to_numpy
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.json_columns import json_columns
-from seqrec_cli.data.lists import one_event_a_row
+from seqrec_cli.data.lists import Lists, one_event_a_row
 from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
 SPLIT_NAMES = ("train", "valid", "test")
 Parse = Callable[[bytes | Path, str, Sequence[Column]], Columns]  # delimited text as columns
-
-
-class Lists(NamedTuple):
-    """Which column may hold a list, what joins one that is text, and the columns that never do."""
-
-    item: Column
-    separator: str | None
-    whole: Collection[Column]
 
 
 class Found(NamedTuple):
@@ -76,7 +68,9 @@ def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
 
 def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: Lists | None = None) -> Columns:
     """The rows of all parts, one part after another. Raises SeqrecError where they are not of one form."""
-    kinds = {part.kind: part for part in reversed(parts.parts)}
+    kinds: dict[str, Part] = {}
+    for part in parts.parts:
+        kinds.setdefault(part.kind, part)
     if len(kinds) > 1:
         one, other = list(kinds.values())[:2]
         raise SeqrecError(
@@ -97,7 +91,7 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
             raise
         _refuse_other_columns(columns, done, wanted)
         if lists is not None:
-            columns, rows, empty = one_event_a_row(columns, lists.item, separator=lists.separator, whole=lists.whole)
+            columns, rows, empty = one_event_a_row(columns, lists)
             found = found._replace(rows=found.rows + rows, empty=found.empty + empty)
         done.append(columns if part.split is None else columns.with_constant(SPLIT, part.split))
     if not done:

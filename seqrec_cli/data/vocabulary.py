@@ -22,14 +22,15 @@ def factorize(ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         present = np.zeros(high - low + 1, bool)  # ids are dense: a table is cheaper than a sort
         present[ids_N - low] = True
         return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[ids_N - low]
-    code: dict[str, int] = {}
-    codes_N = np.fromiter((code.setdefault(text, len(code)) for text in ids_N.tolist()), np.int64, len(ids_N))
-    texts = sorted(code)
-    sorted_index = np.empty(len(texts), np.int64)
-    sorted_index[[code[text] for text in texts]] = np.arange(len(texts))
+    # Equal texts are nearly always one object: sorting addresses is cheaper than hashing every text.
+    addresses_N = np.fromiter(map(id, ids_N.tolist()), np.int64, len(ids_N))
+    _, first, objects_N = np.unique(addresses_N, return_index=True, return_inverse=True)
+    objects = ids_N[first].tolist()
+    texts = sorted(set(objects))
+    code = dict(zip(texts, range(len(texts)), strict=True))
     distinct = np.empty(len(texts), object)
     distinct[:] = texts
-    return distinct, sorted_index[codes_N]
+    return distinct, np.fromiter(map(code.__getitem__, objects), np.int64, len(objects))[objects_N]
 
 
 def first_rows(codes_N: np.ndarray, count: int) -> np.ndarray:

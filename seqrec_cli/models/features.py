@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.model import EncoderConfig, ModelConfig, RankerConfig
+from seqrec_cli.config.model.auto import Config as AutoConfig
+from seqrec_cli.config.model.graph import Config as GraphConfig
 from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
 
 ITEM_ID, USER_ID = "item_id", "user_id"
@@ -57,8 +59,11 @@ def unread(cfg: ModelConfig, catalog: Catalog) -> list[str]:
 
 def _reads(cfg: ModelConfig) -> dict[str, str | None]:
     """By kind: None where the model reads it, else what to set, or nothing to be done."""
-    if isinstance(cfg, RankerConfig):
+    if isinstance(cfg, RankerConfig | AutoConfig):  # the models that the latter tries say it of themselves
         return dict.fromkeys(("items", "users", "context"))
+    if isinstance(cfg, GraphConfig):
+        items = None if cfg.attribute_weight else "set model.attribute_weight=1"
+        return {"items": items, "users": "", "context": ""}
     if isinstance(cfg, EncoderConfig):
         return {
             "items": "set model.attributes=add" if cfg.attributes == "none" else None,

@@ -37,8 +37,9 @@ class EstimatedSoftmax(CorpusSoftmaxObjective):
         return super().target_loss(model, batch)
 
     def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
-        of = super() if self.estimate is None else self.estimate
-        return of.scratch_bytes(num_items, targets, dtype=dtype, device=device)
+        if self.estimate is not None:
+            return self.estimate.scratch_bytes(num_items, targets, dtype=dtype, device=device)
+        return super().scratch_bytes(num_items, targets, dtype=dtype, device=device)
 
 
 def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:

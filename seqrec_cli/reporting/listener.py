@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.environment import seconds_since_start
+from seqrec_cli.reporting.lines import Lines
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
 from seqrec_cli.training.fitting import Listener
 
@@ -31,7 +32,7 @@ class TrainingListener(Listener):
         self, folder: RunFolder, monitor: str, steps_per_epoch: int, *, console: Console | None = None
     ) -> None:
         self.folder, self.monitor, self.steps_per_epoch = folder, monitor, steps_per_epoch
-        self.console = console or Console(highlight=False)
+        self.console = console or Lines(highlight=False)
         self.total_steps = self.first_step = 0
         self.best: float | None = None
         self._bar: Progress | None = None

@@ -21,6 +21,7 @@ from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import model_of
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.layers.embedding import CATALOG_BUFFERS
 
 KINDS = ("item_attributes", "user_attributes", "context_attributes")
 Source = tuple[str, str]  # ("items", ""), ("users", "") or (kind of attribute, its name)
@@ -112,7 +113,13 @@ def start_from(
         parameter.copy_(found)
     buffers = dict(earlier.named_buffers())
     for name, buffer in model.named_buffers():  # running statistics; what belongs to the catalog is the later one's
-        if name not in counted and buffer.is_floating_point() and buffers[name].shape == buffer.shape:
+        known_of_rows = name.rpartition(".")[2] in CATALOG_BUFFERS
+        if (
+            name not in counted
+            and not known_of_rows
+            and buffer.is_floating_point()
+            and buffers[name].shape == buffer.shape
+        ):
             buffer.copy_(buffers[name])
 
 

@@ -1,4 +1,4 @@
-"""Plain `user item` lines."""
+"""Plain `user item` lines, and lines of `user item item ...`."""
 
 from pathlib import Path
 
@@ -22,6 +22,29 @@ def test_the_order_of_the_file_is_kept_also_where_users_alternate(tmp_path: Path
     assert vocabulary(log.folder, "items")[log.items_N - 1].tolist() == [5, 7, 5, 9, 3, 9]
     assert log.times_N is None
     assert log.ratings_N is None
+
+
+@pytest.mark.parametrize("between", [" ", "\t", "  "])
+def test_a_line_of_three_fields_makes_them_all_lines_of_items(tmp_path: Path, between: str) -> None:
+    lines = ["2 9 3", "1 5", "", "3", "2 9 ", "1 7 5 8"]
+    log = build(dataset("sequences", archive=write(tmp_path, "\n".join(lines).replace(" ", between))), tmp_path)
+    assert vocabulary(log.folder, "users").tolist() == [1, 2]
+    assert vocabulary(log.folder, "items")[log.items_N - 1].tolist() == [5, 7, 5, 8, 9, 3, 9]
+    assert log.manifest["notes"] == [
+        "read as `user item item ...` a line",
+        "a sequence a row: 5 rows with 7 events; 1 are empty and hold no event",
+    ]
+
+
+def test_one_item_a_user_means_the_same_in_both_forms(tmp_path: Path) -> None:
+    log = build(dataset("sequences", archive=write(tmp_path, "1 5\n2 7\n3 5\n")), tmp_path)
+    assert log.items_N.tolist() == [1, 2, 1]
+    assert log.manifest["notes"] == ["read as `user item` a line"]
+
+
+def test_files_of_pairs_keep_the_fingerprint_they_had(tmp_path: Path) -> None:
+    log = build(dataset("sequences", archive=write(tmp_path, "2 9\n1 5\n2 3\n1 7\n2 9\n1 5\n")), tmp_path)
+    assert log.fingerprint == "a605f984575ab7c965e29c0f35776e1ab94147fa72f73eb395788ca0768e6a8c"
 
 
 def test_words_are_ids_too(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import ITEM_VECTORS, Attribute, Catalog, level_ranks
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.features import unread
 from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbedding, use_sparse_rows
+from seqrec_cli.training.warm_start import Matched, start_from
 
 DEVICE, PRICE = Attribute("device", 4, 1), Attribute("price", 6, 1)
 FAMILIES = {name: toy.small_config(name).capabilities for name in toy.model_names()}
-ENCODERS = [name for name, able in FAMILIES.items() if able.family == "encoder" and name != "ensemble"]
+ENCODERS = [name for name in FAMILIES if isinstance(toy.small_config(name), EncoderConfig)]
 CAUSAL = [name for name in ENCODERS if FAMILIES[name].causal]
 RANKERS = [name for name, able in FAMILIES.items() if able.family == "ranker"]
 COLD = 40  # an item that the toy training below never sees
@@ -245,6 +247,8 @@ def test_attributes_may_be_called_as_torch_calls_its_own() -> None:
         ("sasrec", {}, ["genre, decade, cost, item_vectors", "model.attributes=add", "age", "price"]),
         ("sasrec", {"attributes": "add", "user_attributes": "add", "context": "history"}, []),
         ("din", {}, []),
+        ("auto", {}, []),
+        ("graph", {"attribute_weight": 1.0}, ["segment, age", "device, price"]),
         ("ease", {}, ["genre", "segment, age", "device, price"]),
         ("ensemble", {}, ["genre"]),
     ],
@@ -262,3 +266,20 @@ def test_what_the_data_do_not_have_cannot_be_read(changes: dict[str, str], what:
     catalog = replace(toy.toy_catalog(), user_attributes=(), user_values={})
     with pytest.raises(SeqrecError, match=f"the dataset has no {what}"):
         build_model(toy.small_config("sasrec", **changes), catalog, 0)
+
+
+def test_a_later_log_brings_its_own_numbers_and_takes_what_was_learned() -> None:
+    cfg = toy.small_config("sasrec", attributes="tied", context="history")
+    earlier, catalog = build_model(cfg, rich_catalog(), 0), rich_catalog()
+    catalog = replace(catalog, item_numbers={"cost": catalog.item_numbers["cost"][::-1].copy()})
+    later = build_model(cfg, catalog, 1)
+    numbers = {name: buffer.clone() for name, buffer in later.named_buffers() if name.endswith("numbers_RK")}
+    items, users = np.arange(toy.ITEMS + 1), np.arange(toy.USERS + 1)
+    facts = (*catalog.item_attributes, *catalog.user_attributes, *catalog.context_attributes)
+    kinds = ("item_attributes", "user_attributes", "context_attributes")
+    values = {(kind, a.name): np.arange(a.size) for kind in kinds for a in facts}
+    start_from(later, earlier, cfg, catalog=catalog, matched=Matched(rich_catalog(), items, users, values))
+    assert len(numbers) == 3
+    assert all(torch.equal(dict(later.named_buffers())[name], buffer) for name, buffer in numbers.items())
+    for name, parameter in later.named_parameters():
+        assert torch.equal(parameter, dict(earlier.named_parameters())[name]), name

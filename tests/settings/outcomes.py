@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -214,7 +214,12 @@ class _Run:
             self.listener = named["listener"]
             assert self.listener is not None
             self.listener.model, self.listener.after_last_step = model, self.stepped
-            self.ways += [named["precision"].name, str(named["precision"].device), _is_sparse(model), hasattr(model, "is_compiled")]
+            self.ways += [
+                named["precision"].name,
+                str(named["precision"].device),
+                _is_sparse(model),
+                hasattr(model, "is_compiled"),
+            ]
             fitted = fit(model, objective, rows, **named)
             self.heard()
             self.found |= {"blocks": fingerprint(distinct(self.blocks)), "validated": fingerprint(self.listener.rows)}
@@ -322,8 +327,12 @@ def _listened_to(run: _Run) -> Iterator[None]:
             ("fit", run.fit(train.fit)),
         ):
             stack.enter_context(mock.patch.object(train, name, replacement))
-        for name in ("commands.measure.draw_reliability", "reporting.run_folder.RunFolder.write_config", "files.os.fsync"):
-            stack.enter_context(mock.patch(f"seqrec_cli.{name}", lambda *args: None))
+        for name in (
+            "commands.measure.draw_reliability",
+            "reporting.run_folder.RunFolder.write_config",
+            "files.os.fsync",
+        ):
+            stack.enter_context(mock.patch(f"seqrec_cli.{name}"))
         stack.enter_context(
             mock.patch.object(ranks, "target_batches", run.noted(ranks.target_batches, "max_length", "batch_size"))
         )

@@ -1,4 +1,4 @@
-"""The table of `test_every_setting.py`: a line a setting, with another value and the first part of a run that it acts on.
+"""The table of `test_every_setting.py`: a line a setting, with another value and the first part of a run it acts on.
 
 A line of a group (`OF_ENCODERS`, ...) holds for every option that has the setting; a line under an option's own name
 comes before it. `{csv}` and the like stand for the files of `small_files.py`.
@@ -17,6 +17,7 @@ class Row(NamedTuple):
     acts_on: str
     given: tuple[str, ...] = ()  # in both runs
     same: tuple[str, ...] = ()  # later parts that stay as they are
+    too: tuple[str, ...] = ()  # later parts that differ as well, each by itself
 
 
 FLAT = ("trainer.lr=1e-12", "trainer.max_epochs=4")  # nothing is learned, so no validation is better than the first
@@ -32,7 +33,7 @@ TRAINER = {
     "batch_tokens": Row("30", "rows"),
     "bucket_by_length": Row("false", "rows"),
     "micro_batch_tokens": Row("12", "steps", UNIFORM, same=("rates", "seeds")),
-    "seed": Row("1", "start"),
+    "seed": Row("1", "start", too=("rows", "seeds")),
     "lr": Row("0.02", "rates"),
     "betas": Row("[0.5, 0.9]", "steps"),
     "weight_decay": Row("0.5", "steps"),
@@ -319,14 +320,17 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     "csv": {
         "user_column": Row("visit", "log"),
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
-        "time_column": Row("visit", "log"),
+        "time_column": Row("visit", "log", ("dataset.time_unit=s",)),
         "time_unit": Row("ms", "log"),
         "order_columns": Row("[maker]", "log"),
         "label_column": Row("rating", "refused"),  # by a protocol that draws negatives
         "weight_column": Row("maker", "log"),
         "rating_column": Row("null", "log"),
         "delimiter": Row("';'", "refused"),
+        "encoding": Row("utf-16", "refused"),
         "header": Row("false", "refused"),
+        "quoted": Row("false", "refused", ("dataset.archive={odd}", "dataset.missing=drop")),
+        "missing": Row("drop", "refused", ("dataset.archive={odd}",)),
         "columns": Row(
             "[visit,item,time,rating,kind,tags,plan,place,user,maker]",
             "log",

@@ -12,7 +12,7 @@ CSV = "user,item,time,rating,kind,tags,plan,place,visit,maker"
 
 
 def _events(users: int) -> list[tuple[int, int, int, int]]:
-    """(user, item, second, visit) of so many users and 30 items: repeats, rows twice, equal times, visits some hours apart."""
+    """(user, item, second, visit) of users and 30 items: repeats, rows twice, equal times, visits hours apart."""
     rng, found = np.random.default_rng(7), []
     for user in range(1, users + 1):
         time, visit = 1_600_000_000 + user * 500, 0
@@ -40,6 +40,18 @@ def csv(folder: Path, users: int = 16, header: bool = True) -> Path:
 
 
 @functools.cache
+def odd(folder: Path) -> Path:
+    """The same with a comma in a quoted field, and a row without a user."""
+    path = folder / "odd.csv"
+    header, first, *rest = csv(folder).read_text(encoding="utf-8").splitlines()
+    fields = [dict(zip(header.split(","), row.split(","), strict=True)) for row in (first, rest[0])]
+    fields[0]["place"], fields[1]["user"] = '"here, there"', "nan"
+    path.write_text(
+        "\n".join([header, *(",".join(row.values()) for row in fields), *rest[1:]]) + "\n", encoding="utf-8"
+    )
+    return path
+
+
 def vectors(folder: Path) -> Path:
     """Two numbers an item, by ids of the logs and of those that are generated."""
     path = folder / "vectors.npz"
@@ -116,7 +128,8 @@ def taobao(folder: Path, users: int = 16) -> Path:
     path, first = folder / f"UserBehavior_{users}.csv", 1_511_539_200
     kinds = ("pv", "cart", "fav", "buy")
     rows = [
-        f"{u},{i},{7 + i % 3},{kinds[n % 4]},{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
+        f"{u},{i},{7 + i % 3},{kinds[n % 4]},"
+        f"{first + (t - 1_600_000_000) // 20 - (n % 10 == 0) * 10**6 * (1 + n % 3)}\n"
         for n, (u, i, t, _) in enumerate(_events(users))
     ]
     path.write_text("".join(rows), encoding="utf-8")

@@ -94,7 +94,9 @@ def brief(name: str) -> tuple[str, ...]:
 
 def data(name: str) -> tuple[str, ...]:
     """A dataset on its small file."""
-    archive = () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    archive = (
+        () if name == "synthetic" else (f"dataset.archive={small_files.of(FILES, name)}", "dataset.duplicates=keep")
+    )
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
@@ -180,6 +182,7 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
     assert row is not None
     files = {
         "{other}": small_files.of(FILES, line.option, 15) if line.setting == "dataset.archive" else FILES,
+        "{odd}": small_files.odd(FILES),
         "{headerless}": small_files.csv(FILES, header=False),
         "{split}": small_files.split(FILES),
         "{items}": small_files.items(FILES),
@@ -192,11 +195,13 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
     if row.acts_on == "refused":
         assert refused(given, None) != refused(given, change)
         return
-    until = "measured" if row.same else row.acts_on
+    until = "measured" if row.same or row.too else row.acts_on
     without, changed = outcome(given, until), outcome(given, until, change)
     assert first_difference(without, changed, until) == row.acts_on
     for part in row.same:
         assert without[part] == changed[part], part
+    for part in row.too:
+        assert without[part] != changed[part], part
 
 
 def filled(text: str, files: dict[str, Path]) -> str:

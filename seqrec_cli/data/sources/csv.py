@@ -21,9 +21,10 @@ from seqrec_cli.data.attribute_tables import (
 from seqrec_cli.data.columns import Column, Columns, NoColumnError
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
+from seqrec_cli.data.lists import Lists, is_list
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.tables import SPLIT, Lists, read_log, split_column, splits_of
+from seqrec_cli.data.tables import SPLIT, read_log, split_column, splits_of
 from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
 
@@ -110,17 +111,19 @@ def read(cfg: Config, path: Path) -> RawLog:
             coded=[column for column in columns if column != cfg.time_column],
         )
 
-    lists = Lists(cfg.item_column, cfg.sequence_separator, {cfg.user_column, *cfg.user_attribute_columns})
+    of_users, attributes = {cfg.user_column, *cfg.user_attribute_columns}, columns_of_log(cfg)
+    lists = Lists(cfg.item_column, cfg.sequence_separator, of_users, attributes)
     try:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
         raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}") from None
+    several = [column for column in attributes if is_list(whole.values(column))]
     columns = tidied(
         whole,
         cfg.missing,
         ids=(cfg.user_column, cfg.item_column),
         values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
-        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column)],
+        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column, *several)],
     )
     notes = list(columns.notes)
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)

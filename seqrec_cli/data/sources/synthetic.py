@@ -270,7 +270,8 @@ def has_oracle(log: PackedLog) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _process(settings: str) -> SyntheticProcess:
-    return SyntheticProcess(Config.model_validate_json(json.dumps(json.loads(settings) | {"owners": False})))
+    newer = dict.fromkeys(Config.model_fields)  # settings that an older log's law was written without
+    return SyntheticProcess(Config.model_validate_json(json.dumps(newer | json.loads(settings) | {"owners": False})))
 
 
 def oracle_scores(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ from seqrec_cli.models.layers.dropout import Dropout
 # Up to this many rows it is faster to average the attributes of the whole catalog once a step than those of every
 # event (1,024 rows of 50 events with 6 genre values: 3 ms against 13 ms).
 WHOLE_CATALOG = 50_000
+# Buffers that say what is known of the catalog's rows, or which of them were trained: no statistics of training.
+CATALOG_BUFFERS = frozenset({"numbers_RK", "trained_V1"})
 # Up to this many numbers (4 MB) the shares of values in rows are kept as a matrix, and averaging is a product.
 DENSE_SHARES = 1 << 20
 

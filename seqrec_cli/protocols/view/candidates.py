@@ -51,14 +51,16 @@ class Sampler:
     def labelled_targets(self, targets: Targets, *, negatives: int, stream: int) -> LabelledRows:
         """A row a request: its targets, labelled 1, and its negatives."""
         rows_R, counts_R = targets.rows_R, targets.counts_R
-        items_RM = np.zeros((len(rows_R), int(counts_R.max(initial=1))), np.int32)
-        filled_RM = np.arange(items_RM.shape[1]) < counts_R[:, None]
+        most = int(counts_R.max(initial=1))
+        items_RC = np.zeros((len(rows_R), most + negatives), np.int32)
+        items_RM, negatives_RK = items_RC[:, :most], items_RC[:, most:]
+        filled_RM = np.arange(most) < counts_R[:, None]
         items_RM[filled_RM] = self.items_N[targets.positions_T]
         rng = np.random.default_rng([self.seed, stream])
-        negatives_RK = draw_unseen(rows_R, negatives, self.excluded, rng=rng, pool_N=self.pool_N, avoid_RM=items_RM)
-        items_RC = np.concatenate([items_RM, negatives_RK], axis=1).astype(np.int32)
+        excluded, pool_N = self.excluded, self.pool_N
+        draw_unseen(rows_R, negatives, excluded, rng=rng, pool_N=pool_N, avoid_RM=items_RM, out=negatives_RK)
         labels_RC = np.zeros(items_RC.shape, np.float32)
-        labels_RC[:, : items_RM.shape[1]] = filled_RM
+        labels_RC[:, :most] = filled_RM
         return LabelledRows(rows_R, targets.ends_R, items_RC, labels_RC)
 
 
