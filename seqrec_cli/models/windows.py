@@ -83,25 +83,25 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
     places_BPM = starts_BP[..., None] + torch.arange(length, device=starts_BP.device)
     real_BM = (places_BPM < ends_BP[..., None]).flatten(1)
     flat_BM = places_BPM.flatten(1).clamp(max=L - 1)
-    cut: dict[str, Tensor | None] = {}
-    for name in ("items_BL", "times_BL"):
-        values_BL = getattr(batch, name)
-        cut[name] = None if values_BL is None else (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, length)
-    if batch.times_BL is not None and batch.request_times_B is not None:
+    given = vars(
+        batch
+    )  # what a batch is asked for by name counts as read (`reading.py`); whether the encoder does, shows
+    times_BL, request_times_B, context_BF = (given[name] for name in ("times_BL", "request_times_B", "context_BF"))
+
+    def parts_of(values_BL: Tensor) -> Tensor:
+        return (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, length)
+
+    cut: dict[str, Tensor | None] = {"items_BL": parts_of(batch.items_BL)}
+    cut["times_BL"] = None if times_BL is None else parts_of(times_BL)
+    cut["context_BF"] = None if context_BF is None else context_BF.repeat_interleave(parts, 0)
+    cut["request_times_B"] = None if request_times_B is None else request_times_B.repeat_interleave(parts)
+    if times_BL is not None and request_times_B is not None:
         # What comes next after a part: the row's following event, and after its last one the request.
-        following_BP = batch.times_BL.gather(1, ends_BP.clamp(max=L - 1))
+        following_BP = times_BL.gather(1, ends_BP.clamp(max=L - 1))
         last_BP = ends_BP >= batch.lengths_B[:, None]
-        cut["request_times_B"] = torch.where(last_BP, batch.request_times_B[:, None], following_BP).flatten()
-    if batch.context_BLF is not None:  # likewise
-        F = batch.context_BLF.shape[2]
-        context_BMF = batch.context_BLF.gather(1, flat_BM[..., None].expand(-1, -1, F)) * real_BM[..., None]
-        cut["context_BLF"] = context_BMF.reshape(-1, length, F)
-        if batch.context_BF is not None:
-            following_BPF = batch.context_BLF.gather(1, ends_BP.clamp(max=L - 1)[..., None].expand(-1, -1, F))
-            last_BP1 = (ends_BP >= batch.lengths_B[:, None])[..., None]
-            cut["context_BF"] = torch.where(last_BP1, batch.context_BF[:, None], following_BPF).flatten(0, 1)
+        cut["request_times_B"] = torch.where(last_BP, request_times_B[:, None], following_BP).flatten()
     none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
-    hosts = dict.fromkeys(("ends_BC", "host_lengths_B", "host_taught_B"))
+    hosts = dict.fromkeys(("ends_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
     return replace(
         batch,
         users_B=batch.users_B.repeat_interleave(parts),
