@@ -52,7 +52,7 @@ def test_titles_are_read_as_latin_1(tmp_path: Path) -> None:
         ("1::60::5::noon", r"ratings\.dat: time is 'noon' in line 7"),
         ("1::60::good::1", r"ratings\.dat: rating is 'good' in line 7"),
         ("1::60::nan::1", r"rating is 'nan' in line 7"),
-        ("1::60::5::", r"time is empty in line 7"),
+        ("1::60::5::", r"line 7 has an empty time"),
         ("::60::5::1", r"line 7 has an empty user"),
         ("1::60::5", r"ratings\.dat: line 7 has 3 fields, not 4"),
         (
