@@ -68,7 +68,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     plan |= {"memory": None, "steps": None, "flops": None, "time": None, "warning": None}
     plan["nothing_to_fit"] = not sketch.trainable_models()
     if plan["nothing_to_fit"]:
-        return _closed_form(cfg, log, sketch, plan, title=title)
+        return _closed_form(cfg, log, sketch, plan=plan, title=title)
 
     available, memory = available_memory(precision.device), fixed_memory(sketch)
     plan["warning"] = shortage(memory, available, cfg, batch=None)
@@ -106,7 +106,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def _closed_form(
-    cfg: TrainConfig, log: PackedLog, sketch: Recommender, plan: dict[str, Any], *, title: str
+    cfg: TrainConfig, log: PackedLog, sketch: Recommender, *, plan: dict[str, Any], title: str
 ) -> dict[str, Any]:
     """Memory and time of a model that is counted or solved, in a line."""
     if cfg.model.name == "auto":

@@ -37,6 +37,7 @@ from seqrec_cli.training.precision import Precision
 
 KEPT_BACK = 0.2  # of the budget, for measuring the encoders, the mixture and the end
 SHARED = ("dataset", "protocol", "hardware", "evaluation", "data_dir")  # what a candidate's run has of this one
+MEASURED_AGAIN = 2
 LEAST_MINUTES = 0.05  # an encoder is not begun with less
 
 Train = Callable[[TrainConfig], dict[str, Any]]
@@ -54,22 +55,28 @@ class Portfolio:
     settings: dict[str, ModelConfig] = field(default_factory=dict)
     models: dict[str, Recommender] = field(default_factory=dict)
     tried: dict[str, dict[str, Any]] = field(default_factory=dict)
+    measuring: float = 0.0  # seconds of measuring so far: the mixture of all will take as much, and again at the end
 
     def left(self) -> float:
         """Minutes until training must end."""
         if self.cfg.trainer.minutes is None:
             return float("inf")
-        return self.cfg.trainer.minutes * (1 - KEPT_BACK) - (time.perf_counter() - self.began) / 60
+        gone = time.perf_counter() - self.began + MEASURED_AGAIN * self.measuring
+        return self.cfg.trainer.minutes * (1 - KEPT_BACK) - gone / 60
 
-    def take(self, name: str, cfg: ModelConfig, model: Recommender, *, began: float) -> None:
-        """Measure a fitted model and say so in a line."""
-        of_val = evaluate(
-            model, self.log, "val", cfg=self.cfg.evaluation, max_length=cfg.max_length, precision=self.precision
-        )
+    def measure(self, cfg: ModelConfig, model: Recommender) -> dict[str, float]:
+        """Validation metrics of a fitted model."""
+        began, evaluation = time.perf_counter(), self.cfg.evaluation
+        found = evaluate(model, self.log, "val", cfg=evaluation, max_length=cfg.max_length, precision=self.precision)
+        self.measuring += time.perf_counter() - began
+        return found.metrics
+
+    def take(self, name: str, cfg: ModelConfig, model: Recommender, *, value: float, began: float) -> None:
+        """Remember a model and its validation metric, and say so in a line."""
         monitor, seconds = self.cfg.trainer.monitor, round(time.perf_counter() - began, 1)
         self.settings[name], self.models[name] = cfg, model
-        self.tried[name] = {monitor: of_val.metrics[monitor], "seconds": seconds}
-        say(f"auto: {name}: validation {monitor} {of_val.metrics[monitor]:.4f}, {seconds:,.1f} s")
+        self.tried[name] = {monitor: value, "seconds": seconds}
+        say(f"auto: {name}: validation {monitor} {value:.4f}, {seconds:,.1f} s")
 
     def leave(self, name: str, why: str) -> None:
         self.tried[name] = {"left_out": why}
@@ -136,7 +143,8 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
         if not RunFolder(path).is_done and train(record).get("interrupted"):
             return False
         run = restore(str(path), None, None, hardware=AS_TRAINED, tell=lambda line: None)
-        portfolio.take(name, run.cfg.model, run.model, began=began)
+        value = RunFolder(path).read_metrics()["val"][cfg.trainer.monitor]
+        portfolio.take(name, run.cfg.model, run.model, value=value, began=began)
     if not portfolio.models:
         raise SeqrecError("model.candidates: none of them could be tried; raise trainer.minutes or name smaller ones")
     return True
@@ -149,6 +157,7 @@ def _record(cfg: TrainConfig, name: str) -> TrainConfig:
     plain = dump(own) | {key: value for key, value in dump(cfg).items() if key in SHARED}
     plain["evaluation"] |= {"test": "none", "baselines": False}
     plain["trainer"] |= {"seed": cfg.trainer.seed, "monitor": cfg.trainer.monitor}
+    plain["trainer"] |= {"max_steps": cfg.trainer.max_steps}
     plain["auto"] = {key: word for key, word in own.auto.items() if not key.startswith("evaluation.")}
     record = validate_plain("train", plain)
     assert isinstance(record, TrainConfig)
@@ -166,7 +175,7 @@ def _where(path: Any) -> dict[str, Any]:
 def _count(portfolio: Portfolio, name: str, cfg: ModelConfig) -> None:
     if name == "latest" and view_of(portfolio.log).seen == "remove":
         return  # what it says is removed
-    if portfolio.left() <= 0:
+    if portfolio.models and portfolio.left() <= 0:
         portfolio.leave(name, "trainer.minutes are over")
         return
     began = time.perf_counter()
@@ -175,7 +184,8 @@ def _count(portfolio: Portfolio, name: str, cfg: ModelConfig) -> None:
         portfolio.leave(name, shortage)
         return
     fit_closed_form(model, portfolio.log, say)
-    portfolio.take(name, cfg, model, began=began)
+    value = portfolio.measure(cfg, model)[portfolio.cfg.trainer.monitor]
+    portfolio.take(name, cfg, model, value=value, began=began)
 
 
 def _mixed(portfolio: Portfolio) -> tuple[TrainConfig, Model]:

@@ -23,7 +23,7 @@ from seqrec_cli.training.precision import Precision
 
 BEST = 100  # items of each model in a request's pool
 SCORES = 2**28  # scores of one model that are read in all: fewer requests of a larger corpus
-SCORES_AT_ONCE = 2**24
+SCORES_AT_ONCE = 2**22
 STEPS = (1.0, 0.5, 0.25, -0.25, -0.5, -1.0)  # a weight's change, beside the first model's 1
 ROUNDS = 8
 GAIN = 1e-4  # NDCG@10 that a change of weights must bring

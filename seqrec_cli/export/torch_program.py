@@ -22,7 +22,7 @@ class TorchProgram:
     def write(self, scoring: Scoring, log: PackedLog, folder: Path) -> dict[str, int | None]:
         program, axes = at_any_length(scoring, "torch.export", lambda dynamic: trace(scoring, log, dynamic))
         with remembering(folder / PROGRAM) as file:  # given a path, torch tells of a full disk in its own words
-            torch.export.save(program, file)  # type: ignore[arg-type]
+            torch.export.save(program, file)
         return axes
 
     def load(self, folder: Path) -> Callable[[dict[str, Tensor]], Tensor]:

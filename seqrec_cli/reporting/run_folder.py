@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated

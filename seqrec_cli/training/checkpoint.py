@@ -74,7 +74,7 @@ def remembering(path: Path) -> Iterator[IO[bytes]]:
     """A new file for torch's writers, which tell of an error of their own where a write fails: the disk's is raised."""
     with _Remembering(path, "wb") as file:
         try:
-            yield file  # type: ignore[misc]
+            yield file
         except RuntimeError:
             if file.error is None:
                 raise

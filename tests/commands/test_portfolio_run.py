@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("portfolio")
     words = [
         "model.candidates=[popular,markov,itemknn,graph,sasrec]",
-        "trainer.minutes=0.2",
+        "trainer.max_steps=20",
         f"data_dir={folder / 'data'}",
     ]
     seqrec_cli.run("train", [*SMALL, *words, "evaluation.test=none", f"run_dir={folder / 'run'}"])
