@@ -68,7 +68,10 @@ def find_form(source: Source, told: TextForm, columns: Sequence[int | str]) -> t
     if not data:
         raise SeqrecError(f"{source.label} is empty")
     encoding = find_encoding(data, told.encoding, source.label)
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(data).removeprefix("\ufeff")
+    try:
+        text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(data).removeprefix("\ufeff")
+    except UnicodeError as error:  # UTF-16 without its mark, which "replace" does not replace
+        raise SeqrecError(f"{source.label} is not {encoding} ({error}); see dataset.encoding") from error
     if not text.strip():
         raise SeqrecError(f"{source.label} holds blank lines alone")
     lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)

@@ -411,6 +411,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
 
 # Settings that change no number of a run on purpose, or that this table cannot show, with the reason.
 OTHERWISE = {
+    "start_from": "tests/commands/test_warm_start.py: a run's vectors in a larger log's model",
     "auto": "filled in by the program: tests/config/test_auto.py",
     "data_dir": "the folder of data: every run of this table has its own",
     "run_dir": "the run's folder: every run of this table has its own",
@@ -424,6 +425,10 @@ OTHERWISE = {
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "dataset.name": "a label",
     "dataset.source": "which reader; every dataset here has its own",
+    "csv-dataset.quoted": "tests/data: text with quotes in it, which the small file has not",
+    "csv-dataset.missing": "tests/data: empty ids and times, which the small file has not",
+    "sequences-dataset.split_leaks": "as of csv",
+    "sequences-dataset.numeric_columns": "as of csv",
     "synthetic-dataset.duplicates": "what is generated holds none",
     "dataset.url": "of the download: tests/data/test_download.py",
     "dataset.checksum": "of the download: tests/data/test_download.py",
