@@ -36,7 +36,7 @@ def test_an_encoders_settings_grow_with_the_log() -> None:
     assert few["model"]["dropout"] > some["model"]["dropout"] > many["model"]["dropout"]
     assert [found["trainer"]["batch_size"] for found in (few, some, many)] == [16, 32, 128]
     assert [found["objective"]["negatives"] for found in (few, some, many)] == [None, None, 1024]
-    assert [found["evaluation"]["ranked_users"] for found in (few, some, many)] == [None, None, 2_777]
+    assert [found["evaluation"]["ranked_users"] for found in (few, some, many)] == [None, None, 1_111]
     for found, facts in ((few, REVIEWS), (some, RATINGS), (many, SHOP)):
         an_epoch = -(-facts.rows // found["trainer"]["batch_size"])
         steps = found["trainer"]["max_epochs"] * an_epoch

@@ -245,7 +245,9 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "uniform_share": Row("0.25", "refused"),
         "t": Row("0.1", "steps", ("objective.negatives=4",)),
     },
+    "next_item": {"negatives": Row("3", "way")},
     "cloze": {
+        "negatives": Row("3", "way"),
         "mask": Row("0.6", "rows"),
         "random": Row("0.9", "rows"),
         "keep": Row("0.9", "rows"),
