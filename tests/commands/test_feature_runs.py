@@ -26,7 +26,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for user in range(40):
         for nth, item in enumerate(rng.permutation(25)[:7]):
             price, device = rng.exponential(30), "ab"[rng.integers(2)]
-            rows.append(f"{user},{item},{1_700_000_000 + 1000 * user + nth},{item * 1.5},{20 + user},{price:.2f},{device}")
+            rows.append(
+                f"{user},{item},{1_700_000_000 + 1000 * user + nth},{item * 1.5},{20 + user},{price:.2f},{device}"
+            )
     (folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     np.savez(folder / "vectors.npz", ids=np.arange(20), vectors=rng.normal(size=(20, 6)))
     return folder
