@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from seqrec_cli.config.protocol import ProtocolConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.settings import Settings
 
 Kind = Literal["encoder", "cloze", "ranker"]
@@ -164,6 +166,10 @@ class Settled:
     def negatives(self) -> int | None:
         """None where the softmax is over the whole corpus: where that costs little, or a setting needs it."""
         few, objective = int(up_to(self.numbers.negatives, self.facts.items)), self.plain["objective"]
+        protocol = config_class("protocol", self.plain["protocol"]["name"])
+        assert issubclass(protocol, ProtocolConfig)
+        if kind_of(self.plain) == "ranker" and protocol.fixes_training_rows and not objective.get("redraw"):
+            return 1  # the protocol's own
         return None if objective["name"] in SOFTMAX and objective.get("smoothing") else few or None
 
     def temperature(self, _model: dict[str, Any]) -> float | None:

@@ -170,3 +170,9 @@ def test_a_bad_setting_is_refused_before_data_are_built(tmp_path: Path, capsys: 
     assert cli.main(["train", *TINY, f"data_dir={tmp_path}", "model.heads=5", "model.embed_dim=64"]) == 2
     assert "model.embed_dim=64" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_protocol_with_training_rows_of_its_own_gets_no_more_negatives() -> None:
+    assert of(RATINGS, "model=din")["objective"]["negatives"] == 16
+    assert of(RATINGS, "model=din", "protocol=positions")["objective"]["negatives"] == 1
+    assert of(RATINGS, "model=din", "protocol=positions", "objective.redraw=true")["objective"]["negatives"] == 16
