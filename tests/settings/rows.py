@@ -429,7 +429,6 @@ OTHERWISE = {
     "dataset.source": "which reader; every dataset here has its own",
     "csv-dataset.quoted": "tests/data: text with quotes in it, which the small file has not",
     "csv-dataset.missing": "tests/data: empty ids and times, which the small file has not",
-    "sequences-dataset.split_leaks": "as of csv",
     "sequences-dataset.numeric_columns": "as of csv",
     "synthetic-dataset.duplicates": "what is generated holds none",
     "dataset.url": "of the download: tests/data/test_download.py",

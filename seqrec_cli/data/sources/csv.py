@@ -119,7 +119,8 @@ def read(cfg: Config, path: Path) -> RawLog:
     try:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
-        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}") from None
+        ordered = ", or dataset.time_column=null where rows are in order" if error.column == cfg.time_column else ""
+        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}{ordered}") from None
     several = [column for column in attributes if is_list(whole.values(column))]
     columns = tidied(
         whole,
