@@ -165,7 +165,7 @@ class _Recorder(Listener):
 
     def on_validation(self, row: dict[str, Any]) -> None:
         self.folder.append_metrics(row)
-        self.rows.append({name: value for name, value in row.items() if name != "seconds"})
+        self.rows.append({name: rounded(value) for name, value in row.items() if name != "seconds"})
 
 
 class _Run:
@@ -258,6 +258,11 @@ class _Run:
             return function(*args, **named)
 
         return called
+
+
+def rounded(value: Any) -> Any:
+    """The same scores from blocks of another size differ in their last bits: no other number, and no effect."""
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def distinct(values: list[Any]) -> list[str]:

@@ -63,7 +63,7 @@ EVALUATION = {
     "cutoffs": Row("[1, 10]", "validated", same=("chosen",)),
     "batch_size": Row("4", "blocks", same=("steps",)),
     "memory_mb": Row("1", "blocks", same=("steps",)),
-    "ranked_users": Row("5", "blocks", same=("steps",)),
+    "ranked_users": Row("5", "blocks", same=("steps",), too=("validated",)),
     "beyond_accuracy": Row("true", "validated", same=("steps", "chosen")),
     "test": Row("once", "measured"),
     "baselines": Row("true", "measured"),
