@@ -18,7 +18,7 @@ REFUSALS = [
     ("train", ["trainer.lr=1,2"], "trainer.lr=1,2: several values are a sweep, add -m"),
     ("train", ["+trainer.lr=1"], "trainer.lr is there already: write it without +"),
     ("train", ["bst"], "'bst': overrides have the form KEY=VALUE"),
-    ("evaluate", ["ckpt=a=b"], "\"ckpt='a=b'\""),
+    ("train", ["dataset.name=a=b"], "\"dataset.name='a=b'\""),
     ("evaluate", [], "ckpt is missing: give it as ckpt=VALUE (a run folder or a checkpoint file)"),
     ("train", ["+trainer.lrr=1"], "trainer.lrr: no such key; did you mean 'trainer.lr'?"),
     ("train", ["+new.key=1"], "new: no such key"),

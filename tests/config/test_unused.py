@@ -8,7 +8,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig, TrainerConfig
 from seqrec_cli.config.unused import OF_STEPS
 
-OF_ANY_MODEL = {"max_epochs", "max_steps", "monitor", "seed"}
+OF_ANY_MODEL = {"max_epochs", "max_steps", "minutes", "monitor", "seed"}
 OF_SCHEMA = {"seeds", "batch_tokens", "micro_batch_tokens", "plateau", "ema", "swa_epochs"}  # refused there
 
 
