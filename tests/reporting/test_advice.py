@@ -66,7 +66,7 @@ def test_a_run_that_stops_while_it_rises_is_told_to_go_on(tmp_path: Path) -> Non
 
 def test_a_long_run_is_told_what_to_cut_in_order() -> None:
     assert what_to_cut(config(), 60) is None
-    line = what_to_cut(config("model.embed_dim=64"), 7200)
+    line = what_to_cut(config("model.embed_dim=64", "model.max_length=200"), 7200)
     assert line is not None
     assert line.startswith(
         "slow: about 2.0 hours; cut in this order: model.max_length (now 200), model.embed_dim (now 64)"
