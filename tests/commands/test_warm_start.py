@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import seqrec_cli
+from seqrec_cli import cli
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.commands.warm import matched_logs, on_later_log
 from seqrec_cli.config.compose import compose
@@ -172,6 +174,18 @@ def test_a_run_that_trained_on_what_is_held_out_is_named(
 def test_the_model_stays(run: tuple[Path, Path], overrides: list[str], words: str) -> None:
     with pytest.raises(SeqrecError, match=words):
         seqrec_cli.run("train", [f"start_from={run[0]}", *overrides])
+
+
+def test_settings_of_the_later_file_may_be_given(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """They are of the run's dataset, whichever the command line would begin with."""
+    given = ["dataset.time_unit=s", "dataset.header=true", "trainer=fast", "trainer.max_steps=1"]
+    cli.main(["train", f"start_from={run[0]}", f"dataset.archive={files[1]}", f"run_dir={tmp_path / 'run'}", *given])
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["dataset"]["time_unit"], config["dataset"]["header"], config["auto"]) == ("s", True, {})
+    with pytest.raises(SeqrecError, match=r"dataset.headr: no such key"):
+        seqrec_cli.run("train", [f"start_from={run[0]}", "dataset.headr=true"])
 
 
 def test_counts_are_counted_anew(files: tuple[Path, Path], tmp_path: Path) -> None:
