@@ -204,7 +204,9 @@ class SpoiltObjective(ToyObjective):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(SeqrecError, match=r"the loss became nan at step 8; lower trainer\.lr \(now 0\.05; try a tenth\), or use"):
+    with pytest.raises(
+        SeqrecError, match=r"the loss became nan at step 8; lower trainer\.lr \(now 0\.05; try a tenth\), or use"
+    ):
         train(tmp_path, objective=SpoiltObjective(8))
     payload = load_checkpoint(tmp_path / LAST)
     assert payload["step"] == 5
