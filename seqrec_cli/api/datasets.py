@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from seqrec_cli.api.frames import LABEL, to_arrow
+from seqrec_cli.api.frames import LABEL, names_of, to_arrow
 from seqrec_cli.api.overrides import as_overrides
 from seqrec_cli.api.process_state import silent
 from seqrec_cli.config.compose import compose, unchanged_hydra
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.config.validate import dump, validate
+from seqrec_cli.data.column_guess import unnamed_time
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.times import TimeUnit
 from seqrec_cli.protocols.view.build import with_view
@@ -170,6 +172,10 @@ def dataset(
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
+    events = frame if train is None else train
+    if time is None and not order and events is not None and (found := unnamed_time(names_of(events), wanted)):
+        said = f"{LABEL}: no time is named, so rows are taken in their order; time={found!r} orders them by that column"
+        warnings.warn(said, stacklevel=2)
     return _built(tables, record)
 
 

@@ -29,6 +29,7 @@ from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.models.auto import Model
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import save_checkpoint
@@ -116,6 +117,9 @@ def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, trai
         wall_seconds = round(time.perf_counter() - portfolio.began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
         folder.mark_done()
+        counted = Course(best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=len(log.items_N))
+        for line in advice(cfg, counted, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
+            say(line)
         say(str(folder.path))
         return {**metrics, "run_dir": str(folder.path)}
 

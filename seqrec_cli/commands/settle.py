@@ -16,6 +16,18 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import windows
 from seqrec_cli.data.splits import held_out, train_ends, training_targets
 
+# What is told of a settled run; the rest is in its config.yaml.
+SHOWN = (
+    "max_length",
+    "embed_dim",
+    "dropout",
+    "negatives",
+    "batch_size",
+    "max_epochs",
+    "patience",
+    "warmup_steps",
+    "lr",
+)
 Run = TypeVar("Run", bound=TrainConfig)
 
 
@@ -64,7 +76,8 @@ def told(plain: dict[str, Any], words: dict[str, Any], facts: Facts) -> str:
     rows, trainer = max(facts.rows, 1), plain["trainer"]
     steps = trainer["max_epochs"] * -(-rows // trainer["batch_size"])
     steps = min(steps, trainer["max_steps"] or steps)
-    given = " ".join(f"{name}={value_in_words(_at(plain, name))}" for name in words)
+    shown = [name for name in words if name.rpartition(".")[2] in SHOWN]
+    given = " ".join(f"{name}={value_in_words(_at(plain, name))}" for name in shown)
     return f"auto: at most {steps:,} steps, by {facts.rows:,} rows and {facts.events:,} training events: {given}"
 
 

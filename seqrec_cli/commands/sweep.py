@@ -76,7 +76,7 @@ def job_folder(number: int, overrides: list[str], varying: Collection[str]) -> s
     """`3_model-bst_lr-0.01`: the job's number and what varies, in characters that no shell and no override changes."""
     said = [text.partition("=") for text in overrides if text.partition("=")[0] in varying]
     short = [f"{key.rpartition('.')[2]}-{Path(value).name if '/' in value else value}" for key, _, value in said]
-    safe = re.sub(r"[^\w.-]+", "-", "_".join(short))
+    safe = re.sub(r"[^\w.-]+", "-", re.sub(r"['\"()\[\]{}]", "", "_".join(short)))
     return f"{number}_{safe}"[:LONGEST_FOLDER].rstrip("._-")
 
 

@@ -1,5 +1,6 @@
 """From a verb and its overrides to one configuration tree, through Hydra's compose API."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,11 @@ def compose_raw(verb: str, overrides: list[str], config_dir: str | None = None) 
 
 def in_full(verb: Verb, overrides: list[str]) -> list[str]:
     """A command line's overrides as Hydra takes them: with their keys, by today's names, paths quoted."""
-    return migrations.overrides(paths_as_they_are(verb.all_in_full(overrides)))
+    given = migrations.overrides(paths_as_they_are(verb.all_in_full(overrides)))
+    if not any(text.startswith(("start_from=", "resume=")) and not text.endswith("=null") for text in given):
+        return given
+    # They are settings of that run, whose dataset and model Hydra does not know: it is to take them as they are.
+    return [f"++{text}" if re.match(r"\w+\.", text) else text for text in given]
 
 
 def compose(verb: str, overrides: list[str], config_dir: str | None = None) -> DictConfig:

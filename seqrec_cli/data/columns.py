@@ -27,9 +27,9 @@ RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a 
 class NoColumnError(SeqrecError):
     """A column that is not there, or more than once."""
 
-    def __init__(self, message: str, column: Column) -> None:
+    def __init__(self, message: str, column: Column, known: Sequence[str]) -> None:
         super().__init__(message)
-        self.column = column
+        self.column, self.known = column, tuple(known)
 
 
 class Columns:
@@ -270,7 +270,8 @@ def resolve(column: Column, known: Sequence[str], label: str) -> str:
     """The name of a column given by name or position."""
     if isinstance(column, int):
         if not 0 <= column < len(known):
-            raise NoColumnError(f"{label} has {len(known)} columns, none at position {column} (the first is 0)", column)
+            what = f"{label} has {len(known)} columns, none at position {column} (the first is 0)"
+            raise NoColumnError(what, column, known)
         column = known[column]
     if column not in known:  # RecBole's files name the type too: user_id:token
         typed = [name for name in known if name.partition(":")[0] == column and name.partition(":")[2] in RECBOLE]
@@ -280,7 +281,7 @@ def resolve(column: Column, known: Sequence[str], label: str) -> str:
             f"more than one column '{column}'" if column in known else f"no column '{column}'{nearest(column, known)}"
         )
         shown = ", ".join(known[:20]) + ", ..." * (len(known) > 20)
-        raise NoColumnError(f"{label} has {problem} (has: {shown[:400]})", column)
+        raise NoColumnError(f"{label} has {problem} (has: {shown[:400]})", column, known)
     return column
 
 

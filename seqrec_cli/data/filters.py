@@ -68,7 +68,10 @@ def _steps(
         yield LABELS, kept_K
     if cfg.min_rating is not None:
         if raw.ratings_N is None:
-            raise SeqrecError(f"dataset.min_rating={cfg.min_rating}, but this log has no ratings; set it to null")
+            raise SeqrecError(
+                f"dataset.min_rating={cfg.min_rating}, but this log has no ratings; name their column "
+                "(dataset.rating_column) or set it to null"
+            )
         kept_K = kept_K[raw.ratings_N[kept_K] >= cfg.min_rating]
         yield f"min_rating={cfg.min_rating}", kept_K
     if cfg.user_core or cfg.item_core:

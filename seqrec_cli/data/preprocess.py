@@ -51,7 +51,7 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     path = local_file(cfg, data_dir)
     if path is None and not cfg.raw_is_generated:
         ready = sorted(data_dir.glob(f"{label}-*/manifest.json"), key=lambda manifest: manifest.stat().st_mtime)
-        if ready:
+        if ready and cfg.urls:
             say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
             return _open(ready[-1].parent, settings, verify=verify)
         path = fetch(cfg, data_dir, say)

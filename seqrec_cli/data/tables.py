@@ -3,6 +3,7 @@
 Legend: N rows.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from seqrec_cli.data.lists import Lists, one_event_a_row
 from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
+EVENTS = r"rating|event|interaction|click|review|behaviou?r|log|train"  # in names of files that may hold them
 SPLIT_NAMES = ("train", "valid", "test")
 Parse = Callable[[bytes | Path, str, Sequence[Column]], Columns]  # delimited text as columns
 
@@ -114,9 +116,10 @@ def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
     if len(parts.parts) == 1:
         return ""
     names = ", ".join(part.name for part in parts.parts[:5])
+    likely = [part.name for part in parts.parts if re.search(EVENTS, part.name, re.I) and "." in part.name]
     return (
         f"; {parts.label} holds {len(parts.parts):,} files ({names}): name one, as "
-        f"{parts.label}/{parts.parts[0].name}, or those of one table by a quoted glob"
+        f"{parts.label}/{(likely or [parts.parts[0].name])[0]}, or those of one table by a quoted glob"
     )
 
 

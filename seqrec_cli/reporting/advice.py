@@ -15,7 +15,7 @@ FEW_EVENTS = 20_000
 SLOW_SECONDS = 1800.0
 STILL_RISING = 0.9  # the best epoch lies in the last tenth
 EARLY = 0.5  # patience ended the run in its first half
-LEARNED = ("random", "oracle")  # not what a run is measured against here
+NO_RIVAL = "oracle"  # no model can expect more
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,19 @@ def below_baseline(
     """The line for a run that a baseline beats, with the likely reason; None where none does."""
     name = cfg.trainer.monitor if cfg.trainer.monitor in metrics else None
     name = name if name not in (None, LOSS) else next((each for each in COMPARED if each in metrics), None)
-    rivals = {key: found[name] for key, found in of_baselines.items() if key not in LEARNED and name in found}
-    if name is None or not rivals or cfg.model.name in rivals:
+    rivals = {
+        key: found[name]
+        for key, found in of_baselines.items()
+        if key not in (NO_RIVAL, cfg.model.name) and name in found
+    }
+    if name is None or not rivals:
         return None
     sign = -1 if lower_is_better(name) else 1
     best = max(rivals, key=lambda key: sign * rivals[key])
     if sign * metrics[name] >= sign * rivals[best]:
         return None
-    why = "; ".join(reasons(cfg, course)) or "the log may not need a learned model: model=auto tries several"
+    others = "" if cfg.model.name == "auto" else ": model=auto tries several"
+    why = "; ".join(reasons(cfg, course)) or f"the log may need no more than that{others}"
     return (
         f"WARNING: {cfg.model.name} is below {BASELINES.get(best, best)} in {name} ({metrics[name]:.4f} < "
         f"{rivals[best]:.4f}): {why}"
@@ -65,7 +70,7 @@ def reasons(cfg: TrainConfig, course: Course) -> list[str]:
             "trainer.max_epochs higher, or trainer.warmup_steps and trainer.batch_size lower"
         )
     if course.still_rising():
-        found.append(f"still rising at its end: trainer.max_epochs={2 * trainer.max_epochs}, or trainer=thorough")
+        found.append(f"still rising at its end: {_longer(cfg)}")
     elif course.stopped_by == "patience" and course.epochs < EARLY * trainer.max_epochs:
         found.append(
             f"stopped by patience at epoch {course.epochs} of {trainer.max_epochs}: "
@@ -76,6 +81,16 @@ def reasons(cfg: TrainConfig, course: Course) -> list[str]:
             f"only {course.events:,} training events: model=graph or itemknn needs fewer, model=auto tries several"
         )
     return found
+
+
+def _longer(cfg: TrainConfig) -> str:
+    """What ended the run, higher; a limit that was given is better left out where it is far below the data's own."""
+    if cfg.trainer.minutes is not None:
+        return f"trainer.minutes={2 * cfg.trainer.minutes:g} (now {cfg.trainer.minutes:g}), or leave it out"
+    if cfg.trainer.max_steps is not None:
+        return f"trainer.max_steps={2 * cfg.trainer.max_steps} (now {cfg.trainer.max_steps}), or leave it out"
+    epochs = cfg.trainer.max_epochs
+    return f"trainer.max_epochs={2 * epochs} (now {epochs}), or trainer=thorough without it"
 
 
 def advice(cfg: TrainConfig, course: Course, *, metrics: Mapping[str, Any], metrics_jsonl: Path) -> list[str]:
@@ -94,7 +109,7 @@ def unfinished(cfg: TrainConfig, course: Course, metrics_jsonl: Path) -> str | N
     last, before = rows[-1][cfg.trainer.monitor], rows[-2][cfg.trainer.monitor]
     return (
         f"validation {cfg.trainer.monitor} still improved at the run's end ({before:.4f}, then {last:.4f}): "
-        f"trainer.max_epochs={2 * cfg.trainer.max_epochs} (now {cfg.trainer.max_epochs}), or trainer=thorough"
+        f"{_longer(cfg)}"
     )
 
 

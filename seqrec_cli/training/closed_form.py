@@ -1,6 +1,7 @@
 """Fitting a model in closed form: one pass over the training histories, and no gradient."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -30,7 +31,9 @@ def fit_closed_form(model: Recommender, log: PackedLog, tell: Callable[[str], No
     """
     if line := closed_form_shortage(model, log):
         raise SeqrecError(line)
-    model.fit_closed_form(training_histories(log), tell)
+    with warnings.catch_warnings():  # torch says of every sparse matrix that it is new
+        warnings.filterwarnings("ignore", "Sparse ", UserWarning)
+        model.fit_closed_form(training_histories(log), tell)
 
 
 def closed_form_seconds(model: Recommender, log: PackedLog) -> float:

@@ -8,7 +8,7 @@ from seqrec_cli.commands.sweep import Sweep, job_folder, varying_keys
 def test_folder_names_are_safe_and_short() -> None:
     said = ["model=bst", "dataset.archive='/data/ml 1m=(2).zip'", "run_dir=x/y", "model.mlp=[64,32]"]
     assert job_folder(0, said, ["model"]) == "0_model-bst"
-    assert job_folder(3, said, ["model.mlp", "dataset.archive"]) == "3_archive-ml-1m-2-.zip_mlp-64-32"
+    assert job_folder(3, said, ["model.mlp", "dataset.archive"]) == "3_archive-ml-1m-2.zip_mlp-64-32"
     assert job_folder(4, said, []) == "4"
     keys = [f"trainer.key{i}" for i in range(50)]
     name = job_folder(12, [f"{key}=1" for key in keys], keys)

@@ -10,7 +10,12 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.reporting.advice import Course, advice, what_to_cut
 
-BASELINES = {"random": {"ndcg@10": 0.9}, "popular": {"ndcg@10": 0.1}, "markov": {"ndcg@10": 0.2}}
+BASELINES = {
+    "oracle": {"ndcg@10": 0.9},
+    "random": {"ndcg@10": 0.01},
+    "popular": {"ndcg@10": 0.1},
+    "markov": {"ndcg@10": 0.2},
+}
 WELL = Course(best_epoch=5, epochs=20, steps=4000, stopped_by="patience", events=90_000)
 
 
@@ -47,7 +52,7 @@ def test_the_best_baseline_is_named(tmp_path: Path, test: bool) -> None:
     ("changed", "words"),
     [
         ({"steps": 150}, "150 steps, 100 of them warm-up: trainer.max_epochs higher"),
-        ({"stopped_by": "finished", "best_epoch": 20}, "still rising at its end: trainer.max_epochs=40"),
+        ({"stopped_by": "finished", "best_epoch": 20}, "still rising at its end: trainer.max_epochs=40 (now 20)"),
         ({"epochs": 8}, "stopped by patience at epoch 8 of 20: trainer.patience=30"),
         ({"events": 300}, "only 300 training events"),
     ],
@@ -58,6 +63,25 @@ def test_the_likely_reason_comes_with_its_setting(tmp_path: Path, changed: dict[
     assert words in line
 
 
+def test_below_random_is_said_and_a_model_is_not_its_own_rival(tmp_path: Path) -> None:
+    cfg = validate("train", compose("train", ["model=popular"]))
+    assert isinstance(cfg, TrainConfig)
+    counted = Course(best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=90_000)
+    found = {"random": {"ndcg@10": 0.02}, "popular": {"ndcg@10": 0.01}}
+    (line,) = advice(
+        cfg, counted, metrics={"val": found["popular"], "baselines_val": found}, metrics_jsonl=tmp_path / "none"
+    )
+    assert "popular is below random in ndcg@10 (0.0100 < 0.0200)" in line
+    assert not advice(cfg, counted, metrics={"val": found["random"], "baselines_val": found}, metrics_jsonl=tmp_path)
+
+
+def test_a_limit_of_time_is_what_is_told_to_change(tmp_path: Path) -> None:
+    course = Course(best_epoch=20, epochs=20, steps=4000, stopped_by="finished", events=90_000)
+    found = {"val": {"ndcg@10": 0.1}, "baselines_val": BASELINES}
+    (line,) = advice(config("trainer.minutes=2"), course, metrics=found, metrics_jsonl=tmp_path / "none")
+    assert "trainer.minutes=4 (now 2), or leave it out" in line
+
+
 def test_a_run_that_stops_while_it_rises_is_told_to_go_on(tmp_path: Path) -> None:
     course = Course(best_epoch=20, epochs=20, steps=4000, stopped_by="finished", events=90_000)
     (line,) = told(tmp_path, course, 0.3)
@@ -66,7 +90,7 @@ def test_a_run_that_stops_while_it_rises_is_told_to_go_on(tmp_path: Path) -> Non
 
 def test_a_long_run_is_told_what_to_cut_in_order() -> None:
     assert what_to_cut(config(), 60) is None
-    line = what_to_cut(config("model.embed_dim=64"), 7200)
+    line = what_to_cut(config("model.embed_dim=64", "model.max_length=200"), 7200)
     assert line is not None
     assert line.startswith(
         "slow: about 2.0 hours; cut in this order: model.max_length (now 200), model.embed_dim (now 64)"

@@ -18,7 +18,8 @@ from seqrec_cli.data.attribute_tables import (
     describe,
     numeric_attributes,
 )
-from seqrec_cli.data.columns import Column, Columns, NoColumnError
+from seqrec_cli.data.column_guess import ALIASES, guessed
+from seqrec_cli.data.columns import Column, Columns, NoColumnError, resolve
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
@@ -119,8 +120,9 @@ def read(cfg: Config, path: Path) -> RawLog:
     try:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
-        ordered = ", or dataset.time_column=null where rows are in order" if error.column == cfg.time_column else ""
-        raise SeqrecError(f"{error}; see {_setting_of(cfg, error.column)}{ordered}") from None
+        wanted_now = {name: getattr(cfg, name) for name in ALIASES}
+        mend = guessed(error.known, wanted_now) if error.column in wanted_now.values() else None
+        raise SeqrecError(f"{error}; {f'give {mend}' if mend else f'see {_setting_of(cfg, error.column)}'}") from None
     several = [column for column in attributes if is_list(whole.values(column))]
     columns = tidied(
         whole,
@@ -129,7 +131,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
         others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column, *several)],
     )
-    notes = list(columns.notes)
+    notes = [*columns.notes, *_not_read(whole, wanted)]
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
     times = None
     if cfg.time_column is not None:
@@ -165,6 +167,14 @@ def read(cfg: Config, path: Path) -> RawLog:
         splits_N=splits_N,
     )
     return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
+
+
+def _not_read(columns: Columns, wanted: Sequence[Column]) -> list[str]:
+    """A note of the columns that no setting names: they may hold labels, ratings or attributes."""
+    used = {resolve(column, columns.known, columns.label) for column in wanted if columns.known}
+    left = [name for name in columns.known if name not in used and not name.isdigit()]
+    shown = ", ".join(left[:10]) + f" and {len(left) - 10} more" * (len(left) > 10)
+    return [f"columns not read, for no setting names them: {shown}"] if left else []
 
 
 def _setting_of(cfg: Config, column: Column) -> str:

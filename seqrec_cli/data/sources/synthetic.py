@@ -68,7 +68,10 @@ class Config(DatasetConfig):
     def _no_file(self) -> Self:
         for name in ("archive", "url", "checksum"):
             if getattr(self, name) is not None:
-                raise ValueError(f"dataset.{name}: dataset={self.name} is generated and reads no file; leave it out")
+                raise ValueError(
+                    f"dataset.{name}: dataset={self.name} is generated and reads no file; name the reader too, "
+                    "dataset=csv, or leave it out"
+                )
         return self
 
     @model_validator(mode="after")
