@@ -111,7 +111,7 @@ def bench(asked: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "benchmark": "bench",
         "overrides": asked.overrides,
-        "config": dump(cfg),
+        "config": dump(setup.cfg),
         "data": {
             "users": log.num_users,
             "items": log.num_items,

@@ -19,6 +19,7 @@ import torch
 from scripts.bench_ceiling import ceiling, synchronize
 from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
@@ -68,6 +69,7 @@ def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     if cfg.objective.capabilities.rows == "none":
         raise SeqrecError(f"model={cfg.model.name} is fitted by counting: there is no training step to time")
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
+    cfg = settle(cfg, log, tell=tell)
     objective = objective_for(cfg, log, precision.device)
     return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
 

@@ -34,16 +34,17 @@ HISTORY = 50  # events
 BATCH = 1024  # samples: half as many of seqrec's rows, each a positive beside a negative
 DATA = ("protocol=positions",)
 COMMON = (
+    "trainer=click",
     "objective.negatives=1",
     f"model.max_length={HISTORY}",
     "model.mlp=[256,128]",
     f"trainer.batch_size={BATCH // 2}",
 )
 SHAPES = {  # of each model compared; widths are of one embedding
-    "din": ("model=din", "model.unit=[64]", "model.unit_activation=dice"),
-    "dien": ("model=dien", "model.hidden=null", "model.auxiliary=0"),
-    "dien-aux": ("model=dien", "model.hidden=null", "model.auxiliary=1"),
-    "bst": ("model=bst", "model.heads=2", "model.ffn_dim=128"),
+    "din": ("model=din", "model.unit=[64]", "model.unit_activation=dice", "model.dropout=0"),
+    "dien": ("model=dien", "model.hidden=null", "model.auxiliary=0", "model.dropout=0"),
+    "dien-aux": ("model=dien", "model.hidden=null", "model.auxiliary=1", "model.dropout=0"),
+    "bst": ("model=bst", "model.heads=2", "model.ffn_dim=128", "model.dropout=0.1"),
 }
 FOLDED = ("bst",)  # its item and category are added up, so its vectors are as wide as the peers' joined ones
 

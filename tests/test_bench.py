@@ -49,6 +49,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_training_figures_agree_with_one_another(figures: dict[str, Any]) -> None:
     train = figures["train"]
+    assert figures["config"]["auto"] == {}  # settled from the data, as in a run
     assert train["steps"] == 2
     assert train["sequences"] == 40
     for count in ("tokens", "padded_tokens", "targets", "sequences"):
@@ -136,7 +137,9 @@ def test_a_peer_is_asked_for_the_same_data_and_shape(tmp_path: Path) -> None:
         "tuned": True,
         "precision": "fp32",
     }
-    request = bench_peers.request_of(name="replay", cfg=sealed("model=sasrec", "model.embed_dim=32"), **fixed)
+    shape = ["model.embed_dim=32", "model.ffn_dim=256", "model.max_length=200", "model.dropout=0.2"]
+    cfg = sealed("model=sasrec", *shape, "trainer=next_item")
+    request = bench_peers.request_of(name="replay", cfg=cfg, **fixed)
     wanted = {"peer": "replay", "model": "sasrec", "embed_dim": 32, "blocks": 2, "heads": 1, "ffn_dim": 256}
     wanted |= {"max_length": 200, "batch_size": 128, "items": 3, "dropout": 0.2, "parts": ["train"], "steps": 5}
     assert wanted.items() <= request.items()

@@ -1,5 +1,6 @@
 """Settings written `auto`, settled from the data: after the log is there, before anything is built from them."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ SHOWN = (
 Run = TypeVar("Run", bound=TrainConfig)
 
 
-def settle(cfg: Run, log: PackedLog, verb: str = "train") -> Run:
+def settle(cfg: Run, log: PackedLog, verb: str = "train", *, tell: Callable[[str], None] = say) -> Run:
     """The configuration with numbers alone, which are told in a line; as it is where it was one already."""
     if not cfg.auto:
         return cfg
@@ -43,7 +44,7 @@ def settle(cfg: Run, log: PackedLog, verb: str = "train") -> Run:
     found = validate_plain(verb, plain)
     assert isinstance(found, type(cfg))
     if cfg.model.capabilities.family != "closed_form":
-        say(told(plain, dict(cfg.auto), facts))
+        tell(told(plain, dict(cfg.auto), facts))
     return found
 
 

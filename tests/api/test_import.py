@@ -82,7 +82,8 @@ EXAMPLES = [
 def example(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the examples speak of: a run, and the folder it lies in."""
     folder = tmp_path_factory.mktemp("examples") / "run"
-    settings = ["dataset.users=60", "dataset.items=40", "trainer.max_epochs=1", f"data_dir={folder.parent / 'data'}"]
+    settings = ["dataset.users=60", "dataset.items=40", "model.embed_dim=64", "trainer.max_epochs=1"]
+    settings += [f"data_dir={folder.parent / 'data'}"]
     return {
         "seqrec_cli": seqrec_cli,
         "folder": folder,

@@ -27,6 +27,7 @@ TINY = [
     "hardware.precision=fp32",
     "model.max_length=12",
 ]
+MORE = {"dien": ["trainer=click", "objective.negatives=1", "model.dropout=0"]}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(base: Path, model: str) -> Path:
     folder = base / model
     if not folder.exists():
-        words = [*TINY, f"model={model}", "model.embed_dim=8"]
+        words = [*TINY, f"model={model}", "model.embed_dim=8", *MORE.get(model, [])]
         seqrec_cli.run("train", [*words, f"data_dir={base / 'data'}", f"run_dir={folder}"])
     return folder
 

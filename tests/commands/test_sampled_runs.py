@@ -19,6 +19,8 @@ TINY = [
 ]
 SASREC = [
     "model=sasrec",
+    "model.temperature=null",
+    "model.dropout=0.2",
     "model.max_length=20",
     "model.embed_dim=16",
     "model.blocks=1",
@@ -27,7 +29,9 @@ SASREC = [
     "objective=sampled_softmax",
     "objective.negatives=32",
     "objective.sampling=popularity",
+    "objective.window=last",
     "hardware.embedding=sparse",
+    "trainer=next_item",  # its warm-up is the same in a run of fewer steps
     "trainer.batch_size=16",
     "trainer.lr=1e-2",
 ]

@@ -180,7 +180,7 @@ def test_variants_learn(changes: dict[str, object]) -> None:
 def test_the_published_network_by_hand() -> None:
     """One block, one head: eq. 1 to 7 with LayerNorm before the product."""
     changes = {"norm": "post", "embedding_norm": False, "positions": "absolute", "blocks": 1, "heads": 1}
-    model = small(**changes)
+    model = small(**changes, temperature=None)
     with torch.no_grad():
         model.bias_V.copy_(torch.randn(toy.ITEMS + 1))
     weight = dict(model.named_parameters())
@@ -225,7 +225,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
         masking=Masking(0.2, 0.1, 0.1, last),
         device=torch.device("cpu"),
     )
-    plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0}
+    plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0, "negatives": None}
     plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
     objective = build_objective(config_class("objective", "cloze").from_plain(plain))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

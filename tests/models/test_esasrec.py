@@ -10,7 +10,7 @@ from seqrec_cli.models.encoder import ItemEncoder
 
 def test_the_gated_block_by_hand() -> None:
     """One block, one head: pre-norm, SwiGLU, and a sigmoid of the stream on each branch."""
-    model = toy.toy_model("esasrec", blocks=1, heads=1, positions="absolute").eval()
+    model = toy.toy_model("esasrec", blocks=1, heads=1, positions="absolute", temperature=None).eval()
     assert isinstance(model, ItemEncoder)
     whole = toy.rows(toy.toy_batch(), slice(0, 1))
     batch = dataclasses.replace(whole, items_BL=whole.items_BL[:, :3])

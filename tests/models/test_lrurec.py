@@ -66,7 +66,7 @@ def test_decays_start_on_the_ring_and_states_keep_their_variance() -> None:
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_the_network_by_hand(norm: str) -> None:
     """Complex matrices, a loop over time, and norms where their names say."""
-    model = toy.toy_model("lrurec", norm=norm, blocks=1, states=6).eval()
+    model = toy.toy_model("lrurec", norm=norm, blocks=1, states=6, temperature=None).eval()
     assert isinstance(model, ItemEncoder)
     batch = toy.rows(toy.toy_batch(), slice(7, 8))
     weight = {name.removeprefix("blocks.0."): p for name, p in model.named_parameters()}

@@ -19,7 +19,8 @@ def test_width_must_be_divisible_by_heads() -> None:
 
 def test_the_published_network_by_hand() -> None:
     """One block, one head, written out from the authors' description."""
-    model = toy.toy_model("sasrec", norm="published", positions="reversed", blocks=1, heads=1, ffn_dim=16).eval()
+    changes = {"norm": "published", "positions": "reversed", "blocks": 1, "heads": 1, "ffn_dim": 16}
+    model = toy.toy_model("sasrec", **changes, temperature=None).eval()
     assert isinstance(model, SequenceEncoder)
     whole = toy.rows(toy.toy_batch(), slice(0, 1))
     batch = dataclasses.replace(whole, items_BL=whole.items_BL[:, :3])

@@ -204,7 +204,9 @@ class SpoiltObjective(ToyObjective):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(SeqrecError, match=r"the loss became nan at step 8; lower trainer\.lr or use"):
+    with pytest.raises(
+        SeqrecError, match=r"the loss became nan at step 8; lower trainer\.lr \(now 0\.05; try a tenth\), or use"
+    ):
         train(tmp_path, objective=SpoiltObjective(8))
     payload = load_checkpoint(tmp_path / LAST)
     assert payload["step"] == 5
@@ -270,7 +272,7 @@ def test_minutes_end_a_run_after_the_step_they_run_out_in_and_it_is_validated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop.Loop, "seconds", lambda self: 2.0 * self.progress.step)  # two seconds a step
-    result, _, listener = train(tmp_path, scores=iter([0.1, 0.4]), minutes=0.25)
+    result, _, listener = train(tmp_path, scores=iter([0.1, 0.4]), cfg=settings(minutes=0.25))
     assert (result.reason, result.steps, result.epochs) == ("finished", 8, 2)
     assert [row["step"] for row in listener.rows] == [5, 8]
     rates = [lr for *_, lr, _ in listener.steps]

@@ -91,7 +91,10 @@ def test_an_ensemble_costs_the_mean_of_its_members() -> None:
 
 def test_click_costs_its_candidates_as_training_weighs_them() -> None:
     """One negative a positive in training, four in validation; three in training; and a smoothed label."""
-    for more, negatives, smoothing in (([], 1, 0.0), (["objective.negatives=3", "objective.smoothing=0.2"], 3, 0.2)):
+    for more, negatives, smoothing in (
+        (["objective.negatives=1"], 1, 0.0),
+        (["objective.negatives=3", "objective.smoothing=0.2"], 3, 0.2),
+    ):
         model, loss = made(["model=din", *more])
         found = evaluate(model, LOG, "val", cfg=config(SMALL).evaluation, max_length=9, precision=CPU)
         labels_N = found.clicks.labels_N * (1 - smoothing) + smoothing / 2
