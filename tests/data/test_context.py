@@ -1,5 +1,6 @@
 """The context of a request: logged with the target's row, and the hour and weekday of its time where asked for."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_the_time_of_a_request_is_told_only_where_asked_for_and_data_stay_the_sa
 
 
 def test_rows_of_several_targets_have_the_context_of_each() -> None:
-    log = with_time_context(packed(random_histories(20, 50, 30), 50), ["hour", "weekday"])
+    plain = packed(random_histories(20, 50, 30), 50)
+    log = with_time_context(replace(plain, times_N=plain.times_N * 45), ["hour", "weekday"])  # an event in 45 minutes
     for batch in PositionRows(log, 8, batching(30), negatives=2, device=torch.device("cpu")).epoch(0):
         assert batch.context_BF is None
         assert batch.context_BCF.shape == (*batch.candidates_BC.shape, 2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.migrations import migrated
 from seqrec_cli.data.view import SPLITS
 from seqrec_cli.protocols.view import store
 from tests.data import dataset_helpers as helpers
@@ -91,10 +92,18 @@ def test_a_view_is_named_by_its_log_and_all_of_its_protocol() -> None:
 def test_runs_made_when_protocols_were_settings_of_the_dataset_still_fit(
     name: str, settings: dict[str, Any], former: str, tmp_path: Path
 ) -> None:
-    """The fingerprints are those that the version before gave the same file."""
-    log = helpers.build(helpers.dataset("csv", archive=write_csv(tmp_path)), tmp_path / "data", name, **settings)
+    """The fingerprints are those that the version before gave the same file, whose text such a run's record tells."""
+    text = {"time_unit": "s", "delimiter": ",", "header": True, "encoding": "utf-8", "missing": "keep"}
+    cfg = helpers.dataset("csv", archive=write_csv(tmp_path), **text)
+    log = helpers.build(cfg, tmp_path / "data", name, **settings)
     assert log.fits(former)
     assert log.fits(log.fingerprint)
-    assert not helpers.build(
-        helpers.dataset("csv", archive=write_csv(tmp_path)), tmp_path / "data", name, seen="keep", **settings
-    ).fits(former)
+    assert not helpers.build(cfg, tmp_path / "data", name, seen="keep", **settings).fits(former)
+
+
+def test_the_record_of_such_a_run_is_read_as_the_text_its_fingerprint_is_of() -> None:
+    """What it does not tell is completed by what was done then; what it tells stays."""
+    now = helpers.dataset("csv", delimiter=",", header=True, encoding="utf-8", missing="keep")
+    later = {*now.came_later, *now.as_before, "item_vectors"}
+    then = {key: value for key, value in now.model_dump(mode="json").items() if key not in later}
+    assert type(now).from_plain(migrated({"dataset": then})["dataset"]) == now

@@ -117,6 +117,8 @@ OF_RANKERS = {
 ADDED = Row("none", "start")  # what lies in a table of its own
 TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
 
+COUNTED = ("model.candidates=[popular, markov]",)
+
 MODELS: dict[str, dict[str, Row]] = {
     "sasrec": {**TABLE, "norm": Row("published", "start")},
     "esasrec": TABLE,
@@ -146,6 +148,10 @@ MODELS: dict[str, dict[str, Row]] = {
     "popular": {"max_length": Row("3", "blocks")},
     "markov": {"max_length": Row("3", "blocks")},
     "latest": {"max_length": Row("3", "blocks")},
+    "auto": {
+        "max_length": Row("3", "blocks", COUNTED),
+        "candidates": Row("[popular]", "steps", COUNTED),
+    },
     "itemknn": {
         "max_length": Row("3", "blocks"),
         "neighbours": Row("4", "start"),
@@ -419,10 +425,7 @@ OTHERWISE = {
     "run_dir": "the run's folder: every run of this table has its own",
     "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",
     "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
-    **{
-        f"auto-model.{name}": "tests/commands/test_portfolio_run.py"
-        for name in ("max_length", "candidates", "requests", "members", "weights")
-    },
+    **{f"auto-model.{name}": "tests/commands/test_portfolio_run.py" for name in ("requests", "members", "weights")},
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "dataset.name": "a label",
