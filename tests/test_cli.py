@@ -71,7 +71,11 @@ def test_overview_needs_only_the_standard_library(arguments: list[str]) -> None:
     ("arguments", "code", "says"),
     [
         (["train", "trainer.lr=-1"], 2, "seqrec train: trainer.lr=-1: expected number > 0"),
-        (["train", "model=bst", "dataset=csv", "model.heads=5"], 2, "model.embed_dim=64 is not divisible by"),
+        (
+            ["train", "model=bst", "dataset=csv", "model.embed_dim=64", "model.heads=5"],
+            2,
+            "model.embed_dim=64 is not divisible by",
+        ),
         (["train", "model=ensemble", "model.members.lrurec.ring=[1,2]"], 2, "model.ring=[1.0, 2.0]: two decays"),
         (["train", "model=din", "--help"], 0, "model.unit=[36]"),
         (["--complete", "train", "model=hstu", "model.time_bias="], 0, "model.time_bias=target"),
@@ -144,7 +148,7 @@ def test_help_of_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "model=bst", "--help"]) == 0
     text = capsys.readouterr().out
     assert "*bst" in text
-    assert "trainer.lr=0.001" in text
+    assert "trainer.lr=auto" in text
 
 
 def test_run_seals_and_leaves_the_process_as_it_was(fake_train: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

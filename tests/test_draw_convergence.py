@@ -12,9 +12,11 @@ from scripts import draw_convergence
 def run_of(folder: Path, values: list[float]) -> Path:
     folder.mkdir()
     rows: list[dict[str, Any]] = [
-        {"epoch": n + 1, "split": "val", "seconds": 60.0 * (n + 1), "ndcg@10": value} for n, value in enumerate(values)
+        {"epoch": n, "step": 10 * n, "split": "val", "seconds": 60.0 * n, "ndcg@10": value}
+        for n, value in enumerate(values, 1)
     ]
-    rows.append({"epoch": len(values), "split": "val_swa", "seconds": 999.0, "ndcg@10": 0.9})
+    last = {"epoch": len(values), "step": 10 * len(values)}
+    rows.append({**last, "split": "val_swa", "seconds": 999.0, "ndcg@10": 0.9})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 

@@ -25,7 +25,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
 
     What the folder's configuration says of objective and trainer is that of the first run that learned; the manifest
     names all runs.
-    Raises SeqrecError for runs on other data or with other histories than the first, and for models that do not mix.
+    A member reads as many of the latest events as it was trained on. Raises SeqrecError for runs on other data than the
+    first, and for models that do not mix.
     """
     runs = [restore(ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware) for ckpt in cfg.ckpts]
     at = next((position for position, run in enumerate(runs) if run.model.trainable_models()), 0)

@@ -84,7 +84,7 @@ class Portfolio:
         say(f"auto: {name}: left out, {why}")
 
 
-def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, train: Train) -> dict[str, Any]:
+def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, *, train: Train) -> dict[str, Any]:
     """The run of a portfolio, whose folder is one like any run's. `train` trains one encoder as a run of its own."""
     assert isinstance(cfg.model, Config)
     label = f"auto_{cfg.dataset.name}"

@@ -52,7 +52,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     if cfg.model.name == "auto":
-        return train_portfolio(cfg, log, precision, main)
+        return train_portfolio(cfg, log, precision, train=main)
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect

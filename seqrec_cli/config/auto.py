@@ -15,10 +15,10 @@ from seqrec_cli.config.auto_rule import (
     OF_OBJECTIVE,
     OF_TRAINER,
     SAME,
-    WORDS,
     Facts,
     Settled,
     Word,
+    words_for,
 )
 
 GROUPS = (("objective", OF_OBJECTIVE), ("trainer", OF_TRAINER), ("evaluation", OF_EVALUATION))
@@ -59,8 +59,9 @@ def _words(plain: dict[str, Any]) -> Iterator[tuple[str, Word]]:
 
 def _of(section: Any, path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Word]]:
     for name in names if isinstance(section, dict) else ():
-        if section.get(name) in WORDS and isinstance(section[name], str):
-            yield f"{path}.{name}", section[name]
+        key = f"{path}.{name}"
+        if isinstance(section.get(name), str) and section[name] in words_for(key):
+            yield key, section[name]
 
 
 def _models(model: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -211,12 +211,16 @@ OF_EVALUATION = ("ranked_users",)
 SAME = {"mlp_dropout": "dropout"}  # settings that follow another one's rule
 
 
-def may_be_auto(key: str) -> bool:
-    """Whether a setting, by its dotted name, may be left to the data."""
+OF_EFFORT = ("trainer.max_epochs", "trainer.patience")  # those that `fast` and `thorough` change
+
+
+def words_for(key: str) -> tuple[Word, ...]:
+    """The words that a setting, by its dotted name, may be left to the data with; none for most."""
     group, _, name = key.partition(".")
-    return name.rpartition(".")[2] in {
+    found = name.rpartition(".")[2] in {
         "model": (*OF_MODEL, *SAME),
         "objective": OF_OBJECTIVE,
         "trainer": OF_TRAINER,
         "evaluation": OF_EVALUATION,
     }.get(group, ())
+    return (WORDS if key in OF_EFFORT else WORDS[:1]) if found else ()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import ValidationError
 
-from seqrec_cli.config.auto_rule import WORDS, may_be_auto
+from seqrec_cli.config.auto_rule import words_for
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.registry import GROUPS, config_class
 from seqrec_cli.config.settings import Option, Settings
@@ -26,7 +26,7 @@ class Key(NamedTuple):
 
     def type(self) -> str:
         """`integer >= 1 or null`, `one of cosine, constant`, `list of number > 0`."""
-        return _in_words(self.schema) + (" or auto" if may_be_auto(self.name) else "")
+        return _in_words(self.schema) + (" or auto" if words_for(self.name) else "")
 
     def choices(self) -> list[str]:
         """The values it can name: choices, true/false, null. Empty when it takes anything."""
@@ -34,7 +34,7 @@ class Key(NamedTuple):
         for part in self.schema.get("anyOf", [self.schema]):
             found += [str(value) for value in part.get("enum", [])]
             found += {"boolean": ["true", "false"], "null": ["null"]}.get(part.get("type"), [])
-        return found + (list(WORDS) if may_be_auto(self.name) else [])
+        return found + list(words_for(self.name))
 
 
 def _in_words(schema: dict[str, Any]) -> str:

@@ -82,10 +82,10 @@ def find_form(source: Source, told: TextForm, columns: Sequence[int | str]) -> t
     text = "".join(lines[:LINES])
     form = told._replace(encoding=encoding)
     if form.delimiter == AUTO:
-        form = form._replace(delimiter=find_delimiter(text, form, columns, source.label))
+        form = form._replace(delimiter=find_delimiter(text, form, columns, label=source.label))
     head = split_head(text, Separator(form.delimiter), quoted=form.quoted)
     _check_widths(head, form, source.label, wanted=len(set(columns)))
-    return form._replace(header=find_header(head, form, columns, source.label)), head
+    return form._replace(header=find_header(head, form, columns, label=source.label)), head
 
 
 def read_delimited(

@@ -58,7 +58,7 @@ def one_event_a_row(columns: Columns, lists: Lists) -> tuple[Columns, int, int]:
             if separator is not None and pa.types.is_string(values.type):
                 values = _split_alike(columns, column, values, separator=separator, counts_N=counts_N)
             if is_list(values):
-                _refuse_other_lengths(columns, column, _lengths(values), counts_N, item=item)
+                _refuse_other_lengths(columns, column, _lengths(values), counts_N=counts_N, item=item)
                 return _elements(values)
         return values.take(from_numpy(parents_E))
 
@@ -136,7 +136,7 @@ def _split_alike(
 
 
 def _refuse_other_lengths(
-    columns: Columns, column: Column, lengths_N: np.ndarray, counts_N: np.ndarray, *, item: Column
+    columns: Columns, column: Column, lengths_N: np.ndarray, *, counts_N: np.ndarray, item: Column
 ) -> None:
     differs_N = lengths_N != counts_N
     if differs_N.any():

@@ -87,7 +87,7 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
             continue
         data = part.read() if part.on_disk is None or part.kind == "lines" else part.on_disk
         try:
-            columns = _read(part, data, wanted, parse)
+            columns = _read(part, data, wanted, parse=parse)
         except SeqrecError as error:
             error.args = (f"{error}{_of_several(parts, done)}",)
             raise
@@ -123,7 +123,7 @@ def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
     )
 
 
-def _read(part: Part, data: bytes | Path, wanted: Sequence[Column], parse: Parse) -> Columns:
+def _read(part: Part, data: bytes | Path, wanted: Sequence[Column], *, parse: Parse) -> Columns:
     """One part's columns, those of its folders (`day=2024-05-01`) among them."""
     keys = dict(part.keys)
     inside = [column for column in wanted if column not in keys]

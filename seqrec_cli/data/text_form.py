@@ -123,7 +123,7 @@ def find_encoding(head: bytes, told: str, label: str) -> str:
     return "utf-8"
 
 
-def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], label: str) -> str:
+def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], *, label: str) -> str:
     """The delimiter that splits the first rows best: such that the wanted columns are there, then such that rows have
     as many fields as each other, then into most fields."""
     scores = []
@@ -135,7 +135,7 @@ def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], labe
         if max(width, len(rows[0])) < 2:
             continue
         alike = count >= 0.9 * len(rows)
-        score = (_has(rows[0], width, form, columns), alike, len(rows[0]) == width, width, -rank)
+        score = (_has(rows[0], width, form=form, columns=columns), alike, len(rows[0]) == width, width, -rank)
         scores.append((score, delimiter))
     if not scores:
         first = next((line for line in text.splitlines() if line.strip()), "")
@@ -148,7 +148,7 @@ def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], labe
     return max(scores)[1]
 
 
-def _has(first: list[str], width: int, form: TextForm, columns: Sequence[int | str]) -> bool:
+def _has(first: list[str], width: int, *, form: TextForm, columns: Sequence[int | str]) -> bool:
     """Whether such a file could have the wanted columns."""
     names = [name.strip() for name in first]
     if form.names is not None:
@@ -156,7 +156,7 @@ def _has(first: list[str], width: int, form: TextForm, columns: Sequence[int | s
     return all(column in names if isinstance(column, str) else column < width for column in columns)
 
 
-def find_header(head: Head, form: TextForm, columns: Sequence[int | str], label: str) -> bool:
+def find_header(head: Head, form: TextForm, columns: Sequence[int | str], *, label: str) -> bool:
     """Whether the first row holds names. Raises SeqrecError where what is told of it cannot be."""
     first, rest = [name.strip() for name in head.rows[0]], head.rows[1:]
     by_name = [column for column in columns if isinstance(column, str)]

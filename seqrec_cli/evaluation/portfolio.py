@@ -64,11 +64,13 @@ def read_pools(model: Model, log: PackedLog, *, requests: int, max_length: int, 
             if removes_seen:
                 seen_E = seen_positions(log, targets.rows_R[picked_B], targets.ends_R[picked_B])
             gone_E = torch.from_numpy(seen_E.astype(np.int64)).to(precision.device)
-            parts.append(_pool(model, keys, batch.to(precision.device), target_B1, gone_E))
+            parts.append(_pool(model, keys, batch.to(precision.device), target_B1=target_B1, gone_E=gone_E))
     return Pools(keys, torch.cat(parts, dim=1))
 
 
-def _pool(model: Model, keys: tuple[str, ...], batch, target_B1: Tensor, gone_E: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def _pool(  # type: ignore[no-untyped-def]
+    model: Model, keys: tuple[str, ...], batch, *, target_B1: Tensor, gone_E: Tensor
+) -> Tensor:
     each, best = [], [target_B1]
     for key in keys:
         shares_BV = model.shares(key, batch).contiguous()

@@ -54,7 +54,7 @@ class Model(NeighbourModel):
             targets.append(events_N[distance:][same_N])
             weights.append(torch.full((len(sources[-1]),), self.cfg.distance_decay ** (distance - 1)))
         rows_E, columns_E, weights_E = summed(
-            torch.cat(sources), torch.cat(targets), torch.cat(weights), self.num_items + 1
+            torch.cat(sources), torch.cat(targets), torch.cat(weights), size=self.num_items + 1
         )
         if self.cfg.attribute_weight and self._values:
             weights_E = weights_E * (1 + self.cfg.attribute_weight * self._likeness(rows_E, columns_E))

@@ -15,7 +15,7 @@ from seqrec_cli.models.contract import ClosedFormModel
 BYTES_A_NEIGHBOUR = 16  # as it is counted and as it is kept
 
 
-def summed(rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def summed(rows_E: Tensor, columns_E: Tensor, weights_E: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """The entries of a [size, size] matrix, each once, by row and column: weights of equal places are added up."""
     keys_E, places_E = torch.unique(rows_E * size + columns_E, return_inverse=True)
     totals_E = torch.zeros(len(keys_E), dtype=torch.float64).index_add_(0, places_E, weights_E.double())

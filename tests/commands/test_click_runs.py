@@ -74,7 +74,8 @@ def test_dien_learns_with_its_auxiliary_loss_evaluates_again_and_exports(base) -
 
 
 def test_an_interrupted_run_goes_on_with_the_same_running_statistics(base) -> None:
-    same = ("model=avgpool", "trainer.schedule=constant")  # the same rates, however long the run
+    # The same rates, however long the run.
+    same = ("model=avgpool", "trainer.schedule=constant", "trainer.warmup_steps=3")
     whole = train(base, "whole", *same)
     train(base, "half", *same, "trainer.max_epochs=1")
     seqrec_cli.run("train", [f"resume={base / 'half'}", "trainer.max_epochs=2"])

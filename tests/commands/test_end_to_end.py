@@ -143,9 +143,10 @@ def test_export_proves_itself(request, base, family) -> None:
 
 
 def test_resume_goes_on_to_the_same_end(base, sasrec) -> None:
-    flags = ["model=sasrec", *SMALL_MODEL, "trainer.batch_size=16", "trainer.lr=1e-2"]
-    train(base, "short", *flags, "trainer.max_steps=4", "trainer.schedule=constant")
-    whole = train(base, "whole", *flags, "trainer.schedule=constant")
+    sizes = ["model=sasrec", *SMALL_MODEL, "trainer.batch_size=16", "trainer.lr=1e-2"]
+    flags = [*sizes, "trainer.schedule=constant", "trainer.warmup_steps=2"]  # rates that do not follow from the length
+    train(base, "short", *flags, "trainer.max_steps=4")
+    whole = train(base, "whole", *flags)
     resumed = seqrec_cli.run("train", [f"resume={base / 'short'}", "trainer.max_steps=null"])
     assert resumed["test"] == whole["test"]
     assert Path(resumed["run_dir"]) == base / "short"

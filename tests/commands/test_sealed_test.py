@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import seqrec_cli
 from seqrec_cli import cli
@@ -133,13 +134,14 @@ def test_a_job_of_another_process_is_opened_from_its_checkpoint(tmp_path: Path, 
     row = {"job": 0, "overrides": [], "monitor": "ndcg@10", "val": 0.1, "run_dir": result["run_dir"], "error": None}
     lost = {**row, "job": 1, "val": 0.2, "run_dir": str(tmp_path / "lost")}
     jobs = tmp_path / "sweep" / "jobs.jsonl"
+    lock = FileLock(jobs.with_name(".sweep.lock"), timeout=0)
     jobs.write_text(json.dumps(row | fact) + "\n")
-    assert end_sweep(Sweep(jobs.parent, 0), "train", completed=True)
+    assert end_sweep(Sweep(jobs.parent, 0, lock), "train", completed=True)
     assert metrics(Path(result["run_dir"]))["test"] == seqrec_cli.run("evaluate", [f"ckpt={result['run_dir']}"])["test"]
     assert read["test"] == 2
     jobs.write_text(json.dumps(lost | fact) + "\n")
     capsys.readouterr()
-    assert not end_sweep(Sweep(jobs.parent, 0), "train", completed=True)
+    assert not end_sweep(Sweep(jobs.parent, 0, lock), "train", completed=True)
     assert "test of job 1 stays sealed: " in capsys.readouterr().out
 
 

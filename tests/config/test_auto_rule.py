@@ -11,6 +11,7 @@ from seqrec_cli import cli
 from seqrec_cli.config.auto import settled, with_nominal
 from seqrec_cli.config.auto_rule import NOMINAL, Facts, rule
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import validate, validate_plain
 
 REVIEWS = Facts(users=350, items=160, events=1_600, rows=350, longest=10, requests=340)
@@ -176,3 +177,9 @@ def test_a_protocol_with_training_rows_of_its_own_gets_no_more_negatives() -> No
     assert of(RATINGS, "model=din")["objective"]["negatives"] == 16
     assert of(RATINGS, "model=din", "protocol=positions")["objective"]["negatives"] == 1
     assert of(RATINGS, "model=din", "protocol=positions", "objective.redraw=true")["objective"]["negatives"] == 16
+
+
+@pytest.mark.parametrize("given", ["trainer.lr=fast", "model.dropout=thorough", "objective.negatives=fast"])
+def test_words_of_a_runs_length_are_no_other_settings(given: str) -> None:
+    with pytest.raises(SeqrecError, match=given):
+        validate("train", compose("train", ["model=sasrec", given]))

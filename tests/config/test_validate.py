@@ -107,6 +107,7 @@ def test_types_in_words() -> None:
     assert keys["trainer.schedule"].choices() == ["cosine", "constant"]
     assert keys["model.softmax"].choices() == ["true", "false"]
     assert keys["trainer.patience"].choices() == ["null", "auto", "fast", "thorough"]
+    assert keys["trainer.lr"].choices() == ["auto"]
 
 
 def test_a_model_that_says_nothing_of_its_capabilities_cannot_be_defined() -> None:

@@ -14,6 +14,17 @@ from seqrec_cli.data.splits import held_out, leave_last
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.training.precision import Precision
 
+COUNTS = {  # of a split, as its view's manifest has them
+    "targets": 1,
+    "users": 1,
+    "held_out_targets": 1,
+    "repeated_targets": 0,
+    "left_out_repeats": 0,
+    "cold_targets": 0,
+    "requests": 1,
+    "requests_of_cold_users": 0,
+}
+
 
 def make_log(histories: Sequence[Sequence[int]], num_items: int, seed: int = 0) -> PackedLog:
     """Users' whole histories; each evaluated user's click candidates are the target and three random items."""
@@ -52,7 +63,7 @@ def make_log(histories: Sequence[Sequence[int]], num_items: int, seed: int = 0) 
         "targets": {"val": "last but one", "test": "last"},
         "click_candidates": "three items",
         "settings": {"name": "leave_last", "ties": "file", "click_negatives": 3},
-        "splits": {"val": {"targets": 1}, "test": {"targets": 1}},
+        "splits": {"val": COUNTS, "test": COUNTS},
     }
     return replace(log, view=replace(leave_last(offsets_U1), clicks=clicks, manifest=asked))
 

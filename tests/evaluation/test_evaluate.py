@@ -211,7 +211,8 @@ def leave_last_log(dataset: Any, folder: Path, click_negatives: int) -> PackedLo
 
 
 def test_no_baseline_beats_the_oracle_of_generated_data(cfg, cpu, tmp_path):
-    few = {"users": 400, "items": 100, "min_events": 5, "max_events": 15}
+    # As many users as tell the oracle from the next best: of 400, two hits more were chance.
+    few = {"users": 1200, "items": 100, "min_events": 5, "max_events": 15}
     dataset = config_class("dataset", "synthetic").from_plain(shipped("dataset", "synthetic") | few)
     log = leave_last_log(dataset, tmp_path, click_negatives=20)
     cfg = cfg.model_copy(update={"cutoffs": (10,), "batch_size": 256})

@@ -14,7 +14,7 @@ from seqrec_cli.evaluation.compare import protocol, same_protocol
 
 def test_rows_told_other_things_of_the_targets_time_are_refused(random_log):
     """Where two models both see it, too: BST's ages are not the hour, and the hour is not hour and weekday."""
-    timed = dataclasses.replace(random_log, times_N=np.arange(len(random_log.items_N)) * 60)
+    timed = dataclasses.replace(random_log, times_N=np.arange(len(random_log.items_N)) * 3600)
     logs = [with_time_context(timed, names) for names in ([], ["hour"], ["hour", "weekday"])]
     asked = {"max_length": 50, "monitor": "auc", "sees_target_time": True, "ranked_users": None}
     rows = [{"protocol": protocol(log, "test", **asked)} for log in logs]

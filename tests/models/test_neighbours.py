@@ -86,7 +86,7 @@ def test_what_nothing_speaks_for_is_ordered_by_popularity() -> None:
 
 def test_the_heaviest_of_each_row_are_kept_in_order() -> None:
     rows_E, columns_E, weights_E = summed(
-        torch.tensor([2, 0, 2, 2, 2]), torch.tensor([1, 3, 3, 1, 4]), torch.tensor([0.2, 0.5, 0.3, 0.2, 0.1]), 5
+        torch.tensor([2, 0, 2, 2, 2]), torch.tensor([1, 3, 3, 1, 4]), torch.tensor([0.2, 0.5, 0.3, 0.2, 0.1]), size=5
     )
     ids_RK, weights_RK = heaviest(rows_E, columns_E, weights_E, rows=4, width=2)
     assert ids_RK.tolist() == [[3, 0], [0, 0], [1, 3], [0, 0]]

@@ -13,7 +13,7 @@ from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE, draw_curves
 
 def write(path: Path, values: list[float], **constant: float) -> Path:
     rows = [
-        {"epoch": n, "step": 10 * n, "train_loss": 5.0 / n, "ndcg@10": v, "hr@10": v + 0.1, **constant}
+        {"epoch": n, "step": 10 * n, "split": "val", "train_loss": 5.0 / n, "ndcg@10": v, "hr@10": v + 0.1, **constant}
         for n, v in enumerate(values, start=1)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,7 +61,7 @@ def test_the_best_epoch_of_a_falling_metric_is_its_lowest(tmp_path, monkeypatch)
     path = tmp_path / "b.jsonl"
     path.write_text(
         "".join(
-            json.dumps({"epoch": n, "step": n, "train_loss": 1.0, "logloss": v}) + "\n"
+            json.dumps({"epoch": n, "step": n, "split": "val", "train_loss": 1.0, "logloss": v}) + "\n"
             for n, v in enumerate([0.5, 0.4, 0.6], start=1)
         )
     )
