@@ -213,7 +213,7 @@ def test_a_repeated_row_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_names_its_setting(tmp_path: Path) -> None:
-    with pytest.raises(SeqrecError, match=r"no column 'visitor' .*; see dataset\.user_column"):
+    with pytest.raises(SeqrecError, match=r"no column 'visitor' .*; give dataset\.user_column=user"):
         built(tmp_path, ROWS, user_column="visitor")
 
 

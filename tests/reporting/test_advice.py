@@ -72,7 +72,9 @@ def test_below_random_is_said_and_a_model_is_not_its_own_rival(tmp_path: Path) -
         cfg, counted, metrics={"val": found["popular"], "baselines_val": found}, metrics_jsonl=tmp_path / "none"
     )
     assert "popular is below random in ndcg@10 (0.0100 < 0.0200)" in line
-    assert not advice(cfg, counted, metrics={"val": found["random"], "baselines_val": found}, metrics_jsonl=tmp_path)
+    assert not advice(
+        cfg, counted, metrics={"val": found["random"], "baselines_val": found}, metrics_jsonl=tmp_path / "none"
+    )
 
 
 def test_a_limit_of_time_is_what_is_told_to_change(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from seqrec_cli.data.attribute_tables import (
     numeric_attributes,
 )
 from seqrec_cli.data.column_guess import ALIASES, guessed
-from seqrec_cli.data.columns import Column, Columns, NoColumnError, resolve
+from seqrec_cli.data.columns import Column, Columns, NoColumnError
 from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
@@ -171,8 +171,9 @@ def read(cfg: Config, path: Path) -> RawLog:
 
 def _not_read(columns: Columns, wanted: Sequence[Column]) -> list[str]:
     """A note of the columns that no setting names: they may hold labels, ratings or attributes."""
-    used = {resolve(column, columns.known, columns.label) for column in wanted if columns.known}
-    left = [name for name in columns.known if name not in used and not name.isdigit()]
+    known = columns.known
+    used = {column if isinstance(column, str) else known[column] for column in wanted if known}
+    left = [name for name in known if not used & {name, name.partition(":")[0]} and not name.isdigit()]
     shown = ", ".join(left[:10]) + f" and {len(left) - 10} more" * (len(left) > 10)
     return [f"columns not read, for no setting names them: {shown}"] if left else []
 
