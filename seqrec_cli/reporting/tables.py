@@ -16,7 +16,7 @@ BASELINES = {  # in this order
     "random": "random",
     "popular": "most popular",
     "markov": "last-item Markov",
-    "itemknn": "item-to-item cosine",
+    "itemknn": "item-to-item kNN",
     "graph": "transition graph",
     "repeats": "seen before",
     "latest": "latest first",
