@@ -39,6 +39,7 @@ LEVELS = {
     "files": 0,
     "faults": 0,
     "machine": 0,
+    "saying": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

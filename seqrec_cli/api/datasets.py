@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from seqrec_cli.api.frames import LABEL, names_of, to_arrow
 from seqrec_cli.api.overrides import as_overrides
-from seqrec_cli.api.process_state import silent
 from seqrec_cli.config.compose import compose, unchanged_hydra
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import PreprocessConfig
@@ -24,6 +23,7 @@ from seqrec_cli.data.column_guess import unnamed_time
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.times import TimeUnit
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.saying import silent
 
 if TYPE_CHECKING:
     import pandas as pd

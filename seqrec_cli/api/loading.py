@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from seqrec_cli.api.process_state import silent, unchanged_torch
+from seqrec_cli.api.process_state import unchanged_torch
 from seqrec_cli.api.trained import Trained
 from seqrec_cli.commands.restore import folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
@@ -11,6 +11,7 @@ from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.saying import silent
 
 
 def load(

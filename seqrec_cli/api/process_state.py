@@ -32,7 +32,3 @@ def printing(wanted: bool) -> Iterator[None]:
     """What is printed meanwhile appears only where it is wanted."""
     with contextlib.redirect_stdout(sys.stdout if wanted else io.StringIO()):
         yield
-
-
-def silent(line: str) -> None:
-    """Tells nobody."""

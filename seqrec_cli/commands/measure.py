@@ -28,6 +28,7 @@ from seqrec_cli.reporting.openings import count_opening, new_opening, opened_wor
 from seqrec_cli.reporting.reliability import draw_reliability
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import parts_table, print_table, protocol_line, results_table
+from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 
@@ -94,7 +95,7 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
 
 def open_run(path: Path, by: str) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
-    run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=_silent), RunFolder.open(path)
+    run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=silent), RunFolder.open(path)
     found = {name: value for name, value in folder.read_metrics().items() if name in ("val", "intervals", "parts")}
     return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
 
@@ -163,7 +164,3 @@ def print_parts(metrics: dict[str, Any], split: HeldOut) -> None:
     """Cold users and targets next to the others, where there are any."""
     if metrics["parts"][split]:
         print_table(parts_table(metrics["parts"][split], f"{split} metrics of cold and warm parts"))
-
-
-def _silent(line: str) -> None:
-    """Nobody is told that the data are ready."""

@@ -22,7 +22,7 @@ from seqrec_cli.config.quoting import shell_command
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate, validate_plain
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import view_of
+from seqrec_cli.data.splits import user_training_counts, view_of
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.evaluation.portfolio import find_mixture, read_pools
 from seqrec_cli.metrics.table import lower_is_better
@@ -32,6 +32,7 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.saying import silent
 from seqrec_cli.training.checkpoint import save_checkpoint
 from seqrec_cli.training.closed_form import closed_form_shortage, fit_closed_form
 from seqrec_cli.training.precision import Precision
@@ -117,7 +118,9 @@ def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, *, t
         wall_seconds = round(time.perf_counter() - portfolio.began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
         folder.mark_done()
-        counted = Course(best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=len(log.items_N))
+        counted = Course(
+            best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=int(user_training_counts(log).sum())
+        )
         for line in advice(cfg, counted, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
             say(line)
         say(str(folder.path))
@@ -146,7 +149,7 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
         assert isinstance(record, TrainConfig)
         if not RunFolder(path).is_done and train(record).get("interrupted"):
             return False
-        run = restore(str(path), None, None, hardware=AS_TRAINED, tell=lambda line: None)
+        run = restore(str(path), None, None, hardware=AS_TRAINED, tell=silent)
         value = RunFolder(path).read_metrics()["val"][cfg.trainer.monitor]
         portfolio.take(name, run.cfg.model, run.model, value=value, began=began)
     if not portfolio.models:

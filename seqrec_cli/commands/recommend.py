@@ -5,14 +5,14 @@ from typing import Any
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.commands.warm import on_later_log
-from seqrec_cli.config.records import AnsweringConfig, RecommendConfig
+from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
 from seqrec_cli.serving.recommending import Recommending, Request
 
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
-    recommending = opened(cfg)
+    recommending = recommending_of(restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware), cfg.newer)
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
     answer = recommending.answer(request)
@@ -22,11 +22,6 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
     if cfg.user is not None and not answer.known_user:
         say(f"user {cfg.user} is unknown to the data: recommended by the history alone")
     return vars(answer)
-
-
-def opened(cfg: AnsweringConfig) -> Recommending:
-    """The run that a verb names, on its own data or on those of a later file, ready to answer."""
-    return recommending_of(restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware), cfg.newer)
 
 
 def recommending_of(run: Restored, newer: str | None = None) -> Recommending:

@@ -1,7 +1,6 @@
 """A run's model and data, as they were: what every verb after `train` begins with."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.saying import Say
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.precision import Precision, resolve_precision
 
@@ -43,7 +43,7 @@ class Restored:
 
 
 def restore(
-    ckpt: str, archive: str | None, data_dir: str | None, *, hardware: HardwareConfig, tell: Callable[[str], None] = say
+    ckpt: str, archive: str | None, data_dir: str | None, *, hardware: HardwareConfig, tell: Say = say
 ) -> Restored:
     """Read a run folder or checkpoint file; what `hardware` leaves null is as the run was trained.
 

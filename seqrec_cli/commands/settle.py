@@ -1,6 +1,5 @@
 """Settings written `auto`, settled from the data: after the log is there, before anything is built from them."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +13,8 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import windows
-from seqrec_cli.data.splits import held_out, train_ends, training_targets
+from seqrec_cli.data.splits import held_out, train_ends, training_targets, user_training_counts
+from seqrec_cli.saying import Say
 
 # What is told of a settled run; the rest is in its config.yaml.
 SHOWN = (
@@ -31,7 +31,7 @@ SHOWN = (
 Run = TypeVar("Run", bound=TrainConfig)
 
 
-def settle(cfg: Run, log: PackedLog, verb: str = "train", *, tell: Callable[[str], None] = say) -> Run:
+def settle(cfg: Run, log: PackedLog, verb: str = "train", *, tell: Say = say) -> Run:
     """The configuration with numbers alone, which are told in a line; as it is where it was one already."""
     if not cfg.auto:
         return cfg
@@ -50,13 +50,11 @@ def settle(cfg: Run, log: PackedLog, verb: str = "train", *, tell: Callable[[str
 
 def facts_of(cfg: TrainConfig, log: PackedLog) -> Facts:
     """What the rule knows of the log, as the model and the objective see it."""
-    offsets_U1, ends_U = np.asarray(log.offsets_U1), train_ends(log)
-    lengths_U = ends_U - offsets_U1[:-1]
+    lengths_U = user_training_counts(log)[1:]
     return Facts(
-        users=int((lengths_U > 0).sum()),
         items=log.num_items,
         events=int(lengths_U.sum()),
-        rows=_rows(cfg, log, ends_U),
+        rows=_rows(cfg, log, train_ends(log)),
         longest=int(np.quantile(lengths_U, 0.95)),
         requests=len(held_out(log, "val").rows_R),
     )

@@ -21,7 +21,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.splits import user_training_counts
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
@@ -127,7 +127,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
-        events = int((train_ends(log) - log.offsets_U1[:-1]).sum())
+        events = int(user_training_counts(log).sum())
         course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
         for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
             say(line)

@@ -1,6 +1,5 @@
 """What a training run consists of, made the same way for `train`, `plan` and the benchmarks."""
 
-import numpy as np
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
@@ -11,7 +10,7 @@ from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.numbers import training_catalog
-from seqrec_cli.data.splits import train_ends, training_counts, training_items, user_training_counts
+from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
@@ -59,7 +58,7 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     most = most_memory(device)
     if model:
         refuse_large_model(cfg, sketched_model(cfg, log), most)
-    lengths_U = train_ends(log) - np.asarray(log.offsets_U1)[:-1]
+    lengths_U = user_training_counts(log)
     one_a_target = cfg.objective.capabilities.rows == "prefixes"
     rows = int(lengths_U.sum()) if one_a_target else int((lengths_U > 1).sum())
     refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
@@ -106,7 +105,7 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
     """The rows an objective learns from. Raises SeqrecError where there is none."""
     rows = _rows(cfg, objective, log, device=device)
     if rows.steps < 1:
-        longest = int((train_ends(log) - np.asarray(log.offsets_U1)[:-1]).max(initial=0))
+        longest = int(user_training_counts(log).max())
         raise SeqrecError(
             f"no training rows: a row is an event and the next, and protocol={cfg.protocol.name} leaves no user more "
             f"than {longest} to train on; give longer histories, another protocol (global_time holds out fewer events) "

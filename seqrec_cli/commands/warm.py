@@ -24,6 +24,7 @@ from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.saying import silent
 from seqrec_cli.training.warm_start import KINDS, Matched, Source, matching, start_from
 
 TEXTS = dict(zip(KINDS, ("item_attribute_values", "user_attribute_values", "context_values"), strict=True))
@@ -35,7 +36,7 @@ def warm_start(model: Recommender, cfg: TrainConfig, log: PackedLog) -> dict[str
     Raises SeqrecError where the run has nothing in common with the log, or its weights do not fit.
     """
     assert cfg.start_from is not None
-    run = restore(cfg.start_from, None, None, hardware=AS_TRAINED, tell=_silent)
+    run = restore(cfg.start_from, None, None, hardware=AS_TRAINED, tell=silent)
     matched = matched_logs(log, run.log)
     if not matched.known_items:
         raise SeqrecError(f"start_from={cfg.start_from}: none of its items is in the data; is it a run on other ids?")
@@ -68,7 +69,7 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     Raises SeqrecError for a model in closed form, which has to be counted anew.
     """
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
-    log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, _silent)
+    log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, silent)
     matched = matched_logs(log, run.log)
     model = build_model(run.cfg.model, training_catalog(log), run.cfg.trainer.seed).to(run.precision.device)
     counts = training_counts(run.log)[matched.items_V1], user_training_counts(run.log)[matched.users_U1]
@@ -115,7 +116,3 @@ def _trained_on(later: PackedLog, earlier: PackedLog, matched: Matched) -> int:
         both = (rows_T > 0) & (items_T > 0)
         found += int(trained.contains(rows_T[both] - 1, items_T[both]).sum())
     return found
-
-
-def _silent(line: str) -> None:
-    """Nobody is told that the earlier data are ready."""

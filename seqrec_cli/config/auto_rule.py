@@ -23,7 +23,6 @@ Table = Annotated[tuple[tuple[float, float], ...], Field(min_length=1)]  # (up t
 class Facts(NamedTuple):
     """What the rule knows of a log, as the run's model and objective see it."""
 
-    users: int
     items: int
     events: int  # that train
     rows: int  # training rows an epoch: windows, or a ranker's targets
@@ -74,15 +73,15 @@ class Rule(Settings):
 @functools.cache
 def rule() -> Rule:
     """As `conf/shared/auto.yaml` has it."""
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf  # not before there is something to settle
 
-    from seqrec_cli.config.compose import SHARED, conf_folder  # omegaconf: not for a list of verbs
+    from seqrec_cli.config.compose import SHARED, conf_folder
 
     return Rule.from_plain(OmegaConf.to_container(OmegaConf.load(conf_folder() / SHARED / "auto.yaml")))
 
 
 # A log of middling size: what is written `auto` is checked with its numbers before there is a log.
-NOMINAL = Facts(users=6_000, items=3_000, events=500_000, rows=6_000, longest=200, requests=6_000)
+NOMINAL = Facts(items=3_000, events=500_000, rows=6_000, longest=200, requests=6_000)
 
 
 def kind_of(plain: dict[str, Any]) -> Kind:

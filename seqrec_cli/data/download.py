@@ -18,6 +18,7 @@ from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.parts import find, local_path
 from seqrec_cli.faults import in_words
+from seqrec_cli.saying import Say
 
 T = TypeVar("T")
 CHUNK = 1 << 18  # bytes read at once
@@ -56,7 +57,7 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     return first.parent if cfg.several_files else first
 
 
-def fetch(cfg: DatasetConfig, data_dir: Path, say: Callable[[str], None]) -> Path | None:
+def fetch(cfg: DatasetConfig, data_dir: Path, say: Say) -> Path | None:
     """The raw file, downloaded if need be; None where the source generates its data.
 
     Raises SeqrecError when it cannot be fetched whole; what has arrived stays, and the next call goes on from there.

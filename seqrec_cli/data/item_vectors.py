@@ -6,7 +6,6 @@ Parquet: the ids, then a column of lists, or a column for each number; CSV: a he
 Legend: K vectors of the file, V items of the catalog (row 0 is padding), W width.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.saying import Say
 
 KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".npz": "npz"}
 
@@ -30,7 +30,7 @@ def vectors_file(given: str | None) -> Path | None:
     return path
 
 
-def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Callable[[str], None]) -> PackedLog:
+def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Say) -> PackedLog:
     """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order.
 
     Says how many items have one. Raises SeqrecError on a damaged file, vectors of several widths, NaN, an id twice, or

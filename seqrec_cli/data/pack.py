@@ -4,7 +4,6 @@ Legend: N raw events, K events that pass the filters, U users, Q requests, S ite
 that one showed), F context attributes.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,8 +19,7 @@ from seqrec_cli.data.numbers import encode_numbers, number_levels
 from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
-
-Say = Callable[[str], None]
+from seqrec_cli.saying import Say
 
 
 class Ids(NamedTuple):

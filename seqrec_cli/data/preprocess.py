@@ -16,12 +16,13 @@ from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
-from seqrec_cli.data.pack import Ids, Say, pack
+from seqrec_cli.data.pack import Ids, pack
 from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_folder, sweep_once, write_atomically
+from seqrec_cli.saying import Say
 
 HASHES = "raw-hashes.json"
 DIGITS = 8

@@ -6,7 +6,7 @@ by their sum, and a little is added to each, so that an item that one model know
 Legend: B rows, C candidates, V items.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from seqrec_cli.config.model.auto import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import model_of
-from seqrec_cli.models.contract import ClosedFormModel, Recommender, full_precision, silent
+from seqrec_cli.models.contract import ClosedFormModel, Recommender, full_precision
 from seqrec_cli.models.windows import latest_events
+from seqrec_cli.saying import Say, silent
 
 LEAST = 1e-5  # of a share, for what a counting model has not seen
 
@@ -41,7 +42,7 @@ class Model(ClosedFormModel):
         self.weights = dict(cfg.weights)
         self.sees_target_time = any(member.sees_target_time for member in self.members.values())
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         kept = list(histories)
         for member in self.members.values():
             assert isinstance(member, Recommender)
@@ -58,6 +59,3 @@ class Model(ClosedFormModel):
         member = self.members[key]
         assert isinstance(member, Recommender)
         return log_shares(member, batch, self.lengths[key])
-
-    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        return self.score_corpus(batch).gather(1, items_BC)

@@ -4,7 +4,7 @@ Legend: B rows, L history events, C candidates, D width, V items. `score_corpus`
 padding, never a recommendation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,9 @@ from torch import Tensor, nn
 from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.saying import Say, silent
 
 CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
-
-
-def silent(line: str) -> None:
-    """Nobody is told."""
 
 
 def full_precision(device: torch.device) -> torch.autocast:
@@ -79,7 +76,7 @@ class Recommender(nn.Module):
         """The models that the objective trains: this one, none (closed form), or each member of an ensemble."""
         return (self,)
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order. Of long
         work `tell` hears how far it is."""
 
@@ -157,7 +154,10 @@ class ClosedFormModel(Recommender):
     def trainable_models(self) -> tuple[Recommender, ...]:
         return ()
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        return self.score_corpus(batch).gather(1, items_BC)
+
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]

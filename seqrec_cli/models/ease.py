@@ -20,7 +20,7 @@ Legend: B rows, L history events, D width, K vectors carried, V items, U users (
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +29,10 @@ from torch import Tensor
 from seqrec_cli.config.model.ease import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision, silent
+from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
 from seqrec_cli.models.eigen import ROUNDS, largest_eigenpairs, random_start
 from seqrec_cli.models.neighbours import joined
+from seqrec_cli.saying import Say, silent
 
 PIECE = 1024  # users counted at once
 REFINED = 3  # products that remove the diagonal: the start is nearly right
@@ -72,7 +73,7 @@ class Model(SequenceEncoder):
         return (ROUNDS + REFINED + 2) * WORK_A_ROUND * width * (events + items * width)
 
     @torch.no_grad()
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         seen = [history.unique() for history in histories]
         if self.num_items <= self.exact_items:
             values_D, kept_VD, root_V = self._of_all_pairs(seen)
@@ -103,7 +104,7 @@ class Model(SequenceEncoder):
         kept_D = values_V.abs().argsort(descending=True)[: self.input_VD.shape[1]]
         return values_V[kept_D], vectors_VV[:, kept_D], root_V.float()
 
-    def _of_products(self, seen: Sequence[Tensor], tell: Callable[[str], None]) -> tuple[Tensor, Tensor, Tensor]:
+    def _of_products(self, seen: Sequence[Tensor], tell: Say) -> tuple[Tensor, Tensor, Tensor]:
         """The same, of P by its largest eigenvectors."""
         items_N, users_N = joined(seen)
         places = torch.stack([users_N, items_N - 1])

@@ -9,12 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from seqrec_cli.saying import Say
+
 MORE = 0.1  # vectors carried beyond those asked for: the last ones converge slowest
 ROUNDS = 6  # products with the matrix before the last
 
 
 def largest_eigenpairs(
-    product: Callable[[Tensor], Tensor], start_VK: Tensor, count: int, *, rounds: int, tell: Callable[[str], None]
+    product: Callable[[Tensor], Tensor], start_VK: Tensor, count: int, *, rounds: int, tell: Say
 ) -> tuple[Tensor, Tensor]:
     """Values [D] and vectors [V, D] of the `count` eigenvalues that are largest by amount, the largest first.
 

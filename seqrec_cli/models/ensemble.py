@@ -8,7 +8,7 @@ of experts: Hinton 2002), because a member's log-normaliser is the same for all 
 Legend: B rows, L history events, N targets, M members, D joined width, V items.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from seqrec_cli.config.model.ensemble import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import model_of
-from seqrec_cli.models.contract import Recommender, SequenceEncoder, silent
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.windows import Windowed
+from seqrec_cli.saying import Say, silent
 
 
 class Model(SequenceEncoder):
@@ -44,7 +45,7 @@ class Model(SequenceEncoder):
     def trainable_models(self) -> tuple[Recommender, ...]:
         return tuple(trainable for member in self._members() for trainable in member.trainable_models())
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         kept = list(histories)
         for member in self.members.values():
             member.fit_closed_form(kept, tell)  # type: ignore[operator]

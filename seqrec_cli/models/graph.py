@@ -17,7 +17,7 @@ all attributes together, and only the `branching` heaviest edges out of an item 
 Legend: B rows, S sources, M paths of a row, V items, K edges kept, N events, E edges, W values of an attribute.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ from torch import Tensor
 from seqrec_cli.config.model.graph import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import silent
 from seqrec_cli.models.neighbours import BYTES_A_NEIGHBOUR, NeighbourModel, heaviest, joined, summed
+from seqrec_cli.saying import Say, silent
 
 BYTES_A_PAIR = 100  # of events: its place and weight, while they are sorted
 PIECE = 1 << 18  # edges whose attributes are compared at once
@@ -45,7 +45,7 @@ class Model(NeighbourModel):
     def closed_form_bytes(self, events: int) -> int:
         return BYTES_A_PAIR * events * self.cfg.window + BYTES_A_NEIGHBOUR * self.ids_VK.numel()
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         events_N, users_N = joined(list(histories))
         sources, targets, weights = [], [], []
         for distance in range(1, self.cfg.window + 1):
@@ -85,9 +85,6 @@ class Model(NeighbourModel):
             scores_BV.scatter_add_(1, reached_BM, self.cfg.hop_decay**hop * arriving_BM)
             items_BM, mass_BM = self.step(items_BM, mass_BM, self.cfg.branching)
         return scores_BV
-
-    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        return self.score_corpus(batch).gather(1, items_BC)
 
     def _sources(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The latest events [B, S] and what each counts; 0 for those that a short history lacks."""

@@ -13,7 +13,7 @@ Legend: B rows, L history events, V items, K neighbours, U users, N pairs of a u
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -22,8 +22,8 @@ from torch import Tensor
 from seqrec_cli.config.model.itemknn import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import silent
 from seqrec_cli.models.neighbours import BYTES_A_NEIGHBOUR, NeighbourModel, heaviest, joined
+from seqrec_cli.saying import Say, silent
 
 BYTES_A_PAIR = 64  # while pairs are summed and sorted
 BYTES_AN_EVENT = 100
@@ -42,7 +42,7 @@ class Model(NeighbourModel):
         pairs = min(events * self.cfg.counted, PAIRS_AT_ONCE)
         return BYTES_AN_EVENT * events + BYTES_A_PAIR * pairs + BYTES_A_NEIGHBOUR * self.ids_VK.numel()
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         kept = list(histories)
         columns = self.num_items + 1
         latest, users_N = joined([history[-self.cfg.counted :] for history in kept])
@@ -81,9 +81,6 @@ class Model(NeighbourModel):
         items_BM, mass_BM = self.step(batch.items_BL, mass_BL)
         scores_BV = (self.cfg.popularity * self.popularity_V).repeat(batch.items_BL.shape[0], 1)
         return scores_BV.scatter_add_(1, items_BM, mass_BM)
-
-    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        return self.score_corpus(batch).gather(1, items_BC)
 
 
 def _pieces(pairs_V: Tensor) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 Legend: B rows, L history events, C candidates, V items.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from seqrec_cli.config.model.latest import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import ClosedFormModel, silent
+from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.saying import Say, silent
 
 
 class Model(ClosedFormModel):
@@ -24,7 +25,7 @@ class Model(ClosedFormModel):
         super().__init__(catalog)
         self.register_buffer("popularity_V", torch.zeros(catalog.num_items + 1))
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *histories])
         counts_V = torch.bincount(events_N, minlength=self.num_items + 1).double()
         self.popularity_V = (counts_V / (counts_V.sum() + 1)).float().to(self.popularity_V.device)
@@ -34,6 +35,3 @@ class Model(ClosedFormModel):
         marks_BL = torch.where(batch.mask_BL, 1 + 1 / ages_BL.clamp(min=1), 0.0)
         scores_BV = torch.zeros((batch.items_BL.shape[0], self.num_items + 1), device=marks_BL.device)
         return scores_BV.scatter_reduce(1, batch.items_BL, marks_BL, "amax") + self.popularity_V
-
-    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
-        return self.score_corpus(batch).gather(1, items_BC)

@@ -6,7 +6,7 @@ popularity alone.
 Legend: B rows, C candidates, V items, E distinct transitions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from torch import Tensor
 from seqrec_cli.config.model.markov import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import ClosedFormModel, silent
+from seqrec_cli.models.contract import ClosedFormModel
 from seqrec_cli.models.search import first_at_least
+from seqrec_cli.saying import Say, silent
 
 
 class Model(ClosedFormModel):
@@ -37,7 +38,7 @@ class Model(ClosedFormModel):
         self.register_buffer("counts_E", torch.empty(0))
         self.register_buffer("popularity_V", torch.zeros(catalog.num_items + 1))
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         gathered = list(histories)
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *gathered])
         lengths_U = torch.tensor([len(h) for h in gathered], dtype=torch.int64)

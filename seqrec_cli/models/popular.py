@@ -3,7 +3,7 @@
 Legend: B rows, C candidates, V items.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from seqrec_cli.config.model.popular import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.models.contract import ClosedFormModel, silent
+from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.saying import Say, silent
 
 
 class Model(ClosedFormModel):
@@ -23,7 +24,7 @@ class Model(ClosedFormModel):
         super().__init__(catalog)
         self.register_buffer("counts_V", torch.zeros(catalog.num_items + 1, dtype=torch.int64))
 
-    def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+    def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         events_N = torch.cat([torch.empty(0, dtype=torch.int64), *histories])
         self.counts_V = torch.bincount(events_N, minlength=self.num_items + 1).to(self.counts_V.device)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import train_ends
-from seqrec_cli.models.contract import Recommender, silent
+from seqrec_cli.models.contract import Recommender
+from seqrec_cli.saying import Say, silent
 from seqrec_cli.training.memory import available_memory
 
 TIMED_WIDTH, TIMED_USERS = 1024, 2000  # of what is timed to tell how long fitting will take
@@ -24,7 +25,7 @@ def training_histories(log: PackedLog) -> Iterator[Tensor]:
             yield torch.from_numpy(log.items_N[start:end].astype(np.int64))
 
 
-def fit_closed_form(model: Recommender, log: PackedLog, tell: Callable[[str], None] = silent) -> None:
+def fit_closed_form(model: Recommender, log: PackedLog, tell: Say = silent) -> None:
     """Fit `model` to the training events; it never sees a held-out one.
 
     Raises SeqrecError where that needs more memory than there is.

@@ -14,9 +14,9 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import validate, validate_plain
 
-REVIEWS = Facts(users=350, items=160, events=1_600, rows=350, longest=10, requests=340)
-RATINGS = Facts(users=940, items=1_680, events=98_000, rows=2_400, longest=300, requests=940)
-SHOP = Facts(users=25_000, items=180_000, events=510_000, rows=25_000, longest=36, requests=25_000)
+REVIEWS = Facts(items=160, events=1_600, rows=350, longest=10, requests=340)
+RATINGS = Facts(items=1_680, events=98_000, rows=2_400, longest=300, requests=940)
+SHOP = Facts(items=180_000, events=510_000, rows=25_000, longest=36, requests=25_000)
 
 
 def of(facts: Facts, *overrides: str) -> dict[str, Any]:

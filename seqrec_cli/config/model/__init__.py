@@ -27,6 +27,18 @@ class Capabilities(NamedTuple):
     all_positions: bool  # a ranker that scores candidates at any position of a history in one forward pass
 
 
+# Of what is counted, in tables of its own kind.
+COUNTED = Capabilities(
+    "closed_form",
+    causal=True,
+    attends=False,
+    recurrent=False,
+    sparse_rows=False,
+    inner_product=False,
+    all_positions=False,
+)
+
+
 class ModelConfig(Option):
     """What every model has."""
 

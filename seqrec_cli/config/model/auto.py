@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from seqrec_cli.config.model import AnyModel, Capabilities, ModelConfig
+from seqrec_cli.config.model import COUNTED, AnyModel, ModelConfig
 from seqrec_cli.config.registry import config_class, names
 
 Weight = Annotated[float, Field(gt=0)]
@@ -13,15 +13,7 @@ Weight = Annotated[float, Field(gt=0)]
 class Config(ModelConfig):
     """What is tried, and what was kept of it."""
 
-    capabilities = Capabilities(
-        "closed_form",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=False,
-        inner_product=False,
-        all_positions=False,
-    )
+    capabilities = COUNTED
 
     candidates: tuple[str, ...] = Field(
         min_length=1, description="models that are tried in this order, each with the settings it comes with"

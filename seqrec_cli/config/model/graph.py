@@ -2,21 +2,13 @@
 
 from pydantic import Field
 
-from seqrec_cli.config.model import Capabilities, ModelConfig
+from seqrec_cli.config.model import COUNTED, ModelConfig
 
 
 class Config(ModelConfig):
     """How edges are counted, and how far they are followed."""
 
-    capabilities = Capabilities(
-        "closed_form",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=False,
-        inner_product=False,
-        all_positions=False,
-    )
+    capabilities = COUNTED
 
     window: int = Field(ge=1, description="events apart that two items may stand to be joined by an edge")
     distance_decay: float = Field(gt=0, le=1, description="what a pair counts less for each event between its items")

@@ -2,21 +2,13 @@
 
 from pydantic import Field
 
-from seqrec_cli.config.model import Capabilities, ModelConfig
+from seqrec_cli.config.model import COUNTED, ModelConfig
 
 
 class Config(ModelConfig):
     """How likeness is counted, and how a history is asked."""
 
-    capabilities = Capabilities(
-        "closed_form",
-        causal=True,
-        attends=False,
-        recurrent=False,
-        sparse_rows=False,
-        inner_product=False,
-        all_positions=False,
-    )
+    capabilities = COUNTED
 
     neighbours: int = Field(ge=1, description="most alike items kept of each item")
     shrinkage: float = Field(ge=0, description="added to the cosine's denominator, in users: less trust in few")

@@ -5,7 +5,6 @@ Legend: U users, N events, R requests, T targets, V items.
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +21,13 @@ from seqrec_cli.protocols.view.former import former_fingerprint
 from seqrec_cli.protocols.view.meaning import TIED, targets_in_ties
 from seqrec_cli.protocols.view.split import Split
 from seqrec_cli.protocols.view.ties import reordered
+from seqrec_cli.saying import Say
 
 FORMAT = 1  # raise when a view's files or what they mean change: older ones are then made again
 DIGITS = 16  # of the fingerprint in its folder's name
 
 
-def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *, verify: bool = False) -> PackedLog:
+def with_view(log: PackedLog, cfg: ProtocolConfig, say: Say, *, verify: bool = False) -> PackedLog:
     """The log as the protocol sees it.
 
     Raises SeqrecError where the log lacks what the protocol needs, or nobody can be evaluated. `verify`: a view that is
@@ -49,7 +49,7 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None], *
     return replace(log, view=view)
 
 
-def _say_unread_sessions(log: PackedLog, cfg: ProtocolConfig, say: Callable[[str], None]) -> None:
+def _say_unread_sessions(log: PackedLog, cfg: ProtocolConfig, say: Say) -> None:
     column = log.manifest.get("settings", {}).get("session_column")
     if column is not None and getattr(cfg, "by", None) != "column":
         say(f"dataset.session_column={column} is not read here: protocol=sessions protocol.by=column does")
