@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -32,9 +32,13 @@ def fit_closed_form(model: Recommender, log: PackedLog, tell: Say = silent) -> N
     """
     if line := closed_form_shortage(model, log):
         raise SeqrecError(line)
+    _fit(model, training_histories(log), tell)
+
+
+def _fit(model: Recommender, histories: Iterable[Tensor], tell: Say = silent) -> None:
     with warnings.catch_warnings():  # torch says of every sparse matrix that it is new
         warnings.filterwarnings("ignore", "Sparse ", UserWarning)
-        model.fit_closed_form(training_histories(log), tell)
+        model.fit_closed_form(histories, tell)
 
 
 def closed_form_seconds(model: Recommender, log: PackedLog) -> float:
@@ -48,9 +52,9 @@ def closed_form_seconds(model: Recommender, log: PackedLog) -> float:
     for history in histories[:: max(1, len(histories) // TIMED_USERS)]:
         sample.append(history)
         events += len(history)
-    model.fit_closed_form(iter(sample))  # the first time warms up
+    _fit(model, sample)  # the first time warms up
     all_events = sum(map(len, histories))
-    return _seconds(lambda: model.fit_closed_form(iter(sample))) * all_events / max(events, 1)
+    return _seconds(lambda: _fit(model, sample)) * all_events / max(events, 1)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,5 +1,6 @@
 """Counting sees training events, in order, and nothing that is held out."""
 
+import warnings
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.models.contract import ClosedFormModel, silent
-from seqrec_cli.training.closed_form import fit_closed_form
+from seqrec_cli.models.contract import ClosedFormModel
+from seqrec_cli.saying import silent
+from seqrec_cli.training.closed_form import closed_form_seconds, fit_closed_form
 
 
 class Collector(ClosedFormModel):
@@ -44,3 +46,19 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_counted(monkeypatch: py
     monkeypatch.setattr("seqrec_cli.training.closed_form.available_memory", lambda device: 2**34)
     fit_closed_form(model, log)
     assert len(model.seen) == 1
+
+
+def test_a_sparse_matrix_of_torch_is_not_warned_of() -> None:
+    """As a first run would be, in the middle of its lines."""
+
+    class Warned(Collector):
+        def fit_closed_form(self, histories: Iterable[Tensor], tell: Callable[[str], None] = silent) -> None:
+            warnings.warn("Sparse CSR tensor support is in beta state", UserWarning, stacklevel=1)
+            super().fit_closed_form(histories, tell)
+
+    catalog = Catalog(num_users=1, num_items=6)
+    log = PackedLog(np.array([0, 4]), np.array([3, 1, 2, 4], np.int32), None, None, catalog)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit_closed_form(Warned(catalog), log)
+        assert closed_form_seconds(Warned(catalog), log) >= 0
