@@ -15,9 +15,10 @@ from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import ITEM_VECTORS, Attribute, Catalog, level_ranks
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.features import unread
 from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbedding, use_sparse_rows
+from seqrec_cli.models.windows import Windowed
 from seqrec_cli.training.warm_start import Matched, start_from
 
 DEVICE, PRICE = Attribute("device", 4, 1), Attribute("price", 6, 1)
@@ -106,6 +107,28 @@ def test_what_is_trained_at_a_position_is_what_a_request_there_is_answered_by(na
     with torch.inference_mode():
         trained, asked = model.encode(batch)[:, n - 1], model.last(cut)  # type: ignore[operator]
     torch.testing.assert_close(trained[long], asked[long])
+
+
+@pytest.mark.parametrize("context", ["history", "request"])
+def test_a_part_of_a_row_has_the_context_of_its_own_events(context: str) -> None:
+    """As an ensemble's member that reads fewer events than the rows hold."""
+    encoder, batch = built("gru4rec", context=context), told()
+    assert isinstance(encoder, SequenceEncoder)
+    assert batch.context_BLF is not None
+    assert batch.context_BF is not None
+    states_BLD = Windowed(encoder.eval(), 3).encode(batch)
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        for position in range(length):
+            first = max(0, length - 3 * (1 + (length - 1 - position) // 3))
+            asked = batch.context_BF if position == length - 1 else batch.context_BLF[:, position + 1]
+            alone = Batch(
+                batch.users_B[row : row + 1],
+                batch.items_BL[row : row + 1, first : position + 1],
+                torch.tensor([position + 1 - first]),
+                context_BLF=batch.context_BLF[row : row + 1, first : position + 1],
+                context_BF=asked[row : row + 1],
+            )
+            torch.testing.assert_close(states_BLD[row, position], encoder.last(alone)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_bert4rec_does_not_see_the_context_of_what_it_guesses() -> None:
