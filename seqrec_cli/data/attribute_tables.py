@@ -146,10 +146,7 @@ def _texts(columns: Columns, name: Column, separator: str | None) -> tuple[str |
     if not is_list(values):
         return (separator, *columns.texts(name))
     texts = pc.fill_null(values.cast(pa.list_(pa.string())), [])
-    joined = columns.mapped(
-        lambda column, array: pc.binary_join(texts, JOINT) if column == name else array, columns.place, []
-    )
-    return (JOINT, *joined.texts(name))
+    return (JOINT, *columns.replaced(name, pc.binary_join(texts, JOINT)).texts(name))
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ The first is the format of SASRec (Kang & McAuley, ICDM 2018), the second that o
 lines of a user need not follow each other. A file with a line of more than two fields is of the second form.
 """
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,9 +78,9 @@ def _parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns
     whole = unpacked(data if isinstance(data, bytes) else data.read_bytes(), label)
     if THREE_FIELDS.search(whole):
         return _of_lists(whole, label)
-    first = whole.lstrip().partition(b"\n")[0]
+    first = next((line for line in io.BytesIO(whole) if line.strip()), b"")
     delimiter = "\t" if b"\t" in first and b" " not in first else " "
-    found = Columns.parse(data, label, delimiter=delimiter, columns=columns, names=NAMES)
+    found = Columns.parse(whole, label, delimiter=delimiter, columns=columns, names=NAMES)
     return found.noted("read as `user item` a line")
 
 
