@@ -156,6 +156,6 @@ def splits_of(columns: Columns, column: Column) -> np.ndarray:
     return np.array([known[text.strip().lower()] for text in texts], np.int8)[codes_N]
 
 
-def split_column(columns: Columns) -> np.ndarray:
-    """The column SPLIT as an array, int8 [N]."""
-    return to_numpy(columns.array(SPLIT))
+def split_column(columns: Columns) -> np.ndarray | None:
+    """The column SPLIT as an array, int8 [N]; None where the files are not split."""
+    return to_numpy(columns.array(SPLIT)) if columns.has(SPLIT) else None

@@ -25,7 +25,7 @@ from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.tables import SPLIT, read_log, split_column, splits_of
+from seqrec_cli.data.tables import read_log, split_column, splits_of
 from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
 
@@ -138,7 +138,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
         notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
     labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
-    splits_N = _splits(cfg, columns)
+    splits_N = split_column(columns) if cfg.split_column is None else splits_of(columns, cfg.split_column)
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None if times is None else times.ticks_N, keep=cfg.split_leaks)
     items = Described(columns, items_N)
@@ -186,9 +186,3 @@ def _setting_of(cfg: Config, column: Column) -> str:
         for name, value in values.items()
         if column == value or (isinstance(value, tuple) and column in value)
     )
-
-
-def _splits(cfg: Config, columns: Columns) -> np.ndarray | None:
-    if cfg.split_column is not None:
-        return splits_of(columns, cfg.split_column)
-    return split_column(columns) if columns.has(SPLIT) else None

@@ -23,7 +23,7 @@ from seqrec_cli.data.lists import Lists
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.parts import unpacked
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.tables import SPLIT, read_log, split_column
+from seqrec_cli.data.tables import read_log, split_column
 
 NAMES = ("user", "item")
 THREE_FIELDS = re.compile(rb"^[ \t]*[^\s]+[ \t]+[^\s]+[ \t]+[^\s]", re.MULTILINE)
@@ -53,7 +53,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     columns = read_log(cfg, path, NAMES, parse=_parse, lists=Lists("item", None, {"user"}))
     notes = list(columns.notes)
     users_N, items_N = columns.ids("user"), columns.ids("item")
-    splits_N = split_column(columns) if columns.has(SPLIT) else None
+    splits_N = split_column(columns)
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None, keep=False)
     items, users = Described(columns, items_N), Described(columns, users_N)
