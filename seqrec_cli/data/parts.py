@@ -16,8 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-
 from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.archive import DOWNLOADING, whole
 from seqrec_cli.data.file_kinds import compression
@@ -281,6 +279,8 @@ def _kind_of_skipped(name: str) -> str:
 
 def unpacked(data: bytes, label: str) -> bytes:
     """What gzip, bzip2, zstd, lz4 or xz have compressed, by its first bytes; anything else as it is."""
+    import pyarrow as pa
+
     kind = compression(data)
     try:
         if data.startswith(b"\xfd7zXZ"):  # which Arrow does not read
