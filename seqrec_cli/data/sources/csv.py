@@ -12,10 +12,10 @@ from seqrec_cli.config.dataset_text import TextConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.attribute_tables import (
     Described,
-    attribute_name,
     attribute_tables,
     columns_of_log,
     describe,
+    named,
     numeric_attributes,
 )
 from seqrec_cli.data.column_guess import ALIASES, guessed
@@ -97,9 +97,9 @@ class Config(TextConfig):
 
 def read(cfg: Config, path: Path) -> RawLog:
     """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
-    named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
+    main = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     others = (cfg.session_column, cfg.owner_column, cfg.label_column, cfg.weight_column, cfg.split_column)
-    wanted = [column for column in (*named, *others, *cfg.order_columns) if column is not None]
+    wanted = [column for column in (*main, *others, *cfg.order_columns) if column is not None]
     wanted += [*columns_of_log(cfg), *cfg.context_columns]
 
     def parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
@@ -153,7 +153,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
         known.items,
         known.users,
-        {attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        {name: columns.texts(column) for name, column in named(cfg.context_columns).items()},
         numeric=numeric_attributes(cfg),
         notes=tuple(notes),
         place=columns.place,
