@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from seqrec_cli.api.frames import LABEL, names_of, to_arrow
+from seqrec_cli.api.frames import LABEL, collected, names_of, to_arrow
 from seqrec_cli.api.overrides import as_overrides
 from seqrec_cli.config.compose import compose, unchanged_hydra
 from seqrec_cli.config.errors import SeqrecError
@@ -129,7 +129,7 @@ def dataset(
     of_items, of_users = [*item_attributes, *titles], list(user_attributes)
     wanted = [*named, *context]
     wanted += [*(of_items if items is None else ()), *(of_users if users is None else ())]
-    parts = {"train": frame if train is None else train, "valid": valid, "test": test}
+    parts = {"train": collected(frame if train is None else train), "valid": valid, "test": test}
     if frame is not None and train is not None:
         raise SeqrecError(f"{LABEL}: give the log as the first argument or as train, not as both")
     table, split = _log(parts, wanted, split)
@@ -172,8 +172,7 @@ def dataset(
     with unchanged_hydra():
         record = validate("preprocess", compose("preprocess", overrides))
     assert isinstance(record, PreprocessConfig)
-    events = frame if train is None else train
-    if time is None and not order and events is not None and (found := unnamed_time(names_of(events), wanted)):
+    if time is None and not order and (found := unnamed_time(names_of(parts["train"]), wanted)):
         said = f"{LABEL}: no time is named, so rows are taken in their order; time={found!r} orders them by that column"
         warnings.warn(said, stacklevel=2)
     return _built(tables, record)

@@ -8,6 +8,11 @@ class SeqrecError(Exception):
     """Bad input. The command line prints the message on one line and exits with code 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what another library says; its error's kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known word, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

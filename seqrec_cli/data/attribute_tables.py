@@ -63,11 +63,11 @@ def describe(
         ids = called[1] if cfg.user_file_id is None else cfg.user_file_id
         users = _beside("user", cfg.user_file, users.ids_N, wanted=(ids, *cfg.user_attribute_columns), notes=notes)
     separator = cfg.value_separator
-    named = attribute_tables(items, titles, kind="item", separator=None, notes=notes)
+    by_title = attribute_tables(items, titles, kind="item", separator=None, notes=notes)
     return Descriptions(
         attribute_tables(items, cfg.item_attribute_columns, kind="item", separator=separator, notes=notes),
         attribute_tables(users, cfg.user_attribute_columns, kind="user", separator=separator, notes=notes),
-        next(iter(named.values()), None),
+        next(iter(by_title.values()), None),
     )
 
 
@@ -116,7 +116,7 @@ def attribute_tables(
 ) -> dict[str, AttributeTable]:
     """A table of each column. Text may hold several values, split by the separator; so may lists."""
     columns, tables = described.columns, {}
-    for name in names:
+    for attribute, name in named(names).items():
         joint, codes_N, texts = _texts(columns, name, separator)
         known_N = codes_N >= 0
         owners, owners_N = factorize(described.ids_N[known_N])
@@ -126,13 +126,26 @@ def attribute_tables(
         if differ:
             notes.append(f"{differ} {kind}s have rows with differing {name}; each takes its first row's")
         values = [_split(texts[code], joint) for code in picked]
-        tables[attribute_name(name)] = AttributeTable(owners, values)
+        tables[attribute] = AttributeTable(owners, values)
     return tables
 
 
 def numeric_attributes(cfg: FilesConfig) -> frozenset[str]:
     """The attributes whose values are numbers, by name."""
     return frozenset(map(attribute_name, cfg.numeric_columns))
+
+
+def named(columns: Sequence[Column]) -> dict[str, Column]:
+    """Columns by their names as attributes. Raises SeqrecError where two have one name: one would take the other's
+    place."""
+    found: dict[str, Column] = {}
+    for column in columns:
+        name = attribute_name(column)
+        if found.setdefault(name, column) != column:
+            raise SeqrecError(
+                f"columns '{found[name]}' and '{column}' are both called {name} as attributes; rename one"
+            )
+    return found
 
 
 def attribute_name(name: Column) -> str:
@@ -146,10 +159,7 @@ def _texts(columns: Columns, name: Column, separator: str | None) -> tuple[str |
     if not is_list(values):
         return (separator, *columns.texts(name))
     texts = pc.fill_null(values.cast(pa.list_(pa.string())), [])
-    joined = columns.mapped(
-        lambda column, array: pc.binary_join(texts, JOINT) if column == name else array, columns.place, []
-    )
-    return (JOINT, *joined.texts(name))
+    return (JOINT, *columns.replaced(name, pc.binary_join(texts, JOINT)).texts(name))
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

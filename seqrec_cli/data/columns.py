@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.config.errors import SeqrecError, first_line, nearest
 from seqrec_cli.data.arrow import codes_of, from_numpy, mask_of, one_array, to_numpy
 from seqrec_cli.data.delimited import Source, read_delimited
 from seqrec_cli.data.number_text import as_numbers, fault
@@ -47,7 +47,8 @@ class Columns:
         notes: Sequence[str] = (),
         known: Sequence[str] = (),
     ) -> None:
-        self._table, self.label, self._names, self.notes = table, label, dict(names), tuple(notes)
+        self._table = table.combine_chunks()  # once, and not at every look at a column
+        self.label, self._names, self.notes = label, dict(names), tuple(notes)
         self.known = tuple(known)
         self.place: Callable[[int], str] = place or (lambda row: f"row {row + 1}")
 
@@ -95,7 +96,7 @@ class Columns:
                 found = {column: resolve(column, known, label) for column in columns}
                 return cls(file.read(columns=list(dict.fromkeys(found.values()))), label, found, known=known)
         except (pa.ArrowException, OSError) as error:
-            raise SeqrecError(f"{label} cannot be read: {_one_line(error)}") from None
+            raise SeqrecError(f"{label} cannot be read: {first_line(error)}") from None
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"], label: str | None = None) -> "Columns":
@@ -127,26 +128,31 @@ class Columns:
         """Whether it was asked for, or added."""
         return column in self._names
 
-    def array(self, column: Column) -> pa.Array:
-        """A column as Arrow has it, without dictionaries."""
-        return self._column(column)
+    def mapped(self, change: Callable[[Column, pa.Array], pa.Array], place: Callable[[int], str]) -> "Columns":
+        """Other rows: every column as `change` makes it, and where each row is."""
+        table = pa.table({str(nth): change(column, self.array(column)) for nth, column in enumerate(self._names)})
+        return self._with(table, names={column: str(nth) for nth, column in enumerate(self._names)}, place=place)
 
-    def mapped(
-        self, change: Callable[[Column, pa.Array], pa.Array], place: Callable[[int], str], notes: Sequence[str]
+    def _with(
+        self,
+        table: pa.Table,
+        *,
+        names: Mapping[Column, str] | None = None,
+        place: Callable[[int], str] | None = None,
+        notes: Sequence[str] = (),
     ) -> "Columns":
-        """Other rows: every column as `change` makes it, and where each row is. Notes are added."""
-        table = pa.table({str(nth): change(column, self._column(column)) for nth, column in enumerate(self._names)})
-        names = {column: str(nth) for nth, column in enumerate(self._names)}
+        """The same file's, with another table, and what changes with it. Notes are added."""
+        names, place = names or self._names, place or self.place
         return Columns(table, self.label, names, place=place, notes=(*self.notes, *notes), known=self.known)
 
     def with_constant(self, column: Column, value: str | int | None) -> "Columns":
         """And one more column, of one value in all rows."""
         kind = pa.int8() if isinstance(value, int) else pa.string()
         table = self._table.append_column(f"\0{column}", pa.repeat(pa.scalar(value, kind), len(self)))
-        names = self._names | {column: f"\0{column}"}
-        return Columns(table, self.label, names, place=self.place, notes=self.notes, known=self.known)
+        return self._with(table, names=self._names | {column: f"\0{column}"})
 
-    def _column(self, column: Column) -> pa.Array:
+    def array(self, column: Column) -> pa.Array:
+        """A column without dictionaries, texts in one type."""
         values = self._table.column(self._names[column])
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -157,7 +163,7 @@ class Columns:
     def coded(self, column: Column) -> tuple[np.ndarray, pa.Array]:
         """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
         values = self._table.column(self._names[column])
-        coded = one_array(values) if pa.types.is_dictionary(values.type) else self._column(column).dictionary_encode()
+        coded = one_array(values) if pa.types.is_dictionary(values.type) else self.array(column).dictionary_encode()
         return codes_of(coded), coded.dictionary
 
     def ids(self, column: Column) -> np.ndarray:
@@ -185,7 +191,7 @@ class Columns:
 
     def numbers(self, column: Column) -> np.ndarray:
         """Finite numbers, float64 [N]."""
-        values = self._column(column)
+        values = self.array(column)
         numbers = as_numbers(values)
         if numbers is None:
             raise SeqrecError(f"{self.label}: column {column} is of type {values.type}, not numbers")
@@ -197,7 +203,7 @@ class Columns:
 
     def time_column(self, column: Column) -> TimeColumn:
         """The column as `read_times` takes it."""
-        return TimeColumn(self._column(column), self.label, column, self.place)
+        return TimeColumn(self.array(column), self.label, column, self.place)
 
     def times(self, column: Column, unit: TimeUnit) -> tuple[np.ndarray, int]:
         """Times as whole ticks, int64 [N], and the ticks of a second (see `data/times.py`)."""
@@ -220,20 +226,11 @@ class Columns:
     def where(self, keep_N: np.ndarray) -> "Columns":
         """Some of the rows (a mask)."""
         kept = np.flatnonzero(keep_N)
-        return Columns(
-            self._table.take(from_numpy(kept)),
-            self.label,
-            self._names,
-            place=lambda row: self.place(int(kept[row])),
-            notes=self.notes,
-            known=self.known,
-        )
+        return self._with(self._table.take(from_numpy(kept)), place=lambda row: self.place(int(kept[row])))
 
-    def noted(self, note: str) -> "Columns":
-        """The same with one note more."""
-        return Columns(
-            self._table, self.label, self._names, place=self.place, notes=(*self.notes, note), known=self.known
-        )
+    def noted(self, *notes: str) -> "Columns":
+        """The same with more notes."""
+        return self._with(self._table, notes=notes)
 
     def values(self, column: Column) -> pa.Array:
         """A column as it was read."""
@@ -242,8 +239,7 @@ class Columns:
     def replaced(self, column: Column, values: pa.Array) -> "Columns":
         """The same with other values in a column."""
         name = self._names[column]
-        table = self._table.set_column(self._table.column_names.index(name), name, values)
-        return Columns(table, self.label, self._names, place=self.place, notes=self.notes, known=self.known)
+        return self._with(self._table.set_column(self._table.column_names.index(name), name, values))
 
     def whole_numbers(self, column: Column) -> np.ndarray:
         """True at rows that hold digits alone, bool [N]."""
@@ -252,14 +248,14 @@ class Columns:
 
     def lists(self, column: Column, separator: str) -> tuple[np.ndarray, np.ndarray]:
         """Whole numbers of all rows' lists, one after another, int64 [S], and where each row's begin, int64 [N + 1]."""
-        split = pc.split_pattern(self._column(column).fill_null(""), separator)
+        split = pc.split_pattern(self.array(column).fill_null(""), separator)
         texts = split.flatten()
         present_S = to_numpy(pc.not_equal(texts, "").cast(pa.uint8())).astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(present_S)])[to_numpy(split.offsets) - split.offsets[0].as_py()]
         try:
             numbers = texts.filter(pc.not_equal(texts, "")).cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({_one_line(error)})") from None
+            raise SeqrecError(f"{self.label}: {column} holds no lists of whole numbers ({first_line(error)})") from None
         return to_numpy(numbers), bounds
 
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
@@ -287,6 +283,9 @@ def resolve(column: Column, known: Sequence[str], label: str) -> str:
 
 def _of_one_type(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     """The values one after another; as text where their types have nothing else in common."""
+    if len({column.type for column in columns}) == 1:  # codes stay codes
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        return pa.chunked_array(chunks, columns[0].type).unify_dictionaries()
     plain = [
         column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in columns
     ]
@@ -304,7 +303,3 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
         return values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.file_kinds import compression
 from seqrec_cli.data.text_form import (
     AUTO,
@@ -29,6 +29,7 @@ from seqrec_cli.data.text_form import (
     find_delimiter,
     find_encoding,
     find_header,
+    lines_of,
     split_head,
 )
 
@@ -74,8 +75,8 @@ def find_form(source: Source, told: TextForm, columns: Sequence[int | str]) -> t
         raise SeqrecError(f"{source.label} is not {encoding} ({error}); see dataset.encoding") from error
     if not text.strip():
         raise SeqrecError(f"{source.label} holds blank lines alone")
-    lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
-    if len(data) >= HEAD:
+    lines = lines_of(text)
+    if len(data) >= HEAD and not text.endswith("\n"):
         lines.pop()  # cut off
         if not lines:
             raise SeqrecError(f"{source.label}: its first line does not end within {HEAD:,} bytes; is it a row a line?")
@@ -125,7 +126,7 @@ def read_delimited(
 
 
 def _unreadable(source: Source, error: Exception) -> str:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = first_line(error)
     if "Truncated compressed stream" in said or "inflate" in said or "decompress" in said.lower():
         return f"{source.label} cannot be read: it ends early or is damaged as a compressed file ({said}); copy it anew"
     return f"{source.label} cannot be read: {said}"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.parts import local_path
 from seqrec_cli.saying import Say
 
 KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".npz": "npz"}
@@ -22,7 +23,7 @@ def vectors_file(given: str | None) -> Path | None:
     """The file of that setting. Raises SeqrecError where there is none, or of no known kind."""
     if given is None:
         return None
-    path = Path(given.removeprefix("file://")).expanduser()
+    path = local_path(given)
     if not path.is_file():
         raise SeqrecError(f"dataset.item_vectors={given}: no such file")
     if path.suffix.lower() not in KINDS:
@@ -69,7 +70,7 @@ def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         kind = KINDS[path.suffix.lower()]
         ids, vectors_KW = _of_npz(path) if kind == "npz" else _of_table(path, kind)
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own are ValueErrors
-        raise SeqrecError(f"dataset.item_vectors: {path.name} cannot be read: {_first_line(error)}") from None
+        raise SeqrecError(f"dataset.item_vectors: {path.name} cannot be read: {first_line(error)}") from None
     if vectors_KW.ndim != 2 or len(vectors_KW) != len(ids) or not vectors_KW.shape[1]:
         raise SeqrecError(
             f"dataset.item_vectors: {path.name} has {len(ids)} ids and vectors of shape {vectors_KW.shape}; expected "
@@ -94,11 +95,11 @@ def _of_table(path: Path, kind: str) -> tuple[list[str], np.ndarray]:
 
     if kind == "csv":
         with path.open(encoding="utf-8-sig") as file:
-            width = len(file.readline().split(","))
-        names = ["id", *(f"v{nth}" for nth in range(width - 1))]
+            fields = file.readline().split(",")[1:]
+        names = ["id", *(f"v{nth}" for nth in range(len(fields)))]
         table = pa.csv.read_csv(
             str(path),
-            pa.csv.ReadOptions(column_names=names, skip_rows=int(_has_header(path))),
+            pa.csv.ReadOptions(column_names=names, skip_rows=int(not _all_numbers(fields))),
             convert_options=pa.csv.ConvertOptions(column_types={"id": pa.string()}),
         )
     else:
@@ -114,15 +115,9 @@ def _of_table(path: Path, kind: str) -> tuple[list[str], np.ndarray]:
     return ids, np.stack(numbers, axis=1) if numbers else np.empty((len(ids), 0), np.float32)
 
 
-def _has_header(path: Path) -> bool:
-    """Whether the first line has more than numbers behind the id."""
-    with path.open(encoding="utf-8-sig") as file:
-        fields = file.readline().split(",")[1:]
+def _all_numbers(texts: list[str]) -> bool:
+    """And not none: else the first line is a header."""
     try:
-        return not [float(field) for field in fields]
+        return bool([float(text) for text in texts])
     except ValueError:
-        return True
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        return False

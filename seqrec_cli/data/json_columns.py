@@ -6,7 +6,7 @@ A field is a number, text, true or false, or a list of these, of one kind in all
 import io
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -43,11 +43,19 @@ def json_columns(data: bytes, label: str, columns: Sequence[Column]) -> Columns:
         if whole == schema:
             raise
         table = _read(data, label, whole)
-    return Columns(table, label, found, place=lambda row: f"line {row + 1}", known=known)
+    return Columns(table, label, found, place=_place(data, table.num_rows), known=known)
 
 
 def _read(data: bytes, label: str, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *read_lines(io.BytesIO(data), label, schema)])
+
+
+def _place(data: bytes, rows: int) -> Callable[[int], str]:
+    """Where a row is; blank lines are none."""
+    numbers: Sequence[int] = range(1, rows + 1)
+    if data.count(b"\n") + (data[-1:] != b"\n") > rows:
+        numbers = [number for number, line in enumerate(io.BytesIO(data), 1) if line.strip()]
+    return lambda row: f"line {numbers[row]}"
 
 
 def _array_as_lines(data: bytes, label: str) -> bytes:

@@ -41,9 +41,9 @@ def one_event_a_row(columns: Columns, lists: Lists) -> tuple[Columns, int, int]:
     Also told are how many rows were lists, and how many of these were empty.
     """
     item, separator, whole, _ = lists
-    items = columns.values(item)
-    if separator is not None and not is_list(items) and pa.types.is_string(_plain(items).type):
-        items = _split(_plain(items), separator)
+    items = columns.array(item)
+    if separator is not None and pa.types.is_string(items.type):
+        items = _split(items, separator)
     elif not is_list(items):
         _refuse_lists(columns, lists)
         return _hinted(columns, item, items), 0, 0
@@ -66,7 +66,7 @@ def one_event_a_row(columns: Columns, lists: Lists) -> tuple[Columns, int, int]:
         row = int(parents_E[event])
         return f"{columns.place(row)}, element {event - int(starts_N[row]) + 1}"
 
-    return columns.mapped(change, place, []), len(items), int((counts_N == 0).sum())
+    return columns.mapped(change, place), len(items), int((counts_N == 0).sum())
 
 
 def _refuse_lists(columns: Columns, lists: Lists) -> None:
@@ -79,7 +79,7 @@ def _refuse_lists(columns: Columns, lists: Lists) -> None:
 
 def _hinted(columns: Columns, item: Column, items: pa.Array) -> Columns:
     """The columns as they are; with a word where most items look like several."""
-    first = _plain(items.slice(0, 1000))
+    first = items.slice(0, 1000)
     if not pa.types.is_string(first.type) or 2 * _several(first) <= len(first) - first.null_count:
         return columns
     shown = pc.filter(first, pc.match_substring_regex(first, NUMBERS))[0].as_py()
@@ -88,13 +88,6 @@ def _hinted(columns: Columns, item: Column, items: pa.Array) -> Columns:
         "joins it: dataset.sequence_separator=' '"
     )
     return columns.noted(note)
-
-
-def _plain(values: pa.Array) -> pa.Array:
-    """Without a dictionary; all text of one type."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
 
 
 def _several(texts: pa.Array) -> int:

@@ -67,20 +67,23 @@ class LogTensors:
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=padded_rows(self.items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B),
-            context_BLF=self._contexts(starts_B, lengths_B),
+            times_BL=(times_BL := self._times(starts_B, lengths_B)),
+            context_BLF=self._contexts(starts_B, lengths_B, times_BL),
         )
 
     def contexts_at(self, positions_B: np.ndarray) -> Tensor | None:
         """Context of events, [B, F]."""
-        context_B1F = self._contexts(positions_B, np.ones_like(positions_B))
+        alone_B = np.ones_like(positions_B)
+        context_B1F = self._contexts(positions_B, alone_B, self._times(positions_B, alone_B))
         return None if context_B1F is None else context_B1F[:, 0]
 
-    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
+    def _times(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
+        return None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B)
+
+    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray, times_BL: Tensor | None) -> Tensor | None:
         """Context of events [B, L, F], 0 past each row's end; None where the log has none."""
         parts = [] if self.context_NF is None else [padded_rows(self.context_NF, starts_B, lengths_B)]
-        if self.time_context and self.times_N is not None:
-            times_BL = padded_rows(self.times_N, starts_B, lengths_B)
+        if self.time_context and times_BL is not None:
             real_BL = torch.arange(times_BL.shape[1]) < torch.from_numpy(lengths_B)[:, None]
             moments_BLF = torch.from_numpy(of_times(self.time_context, times_BL.cpu().numpy()))
             parts.append((moments_BLF * real_BL[..., None]).to(times_BL.device))
@@ -88,9 +91,8 @@ class LogTensors:
 
     def times_at(self, positions_B: np.ndarray) -> Tensor | None:
         """Times of events, [B]."""
-        if self.times_N is None:
-            return None
-        return padded_rows(self.times_N, positions_B, np.ones_like(positions_B))[:, 0]
+        times_B1 = self._times(positions_B, np.ones_like(positions_B))
+        return None if times_B1 is None else times_B1[:, 0]
 
 
 class WindowRows(BatchedRows):

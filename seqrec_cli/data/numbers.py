@@ -18,10 +18,10 @@ import numpy as np
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.data.raw import AttributeTable, RawLog
+from seqrec_cli.data.raw import MISSING_WORDS, AttributeTable, RawLog
 from seqrec_cli.data.splits import train_ends
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+MISSING = frozenset({"", *map(str.lower, MISSING_WORDS)})
 LEVELS = 1024  # of a number of events: where there are more different ones, the nearest of so many quantiles
 MANY = 20  # different numbers: more are hardly categories
 

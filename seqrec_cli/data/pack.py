@@ -214,7 +214,7 @@ def _of_rows(
 def _with_levels(raw: RawLog) -> RawLog:
     """The log, numbers of its events as levels."""
     context, notes = dict(raw.context), list(raw.notes)
-    for name in raw.numeric & context.keys():
+    for name in [name for name in context if name in raw.numeric]:
         codes_N, texts, note = number_levels(name, *context[name])
         context[name] = codes_N, texts
         notes += [note] if note else []

@@ -4,24 +4,21 @@
 not look like a table are skipped and said.
 """
 
-import bz2
 import fnmatch
+import functools
 import glob
-import gzip
 import lzma
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.archive import DOWNLOADING, whole
+from seqrec_cli.data.file_kinds import compression
 
 PARQUET = {".parquet", ".pq"}
 LINES = {".json", ".jsonl", ".ndjson"}
@@ -59,10 +56,9 @@ class Part:
     @property
     def ending(self) -> str:
         """What its name ends in, without that of a compression."""
-        endings = [ending.lower() for ending in PurePosixPath(self.name).suffixes[-2:]]
-        return "".join([ending for ending in endings if ending not in PACKED][-1:])
+        return _ending(self.name)
 
-    @property
+    @functools.cached_property
     def kind(self) -> Kind:
         """By its ending, else by its first bytes."""
         if self.ending in LINES:
@@ -91,13 +87,6 @@ class Part:
                 with zipfile.ZipFile(self.file) as archive:
                     data = archive.read(self.member)
         return unpacked(data, self.label)
-
-    def size(self) -> int:
-        """Its bytes as they are kept."""
-        if self.member is None:
-            return self.file.stat().st_size
-        with zipfile.ZipFile(self.file) as archive:
-            return archive.getinfo(self.member).file_size
 
 
 @dataclass(frozen=True)
@@ -144,12 +133,6 @@ def find(path: Path, setting: str = "dataset.archive") -> Parts:
     if glob.has_magic(str(path)):
         return _of_glob(path, setting)
     raise SeqrecError(f"{setting}={path}: there is no such file")
-
-
-def exists(path: Path) -> bool:
-    """Whether it names something; what it holds is another matter."""
-    inside = any(parent.is_file() and _is_zip(parent) for parent in path.parents)
-    return path.exists() or inside or bool(glob.has_magic(str(path)) and glob.glob(str(path), recursive=True))
 
 
 def digest_of(parts: Parts, digest: Callable[[Path], str]) -> object:
@@ -234,8 +217,12 @@ def _readable(names: Sequence[str] | dict[str, Path], all_names: set[str]) -> tu
 
 def _looks_like_a_table(name: str) -> bool:
     last = name.rpartition("/")[2]
-    ending = Part(last, Path(), None, ()).ending
-    return ending in TEXT | PARQUET | LINES or bool(re.fullmatch(r"part-[\w-]+", last))
+    return _ending(last) in TEXT | PARQUET | LINES or bool(re.fullmatch(r"part-[\w-]+", last))
+
+
+def _ending(name: str) -> str:
+    endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
+    return "".join([ending for ending in endings if ending not in PACKED][-1:])
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -291,18 +278,17 @@ def _kind_of_skipped(name: str) -> str:
 
 
 def unpacked(data: bytes, label: str) -> bytes:
-    """What gzip, bzip2, zstd or xz have compressed, by its first bytes; anything else as it is."""
+    """What gzip, bzip2, zstd, lz4 or xz have compressed, by its first bytes; anything else as it is."""
+    import pyarrow as pa
+
+    kind = compression(data)
     try:
-        if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data)
-        if data.startswith(b"BZh"):
-            return bz2.decompress(data)
-        if data.startswith(b"\xfd7zXZ"):
+        if data.startswith(b"\xfd7zXZ"):  # which Arrow does not read
             return lzma.decompress(data)
-        if data.startswith(b"\x28\xb5\x2f\xfd"):
-            with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-                return bytes(stream.read())
-    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if kind is None:
+            return data
+        with pa.CompressedInputStream(pa.BufferReader(data), kind) as stream:
+            return bytes(stream.read())
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        reason = first_line(error)
         raise SeqrecError(f"{label} cannot be read: torn or not what its name says ({reason})") from None
-    return data

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+# What other tools write for a value that is not there.
+MISSING_WORDS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None", r"\N")
+
 
 @dataclass(frozen=True)
 class AttributeTable:

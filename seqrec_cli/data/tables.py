@@ -15,13 +15,13 @@ from seqrec_cli.config.dataset_files import FilesConfig
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.data.arrow import to_numpy
 from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.given_splits import NAMES
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.lists import Lists, one_event_a_row
 from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
 EVENTS = r"rating|event|interaction|click|review|behaviou?r|log|train"  # in names of files that may hold them
-SPLIT_NAMES = ("train", "valid", "test")
 Parse = Callable[[bytes | Path, str, Sequence[Column]], Columns]  # delimited text as columns
 
 
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 def read_log(cfg: FilesConfig, path: Path, wanted: Sequence[Column], *, parse: Parse, lists: Lists) -> Columns:
     """A row an event, with the column SPLIT where the files are split; notes say what was understood of them."""
     parts, notes = log_parts(cfg, path)
-    return _noted(read_parts(parts, wanted, parse=parse, lists=lists), notes)
+    return read_parts(parts, wanted, parse=parse, lists=lists).noted(*notes)
 
 
 def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
@@ -63,7 +63,7 @@ def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
     if len(roles) > 1 and None not in roles and len(set(roles)) > 1:
         every = sorted((replace(part, split=part.role) for part in parts.parts), key=lambda part: part.split or 0)
         of = [", ".join(part.name for part in every if part.split == split) for split in range(3)]
-        said = "; ".join(f"{name} {names}" for name, names in zip(SPLIT_NAMES, of, strict=True) if names)
+        said = "; ".join(f"{name} {names}" for name, names in zip(NAMES, of, strict=True) if names)
         return replace(parts, parts=tuple(every)), [*notes, f"split by their names: {said}"]
     return parts, notes
 
@@ -82,10 +82,10 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     done: list[Columns] = []
     found = Found([])
     for part in parts.parts:
-        if len(parts.parts) > 1 and not part.size():
+        data = part.read() if part.on_disk is None or part.kind == "lines" else part.on_disk
+        if len(parts.parts) > 1 and not (data.stat().st_size if isinstance(data, Path) else data):
             found.no_bytes.append(part.name)
             continue
-        data = part.read() if part.on_disk is None or part.kind == "lines" else part.on_disk
         try:
             columns = _read(part, data, wanted, parse=parse)
         except SeqrecError as error:
@@ -99,13 +99,7 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     if not done:
         raise SeqrecError(f"{parts.label} holds empty files alone")
     joined = Columns.joined(done, None if len(parts.parts) == 1 else parts.label)
-    return _noted(joined, found.said(len(joined)))
-
-
-def _noted(columns: Columns, notes: Sequence[str]) -> Columns:
-    for note in notes:
-        columns = columns.noted(note)
-    return columns
+    return joined.noted(*found.said(len(joined)))
 
 
 def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
@@ -158,12 +152,10 @@ def splits_of(columns: Columns, column: Column) -> np.ndarray:
         raise SeqrecError(f"{columns.label}: {columns.place(row)} has an empty {column}; say train, valid or test")
     for text in texts:
         if text.strip().lower() not in known:
-            raise SeqrecError(
-                f"{columns.label}: {column} is '{text}'{nearest(text, SPLIT_NAMES)}; say train, valid or test"
-            )
+            raise SeqrecError(f"{columns.label}: {column} is '{text}'{nearest(text, NAMES)}; say train, valid or test")
     return np.array([known[text.strip().lower()] for text in texts], np.int8)[codes_N]
 
 
-def split_column(columns: Columns) -> np.ndarray:
-    """The column SPLIT as an array, int8 [N]."""
-    return to_numpy(columns.array(SPLIT))
+def split_column(columns: Columns) -> np.ndarray | None:
+    """The column SPLIT as an array, int8 [N]; None where the files are not split."""
+    return to_numpy(columns.array(SPLIT)) if columns.has(SPLIT) else None

@@ -6,6 +6,7 @@ a control character on the way (`Separator`).
 
 import codecs
 import csv
+import io
 import itertools
 import re
 from collections import Counter
@@ -85,9 +86,14 @@ class Head(NamedTuple):
     first_ends: int
 
 
+def lines_of(text: str) -> list[str]:
+    """Its lines with their ends, as csv counts them: `str.splitlines` knows more characters that end one."""
+    return list(io.StringIO(text, newline=""))
+
+
 def split_head(text: str, separator: Separator, *, quoted: bool) -> Head:
     """The fields of the first rows; blank lines are none."""
-    lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", separator.applied(text.encode()).decode())
+    lines = lines_of(separator.applied(text.encode()).decode())
     rows: list[list[str]] = []
     reader, ends = csv.reader(lines, **dialect(separator, quoted=quoted)), 0
     try:

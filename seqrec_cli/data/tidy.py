@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.arrow import codes_of, from_numpy, from_texts, mask_of, to_mask
 from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.raw import MISSING_WORDS
 
 Missing = Literal["error", "drop", "keep"]
-WORDS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None", r"\N")
 EMPTY = "empty"
 
 
@@ -38,7 +38,7 @@ def tidied(
     lacking_N = np.zeros(len(columns), bool)
     found: dict[Column, Counter[str]] = {}
     for column in dict.fromkeys([*ids, *values]):
-        words = () if missing == "keep" and column in ids else WORDS
+        words = () if missing == "keep" and column in ids else MISSING_WORDS
         here_N, count = _missing(columns, column, words)
         if count:
             found[column] = count
@@ -93,16 +93,12 @@ def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np
     """Rows without a value, bool [N], and how often it is written how."""
     values = columns.values(column)
     coded = pa.types.is_dictionary(values.type)
-    texts = values.dictionary if coded else values
-    found_K = mask_of(texts.is_null(nan_is_null=True))
-    written_K = np.full(len(texts), EMPTY, object)
-    if pa.types.is_string(texts.type):
-        plain = pc.utf8_trim_whitespace(texts)
-        words_K = mask_of(pc.is_in(plain, from_texts(["", *words]))) & ~found_K
-        written_K[words_K] = [text or EMPTY for text in plain.filter(to_mask(words_K)).to_pylist()]
-        found_K |= words_K
-    if not coded:
-        return found_K, Counter(written_K[found_K].tolist())
-    codes_N = codes_of(values)  # -1, a row without a value, is the last of these
-    found_N = np.append(found_K, True)[codes_N]
-    return found_N, Counter(np.append(written_K, EMPTY)[codes_N[found_N]].tolist())
+    distinct = values.dictionary if coded else values
+    found_N = mask_of(distinct.is_null(nan_is_null=True))
+    if pa.types.is_string(distinct.type):
+        plain = pc.utf8_trim_whitespace(distinct) if coded else distinct  # which has no blanks any more
+        found_N |= mask_of(pc.is_in(plain, from_texts(["", *words])))
+    if coded:  # -1, a row without a value, is the last of these
+        found_N = np.append(found_N, True)[codes_of(values)]
+    lacking = values.filter(to_mask(found_N)).to_pylist()
+    return found_N, Counter((isinstance(text, str) and text.strip()) or EMPTY for text in lacking)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.arrow import to_numpy
+from seqrec_cli.data.number_text import as_numbers
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"]
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
@@ -238,18 +239,14 @@ def _is_number(values: pa.Array) -> bool:
 
 
 def _finite(column: TimeColumn) -> np.ndarray:
-    try:
-        numbers_N = to_numpy(column.values.cast(pa.float64()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        numbers_N = np.full(1, np.nan)
+    numbers = as_numbers(column.values)
+    if numbers is None:
+        column.refuse(f"is of type {column.values.type}, not finite numbers")
+    numbers_N = to_numpy(numbers)
     if not np.isfinite(numbers_N).all():
-        _refuse_value(column, _finite_number, "a finite number")
+        nth = int(np.argmin(np.isfinite(numbers_N)))
+        column.refuse(f"is {column.values[nth].as_py()!r} in {column.place(nth)}, not a finite number")
     return numbers_N
-
-
-def _finite_number(value: Any) -> None:
-    if not math.isfinite(float(value)):
-        raise ValueError
 
 
 def _refuse_value(column: TimeColumn, read: Callable[[Any], Any], what: str) -> NoReturn:

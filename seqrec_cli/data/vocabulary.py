@@ -22,10 +22,12 @@ def factorize(ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         present = np.zeros(high - low + 1, bool)  # ids are dense: a table is cheaper than a sort
         present[ids_N - low] = True
         return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[ids_N - low]
-    # Equal texts are nearly always one object: sorting addresses is cheaper than hashing every text.
-    addresses_N = np.fromiter(map(id, ids_N.tolist()), np.int64, len(ids_N))
-    _, first, objects_N = np.unique(addresses_N, return_index=True, return_inverse=True)
-    objects = ids_N[first].tolist()
+    from seqrec_cli.data.arrow import from_numpy, to_numpy
+
+    # Equal texts are nearly always one object: hashing addresses is cheaper than hashing every text.
+    coded = from_numpy(np.fromiter(map(id, ids_N.tolist()), np.int64, len(ids_N))).dictionary_encode()
+    objects_N = to_numpy(coded.indices)
+    objects = ids_N[first_rows(objects_N, len(coded.dictionary))].tolist()
     texts = sorted(set(objects))
     code = dict(zip(texts, range(len(texts)), strict=True))
     distinct = np.empty(len(texts), object)

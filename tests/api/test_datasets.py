@@ -76,6 +76,16 @@ def test_the_same_values_are_the_same_data_in_any_type(change: Any, tmp_path: Pa
     assert made(other, tmp_path) == made(log(), tmp_path)
 
 
+def test_a_lazy_frame_is_worked_out_once(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars", reason="the development extras bring polars")
+    times = []
+    frame = polars.DataFrame(log().to_dict("list")).lazy()
+    lazy = frame.map_batches(lambda part: times.append(1) or part, validate_output_schema=False)
+    with pytest.warns(UserWarning, match="no time is named"):
+        made(lazy.rename({"when": "timestamp"}), tmp_path, time=None)
+    assert len(times) == 1
+
+
 def test_times_are_datetimes_seconds_or_text(tmp_path: Path) -> None:
     seconds = log()["when"].astype("datetime64[s]").astype("int64")
     units = [{"time_unit": "ms"}, {}, {}]

@@ -65,6 +65,13 @@ def test_ratings_and_attributes(tmp_path: Path) -> None:
     assert log.manifest["notes"][-1] == "1 users have rows with differing town; each takes its first row's"
 
 
+@pytest.mark.parametrize("setting", ["item_attribute_columns", "context_columns"])
+def test_columns_of_one_name_as_attributes_are_refused(tmp_path: Path, setting: str) -> None:
+    path = write(tmp_path, "user,item,time,price ($),price [%]", "a,5,1,2,3", "a,6,2,3,4", "b,5,3,2,3")
+    with pytest.raises(SeqrecError, match=r"'price \(\$\)' and 'price \[%\]' are both called price_ as attributes"):
+        read(tmp_path, path, **{setting: ["price ($)", "price [%]"]})
+
+
 def test_a_file_without_header_is_read_by_position_or_by_given_names(tmp_path: Path) -> None:
     path = write(tmp_path, "5;x;1;k", "6;x;2;k", "7;x;3;k")
     shared: dict[str, Any] = {"header": False, "delimiter": ";"}

@@ -246,3 +246,8 @@ def test_parquet_parts_are_one_log(tmp_path: Path) -> None:
     assert items(log) == [item for _, item in ROWS]
     (folder / "part-0.snappy.parquet").rename(folder / "whole")
     assert items(read(tmp_path, folder / "whole", name="nameless")) == [item for _, item in ROWS[:6]]
+
+
+def test_blank_lines_between_json_lines_are_counted(tmp_path: Path) -> None:
+    lines = ['{"user": 1, "item": 5}', "", '{"user": 1, "item": 7}', " ", '{"user": null, "item": 8}']
+    assert "the first is line 5" in refusal(tmp_path, write(tmp_path / "log.jsonl", "\n".join(lines)))

@@ -27,6 +27,7 @@ def read(values: Any, unit: TimeUnit = "auto") -> Times:
         ([MARCH * 10**9 + 1, MARCH * 10**9], "nanoseconds", 10**9),
         ([20190301, 20200229], "dates as YYYYMMDD", 1),
         ([MARCH + 0.25, MARCH + 0.5], "seconds", 10**6),
+        ([f"+{MARCH}.5", f"{MARCH}"], "seconds", 10**6),
     ],
 )
 def test_numbers_say_by_their_range_what_they_count(
@@ -78,6 +79,7 @@ def test_dates_of_parquet_are_read() -> None:
         (["2019-03-01", "1970-01-01"], r"1970-01-01 to 2019-03-01.*the first is in line 3.*time_unit=iso"),
         (["2019-03-01", "soon"], r"'soon' in line 3, not a time: a number since 1970"),
         ([20191301, 20190301], r"is 20191301 in line 2, not a date written as 20190301"),
+        (["1551398400.5", "1_551_398_400"], r"is '1_551_398_400' in line 3, not a finite number"),
         ([MARCH, None], r"line 3 has an empty time"),
         ([True, False], "of type bool"),
         (pa.array([1], pa.time32("s")), r"time32\[s\], times of day without a date; .*dataset\.time_unit=order"),

@@ -12,10 +12,10 @@ from seqrec_cli.config.dataset_text import TextConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.attribute_tables import (
     Described,
-    attribute_name,
     attribute_tables,
     columns_of_log,
     describe,
+    named,
     numeric_attributes,
 )
 from seqrec_cli.data.column_guess import ALIASES, guessed
@@ -25,7 +25,7 @@ from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.tables import SPLIT, read_log, split_column, splits_of
+from seqrec_cli.data.tables import read_log, split_column, splits_of
 from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
 
@@ -97,9 +97,9 @@ class Config(TextConfig):
 
 def read(cfg: Config, path: Path) -> RawLog:
     """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
-    named = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
+    main = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     others = (cfg.session_column, cfg.owner_column, cfg.label_column, cfg.weight_column, cfg.split_column)
-    wanted = [column for column in (*named, *others, *cfg.order_columns) if column is not None]
+    wanted = [column for column in (*main, *others, *cfg.order_columns) if column is not None]
     wanted += [*columns_of_log(cfg), *cfg.context_columns]
 
     def parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
@@ -138,7 +138,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
         notes += [times.said] * (cfg.time_unit == "auto" or times.outside or not times.per_second)
     labels_N = None if cfg.label_column is None else labels(columns, cfg.label_column, notes)
-    splits_N = _splits(cfg, columns)
+    splits_N = split_column(columns) if cfg.split_column is None else splits_of(columns, cfg.split_column)
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None if times is None else times.ticks_N, keep=cfg.split_leaks)
     items = Described(columns, items_N)
@@ -153,7 +153,7 @@ def read(cfg: Config, path: Path) -> RawLog:
         None if cfg.rating_column is None else columns.numbers(cfg.rating_column).astype(np.float32),
         known.items,
         known.users,
-        {attribute_name(name): columns.texts(name) for name in cfg.context_columns},
+        {name: columns.texts(column) for name, column in named(cfg.context_columns).items()},
         numeric=numeric_attributes(cfg),
         notes=tuple(notes),
         place=columns.place,
@@ -186,9 +186,3 @@ def _setting_of(cfg: Config, column: Column) -> str:
         for name, value in values.items()
         if column == value or (isinstance(value, tuple) and column in value)
     )
-
-
-def _splits(cfg: Config, columns: Columns) -> np.ndarray | None:
-    if cfg.split_column is not None:
-        return splits_of(columns, cfg.split_column)
-    return split_column(columns) if columns.has(SPLIT) else None

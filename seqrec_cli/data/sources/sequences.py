@@ -4,6 +4,7 @@ The first is the format of SASRec (Kang & McAuley, ICDM 2018), the second that o
 lines of a user need not follow each other. A file with a line of more than two fields is of the second form.
 """
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from seqrec_cli.data.lists import Lists
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.parts import unpacked
 from seqrec_cli.data.raw import RawLog
-from seqrec_cli.data.tables import SPLIT, read_log, split_column
+from seqrec_cli.data.tables import read_log, split_column
 
 NAMES = ("user", "item")
 THREE_FIELDS = re.compile(rb"^[ \t]*[^\s]+[ \t]+[^\s]+[ \t]+[^\s]", re.MULTILINE)
@@ -52,7 +53,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     columns = read_log(cfg, path, NAMES, parse=_parse, lists=Lists("item", None, {"user"}))
     notes = list(columns.notes)
     users_N, items_N = columns.ids("user"), columns.ids("item")
-    splits_N = split_column(columns) if columns.has(SPLIT) else None
+    splits_N = split_column(columns)
     if splits_N is not None:
         notes += check_order(users_N, splits_N, None, keep=False)
     items, users = Described(columns, items_N), Described(columns, users_N)
@@ -77,9 +78,9 @@ def _parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns
     whole = unpacked(data if isinstance(data, bytes) else data.read_bytes(), label)
     if THREE_FIELDS.search(whole):
         return _of_lists(whole, label)
-    first = whole.lstrip().partition(b"\n")[0]
+    first = next((line for line in io.BytesIO(whole) if line.strip()), b"")
     delimiter = "\t" if b"\t" in first and b" " not in first else " "
-    found = Columns.parse(data, label, delimiter=delimiter, columns=columns, names=NAMES)
+    found = Columns.parse(whole, label, delimiter=delimiter, columns=columns, names=NAMES)
     return found.noted("read as `user item` a line")
 
 
