@@ -1,6 +1,6 @@
 """An encoder that reads fewer events than its rows have: members of an ensemble differ in `max_length`.
 
-Legend: B rows, L events of a row, M events the encoder reads, P parts of a row, D width.
+Legend: B rows, L events of a row, M events the encoder reads, P parts of a row, D width, F context attributes.
 """
 
 from dataclasses import replace
@@ -83,25 +83,29 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
     places_BPM = starts_BP[..., None] + torch.arange(length, device=starts_BP.device)
     real_BM = (places_BPM < ends_BP[..., None]).flatten(1)
     flat_BM = places_BPM.flatten(1).clamp(max=L - 1)
-    given = vars(
-        batch
-    )  # what a batch is asked for by name counts as read (`reading.py`); whether the encoder does, shows
-    times_BL, request_times_B, context_BF = (given[name] for name in ("times_BL", "request_times_B", "context_BF"))
+    # What a batch is asked for by name counts as read (`reading.py`); whether the encoder does, shows.
+    given = vars(batch)
+    times_BL, request_times_B = given["times_BL"], given["request_times_B"]
+    context_BLF, context_BF = given["context_BLF"], given["context_BF"]
 
     def parts_of(values_BL: Tensor) -> Tensor:
-        return (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, length)
+        return (_at(values_BL, flat_BM) * _like(real_BM, values_BL)).reshape(-1, length, *values_BL.shape[2:])
+
+    def asked_after(request_B: Tensor, values_BL: Tensor | None) -> Tensor:
+        """What is asked after a part: the row's following event, and after its last one the request."""
+        if values_BL is None:
+            return request_B.repeat_interleave(parts, 0)
+        following_BP = _at(values_BL, ends_BP.clamp(max=L - 1))
+        last_BP = _like(ends_BP >= batch.lengths_B[:, None], values_BL)
+        return torch.where(last_BP, request_B[:, None], following_BP).flatten(0, 1)
 
     cut: dict[str, Tensor | None] = {"items_BL": parts_of(batch.items_BL)}
     cut["times_BL"] = None if times_BL is None else parts_of(times_BL)
-    cut["context_BF"] = None if context_BF is None else context_BF.repeat_interleave(parts, 0)
-    cut["request_times_B"] = None if request_times_B is None else request_times_B.repeat_interleave(parts)
-    if times_BL is not None and request_times_B is not None:
-        # What comes next after a part: the row's following event, and after its last one the request.
-        following_BP = times_BL.gather(1, ends_BP.clamp(max=L - 1))
-        last_BP = ends_BP >= batch.lengths_B[:, None]
-        cut["request_times_B"] = torch.where(last_BP, request_times_B[:, None], following_BP).flatten()
+    cut["context_BLF"] = None if context_BLF is None else parts_of(context_BLF)
+    cut["request_times_B"] = None if request_times_B is None else asked_after(request_times_B, times_BL)
+    cut["context_BF"] = None if context_BF is None else asked_after(context_BF, context_BLF)
     none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
-    hosts = dict.fromkeys(("ends_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
+    hosts = dict.fromkeys(("ends_BC", "weights_BL", "weights_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
     return replace(
         batch,
         users_B=batch.users_B.repeat_interleave(parts),
@@ -110,3 +114,13 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
         **hosts,  # type: ignore[arg-type]
         **cut,  # type: ignore[arg-type]
     )
+
+
+def _at(values_BL: Tensor, places_BM: Tensor) -> Tensor:
+    """What stands at places of each row, [B, M] or, of several values an event, [B, M, F]."""
+    return values_BL.gather(1, _like(places_BM, values_BL).expand(-1, -1, *values_BL.shape[2:]))
+
+
+def _like(each_BM: Tensor, values_BL: Tensor) -> Tensor:
+    """[B, M] as many dimensions as the values have."""
+    return each_BM.reshape(*each_BM.shape, *([1] * (values_BL.ndim - 2)))
