@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -16,6 +17,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.evaluation.portfolio import Mixture
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training import closed_form
@@ -166,3 +168,21 @@ def test_a_member_that_is_done_is_not_trained_again(run: Path, capsys: pytest.Ca
     again = seqrec_cli.run("train", [f"resume={run}"])
     assert again["val"] == pytest.approx(read(run / "metrics.json")["val"])
     assert (run / "members" / "sasrec" / "last.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.99, 0.01)])
+@pytest.mark.parametrize("monitor", ["ndcg@10", "mrr"])
+def test_a_mixture_below_the_best_alone_is_not_kept(
+    tmp_path_factory: pytest.TempPathFactory, shares: tuple[float, ...], monitor: str
+) -> None:
+    """Pools are few requests' best items by NDCG@10; all of validation, by the monitored metric, has the last word."""
+    folder = tmp_path_factory.getbasetemp()
+    cfg, log = asked(folder, "model.candidates=[popular,markov]", f"trainer.monitor={monitor}")
+    portfolio = Portfolio(cfg, log, resolve_precision(cfg.hardware), RunFolder(folder))
+    assert _try_all(portfolio, lambda record: {})
+    best = max(portfolio.tried, key=lambda name: portfolio.tried[name][monitor])
+    worst_first = sorted(portfolio.tried, key=lambda name: name == best)
+    worse = Mixture(dict(zip(worst_first, shares, strict=False)), ndcg=0.0, best_alone=0.0)
+    with mock.patch("seqrec_cli.commands.portfolio.find_mixture", return_value=worse):
+        _, model = _mixed(portfolio)
+    assert model.weights == {best: 1.0}
