@@ -130,6 +130,8 @@ def test_a_users_last_click_tests_and_what_was_shown_goes_with_the_next_click(tm
     assert batch.candidates_BC[order, 0].tolist() == [1, 2, 3]
     assert batch.labels_BC[order, 0].tolist() == [1, 0, 1]
     assert batch.lengths_B[order].tolist() == [0, 0, 0]
+    assert (batch.request_times_B[order] - 1_551_398_400).tolist() == [0, 0, 1]  # when each was shown, in its context
+    assert batch.context_BF[order].tolist() == [[1], [1], [2]]
     _, held = next(labelled_batches(log, "test", max_length=10, batch_size=9))
     last = held.candidates_BC[:, 0].tolist().index(4)  # shown after user 1's last click: all clicks, its own device
     assert held.items_BL[last].tolist() == [1, 2, 3]
