@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 import seqrec_cli
 from seqrec_cli import cli
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
+from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.commands.warm import _trained_on, matched_logs, on_later_log
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
@@ -268,6 +270,40 @@ def test_a_run_that_began_with_another_goes_on_without_it(
     assert result["run_dir"] == str(second)
     assert RunFolder(second).read_manifest()["fit"]["epochs"] == 2
     assert RunFolder(second).read_manifest()["started_from"] == told
+
+
+def test_a_later_run_may_differ_in_all_but_the_model_and_a_resumed_one_in_less(
+    run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(run[0], first)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    (first / "config.yaml").write_text(yaml.safe_dump(config | {"resume": str(first)}))
+    given = {"protocol.seen": "keep", "objective.smoothing": 0.25, "dataset.duplicates": "drop"}
+    words = [f"{key}={value}" for key, value in given.items()]
+    record: Any = started(str(first), "train", words)
+    assert (record.protocol.seen, record.objective.smoothing, record.dataset.duplicates) == tuple(given.values())
+    assert (record.resume, record.run_dir, record.start_from) == (None, None, str(first))
+    other: Any = started(str(first), "train", ["protocol=last_k", "trainer.lr=0.5", "hardware.threads=2"])
+    assert (other.protocol.name, other.trainer.lr, other.hardware.threads) == ("last_k", 0.5, 2)
+    again: Any = resumed(str(first), ["trainer.lr=0.5", "hardware.threads=2", "evaluation.test=once"])
+    assert (again.resume, again.run_dir, again.trainer.lr) == (str(first), None, 0.5)
+    for word in (*words, "protocol=last_k"):
+        with pytest.raises(SeqrecError, match="keeps the run's own settings; leave out"):
+            resumed(str(first), [word])
+
+
+def test_running_statistics_are_carried_over(files: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = (settings("din", file, tmp_path) for file in files)
+    first, later = logged(before), logged(after)
+    cfg = before.model.model_copy(update={"batch_norm": True})
+    earlier, model = build_model(cfg, first.catalog, 1), build_model(cfg, later.catalog, 2)
+    learned = {name: buffer for name, buffer in earlier.named_buffers() if name.endswith("running_mean")}
+    assert learned
+    for buffer in learned.values():
+        buffer.normal_()
+    start_from(model, earlier, cfg, catalog=later.catalog, matched=matched_logs(later, first))
+    assert all(torch.equal(model.get_buffer(name), buffer) for name, buffer in learned.items())
 
 
 def opened(folder: Path) -> Restored:

@@ -170,6 +170,15 @@ def test_an_empty_session_is_no_session(tmp_path: Path) -> None:
         read(tmp_path, rows, "user,item,time,visit", session_column="visit")
 
 
+def test_sessions_go_with_their_events(tmp_path: Path) -> None:
+    visits = ((1, 3, "b"), (2, 1, "a"), (3, 2, "a"), (4, 4, "b"))
+    rows = [f"1,{item},{DAY}{day},{visit}" for item, day, visit in visits]
+    log = read(tmp_path, rows, "user,item,time,visit", session_column="visit")
+    assert items(log) == [2, 3, 1, 4]
+    first, second, third, fourth = log.sessions_N.tolist()
+    assert first == second != third == fourth
+
+
 def test_sessions_that_no_protocol_reads_are_named(tmp_path: Path) -> None:
     rows = [f"1,{item},{DAY}{item},a" for item in (1, 2, 3, 4)]
     said: list[str] = []
