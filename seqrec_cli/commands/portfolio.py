@@ -39,6 +39,7 @@ from seqrec_cli.training.precision import Precision
 
 KEPT_BACK = 0.2  # of the budget, for measuring the encoders, the mixture and the end
 SHARED = ("dataset", "protocol", "hardware", "evaluation", "data_dir")  # what a candidate's run has of this one
+GIVEN = ("evaluation.", "trainer.monitor")  # settled for the whole portfolio, not for a candidate again
 MEASURED_AGAIN = 2
 LEAST_MINUTES = 0.05  # an encoder is not begun with less
 
@@ -165,7 +166,7 @@ def _record(cfg: TrainConfig, name: str) -> TrainConfig:
     plain["evaluation"] |= {"test": "none", "baselines": False}
     plain["trainer"] |= {"seed": cfg.trainer.seed, "monitor": cfg.trainer.monitor}
     plain["trainer"] |= {"max_steps": cfg.trainer.max_steps}
-    plain["auto"] = {key: word for key, word in own.auto.items() if not key.startswith("evaluation.")}
+    plain["auto"] = {key: word for key, word in own.auto.items() if not key.startswith(GIVEN)}
     record = validate_plain("train", plain)
     assert isinstance(record, TrainConfig)
     return record

@@ -1,6 +1,6 @@
 """An encoder that reads fewer events than its rows have: members of an ensemble differ in `max_length`.
 
-Legend: B rows, L events of a row, M events the encoder reads, P parts of a row, F context attributes, D width.
+Legend: B rows, L events of a row, M events the encoder reads, P parts of a row, D width, F context attributes.
 """
 
 from dataclasses import replace
@@ -36,10 +36,10 @@ class Windowed(SequenceEncoder):
         ends_BP = (batch.lengths_B[:, None] - after_P).clamp(min=0)
         starts_BP = (ends_BP - self.length).clamp(min=0)
         states_XMD = self.encoder.encode(_cut(batch, self.length, starts_BP=starts_BP, ends_BP=ends_BP))
-        positions_L = torch.arange(L, device=batch.items_BL.device)
-        part_BL = parts - 1 - (batch.lengths_B[:, None] - 1 - positions_L).div(self.length, rounding_mode="floor")
+        places_L = torch.arange(L, device=batch.items_BL.device)
+        part_BL = parts - 1 - (batch.lengths_B[:, None] - 1 - places_L).div(self.length, rounding_mode="floor")
         part_BL = part_BL.clamp(0, parts - 1)
-        inside_BL = (positions_L - starts_BP.gather(1, part_BL)).clamp(0, self.length - 1)
+        inside_BL = (places_L - starts_BP.gather(1, part_BL)).clamp(0, self.length - 1)
         wanted_BL = part_BL * self.length + inside_BL
         states_BND = states_XMD.reshape(B, parts * self.length, -1)
         return states_BND.gather(1, wanted_BL[..., None].expand(-1, -1, states_BND.shape[-1]))
@@ -78,43 +78,49 @@ def latest_events(batch: Batch, length: int) -> Batch:
 
 
 def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Batch:
-    """A row of `length` positions for each part of each row, [B * P] in all."""
+    """A row of `length` places for each part of each row, [B * P] in all."""
     L, parts = batch.items_BL.shape[1], starts_BP.shape[1]
-    positions_BPM = starts_BP[..., None] + torch.arange(length, device=starts_BP.device)
-    real_BM = (positions_BPM < ends_BP[..., None]).flatten(1)
-    flat_BM = positions_BPM.flatten(1).clamp(max=L - 1)
-    following_BP = ends_BP.clamp(max=L - 1)
-    last_BP = ends_BP >= batch.lengths_B[:, None]
-    # What a batch is asked for by name counts as read (`reading.py`); whether the encoder reads it, shows.
+    places_BPM = starts_BP[..., None] + torch.arange(length, device=starts_BP.device)
+    real_BM = (places_BPM < ends_BP[..., None]).flatten(1)
+    flat_BM = places_BPM.flatten(1).clamp(max=L - 1)
+    # What a batch is asked for by name counts as read (`reading.py`); whether the encoder does, shows.
     given = vars(batch)
     times_BL, request_times_B = given["times_BL"], given["request_times_B"]
     context_BLF, context_BF = given["context_BLF"], given["context_BF"]
 
     def parts_of(values_BL: Tensor) -> Tensor:
-        return (values_BL.gather(1, flat_BM) * real_BM).reshape(-1, length)
+        return (_at(values_BL, flat_BM) * _like(real_BM, values_BL)).reshape(-1, length, *values_BL.shape[2:])
+
+    def asked_after(request_B: Tensor, values_BL: Tensor | None) -> Tensor:
+        """What is asked after a part: the row's following event, and after its last one the request."""
+        if values_BL is None:
+            return request_B.repeat_interleave(parts, 0)
+        following_BP = _at(values_BL, ends_BP.clamp(max=L - 1))
+        last_BP = _like(ends_BP >= batch.lengths_B[:, None], values_BL)
+        return torch.where(last_BP, request_B[:, None], following_BP).flatten(0, 1)
 
     cut: dict[str, Tensor | None] = {"items_BL": parts_of(batch.items_BL)}
     cut["times_BL"] = None if times_BL is None else parts_of(times_BL)
-    cut["request_times_B"] = None if request_times_B is None else request_times_B.repeat_interleave(parts)
-    # What comes next after a part: the row's following event, and after its last one the request.
-    if times_BL is not None and request_times_B is not None:
-        next_BP = times_BL.gather(1, following_BP)
-        cut["request_times_B"] = torch.where(last_BP, request_times_B[:, None], next_BP).flatten()
-    cut["context_BLF"] = None
-    cut["context_BF"] = None if context_BF is None else context_BF.repeat_interleave(parts, 0)
-    if context_BLF is not None:
-        F = context_BLF.shape[2]
-        context_BMF = context_BLF.gather(1, flat_BM[..., None].expand(-1, -1, F)) * real_BM[..., None]
-        cut["context_BLF"] = context_BMF.reshape(-1, length, F)
-        if context_BF is not None:
-            next_BPF = context_BLF.gather(1, following_BP[..., None].expand(-1, -1, F))
-            cut["context_BF"] = torch.where(last_BP[..., None], context_BF[:, None], next_BPF).flatten(0, 1)
-    of_targets = ("targets_BL", "weights_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC")
-    none = dict.fromkeys((*of_targets, "ends_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
+    cut["context_BLF"] = None if context_BLF is None else parts_of(context_BLF)
+    cut["request_times_B"] = None if request_times_B is None else asked_after(request_times_B, times_BL)
+    cut["context_BF"] = None if context_BF is None else asked_after(context_BF, context_BLF)
+    none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
+    hosts = dict.fromkeys(("ends_BC", "weights_BL", "weights_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
     return replace(
         batch,
         users_B=batch.users_B.repeat_interleave(parts),
         lengths_B=(ends_BP - starts_BP).flatten(),
         **none,  # type: ignore[arg-type]
+        **hosts,  # type: ignore[arg-type]
         **cut,  # type: ignore[arg-type]
     )
+
+
+def _at(values_BL: Tensor, places_BM: Tensor) -> Tensor:
+    """What stands at places of each row, [B, M] or, of several values an event, [B, M, F]."""
+    return values_BL.gather(1, _like(places_BM, values_BL).expand(-1, -1, *values_BL.shape[2:]))
+
+
+def _like(each_BM: Tensor, values_BL: Tensor) -> Tensor:
+    """[B, M] as many dimensions as the values have."""
+    return each_BM.reshape(*each_BM.shape, *([1] * (values_BL.ndim - 2)))

@@ -182,3 +182,41 @@ def test_context_and_user_attributes_reach_the_model(tmp_path: Path) -> None:
     assert len(run.recommend(histories=[[1, 2]], context={"device": "tv"}, times=[[1, 2]], top=2)) == 2
     with pytest.raises(SeqrecError, match=r"context.device=radio: no such value"):
         run.recommend(histories=[[1, 2]], context={"device": "radio"}, times=[[1, 2]])
+
+
+def test_every_argument_is_its_setting(tmp_path: Path) -> None:
+    frame = log().assign(
+        stars=[3.0, 5.0] * 36, visit=0, nth=range(72), worth=range(1, 73), tags="a|b", plan="free", place="home"
+    )
+    frame = frame.assign(name=[f"item {item}" for item in frame["what"]])
+    told: dict[str, Any] = {
+        "rating": ("rating_column", "stars"),
+        "item_attributes": ("item_attribute_columns", ["tags"]),
+        "user_attributes": ("user_attribute_columns", ["plan"]),
+        "context": ("context_columns", ["place"]),
+        "value_separator": ("value_separator", "|"),
+        "title": ("title_column", "name"),
+        "time_unit": ("time_unit", "s"),
+        "min_rating": ("min_rating", 2.0),
+        "user_core": ("user_core", 2),
+        "item_core": ("item_core", 1),
+        "duplicates": ("duplicates", "keep"),
+        "missing": ("missing", "drop"),
+        "session": ("session_column", "visit"),
+        "order": ("order_columns", ["nth"]),
+        "weight": ("weight_column", "worth"),
+    }
+    data = made(frame, tmp_path, **{name: value for name, (_, value) in told.items()})
+    assert {key: data.settings[key] for key, _ in told.values()} == dict(told.values())
+    frame = frame.assign(part=(["train"] * 4 + ["test", "valid"]) * 12)
+    with pytest.raises(SeqrecError, match=r"split_leaks=true"):
+        made(frame, tmp_path, split="part")
+    data = made(frame, tmp_path, split="part", split_leaks=True)
+    assert (data.settings["split_column"], data.settings["split_leaks"]) == ("part", True)
+
+
+def test_rows_without_an_id_are_refused_or_dropped(tmp_path: Path) -> None:
+    frame = log().assign(who=[None, *log()["who"][1:]])
+    with pytest.raises(SeqrecError, match=r"of 72 rows, 1 without one of who.*dataset\.missing=drop"):
+        made(frame, tmp_path)
+    assert made(frame, tmp_path, missing="drop").num_events == 71

@@ -11,7 +11,7 @@ import torch
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.metrics.table import metric_names
-from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.run_folder import RunFolder, read_rows
 
 TINY = [
     "dataset=synthetic",
@@ -142,14 +142,24 @@ def test_export_proves_itself(request, base, family) -> None:
     assert {"model.pt2", "items.parquet", "signature.json"} <= {p.name for p in (base / f"export-{family}").iterdir()}
 
 
-def test_resume_goes_on_to_the_same_end(base, sasrec) -> None:
+def test_resume_goes_on_to_the_same_end(base, sasrec, capsys) -> None:
     sizes = ["model=sasrec", *SMALL_MODEL, "trainer.batch_size=16", "trainer.lr=1e-2"]
     flags = [*sizes, "trainer.schedule=constant", "trainer.warmup_steps=2"]  # rates that do not follow from the length
     train(base, "short", *flags, "trainer.max_steps=4")
     whole = train(base, "whole", *flags)
+    short = RunFolder.open(base / "short")
+    first, rows = short.config_yaml.read_bytes(), read_rows(short.metrics_jsonl)
+    with short.metrics_jsonl.open("a") as file:
+        file.write('{"epoch": 2, "st')  # as a machine leaves it whose disk was full
+    capsys.readouterr()
     resumed = seqrec_cli.run("train", [f"resume={base / 'short'}", "trainer.max_steps=null"])
     assert resumed["test"] == whole["test"]
     assert Path(resumed["run_dir"]) == base / "short"
+    assert "the last row was cut, and is left out" in capsys.readouterr().out
+    assert [row["epoch"] for row in read_rows(short.metrics_jsonl)][: len(rows)] == [row["epoch"] for row in rows]
+    # What has trained stays written, and what changed since.
+    assert short.config_yaml.read_bytes() == first
+    assert short.read_manifest()["resumed"] == [{"from_step": 4, "changed": {"trainer.max_steps": None}}]
 
 
 def test_a_folder_that_is_trained_into_is_no_other_runs(base, sasrec) -> None:

@@ -1,5 +1,6 @@
 """A first run with nothing set: the data settle what is written `auto`, and a weak run is told why."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ def test_the_data_settle_the_run_which_is_sealed_in_numbers(tmp_path: Path, caps
     assert "trainer.max_epochs=" not in said.partition("auto:")[2].splitlines()[0]  # what was given is not settled
     assert "WARNING: sasrec is below" in said
     assert "of them warm-up" in said
+    settled_by, too_few = re.findall(r"([\d,]+) training events", said)
+    assert settled_by == too_few
 
 
 def test_a_plan_is_of_the_settled_run(tmp_path: Path) -> None:

@@ -1,14 +1,27 @@
 """`model=auto`: a run like any other, whose manifest says what was tried."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.portfolio import Portfolio, _mixed, _try_all, _where, train_portfolio
+from seqrec_cli.commands.settle import settle
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.validate import validate
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.evaluation.portfolio import Mixture
+from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training import closed_form
+from seqrec_cli.training.precision import resolve_precision
 
 SMALL = ["dataset=synthetic", "dataset.users=120", "dataset.items=40", "dataset.max_events=15", "model=auto"]
 
@@ -72,3 +85,104 @@ def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(
 def test_what_it_cannot_do_is_refused(word: str, line: str) -> None:
     with pytest.raises(SeqrecError, match=line.replace("[", r"\[")):
         seqrec_cli.run("train", [*SMALL, word])
+
+
+def asked(tmp_path: Path, *words: str) -> tuple[TrainConfig, PackedLog]:
+    """A portfolio's configuration and log, before anything is tried."""
+    overrides = [*SMALL, *words, f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
+    cfg = validate("train", compose("train", overrides))
+    assert isinstance(cfg, TrainConfig)
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), str), cfg.protocol, str)
+    return settle(cfg, log, tell=str), log
+
+
+def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(tmp_path: Path) -> None:
+    cfg, log = asked(
+        tmp_path,
+        "protocol=last_k",
+        "protocol.k=2",
+        "model.candidates=[gru4rec,sasrec]",
+        "hardware.precision=bf16",
+        "trainer.seed=7",
+        "trainer.monitor=mrr",
+        "trainer.max_steps=20",
+        "trainer.minutes=10",
+        "evaluation.cutoffs=[7]",
+        "evaluation.ranked_users=30",
+        "evaluation.test=once",
+    )
+    trained: list[TrainConfig] = []
+
+    def train(record: TrainConfig) -> dict[str, Any]:
+        trained.append(record)
+        return {"interrupted": True}
+
+    found = train_portfolio(cfg, log, resolve_precision(cfg.hardware), train=train)
+    assert found["interrupted"]
+    (record,) = trained
+    assert record.model.name == "gru4rec"
+    assert record.evaluation.test == "none"
+    assert not record.evaluation.baselines
+    assert (record.evaluation.cutoffs, record.evaluation.ranked_users) == (cfg.evaluation.cutoffs, 30)
+    assert (record.dataset, record.protocol, record.hardware) == (cfg.dataset, cfg.protocol, cfg.hardware)
+    assert (record.trainer.seed, record.trainer.monitor, record.trainer.max_steps) == (7, "mrr", 20)
+    assert record.trainer.minutes is not None
+    assert 3 < record.trainer.minutes < 4.01  # half of what is left of eight: two encoders are to be trained
+    assert (record.run_dir, record.resume) == (str(tmp_path / "run" / "members" / "gru4rec"), None)
+
+
+class Unread:
+    """A test set that may not be looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} of test was read")
+
+
+def test_models_and_weights_are_chosen_without_a_look_at_test(tmp_path: Path) -> None:
+    cfg, log = asked(tmp_path, "model.candidates=[popular,markov,itemknn]")
+    assert log.view is not None
+    clicks = {split: rows for split, rows in log.view.clicks.items() if split != "test"}
+    log = replace(log, view=replace(log.view, test=Unread(), clicks=clicks))  # type: ignore[arg-type]
+    portfolio = Portfolio(cfg, log, resolve_precision(cfg.hardware), RunFolder(tmp_path / "run"))
+    assert _try_all(portfolio, lambda record: {})
+    mixed, model = _mixed(portfolio)
+    assert sum(model.weights.values()) == pytest.approx(1, abs=1e-3)
+    found = portfolio.measure(mixed.model, model)
+    assert found["ndcg@10"] >= max(each["ndcg@10"] for each in portfolio.tried.values())
+
+
+def test_an_interrupted_portfolio_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    """A member that is done is not trained again, one that was begun goes on, and one without weights begins anew."""
+    members = tmp_path / "members"
+    assert _where(members / "new") == {"resume": None, "run_dir": str(members / "new")}
+    for name in ("begun", "empty"):
+        (members / name).mkdir(parents=True)
+    (members / "begun" / "last.pt").write_bytes(b"")
+    assert _where(members / "begun") == {"resume": str(members / "begun"), "run_dir": None}
+    assert _where(members / "empty") == {"resume": None, "run_dir": str(members / "empty")}
+    assert not (members / "empty").exists()
+
+
+def test_a_member_that_is_done_is_not_trained_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "members" / "sasrec" / "last.pt").stat().st_mtime_ns
+    again = seqrec_cli.run("train", [f"resume={run}"])
+    assert again["val"] == pytest.approx(read(run / "metrics.json")["val"])
+    assert (run / "members" / "sasrec" / "last.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.99, 0.01)])
+@pytest.mark.parametrize("monitor", ["ndcg@10", "mrr"])
+def test_a_mixture_below_the_best_alone_is_not_kept(
+    tmp_path_factory: pytest.TempPathFactory, shares: tuple[float, ...], monitor: str
+) -> None:
+    """Pools are few requests' best items by NDCG@10; all of validation, by the monitored metric, has the last word."""
+    folder = tmp_path_factory.getbasetemp()
+    cfg, log = asked(folder, "model.candidates=[popular,markov]", f"trainer.monitor={monitor}")
+    portfolio = Portfolio(cfg, log, resolve_precision(cfg.hardware), RunFolder(folder))
+    assert _try_all(portfolio, lambda record: {})
+    best = max(portfolio.tried, key=lambda name: portfolio.tried[name][monitor])
+    worst_first = sorted(portfolio.tried, key=lambda name: name == best)
+    worse = Mixture(dict(zip(worst_first, shares, strict=False)), ndcg=0.0, best_alone=0.0)
+    with mock.patch("seqrec_cli.commands.portfolio.find_mixture", return_value=worse):
+        _, model = _mixed(portfolio)
+    assert model.weights == {best: 1.0}

@@ -1,6 +1,8 @@
 """`train start_from=RUN` on a later file, and `recommend newer=FILE`: what both logs know keeps its vectors."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import yaml
 import seqrec_cli
 from seqrec_cli import cli
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
-from seqrec_cli.commands.warm import matched_logs, on_later_log
+from seqrec_cli.commands.resume import resumed, started
+from seqrec_cli.commands.warm import _trained_on, matched_logs, on_later_log
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -18,10 +21,14 @@ from seqrec_cli.config.validate import validate
 from seqrec_cli.data.histories import Histories
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.splits import held_out, train_ends, training_counts, user_training_counts
+from seqrec_cli.data.view import SPLITS
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.training.precision import resolve_precision
 from seqrec_cli.training.warm_start import counted_axes, start_from
 
 TRAINED = ["avgpool", "bert4rec", "bst", "dien", "din", "dsin", "ensemble", "esasrec", "gru4rec", "hstu", "lrurec"]
@@ -209,6 +216,94 @@ def test_a_later_files_users_are_recommended_what_the_model_knows(
     first = opened(run[0])
     assert len(new) == later.log.num_items - first.log.num_items
     torch.testing.assert_close(scores(first.model, first.log), scores(later.model, later.log), rtol=1e-4, atol=1e-5)
+
+
+def test_a_later_files_counts_are_those_the_model_was_trained_with(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """What came later is unknown to it, however often it occurs by now."""
+    cfg = settings("din", files[0], tmp_path)
+    first = logged(cfg)
+    model = build_model(cfg.model, first.catalog, 1)
+    later, new = on_later_log(Restored(cfg, model, first, resolve_precision(cfg.hardware), 1, {}), str(files[1]))
+    matched = matched_logs(later.log, first)
+    counts_V, counts_U = (getattr(later.model, name) for name in ("counts_V", "counts_U"))
+    assert counts_V.tolist() == training_counts(first)[matched.items_V1].tolist()
+    assert counts_U.tolist() == user_training_counts(first)[matched.users_U1].tolist()
+    assert not counts_V[torch.from_numpy(new)].any()
+    assert training_counts(later.log)[new].any()
+
+
+def test_held_out_events_that_a_run_trained_on_are_counted_in_both_splits(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lines = files[0].read_text().splitlines()
+    (tmp_path / "shorter.csv").write_text("\n".join(line for line in lines if not line.endswith("p0")))
+    whole, short = (logged(settings("sasrec", file, tmp_path)) for file in (files[0], tmp_path / "shorter.csv"))
+
+    def pairs(log: PackedLog, rows_T: np.ndarray, positions_T: np.ndarray) -> list[tuple[str, str]]:
+        users, items = (vocabulary(log.folder, name) for name in ("users", "items"))  # type: ignore[arg-type]
+        return [*zip(users[rows_T].tolist(), items[log.items_N[positions_T] - 1].tolist(), strict=True)]
+
+    ends_U, offsets_U1 = train_ends(whole), np.asarray(whole.offsets_U1)
+    rows_N = np.repeat(np.arange(whole.num_users), np.diff(offsets_U1))
+    positions_N = np.flatnonzero(np.arange(len(rows_N)) < ends_U[rows_N])
+    trained = set(pairs(whole, rows_N[positions_N], positions_N))
+    leaked = []
+    for split in SPLITS:
+        targets = held_out(short, split)
+        leaked.append(sum(pair in trained for pair in pairs(short, targets.rows_R, targets.positions_T)))
+    assert min(leaked) > 0
+    assert _trained_on(short, whole, matched_logs(short, whole)) == sum(leaked)
+
+
+def test_a_run_that_began_with_another_goes_on_without_it(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its own checkpoint is all it needs; and its manifest tells what it began with."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(run[0], first)
+    asked = [f"start_from={first}", f"dataset.archive={files[1]}", f"run_dir={second}", "trainer.max_epochs=1"]
+    seqrec_cli.run("train", asked)
+    told = RunFolder(second).read_manifest()["started_from"]
+    assert (told["run"], told["known_items"], told["gone_items"]) == (str(first), 24, 0)
+    shutil.rmtree(first)
+    result = seqrec_cli.run("train", [f"resume={second}", "trainer.max_epochs=2"])
+    assert result["run_dir"] == str(second)
+    assert RunFolder(second).read_manifest()["fit"]["epochs"] == 2
+    assert RunFolder(second).read_manifest()["started_from"] == told
+
+
+def test_a_later_run_may_differ_in_all_but_the_model_and_a_resumed_one_in_less(
+    run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(run[0], first)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    (first / "config.yaml").write_text(yaml.safe_dump(config | {"resume": str(first)}))
+    given = {"protocol.seen": "keep", "objective.smoothing": 0.25, "dataset.duplicates": "drop"}
+    words = [f"{key}={value}" for key, value in given.items()]
+    record: Any = started(str(first), "train", words)
+    assert (record.protocol.seen, record.objective.smoothing, record.dataset.duplicates) == tuple(given.values())
+    assert (record.resume, record.run_dir, record.start_from) == (None, None, str(first))
+    other: Any = started(str(first), "train", ["protocol=last_k", "trainer.lr=0.5", "hardware.threads=2"])
+    assert (other.protocol.name, other.trainer.lr, other.hardware.threads) == ("last_k", 0.5, 2)
+    again: Any = resumed(str(first), ["trainer.lr=0.5", "hardware.threads=2", "evaluation.test=once"])
+    assert (again.resume, again.run_dir, again.trainer.lr) == (str(first), None, 0.5)
+    for word in (*words, "protocol=last_k"):
+        with pytest.raises(SeqrecError, match="keeps the run's own settings; leave out"):
+            resumed(str(first), [word])
+
+
+def test_running_statistics_are_carried_over(files: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = (settings("din", file, tmp_path) for file in files)
+    first, later = logged(before), logged(after)
+    cfg = before.model.model_copy(update={"batch_norm": True})
+    earlier, model = build_model(cfg, first.catalog, 1), build_model(cfg, later.catalog, 2)
+    learned = {name: buffer for name, buffer in earlier.named_buffers() if name.endswith("running_mean")}
+    assert learned
+    for buffer in learned.values():
+        buffer.normal_()
+    start_from(model, earlier, cfg, catalog=later.catalog, matched=matched_logs(later, first))
+    assert all(torch.equal(model.get_buffer(name), buffer) for name, buffer in learned.items())
 
 
 def opened(folder: Path) -> Restored:

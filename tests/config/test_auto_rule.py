@@ -1,18 +1,24 @@
 """Settings written `auto`: what the rule makes of a log, what stands in a run, and that each can be given instead."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from seqrec_cli import cli
+from seqrec_cli.commands.settle import facts_of, settle
 from seqrec_cli.config.auto import settled, with_nominal
 from seqrec_cli.config.auto_rule import NOMINAL, Facts, rule
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate, validate_plain
+from seqrec_cli.data.view import LabelledRows
+from tests.toylog import packed
 
 REVIEWS = Facts(items=160, events=1_600, rows=350, longest=10, requests=340)
 RATINGS = Facts(items=1_680, events=98_000, rows=2_400, longest=300, requests=940)
@@ -183,3 +189,32 @@ def test_a_protocol_with_training_rows_of_its_own_gets_no_more_negatives() -> No
 def test_words_of_a_runs_length_are_no_other_settings(given: str) -> None:
     with pytest.raises(SeqrecError, match=given):
         validate("train", compose("train", ["model=sasrec", given]))
+
+
+LENGTHS = [5, 3, 2, 30]  # the third has nothing held out
+
+
+def test_facts_are_of_what_trains() -> None:
+    log = packed([list(range(1, n + 1)) for n in LENGTHS], 30)
+    encoder = validate("train", compose("train", ["model=sasrec", "objective.window=last"]))
+    ranker = validate("train", compose("train", ["model=din"]))
+    found = facts_of(encoder, log)  # type: ignore[arg-type]
+    lengths = [3, 1, 2, 28]
+    assert found == Facts(users=4, items=30, events=34, rows=3, longest=24, requests=3)
+    assert facts_of(ranker, log) == found._replace(rows=sum(n - 1 for n in lengths))  # type: ignore[arg-type]
+    assert log.view is not None
+    two = LabelledRows(np.array([0, 3]), np.array([1, 12]), np.array([[2], [3]]), np.array([[1.0], [1.0]]))
+    labelled = replace(log, view=replace(log.view, clicks={"train": two}))
+    assert facts_of(ranker, labelled).rows == 2  # type: ignore[arg-type]
+
+
+def test_rows_are_counted_by_the_settled_length() -> None:
+    """By the length that a configuration is checked with, the long history would be far fewer windows."""
+    log = packed([list(range(1, n + 1)) for n in [8] * 39 + [103]], 103)
+    cfg = validate("train", compose("train", ["model=sasrec", "objective.window=sliding"]))
+    assert isinstance(cfg, TrainConfig)
+    said: list[str] = []
+    found = settle(cfg, log, tell=said.append)
+    assert (cfg.model.max_length, found.model.max_length) == (50, 10)
+    assert "by 49 rows and 335 training events" in said[0]
+    assert found.auto == {}

@@ -68,6 +68,21 @@ def test_the_files_bytes_count_in_the_fingerprint_and_their_place_does_not(tmp_p
     assert read(tmp_path, item_attribute_columns=["genres"], item_file=moved).fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize("kind", ["user_file", "valid_file", "test_file"])
+def test_every_file_counts_by_its_bytes(tmp_path: Path, kind: str) -> None:
+    """A folder that was built from the file as it was before would be taken for the new one's."""
+    text = "8,Rome\n7,Oslo\n" if kind == "user_file" else "user,item\n7,40\n8,20\n"
+    beside = write(tmp_path / "beside.csv", text)
+    told: dict[str, Any] = {kind: beside, "item_file": None, "item_file_id": None}
+    told |= {"user_file_id": 0, "user_attribute_columns": [1]} if kind == "user_file" else {}
+    first = read(tmp_path, **told)
+    assert read(tmp_path, **{**told, kind: write(tmp_path / "moved.csv", text)}).fingerprint == first.fingerprint
+    write(beside, text.replace("Oslo", "Bergen").replace("8,20", "8,50"))
+    second = read(tmp_path, **told)
+    assert second.fingerprint != first.fingerprint
+    assert second.folder != first.folder
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

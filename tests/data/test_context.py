@@ -14,7 +14,7 @@ from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.data.click_rows import PositionRows
 from seqrec_cli.data.context import told_context, with_time_context
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import PrefixRows, labelled_batches, target_batches
+from seqrec_cli.data.loader import PrefixRows, WindowRows, labelled_batches, target_batches
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.splits import held_out
 from seqrec_cli.models.contract import Recommender
@@ -60,6 +60,26 @@ def test_a_request_has_the_context_of_its_target(tmp_path: Path) -> None:
     (batch,) = PrefixRows(log, 10, batching(4), negatives=1).epoch(0)
     wanted = {(int(log.context_NF[end, 0]), *expected_time(int(log.times_N[end]))) for end in (1, 2)}
     assert set(map(tuple, batch.context_BF.tolist())) == wanted
+
+
+def test_a_window_has_the_context_of_its_events_and_of_its_last_target(tmp_path: Path) -> None:
+    log = csv_log(tmp_path, time_context=["hour", "weekday"])
+    rows = WindowRows(
+        log,
+        10,
+        batching(4),
+        window="last",
+        stride=None,
+        negatives=0,
+        draws_by_row=False,
+        device=torch.device("cpu"),
+    )
+    (batch,) = rows.epoch(0)
+    assert batch.targets_BL.tolist() == [[2, 3]]
+    expected = [[int(log.context_NF[event, 0]), *expected_time(int(log.times_N[event]))] for event in range(3)]
+    assert batch.context_BLF.tolist() == [expected[:2]]
+    assert batch.context_BF.tolist() == expected[2:]
+    assert batch.request_times_B.tolist() == [TIMES[2]]
 
 
 def test_the_time_of_a_request_is_told_only_where_asked_for_and_data_stay_the_same(tmp_path: Path) -> None:

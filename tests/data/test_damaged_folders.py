@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from dataset_helpers import dataset, protocol
 
+from seqrec_cli.commands import preprocess
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.records import PreprocessConfig
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data import integrity
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
@@ -225,6 +229,26 @@ def test_contents_are_read_once_a_machine_or_when_asked(
     prepare(cfg, data, lambda _: None)
     with pytest.raises(SeqrecError, match=r"items\.npy has other bytes than were written"):
         prepare(cfg, data, lambda _: None, verify=True)
+
+
+@pytest.mark.parametrize(("file", "says"), [("items.npy", "items"), ("protocols/*/test_rows.npy", "test_rows")])
+def test_verify_reads_the_log_and_its_view_through(
+    built: tuple[Any, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, says: str
+) -> None:
+    cfg, data, folder = copied(built, tmp_path, sealed=True)
+    (path,) = folder.glob(file)
+    plain = validate("preprocess", compose("preprocess", []))
+    assert isinstance(plain, PreprocessConfig)
+    asks = plain.model_copy(update={"dataset": cfg, "protocol": asked(), "data_dir": str(data)})
+    verify = asks.model_copy(update={"verify": True})
+    assert preprocess.main(verify)["events"] == 160
+    assert "every byte is as it was written" in capsys.readouterr().out
+    stat, array = path.stat(), np.load(path)
+    change(path, put(0, array[1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    preprocess.main(asks)
+    with pytest.raises(SeqrecError, match=rf"{says}\.npy has other bytes than were written"):
+        preprocess.main(verify)
 
 
 def test_without_a_home_everything_is_read_every_time(

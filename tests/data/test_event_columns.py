@@ -1,5 +1,6 @@
 """What columns say of events beside their time: order, labels, sessions, weights; from the file to the rows."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import torch
 from dataset_helpers import build, dataset, protocol
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batching import BatchedRows
+from seqrec_cli.data.click_rows import PositionRows
+from seqrec_cli.data.cloze_rows import ClozeRows, Masking
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.loader import LabelledTraining, WindowRows, labelled_batches
+from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.protocols.view.meaning import meaning
@@ -125,6 +130,8 @@ def test_a_users_last_click_tests_and_what_was_shown_goes_with_the_next_click(tm
     assert batch.candidates_BC[order, 0].tolist() == [1, 2, 3]
     assert batch.labels_BC[order, 0].tolist() == [1, 0, 1]
     assert batch.lengths_B[order].tolist() == [0, 0, 0]
+    assert (batch.request_times_B[order] - 1_551_398_400).tolist() == [0, 0, 1]  # when each was shown, in its context
+    assert batch.context_BF[order].tolist() == [[1], [1], [2]]
     _, held = next(labelled_batches(log, "test", max_length=10, batch_size=9))
     last = held.candidates_BC[:, 0].tolist().index(4)  # shown after user 1's last click: all clicks, its own device
     assert held.items_BL[last].tolist() == [1, 2, 3]
@@ -163,6 +170,15 @@ def test_an_empty_session_is_no_session(tmp_path: Path) -> None:
         read(tmp_path, rows, "user,item,time,visit", session_column="visit")
 
 
+def test_sessions_go_with_their_events(tmp_path: Path) -> None:
+    visits = ((1, 3, "b"), (2, 1, "a"), (3, 2, "a"), (4, 4, "b"))
+    rows = [f"1,{item},{DAY}{day},{visit}" for item, day, visit in visits]
+    log = read(tmp_path, rows, "user,item,time,visit", session_column="visit")
+    assert items(log) == [2, 3, 1, 4]
+    first, second, third, fourth = log.sessions_N.tolist()
+    assert first == second != third == fourth
+
+
 def test_sessions_that_no_protocol_reads_are_named(tmp_path: Path) -> None:
     rows = [f"1,{item},{DAY}{item},a" for item in (1, 2, 3, 4)]
     said: list[str] = []
@@ -186,6 +202,63 @@ def test_a_target_has_its_events_weight_of_mean_one(tmp_path: Path) -> None:
     assert batch.targets_BL.tolist() == [[2, 3, 4]]
     assert batch.weights_BL[0].tolist() == pytest.approx([1 / 3, 2 / 3, 2])  # the first event is nobody's target
     assert batch.rows(0, 1, 2).weights_BL.shape == (1, 2)
+
+
+def rows_of(kind: str, log: PackedLog) -> BatchedRows:
+    few = batching(4)
+    if kind == "prefixes":
+        return PrefixRows(log, 10, few, negatives=1)
+    if kind == "positions":
+        return PositionRows(log, 10, few, negatives=1, device=CPU)
+    masking = Masking(share=0.2, random=0.1, keep=0.1, last=0.0)
+    return ClozeRows(log, 10, few, window="last", stride=None, masking=masking, device=CPU)
+
+
+def weights_by_item(batch: Batch) -> dict[int, set[float]]:
+    """Of every target of the batch, and of what it is told from."""
+    found: dict[int, set[float]] = defaultdict(set)
+    if batch.weights_BL is not None:
+        assert batch.targets_BL is not None
+        items = torch.where(batch.targets_BL > 0, batch.targets_BL, batch.items_BL)  # without masks
+        for item, weight in zip(items.view(-1).tolist(), batch.weights_BL.view(-1).tolist(), strict=True):
+            found[item].add(round(weight, 4))
+        return dict(found)
+    assert batch.candidates_BC is not None
+    assert batch.weights_BC is not None
+    assert batch.labels_BC is not None
+    weights = batch.weights_BC.masked_select(batch.candidates_BC > 0).tolist()
+    labels = batch.labels_BC.masked_select(batch.candidates_BC > 0).tolist()
+    for item, label, weight in zip(
+        batch.candidates_BC.masked_select(batch.candidates_BC > 0).tolist(), labels, weights, strict=True
+    ):
+        found[item if label else 0].add(round(weight, 4))
+    return dict(found)
+
+
+@pytest.mark.parametrize("kind", ["prefixes", "positions", "cloze"])
+def test_weights_reach_rows_of_every_kind(tmp_path: Path, kind: str) -> None:
+    log = with_view(weighted(tmp_path, [9, 1, 2, 6, 5, 5]), protocol("leave_last", click_negatives=1, seen="keep"), str)
+    targets = {2: {0.3333}, 3: {0.6667}, 4: {2.0}}
+    expected = targets | ({1: {3.0}} if kind == "cloze" else {0: {0.3333, 0.6667, 2.0}})  # a negative has its target's
+    assert weights_by_item(next(iter(rows_of(kind, log).epoch(0)))) == expected
+
+
+def test_labelled_rows_have_their_own_weights(tmp_path: Path) -> None:
+    """Those that were not clicked too, each beside its own candidate."""
+    lines = [f"{u},{i},{1_551_398_400 + t},{y},{10 * u + i}" for u, i, t, y in ROWS]
+    log = read(tmp_path, lines, "user,item,time,label,w", label_column="label", weight_column="w")
+    log = with_view(log, protocol("impressions"), str)
+    ids = vocabulary(log.folder, "items")
+    own = {(u, i): 10 * u + i for u, i, _, _ in ROWS}
+    found = {}
+    for batch in LabelledTraining(log, 10, batching(2, bucket_by_length=False)).epoch(0):
+        for user, (item,), (weight,) in zip(
+            batch.users_B.tolist(), batch.candidates_BC.tolist(), batch.weights_BC.tolist(), strict=True
+        ):
+            found[user, int(ids[item - 1])] = weight
+    mean = np.mean([own[key] for key in found])
+    assert found == {key: pytest.approx(own[key] / mean) for key in found}
+    assert {(1, 5), (2, 7)} < set(found)
 
 
 def test_equal_weights_are_none(tmp_path: Path) -> None:

@@ -1,9 +1,21 @@
 """Weights of a mixture: found where mixing helps, and not where it does not."""
 
+import numpy as np
 import pytest
 import torch
 
-from seqrec_cli.evaluation.portfolio import NOWHERE, Pools, find_mixture, pool_ndcg
+from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.schema import EvaluationConfig
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.view import SPLITS
+from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.portfolio import FEWEST, NOWHERE, Pools, find_mixture, pool_ndcg, read_pools
+from seqrec_cli.models.auto import Model
+from seqrec_cli.models.build import build_model
+from seqrec_cli.training.closed_form import training_histories
+from seqrec_cli.training.precision import Precision
+from tests.evaluation.conftest import make_log
+from tests.shipped import shipped
 
 
 def pools(*shares_RP: torch.Tensor) -> Pools:
@@ -36,3 +48,42 @@ def test_the_best_alone_is_kept_where_the_others_know_nothing() -> None:
 
 def test_few_requests_choose_the_best_alone() -> None:
     assert find_mixture(pools(noisy(1.5, 1, 20), noisy(2.5, 2, 20))).weights == {"b": 1.0}
+
+
+@pytest.fixture(scope="module")
+def counted() -> tuple[PackedLog, Model]:
+    """80 users of distinct items, and two models that count them, the first by a user's latest two events alone."""
+    rng = np.random.default_rng(3)
+    log = make_log([(rng.permutation(40)[:n] + 1).tolist() for n in rng.integers(5, 12, 80)], 40)
+    members = {name: shipped("model", name) for name in ("itemknn", "graph")}
+    members["itemknn"]["max_length"] = 2
+    plain = shipped("model", "auto") | {"members": members, "weights": dict.fromkeys(members, 0.5)}
+    model = build_model(config_class("model", "auto").from_plain(plain), log.catalog, 0)  # type: ignore[arg-type]
+    assert isinstance(model, Model)
+    model.fit_closed_form(training_histories(log))
+    return log, model
+
+
+def test_pools_are_of_validation_and_rank_as_it_does(
+    counted: tuple[PackedLog, Model], cfg: EvaluationConfig, cpu: Precision
+) -> None:
+    """Each member by as much of the history as it reads, without items seen before."""
+    log, model = counted
+    pools = read_pools(model, log, requests=1000, max_length=200, precision=cpu)
+    assert (pools.keys, pools.shares_MRP.shape[1]) == (("itemknn", "graph"), 80)
+    for nth, (key, length) in enumerate((("itemknn", 2), ("graph", 200))):
+        alone = {
+            split: evaluate(model.members[key], log, split, cfg=cfg, max_length=length, precision=cpu).metrics  # type: ignore[arg-type]
+            for split in SPLITS
+        }
+        assert pool_ndcg(pools.shares_MRP[nth]) == pytest.approx(alone["val"]["ndcg@10"], abs=1e-6)
+        assert alone["val"]["ndcg@10"] != pytest.approx(alone["test"]["ndcg@10"], abs=1e-3)
+    mixed = evaluate(model, log, "val", cfg=cfg, max_length=200, precision=cpu).metrics["ndcg@10"]
+    assert pool_ndcg(pools.mixed([0.5, 0.5])) == pytest.approx(mixed, abs=1e-6)
+
+
+def test_no_more_requests_are_read_than_asked_for(counted: tuple[PackedLog, Model], cpu: Precision) -> None:
+    log, model = counted
+    for asked, read in ((60, 60), (2, FEWEST)):
+        pools = read_pools(model, log, requests=asked, max_length=200, precision=cpu)
+        assert pools.shares_MRP.shape[1] == read

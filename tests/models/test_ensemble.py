@@ -149,3 +149,12 @@ def test_states_of_all_positions_follow_parts_counted_from_the_end(name: str) ->
             part = torch.arange(first, place + 1)
             alone = Batch(batch.users_B[row : row + 1], batch.items_BL[row : row + 1, part], torch.tensor([len(part)]))
             torch.testing.assert_close(states_BLD[row, place], encoder.last(alone)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_members_are_told_the_counts_of_training() -> None:
+    """Tied items that training never saw have no vector of their own, in a member as in an encoder alone."""
+    model = ensemble(attributes="tied")
+    counts_V = torch.arange(toy.ITEMS + 1) % 3
+    model.prepare(counts_V, torch.ones(toy.USERS + 1, dtype=torch.int64))
+    for member in model.members.values():
+        assert torch.equal(member.trained_V1[:, 0] > 0, counts_V > 0)  # type: ignore[index,operator]

@@ -5,9 +5,6 @@ and the facts about the machine. Two runs that differ in a setting are alike in 
 """
 
 import contextlib
-import copy
-import functools
-import hashlib
 import io
 import itertools
 import json
@@ -17,18 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
 
 from seqrec_cli import kernels
 from seqrec_cli.commands import train, training_setup
-from seqrec_cli.config.compose import compose
-from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.unused import refuse_unused
-from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.evaluation import evaluate, ranks
@@ -36,6 +25,8 @@ from seqrec_cli.objectives import contract as objectives
 from seqrec_cli.objectives import losses
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.fitting import Listener
+from tests.settings.composed import record
+from tests.settings.fingerprints import distinct, fingerprint, rounded
 
 PARTS = {
     "log": "events, times, ratings, attributes",
@@ -54,84 +45,6 @@ PARTS = {
 }
 Outcome = dict[str, str]
 _Scorer = ranks.CorpusScorer
-
-
-def fingerprint(value: Any) -> str:
-    """Of numbers, arrays, tensors and records of them, bit for bit."""
-    digest = hashlib.sha256()
-    _feed(digest.update, value)
-    return digest.hexdigest()[:16]
-
-
-def _feed(update: Callable[[bytes], None], value: Any) -> None:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().to_dense().cpu()
-        value = value.float().numpy() if value.is_floating_point() else value.numpy()
-    if isinstance(value, np.ndarray):
-        update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, dict):
-        for key in value:
-            update(str(key).encode())
-            _feed(update, value[key])
-    elif isinstance(value, list | tuple):
-        update(f"[{len(value)}".encode())
-        for each in value:
-            _feed(update, each)
-    elif hasattr(value, "__dict__"):
-        _feed(update, vars(value))
-    else:
-        update(repr(value).encode())
-
-
-@functools.cache
-def _composed(groups: tuple[str, ...]) -> DictConfig:
-    return compose("train", list(groups))
-
-
-@functools.cache
-def _parsed(text: str) -> Override:
-    return OverridesParser.create().parse_override(text)
-
-
-@functools.lru_cache(maxsize=4)
-def _tree(overrides: tuple[str, ...]) -> DictConfig:
-    groups = tuple(text for text in overrides if _is_group(text))
-    tree = copy.deepcopy(_composed(groups))
-    for text in overrides:
-        if not _is_group(text):
-            _set(tree, text)
-    return tree
-
-
-def _is_group(override: str) -> bool:
-    return "." not in override.partition("=")[0]
-
-
-def _set(tree: DictConfig, override: str) -> None:
-    parsed = _parsed(override)
-    OmegaConf.update(tree, parsed.key_or_group, parsed.value())
-
-
-def record(overrides: tuple[str, ...], change: str | None, folders: dict[str, str]) -> TrainConfig:
-    """What the command line makes of the overrides and one more, with these folders of data and run.
-
-    Hydra takes long: the tree of the overrides is kept for the next runs, which differ in the change.
-    """
-    tree, before = _tree(overrides), None
-    if change is not None:
-        section, _, key = change.partition("=")[0].rpartition(".")
-        holder = OmegaConf.select(tree, section)
-        before = copy.deepcopy(holder._get_node(key))
-        _set(tree, change)
-    try:
-        tree.update(folders)
-        made = validate("train", tree)
-    finally:
-        if change is not None:
-            holder._set_item_impl(key, before)
-    refuse_unused(made, [*overrides, change or ""])
-    assert isinstance(made, TrainConfig)
-    return made
 
 
 class _EnoughError(Exception):
@@ -258,16 +171,6 @@ class _Run:
             return function(*args, **named)
 
         return called
-
-
-def rounded(value: Any) -> Any:
-    """The same scores from blocks of another size differ in their last bits: no other number, and no effect."""
-    return round(value, 5) if isinstance(value, float) else value
-
-
-def distinct(values: list[Any]) -> list[str]:
-    """In the order of their first occurrence: how often is told by the number of steps."""
-    return list(dict.fromkeys(map(repr, values)))
 
 
 def _filled(batch: Batch) -> dict[str, Any]:

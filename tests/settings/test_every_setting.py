@@ -1,4 +1,4 @@
-"""Every setting of `seqrec train` does what it says, from the command line down: see `rows.py`, the table.
+"""Every setting of `seqrec train` does what it says, from the command line down: see the table, `rows.py`.
 
 A run with the setting differs from the run without in the part it acts on, and in nothing before: a setting that gets
 lost on its way, or that reaches another place, fails here. A new setting without a line in the table does too.
@@ -14,7 +14,7 @@ from seqrec_cli.config.describe import settings_in
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import GROUPS, config_class, names
 from seqrec_cli.config.schema import TrainConfig
-from tests.settings import outcomes, rows, small_files
+from tests.settings import outcomes, rows, rows_of_data, small_files
 from tests.settings.outcomes import first_difference, outcome
 from tests.settings.rows import Row
 from tests.shipped import shipped
@@ -136,8 +136,8 @@ def tables(group: str, option: str) -> Mapping[str, Row | None]:
     if group == "objective":
         return rows.OF_WINDOWS | rows.OF_NEGATIVES | rows.OBJECTIVES.get(option, {})
     if group == "protocol":
-        return rows.OF_PROTOCOLS | rows.PROTOCOLS.get(option, {})
-    return rows.OF_DATASETS | rows.DATASETS.get(option, {})
+        return rows_of_data.OF_PROTOCOLS | rows_of_data.PROTOCOLS.get(option, {})
+    return rows_of_data.OF_DATASETS | rows_of_data.DATASETS.get(option, {})
 
 
 def lines() -> Iterator[Line]:
@@ -171,7 +171,7 @@ def test_every_setting_has_a_row() -> None:
 def test_no_row_is_of_a_setting_that_is_gone() -> None:
     known = {line.setting for line in LINES} | {f"{line.option}-{line.setting}" for line in LINES}
     assert set(rows.OTHERWISE) <= known
-    for group, of in (("model", rows.MODELS), ("objective", rows.OBJECTIVES), ("protocol", rows.PROTOCOLS)):
+    for group, of in (("model", rows.MODELS), ("objective", rows.OBJECTIVES), ("protocol", rows_of_data.PROTOCOLS)):
         for option, found in of.items():
             assert {f"{group}.{key}" for key in found} <= {line.setting for line in LINES if line.option == option}
 
