@@ -163,11 +163,10 @@ def test_an_interrupted_portfolio_goes_on_with_what_it_has(tmp_path: Path) -> No
     assert not (members / "empty").exists()
 
 
-def test_a_member_that_is_done_is_not_trained_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (run / "members" / "sasrec" / "last.pt").stat().st_mtime_ns
-    again = seqrec_cli.run("train", [f"resume={run}"])
+def test_a_member_that_is_done_is_not_trained_again(run: Path) -> None:
+    with mock.patch("seqrec_cli.commands.train.fit", side_effect=AssertionError("trained again")):
+        again = seqrec_cli.run("train", [f"resume={run}"])
     assert again["val"] == pytest.approx(read(run / "metrics.json")["val"])
-    assert (run / "members" / "sasrec" / "last.pt").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.99, 0.01)])

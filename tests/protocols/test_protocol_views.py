@@ -107,3 +107,13 @@ def test_the_record_of_such_a_run_is_read_as_the_text_its_fingerprint_is_of() ->
     later = {*now.came_later, *now.as_before, "item_vectors"}
     then = {key: value for key, value in now.model_dump(mode="json").items() if key not in later}
     assert type(now).from_plain(migrated({"dataset": then})["dataset"]) == now
+
+
+def test_labelled_rows_of_targets_that_are_left_out_are_left_out_too() -> None:
+    log = log_of([[1, 2, 3, 4, 2], [5, 6, 7, 8], [9, 10, 11, 12]], times=[*range(13)])
+    rows = {}
+    for seen in ("remove", "keep"):
+        found = view_of(asked(log, "positions", seen=seen))
+        assert np.isin(found.clicks["test"].ends_R, found.test.ends_R).all()
+        rows[seen] = found.clicks["test"].rows_R.tolist()
+    assert (rows["remove"], rows["keep"]) == ([1, 2], [0, 1, 2])
