@@ -75,6 +75,14 @@ class Space:
                 found.append(f"{key}={value_in_words(settings[key])} is not {in_words(entry)}")
         return found
 
+    def words(self) -> list[str]:
+        """A line an entry, for a reader."""
+        found = []
+        for key, entry in self.entries.items():
+            needs = [f"{other}={value_in_words(value)}" for other, value in (entry.when or {}).items()]
+            found.append(f"{key}: {in_words(entry)}{', only with ' + ' and '.join(needs) if needs else ''}")
+        return found
+
     def as_drawn(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The same values as Optuna stores them."""
         entries = self.entries
