@@ -1,5 +1,6 @@
 """What a search space may say: refused before the first trial, in a line that names the entry."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,6 @@ def test_spaces_that_are_shipped_fit_their_models(name: str) -> None:
     command = text.splitlines()[0].removeprefix("# seqrec tune ").split()
     cfg = validate("tune", compose("tune", command))
     assert isinstance(cfg, TuneConfig)
-    assert cfg.space is not None
     assert cfg.space.keys() == OmegaConf.load(conf_folder() / "space" / f"{name}.yaml").keys()
     configs = TrialConfigs([text for text in command if not text.startswith("space=")], None)
     check_space(Space(cfg.space, base_values(configs.plain({}))), configs)
@@ -165,5 +165,26 @@ def test_a_space_of_one_s_own_is_found(tmp_path: Path) -> None:
     (tmp_path / "space" / "mine.yaml").write_text("model.blocks: {type: int, low: 1, high: 2}\n")
     cfg = validate("tune", compose("tune", ["space=mine"], str(tmp_path)))
     assert isinstance(cfg, TuneConfig)
-    assert cfg.space is not None
     assert [*cfg.space] == ["model.blocks"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            "{type: flaot, low: 0, high: 1}",
+            "space.model.dropout.type=flaot: expected one of float, int, choice; did you mean",
+        ),
+        (
+            "{type: float, low: 0, hgih: 1}",
+            "space.model.dropout.hgih: no such key; did you mean 'space.model.dropout.high'",
+        ),
+        ("{type: float, low: 1, high: 0}", "space.model.dropout: low=1 is above high=0"),
+        ("0.5", "space={'model.dropout': 0.5}: expected mapping of text to a group of keys"),
+    ],
+)
+def test_a_wrong_entry_is_told_by_its_key(entry: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "mine.yaml").write_text(f"model.dropout: {entry}\n")
+    with pytest.raises(SeqrecError, match=re.escape(words)):
+        validate("tune", compose("tune", ["space=mine"], str(tmp_path)))
