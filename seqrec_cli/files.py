@@ -134,7 +134,7 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time makes the folder: jobs that start at the same instant share one's work.
+    """One process at a time makes the folder, or what belongs into it: jobs that start at the same instant share work.
 
     Whoever waited looks again whether it is there. Where the disk takes no locks, each makes it, and the first one's
     stays.

@@ -42,10 +42,10 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Say, *, verify: bool = F
     view = None if folder is None else store.read(folder, log, verify=verify)
     if view is None:
         identity = {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)}
-        if folder is None:
+        if folder is None or log.folder is None:
             view = _made(log, cfg, identity, say=say)
         else:
-            with one_builder(folder, say):
+            with one_builder(log.folder, say):
                 view = store.read(folder, log)  # another process may have been first
                 if view is None:
                     view = _made(log, cfg, identity, say=say)
