@@ -100,6 +100,7 @@ def test_curves_are_those_of_the_runs_and_of_seeds_the_mean(tmp_path: Path) -> N
 
 def test_the_folder_has_a_board_pictures_and_a_page_in_one_file(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "sweep")
+    folder.path.mkdir()
     rows = [found | {"run_dir": validations(tmp_path / str(found["job"]), 0.05, found["val"] or 0.1)} for found in ROWS]
     rows[2] |= {"fingerprint": "bbb"}
     write_boards(folder, rows, [rows[1]])
