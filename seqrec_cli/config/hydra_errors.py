@@ -49,6 +49,8 @@ def as_seqrec_error(error: BaseException, overrides: list[str], recompose: Compo
 
     if isinstance(error, SeqrecError):
         return error
+    if found := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher\.", str(error)):
+        return SeqrecError(f"this launcher is not installed: {LAUNCHERS.get(found[1], found[1])}")
     if isinstance(error, OverrideParseException):
         return SeqrecError(_grammar(error.override, one_line(error.message.splitlines()[0])))
     if isinstance(error, MissingConfigException):
@@ -136,8 +138,6 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose))}"
     if found := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.+?)' ", line):
         return f"{found[1]}: several values are a sweep, add -m; for a list write KEY=[A,B]"
-    if found := re.search(r"Error locating target 'hydra_plugins\.hydra_(\w+)_launcher\b", line):
-        return f"this launcher is not installed: {LAUNCHERS.get(found[1], found[1])}"
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", line):
         return f"{found[1]} is there already: write it without +"
     if found := re.match(r"Could not append to config\. '?([^' ]+)'?", line):
