@@ -72,6 +72,33 @@ def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(
     assert "auto: sasrec: left out, trainer.minutes=0.0001 are over" in said
 
 
+def test_what_takes_too_long_or_cannot_be_trained_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, log = asked(tmp_path, "model.candidates=[markov,ease,sasrec,gru4rec]", "trainer.minutes=2")
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.closed_form_seconds", lambda model, log: 78.0)
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.needed_seconds", needs_nothing_or_cannot)
+
+    def train(record: TrainConfig) -> dict[str, Any]:
+        raise SeqrecError("the loss became nan at step 3")
+
+    found = train_portfolio(cfg, log, resolve_precision(cfg.hardware), train=train)
+    said = capsys.readouterr().out
+    assert "auto: ease: left out, fitting it takes about 78.0 s, trainer.minutes=2 leave 1" in said
+    tried = read(tmp_path / "run" / "manifest.json")["portfolio"]
+    assert tried["sasrec"] == {"left_out": "the loss became nan at step 3"}
+    assert tried["gru4rec"] == {"left_out": "no memory for the model"}
+    assert tried["markov"]["weight"] == 1
+    assert found["val"]["ndcg@10"] == pytest.approx(tried["markov"]["ndcg@10"])
+    assert (tmp_path / "run" / "DONE").is_file()
+
+
+def needs_nothing_or_cannot(record: TrainConfig, *_: Any) -> float:
+    if record.model.name == "gru4rec":
+        raise SeqrecError("no memory for the model")
+    return 1.0
+
+
 @pytest.mark.parametrize(
     ("word", "line"),
     [
@@ -96,7 +123,10 @@ def asked(tmp_path: Path, *words: str) -> tuple[TrainConfig, PackedLog]:
     return settle(cfg, log, tell=str), log
 
 
-def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(tmp_path: Path) -> None:
+def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.needed_seconds", lambda record, log, precision: 600.0)
     cfg, log = asked(
         tmp_path,
         "protocol=last_k",
@@ -127,7 +157,7 @@ def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(tmp
     assert (record.dataset, record.protocol, record.hardware) == (cfg.dataset, cfg.protocol, cfg.hardware)
     assert (record.trainer.seed, record.trainer.monitor, record.trainer.max_steps) == (7, "mrr", 20)
     assert record.trainer.minutes is not None
-    assert 3 < record.trainer.minutes < 4.01  # half of what is left of eight: two encoders are to be trained
+    assert 4 < record.trainer.minutes < 4.75  # half of what is left of ten: two encoders are to be trained
     assert (record.run_dir, record.resume) == (str(tmp_path / "run" / "members" / "gru4rec"), None)
 
 
