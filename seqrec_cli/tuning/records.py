@@ -32,6 +32,8 @@ class TrialRecord:
     run_dir: str | None
     error: str | None
     continues: int | None = None  # the number of an earlier trial whose settings are followed further
+    epochs: int | None = None  # what it was allowed where that is not its configuration's own
+    value: float | None = None  # of a complete trial: the study's metric, of the weights that its run has kept
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,16 @@ class Proposal:
     rationale: str = ""
 
 
+class Horizon(Protocol):
+    """How far new settings are followed at first, by what trials have shown. None: as far as their own configuration."""
+
+    def epochs(self, trials: list[TrialRecord]) -> int | None: ...
+
+
 class Proposer(Protocol):
     """Someone who names settings beside Optuna's samplers. None: has nothing (valid) to say, and why was said."""
 
     name: str
+    last: bool  # True: where it has nothing more to say the study ends (a grid); False: Optuna's sampler goes on
 
     def propose(self, trials: list[TrialRecord]) -> Proposal | None: ...
