@@ -50,6 +50,9 @@ class Verb(NamedTuple):
         return found
 
 
+# Of the block `tune`, by their short names.
+TUNE_SETTINGS = ("sampler", "pruner", "trials", "minutes", "epochs", "workers", "storage", "keep", "test")
+
 VERBS = {
     verb.name: verb
     for verb in (
@@ -81,6 +84,17 @@ VERBS = {
                 "seqrec train -m model=sasrec,bst trainer.seed=0,1,2",
                 "seqrec train resume=runs/first",
             ),
+        ),
+        Verb(
+            "tune",
+            "search a space of settings by validation, many runs in one study (takes the settings of train)",
+            "tuning.TuneConfig",
+            (
+                "seqrec tune dataset=ml-100k model=sasrec trials=40 run_dir=studies/first",
+                "seqrec tune dataset=ml-100k model=sasrec trials=80 run_dir=studies/first",
+                "seqrec tune model=din space=din sampler=random pruner=none minutes=30 workers=2",
+            ),
+            called={name: f"tune.{name}" for name in TUNE_SETTINGS},
         ),
         Verb(
             "evaluate",

@@ -47,7 +47,7 @@ class Proposal:
 
 
 class Horizon(Protocol):
-    """How far new settings are followed at first, by what trials have shown. None: as far as their own configuration."""
+    """How far new settings are followed at first, by what trials have shown. None: as configured."""
 
     def epochs(self, trials: list[TrialRecord]) -> int | None: ...
 
@@ -56,6 +56,5 @@ class Proposer(Protocol):
     """Someone who names settings beside Optuna's samplers. None: has nothing (valid) to say, and why was said."""
 
     name: str
-    last: bool  # True: where it has nothing more to say the study ends (a grid); False: Optuna's sampler goes on
 
     def propose(self, trials: list[TrialRecord]) -> Proposal | None: ...
