@@ -19,16 +19,20 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
+from seqrec_cli.files import write_atomically
 from seqrec_cli.metrics.table import LOSS, lower_is_better
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import resolve_precision
+from seqrec_cli.tuning.advice import REPORT, final_line, final_word, horizon_lines, report
 from seqrec_cli.tuning.configs import TrialConfigs, base_values, check_space, without_given
 from seqrec_cli.tuning.engine import need_optuna
 from seqrec_cli.tuning.folder import StudyFolder, command_of
-from seqrec_cli.tuning.grid import Grid
+from seqrec_cli.tuning.horizons import Horizons
+from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
+from seqrec_cli.tuning.records import TrialRecord
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
 from seqrec_cli.tuning.telling import settings_in_words, trials_table
@@ -53,7 +57,9 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     if metric != LOSS:
         monitor_is_measured(metric, log, settled.evaluation)
 
+    check_proposers(cfg.tune, settled, space)
     folder = StudyFolder.begin(cfg, base=base, space=space, metric=metric, fingerprint=log.fingerprint)
+    write_task(cfg.tune, settled, log, folder=folder.path)
     say(f"study in {folder.path}: {len(space.entries)} settings, by validation {metric}")
     if cfg.tune.workers == 1:
         study = study_of(cfg, folder, space, metric=metric)
@@ -82,14 +88,15 @@ def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
 
 def study_of(cfg: TuneConfig, folder: StudyFolder, space: Space, *, metric: str) -> Study:
     """The study of a folder, with who proposes settings beside Optuna's sampler."""
+    proposers = proposers_of(cfg.tune, space, folder=folder.path, say=say)
     return Study(
         folder.path,
         space,
         cfg.tune,
         metric=metric,
         maximise=not lower_is_better(metric),
-        proposers=[Grid(space)] if cfg.tune.sampler == "grid" else [],
-        horizon=None,
+        proposers=proposers,
+        horizon=next((each for each in proposers if isinstance(each, Horizons)), None),
     )
 
 
@@ -102,6 +109,7 @@ def trial_runner(cfg: TuneConfig, configs: TrialConfigs, *, metric: str, threads
         said.parent.mkdir(parents=True, exist_ok=True)
         with said.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
             result = train.main(record, watch=claim.watch)
+        claim.had(RunFolder(claim.folder).read_config()["trainer"]["max_epochs"])
         if result.get("interrupted"):
             return Outcome("interrupted")
         if result.get("pruned"):
@@ -118,6 +126,18 @@ def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any
     return found if claim.epochs is None else found | {"trainer.max_epochs": claim.epochs}
 
 
+def tell_advice(study: Study, best: TrialRecord) -> None:
+    """Who named which trial and why, and what is said of the whole: printed, and in the study's folder."""
+    records = study.records()
+    lines, final = horizon_lines(study.proposers, records), final_word(study.proposers, records, study.folder)
+    text = report(records, best, metric=study.metric, final=final, lines=lines)
+    if text:
+        write_atomically(study.folder / REPORT, text)
+        for line in lines + ([] if final is None else [final_line(final, best, metric=study.metric)]):
+            say(line)
+        say(f"reasons, trial by trial: {study.folder / REPORT}")
+
+
 def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: TrialConfigs) -> dict[str, Any]:
     """The table, the best settings and their test, once."""
     print_table(trials_table(study))
@@ -128,6 +148,7 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     metrics = run.read_metrics()
     if cfg.tune.test == "best" and "test" not in metrics:
         metrics = open_test(best.run_dir, "tune")
+    tell_advice(study, best)
     say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
     say(f"repeat it: {folder.train_command(best)}")
     say(str(folder.path))

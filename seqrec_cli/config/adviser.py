@@ -44,10 +44,10 @@ class AdviserConfig(Settings):
         except ValueError:
             whole = False
         if not whole or not endpoint.isascii() or any(mark.isspace() for mark in endpoint):
-            raise ValueError("adviser.endpoint is no address; give one as https://HOST/v1 or http://localhost:11434/v1")
+            raise ValueError("no address; give one as https://HOST/v1 or http://localhost:11434/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(
-                "adviser.endpoint is stored with the study, so it may hold no user, password or query; put the key "
+                "it is stored with the study, so it may hold no user, password or query; put the key "
                 "into the environment variable that adviser.key_variable names"
             )
         return endpoint.rstrip("/")
@@ -57,7 +57,7 @@ class AdviserConfig(Settings):
     def _is_no_key(cls, name: Any) -> Any:
         if isinstance(name, str) and not VARIABLE.fullmatch(name):
             raise ValueError(
-                "adviser.key_variable is the NAME of an environment variable in capitals, such as SEQREC_ADVISER_KEY, "
+                "this is the NAME of an environment variable in capitals, such as SEQREC_ADVISER_KEY, "
                 "not the key itself"
             )
         return name

@@ -8,16 +8,17 @@ more.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from seqrec_cli.config.adviser import AdviserConfig
 from seqrec_cli.saying import Say
 from seqrec_cli.tuning.answers import UnusableError, choice_in, proposal_in
-from seqrec_cli.tuning.briefing import SearchSpace, Task, last_question, next_question, task_in_words
+from seqrec_cli.tuning.briefing import Task, last_question, next_question, task_in_words
 from seqrec_cli.tuning.chat import Chat, Message, NoAnswerError
-from seqrec_cli.tuning.records import Proposal, TrialRecord
+from seqrec_cli.tuning.records import Horizon, Proposal, TrialRecord
+from seqrec_cli.tuning.space import Space
 
 T = TypeVar("T")
 TRIES = 2  # questions for one trial
@@ -38,16 +39,20 @@ class Adviser:
     """Asks for the next trial (a `Proposer`), and at the end for the final configuration."""
 
     cfg: AdviserConfig
-    space: SearchSpace
+    space: Space
     task: Task
     say: Say
     log: Path | None = None  # every question and answer, a row each
+    horizon: Horizon | None = None  # epochs of a new trial, where they are not the task's
     name: str = "adviser"
-    last: bool = False
+    seconds: float = 0.0  # that it may take, at most; see `Proposer`
 
     def __post_init__(self) -> None:
         """Raises SeqrecError where it cannot be asked at all."""
         self._chat = Chat(self.cfg)
+        self.seconds = TRIES * (
+            2 * self.cfg.timeout + PAUSE
+        )  # a question may be put twice, with and without its format
         self._failed = 0  # trials in a row
         self._dismissed = False
 
@@ -61,7 +66,7 @@ class Adviser:
             return proposal_in(text, self.space, trials=trials, longest=self.task.longest)
 
         try:
-            found = self._ask(question, read)
+            found = self._ask(trials, question, read)
         except _FailedError as error:
             self._failed += 1
             self._dismissed = error.lasting or self._failed >= self.cfg.give_up
@@ -77,15 +82,19 @@ class Adviser:
         if self._dismissed or not any(each.state == "complete" for each in trials):
             return None
         try:
-            trial, reasons = self._ask(last_question(trials, self.task.metric), lambda text: choice_in(text, trials))
+            trial, reasons = self._ask(
+                trials, last_question(trials, self.task.metric), lambda text: choice_in(text, trials)
+            )
         except _FailedError as error:
             self.say(f"adviser: {error}; no final word of it, the best by validation stands")
             return None
         return FinalWord(trial, self._chat.masked(reasons))
 
-    def _ask(self, question: Message, read: Callable[[str], T]) -> T:
+    def _ask(self, trials: list[TrialRecord], question: Message, read: Callable[[str], T]) -> T:
         """A question, and once more with what was wrong with the answer. Raises _FailedError."""
-        messages = [task_in_words(self.task, self.space), question]
+        epochs = self.horizon.epochs(trials) if self.horizon is not None else None
+        task = self.task if epochs is None else replace(self.task, epochs=epochs)
+        messages = [task_in_words(task, self.space), question]
         reason = ""
         for _ in range(TRIES):
             text = None

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from seqrec_cli.tuning.briefing import SearchSpace
 from seqrec_cli.tuning.records import Proposal, TrialRecord
+from seqrec_cli.tuning.space import Space
 
 LONGEST_TEXT = 30_000  # characters of an answer, thoughts included
 LONGEST_REASON = 1000  # characters kept of a rationale
@@ -22,7 +22,7 @@ class UnusableError(Exception):
     """An answer that cannot be followed; the message is told to whoever gave it."""
 
 
-def proposal_in(text: str, space: SearchSpace, *, trials: list[TrialRecord], longest: int) -> Proposal:
+def proposal_in(text: str, space: Space, *, trials: list[TrialRecord], longest: int) -> Proposal:
     """What an answer asks for, checked against the space and the trials. Raises UnusableError."""
     answer = _object_in(text, ("settings", "continues"))
     settings, continues = answer.get("settings"), answer.get("continues")

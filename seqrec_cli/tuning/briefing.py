@@ -6,26 +6,16 @@ Counts and learning curves alone are sent: no user, no item and no path.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from seqrec_cli.metrics.table import lower_is_better
 from seqrec_cli.tuning.chat import Message
 from seqrec_cli.tuning.curves import over_fit, still_rising, thinned
 from seqrec_cli.tuning.records import TrialRecord
+from seqrec_cli.tuning.space import Space
 
 POINTS = 12  # of a curve
 BEST, LATEST = 16, 8  # trials told with their curves
 OTHERS = 100  # trials told in a line, the best of the rest
-
-
-class SearchSpace(Protocol):
-    """What a study searches, as an adviser reads it."""
-
-    def words(self) -> list[str]:
-        """A line an entry: its dotted key, its range or choices, where it applies."""
-
-    def problems(self, settings: Mapping[str, Any]) -> list[str]:
-        """What is wrong with settings, a line each: unknown, missing, without a use, out of range."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class Task:
     statistics: Mapping[str, object]  # of the data, by what they count
 
 
-def task_in_words(task: Task, space: SearchSpace) -> Message:
+def task_in_words(task: Task, space: Space) -> Message:
     """The first message: what is searched, for what, and the form of an answer."""
     way = "lower" if lower_is_better(task.metric) else "higher"
     lines = [

@@ -75,6 +75,10 @@ class Space:
                 found.append(f"{key}={value_in_words(settings[key])} is not {in_words(entry)}")
         return found
 
+    def words(self) -> list[str]:
+        """A line an entry: its key, its values, and where it applies."""
+        return [f"{key}: {in_words(entry)}{_where(entry)}" for key, entry in self.entries.items()]
+
     def as_drawn(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The same values as Optuna stores them."""
         entries = self.entries
@@ -138,6 +142,14 @@ def in_words(entry: SpaceEntry) -> str:
     kind = "a whole number" if entry.type == "int" else "a number"
     how = " (by its logarithm)" if entry.log else f" in steps of {entry.step:g}" if entry.step else ""
     return f"{kind} from {entry.ends[0]:g} to {entry.ends[1]:g}{how}"
+
+
+def _where(entry: SpaceEntry) -> str:
+    needed = [
+        f"{key} is {' or '.join(map(value_in_words, wanted if isinstance(wanted, tuple) else (wanted,)))}"
+        for key, wanted in (entry.when or {}).items()
+    ]
+    return f", only where {' and '.join(needed)}" if needed else ""
 
 
 def _needs(entry: SpaceEntry) -> str:

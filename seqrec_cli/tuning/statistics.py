@@ -18,6 +18,7 @@ def statistics_of(log: PackedLog) -> dict[str, str]:
     counts_V = np.sort(training_counts(log)[1:])[::-1]
     events, trained = int(lengths_U.sum()), int((counts_V > 0).sum())
     head = max(log.num_items // HEAD, 1)
+    share = counts_V[:head].sum() / max(events, 1)
     at = {share: int(np.quantile(lengths_U, share)) for share in (0.5, 0.95)} if len(lengths_U) else {0.5: 0, 0.95: 0}
     return {
         "users": f"{len(lengths_U):,}",
@@ -25,6 +26,6 @@ def statistics_of(log: PackedLog) -> dict[str, str]:
         "training events": f"{events:,}",
         "training events a user": f"{at[0.5]:,} (median), {at[0.95]:,} (95 of 100 have no more)",
         "training events an item": f"{int(np.median(counts_V)) if len(counts_V) else 0:,} (median)",
-        "popularity": f"the first {head:,} items have {counts_V[:head].sum() / max(events, 1):.0%} of the training events",
+        "popularity": f"the first {head:,} items have {share:.0%} of the training events",
         "validation requests": f"{len(held_out(log, 'val').rows_R):,}",
     }

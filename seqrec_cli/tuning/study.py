@@ -53,6 +53,10 @@ class Claim:
     began: float = field(default_factory=time.monotonic)
     reported: int = -1  # the last of `PARTS` that a pruner knows
 
+    def had(self, epochs: int) -> None:
+        """Write down how many epochs the run was allowed, settled from the data or not."""
+        self.trial.set_user_attr("followed", epochs)
+
     def watch(self, value: float, progress: float) -> bool:
         """Tell a validation, `progress` (0 to 1) of the run's steps done; True where the run is not worth more steps.
 
@@ -85,6 +89,7 @@ class Study:
         self.folder, self.space, self.tune = folder, space, tune
         self.metric, self.maximise = metric, maximise
         self.proposers, self.horizon = proposers, horizon
+        self.wait = WAIT + sum(proposer.seconds for proposer in proposers)
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         with self._alone():
             self.optuna = open_study(folder, tune, maximise)
@@ -92,11 +97,13 @@ class Study:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other worker asks, or looks for the dead, meanwhile."""
-        lock = FileLock(self.folder / "locks" / "study.lock", timeout=WAIT)
+        lock = FileLock(self.folder / "locks" / "study.lock", timeout=self.wait)
         try:
             lock.acquire()
         except Timeout:
-            raise SeqrecError(f"{self.folder}: a worker has held the study for {WAIT:.0f} s; is it stopped?") from None
+            raise SeqrecError(
+                f"{self.folder}: a worker has held the study for {self.wait:.0f} s; is it stopped?"
+            ) from None
         try:
             yield
         finally:
@@ -128,7 +135,10 @@ class Study:
             left = None if self.tune.minutes is None else 60 * self.tune.minutes - self.seconds()
             until = float("inf") if left is None else time.monotonic() + left
             folder = self.folder / TRIALS / f"{trial.number:04d}"
-            return Claim(trial.number, settings, epochs, folder=folder, trial=trial, lock=lock, until=until)
+            claim = Claim(trial.number, settings, epochs, folder=folder, trial=trial, lock=lock, until=until)
+            if attributes.get("continues") is not None:  # it was chosen already; and another length does not compare
+                claim.reported = PARTS
+            return claim
 
     def _propose(self) -> bool:
         """Put the first proposal there is before Optuna's own; False where the study has nothing more to try."""

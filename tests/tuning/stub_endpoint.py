@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from seqrec_cli.config.adviser import AdviserConfig
+from seqrec_cli.config.tuning import SpaceEntry
 from seqrec_cli.tuning.records import TrialRecord, Validation
+from seqrec_cli.tuning.space import Space
 
 KEY = "sk-planted-0123456789"
 VARIABLE = "SEQREC_ADVISER_KEY"
@@ -86,23 +88,13 @@ def adviser_config(url: str | None, **changes: Any) -> AdviserConfig:
     return AdviserConfig.from_plain(plain | changes)
 
 
-class Lines:
-    """A space of numbers between limits, for tests of what reads one."""
-
-    def __init__(self, **limits: tuple[float, float]) -> None:
-        self.limits = {key.replace("__", "."): pair for key, pair in limits.items()}
-
-    def words(self) -> list[str]:
-        return [f"{key}: a number from {low} to {high}" for key, (low, high) in self.limits.items()]
-
-    def problems(self, settings: Any) -> list[str]:
-        found = [f"{key} is not in the space" for key in settings if key not in self.limits]
-        found += [f"{key} is missing" for key in self.limits if key not in settings]
-        for key, (low, high) in self.limits.items():
-            value = settings.get(key, low)
-            if isinstance(value, bool | str) or not low <= value <= high:
-                found.append(f"{key}={value} is not a number from {low} to {high}")
-        return found
+def numbers(**limits: tuple[float, float]) -> Space:
+    """A space of numbers between limits; `__` stands for a point in a key."""
+    entries = {
+        key.replace("__", "."): SpaceEntry.from_plain({"type": "float", "low": low, "high": high})
+        for key, (low, high) in limits.items()
+    }
+    return Space(entries, base={})
 
 
 def trial(number: int, settings: dict[str, Any], values: list[float], **changes: Any) -> TrialRecord:
@@ -114,8 +106,8 @@ def trial(number: int, settings: dict[str, Any], values: list[float], **changes:
     )
     best = max(curve, key=lambda at: at.value, default=None)
     plain: dict[str, Any] = {
-        "number": number, "settings": settings, "state": "complete", "curve": curve, "best": best, "followed": len(values),
-        "seconds": 1.0, "proposed_by": "tpe", "rationale": "", "run_dir": None, "error": None,
+        "number": number, "settings": settings, "state": "complete", "curve": curve, "best": best,
+        "followed": len(values), "seconds": 1.0, "proposed_by": "tpe", "rationale": "", "run_dir": None, "error": None,
     }  # fmt: skip
     plain |= changes
     if plain["state"] == "complete":

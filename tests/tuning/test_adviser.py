@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_endpoint import KEY, VARIABLE, Endpoint, Lines, Reply, adviser_config, greedy, trial
+from stub_endpoint import KEY, VARIABLE, Endpoint, Reply, adviser_config, greedy, numbers, trial
 
 from seqrec_cli.tuning import adviser
 from seqrec_cli.tuning.adviser import Adviser
 from seqrec_cli.tuning.briefing import BEST, LATEST, OTHERS, POINTS, Task, task_in_words, trials_in_words
 from seqrec_cli.tuning.records import Proposal, TrialRecord
 
-SPACE = Lines(trainer__lr=(0, 1), model__dropout=(0, 0.6))
+SPACE = numbers(trainer__lr=(0, 1), model__dropout=(0, 0.6))
 TASK = Task(
     about="model=sasrec, dataset=toy",
     metric="ndcg@10",
@@ -38,7 +38,7 @@ class Asked:
     def __init__(self, play: Callable[[Any], Any], endpoint: Endpoint, log: Path | None = None, **changes: Any) -> None:
         self.lines: list[str] = []
         self.endpoint = endpoint
-        self.adviser = Adviser(adviser_config(endpoint.url, **changes), SPACE, TASK, self.lines.append, log)  # type: ignore[arg-type]
+        self.adviser = Adviser(adviser_config(endpoint.url, **changes), SPACE, TASK, self.lines.append, log)
 
 
 def one_after_another(*replies: Any) -> Callable[[Any], Any]:
@@ -69,7 +69,7 @@ def test_a_wrong_answer_is_given_back_once_with_the_reason() -> None:
     assert asked.lines == []
     *_, answer, reason = asked.endpoint.asked[1]["messages"]
     assert answer == {"role": "assistant", "content": '{"settings": {"trainer.lr": 7}}'}
-    assert "model.dropout is missing; trainer.lr=7 is not a number from 0 to 1" in reason["content"]
+    assert "trainer.lr=7 is not a number from 0 to 1; model.dropout is missing" in reason["content"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_two_failures_leave_the_trial_to_tpe_in_one_line(reply: Any, said: str) 
 
 def test_after_trials_in_a_row_without_an_answer_it_is_asked_no_more() -> None:
     with Endpoint(lambda _: "nonsense") as endpoint:
-        asked = Asked(None, endpoint, give_up=2)  # type: ignore[arg-type]
+        asked = Asked(None, endpoint, give_up=2)
         assert [asked.adviser.propose(TRIALS) for _ in range(4)] == [None] * 4
         assert asked.adviser.conclude(TRIALS) is None
         assert len(endpoint.asked) == 4
@@ -112,7 +112,7 @@ def test_a_good_answer_in_between_counts_anew() -> None:
 
 def test_a_refused_key_is_refused_once() -> None:
     with Endpoint(lambda _: Reply(401, f'{{"error": {{"message": "bad key {KEY}"}}}}'.encode())) as endpoint:
-        asked = Asked(None, endpoint)  # type: ignore[arg-type]
+        asked = Asked(None, endpoint)
         assert [asked.adviser.propose(TRIALS) for _ in range(3)] == [None] * 3
         assert len(endpoint.asked) == 1
         (line,) = asked.lines
@@ -127,7 +127,7 @@ def test_the_final_word_and_its_absence() -> None:
         assert (final.trial.number, final.reasons[:10]) == (0, "It has the")
         assert asked.adviser.conclude([]) is None
     with Endpoint(lambda _: "whatever") as endpoint:
-        asked = Asked(None, endpoint)  # type: ignore[arg-type]
+        asked = Asked(None, endpoint)
         assert asked.adviser.conclude(TRIALS) is None
         assert asked.lines[0].endswith("no final word of it, the best by validation stands")
 
@@ -178,7 +178,7 @@ def test_of_many_trials_the_best_and_latest_have_curves_and_the_rest_a_line() ->
 
 def test_a_lower_metric_is_asked_for_as_such() -> None:
     task = Task("x", "logloss", epochs=1, longest=4, budget="", statistics={})
-    assert "logloss on validation (lower is better)" in task_in_words(task, SPACE)["content"]  # type: ignore[arg-type]
+    assert "logloss on validation (lower is better)" in task_in_words(task, SPACE)["content"]
 
 
 def test_the_greedy_stub_climbs() -> None:

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from stub_endpoint import Lines, trial
+from stub_endpoint import numbers, trial
 
 from seqrec_cli.tuning.answers import LONGEST_REASON, LONGEST_TEXT, UnusableError, choice_in, proposal_in
 from seqrec_cli.tuning.records import Proposal
 
-SPACE = Lines(trainer__lr=(0.0001, 0.1), model__dropout=(0, 0.6))
+SPACE = numbers(trainer__lr=(0.0001, 0.1), model__dropout=(0, 0.6))
 FIRST = {"trainer.lr": 0.01, "model.dropout": 0.2}
 OTHER = {"trainer.lr": 0.02, "model.dropout": 0.2}
 TRIALS = [
@@ -19,7 +19,7 @@ TRIALS = [
 
 
 def read(text: str) -> Proposal:
-    return proposal_in(text, SPACE, trials=TRIALS, longest=12)  # type: ignore[arg-type]
+    return proposal_in(text, SPACE, trials=TRIALS, longest=12)
 
 
 NEW = {"trainer.lr": 0.03, "model.dropout": 0}

@@ -171,13 +171,13 @@ def test_what_has_to_be_given(missing: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("endpoint", "localhost:11434", "is no address"),
-        ("endpoint", "ftp://host/v1", "is no address"),
-        ("endpoint", "https://", "is no address"),
-        ("endpoint", "https://host:99999/v1", "is no address"),
+        ("endpoint", "localhost:11434", "endpoint: no address"),
+        ("endpoint", "ftp://host/v1", "endpoint: no address"),
+        ("endpoint", "https://", "endpoint: no address"),
+        ("endpoint", "https://host:99999/v1", "endpoint: no address"),
         ("endpoint", f"https://me:{KEY}@host/v1", "no user, password or query"),
         ("endpoint", f"https://host/v1?api_key={KEY}", "no user, password or query"),
-        ("key_variable", KEY, "is the NAME of an environment variable"),
+        ("key_variable", KEY, "key_variable: this is the NAME of an environment variable"),
     ],
 )
 def test_settings_that_would_store_a_key_or_reach_nobody(setting: str, value: str, said: str) -> None:
