@@ -161,12 +161,15 @@ def _job(cfg: "DictConfig") -> float | None:
         except SeqrecError as error:  # of the sweep itself; a job's own is in its table
             raise _Refused(str(error)) from error
     try:
-        record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
+        added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+        record = dispatch.record_of(verb, cfg, list(hydra.overrides.task), config_dir=next(iter(added), None))
         result = dispatch.run_record(verb, record)
     except SeqrecError as error:
         raise _Refused(str(error)) from error
     if result.get("interrupted"):
         raise KeyboardInterrupt
+    if result.get("failed"):  # of a study: all else is done
+        raise _Refused(result["failed"])
     return None
 
 
