@@ -165,7 +165,7 @@ def _job(cfg: "DictConfig") -> float | None:
     if result.get("interrupted"):
         raise KeyboardInterrupt
     if result.get("failed"):  # of a study: all else is done
-        raise _Refused(result["failed"])
+        raise sweep.Refused(result["failed"])
     return None
 
 
