@@ -65,11 +65,17 @@ def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(
 ) -> None:
     monkeypatch.setattr(closed_form, "available_memory", lambda device: 1000)
     words = ["model.candidates=[popular,itemknn,sasrec]", "trainer.minutes=0.0001", f"data_dir={tmp_path / 'data'}"]
-    words += ["evaluation.baselines=false", f"run_dir={tmp_path / 'run'}"]
+    words += ["evaluation.test=none", f"run_dir={tmp_path / 'run'}"]
     with pytest.raises(SeqrecError, match="none of them could be tried"):
         seqrec_cli.run("train", [*SMALL, *words, "model.candidates=[itemknn,sasrec]"])
     said = capsys.readouterr().out
     assert "auto: sasrec: left out, trainer.minutes=0.0001 are over" in said
+    found = seqrec_cli.run("train", [*SMALL, *words, f"run_dir={tmp_path / 'popular'}"])
+    said = capsys.readouterr().out
+    for name in ("itemknn", "graph"):  # nor do they fail the run that they would stand beside
+        assert f"baseline {name} left out: counting needs 0.0 GiB for the pairs of 40 items" in said
+        assert name not in found["baselines_val"]
+    assert found["val"]["ndcg@10"] == pytest.approx(found["baselines_val"]["popular"]["ndcg@10"])
 
 
 def test_what_takes_too_long_or_cannot_be_trained_is_left_out_and_the_rest_goes_on(
@@ -97,6 +103,23 @@ def needs_nothing_or_cannot(record: TrainConfig, *_: Any) -> float:
     if record.model.name == "gru4rec":
         raise SeqrecError("no memory for the model")
     return 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "lower"),
+    [
+        ([], "lower model.exact_items below 40"),
+        (["model.exact_items=10", "model.embed_dim=20"], r"lower model.embed_dim \(now 20\)"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused_before_there_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], lower: str
+) -> None:
+    monkeypatch.setattr(closed_form, "available_memory", lambda device: 1000)
+    words = [*SMALL[:-1], "model=ease", *words, f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
+    with pytest.raises(SeqrecError, match=f"counting needs .*, {lower}, or take model=itemknn"):
+        seqrec_cli.run("train", words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
