@@ -38,6 +38,8 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
+    if data_dir.exists() and not data_dir.is_dir():
+        raise SeqrecError(f"data_dir={data_dir} is a file; name a folder, which is made where there is none")
     sweep_once(data_dir)
     values = {name: getattr(cfg, name) for name in cfg.came_later}
     unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
