@@ -115,12 +115,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "-m", "model=sasrec,sasrek"], "model=sasrek: no such option; did you mean 'sasrec'?"),
         (["train", "--help", "modle=bst"], "did you mean 'model'?"),
         (["train", "--config-dir", "/no/such/folder"], "/no/such/folder"),
+        (["train", "ml.csv"], "'ml.csv' names no setting: a log of your own is given as dataset=csv dataset.archive="),
+        (["train", "dataset=my.csv"], "a log of your own is given as dataset=csv dataset.archive=my.csv"),
+        (["evaluate", "runs/best.pt"], "'runs/best.pt' names no setting: a run is given as ckpt=runs/best.pt"),
+        (["preprocess", "dataset.name='my log'"], "dataset.name=my log: a name is made of letters, digits and . _ + -, "
+         "as in dataset.name=my-log"),
+        (["preprocess", "dataset=csv", "dataset.time_unit=msec"], "order or text such as %d/%m/%Y, strptime's codes"),
         (["metrics", "ndcg", "mrr"], "seqrec metrics: ndcg mrr: give one word, it is the name"),
         (["leaderboard", "runs", "others"], "runs others: give one word"),
         (["completion", "tcsh"], "name one of bash, zsh, fish"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
-)
+)  # fmt: skip
 def test_refusals_are_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
