@@ -42,8 +42,8 @@ class Config(TextConfig):
     item_column: str | int = Field(description="column of item ids")
     time_column: str | int | None = Field(description="column of times; null: the file is in order")
     time_unit: TimeUnit = Field(
-        description="numbers since 1970, ISO 8601 text, dates as 20190301, or numbers that only give an order; auto: "
-        "recognised by their range"
+        description="numbers since 1970, ISO 8601 text, dates as 20190301, numbers that only give an order, or a form "
+        "of text by strptime's codes; auto: recognised by their range or form"
     )
     order_columns: tuple[str | int, ...] = Field(
         description="columns of numbers or times that order a user's events of equal time (a position within the day)"
