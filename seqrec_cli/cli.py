@@ -114,7 +114,7 @@ def _start(verb: str, rest: list[str]) -> int:
     import hydra
 
     from seqrec_cli.commands.sweep import Refused, SweepWatcher, end_sweep, varying_keys
-    from seqrec_cli.config.hydra_errors import as_seqrec_error
+    from seqrec_cli.config.hydra_errors import as_seqrec_error, launcher_error
 
     watcher = (
         f"_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb},varying:[{','.join(varying_keys(overrides))}]"
@@ -135,6 +135,7 @@ def _start(verb: str, rest: list[str]) -> int:
     except Exception as error:
         name = args.config_name or verb
         known = as_seqrec_error(error, overrides, lambda fewer: compose_raw(name, fewer, args.config_dir))
+        known = known or (launcher_error(error) if SweepWatcher.current is not None else None)
         if known is None:
             raise
         raise known from error

@@ -70,6 +70,16 @@ def as_seqrec_error(error: BaseException, overrides: list[str], recompose: Compo
     return None
 
 
+def launcher_error(error: BaseException) -> SeqrecError | None:
+    """What a person should read when a launcher lost the processes that wait for the jobs."""
+    if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
+        return None
+    return SeqrecError(
+        f"the launcher lost a process of its own ({type(error).__name__}: {one_line(error)[:200]}); start the sweep "
+        "again into the same folder: finished jobs stay"
+    )
+
+
 def _raised_in_hydra(error: BaseException) -> bool:
     """Whether Hydra itself raised it; some of its checks of the command line are bare `ValueError`s."""
     frame = error.__traceback__
