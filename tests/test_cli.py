@@ -207,7 +207,7 @@ def test_sweep(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ["train", "model=sasrec", "-m", "trainer.lr=0.1,0.3,0.2", "trainer.seed=1,13", "run_dir=runs"]
-    assert cli.main(arguments) == 2  # three of the jobs refuse
+    assert cli.main([*arguments, "hydra/launcher=inline"]) == 2  # three of the jobs refuse
 
     folders = [record.run_dir for record in fake_train]
     assert len(set(folders)) == 6
@@ -233,7 +233,7 @@ def test_sweep_without_run_dir_and_a_lower_better_metric(
     fake_train: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "-m", "trainer.lr=0.1,0.2", "trainer.monitor=logloss"]) == 0
+    assert cli.main(["train", "-m", "hydra/launcher=inline", "trainer.lr=0.1,0.2", "trainer.monitor=logloss"]) == 0
     assert all(record.run_dir.startswith("outputs/sweeps/") for record in fake_train)
     assert "best by validation logloss: job 0 (0.7000)" in capsys.readouterr().out
 
@@ -242,7 +242,7 @@ def test_interrupted_job_ends_the_sweep_with_a_table(
     fake_train: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "-m", "trainer.seed=1,99,2"]) == 130
+    assert cli.main(["train", "-m", "hydra/launcher=inline", "trainer.seed=1,99,2"]) == 130
     assert [record.trainer.seed for record in fake_train] == [1, 99]
     out = capsys.readouterr().out
     assert "best by validation ndcg@10: job 0" in out

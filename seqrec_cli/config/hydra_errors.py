@@ -12,6 +12,11 @@ from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.migrations import RENAMED
 from seqrec_cli.config.quoting import shell_override
 
+LAUNCHERS = {
+    "joblib": 'pip install "seqrec[joblib]"',
+    "submitit": 'pip install "seqrec[slurm]"',
+    "ray": 'pip install -c constraints-ray.txt "seqrec[ray]", in an environment of its own',
+}
 Composer = Callable[[list[str]], DictConfig]
 FILES = {".csv", ".tsv", ".txt", ".dat", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".inter"}  # likely logs
 
@@ -148,6 +153,8 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose))}"
     if found := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.+?)' ", line):
         return f"{found[1]}: several values are a sweep, add -m; for a list write KEY=[A,B]"
+    if found := re.search(r"Error locating target 'hydra_plugins\.hydra_(\w+)_launcher\b", line):
+        return f"this launcher is not installed: {LAUNCHERS.get(found[1], found[1])}"
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", line):
         return f"{found[1]} is there already: write it without +"
     if found := re.match(r"Could not append to config\. '?([^' ]+)'?", line):

@@ -200,7 +200,7 @@ def test_facts_are_of_what_trains() -> None:
     ranker = validate("train", compose("train", ["model=din"]))
     found = facts_of(encoder, log)  # type: ignore[arg-type]
     lengths = [3, 1, 2, 28]
-    assert found == Facts(users=4, items=30, events=34, rows=3, longest=24, requests=3)
+    assert found == Facts(items=30, events=34, rows=3, longest=24, requests=3)
     assert facts_of(ranker, log) == found._replace(rows=sum(n - 1 for n in lengths))  # type: ignore[arg-type]
     assert log.view is not None
     two = LabelledRows(np.array([0, 3]), np.array([1, 12]), np.array([[2], [3]]), np.array([[1.0], [1.0]]))
@@ -218,3 +218,14 @@ def test_rows_are_counted_by_the_settled_length() -> None:
     assert (cfg.model.max_length, found.model.max_length) == (50, 10)
     assert "by 49 rows and 335 training events" in said[0]
     assert found.auto == {}
+
+
+@pytest.mark.parametrize("model", ["sasrec", "din"])
+def test_few_events_are_learnt_at_a_higher_rate(model: str) -> None:
+    assert of(REVIEWS, f"model={model}")["trainer"]["lr"] > of(SHOP, f"model={model}")["trainer"]["lr"]
+
+
+def test_a_ranker_of_logged_labels_is_chosen_by_them() -> None:
+    labels = ("dataset=csv", "dataset.archive=log.csv", "dataset.label_column=clicked", "protocol=impressions")
+    assert of(RATINGS, "model=din", *labels)["trainer"]["monitor"] == "auc"
+    assert of(RATINGS, "model=sasrec", *labels)["trainer"]["monitor"] == "ndcg@10"
