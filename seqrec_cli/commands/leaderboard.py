@@ -8,8 +8,8 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.records import LeaderboardConfig
-from seqrec_cli.evaluation.compare import PROTOCOL_KEY
-from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, flat, grouped
+from seqrec_cli.evaluation.compare import PROTOCOL_KEY, flat
+from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, grouped
 from seqrec_cli.files import write_atomically
 from seqrec_cli.reporting.board import BoardGroup, board_csv, board_markdown, board_page, board_table
 from seqrec_cli.reporting.run_folder import RunFolder
