@@ -4,6 +4,8 @@ Nothing heavy is imported before it is needed: `seqrec --help` needs no Hydra, a
 Exit codes: 0 done, 1 a bug (with its traceback), 2 refused, 130 interrupted.
 """
 
+import atexit
+import gc
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -45,6 +47,7 @@ Examples
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code. Bugs keep their traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
+    atexit.register(gc.freeze)  # what ends is not searched for cycles: torch has so many that it took a second
     try:
         if sys.stdout is None:  # closed: >&-
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - of the process

@@ -61,6 +61,16 @@ print(code, [name for name in ("hydra", "pydantic", "torch", "numpy", "rich") if
 """
 
 
+def test_what_ends_is_not_searched_for_cycles() -> None:
+    """Torch has so many objects that the search took a second of every command."""
+    code = (
+        "import atexit, gc; from seqrec_cli.cli import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # after what main registers\n"
+        "main(['--version'])"
+    )
+    assert python(code).stdout.splitlines()[-1] == "True"
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["trian"]])
 def test_overview_needs_only_the_standard_library(arguments: list[str]) -> None:
     done = python(WATCHED, *arguments)
