@@ -49,7 +49,7 @@ def test_a_person_s_own_choices_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "4, 6")
     launch = launch_of("joblib", {"n_jobs": 2}, NUMBERS, batch=None)
     assert (launch.threads, launch.gpus) == (None, ("4", "6"))
-    with pytest.raises(SeqrecError, match="hydra.launcher.n_jobs=two: expected a number of jobs"):
+    with pytest.raises(SeqrecError, match=r"hydra.launcher.n_jobs=two: expected a number of jobs"):
         launch_of("joblib", {"n_jobs": "two"}, NUMBERS, batch=None)
 
 
