@@ -4,6 +4,8 @@ Nothing heavy is imported before it is needed: `seqrec --help` needs no Hydra, a
 Exit codes: 0 done, 1 a bug (with its traceback), 2 refused, 130 interrupted.
 """
 
+import atexit
+import gc
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -45,6 +47,7 @@ Examples
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code. Bugs keep their traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
+    atexit.register(gc.freeze)  # what ends is not searched for cycles: torch has so many that it took a second
     try:
         if sys.stdout is None:  # closed: >&-
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - of the process
@@ -160,12 +163,15 @@ def _job(cfg: "DictConfig") -> float | None:
         except SeqrecError as error:  # of the sweep itself; a job's own is in its table
             raise sweep.Refused(str(error)) from error
     try:
-        record = dispatch.record_of(verb, cfg, list(hydra.overrides.task))
+        added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+        record = dispatch.record_of(verb, cfg, list(hydra.overrides.task), config_dir=next(iter(added), None))
         result = dispatch.run_record(verb, record)
     except SeqrecError as error:
         raise sweep.Refused(str(error)) from error
     if result.get("interrupted"):
         raise KeyboardInterrupt
+    if result.get("failed"):  # of a study: all else is done
+        raise sweep.Refused(result["failed"])
     return None
 
 

@@ -61,6 +61,16 @@ print(code, [name for name in ("hydra", "pydantic", "torch", "numpy", "rich") if
 """
 
 
+def test_what_ends_is_not_searched_for_cycles() -> None:
+    """Torch has so many objects that the search took a second of every command."""
+    code = (
+        "import atexit, gc; from seqrec_cli.cli import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # after what main registers\n"
+        "main(['--version'])"
+    )
+    assert python(code).stdout.splitlines()[-1] == "True"
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["trian"]])
 def test_overview_needs_only_the_standard_library(arguments: list[str]) -> None:
     done = python(WATCHED, *arguments)
@@ -115,12 +125,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "-m", "model=sasrec,sasrek"], "model=sasrek: no such option; did you mean 'sasrec'?"),
         (["train", "--help", "modle=bst"], "did you mean 'model'?"),
         (["train", "--config-dir", "/no/such/folder"], "/no/such/folder"),
+        (["train", "ml.csv"], "'ml.csv' names no setting: a log of your own is given as dataset=csv dataset.archive="),
+        (["train", "dataset=my.csv"], "a log of your own is given as dataset=csv dataset.archive=my.csv"),
+        (["evaluate", "runs/best.pt"], "'runs/best.pt' names no setting: a run is given as ckpt=runs/best.pt"),
+        (["preprocess", "dataset.name='my log'"], "dataset.name=my log: a name is made of letters, digits and . _ + -, "
+         "as in dataset.name=my-log"),
+        (["preprocess", "dataset=csv", "dataset.time_unit=msec"], "order or text such as %d/%m/%Y, strptime's codes"),
         (["metrics", "ndcg", "mrr"], "seqrec metrics: ndcg mrr: give one word, it is the name"),
         (["leaderboard", "runs", "others"], "runs others: give one word"),
         (["completion", "tcsh"], "name one of bash, zsh, fish"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
-)
+)  # fmt: skip
 def test_refusals_are_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
