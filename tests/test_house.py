@@ -22,9 +22,10 @@ from seqrec_cli.config.verbs import VERBS
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "seqrec_cli"
 LEVELS = {
-    "cli": 9,
-    "api": 8,
-    "commands": 7,
+    "cli": 10,
+    "api": 9,
+    "commands": 8,
+    "tuning": 7,
     "export": 6,
     "serving": 6,
     "reporting": 6,
@@ -181,11 +182,12 @@ def test_every_field_has_a_description_and_no_default() -> None:
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 VERB_OF = {"as_trained": "evaluate"}  # hardware options for other verbs than train
+VERB_OF_GROUP = {"space": "tune"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["/".join(pair) for pair in OPTIONS])
 def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
-    verb = VERB_OF.get(option, "train")
+    verb = VERB_OF.get(option) or VERB_OF_GROUP.get(group, "train")
     chosen = OmegaConf.load(conf_folder() / f"{verb}.yaml").defaults
     plus = "" if any(group in entry for entry in chosen if entry != "_self_") else "+"
     if verb == "evaluate":

@@ -10,6 +10,7 @@ from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.config.unused import refuse_unused
 from seqrec_cli.config.validate import validate
 from seqrec_cli.faults import in_words
@@ -31,7 +32,7 @@ def run_verb(verb: str, overrides: list[str]) -> dict[str, Any]:
     return run_record(verb, record_of(verb, compose(verb, overrides), overrides))
 
 
-def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
+def record_of(verb: str, cfg: DictConfig, overrides: list[str], *, config_dir: str | None = None) -> Settings:
     """The record of a composed tree; where a run goes on or begins with another, that one's, `overrides` on top."""
     resume, start = OmegaConf.select(cfg, "resume"), OmegaConf.select(cfg, "start_from")
     if resume is not None:
@@ -41,6 +42,8 @@ def record_of(verb: str, cfg: DictConfig, overrides: list[str]) -> Settings:
     else:
         record = validate(verb, cfg)
     refuse_unused(record, overrides)
+    if isinstance(record, TuneConfig):  # its trials are composed of the same overrides
+        record = record.model_copy(update={"given": tuple(overrides), "config_dir": config_dir})
     return record
 
 

@@ -30,7 +30,7 @@ from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
-from seqrec_cli.reporting.listener import TrainingListener
+from seqrec_cli.reporting.listener import TrainingListener, Watch
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
@@ -41,8 +41,11 @@ from seqrec_cli.training.precision import resolve_precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 
 
-def main(cfg: TrainConfig) -> dict[str, Any]:
-    """One run, or one a seed. Returns what `metrics.json` holds and the run's folder."""
+def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
+    """One run, or one a seed. Returns what `metrics.json` holds and the run's folder.
+
+    `watch` may end a run after a validation: its curve is kept, and nothing is measured.
+    """
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
@@ -99,7 +102,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
             if warning is not None:
                 say(warning)
-            listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps)
+            listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps, watch=watch)
             fitted = fit(
                 model,
                 objective,
@@ -120,6 +123,11 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
             say(str(folder.path))
             return {"interrupted": True, "run_dir": str(folder.path)}
 
+        if fitted.reason == "pruned":
+            draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
+            say(f"ended early, after epoch {fitted.epochs}: {folder.path}")
+            return {"pruned": True, "run_dir": str(folder.path)}
+
         metrics = measure_run(measured, folder, test=cfg.evaluation.test, by="train", loss=loss)
         draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
         wall_seconds = round(time.perf_counter() - began, 2)
@@ -137,7 +145,24 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
-    payload = load_checkpoint(folder.last)
+    try:
+        payload = load_checkpoint(folder.last)
+    except SeqrecError as error:
+        if not folder.last.is_file():
+            raise
+        again = shell_command("train", "start_from", folder.path)
+        raise SeqrecError(
+            f"{folder.last} is damaged, so the run cannot go on where it stopped; {again} begins a new run with its "
+            f"best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
+        ) from error
+    if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
+        try:
+            load_checkpoint(folder.best)  # which the run ends with; told now, not after hours
+        except SeqrecError as error:
+            raise SeqrecError(
+                f"{folder.best} is damaged or gone, and the run's best weights with it; its last ones are whole: "
+                f"{shell_command('evaluate', 'ckpt', folder.last)} measures them, or train anew in another run_dir"
+            ) from error
     if not log.fits(payload["fingerprint"]):
         raise SeqrecError(f"resume={folder.path}: the data differ from the run's (another file or other settings)")
     return payload

@@ -50,6 +50,23 @@ class Verb(NamedTuple):
         return found
 
 
+# Of the block `tune`, by their short names.
+TUNE_SETTINGS: tuple[str, ...] = (
+    "sampler",
+    "pruner",
+    "trials",
+    "minutes",
+    "epochs",
+    "workers",
+    "storage",
+    "keep",
+    "test",
+)
+TUNE_SETTINGS += tuple(f"horizon.{name}" for name in ("epochs", "factor", "checks", "agreement"))
+TUNE_SETTINGS += tuple(
+    f"adviser.{name}" for name in ("endpoint", "model", "key_variable", "timeout", "longest", "give_up")
+)
+
 VERBS = {
     verb.name: verb
     for verb in (
@@ -81,6 +98,17 @@ VERBS = {
                 "seqrec train -m model=sasrec,bst trainer.seed=0,1,2",
                 "seqrec train resume=runs/first",
             ),
+        ),
+        Verb(
+            "tune",
+            "search a space of settings by validation, many runs in one study (takes the settings of train)",
+            "tuning.TuneConfig",
+            (
+                "seqrec tune dataset=ml-100k model=sasrec trials=40 run_dir=studies/first",
+                "seqrec tune dataset=ml-100k model=sasrec trials=80 run_dir=studies/first",
+                "seqrec tune model=din space=din sampler=random pruner=none minutes=30 workers=2",
+            ),
+            called={name: f"tune.{name}" for name in TUNE_SETTINGS},
         ),
         Verb(
             "evaluate",

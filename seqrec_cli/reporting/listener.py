@@ -1,6 +1,7 @@
 """What a training run says while it goes on: a progress bar or plain lines, TensorBoard scalars, `metrics.jsonl`."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.1  # of the progress bar's numbers
 TEXT_WIDTH = 74  # columns the progress line needs besides its bar
+Watch = Callable[[float, float], bool]  # the monitored metric and the share of steps done; True ends the run
 NOT_METRICS = ("epoch", "step", "split", "seconds", "train_loss")  # of a validation's row
 
 
@@ -25,12 +27,20 @@ class TrainingListener(Listener):
 
     On a terminal a progress bar (epoch, step, loss, learning rate, rate, time left: the whole plan's, which early
     stopping may cut short); elsewhere one plain line a validation. `steps_per_epoch` counts optimizer steps.
-    The manifest gets `first_step_seconds`, from the start of the process to the end of the first step.
+    The manifest gets `first_step_seconds`, from the start of the process to the end of the first step. `watch` is told
+    each validation and the share of steps done; where it says True the run ends.
     """
 
     def __init__(
-        self, folder: RunFolder, monitor: str, steps_per_epoch: int, *, console: Console | None = None
+        self,
+        folder: RunFolder,
+        monitor: str,
+        steps_per_epoch: int,
+        *,
+        console: Console | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch, self.given_up = watch, False
         self.folder, self.monitor, self.steps_per_epoch = folder, monitor, steps_per_epoch
         self.console = console or Lines(highlight=False)
         self.total_steps = self.first_step = 0
@@ -86,7 +96,12 @@ class TrainingListener(Listener):
         )
         # Through the bar's console the line goes above the bar; unwrapped, or a log would break it.
         self.console.print(line, soft_wrap=True, markup=False)
+        if self.watch is not None and row["split"] == "val":
+            self.given_up = self.watch(value, row["step"] / self.total_steps)
         self._targets, self._seconds, self._clock = 0, 0.0, time.perf_counter()
+
+    def gives_up(self) -> bool:
+        return self.given_up
 
     def on_end(self) -> None:
         if self._bar is not None:

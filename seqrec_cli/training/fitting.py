@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from seqrec_cli.data.batch import Batch
 
-Reason = Literal["finished", "patience", "interrupted"]
+Reason = Literal["finished", "patience", "pruned", "interrupted"]
 
 
 class Rows(Protocol):
@@ -30,6 +30,10 @@ class Listener:
 
     def on_validation(self, row: dict[str, Any]) -> None:
         """After a validation: epoch, step, split, seconds, train_loss (since the last one) and the metrics."""
+
+    def gives_up(self) -> bool:
+        """After a validation: whether the run is not worth going on with."""
+        return False
 
     def on_end(self) -> None:
         """Once, whatever ended the run."""

@@ -49,7 +49,8 @@ def fit(
 
     Writes `folder/best.pt` at every improvement of the monitored metric and `folder/last.pt` at every epoch's end
     (and when interrupted); `header` gives their config, facts and fingerprint. `resume_from` is a loaded `last.pt`
-    of the same folder. The best weights are in `model` at the end, unless interrupted: then the last ones.
+    of the same folder. The best weights are in `model` at the end, unless interrupted: then the last ones. A run ends
+    after a validation, too, where the listener gives it up.
     Raises SeqrecError when there is nothing to train on, or when the loss or the weights stop being finite.
     """
     if rows.steps < 1:
@@ -104,6 +105,7 @@ class Loop:
         self.plateau = Plateau(self.cfg.plateau, self.cfg.plateau_factor)
         self.progress = Progress()
         self.metrics: dict[str, float] = {}  # of the last validation
+        self.given_up = False  # by the listener
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.precision.device)
         self.began = time.perf_counter()
         steps = self.cfg.max_epochs * self.rows.steps
@@ -119,6 +121,8 @@ class Loop:
             if stop.requested:
                 self.save_last()
                 return "interrupted"
+            if self.given_up:
+                return "pruned"
             done = self.progress.step >= self.total_steps and self.progress.loss_steps == 0  # and validated
             if self.stopping.exhausted or done:
                 self.validate_epoch_average()
@@ -223,6 +227,7 @@ class Loop:
             self.plateau.update(improved)
             if improved:
                 self.save(BEST, epoch, metrics, trainer=None)
+        self.given_up = self.listener.gives_up()
         self.metrics, at.loss_steps, at.train_loss = metrics, 0, train_loss
         self.loss_sum.zero_()
 

@@ -32,6 +32,8 @@ class TrialRecord:
     run_dir: str | None
     error: str | None
     continues: int | None = None  # the number of an earlier trial whose settings are followed further
+    epochs: int | None = None  # what it was allowed where that is not its configuration's own
+    value: float | None = None  # of a complete trial: the study's metric, of the weights that its run has kept
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,16 @@ class Proposal:
     rationale: str = ""
 
 
+class Horizon(Protocol):
+    """How far new settings are followed at first, by what trials have shown. None: as configured."""
+
+    def epochs(self, trials: list[TrialRecord]) -> int | None: ...
+
+
 class Proposer(Protocol):
     """Someone who names settings beside Optuna's samplers. None: has nothing (valid) to say, and why was said."""
 
     name: str
+    seconds: float  # that it may take, at most: the other workers of a study wait for it
 
     def propose(self, trials: list[TrialRecord]) -> Proposal | None: ...

@@ -1,0 +1,161 @@
+"""`seqrec tune`: many runs of `train`, whose settings are chosen by validation; the test set is read once, if asked.
+
+Read `main` from top to bottom. The same command with the study's folder as `run_dir` goes on with it, or joins it from
+another terminal or machine.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from seqrec_cli.commands import train
+from seqrec_cli.commands.console import say
+from seqrec_cli.commands.seal import open_test
+from seqrec_cli.commands.settle import settle
+from seqrec_cli.config.compose import groups
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.tuning import TuneConfig
+from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.evaluation.top_lists import monitor_is_measured
+from seqrec_cli.files import write_atomically
+from seqrec_cli.metrics.table import LOSS, lower_is_better
+from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.tables import print_table
+from seqrec_cli.saying import silent
+from seqrec_cli.training.precision import resolve_precision
+from seqrec_cli.tuning.advice import REPORT, final_line, final_word, horizon_lines, report
+from seqrec_cli.tuning.configs import TrialConfigs, base_values, check_space, without_given
+from seqrec_cli.tuning.engine import need_optuna
+from seqrec_cli.tuning.folder import StudyFolder, command_of
+from seqrec_cli.tuning.horizons import Horizons
+from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
+from seqrec_cli.tuning.records import TrialRecord
+from seqrec_cli.tuning.space import Space
+from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
+from seqrec_cli.tuning.telling import settings_in_words, trials_table
+from seqrec_cli.tuning.worker import work
+from seqrec_cli.tuning.workers import work_together
+
+
+def main(cfg: TuneConfig) -> dict[str, Any]:
+    """A study, or its next part. Returns the best trial's validation metrics and run folder."""
+    if not isinstance(cfg, TuneConfig):
+        raise SeqrecError("resume and start_from are of single runs; a study goes on with run_dir=ITS_FOLDER")
+    need_optuna(cfg.tune.sampler)
+    configs = TrialConfigs(command_of(cfg.given), cfg.config_dir)
+    base = configs.record({})
+    space = space_of(cfg, configs, tell=say)
+    check_space(space, configs)
+
+    resolve_precision(cfg.hardware)  # a device that is not there is refused before data are built
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)  # once, for all trials
+    settled = settle(base, log, tell=silent)
+    metric = settled.trainer.monitor
+    if metric != LOSS:
+        monitor_is_measured(metric, log, settled.evaluation)
+
+    check_proposers(cfg.tune, settled, space)
+    folder = StudyFolder.begin(cfg, base=base, space=space, metric=metric, fingerprint=log.fingerprint)
+    write_task(cfg.tune, settled, log, folder=folder.path)
+    say(f"study in {folder.path}: {len(space.entries)} settings, by validation {metric}")
+    if cfg.tune.workers == 1:
+        study = study_of(cfg, folder, space, metric=metric)
+        finished = work(study, trial_runner(cfg, configs, metric=metric, threads=cfg.hardware.threads), say)
+    else:
+        finished = work_together(folder, cfg, say)
+        study = study_of(cfg, folder, space, metric=metric)
+    if not finished:
+        say(f"stopped, nothing lost; go on with: {folder.command()}")
+        return {"interrupted": True, "run_dir": str(folder.path)}
+    return conclude(cfg, study, folder, configs=configs)
+
+
+def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
+    """The space without what the command line gives. Raises SeqrecError where there is none."""
+    if not cfg.space:
+        raise SeqrecError(
+            f"no space has the name of model={cfg.model.name}; name one: space={'|'.join(groups()['space'])}, or a "
+            "file of your own (--config-dir DIR with DIR/space/NAME.yaml)"
+        )
+    entries, fixed = without_given(cfg.space, configs.overrides)
+    if fixed:
+        tell(f"not searched, for the command line gives them: {', '.join(fixed)}")
+    return Space(entries, base_values(configs.plain({})))
+
+
+def study_of(cfg: TuneConfig, folder: StudyFolder, space: Space, *, metric: str) -> Study:
+    """The study of a folder, with who proposes settings beside Optuna's sampler."""
+    proposers = proposers_of(cfg.tune, space, folder=folder.path, say=say)
+    return Study(
+        folder.path,
+        space,
+        cfg.tune,
+        metric=metric,
+        maximise=not lower_is_better(metric),
+        proposers=proposers,
+        horizon=next((each for each in proposers if isinstance(each, Horizons)), None),
+    )
+
+
+def trial_runner(cfg: TuneConfig, configs: TrialConfigs, *, metric: str, threads: int | None) -> RunTrial:
+    """What a worker does with a claimed trial: a `train` in a folder of its own, whose test set stays sealed."""
+
+    def run(claim: Claim) -> Outcome:
+        record = configs.record(claim.settings | _of_a_trial(claim, metric, threads))
+        said = claim.folder.with_suffix(".log")
+        said.parent.mkdir(parents=True, exist_ok=True)
+        with said.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            result = train.main(record, watch=claim.watch)
+        claim.had(RunFolder(claim.folder).read_config()["trainer"]["max_epochs"])
+        if result.get("interrupted"):
+            return Outcome("interrupted")
+        if result.get("pruned"):
+            return Outcome("pruned")
+        return Outcome("complete", result["val"][metric])
+
+    return run
+
+
+def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any]:
+    """What a trial's run has beside its settings."""
+    found: dict[str, Any] = {"run_dir": str(claim.folder), "trainer.monitor": metric, "hardware.threads": threads}
+    found |= {"evaluation.test": "none", "evaluation.baselines": False}
+    return found if claim.epochs is None else found | {"trainer.max_epochs": claim.epochs}
+
+
+def tell_advice(study: Study, best: TrialRecord) -> None:
+    """Who named which trial and why, and what is said of the whole: printed, and in the study's folder."""
+    records = study.records()
+    lines, final = horizon_lines(study.proposers, records), final_word(study.proposers, records, study.folder)
+    text = report(records, best, metric=study.metric, final=final, lines=lines)
+    if text:
+        write_atomically(study.folder / REPORT, text)
+        for line in lines + ([] if final is None else [final_line(final, best, metric=study.metric)]):
+            say(line)
+        say(f"reasons, trial by trial: {study.folder / REPORT}")
+
+
+def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: TrialConfigs) -> dict[str, Any]:
+    """The table, the best settings and their test, once."""
+    print_table(trials_table(study))
+    best = study.best()
+    if best is None or best.run_dir is None:
+        raise SeqrecError(f"no trial of {folder.path} was run to its end; give it more trials, or pruner=none")
+    run = RunFolder(Path(best.run_dir))
+    metrics = run.read_metrics()
+    if cfg.tune.test == "best" and "test" not in metrics:
+        metrics = open_test(best.run_dir, "tune")
+    tell_advice(study, best)
+    say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
+    say(f"repeat it: {folder.train_command(best)}")
+    say(str(folder.path))
+    failed = [record for record in study.records() if record.state == "failed"]
+    told = {"study": str(folder.path), "trials": len(study.records()), "run_dir": best.run_dir}
+    told["failed"] = None if not failed else f"{len(failed)} failed; trial {failed[-1].number}: {failed[-1].error}"
+    return {**metrics, **told, "settings": best.settings}
+
+
+__all__ = ["TrainConfig", "main", "settings_in_words", "time"]

@@ -1,0 +1,155 @@
+"""A study's folder: what it is a study of, so that the same one goes on and another is refused."""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock
+
+from seqrec_cli.config.describe import value_in_words
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import literal, shell_override
+from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.tuning import TuneConfig
+from seqrec_cli.config.validate import dump
+from seqrec_cli.config.verbs import VERBS
+from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.run_folder import OUTPUTS
+from seqrec_cli.tuning.records import TrialRecord
+from seqrec_cli.tuning.space import Space
+
+OF_A_STUDY = ("tune", "space", "run_dir", "given", "config_dir")  # keys that `train` does not have, or not of a trial
+FREE = ("hardware", "data_dir", "run_dir", "resume", "start_from")  # may differ when a study goes on
+IDENTITY, STUDY = "identity", "study.json"
+
+
+def command_of(given: Sequence[str]) -> list[str]:
+    """The overrides of a command line that are `train`'s too."""
+    texts = VERBS["tune"].all_in_full(given)
+    return [text for text in texts if re.split(r"[.=]", text.lstrip("+~"), maxsplit=1)[0] not in OF_A_STUDY]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of a study. `begin` makes a new one, or returns to one of the same settings."""
+
+    path: Path
+
+    @classmethod
+    def begin(cls, cfg: TuneConfig, *, base: TrainConfig, space: Space, metric: str, fingerprint: str) -> Self:
+        """Raises SeqrecError where the folder holds something else, or a study of other data, settings or space."""
+        path = Path(cfg.run_dir).expanduser() if cfg.run_dir else _dated(cfg)
+        folder = cls(path)
+        identity = _identity(base, space, metric=metric, fingerprint=fingerprint)
+        if path.exists() and not path.is_dir():
+            raise SeqrecError(f"run_dir={path} is a file; name a folder that does not exist yet")
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".study.lock"):
+            if folder.study_json.is_file():
+                folder._is_the_same(identity, cfg)
+            elif any(entry.name != ".study.lock" for entry in path.iterdir()):
+                raise SeqrecError(f"run_dir={path} is not empty and holds no study; name another run_dir")
+            else:
+                plain = {IDENTITY: identity, "given": list(cfg.given), "config_dir": cfg.config_dir}
+                plain |= {"tune": dump(cfg.tune), "storage": cfg.tune.storage}
+                write_atomically(folder.study_json, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        return folder
+
+    @property
+    def study_json(self) -> Path:
+        return self.path / STUDY
+
+    def read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.study_json.read_text(encoding="utf-8"))
+            assert isinstance(found, dict)
+            return found
+        except (ValueError, AssertionError) as error:
+            raise SeqrecError(f"{self.study_json} is damaged; put it back from a copy") from error
+
+    def _is_the_same(self, identity: dict[str, Any], cfg: TuneConfig) -> None:
+        before = self.read()
+        if before["storage"] != cfg.tune.storage:
+            raise SeqrecError(
+                f"run_dir={self.path}: its trials are in storage={before['storage']}; give that, or another run_dir"
+            )
+        found = json.loads(json.dumps(identity))
+        for part, words in (
+            ("fingerprint", "data"),
+            ("metric", "metric"),
+            ("space", "space"),
+            ("settings", "settings"),
+        ):
+            ours, theirs = found[part], before[IDENTITY][part]
+            if ours != theirs:
+                where = _difference(theirs, ours)
+                raise SeqrecError(
+                    f"run_dir={self.path} is a study of other {words}{where}; name another run_dir, or go on with: "
+                    f"{self.command()}"
+                )
+
+    def command(self) -> str:
+        """The command that goes on with it."""
+        before = self.read()
+        return _shell("tune", before["config_dir"], [*_without(before["given"], "run_dir"), _at(self.path)])
+
+    def train_command(self, record: TrialRecord) -> str:
+        """The command that repeats a trial's run, on its own and with its test set read as usual."""
+        before = self.read()
+        given = _without(command_of(before["given"]), "evaluation.test")
+        texts = [f"{key}={literal(key, value)}" for key, value in record.settings.items()]
+        texts += [] if record.epochs is None else [f"trainer.max_epochs={record.epochs}"]
+        return _shell("train", before["config_dir"], [*given, *texts])
+
+
+def _identity(base: TrainConfig, space: Space, *, metric: str, fingerprint: str) -> dict[str, Any]:
+    settings = {key: value for key, value in dump(base).items() if key not in FREE}
+    settings["evaluation"] = {key: value for key, value in settings["evaluation"].items() if key != "test"}
+    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key != "archive"}
+    entries = {key: {n: v for n, v in dump(entry).items() if v is not None} for key, entry in space.entries.items()}
+    return {"fingerprint": fingerprint, "metric": metric, "space": entries, "settings": settings}
+
+
+def _difference(before: Any, now: Any, prefix: str = "") -> str:
+    """The first thing in which two trees differ: ` (model.dropout: 0.1 there, 0.2 here)`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            if before.get(key) != now.get(key):
+                return _difference(before.get(key), now.get(key), f"{prefix}{key}.")
+    where = prefix.rstrip(".")
+    if not where:
+        return ""
+    said = [json.dumps(value) if isinstance(value, dict) else value_in_words(value) for value in (before, now)]
+    return f" ({where}: {said[0]} there, {said[1]} here)"
+
+
+def _without(texts: Sequence[str], key: str) -> list[str]:
+    return [text for text in texts if text.partition("=")[0] != key]
+
+
+def _at(path: Path) -> str:
+    return shlex.split(shell_override("run_dir", path))[0]
+
+
+def _shell(verb: str, config_dir: str | None, texts: Sequence[str]) -> str:
+    flags = [] if config_dir is None else ["--config-dir", config_dir]
+    return shlex.join(["seqrec", verb, *flags, *texts])
+
+
+def _dated(cfg: TuneConfig) -> Path:
+    now = datetime.now()
+    label = re.sub(r"[^\w.+-]+", "-", f"{cfg.model.name}_{cfg.dataset.name}")
+    stem, number = f"{now:%H-%M-%S}_tune_{label}", 1
+    while True:
+        path = OUTPUTS / now.strftime("%Y-%m-%d") / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return path
