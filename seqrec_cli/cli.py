@@ -99,9 +99,11 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full
+    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full, prefer_own_launchers
 
     overrides = in_full(VERBS[verb], overrides)
+    if any(text.startswith("hydra/launcher=") for text in overrides):
+        prefer_own_launchers()
     if args.help:
         from seqrec_cli.config.help import help_text
 

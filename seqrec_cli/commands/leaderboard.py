@@ -1,5 +1,6 @@
 """`seqrec leaderboard [FOLDER]`: all runs under a folder, those of one protocol together."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.run_search import run_folders, settings_of
 from seqrec_cli.reporting.tables import print_table, shown_metrics
 
+WIDTH = 120  # of lines that name many fields
 MOST_NAMED = 3  # folders that are named where they were left out
 
 
@@ -43,7 +45,8 @@ def main(cfg: LeaderboardConfig) -> dict[str, Any]:
     for board in boards:
         print_table(board_table(board, metrics))
         if board.differs:
-            say(f"differs from the first of its dataset: {board.differs}")
+            for line in textwrap.wrap(f"differs from the first of its dataset: {board.differs}", WIDTH):
+                say(line)
     say("±: half of the 95 % interval, users resampled")
     if cfg.output is not None:
         folder = Path(cfg.output).expanduser()

@@ -12,7 +12,7 @@ from seqrec_cli.tuning.space import Space
 
 LONGEST_TEXT = 30_000  # characters of an answer, thoughts included
 LONGEST_REASON = 1000  # characters kept of a rationale
-MOST_BRACES = 500  # at which an object is looked for
+MOST_BRACES = 100  # at which an object is looked for
 MOST_PROBLEMS = 4  # told at once
 ALIKE = 1e-6  # numbers nearer than this, relatively, are the same setting
 THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)

@@ -91,11 +91,16 @@ class Horizons:
             measured = [each for each in runs if any(at.val_loss is not None for at in each.curve)]
             rising = sum(over_fit(each) is not None for each in measured)
             loss = f"; validation loss rises at the end of {rising} of {len(measured)}" if measured else ""
-            lines.append(f"{epochs} epochs: {len(runs)} runs{loss}")
-        for short, longer, settings, correlation in self.agreements(trials):
-            told = "cannot be told" if correlation is None else f"{correlation:.2f}"
+            if runs:
+                lines.append(f"{_counted(epochs, 'epoch')}: {_counted(len(runs), 'run')}{loss}")
+        told = [each for each in self.agreements(trials) if each.correlation is not None]
+        for short, longer, settings, correlation in told:
             few = f" (fewer than {LEAST_PAIRS}: too few to act on)" if settings < LEAST_PAIRS else ""
-            lines.append(f"{short} against {longer} epochs: rank correlation {told} over {settings} settings{few}")
+            lines.append(
+                f"{short} against {longer} epochs: rank correlation {correlation:.2f} over {settings} settings{few}"
+            )
+        if not told:
+            lines.append("whether short runs order settings as long ones do cannot be told: fewer than three have both")
         now = self.epochs(trials)
         return lines + ([self._doubled(now, trials)] if now > self._first else [])
 
@@ -174,13 +179,18 @@ class Horizons:
             return None
         if waiting[0] < best:
             found = ordered[waiting[0]]
-            why = f"number {waiting[0] + 1} of {len(ended)} settings after {found.followed} epochs"
+            why = f"number {waiting[0] + 1} of {len(ended)} settings after {_counted(found.followed, 'epoch')}"
         elif sum(rank >= best for rank in followed) < due:
             found = ordered[max(waiting, key=lambda rank: min((abs(rank - each) for each in followed), default=rank))]
-            why = f"not among the best after {found.followed} epochs: to see whether short runs order as long ones"
+            after = _counted(found.followed, "epoch")
+            why = f"not among the best after {after}: to see whether short runs order as long ones"
         else:
             return None
         return Proposal(found.settings, epochs=longer, continues=found.number, rationale=why)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _key(trial: TrialRecord) -> str:

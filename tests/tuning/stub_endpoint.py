@@ -1,6 +1,7 @@
 """A language model's endpoint on this machine, for tests: it answers as it is told, and keeps what it was asked."""
 
 import json
+import math
 import re
 import threading
 import time
@@ -121,21 +122,54 @@ def greedy(messages: list[dict[str, str]]) -> str:
     if "budget is spent" in asked:
         (number,) = re.findall(r"The best so far is trial (\d+)", asked)
         return json.dumps({"trial": int(number), "reasons": "It has the best value, and its curve was flat by then."})
-    told = re.findall(r"^- (\S+): .*?from ([\d.e-]+) to ([\d.e-]+)", messages[0]["content"], re.MULTILINE)
-    limits = {key: (float(low), float(high)) for key, low, high in told}
+    space = dict(re.findall(r"^- (\S+\.\S+): (.*)$", messages[0]["content"], re.MULTILINE))
     trials = [line.split("; settings ") for line in asked.splitlines() if line.startswith("#")]
     tried = [json.loads(settings) for _, settings in trials]
     values = [re.search(r"; best \S+ (\S+) at", line) for line, _ in trials]
     scored = [(float(value[1]), settings) for value, settings in zip(values, tried, strict=True) if value]
     if not scored:
-        first = {key: (low + high) / 2 for key, (low, high) in limits.items()}
+        first = {key: steps(words, None, 0.0) for key, words in space.items()}
         return json.dumps({"settings": first, "rationale": "the middle of every range"})
     best = max(scored, key=lambda pair: pair[0])[1]
     for share in (0.25, 0.1, 0.04, 0.015, 0.005):
-        for key, (low, high) in limits.items():
-            for sign in (1, -1):
-                value = round(min(max(best[key] + sign * share * (high - low), low), high), 6)
-                if best | {key: value} not in tried:
-                    why = f"near the best so far, with another {key}"
-                    return json.dumps({"settings": best | {key: value}, "rationale": why})
+        for key, words in space.items():
+            for way in (share, -share):
+                found = best | {key: steps(words, best[key], way)}
+                if found not in tried:
+                    return json.dumps({"settings": found, "rationale": f"near the best so far, with another {key}"})
     return "nothing is left"
+
+
+def steps(words: str, value: Any, share: float) -> Any:
+    """A value of an entry so much farther along its range, the middle for None; the next one at least."""
+    if words.startswith("one of "):
+        values = json.loads(f"[{words.removeprefix('one of ')}]")
+        place = len(values) // 2 if value is None else values.index(value) + (1 if share > 0 else -1)
+        return values[min(max(place, 0), len(values) - 1)]
+    low, high = (float(end) for end in re.findall(r"from (\S+) to (\S+)", words)[0])
+    if "logarithm" in words:
+        value = math.sqrt(low * high) if value is None else value * (high / low) ** share
+    elif value is None:
+        value = (low + high) / 2
+    else:
+        value += share * (high - low)
+    step = re.search(r"in steps of (\S+)", words)
+    unit = float(step[1]) if step else 1.0 if "whole" in words else None
+    if unit is not None:
+        value = low + unit * round((value - low) / unit)
+    value = min(max(float(f"{value:.4g}"), low), high)
+    return int(value) if "whole" in words else value
+
+
+WRONG: list[Reply | str] = [
+    "Try a higher rate; it helped me before.",
+    '{"settings": {"trainer.learning_rate": 0.001}}',
+    '```json\n{"settings": {"trainer.lr": 17, "model.dropout": -1}}\n```',
+    Reply(200, b"<html><body>Sign in</body></html>"),
+    Reply(500, b"Internal Server Error"),
+    Reply(429, b'{"error": {"message": "slow down"}}'),
+    Reply(200, b"{" * 2_000_000),
+    Reply(200, chat("x" * 100_000)),
+    Reply(200, chat('{"continues": 99, "epochs": 5}')),
+    Reply(seconds=2.0),
+]  # in turn: what is no answer; a timeout of less than two seconds makes the last one silence

@@ -196,7 +196,11 @@ def test_the_report_counts_runs_over_fitting_and_agreement() -> None:
     assert horizon.lines(trials) == [
         "2 epochs: 2 runs; validation loss rises at the end of 0 of 2",
         "6 epochs: 2 runs; validation loss rises at the end of 1 of 1",
-        "2 against 6 epochs: rank correlation cannot be told over 2 settings "
-        f"(fewer than {LEAST_PAIRS}: too few to act on)",
+        "whether short runs order settings as long ones do cannot be told: fewer than three have both",
     ]
+    (few,) = [line for line in horizon.lines(with_both(PAIRS[:3])) if "against" in line]
+    assert (
+        few
+        == f"2 against 18 epochs: rank correlation 0.50 over 3 settings (fewer than {LEAST_PAIRS}: too few to act on)"
+    )
     assert horizon.lines(with_both(PAIRS))[-1] == "2 against 18 epochs: rank correlation 0.80 over 5 settings"
