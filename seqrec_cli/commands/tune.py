@@ -26,7 +26,7 @@ from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import resolve_precision
-from seqrec_cli.tuning.advice import REPORT, final_line, final_word, horizon_lines, report
+from seqrec_cli.tuning.advice import REPORT, final_line, final_word, lines_of, report
 from seqrec_cli.tuning.configs import TrialConfigs, base_values, check_space, without_given
 from seqrec_cli.tuning.engine import need_optuna
 from seqrec_cli.tuning.folder import StudyFolder, command_of
@@ -129,8 +129,8 @@ def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any
 def tell_advice(study: Study, best: TrialRecord) -> None:
     """Who named which trial and why, and what is said of the whole: printed, and in the study's folder."""
     records = study.records()
-    lines, final = horizon_lines(study.proposers, records), final_word(study.proposers, records, study.folder)
-    text = report(records, best, metric=study.metric, final=final, lines=lines)
+    lines, final = lines_of(study.proposers, records), final_word(study.proposers, records, study.folder)
+    text = report(records, best, metric=study.metric, final=final, lines=lines, folder=study.folder)
     if text:
         write_atomically(study.folder / REPORT, text)
         for line in lines + ([] if final is None else [final_line(final, best, metric=study.metric)]):

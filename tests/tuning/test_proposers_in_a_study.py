@@ -12,7 +12,7 @@ from seqrec_cli.config.horizon import HorizonConfig
 from seqrec_cli.config.tuning import TuneSettings
 from seqrec_cli.config.validate import dump
 from seqrec_cli.tuning import adviser
-from seqrec_cli.tuning.advice import final_line, final_word, horizon_lines, report
+from seqrec_cli.tuning.advice import final_line, final_word, lines_of, report
 from seqrec_cli.tuning.adviser import Adviser
 from seqrec_cli.tuning.briefing import Task
 from seqrec_cli.tuning.horizons import Horizons
@@ -103,7 +103,9 @@ def test_an_adviser_that_plays_well_names_every_trial_and_has_the_final_word(tmp
     assert records[0].value is not None
     assert best.value > 0.78 > records[0].value
     assert final is not None
-    text = report(records, best, metric="ndcg@10", final=final, lines=[])
+    lines = lines_of(study.proposers, records)
+    assert lines == ["the adviser named 14 of 14 trials"]
+    text = report(records, best, metric="ndcg@10", final=final, lines=lines, folder=tmp_path)
     assert text.splitlines()[2].startswith(f"The adviser's final configuration: trial {best.number} (ndcg@10 0.")
     assert "because: It has the best value" in text
     assert text.count("near the best so far, with another") == 13
@@ -124,7 +126,11 @@ def test_an_adviser_that_plays_badly_ends_by_tpe_and_every_fault_was_said(tmp_pa
     refused = [json.loads(line)["refused"] for line in (tmp_path / "adviser.jsonl").read_text().splitlines()]
     assert len(refused) == len(WRONG)
     assert all(refused)
-    assert report(records, records[0], metric="ndcg@10", final=None, lines=[]) == ""
+    lines = lines_of(study.proposers, records)
+    assert lines == ["the adviser named 0 of 8 trials, TPE the others"]
+    text = report(records, records[0], metric="ndcg@10", final=None, lines=lines, folder=tmp_path)
+    assert "- 127.0.0.1:" in text.partition("## Answers that were not used")[2]
+    assert 'the answer holds no valid JSON object with "settings" or "continues"' in text
 
 
 def test_trials_of_both_are_told_apart(tmp_path: Path) -> None:
@@ -179,8 +185,7 @@ def test_short_runs_are_promoted_and_the_best_is_a_long_one(tmp_path: Path) -> N
     assert best.followed == EPOCHS
     assert said == []
     assert any(
-        line.startswith("1 against 2 epochs: rank correlation 1.00")
-        for line in horizon_lines([*study.proposers], records)
+        line.startswith("1 against 2 epochs: rank correlation 1.00") for line in lines_of([*study.proposers], records)
     )
 
 
