@@ -13,7 +13,7 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run
-from seqrec_cli.commands.minutes import LEAST_SECONDS, MOST_FOR_COUNTING, Minutes, needed_seconds, shared
+from seqrec_cli.commands.minutes import ENOUGH, LEAST_SECONDS, MOST_FOR_COUNTING, Minutes, needed_seconds, shared
 from seqrec_cli.commands.restore import AS_TRAINED, restore
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.config.compose import compose
@@ -134,10 +134,12 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
     for name in [name for name in records if name not in encoders]:
         _count(portfolio, name, records[name].model)
     needs = _needs(portfolio, {name: _settled(portfolio, records[name]) for name in encoders})
-    for nth, (name, (record, _)) in enumerate(needs.items()):
+    for nth, (name, (record, need)) in enumerate(needs.items()):
         left = portfolio.minutes.left(len(needs) - nth)
         if left < LEAST_SECONDS:
             portfolio.leave(name, _over(cfg))
+        elif nth and left < ENOUGH * need:  # the first one may learn a little where nothing else would be done
+            portfolio.leave(name, f"its steps take about {in_time(need)}, and {in_time(left)} are left")
         elif not _trained(portfolio, record, shared([need for _, need in needs.values()][nth:], left), train=train):
             return False
     if not portfolio.models:

@@ -27,7 +27,7 @@ from seqrec_cli.commands.sweep_retry import as_before, retried
 from seqrec_cli.commands.sweep_shares import environment_of, launch_of
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
-from seqrec_cli.config.quoting import shell_command
+from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.validate import dump
 from seqrec_cli.reporting.sweep_board import print_jobs, write_boards
@@ -35,6 +35,7 @@ from seqrec_cli.reporting.sweep_folder import Launch, Row, SweepFolder, empty_ro
 from seqrec_cli.reporting.sweep_live import Watch
 from seqrec_cli.reporting.sweep_rank import best_of, monitors_of, repeat_command
 
+RETRIED = ("failed", "killed", "interrupted")  # states that another start may end better
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
 
 
@@ -78,7 +79,10 @@ class SweepWatcher(Callback):
         batch = OmegaConf.select(hydra, "sweeper.max_batch_size")
         settings = OmegaConf.to_container(hydra.launcher, resolve=True)
         assert isinstance(settings, dict)
-        launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)  # type: ignore[arg-type]
+        try:
+            launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)  # type: ignore[arg-type]
+        except SeqrecError as error:
+            raise Refused(str(error)) from error
         folder.write_launch(launch)
         watch = None
         if in_processes(self.verb, launcher) and self.verb == "train":
@@ -203,9 +207,10 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     print_jobs(rows, monitors, winners)
     asked = sweep.launch.numbers
     went_well = not any(row["error"] for row in rows if asked is None or row["job"] in asked)
-    if asked is not None and (missing := len(set(asked) - {row["job"] for row in rows})):
+    missing = set(asked or ()) - {row["job"] for row in rows}
+    if missing:
         went_well = False
-        print(f"{missing} of {len(asked)} jobs were not started")
+        print(f"{len(missing)} of {len(asked or ())} jobs were not started")
     waiting = [row for row in rows if row["seal"] == "best" and not row["error"]]
     for row in winners:
         if completed and row in waiting:
@@ -219,8 +224,9 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
         print(f"test stays sealed: {why}; read one with: {_evaluate((winners or waiting)[0])}")
     for row in winners:
         print(f"again: {repeat_command(verb, row)}")
-    if not went_well and verb == "train":
-        print("the same command with run_dir=" + str(sweep.folder.path) + " keeps what is done and runs the rest")
+    if verb == "train" and (missing or any(row["state"] in RETRIED for row in rows)):
+        again = shell_override("run_dir", sweep.folder.path)
+        print(f"what is missing runs with the same command and {again}; finished jobs stay")
     _write_reports(sweep.folder, rows, winners, verb=verb)
     sweep.lock.release()
     print(sweep.folder.path)

@@ -68,7 +68,7 @@ def _signal(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    often = ", as where memory runs out" if name == "SIGKILL" else ""
+    often = "; the system does so where memory runs out" if name == "SIGKILL" else ""
     return f"signal {number} ({name}{often})"
 
 

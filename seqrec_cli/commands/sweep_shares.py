@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.machine import cores
 from seqrec_cli.reporting.sweep_folder import Launch
 
@@ -40,7 +41,9 @@ def launch_of(
     at_once = 1
     jobs = math.inf if numbers is None else max(len(numbers), 1)
     if launcher == "joblib":
-        asked = int(settings.get("n_jobs") or 1)
+        asked = settings["n_jobs"]
+        if not isinstance(asked, int) or asked == 0:
+            raise SeqrecError(f"hydra.launcher.n_jobs={asked}: expected a number of jobs, or -1 for one a core")
         at_once = int(min(asked if asked > 0 else max(cores() + 1 + asked, 1), jobs))
     elif launcher == "submitit_local":  # it starts all jobs of a batch at the same instant
         at_once = int(min(batch or jobs, jobs)) if jobs != math.inf else batch or cores()

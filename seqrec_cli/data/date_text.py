@@ -7,7 +7,7 @@ Legend: N rows, K distinct values.
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,7 @@ import pyarrow.compute as pc
 
 from seqrec_cli.config.quoting import shell_override
 from seqrec_cli.data.arrow import codes_of
-
-if TYPE_CHECKING:
-    from seqrec_cli.data.times import TimeColumn
+from seqrec_cli.data.time_column import TimeColumn
 
 SETTING = "dataset.time_unit"
 # With a group for each part. Years of two digits are left out: 01/02/03 has six meanings.
@@ -35,7 +33,7 @@ class Dates(NamedTuple):
     shown: str = ""
 
 
-def read_form(column: "TimeColumn", form: str) -> Dates:
+def read_form(column: TimeColumn, form: str) -> Dates:
     """Text of that form. Raises SeqrecError at the first value that is none."""
     try:
         moments_N = _Text(column.values).by(form)
@@ -47,7 +45,7 @@ def read_form(column: "TimeColumn", form: str) -> Dates:
     return Dates(moments_N.astype(np.int64), form)
 
 
-def recognised(column: "TimeColumn") -> Dates | None:
+def recognised(column: TimeColumn) -> Dates | None:
     """Text by the one form that fits all values; None where the first value is no such date.
 
     Raises SeqrecError where a value does not fit, or several forms fit all.
@@ -78,7 +76,7 @@ def recognised(column: "TimeColumn") -> Dates | None:
     column.refuse(f"has the day first ({day}) and the month first ({month}); bring all to one form, best YYYY-MM-DD")
 
 
-def _refuse(column: "TimeColumn", unfit_N: np.ndarray, what: str) -> None:
+def _refuse(column: TimeColumn, unfit_N: np.ndarray, what: str) -> None:
     nth = int(np.argmax(unfit_N))
     more = f"; {int(unfit_N.sum()):,} of {len(unfit_N):,} values are not" if unfit_N.sum() > 1 else ""
     column.refuse(f"is {column.values[nth].as_py()!r} in {column.place(nth)}, {what}{more}")

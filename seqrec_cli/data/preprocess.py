@@ -38,6 +38,8 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
+    if data_dir.exists() and not data_dir.is_dir():
+        raise SeqrecError(f"data_dir={data_dir} is a file; name a folder, which is made where there is none")
     sweep_once(data_dir)
     settings, label = _settings(cfg, data_dir)
     path = local_file(cfg, data_dir)

@@ -8,7 +8,7 @@ Legend: N rows.
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
@@ -21,21 +21,12 @@ from seqrec_cli.config.quoting import shell_override
 from seqrec_cli.data import date_text
 from seqrec_cli.data.arrow import to_numpy
 from seqrec_cli.data.number_text import as_numbers
+from seqrec_cli.data.time_column import ORDER, TICKS, WORDS, TimeColumn, day, ranges, shown
+from seqrec_cli.data.time_faults import refuse_days_or_years, refuse_mixed, refuse_some_zones
 
 Form = Annotated[str, Field(pattern="%", json_schema_extra={"words": "such as %d/%m/%Y, strptime's codes"})]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"] | Form
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
 MICROSECONDS = 1_000_000
-FIRST = datetime(1990, 1, 1, tzinfo=UTC)
-WORDS = {
-    "s": "seconds",
-    "ms": "milliseconds",
-    "us": "microseconds",
-    "ns": "nanoseconds",
-    "iso": "ISO 8601 text",
-    "yyyymmdd": "dates as YYYYMMDD",
-}
-ORDER = "dataset.time_unit=order"
 OTHER = "; any other form can be told, as dataset.time_unit=%d-%b-%Y"
 ANY = "a time: a number since 1970, a date as 20190301, 31/12/2019 or 12/31/2019, or ISO text: 2019-03-01 12:30:00"
 
@@ -48,18 +39,6 @@ class Times(NamedTuple):
     per_second: int
     said: str = ""
     outside: bool = False
-
-
-class TimeColumn(NamedTuple):
-    """Values to read, and how messages call them: the file, the column, and the place of a value (from 0)."""
-
-    values: pa.Array
-    label: str
-    name: Any
-    place: Callable[[int], str]
-
-    def refuse(self, problem: str) -> NoReturn:
-        raise SeqrecError(f"{self.label}: {self.name} {problem}")
 
 
 def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
@@ -117,22 +96,23 @@ def _of_dates(column: TimeColumn, dates: date_text.Dates, *, unit: str) -> Times
 def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
     """Numbers in the unit that puts most of them between 1990 and tomorrow; SeqrecError where not all are."""
     numbers_N = _finite(column) if whole_N is None else whole_N
-    inside = {unit: _inside(numbers_N, *bounds) for unit, bounds in _ranges().items()}
+    inside = {unit: _inside(numbers_N, *bounds) for unit, bounds in ranges().items()}
     unit = max(inside, key=lambda each: int(inside[each].sum()))
-    first, last = (_shown(number) for number in (numbers_N.min(), numbers_N.max()))
+    first, last = (shown(number) for number in (numbers_N.min(), numbers_N.max()))
     outside_N = ~inside[unit]
     if outside_N.all():
         found = f"{first} in every row" if first == last else f"numbers from {first} to {last}"
+        refuse_days_or_years(column, numbers_N, found)
         column.refuse(
             f"holds {found}: no times from 1990 to tomorrow in s, ms, us, ns or YYYYMMDD; say what they are, "
             f"dataset.time_unit=s (or ms, us, ns) for a count since 1970, {ORDER} if they only give an order"
         )
     if outside_N.any():
         nth = int(np.argmax(outside_N))
-        _refuse_mixed(column, inside, unit)
+        refuse_mixed(column, inside, unit)
         column.refuse(
             f"holds {WORDS[unit]}, but {int(outside_N.sum()):,} of {len(numbers_N):,} values lie outside 1990 to "
-            f"tomorrow, the first in {column.place(nth)} ({_shown(numbers_N[nth])}); mend or remove them, or set "
+            f"tomorrow, the first in {column.place(nth)} ({shown(numbers_N[nth])}); mend or remove them, or set "
             f"dataset.time_unit={unit} to keep them"
         )
     if unit == "yyyymmdd":
@@ -142,34 +122,6 @@ def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
     return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit="auto")
 
 
-def _refuse_mixed(column: TimeColumn, inside: dict[str, np.ndarray], most: str) -> None:
-    """Raises SeqrecError where all numbers that are not in the unit of most are times in other units."""
-    others = {unit: inside_N & ~inside[most] for unit, inside_N in inside.items() if unit != most}
-    others = {unit: other_N for unit, other_N in others.items() if other_N.any()}
-    if not others or not np.any([inside[most], *others.values()], axis=0).all():
-        return
-    said = [f"{WORDS[most]} in {int(inside[most].sum()):,} rows"]
-    for unit, other_N in others.items():
-        nth = int(np.argmax(other_N))
-        first = f"{column.place(nth)}, {column.values[nth].as_py()}"
-        said.append(f"{WORDS[unit]} in {int(other_N.sum()):,} (the first in {first})")
-    remedy = "bring all to one unit in the file"
-    if len(others) == 1 and {most, *others} <= set(TICKS):
-        small, large = sorted((most, *others), key=lambda unit: TICKS[unit])
-        remedy += (
-            f"; in pandas: log.loc[log[{str(column.name)!r}] > {1e8 * TICKS[large]:.0e}, {str(column.name)!r}] "
-            f"//= {TICKS[large] // TICKS[small]}"
-        )
-    column.refuse(f"holds {' and '.join(said)}; {remedy}")
-
-
-def _ranges() -> dict[str, tuple[int, int]]:
-    """The numbers of 1990 and of the end of tomorrow in each unit."""
-    end = datetime.now(UTC) + timedelta(days=2)
-    found = {unit: (int(FIRST.timestamp()) * ticks, int(end.timestamp()) * ticks) for unit, ticks in TICKS.items()}
-    return {**found, "yyyymmdd": (int(f"{FIRST:%Y%m%d}"), int(f"{end:%Y%m%d}"))}
-
-
 def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
     return (numbers_N >= low) & (numbers_N <= high)
 
@@ -177,7 +129,7 @@ def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
 def _told(column: TimeColumn, times: Times, what: str, *, unit: str, form: str = "iso") -> Times:
     """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
     ticks_N, per_second = times.ticks_N, times.per_second
-    low, high = (bound * per_second for bound in _ranges()["s"])
+    low, high = (bound * per_second for bound in ranges()["s"])
     first, last = int(ticks_N.min()), int(ticks_N.max())
     lasts = " to ".join(day(tick // per_second) for tick in (first, last))
     outside = first < low or last > high
@@ -189,14 +141,6 @@ def _told(column: TimeColumn, times: Times, what: str, *, unit: str, form: str =
         )
     note = ", not all between 1990 and tomorrow" if outside else ""
     return Times(ticks_N, per_second, f"times read as {what}: {lasts}{note}", outside)
-
-
-def day(seconds: int) -> str:
-    """The date of a moment (UTC), or its year where no calendar has it."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-    except (ValueError, OverflowError, OSError):
-        return f"year {1970 + seconds // 31_556_952}"
 
 
 def _counted(column: TimeColumn, whole_N: np.ndarray | None, unit: str) -> Times:
@@ -244,6 +188,7 @@ def _iso(column: TimeColumn, what: str = "an ISO time such as 2019-03-01 12:30:0
         if times is not None:
             return times, f"{WORDS['iso']} with a comma before fractions of a second"
     if times is None:
+        refuse_some_zones(column)
         _refuse_value(column, datetime.fromisoformat, f"{what} (all with a zone, or none){OTHER}")
     return times, WORDS["iso"]
 
@@ -313,7 +258,3 @@ def _refuse_value(column: TimeColumn, read: Callable[[Any], Any], what: str) -> 
         except (TypeError, ValueError):
             column.refuse(f"is {value!r} in {column.place(nth)}, not {what}")
     column.refuse(f"is of mixed kinds, not {what}")
-
-
-def _shown(number: Any) -> str:
-    return f"{int(number)}" if float(number).is_integer() else f"{float(number):g}"

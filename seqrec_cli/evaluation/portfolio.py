@@ -134,21 +134,23 @@ def _halves(pools: Pools) -> tuple[Pools, Pools]:
 
 
 def _chosen(pools: Pools) -> list[float]:
-    """Weights found on these requests; none for a model far below the best whose part helps no half of the requests by
-    weights that the other half gave."""
+    """Weights found on these requests; none for a model far below the best unless by weights that the other half of
+    the requests gave its part brings more than a standard error."""
     alone_M = [pool_ndcg(shares_RP) for shares_RP in pools.shares_MRP]
     best, among = int(np.argmax(alone_M)), set(range(len(alone_M)))
     first_M = [float(nth == best) for nth in sorted(among)]
     weights_M = _climbed(pools, first_M, among=among)
     halves = _halves(pools)
 
-    def left_out(members: set[int]) -> float:
+    def left_out(members: set[int]) -> Tensor:
         one_M, other_M = (_climbed(half, first_M, among=members) for half in halves)
-        return float(torch.cat([pool_gains(halves[0].mixed(other_M)), pool_gains(halves[1].mixed(one_M))]).mean())
+        return torch.cat([pool_gains(halves[0].mixed(other_M)), pool_gains(halves[1].mixed(one_M))])
 
     for nth in sorted(among, key=alone_M.__getitem__):
-        far_below = weights_M[nth] and alone_M[nth] < FAR_BELOW * alone_M[best]
-        if far_below and left_out(among) <= left_out(among - {nth}) + GAIN:
+        if not weights_M[nth] or alone_M[nth] >= FAR_BELOW * alone_M[best]:
+            continue
+        brought_R = left_out(among) - left_out(among - {nth})
+        if brought_R.mean() <= max(GAIN, float(brought_R.std()) / len(brought_R) ** 0.5):
             among.remove(nth)
             weights_M = _climbed(pools, first_M, among=among)
     return weights_M

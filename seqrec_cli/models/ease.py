@@ -67,6 +67,13 @@ class Model(SequenceEncoder):
             return BYTES_A_PAIR * self.num_items**2
         return BYTES_A_NUMBER * self.num_items * self.input_VD.shape[1] + BYTES_AN_EVENT * events
 
+    def closed_form_cheaper(self) -> str:
+        if self.num_items <= self.exact_items:
+            lower = f"model.exact_items below {self.num_items:,}"
+        else:
+            lower = f"model.embed_dim (now {self.input_VD.shape[1]:,})"
+        return f", lower {lower}, or take model=itemknn"
+
     def closed_form_flops(self, events: int) -> float:
         items, width = float(self.num_items), self.input_VD.shape[1]
         if self.num_items <= self.exact_items:

@@ -10,6 +10,8 @@ from seqrec_cli.reporting.sweep_folder import Row, SweepFolder
 from seqrec_cli.reporting.sweep_rank import monitors_of, ranked, settings_of, varying
 
 SPLITS = ("val", "test")
+TEST_SET = "data, protocol"  # the column of their fingerprint, where jobs have several
+DIGITS = 8
 
 
 def print_jobs(rows: Sequence[Row], monitors: Sequence[str], winners: Sequence[Row]) -> None:
@@ -18,9 +20,9 @@ def print_jobs(rows: Sequence[Row], monitors: Sequence[str], winners: Sequence[R
     from rich.table import Table
     from rich.text import Text
 
-    keys, shown = varying(rows), _shown(rows, monitors)
+    keys, shown, several = varying(rows), _shown(rows, monitors), _several_test_sets(rows)
     table = Table()
-    for key in ("job", *keys):
+    for key in ("job", *keys, *([TEST_SET] if several else [])):
         table.add_column(Text(key))
     for title in _titles(monitors, shown):
         table.add_column(Text(title), justify="right")
@@ -28,8 +30,9 @@ def print_jobs(rows: Sequence[Row], monitors: Sequence[str], winners: Sequence[R
     if failed:
         table.add_column("state")
     for row in rows:
-        cells = [str(row["job"]), *(settings_of(row).get(key, "") for key in keys), *_numbers(row, monitors, shown)]
-        cells += [state_of(row)] if failed else []
+        cells = [str(row["job"]), *(settings_of(row).get(key, "") for key in keys)]
+        cells += [_test_set(row)] if several else []
+        cells += [*_numbers(row, monitors, shown), *([state_of(row)] if failed else [])]
         table.add_row(*map(Text, cells), style="bold" if row in winners else None)
     Console().print(table)
     for row in rows:  # again: a job's own words may be on another machine
@@ -42,6 +45,14 @@ def state_of(row: Row) -> str:
     if row["state"] is not None:
         return str(row["state"])
     return "done" if row["error"] is None else "refused"  # of an older folder
+
+
+def _several_test_sets(rows: Sequence[Row]) -> bool:
+    return len({row["fingerprint"] for row in rows if row["fingerprint"]}) > 1
+
+
+def _test_set(row: Row) -> str:
+    return (row["fingerprint"] or "")[:DIGITS]
 
 
 def _shown(rows: Sequence[Row], monitors: Sequence[str]) -> list[tuple[str, str]]:
@@ -77,12 +88,13 @@ def number(value: float | None) -> str:
 def board_rows(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the leaderboard, the best first."""
     monitors, keys = monitors_of(rows), varying(rows)
-    shown = _shown(rows, monitors)
-    columns = ["rank", "job", *keys, *_titles(monitors, shown), "state", "seconds"]
+    shown, several = _shown(rows, monitors), _several_test_sets(rows)
+    columns = ["rank", "job", *keys, *([TEST_SET] if several else []), *_titles(monitors, shown), "state", "seconds"]
     found = []
     for nth, row in enumerate(ranked(rows, monitors), 1):
-        alone = len(monitors) == 1 and not row["error"]
+        alone = len(monitors) == 1 and not several and not row["error"]
         cells = [str(nth) if alone else "", str(row["job"]), *(settings_of(row).get(key, "") for key in keys)]
+        cells += [_test_set(row)] if several else []
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
         found.append([*cells, *_numbers(row, monitors, shown), state_of(row), seconds])
     return columns, found

@@ -34,8 +34,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Say what is to come, and begin."""
-        self.console.print(self.beginning())
+        """Begin. Nothing is said before a job has begun: Hydra may refuse them all."""
         self._thread.start()
 
     def beginning(self) -> str:
@@ -51,7 +50,7 @@ class Watch:
             told.append(f"GPUs {', '.join(self.launch.gpus)} in turn")
         done = [row for row in self.earlier.values() if not row["error"] and self._asked(row)]
         if self.earlier:
-            told.append(f"{len(done)} are done here already and stay if settings and data are the same")
+            told.append(f"{len(done)} done before, kept where settings and data are the same")
         return f"{', '.join(told)}; folder {self.folder.path}"
 
     def stop(self) -> None:
@@ -62,15 +61,27 @@ class Watch:
 
     def _run(self) -> None:
         if not self.console.is_terminal:
+            said = False
             while not self._stopping.wait(EVERY):
+                said = said or self._said_beginning()
                 self._tell_new()
-            self._tell_new()
+            if said or self._said_beginning():
+                self._tell_new()
             return
         from rich.live import Live
 
+        while not self._said_beginning():
+            if self._stopping.wait(EVERY):
+                return
         with Live(console=self.console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
             while not self._stopping.wait(EVERY):
                 live.update(self.table(), refresh=True)
+
+    def _said_beginning(self) -> bool:
+        if not self.folder.running() and not any(self._ended_now(row) for row in self._rows()):
+            return False
+        self.console.print(self.beginning())
+        return True
 
     def _tell_new(self) -> None:
         """A line for each row that came since the last look."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seqrec_cli.files import write_atomically
 from seqrec_cli.reporting.html_page import code, heading, html_table, note, page, picture
-from seqrec_cli.reporting.sweep_board import board_rows, number, state_of
+from seqrec_cli.reporting.sweep_board import TEST_SET, board_rows, number, state_of
 from seqrec_cli.reporting.sweep_folder import Row, SweepFolder
 from seqrec_cli.reporting.sweep_pictures import draw_coordinates, draw_job_curves
 from seqrec_cli.reporting.sweep_rank import monitors_of, repeat_command, varying
@@ -23,7 +23,8 @@ def write_page(folder: SweepFolder, rows: Sequence[Row], winners: Sequence[Row],
             note(f"Best by validation {row['monitor']}: job {row['job']} ({number(row['val'])}){where}. Again:")
         )
         parts.append(code(repeat_command(verb, row)))
-    parts += [heading("Jobs"), html_table(columns, cells, text=2 + len(varying(rows)), strong=strong)]
+    words = 2 + len(varying(rows)) + (TEST_SET in columns)
+    parts += [heading("Jobs"), html_table(columns, cells, text=words, strong=strong)]
     failed = [row for row in rows if row["error"]]
     if failed:
         parts += [heading("Jobs that did not end well")]

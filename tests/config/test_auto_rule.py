@@ -222,7 +222,7 @@ def test_rows_are_counted_by_the_settled_length() -> None:
 
 @pytest.mark.parametrize("model", ["sasrec", "din"])
 def test_few_events_are_learnt_at_a_higher_rate(model: str) -> None:
-    assert of(REVIEWS, f"model={model}")["trainer"]["lr"] > of(RATINGS, f"model={model}")["trainer"]["lr"]
+    assert of(REVIEWS, f"model={model}")["trainer"]["lr"] > of(SHOP, f"model={model}")["trainer"]["lr"]
 
 
 def test_a_ranker_of_logged_labels_is_chosen_by_them() -> None:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.times import TICKS, TimeColumn, Times, TimeUnit, read_times
+from seqrec_cli.data.time_column import TICKS, TimeColumn
+from seqrec_cli.data.times import Times, TimeUnit, read_times
 
 MARCH = 1_551_398_400  # 2019-03-01
 
@@ -177,6 +178,26 @@ def test_a_comma_before_fractions_of_a_second_is_iso_too(unit: TimeUnit) -> None
     found = read(["2024-03-01 12:30:00,25", "2024-03-01 12:30:00,5"], unit)
     assert "ISO 8601 text with a comma before fractions of a second" in found.said
     assert np.diff(found.ticks_N).tolist() == [250_000]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ([45_001, 45_040.5], r"numbers from 45001 to 45040\.5, a spreadsheet's count of days; .* \(yyyy-mm-dd\)"),
+        ([1987, 2019], r"numbers from 1987 to 2019, which look like years; set dataset\.time_unit=%Y if"),
+        (
+            ["2024-03-01T10:00:00", "2024-03-01T10:00:00Z"],
+            r"has a zone in some rows \('2024-03-01T10:00:00Z' in line 3",
+        ),
+    ],
+)
+def test_what_times_look_like_is_said(values: list[Any], complaint: str) -> None:
+    with pytest.raises(SeqrecError, match=complaint):
+        read(values)
+
+
+def test_years_are_read_where_they_are_said_to_be() -> None:
+    assert read([1970, 2019], "%Y").ticks_N.tolist() == [0, 1_546_300_800]
 
 
 def test_mixed_units_are_counted_with_a_line_that_mends_them() -> None:

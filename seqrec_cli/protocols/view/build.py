@@ -198,8 +198,10 @@ def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict
             f"protocol={cfg.name}: every target of {split} repeats an item of its history, and protocol.seen=remove "
             "leaves those out; use protocol.seen=keep"
         )
+    removed = any(row["removed_events"] for row in log.manifest.get("filters", [])[1:])
+    filtered = " after the filters" * removed
     if cfg.needs_impressions:
-        return f"no user has {MIN_EVENTS} requests or more after the filters, so nobody can be evaluated"
+        return f"no user has {MIN_EVENTS} requests or more{filtered}, so nobody can be evaluated"
     if cfg.needs_times:
         assert log.times_N is not None
         if len(log.times_N) and log.times_N.min() == log.times_N.max():
@@ -213,7 +215,7 @@ def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict
             f"protocol={cfg.name}: nobody has the 2 k + 1 = {2 * cfg.k + 1} events that protocol.k={cfg.k} needs (the "
             f"longest history has {longest}); lower protocol.k"
         )
-    return f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated"
+    return f"no user has {MIN_EVENTS} events or more{filtered}, so nobody can be evaluated"
 
 
 def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, *, rows: LabelledRows) -> list[str]:
