@@ -63,6 +63,8 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     base = configs.record({})
     space = space_of(cfg, configs, tell=say)
     check_space(space, configs)
+    if cfg.tune.sampler == "grid":
+        next(space.grid())  # refused where a setting has endlessly many values
 
     resolve_precision(cfg.hardware)  # a device that is not there is refused before data are built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)  # once, for all trials

@@ -20,6 +20,7 @@ GROUPS = {
     "rung": "a step of the ladder of click rankers, from the mean of the history to BST",
     "debug": "settings for finding faults",
     "sweep": "values for -m",
+    "space": "settings that tune searches, and their values",
 }
 FLAGS = {
     "-m, --multirun": "a sweep: KEY=A,B,C or several such keys, a run for each combination",

@@ -83,9 +83,11 @@ def _history(study: Study, png: Path) -> Path:
     early = [(each.number, each.best.value) for each in study.records() if each.state == "pruned" and each.best]
     better = max if study.maximise else min
     if early:
-        axes.scatter(*zip(*early, strict=True), color=GREY, s=18, marker="x", label="ended early (best so far)")
+        numbers, values = zip(*early, strict=True)
+        axes.scatter(numbers, values, color=GREY, s=18, marker="x", label="ended early (best so far)")
     if whole:
-        axes.scatter(*zip(*whole, strict=True), color=BLUE, s=22, label="run to its end")
+        numbers, values = zip(*whole, strict=True)
+        axes.scatter(numbers, values, color=BLUE, s=22, label="run to its end")
         best = [better(value for _, value in whole[: nth + 1]) for nth in range(len(whole))]
         axes.step([number for number, _ in whole], best, where="post", color=ORANGE, linewidth=1.8, label="best")
     if whole or early:
@@ -128,13 +130,13 @@ def _contour(study: Study, keys: tuple[str, str], png: Path) -> Path:
     figure = _figure(7, 5)
     axes = figure.subplots()
     _prepare(axes, f"validation {study.metric}", x=keys[0], y=keys[1])
-    points = []
+    points: list[list[float]] = []
     for key, along in zip(keys, "xy", strict=True):
         entry = study.space.entries[key]
-        values, ticks = _positions(entry, [record.settings[key] for record in having])
-        points.append(values)
+        positions, ticks = _positions(entry, [record.settings[key] for record in having])
+        points.append(positions)
         _scale(axes, entry, ticks, along=along)
-    values = [record.value for record in having]
+    values = [record.value or 0.0 for record in having]
     with contextlib.suppress(ValueError, RuntimeError):  # fewer than three different points, or all on a line
         axes.tricontourf(points[0], points[1], values, levels=12, cmap="Blues", alpha=0.8)
     drawn = axes.scatter(points[0], points[1], c=values, cmap="Blues", edgecolors=GREY, s=28)
@@ -155,10 +157,24 @@ def _name(value: Any) -> str:
 
 
 def _scale(axes: "Axes", entry: SpaceEntry, ticks: list[str], *, along: str) -> None:
+    """An axis over all values that the space has, tried or not."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
+    axis, limits = (axes.xaxis, axes.set_xlim) if along == "x" else (axes.yaxis, axes.set_ylim)
     if ticks:
-        (axes.set_xticks if along == "x" else axes.set_yticks)(range(len(ticks)), ticks)
-    elif entry.log:
+        axis.set_ticks(range(len(ticks)), ticks)
+        limits(-0.5, len(ticks) - 0.5)
+        return
+    low, high = entry.ends
+    if entry.log:
         (axes.set_xscale if along == "x" else axes.set_yscale)("log")
+        axis.set_minor_formatter(NullFormatter())
+        limits(low / 1.15, high * 1.15)
+        return
+    if entry.type == "int":
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    margin = (high - low) * 0.05 or 0.5
+    limits(low - margin, high + margin)
 
 
 def _spread(study: Study, key: str) -> int:

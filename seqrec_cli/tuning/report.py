@@ -2,7 +2,9 @@
 
 import base64
 import csv
+import textwrap
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 from seqrec_cli.config.describe import value_in_words
@@ -41,7 +43,7 @@ def write_best(study: Study, best: TrialRecord, folder: StudyFolder, *, configs:
         f"  {folder.experiment_command(BEST)}",
         "",
         f"Run time: {best.seconds:,.0f} s, as one of the study's trials.",
-        f"Expect, {_measured(best)}; one seed, and chosen as the best of many, so that validation flatters it.",
+        *textwrap.wrap(f"Expect, {_measured(best)}; one seed, the best of many by validation, which flatters it.", 116),
     ]
     write_experiment(folder.path / "experiment" / f"{BEST}.yaml", configs, settings, head=head)
 
@@ -111,6 +113,4 @@ def _summary(study: Study) -> str:
 
 
 def _command(text: str) -> str:
-    from html import escape
-
     return f"<pre>{escape(text)}</pre>"
