@@ -4,6 +4,8 @@ Nothing heavy is imported before it is needed: `seqrec --help` needs no Hydra, a
 Exit codes: 0 done, 1 a bug (with its traceback), 2 refused, 130 interrupted.
 """
 
+import atexit
+import gc
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -42,13 +44,10 @@ Examples
 """
 
 
-class _Refused(BaseException):
-    """Carries a refusal out of a job; Hydra prints a report of its own about any `Exception`."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code. Bugs keep their traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
+    atexit.register(gc.freeze)  # what ends is not searched for cycles: torch has so many that it took a second
     try:
         if sys.stdout is None:  # closed: >&-
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - of the process
@@ -103,9 +102,11 @@ def _main(args: list[str]) -> int:
 def _start(verb: str, rest: list[str]) -> int:
     """Give a verb's flags and overrides to Hydra."""
     flags, overrides, args = _parse(rest)
-    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full
+    from seqrec_cli.config.compose import compose_raw, conf_folder, in_full, prefer_own_launchers
 
     overrides = in_full(VERBS[verb], overrides)
+    if any(text.startswith("hydra/launcher=") for text in overrides):
+        prefer_own_launchers()
     if args.help:
         from seqrec_cli.config.help import help_text
 
@@ -115,8 +116,8 @@ def _start(verb: str, rest: list[str]) -> int:
         os.environ["MPLBACKEND"] = "agg"
     import hydra
 
-    from seqrec_cli.commands.sweep import SweepWatcher, end_sweep, varying_keys
-    from seqrec_cli.config.hydra_errors import as_seqrec_error
+    from seqrec_cli.commands.sweep import Refused, SweepWatcher, end_sweep, varying_keys
+    from seqrec_cli.config.hydra_errors import as_seqrec_error, launcher_error
 
     watcher = (
         f"_target_:{SweepWatcher.__module__}.SweepWatcher,verb:{verb},varying:[{','.join(varying_keys(overrides))}]"
@@ -132,11 +133,12 @@ def _start(verb: str, rest: list[str]) -> int:
         with _for_hydra([*flags, *ours, *overrides]):
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=args.config_name or verb)(_job)()
         completed = True
-    except _Refused as refusal:
+    except Refused as refusal:
         raise SeqrecError(str(refusal)) from refusal.__cause__
     except Exception as error:
         name = args.config_name or verb
         known = as_seqrec_error(error, overrides, lambda fewer: compose_raw(name, fewer, args.config_dir))
+        known = known or (launcher_error(error) if SweepWatcher.current is not None else None)
         if known is None:
             raise
         raise known from error
@@ -159,17 +161,17 @@ def _job(cfg: "DictConfig") -> float | None:
         try:
             return sweep.run_job(verb, cfg, hydra)
         except SeqrecError as error:  # of the sweep itself; a job's own is in its table
-            raise _Refused(str(error)) from error
+            raise sweep.Refused(str(error)) from error
     try:
         added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
         record = dispatch.record_of(verb, cfg, list(hydra.overrides.task), config_dir=next(iter(added), None))
         result = dispatch.run_record(verb, record)
     except SeqrecError as error:
-        raise _Refused(str(error)) from error
+        raise sweep.Refused(str(error)) from error
     if result.get("interrupted"):
         raise KeyboardInterrupt
     if result.get("failed"):  # of a study: all else is done
-        raise _Refused(result["failed"])
+        raise sweep.Refused(result["failed"])
     return None
 
 

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # .NAME.MACHINE.PROCESS.RANDOM.tmp; older versions wrote no MACHINE.
@@ -130,6 +130,32 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(earlier, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One process at a time makes the folder, or what belongs into it: jobs that start at the same instant share work.
+
+    Whoever waited looks again whether it is there. Where the disk takes no locks, each makes it, and the first one's
+    stays.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{folder}: another process is making it; waiting")
+            lock.acquire()
+    except OSError:  # what hinders the lock hinders the folder too, and is told there
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:

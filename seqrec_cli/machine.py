@@ -1,5 +1,6 @@
-"""How much memory this machine still has, as far as its system tells."""
+"""How much memory this machine still has, as far as its system tells, and how many cores."""
 
+import os
 from pathlib import Path
 
 GIB = 2**30
@@ -52,3 +53,10 @@ def _left_in(folder: Path, names: tuple[str, str, str]) -> int | None:
         return max(most - used + int(stat.get(cache, 0)), 0)
     except (OSError, ValueError):  # no such file, or "max": no limit
         return None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,13 +1,20 @@
 """Fixtures shared by all rooms."""
 
+import atexit
+import gc
 import os
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
 from seqrec_cli.commands.dispatch import share_cores
+from tests import warm
 
 if TYPE_CHECKING:
     from seqrec_cli.data.interactions import PackedLog
@@ -18,12 +25,72 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONG = ("test_pages.py", "test_notebooks.py", "test_onnx_program.py")  # half a minute a test
+LONG = ("test_pages.py", "test_notebooks.py", "test_warm.py", "test_onnx_program.py")  # half a minute a test
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long tests first: at the end, one process would still run them when the others have nothing left."""
     items.sort(key=lambda item: item.path.name not in LONG)  # stable: the rest keep their order
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays; to go over it at each full collection and at the end takes long."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.freeze)
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[list[str]]:
+    """The words that start a Python; where it can be had, one that need not import torch anew (tests/warm.py)."""
+    if not warm.POSSIBLE:
+        yield [sys.executable]
+        return
+    started = warm.Warm()
+    yield started.python()
+    started.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_compositions() -> Iterator[None]:
+    """What is composed of the same files is composed once (tests/composing.py)."""
+    from tests.composing import kept
+
+    with kept():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unpainted() -> Iterator[Any]:
+    """The pictures that each run leaves are laid out, and the first one of all painted: a third of a second a run.
+
+    Runs in processes of their own (the pages', the notebooks') paint theirs; so does a test that asks for `painted`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    paint, painted = FigureCanvasAgg.print_png, []
+
+    def print_png(canvas: FigureCanvasAgg, path: str) -> None:
+        of_a_run = re.match(r"\.(curves|reliability_\w+)\.png\.", Path(path).name)
+        if of_a_run and painted:
+            Path(path).write_bytes(painted[0])
+        else:
+            paint(canvas, path)
+        if of_a_run:
+            painted[:] = [Path(path).read_bytes()]
+
+    patch = mock.patch.object(FigureCanvasAgg, "print_png", print_png)
+    patch.start()
+    yield patch
+    patch.stop()
+
+
+@pytest.fixture
+def painted(unpainted: Any) -> Iterator[None]:
+    """Every picture is painted, as everywhere but in these tests."""
+    unpainted.stop()
+    yield
+    unpainted.start()
 
 
 @pytest.fixture(scope="session")

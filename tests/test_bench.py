@@ -31,15 +31,15 @@ def sealed(*overrides: str) -> TrainConfig:
     return cfg
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.bench", *arguments]
+def run(python: list[str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [*python, "-m", "scripts.bench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def figures(python: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bench")
-    done = run(*SMALL, *CPU, "--steps", "2", "--json", "bench.json", "--profile", cwd=folder)
+    done = run(python, *SMALL, *CPU, "--steps", "2", "--json", "bench.json", "--profile", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "tokens/s" in done.stdout
     assert "aten::" in done.stdout  # the profile

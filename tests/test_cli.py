@@ -61,6 +61,16 @@ print(code, [name for name in ("hydra", "pydantic", "torch", "numpy", "rich") if
 """
 
 
+def test_what_ends_is_not_searched_for_cycles() -> None:
+    """Torch has so many objects that the search took a second of every command."""
+    code = (
+        "import atexit, gc; from seqrec_cli.cli import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # after what main registers\n"
+        "main(['--version'])"
+    )
+    assert python(code).stdout.splitlines()[-1] == "True"
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["trian"]])
 def test_overview_needs_only_the_standard_library(arguments: list[str]) -> None:
     done = python(WATCHED, *arguments)
@@ -115,12 +125,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "-m", "model=sasrec,sasrek"], "model=sasrek: no such option; did you mean 'sasrec'?"),
         (["train", "--help", "modle=bst"], "did you mean 'model'?"),
         (["train", "--config-dir", "/no/such/folder"], "/no/such/folder"),
+        (["train", "ml.csv"], "'ml.csv' names no setting: a log of your own is given as dataset=csv dataset.archive="),
+        (["train", "dataset=my.csv"], "a log of your own is given as dataset=csv dataset.archive=my.csv"),
+        (["evaluate", "runs/best.pt"], "'runs/best.pt' names no setting: a run is given as ckpt=runs/best.pt"),
+        (["preprocess", "dataset.name='my log'"], "dataset.name=my log: a name is made of letters, digits and . _ + -, "
+         "as in dataset.name=my-log"),
+        (["preprocess", "dataset=csv", "dataset.time_unit=msec"], "order or text such as %d/%m/%Y, strptime's codes"),
         (["metrics", "ndcg", "mrr"], "seqrec metrics: ndcg mrr: give one word, it is the name"),
         (["leaderboard", "runs", "others"], "runs others: give one word"),
         (["completion", "tcsh"], "name one of bash, zsh, fish"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
-)
+)  # fmt: skip
 def test_refusals_are_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +217,7 @@ def test_sweep(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ["train", "model=sasrec", "-m", "trainer.lr=0.1,0.3,0.2", "trainer.seed=1,13", "run_dir=runs"]
-    assert cli.main(arguments) == 2  # three of the jobs refuse
+    assert cli.main([*arguments, "hydra/launcher=inline"]) == 2  # three of the jobs refuse
 
     folders = [record.run_dir for record in fake_train]
     assert len(set(folders)) == 6
@@ -227,7 +243,7 @@ def test_sweep_without_run_dir_and_a_lower_better_metric(
     fake_train: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "-m", "trainer.lr=0.1,0.2", "trainer.monitor=logloss"]) == 0
+    assert cli.main(["train", "-m", "hydra/launcher=inline", "trainer.lr=0.1,0.2", "trainer.monitor=logloss"]) == 0
     assert all(record.run_dir.startswith("outputs/sweeps/") for record in fake_train)
     assert "best by validation logloss: job 0 (0.7000)" in capsys.readouterr().out
 
@@ -236,7 +252,7 @@ def test_interrupted_job_ends_the_sweep_with_a_table(
     fake_train: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "-m", "trainer.seed=1,99,2"]) == 130
+    assert cli.main(["train", "-m", "hydra/launcher=inline", "trainer.seed=1,99,2"]) == 130
     assert [record.trainer.seed for record in fake_train] == [1, 99]
     out = capsys.readouterr().out
     assert "best by validation ndcg@10: job 0" in out

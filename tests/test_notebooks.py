@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom on generated data; the one for Colab is composed and validated, cell by cell."""
 
+import json
 import os
 import re
 import shlex
@@ -38,12 +39,19 @@ def test_a_notebook_is_valid_and_holds_no_output(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if path != COLAB], ids=named)
-def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs(path: Path, python: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty folder, as a reader would; a cell that raises fails the test with its traceback."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    start = [*python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # the kernel's own choice
+    told = {"argv": start, "env": inline, "display_name": "Python", "language": "python"}
+    kernel.write_text(json.dumps(told), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("PYTHONPATH", f"{NOTEBOOKS.parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     assert any(output.output_type == "display_data" for cell in code(notebook) for output in cell.outputs)  # a picture
     assert (tmp_path / "outputs").is_dir()

@@ -21,6 +21,7 @@ import pytest
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.migrations import RENAMED, VERBS
 from seqrec_cli.config.validate import validate
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -83,16 +84,14 @@ def test_a_page_s_services_get_ports_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if local(page)], ids=named)
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(page: Path, python: list[str], tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, start in (("seqrec", "-m seqrec_cli"), ("python", "")):
-        wrapper = commands / name
-        wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {start} "$@"\n', encoding="utf-8")
-        wrapper.chmod(0o755)
+    warm.wrapper(commands / "seqrec", [*python, "-m", "seqrec_cli"])
+    warm.wrapper(commands / "python", python)
     environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     for kind, text in on_free_ports(local(page)):
-        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [*python, "-c", text]
         status, said = finished(command, tmp_path, environment)
         assert status == 0, f"{text}\n{said}"
 

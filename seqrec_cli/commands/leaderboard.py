@@ -1,5 +1,6 @@
 """`seqrec leaderboard [FOLDER]`: all runs under a folder, those of one protocol together."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,15 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.records import LeaderboardConfig
-from seqrec_cli.evaluation.compare import PROTOCOL_KEY
-from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, flat, grouped
+from seqrec_cli.evaluation.compare import PROTOCOL_KEY, flat
+from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, grouped
 from seqrec_cli.files import write_atomically
 from seqrec_cli.reporting.board import BoardGroup, board_csv, board_markdown, board_page, board_table
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.run_search import run_folders, settings_of
 from seqrec_cli.reporting.tables import print_table, shown_metrics
 
+WIDTH = 120  # of lines that name many fields
 MOST_NAMED = 3  # folders that are named where they were left out
 
 
@@ -43,7 +45,8 @@ def main(cfg: LeaderboardConfig) -> dict[str, Any]:
     for board in boards:
         print_table(board_table(board, metrics))
         if board.differs:
-            say(f"differs from the first of its dataset: {board.differs}")
+            for line in textwrap.wrap(f"differs from the first of its dataset: {board.differs}", WIDTH):
+                say(line)
     say("±: half of the 95 % interval, users resampled")
     if cfg.output is not None:
         folder = Path(cfg.output).expanduser()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import AS_TRAINED, restore
 from seqrec_cli.commands.training_setup import objective_for
 from seqrec_cli.config.schema import TrainConfig
@@ -137,7 +138,8 @@ def _baselines(of: Measured, split: HeldOut) -> dict[str, dict[str, float]]:
     cfg, _, log, precision = of
     if not cfg.evaluation.baselines:
         return {}
-    return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=cfg.model.max_length)
+    length = cfg.model.max_length
+    return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=length, tell=say)
 
 
 def _print(

@@ -8,10 +8,12 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import measure_run
+from seqrec_cli.commands.minutes import ENOUGH, LEAST_SECONDS, MOST_FOR_COUNTING, Minutes, needed_seconds, shared
 from seqrec_cli.commands.restore import AS_TRAINED, restore
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.config.compose import compose
@@ -23,55 +25,50 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate, validate_plain
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import user_training_counts, view_of
-from seqrec_cli.evaluation.evaluate import evaluate
+from seqrec_cli.evaluation.evaluate import evaluate, measuring, rank
 from seqrec_cli.evaluation.portfolio import find_mixture, read_pools
-from seqrec_cli.metrics.table import lower_is_better
+from seqrec_cli.metrics.kinds import RankMetric
+from seqrec_cli.metrics.table import compute_metrics, lower_is_better, parse_metric
 from seqrec_cli.models.auto import Model
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.environment import environment, peak_memory
+from seqrec_cli.reporting.plan_table import in_time
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.saying import silent
 from seqrec_cli.training.checkpoint import save_checkpoint
-from seqrec_cli.training.closed_form import closed_form_shortage, fit_closed_form
+from seqrec_cli.training.closed_form import closed_form_seconds, closed_form_shortage, fit_closed_form
 from seqrec_cli.training.precision import Precision
 
-KEPT_BACK = 0.2  # of the budget, for measuring the encoders, the mixture and the end
 SHARED = ("dataset", "protocol", "hardware", "evaluation", "data_dir")  # what a candidate's run has of this one
 GIVEN = ("evaluation.", "trainer.monitor")  # settled for the whole portfolio, not for a candidate again
-MEASURED_AGAIN = 2
-LEAST_MINUTES = 0.05  # an encoder is not begun with less
 
 Train = Callable[[TrainConfig], dict[str, Any]]
 
 
 @dataclass
 class Portfolio:
-    """What was tried so far, and when it began."""
+    """What was tried so far, and the time that is left."""
 
     cfg: TrainConfig
     log: PackedLog
     precision: Precision
     folder: RunFolder
-    began: float = field(default_factory=time.perf_counter)
+    minutes: Minutes = field(init=False)
     settings: dict[str, ModelConfig] = field(default_factory=dict)
     models: dict[str, Recommender] = field(default_factory=dict)
     tried: dict[str, dict[str, Any]] = field(default_factory=dict)
-    measuring: float = 0.0  # seconds of measuring so far: the mixture of all will take as much, and again at the end
+    mixture: dict[str, float] = field(default_factory=dict)  # what left-out requests said
 
-    def left(self) -> float:
-        """Minutes until training must end."""
-        if self.cfg.trainer.minutes is None:
-            return float("inf")
-        gone = time.perf_counter() - self.began + MEASURED_AGAIN * self.measuring
-        return self.cfg.trainer.minutes * (1 - KEPT_BACK) - gone / 60
+    def __post_init__(self) -> None:
+        self.minutes = Minutes(self.cfg.trainer.minutes, opened=self.cfg.evaluation.test in ("once", "all"))
 
     def measure(self, cfg: ModelConfig, model: Recommender) -> dict[str, float]:
         """Validation metrics of a fitted model."""
         began, evaluation = time.perf_counter(), self.cfg.evaluation
         found = evaluate(model, self.log, "val", cfg=evaluation, max_length=cfg.max_length, precision=self.precision)
-        self.measuring += time.perf_counter() - began
+        self.minutes.measured_in(time.perf_counter() - began)
         return found.metrics
 
     def take(self, name: str, cfg: ModelConfig, model: Recommender, *, value: float, began: float) -> None:
@@ -110,13 +107,13 @@ def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, *, t
             save_checkpoint(path, payload)
         folder.write_config(dump(cfg))
         parameters = sum(p.numel() for p in model.parameters())
-        seconds = round(time.perf_counter() - portfolio.began, 2)
+        seconds = round(time.perf_counter() - portfolio.minutes.began, 2)
         folder.write_manifest(
-            {"portfolio": portfolio.tried, "parameters": parameters}
+            {"portfolio": portfolio.tried, "mixture": portfolio.mixture, "parameters": parameters}
             | {"fit": {"best_epoch": 1, "epochs": 1, "steps": 0, "seconds": seconds, "stopped_by": "finished"}}
         )
         metrics = measure_run((cfg, model, log, precision), folder, test=cfg.evaluation.test, by="train", loss=None)
-        wall_seconds = round(time.perf_counter() - portfolio.began, 2)
+        wall_seconds = round(time.perf_counter() - portfolio.minutes.began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
         folder.mark_done()
         counted = Course(
@@ -136,25 +133,66 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
     encoders = [name for name, record in records.items() if record.model.capabilities.family == "encoder"]
     for name in [name for name in records if name not in encoders]:
         _count(portfolio, name, records[name].model)
-    for nth, name in enumerate(encoders):
-        minutes = portfolio.left() / (len(encoders) - nth)
-        if minutes < LEAST_MINUTES:
-            portfolio.leave(name, f"trainer.minutes={cfg.trainer.minutes:g} are over")
-            continue
-        began = time.perf_counter()
-        path = portfolio.folder.path / "members" / name
-        plain = dump(settle(records[name], portfolio.log))
-        plain["trainer"] |= {"minutes": None if cfg.trainer.minutes is None else minutes}
-        plain |= _where(path)
-        record = validate_plain("train", plain)
-        assert isinstance(record, TrainConfig)
-        if not RunFolder(path).is_done and train(record).get("interrupted"):
+    needs = _needs(portfolio, {name: _settled(portfolio, records[name]) for name in encoders})
+    for nth, (name, (record, need)) in enumerate(needs.items()):
+        left = portfolio.minutes.left(len(needs) - nth)
+        if left < LEAST_SECONDS:
+            portfolio.leave(name, _over(cfg))
+        elif nth and left < ENOUGH * need:  # the first one may learn a little where nothing else would be done
+            portfolio.leave(name, f"its steps take about {in_time(need)}, and {in_time(left)} are left")
+        elif not _trained(portfolio, record, shared([need for _, need in needs.values()][nth:], left), train=train):
             return False
-        run = restore(str(path), None, None, hardware=AS_TRAINED, tell=silent)
-        value = RunFolder(path).read_metrics()["val"][cfg.trainer.monitor]
-        portfolio.take(name, run.cfg.model, run.model, value=value, began=began)
     if not portfolio.models:
         raise SeqrecError("model.candidates: none of them could be tried; raise trainer.minutes or name smaller ones")
+    return True
+
+
+def _settled(portfolio: Portfolio, record: TrainConfig) -> TrainConfig:
+    """Numbers alone, told under the candidate's name."""
+    return settle(record, portfolio.log, tell=lambda line: say(line.replace("auto:", f"auto: {record.model.name}:", 1)))
+
+
+def _needs(portfolio: Portfolio, records: dict[str, TrainConfig]) -> dict[str, tuple[TrainConfig, float]]:
+    """The encoders that can be trained, and about how many seconds each needs where time is limited."""
+    found: dict[str, tuple[TrainConfig, float]] = {}
+    for name, record in records.items():
+        if portfolio.minutes.left(len(records)) < LEAST_SECONDS:
+            portfolio.leave(name, _over(portfolio.cfg))
+        elif portfolio.cfg.trainer.minutes is None or RunFolder(_path(portfolio, name)).is_done:
+            found[name] = record, 0.0
+        else:
+            try:
+                found[name] = record, needed_seconds(record, portfolio.log, portfolio.precision)
+            except SeqrecError as error:
+                portfolio.leave(name, str(error))
+    return found
+
+
+def _over(cfg: TrainConfig) -> str:
+    return f"trainer.minutes={cfg.trainer.minutes:g} are over"
+
+
+def _path(portfolio: Portfolio, name: str) -> Path:
+    return portfolio.folder.path / "members" / name
+
+
+def _trained(portfolio: Portfolio, record: TrainConfig, seconds: float, *, train: Train) -> bool:
+    """Train an encoder as a run of its own, or find it trained; False where that was interrupted. One that cannot be
+    trained is left out."""
+    name, began = record.model.name, time.perf_counter()
+    path, plain = _path(portfolio, name), dump(record)
+    plain["trainer"] |= {"minutes": None if portfolio.cfg.trainer.minutes is None else seconds / 60}
+    plain |= _where(path)
+    record = validate_plain("train", plain)  # type: ignore[assignment]
+    try:
+        if not RunFolder(path).is_done and train(record).get("interrupted"):
+            return False
+    except SeqrecError as error:
+        portfolio.leave(name, str(error))
+        return True
+    run = restore(str(path), None, None, hardware=AS_TRAINED, tell=silent)
+    value = RunFolder(path).read_metrics()["val"][portfolio.cfg.trainer.monitor]
+    portfolio.take(name, run.cfg.model, run.model, value=value, began=began)
     return True
 
 
@@ -183,15 +221,24 @@ def _where(path: Any) -> dict[str, Any]:
 def _count(portfolio: Portfolio, name: str, cfg: ModelConfig) -> None:
     if name == "latest" and view_of(portfolio.log).seen == "remove":
         return  # what it says is removed
-    if portfolio.models and portfolio.left() <= 0:
-        portfolio.leave(name, "trainer.minutes are over")
+    if portfolio.models and portfolio.minutes.over:
+        portfolio.leave(name, _over(portfolio.cfg))
         return
     began = time.perf_counter()
     model = build_model(cfg, portfolio.log.catalog, portfolio.cfg.trainer.seed).to(portfolio.precision.device)
     if shortage := closed_form_shortage(model, portfolio.log):
         portfolio.leave(name, shortage)
         return
-    fit_closed_form(model, portfolio.log, say)
+    if model.closed_form_flops(len(portfolio.log.items_N)):  # long work is foreseen, and cannot be stopped half-way
+        seconds, left = closed_form_seconds(model, portfolio.log), portfolio.minutes.left(0)
+        if portfolio.models and seconds > MOST_FOR_COUNTING * left:
+            has = f"trainer.minutes={portfolio.cfg.trainer.minutes:g} leave {in_time(max(left, 0))}"
+            portfolio.leave(name, f"fitting it takes about {in_time(seconds)}, {has} for all that follows")
+            return
+        fit_closed_form(model, portfolio.log, say)
+    else:
+        fit_closed_form(model, portfolio.log, say)
+        portfolio.minutes.counting += time.perf_counter() - began
     value = portfolio.measure(cfg, model)[portfolio.cfg.trainer.monitor]
     portfolio.take(name, cfg, model, value=value, began=began)
 
@@ -210,8 +257,7 @@ def _mixed(portfolio: Portfolio) -> tuple[TrainConfig, Model]:
     weights = found.weights
     mixed_cfg, model = _of(portfolio, weights)
     if len(weights) > 1:
-        of_val = evaluate(model, log, "val", cfg=cfg.evaluation, max_length=length, precision=precision)
-        if sign * of_val.metrics[monitor] <= sign * portfolio.tried[best][monitor]:
+        if sign * _monitored(portfolio, mixed_cfg, model) <= sign * portfolio.tried[best][monitor]:
             weights = {best: 1.0}
     elif best not in weights:
         weights = {best: 1.0}
@@ -220,8 +266,19 @@ def _mixed(portfolio: Portfolio) -> tuple[TrainConfig, Model]:
     for name, weight in weights.items():
         portfolio.tried[name]["weight"] = weight
     told = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+    portfolio.mixture = {"left_out_ndcg@10": found.ndcg, "best_alone_ndcg@10": found.best_alone}
     say(f"auto: kept {told} (left-out halves of validation: {found.ndcg:.4f}, the best alone {found.best_alone:.4f})")
     return mixed_cfg, model
+
+
+def _monitored(portfolio: Portfolio, cfg: TrainConfig, model: Model) -> float:
+    """The metric that chooses, of validation; what else a run is measured by can wait until the choice is made."""
+    monitor, length, precision = cfg.trainer.monitor, cfg.model.max_length, portfolio.precision
+    if not isinstance(parse_metric(monitor)[0], RankMetric):
+        return portfolio.measure(cfg.model, model)[monitor]
+    with measuring(model, precision):
+        ranks = rank(model, portfolio.log, "val", cfg=cfg.evaluation, max_length=length, device=precision.device)
+    return compute_metrics(cfg.evaluation.cutoffs, ranks=ranks)[monitor]
 
 
 def _of(portfolio: Portfolio, weights: dict[str, float]) -> tuple[TrainConfig, Model]:
@@ -233,5 +290,5 @@ def _of(portfolio: Portfolio, weights: dict[str, float]) -> tuple[TrainConfig, M
     model = build_model(mixed.model, portfolio.log.catalog, cfg.trainer.seed).to(portfolio.precision.device)
     assert isinstance(model, Model)
     for name in weights:
-        model.members[name].load_state_dict(portfolio.models[name].state_dict())
+        model.members[name] = portfolio.models[name]  # not a copy: tables of large catalogues are large
     return mixed, model

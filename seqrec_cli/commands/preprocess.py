@@ -8,7 +8,7 @@ from seqrec_cli.config.records import PreprocessConfig
 from seqrec_cli.data.integrity import FILES
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.splits import view_of
-from seqrec_cli.data.times import day
+from seqrec_cli.data.time_column import day
 from seqrec_cli.data.view import SPLITS
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.protocols.view.meaning import meaning

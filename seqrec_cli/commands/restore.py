@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, of_a_run
 from seqrec_cli.config.migrations import migrated
 from seqrec_cli.config.schema import HardwareConfig, TrainConfig
 from seqrec_cli.config.validate import validate_plain
@@ -59,7 +59,10 @@ def restore(
     cfg = validate_plain("train", plain)
     assert isinstance(cfg, TrainConfig)
     precision = resolve_precision(cfg.hardware)
-    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
+    try:
+        log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
+    except SeqrecError as error:
+        raise error if archive is None else of_a_run(error, "archive", archive) from error
     if not log.fits(payload["fingerprint"]):
         raise SeqrecError(
             f"ckpt={ckpt}: the data differ from the run's (fingerprint {log.fingerprint[:12]}, "

@@ -1,14 +1,15 @@
-"""One job of a sweep, the table at the sweep's end, and the test of its best job.
+"""A sweep: its jobs by number, the table at its end, and the test of its best job.
 
-A job may run in another process or on another machine (`hydra/launcher=...`), so jobs report through a file:
-`jobs.jsonl` in the sweep's folder, a line each. Jobs choose and are chosen by validation: their test sets stay sealed
-until the sweep is over, and then that of the best job alone is read (`evaluation.test`).
+A job may run in another process or on another machine (`hydra/launcher=...`), so jobs report through the sweep's
+folder, a row each as they end. Jobs choose and are chosen by validation: their test sets stay sealed until the sweep is
+over, and then that of the best job alone is read (`evaluation.test`).
 """
 
-import json
+import contextlib
 import math
 import re
 import sys
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,38 +18,39 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seqrec_cli.commands.dispatch import record_of, run_record, share_cores
+from seqrec_cli.commands.sweep_process import run_child, settle_left_over
+from seqrec_cli.commands.sweep_report import identity, report_of, sealed
+from seqrec_cli.commands.sweep_retry import as_before, retried
+from seqrec_cli.commands.sweep_shares import environment_of, launch_of
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
-from seqrec_cli.config.quoting import shell_command
+from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.validate import dump
+from seqrec_cli.reporting.sweep_board import print_jobs, write_boards
+from seqrec_cli.reporting.sweep_folder import Launch, Row, SweepFolder, empty_row
+from seqrec_cli.reporting.sweep_live import Watch
+from seqrec_cli.reporting.sweep_rank import best_of, monitors_of, repeat_command
 
-SHOWN = ("hr@10", "ndcg@10", "auc")
+RETRIED = ("failed", "killed", "interrupted")  # states that another start may end better
 LONGEST_FOLDER = 120  # characters of a job's overrides in its folder's name
 
 
-@dataclass(frozen=True)
+class Refused(BaseException):
+    """Carries a refusal out of Hydra, which prints a report of its own about any `Exception` or only warns of it."""
+
+
+@dataclass
 class Sweep:
-    """A sweep under way: its folder, and how much of `jobs.jsonl` an earlier sweep into the same folder wrote."""
+    """A sweep under way in this process's hands."""
 
-    folder: Path
-    start: int
-    lock: BaseFileLock | None = None  # held until its end; None where another sweep has it
-
-    def rows(self) -> list[dict[str, Any]]:
-        """What its jobs reported so far, by job number."""
-        path = self.folder / "jobs.jsonl"
-        if not path.is_file():
-            return []
-        rows = []
-        for line in path.read_bytes()[self.start :].splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # of a job that was killed, or whose disk was full, while it reported
-                print(f"{path}: a line is cut and its job left out of the table", file=sys.stderr)
-        return sorted(rows, key=lambda row: int(row["job"]))
+    folder: SweepFolder
+    lock: BaseFileLock
+    launch: Launch
+    watch: Watch | None = None  # None where the jobs tell of themselves
 
 
 class SweepWatcher(Callback):
@@ -60,16 +62,55 @@ class SweepWatcher(Callback):
         self.verb, self.varying = verb, varying  # the keys with several values on the command line
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hydra calls it once, before the sweeper."""
-        path = Path(config.hydra.sweep.dir) / "jobs.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(".sweep.lock"), timeout=0)
+        """Hydra calls it once, before the sweeper. Raises `Refused` where another sweep is under way in the folder."""
+        hydra = config.hydra
+        folder = SweepFolder(Path(str(hydra.sweep.dir)))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.lock, timeout=0)
         try:
             lock.acquire()
-        except Timeout:  # Hydra would only warn of an error here: the first job refuses
-            SweepWatcher.current = Sweep(path.parent, 0)
-            return
-        SweepWatcher.current = Sweep(path.parent, path.stat().st_size if path.is_file() else 0, lock)
+        except Timeout:
+            raise Refused(
+                f"another sweep is under way in {folder.path}; wait for it, or name another run_dir"
+            ) from None
+        launcher = launcher_of(hydra)
+        settle_left_over(folder)
+        jobs = jobs_of(hydra)
+        batch = OmegaConf.select(hydra, "sweeper.max_batch_size")
+        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
+        assert isinstance(settings, dict)
+        try:
+            launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)  # type: ignore[arg-type]
+        except SeqrecError as error:
+            raise Refused(str(error)) from error
+        folder.write_launch(launch)
+        watch = None
+        if in_processes(self.verb, launcher) and self.verb == "train":
+            watch = Watch(folder, launch)
+            watch.start()
+        SweepWatcher.current = Sweep(folder, lock, launch, watch)
+
+
+def launcher_of(hydra: Any) -> str:
+    """The option of `hydra/launcher` that starts the jobs."""
+    return str(hydra.runtime.choices["hydra/launcher"])
+
+
+def in_processes(verb: str, launcher: str) -> bool:
+    """Whether each job has a process of its own: trainings have, and whatever may run beside another job."""
+    return launcher != "inline" and (verb == "train" or launcher != "basic")
+
+
+def jobs_of(hydra: Any) -> list[list[str]] | None:
+    """The overrides of each job, in the order of Hydra's own sweeper; None where it is another's."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if not str(hydra.sweeper._target_).endswith(f".{BasicSweeper.__name__}"):
+        return None
+    given = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*given, *hydra.overrides.task])
+    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
 def job_folder(number: int, overrides: list[str], varying: Collection[str]) -> str:
@@ -92,68 +133,57 @@ def varying_keys(overrides: list[str]) -> list[str]:
     return [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
 
 
-def sealed(record: Settings) -> Settings:
-    """A job's record: what a run of its own would read once, the sweep reads of its best job alone."""
-    evaluation = getattr(record, "evaluation", None)
-    if evaluation is not None and evaluation.test == "once":
-        return record.model_copy(update={"evaluation": evaluation.model_copy(update={"test": "best"})})
-    if getattr(record, "test", None) == "once":  # of an ensemble
-        return record.model_copy(update={"test": "best"})
-    return record
-
-
 def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
-    """Validate and run one job in a folder of its own; its validation metric (NaN if refused) is for Hydra's sweepers.
+    """Validate and run one job in a folder of its own; its validation metric (NaN if it failed) is for Hydra's sweeper.
 
-    Bad input is printed and reported, and the sweep goes on; an interrupted job ends it.
+    A job that fails is reported, and the sweep goes on; an interrupted job ends it. A job that an earlier start of the
+    sweep finished is not run again.
     """
-    if SweepWatcher.current is not None and SweepWatcher.current.lock is None:
-        raise SeqrecError(f"another sweep is under way in {hydra.sweep.dir}; wait for it, or name another run_dir")
     overrides = [str(text) for text in hydra.overrides.task]
-    folder = Path(str(hydra.sweep.dir))
-    row: dict[str, Any] = {"job": int(str(hydra.job.num)), "overrides": overrides, "monitor": None, "val": None}
-    row |= {"run_dir": None, "fingerprint": None, "seal": None, "metrics": {}, "spread": {}, "error": None}
-    result: dict[str, Any] = {}
+    folder = SweepFolder(Path(str(hydra.sweep.dir)))
+    launch, launcher = folder.read_launch(), launcher_of(hydra)
+    row = empty_row(launch.number(int(str(hydra.job.num))), overrides)
+    began = time.monotonic()
     try:
+        name = job_folder(
+            row["job"], overrides, [*hydra.callbacks["seqrec"].varying, *(hydra.sweeper.get("params") or {})]
+        )
         if "run_dir" in cfg:
-            varying = [*hydra.callbacks["seqrec"].varying, *(hydra.sweeper.get("params") or {})]
-            cfg.run_dir = str(Path(cfg.run_dir or folder) / job_folder(row["job"], overrides, varying))
+            cfg.run_dir = str(Path(cfg.run_dir or folder.path) / name)
             row["run_dir"] = cfg.run_dir
         record = sealed(record_of(verb, cfg, overrides))
-        result = run_record(verb, record)
-        row |= _report(record, result, row["run_dir"])
+        row |= identity(record)
+        before = folder.row(row["job"])
+        if (kept := as_before(row, before)) is not None:
+            seal = getattr(getattr(record, "evaluation", None), "test", None)
+            if kept["seal"] != seal:
+                folder.append(kept | {"seal": seal})
+            return kept["val"]
+        record = retried(record, row, before)
+        if in_processes(verb, launcher):
+            row["log"] = f"logs/{name}.log"
+            row = _in_child(verb, record, row, folder=folder, launch=launch)
+        else:
+            row |= report_of(record, run_record(verb, record))
     except SeqrecError as error:
-        row["error"] = one_line(error)
-        print(f"seqrec {verb} {' '.join(overrides)}: {row['error']}", file=sys.stderr)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "jobs.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    if result.get("interrupted"):
+        row |= {"error": one_line(error), "state": "refused"}
+        if not in_processes(verb, launcher):
+            print(f"seqrec {verb} {' '.join(overrides)}: {row['error']}", file=sys.stderr)
+    row["seconds"] = round(time.monotonic() - began, 2)
+    folder.end(row)
+    if row["state"] == "interrupted":
         raise KeyboardInterrupt
     return math.nan if row["error"] else row["val"]
 
 
-def _report(record: Settings, result: dict[str, Any], run_dir: str | None) -> dict[str, Any]:
-    """What the sweep's end has to know of a job that ran."""
-    rules = result.get("protocol", {})
-    trainer, asked = getattr(record, "trainer", None), getattr(record, "evaluation", record)
-    monitor = trainer.monitor if trainer is not None else rules.get("chosen_by")
-    metrics = {split: {name: result[split][name] for name in SHOWN if name in result[split]} for split in _read(result)}
-    spread = {name: value for name, value in result.get("spread", {}).items() if name in SHOWN}
-    return {
-        "run_dir": result.get("run_dir", run_dir),
-        "fingerprint": rules.get("fingerprint"),
-        "seal": getattr(asked, "test", None),
-        "monitor": monitor,
-        "val": result.get("val", {}).get(monitor),
-        "metrics": metrics,
-        "spread": {list(metrics)[-1]: spread} if spread and metrics else {},  # of several seeds: standard deviations
-        "error": "interrupted" if result.get("interrupted") else None,
-    }
-
-
-def _read(result: dict[str, Any]) -> list[str]:
-    return [split for split in ("val", "test") if split in result]
+def _in_child(verb: str, record: Settings, row: Row, *, folder: SweepFolder, launch: Launch) -> Row:
+    device = getattr(getattr(record, "hardware", None), "device", None)
+    facts = {"verb": verb, "record": dump(record), "began": time.time()}
+    with environment_of(launch, row["job"], locks=folder.under_way, device=device) as environment:
+        row = run_child(folder, row, facts, environment=environment)
+    if verb != "train":  # what such a verb prints is what it was asked for
+        print((folder.path / str(row["log"])).read_text(encoding="utf-8", errors="replace"), end="")
+    return row
 
 
 def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
@@ -162,107 +192,72 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     Jobs on several test sets (datasets, protocols) have a best one each. The test set stays sealed where the sweep was
     interrupted (not `completed`), or where its jobs were chosen by several metrics.
     """
-    if sweep.lock is None:
-        return True
-    rows = sweep.rows()
-    sweep.lock.release()
+    if not completed:
+        settle_left_over(sweep.folder)
+    if sweep.watch is not None:
+        sweep.watch.stop()
+    rows = sweep.folder.rows()
     if not rows:  # refused before its first job
+        sweep.lock.release()
         return True
-    monitors = list(dict.fromkeys(row["monitor"] for row in rows if row["monitor"]))
+    monitors = monitors_of(rows)
     fingerprints = list(dict.fromkeys(row["fingerprint"] for row in rows if not row["error"]))
-    best = [_best([row for row in rows if row["fingerprint"] == each], monitors) for each in fingerprints]
+    best = [best_of([row for row in rows if row["fingerprint"] == each], monitors) for each in fingerprints]
     winners = [row for row in best if row is not None]
-    _print_jobs(rows, monitors, winners)
-    went_well = not any(row["error"] for row in rows)
+    print_jobs(rows, monitors, winners)
+    asked = sweep.launch.numbers
+    went_well = not any(row["error"] for row in rows if asked is None or row["job"] in asked)
+    missing = set(asked or ()) - {row["job"] for row in rows}
+    if missing:
+        went_well = False
+        print(f"{len(missing)} of {len(asked or ())} jobs were not started")
     waiting = [row for row in rows if row["seal"] == "best" and not row["error"]]
     for row in winners:
         if completed and row in waiting:
             went_well &= _open(row, verb)
     for row in winners:
         where = f", in {row['run_dir']}" if row["run_dir"] else ""
-        print(f"best by validation {row['monitor']}: job {row['job']} ({_number(row['val'])}){where}")
+        print(f"best by validation {row['monitor']}: job {row['job']} ({row['val']:.4f}){where}")
     if waiting and not (completed and winners):
         several = "no job is the best, for they were chosen by several metrics"
         why = several if completed else "the sweep was not finished"
         print(f"test stays sealed: {why}; read one with: {_evaluate((winners or waiting)[0])}")
-    print(sweep.folder)
+    for row in winners:
+        print(f"again: {repeat_command(verb, row)}")
+    if verb == "train" and (missing or any(row["state"] in RETRIED for row in rows)):
+        again = shell_override("run_dir", sweep.folder.path)
+        print(f"what is missing runs with the same command and {again}; finished jobs stay")
+    _write_reports(sweep.folder, rows, winners, verb=verb)
+    sweep.lock.release()
+    print(sweep.folder.path)
     return went_well
 
 
-def _evaluate(row: dict[str, Any]) -> str:
+def _write_reports(folder: SweepFolder, rows: list[Row], winners: list[Row], *, verb: str) -> None:
+    """What a person looks at; a sweep's numbers are worth more than its pictures, so that a full disk ends nothing."""
+    from seqrec_cli.reporting.sweep_page import write_page
+
+    with contextlib.suppress(OSError):
+        write_boards(folder, rows, winners)
+        write_page(folder, rows, winners, verb=verb)
+
+
+def _evaluate(row: Row) -> str:
     return shell_command("evaluate", "ckpt", row["run_dir"])
 
 
-def _open(row: dict[str, Any], verb: str) -> bool:
-    """Read the test set of the best job, in this process, whichever trained it."""
+def _open(row: Row, verb: str) -> bool:
+    """Read the test set of the best job, in this process, whichever trained it; not again where it was read before."""
     share_cores()
     from seqrec_cli.commands.seal import open_test  # torch: `cli` imports this file before every verb
+    from seqrec_cli.commands.sweep_retry import test_was_read
 
+    if test_was_read(row):
+        print(f"test of job {row['job']} was read before: {Path(row['run_dir']) / 'metrics.json'} has it")
+        return True
     try:
         open_test(row["run_dir"], verb)
     except SeqrecError as error:
         print(f"test of job {row['job']} stays sealed: {one_line(error)}; it is read by: {_evaluate(row)}")
         return False
     return True
-
-
-def _print_jobs(rows: list[dict[str, Any]], monitors: list[str], winners: list[dict[str, Any]]) -> None:
-    """A row a job: what varies, and its validation metrics; test metrics only where every job was to read them."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    settings = [dict(text.split("=", 1) for text in row["overrides"] if "=" in text) for row in rows]
-    keys = list(dict.fromkeys(key for said in settings for key in said))
-    varying = [key for key in keys if len({said.get(key) for said in settings}) > 1]
-    shown = [
-        (split, name)
-        for split in ("val", "test")
-        for name in SHOWN
-        if any(name in row["metrics"].get(split, {}) for row in rows) and not (split == "val" and name in monitors)
-    ]
-    table = Table()
-    for key in ("job", *varying):
-        table.add_column(Text(key))
-    for title in (*(f"val {monitor}" for monitor in monitors), *(f"{split} {name}" for split, name in shown)):
-        table.add_column(Text(title), justify="right")
-    failed = any(row["error"] for row in rows)
-    if failed:
-        table.add_column("state")
-    for row, said in zip(rows, settings, strict=True):
-        cells = [str(row["job"]), *(said.get(key, "") for key in varying)]
-        cells += [_cell(row, "val", monitor) if row["monitor"] == monitor else "" for monitor in monitors]
-        cells += [_cell(row, split, name) for split, name in shown]
-        cells += [_state(row)] if failed else []
-        table.add_row(*map(Text, cells), style="bold" if row in winners else None)
-    Console().print(table)
-    for row in rows:  # again: a job's own words may be on another machine
-        if _state(row) == "refused":
-            print(f"job {row['job']}: {row['error']}")
-
-
-def _state(row: dict[str, Any]) -> str:
-    if row["error"] in (None, "interrupted"):
-        return row["error"] or "done"
-    return "refused"
-
-
-def _best(rows: list[dict[str, Any]], monitors: list[str]) -> dict[str, Any] | None:
-    from seqrec_cli.metrics.table import lower_is_better  # numpy: `cli` imports this file before every verb
-
-    if len(monitors) != 1:
-        return None
-    scored = [row for row in rows if row["val"] is not None and not math.isnan(row["val"]) and not row["error"]]
-    sign = -1 if lower_is_better(monitors[0]) else 1
-    return max(scored, key=lambda row: sign * row["val"], default=None)
-
-
-def _cell(row: dict[str, Any], split: str, name: str) -> str:
-    monitored = split == "val" and name == row["monitor"]
-    value = row["val"] if monitored else row["metrics"].get(split, {}).get(name)
-    spread = row["spread"].get(split, {}).get(name)
-    return _number(value) if spread is None else f"{_number(value)} ± {spread:.4f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -145,7 +145,24 @@ def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
 
 
 def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
-    payload = load_checkpoint(folder.last)
+    try:
+        payload = load_checkpoint(folder.last)
+    except SeqrecError as error:
+        if not folder.last.is_file():
+            raise
+        again = shell_command("train", "start_from", folder.path)
+        raise SeqrecError(
+            f"{folder.last} is damaged, so the run cannot go on where it stopped; {again} begins a new run with its "
+            f"best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
+        ) from error
+    if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
+        try:
+            load_checkpoint(folder.best)  # which the run ends with; told now, not after hours
+        except SeqrecError as error:
+            raise SeqrecError(
+                f"{folder.best} is damaged or gone, and the run's best weights with it; its last ones are whole: "
+                f"{shell_command('evaluate', 'ckpt', folder.last)} measures them, or train anew in another run_dir"
+            ) from error
     if not log.fits(payload["fingerprint"]):
         raise SeqrecError(f"resume={folder.path}: the data differ from the run's (another file or other settings)")
     return payload

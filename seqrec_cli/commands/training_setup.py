@@ -15,6 +15,7 @@ from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.training.closed_form import closed_form_shortage
 from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_many_negatives
 
 
@@ -54,6 +55,8 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     """Raises SeqrecError where the model, or a batch's negatives, cannot fit on `device`: by arithmetic alone, before
     anything is allocated."""
     if cfg.model.capabilities.family == "closed_form":
+        if device.type == "cpu" and (line := closed_form_shortage(sketched_model(cfg, log), log)):
+            raise SeqrecError(line)
         return
     most = most_memory(device)
     if model:

@@ -25,15 +25,20 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
+from seqrec_cli.files import write_atomically
 from seqrec_cli.metrics.table import LOSS, lower_is_better
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import resolve_precision
+from seqrec_cli.tuning.advice import REPORT, Advice, final_word, lines_of, unused
 from seqrec_cli.tuning.configs import TrialConfigs, base_values, check_space, without_given
 from seqrec_cli.tuning.engine import need_optuna
 from seqrec_cli.tuning.folder import IDENTITY, StudyFolder, command_of
+from seqrec_cli.tuning.horizons import Horizons
+from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
+from seqrec_cli.tuning.records import TrialRecord
 from seqrec_cli.tuning.report import write_report
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
@@ -68,7 +73,9 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     if metric != LOSS:
         monitor_is_measured(metric, log, settled.evaluation)
 
+    check_proposers(cfg.tune, settled, space)
     folder = StudyFolder.begin(cfg, base=base, space=space, metric=metric, fingerprint=log.fingerprint)
+    write_task(cfg.tune, settled, log, folder=folder.path)
     say(f"study in {folder.path}: {len(space.entries)} settings, by validation {metric}")
     study = study_of(cfg, folder, space, metric=metric)
     if cfg.tune.workers == 1:
@@ -96,8 +103,9 @@ def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
 
 def study_of(cfg: TuneConfig, folder: StudyFolder, space: Space, *, metric: str) -> Study:
     """The study of a folder, with who proposes settings beside Optuna's sampler."""
-    maximise = not lower_is_better(metric)
-    return Study(folder.path, space, cfg.tune, metric=metric, maximise=maximise, proposers=[], horizon=None)
+    proposers, maximise = proposers_of(cfg.tune, space, folder=folder.path, say=say), not lower_is_better(metric)
+    horizon = next((each for each in proposers if isinstance(each, Horizons)), None)
+    return Study(folder.path, space, cfg.tune, metric=metric, maximise=maximise, proposers=proposers, horizon=horizon)
 
 
 def _start(cfg: TuneConfig, folder: StudyFolder, number: int) -> "subprocess.Popen[bytes]":
@@ -166,6 +174,20 @@ def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any
     return found if claim.epochs is None else found | {"trainer.max_epochs": claim.epochs}
 
 
+def tell_advice(study: Study, best: TrialRecord) -> list[str]:
+    """Who named which trial and why, and what is said of the whole: printed, in the study's folder, for its page."""
+    records = study.records()
+    lines, final = lines_of(study.proposers, records), final_word(study.proposers, records, study.folder)
+    if not lines:
+        return []
+    told = Advice(records, best, study.metric, lines=lines, final=final, unused=unused(study.folder))
+    write_atomically(study.folder / REPORT, told.markdown())
+    for line in told.all_lines():
+        say(line)
+    say(f"reasons, trial by trial: {study.folder / REPORT}")
+    return told.html()
+
+
 def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: TrialConfigs) -> dict[str, Any]:
     """The table, the best settings and their test, once."""
     print_table(trials_table(study))
@@ -176,8 +198,9 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     metrics = run.read_metrics()
     if cfg.tune.test == "best" and "test" not in metrics:
         metrics = open_test(best.run_dir, "tune")
+    advice = tell_advice(study, best)
     say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
-    write_report(study, folder, configs)
+    write_report(study, folder, configs, more=advice)
     say(f"repeat it: {folder.train_command(best)}")
     say(f"or, as {folder.path / 'experiment' / 'best.yaml'} says: {folder.experiment_command('best')}")
     say(f"report: {folder.path / 'study.html'}")

@@ -12,7 +12,7 @@ import torch
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, of_a_run
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
@@ -69,7 +69,10 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     Raises SeqrecError for a model in closed form, which has to be counted anew.
     """
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
-    log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, silent)
+    try:
+        log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, silent)
+    except SeqrecError as error:
+        raise of_a_run(error, "newer", archive) from error
     matched = matched_logs(log, run.log)
     model = build_model(run.cfg.model, training_catalog(log), run.cfg.trainer.seed).to(run.precision.device)
     counts = training_counts(run.log)[matched.items_V1], user_training_counts(run.log)[matched.users_U1]

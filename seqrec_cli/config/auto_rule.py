@@ -34,6 +34,7 @@ class KindNumbers(Settings):
     """The rule's numbers for one kind of training."""
 
     max_length: Table = Field(description="longest history by training events, where histories are that long")
+    uncut: int = Field(ge=1, description="where histories are no longer than this, rows hold them whole")
     embed_dim: Table = Field(description="width by training events")
     dropout: Table = Field(description="dropout by training events")
     steps_an_epoch: int = Field(ge=1, description="an epoch has as many, by smaller batches, where it has the rows")
@@ -44,7 +45,7 @@ class KindNumbers(Settings):
     patience: float = Field(gt=0, le=1, description="share of the run without improvement before it stops")
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
     warmup_steps: int = Field(ge=0, description="and at most so many")
-    lr: float = Field(gt=0, description="peak rate")
+    lr: Table = Field(description="peak rate by training events")
     weight_decay: float = Field(ge=0, description="decay of matrices")
     betas: tuple[float, float] = Field(description="AdamW's averaging rates")
     bucket_by_length: bool = Field(description="rows of like length share a batch")
@@ -140,7 +141,7 @@ class Settled:
         return min(round(steps * self.numbers.warmup), self.numbers.warmup_steps)
 
     def lr(self) -> float:
-        return self.numbers.lr
+        return up_to(self.numbers.lr, self.facts.events)
 
     def weight_decay(self) -> float:
         return self.numbers.weight_decay
@@ -156,18 +157,24 @@ class Settled:
         return None if affordable >= self.facts.requests else affordable
 
     def monitor(self) -> str:
-        """A metric of the corpus where enough users are ranked for it, else one of labelled candidates."""
+        """A metric of the corpus where enough users are ranked for it, else one of labelled candidates; always the
+        latter where the log's own labels are what is to be told apart."""
         evaluation = self.plain["evaluation"]
         given = "evaluation.ranked_users" not in self.words and isinstance(evaluation, dict)
         ranked = evaluation["ranked_users"] if given else self.ranked_users()
-        return self.numbers.monitors[ranked is not None and ranked < self.numbers.few]
+        few = ranked is not None and ranked < self.numbers.few
+        labelled = kind_of(self.plain) == "ranker" and self._protocol().needs_impressions
+        return self.numbers.monitors[few or labelled]
+
+    def _protocol(self) -> type[ProtocolConfig]:
+        found = config_class("protocol", self.plain["protocol"]["name"])
+        assert issubclass(found, ProtocolConfig)
+        return found
 
     def negatives(self) -> int | None:
         """None where the softmax is over the whole corpus: where that costs little, or a setting needs it."""
         few, objective = int(up_to(self.numbers.negatives, self.facts.items)), self.plain["objective"]
-        protocol = config_class("protocol", self.plain["protocol"]["name"])
-        assert issubclass(protocol, ProtocolConfig)
-        if kind_of(self.plain) == "ranker" and protocol.fixes_training_rows and not objective.get("redraw"):
+        if kind_of(self.plain) == "ranker" and self._protocol().fixes_training_rows and not objective.get("redraw"):
             return 1  # the protocol's own
         return None if objective["name"] in SOFTMAX and objective.get("smoothing") else few or None
 
@@ -177,7 +184,8 @@ class Settled:
 
     def max_length(self, _model: dict[str, Any]) -> int:
         longest = max(math.ceil(self.facts.longest / 10) * 10, 10)
-        return min(longest, int(up_to(self.numbers.max_length, self.facts.events)))
+        most = int(up_to(self.numbers.max_length, self.facts.events))
+        return longest if longest <= self.numbers.uncut else min(longest, most)
 
     def embed_dim(self, model: dict[str, Any]) -> int:
         heads = 2 * model.get("heads", 1)  # rotary positions turn pairs

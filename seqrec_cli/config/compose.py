@@ -36,6 +36,20 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
+def prefer_own_launchers() -> None:
+    """`hydra/launcher=joblib` is our file of that name, not the plugin's record, which Hydra would merge and warn of.
+
+    For this process: workers of a launcher get its state.
+    """
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # they register their records
+    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+        stored.pop(path.name, None)
+
+
 @contextmanager
 def unchanged_hydra() -> Iterator[None]:
     """Hydra's singletons and OmegaConf's resolvers are afterwards as before: a caller may use Hydra for itself."""

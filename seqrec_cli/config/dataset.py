@@ -1,12 +1,21 @@
 """What every dataset has: where its raw data are, and what of them stays."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from seqrec_cli.config.settings import Option
 
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
+
+
+def _name(text: str) -> str:
+    """A folder's name on every system."""
+    if re.fullmatch(r"[\w.+-]+", text):
+        return text
+    other = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "mine"
+    raise ValueError(f"dataset.name={text}: a name is made of letters, digits and . _ + -, as in dataset.name={other}")
 
 
 class DatasetConfig(Option):
@@ -25,7 +34,7 @@ class DatasetConfig(Option):
     # The same, of settings that say in another way that all is as it was: their value then.
     as_before: ClassVar[dict[str, Any]] = {}
 
-    name: str = Field(pattern=r"^[\w.+-]+$", description="the dataset's name, in folders and tables")
+    name: Annotated[str, AfterValidator(_name)] = Field(description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
     archive: str | None = Field(description="a local file (path or file://) used instead of downloading")
     url: str | None = Field(description="where `download` fetches the publisher's file")

@@ -54,6 +54,7 @@ def _in_words(schema: dict[str, Any]) -> str:
         return f"mapping of text to {_in_words(schema['additionalProperties'])}"
     limits = " and ".join(f"{sign} {schema[name]}" for name, sign in _LIMITS.items() if name in schema)
     pattern = f" of the form {schema['pattern']}" if "pattern" in schema else ""
+    pattern = f" {schema['words']}" if "words" in schema else pattern  # of a pattern that few people read
     return f"{_TYPES[schema['type']]}{limits and ' '}{limits}{pattern}"
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,8 +10,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.migrations import RENAMED
+from seqrec_cli.config.quoting import shell_override
 
+LAUNCHERS = {
+    "joblib": 'pip install "seqrec[joblib]"',
+    "submitit": 'pip install "seqrec[slurm]"',
+    "ray": 'pip install -c constraints-ray.txt "seqrec[ray]", in an environment of its own',
+}
 Composer = Callable[[list[str]], DictConfig]
+FILES = {".csv", ".tsv", ".txt", ".dat", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".inter"}  # likely logs
 
 
 def one_line(text: object) -> str:
@@ -44,7 +52,11 @@ def as_seqrec_error(error: BaseException, overrides: list[str], recompose: Compo
 
     if isinstance(error, SeqrecError):
         return error
+    if found := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher\.", str(error)):
+        return SeqrecError(f"this launcher is not installed: {LAUNCHERS.get(found[1], found[1])}")
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override:
+            return SeqrecError(_bare_word(error.override, recompose))
         return SeqrecError(_grammar(error.override, one_line(error.message.splitlines()[0])))
     if isinstance(error, MissingConfigException):
         return SeqrecError(_missing_option(error.missing_cfg_file or "", error.options, error))
@@ -58,6 +70,16 @@ def as_seqrec_error(error: BaseException, overrides: list[str], recompose: Compo
     if type(error).__module__.startswith("yaml."):
         return SeqrecError(f"a configuration file is not valid YAML: {one_line(error)}")
     return None
+
+
+def launcher_error(error: BaseException) -> SeqrecError | None:
+    """What a person should read when a launcher lost the processes that wait for the jobs."""
+    if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
+        return None
+    return SeqrecError(
+        f"the launcher lost a process of its own ({type(error).__name__}: {one_line(error)[:200]}); start the sweep "
+        "again into the same folder: finished jobs stay"
+    )
 
 
 def _raised_in_hydra(error: BaseException) -> bool:
@@ -75,13 +97,33 @@ def _text(error: BaseException) -> str:
 
 
 def _grammar(override: str, complaint: str) -> str:
-    key, equals, value = override.partition("=")
-    if not equals:
-        return f"'{override}': overrides have the form KEY=VALUE"
+    key, _, value = override.partition("=")
     hint = ""
     if value and not re.search(r"['\"]", value):
         hint = f"; to take the value as it is, quote it twice: \"{key}='{value}'\""
     return f"'{override}' cannot be read ({complaint}){hint}"
+
+
+def _bare_word(word: str, recompose: Composer) -> str:
+    """A path is likely a log, or a run, of which the verb has a setting."""
+    path = Path(word).expanduser()
+    try:
+        keys = dotted_keys(recompose([]))
+    except Exception:  # the configuration is wrong as well
+        keys = []
+    if (path / "config.yaml").is_file() or path.suffix == ".pt":
+        run = next((key for key in ("ckpt", "resume") if key in keys), None)
+    else:
+        run = None
+    if run is not None:
+        return f"'{word}' names no setting: a run is given as {shell_override(run, word)}"
+    if "dataset.archive" in keys and (path.exists() or path.suffix.lower() in FILES):
+        return f"'{word}' names no setting: {_own_file(word)}"
+    return f"'{word}': overrides have the form KEY=VALUE"
+
+
+def _own_file(path: str) -> str:
+    return f"a log of your own is given as dataset=csv {shell_override('dataset.archive', path)}"
 
 
 def _missing_option(missing: str, options: object, error: BaseException) -> str:
@@ -90,6 +132,8 @@ def _missing_option(missing: str, options: object, error: BaseException) -> str:
         return f"no configuration file '{missing}.yaml': {one_line(str(error).splitlines()[0])}"
     if f"{group}={name}" in RENAMED:  # in a file's list of defaults
         return f"{group}={name} is now {RENAMED[f'{group}={name}']}: change it in the file that asks for it"
+    if group == "dataset" and PurePath(name).suffix.lower() in FILES:
+        return f"{group}={name}: {_own_file(name)}"
     known = [str(option) for option in options] if isinstance(options, list | tuple) else []
     have = f" (have: {', '.join(known)})" if known else ""
     return f"{group}={name}: no such option{nearest(name, known)}{have}"

@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.adviser import AdviserConfig
+from seqrec_cli.config.horizon import HorizonConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 
@@ -90,6 +92,8 @@ class TuneSettings(Settings):
     )
     retries: int = Field(ge=0, description="how often settings are run again after their worker died")
     keep: Literal["best", "all"] = Field(description="of which trials checkpoints are kept")
+    horizon: HorizonConfig
+    adviser: AdviserConfig
     test: Literal["none", "best"] = Field(
         description="best: the winner's test set is read, once, when the study is over; none: no test set is read"
     )

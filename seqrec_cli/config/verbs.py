@@ -51,7 +51,21 @@ class Verb(NamedTuple):
 
 
 # Of the block `tune`, by their short names.
-TUNE_SETTINGS = ("sampler", "pruner", "trials", "minutes", "epochs", "workers", "storage", "keep", "test")
+TUNE_SETTINGS: tuple[str, ...] = (
+    "sampler",
+    "pruner",
+    "trials",
+    "minutes",
+    "epochs",
+    "workers",
+    "storage",
+    "keep",
+    "test",
+)
+TUNE_SETTINGS += tuple(f"horizon.{name}" for name in ("epochs", "factor", "checks", "agreement"))
+TUNE_SETTINGS += tuple(
+    f"adviser.{name}" for name in ("endpoint", "model", "key_variable", "timeout", "longest", "give_up")
+)
 
 VERBS = {
     verb.name: verb

@@ -18,7 +18,8 @@ from seqrec_cli.data.arrow import codes_of, from_numpy, mask_of, one_array, to_n
 from seqrec_cli.data.delimited import Source, read_delimited
 from seqrec_cli.data.number_text import as_numbers, fault
 from seqrec_cli.data.text_form import Header, TextForm
-from seqrec_cli.data.times import TimeColumn, TimeUnit, read_times
+from seqrec_cli.data.time_column import TimeColumn
+from seqrec_cli.data.times import TimeUnit, read_times
 
 Column = int | str  # a position from 0, or a name
 RECBOLE = ("token", "token_seq", "float", "float_seq")  # what its files call a column's type
@@ -163,7 +164,11 @@ class Columns:
     def coded(self, column: Column) -> tuple[np.ndarray, pa.Array]:
         """A column as codes int32 [N] (-1: none) and the value of each code, in the order of their first rows."""
         values = self._table.column(self._names[column])
-        coded = one_array(values) if pa.types.is_dictionary(values.type) else self.array(column).dictionary_encode()
+        try:
+            coded = one_array(values) if pa.types.is_dictionary(values.type) else self.array(column).dictionary_encode()
+        except pa.ArrowNotImplementedError:
+            what = f"column {column} is of type {values.type}"
+            raise SeqrecError(f"{self.label}: {what}, and one number or text a row is read") from None
         return codes_of(coded), coded.dictionary
 
     def ids(self, column: Column) -> np.ndarray:
@@ -175,7 +180,7 @@ class Columns:
         kind = distinct.type
         if pa.types.is_floating(kind) or pa.types.is_binary(kind):  # of a frame with gaps; of Parquet without its types
             distinct = _cast(distinct, pa.int64() if pa.types.is_floating(kind) else pa.string())
-        if pa.types.is_integer(kind):
+        if pa.types.is_integer(kind) or pa.types.is_decimal(kind):  # NUMBER(38) of a database
             numbers = _cast(distinct, pa.int64())
             distinct = distinct.cast(pa.string()) if numbers is None else numbers
         if distinct is None or not (pa.types.is_integer(distinct.type) or pa.types.is_string(distinct.type)):

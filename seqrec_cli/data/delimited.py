@@ -75,6 +75,8 @@ def find_form(source: Source, told: TextForm, columns: Sequence[int | str]) -> t
         raise SeqrecError(f"{source.label} is not {encoding} ({error}); see dataset.encoding") from error
     if not text.strip():
         raise SeqrecError(f"{source.label} holds blank lines alone")
+    if found := re.match(r"sep=.", text):
+        raise SeqrecError(f"{source.label}: line 1 ('{found[0]}') tells Excel the delimiter and is no row; remove it")
     lines = lines_of(text)
     if len(data) >= HEAD and not text.endswith("\n"):
         lines.pop()  # cut off

@@ -141,7 +141,7 @@ def _stream(url: str, part: Path, note: Path, *, have: int, version: str | None)
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
     try:
-        answer = _within(DEADLINE, lambda: urlopen(Request(url, headers=headers), timeout=TIMEOUT))
+        answer = within(DEADLINE, lambda: urlopen(Request(url, headers=headers), timeout=TIMEOUT))
     except HTTPError as error:
         if error.code == 416 and have:  # no byte after `have`: start over, unless the file is exactly that long
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
@@ -192,7 +192,7 @@ def _total(url: str, start: int, length: str | None, *, folder: Path) -> int | N
     return start + int(length)
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """What a call returns or raises. A server's headers may drip for ever, a byte before every timeout."""
     found: list[T] = []
     failed: list[BaseException] = []

@@ -4,6 +4,8 @@ Legend: N rows.
 """
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.columns import Column, Columns
@@ -48,6 +50,22 @@ def labels(columns: Columns, column: Column, notes: list[str]) -> np.ndarray:
         f"{len(clicked_N) - clicks:,} were shown and not clicked"
     )
     return clicked_N
+
+
+def odd_ids(columns: Columns, column: Column) -> list[str]:
+    """A word on ids that a spreadsheet or a frame has written as no one would: they stay as they are."""
+    texts = columns.coded(column)[1]
+    if not pa.types.is_string(texts.type):
+        return []
+    rounded = texts.filter(pc.match_substring_regex(texts, r"^[+-]?\d+(\.\d+)?E\+\d+$"))
+    if len(rounded):
+        return [
+            f"WARNING: {column}: {len(rounded):,} ids such as {rounded[0]} look rounded by a spreadsheet, so that "
+            "several may have become one; export the column as text"
+        ]
+    if pc.all(pc.match_substring_regex(texts, r"^-?\d+\.0$")).as_py():
+        return [f"{column}: ids are written as {texts[0]}, with a point, and stay text"]
+    return []
 
 
 def weights(columns: Columns, column: Column) -> np.ndarray:

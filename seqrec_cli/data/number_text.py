@@ -1,4 +1,4 @@
-"""Numbers written as text: with a decimal point, spaces around them and a plus sign allowed; nothing else."""
+"""Numbers written as text: with a decimal point or (in the whole column) comma, blanks around them and a plus sign."""
 
 from typing import Any
 
@@ -29,6 +29,18 @@ def as_numbers(values: pa.Array) -> pa.Array | None:
     return distinct.take(coded.indices)
 
 
+def with_points(texts: pa.Array) -> pa.Array | None:
+    """Decimal commas as points; None where there are none, or where they may stand between thousands: where a value has
+    a point or several commas, or where each has three digits behind its comma."""
+    with_comma = texts.filter(pc.match_substring(texts, ","))
+    if not len(with_comma) or pc.any(pc.match_substring(texts, ".")).as_py():
+        return None
+    plain = pc.utf8_trim_whitespace(with_comma)
+    decimal = pc.all(pc.match_substring_regex(plain, r"^[+-]?\d+,\d+$")).as_py()
+    thousands = pc.all(pc.match_substring_regex(plain, r"^[+-]?[1-9]\d{0,2},\d{3}$")).as_py()
+    return pc.replace_substring(texts, ",", ".") if decimal and not thousands else None
+
+
 def _number(text: str) -> float:
     try:
         return float(pa.scalar(text).cast(pa.float64()).as_py())
@@ -40,5 +52,5 @@ def fault(value: Any, place: str) -> str:
     """A value that is no finite number, where it is, and what it lacks, in words."""
     if value is None or str(value).strip() == "":
         return f"is empty in {place}, not a finite number"
-    advice = " (write a decimal point, and nothing between thousands)" if "," in str(value) else ""
+    advice = " (write a decimal point or comma in all, and nothing between thousands)" if "," in str(value) else ""
     return f"is {value!r} in {place}, not a finite number{advice}"

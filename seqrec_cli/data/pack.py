@@ -138,10 +138,22 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
         shown_S = items_N[unclicked_S]
     item_codes, coded = factorize(np.concatenate([items_N[kept_K], shown_S]))
     if len(item_codes) < 2:
-        raise SeqrecError(f"only {len(item_codes)} item is left after the filters; ranking needs two or more")
+        raise SeqrecError(_one_item(cfg, len(all_items)))
     unclicked_rows_S = np.searchsorted(user_codes, users_N[unclicked_S])
     indexed = Indexed(kept_K, rows_K, coded[: len(kept_K)] + 1, coded[len(kept_K) :] + 1, unclicked_S, unclicked_rows_S)
     return indexed, Ids(all_users[user_codes], all_items[item_codes]), counts
+
+
+def _one_item(cfg: DatasetConfig, before: int) -> str:
+    """What is wrong with a log of one item: its column is another's, or filters took the others."""
+    if before == 1:
+        told = getattr(cfg, "item_column", None)
+        named = "" if told is None else f"; is dataset.item_column={told} the column of items?"
+        return f"the log holds 1 item in all its rows, and ranking needs two or more{named}"
+    given = [f"dataset.{name}={getattr(cfg, name)}" for name in ("min_rating", "user_core", "item_core")]
+    set_ = [text for text in given if not text.endswith(("=None", "=0"))]
+    by = ", ".join(set_) or "its labels"
+    return f"only 1 of {before:,} items is left after {by}; ranking needs two or more"
 
 
 def _sort(raw: RawLog, indexed: Indexed) -> Events:

@@ -132,6 +132,10 @@ def find(path: Path, setting: str = "dataset.archive") -> Parts:
             return _of_zip(parent, path.relative_to(parent).as_posix(), setting)
     if glob.has_magic(str(path)):
         return _of_glob(path, setting)
+    if path.is_symlink():
+        raise SeqrecError(f"{setting}={path} is a link to {path.readlink()}, and there is no such file")
+    if path.exists():
+        raise SeqrecError(f"{setting}={path} is a pipe or a device, which is read twice; save its contents as a file")
     raise SeqrecError(f"{setting}={path}: there is no such file")
 
 

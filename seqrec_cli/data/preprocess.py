@@ -21,7 +21,7 @@ from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
-from seqrec_cli.files import atomic_folder, sweep_once, write_atomically
+from seqrec_cli.files import atomic_folder, one_builder, sweep_once, write_atomically
 from seqrec_cli.saying import Say
 
 HASHES = "raw-hashes.json"
@@ -38,7 +38,55 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
 
 
 def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> PackedLog:
+    if data_dir.exists() and not data_dir.is_dir():
+        raise SeqrecError(f"data_dir={data_dir} is a file; name a folder, which is made where there is none")
     sweep_once(data_dir)
+    settings, label = _settings(cfg, data_dir)
+    path = local_file(cfg, data_dir)
+    if path is None and not cfg.raw_is_generated:
+        ready = _ready(data_dir, label)
+        if ready and cfg.urls:
+            say(f"{ready[-1]} is ready: nothing to do (there is no raw file to compare)")
+            return _open(ready[-1], settings, verify=verify)
+        path = fetch(cfg, data_dir, say)
+    raw_hash = None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None)
+    folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
+    if not (folder / "manifest.json").exists():
+        with one_builder(folder, say):
+            if not (folder / "manifest.json").exists():  # another process may have been first
+                identity = {
+                    "fingerprint": _identity(settings, raw_hash),
+                    "settings": settings,
+                    "raw_sha256": raw_hash,
+                }
+                return _built(cfg, path, folder, identity=identity, say=say)
+    say(f"{folder} is ready: nothing to do")
+    return _open(folder, settings, verify=verify)
+
+
+def _built(cfg: DatasetConfig, path: Path | None, folder: Path, *, identity: dict[str, Any], say: Say) -> PackedLog:
+    raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
+    log, ids = pack(cfg, raw, identity, say=say)
+    vectors = vectors_file(cfg.item_vectors)
+    if vectors is not None:
+        log = with_item_vectors(log, ids.items, vectors, say=say)
+    _publish(log, raw, ids, folder=folder)
+    say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
+    return _open(folder, identity["settings"], verify=False)
+
+
+def fingerprint_of(cfg: DatasetConfig, data_dir: Path) -> str | None:
+    """The fingerprint that the packed log has, or will have; None while its raw file is not here."""
+    settings, label = _settings(cfg, data_dir)
+    path = local_file(cfg, data_dir)
+    if path is None and not cfg.raw_is_generated:
+        ready = _ready(data_dir, label)
+        return str(PackedLog.open(ready[-1]).fingerprint) if ready and cfg.urls else None
+    return _identity(settings, None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None))
+
+
+def _settings(cfg: DatasetConfig, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """The settings that a packed log is made by, and how its folder's name begins."""
     values = {name: getattr(cfg, name) for name in cfg.came_later}
     unset = {name for name, value in values.items() if value is None or value is False or value == ()}  # 0 is a column
     unset |= {name for name, value in cfg.as_before.items() if getattr(cfg, name) == value}
@@ -47,32 +95,17 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
         settings["item_vectors"] = _raw_hash(vectors, data_dir)
-    settings_hash = _digest(settings | {"format": FORMAT})
-    label = f"{cfg.name}-{settings_hash[:DIGITS]}"
-    path = local_file(cfg, data_dir)
-    if path is None and not cfg.raw_is_generated:
-        ready = sorted(data_dir.glob(f"{label}-*/manifest.json"), key=lambda manifest: manifest.stat().st_mtime)
-        if ready and cfg.urls:
-            say(f"{ready[-1].parent} is ready: nothing to do (there is no raw file to compare)")
-            return _open(ready[-1].parent, settings, verify=verify)
-        path = fetch(cfg, data_dir, say)
-    raw_hash = None if path is None else _raw_hash(path, data_dir, "archive" if cfg.in_parts else None)
-    folder = data_dir / f"{label}-{raw_hash[:DIGITS] if raw_hash else 'generated'}"
-    if (folder / "manifest.json").exists():
-        say(f"{folder} is ready: nothing to do")
-        return _open(folder, settings, verify=verify)
-    identity = {
-        "fingerprint": _digest({"raw": raw_hash, "settings": settings_hash}),
-        "settings": settings,
-        "raw_sha256": raw_hash,
-    }
-    raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
-    log, ids = pack(cfg, raw, identity, say=say)
-    if vectors is not None:
-        log = with_item_vectors(log, ids.items, vectors, say=say)
-    _publish(log, raw, ids, folder=folder)
-    say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
-    return _open(folder, settings, verify=verify)
+    return settings, f"{cfg.name}-{_digest(settings | {'format': FORMAT})[:DIGITS]}"
+
+
+def _identity(settings: dict[str, Any], raw_hash: str | None) -> str:
+    return _digest({"raw": raw_hash, "settings": _digest(settings | {"format": FORMAT})})
+
+
+def _ready(data_dir: Path, label: str) -> list[Path]:
+    """Folders of these settings that are built, whatever their raw file was; the latest last."""
+    found = data_dir.glob(f"{label}-*/manifest.json")
+    return [path.parent for path in sorted(found, key=lambda manifest: manifest.stat().st_mtime)]
 
 
 def _digest(value: Any) -> str:

@@ -141,7 +141,8 @@ def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], *, l
         if max(width, len(rows[0])) < 2:
             continue
         alike = count >= 0.9 * len(rows)
-        score = (_has(rows[0], width, form=form, columns=columns), alike, len(rows[0]) == width, width, -rank)
+        has, even = _has(rows[0], width, form=form, columns=columns), len(rows[0]) == width
+        score = (has, alike, even, delimiter != BLANKS, width, -rank)  # blanks stand around other delimiters too
         scores.append((score, delimiter))
     if not scores:
         first = next((line for line in text.splitlines() if line.strip()), "")
@@ -151,7 +152,19 @@ def find_delimiter(text: str, form: TextForm, columns: Sequence[int | str], *, l
             f"{label}: no delimiter is found in its first lines ('{first[:60]}'); set dataset.delimiter "
             "(a character, several, tab or space)"
         )
-    return max(scores)[1]
+    found = max(scores)[1]
+    return 2 * found if _is_doubled(text, found, form=form, columns=columns) else found
+
+
+def _is_doubled(text: str, delimiter: str, *, form: TextForm, columns: Sequence[int | str]) -> bool:
+    """Whether nothing stands between every second pair of delimiters in any row, as in `user||item||time`."""
+    if delimiter == BLANKS:
+        return False
+    rows = split_head(text, Separator(delimiter), quoted=form.quoted).rows
+    if any(len(row) % 2 == 0 or any(row[1::2]) for row in rows):
+        return False
+    first = split_head(text, Separator(2 * delimiter), quoted=form.quoted).rows[0]
+    return _has(first, len(first), form=form, columns=columns)
 
 
 def _has(first: list[str], width: int, *, form: TextForm, columns: Sequence[int | str]) -> bool:
@@ -165,6 +178,7 @@ def _has(first: list[str], width: int, *, form: TextForm, columns: Sequence[int 
 def find_header(head: Head, form: TextForm, columns: Sequence[int | str], *, label: str) -> bool:
     """Whether the first row holds names. Raises SeqrecError where what is told of it cannot be."""
     first, rest = [name.strip() for name in head.rows[0]], head.rows[1:]
+    delimiter_is_blank = form.delimiter in (BLANKS, "\t") and form.names is None
     by_name = [column for column in columns if isinstance(column, str)]
     known = form.names or first
     wanted = [known.index(c) if isinstance(c, str) else c for c in columns if not isinstance(c, str) or c in known]
@@ -182,12 +196,21 @@ def find_header(head: Head, form: TextForm, columns: Sequence[int | str], *, lab
         return False
     if by_name and set(by_name) <= set(first):
         return True
+    if by_name and any(set(by_name) <= {name.strip() for name in row} for row in rest):
+        raise SeqrecError(
+            f"{label}: the first line ({shown}) is not the one with the columns' names, which comes later; remove what "
+            "stands above it"
+        )
+    if all(len(name) > 2 and name[0] == name[-1] == "'" for name in first):
+        raise SeqrecError(f"{label}: its fields are in single quotes ({shown}); only double quotes are read as such")
     if form.header is not True and not by_name:
         return _is_header(first, rest, wanted)
     if _is_data(first, rest, range(len(first)) if by_name else wanted):
         raise SeqrecError(
             f"{label}: the first line looks like data ({shown}), not column names; for a file without them set "
             f"dataset.header=false and name its {len(first)} columns: dataset.columns=[user,item,...]"
+            + "; lines of `user item item ...` or `user item`, in order, are dataset=sequences"
+            * (delimiter_is_blank)
         )
     return True
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.arrow import codes_of, from_numpy, from_texts, mask_of, to_mask
 from seqrec_cli.data.columns import Column, Columns
+from seqrec_cli.data.number_text import with_points
 from seqrec_cli.data.raw import MISSING_WORDS
 
 Missing = Literal["error", "drop", "keep"]
@@ -28,12 +29,14 @@ def tidied(
     ids: Sequence[Column],
     values: Sequence[Column],
     others: Sequence[Column] = (),
+    numbers: Sequence[Column] = (),
 ) -> Columns:
     """Without blanks around the texts of `ids` and `others`, and without rows that lack one of `ids` and `values`, by
-    that rule. What was done is added to the notes. Raises SeqrecError where rows lack something and none may."""
+    that rule; decimal commas of `values` and `numbers` (some of `others`) are points. What was done is added to the
+    notes. Raises SeqrecError where rows lack something and none may."""
     for column in dict.fromkeys([*ids, *others]):
         columns = _without_blanks(columns, column)
-    for column in values:
+    for column in dict.fromkeys([*values, *numbers]):
         columns = _plain_numbers(columns, column)
     lacking_N = np.zeros(len(columns), bool)
     found: dict[Column, Counter[str]] = {}
@@ -81,12 +84,20 @@ def _without_blanks(columns: Columns, column: Column) -> Columns:
 
 
 def _plain_numbers(columns: Columns, column: Column) -> Columns:
-    """Numbers and times as text, without blanks around them, which nobody means."""
-    texts = columns.values(column)
+    """Numbers and times as text, without blanks around them, which nobody means; with points for decimal commas."""
+    values = columns.values(column)
+    coded = pa.types.is_dictionary(values.type)
+    texts = values.dictionary if coded else values
     if not pa.types.is_string(texts.type):
         return columns
-    plain = pc.utf8_trim_whitespace(texts)
-    return columns if plain.equals(texts) else columns.replaced(column, plain)
+    plain = texts if coded else pc.utf8_trim_whitespace(texts)
+    points = with_points(plain)
+    notes = [f"{column}: decimal commas read as points"] * (points is not None)
+    plain = plain if points is None else points
+    if plain.equals(texts):
+        return columns
+    plain = pa.DictionaryArray.from_arrays(values.indices, plain) if coded else plain
+    return columns.replaced(column, plain).noted(*notes)
 
 
 def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:

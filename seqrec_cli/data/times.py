@@ -8,31 +8,27 @@ Legend: N rows.
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple, NoReturn
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.quoting import shell_override
+from seqrec_cli.data import date_text
 from seqrec_cli.data.arrow import to_numpy
 from seqrec_cli.data.number_text import as_numbers
+from seqrec_cli.data.time_column import ORDER, TICKS, WORDS, TimeColumn, day, ranges, shown
+from seqrec_cli.data.time_faults import refuse_days_or_years, refuse_mixed, refuse_some_zones
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"]
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # ticks of each unit in a second
+Form = Annotated[str, Field(pattern="%", json_schema_extra={"words": "such as %d/%m/%Y, strptime's codes"})]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"] | Form
 MICROSECONDS = 1_000_000
-FIRST = datetime(1990, 1, 1, tzinfo=UTC)
-WORDS = {
-    "s": "seconds",
-    "ms": "milliseconds",
-    "us": "microseconds",
-    "ns": "nanoseconds",
-    "iso": "ISO 8601 text",
-    "yyyymmdd": "dates as YYYYMMDD",
-}
-ORDER = "dataset.time_unit=order"
-ANY = "a time: a number since 1970, a date as 20190301, or ISO text such as 2019-03-01 12:30:00"
+OTHER = "; any other form can be told, as dataset.time_unit=%d-%b-%Y"
+ANY = "a time: a number since 1970, a date as 20190301, 31/12/2019 or 12/31/2019, or ISO text: 2019-03-01 12:30:00"
 
 
 class Times(NamedTuple):
@@ -43,18 +39,6 @@ class Times(NamedTuple):
     per_second: int
     said: str = ""
     outside: bool = False
-
-
-class TimeColumn(NamedTuple):
-    """Values to read, and how messages call them: the file, the column, and the place of a value (from 0)."""
-
-    values: pa.Array
-    label: str
-    name: Any
-    place: Callable[[int], str]
-
-    def refuse(self, problem: str) -> NoReturn:
-        raise SeqrecError(f"{self.label}: {self.name} {problem}")
 
 
 def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
@@ -75,8 +59,11 @@ def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
         return _told(column, _stamps(column.values), "timestamps", unit=unit)
     if pa.types.is_boolean(kind) or not (pa.types.is_primitive(kind) or pa.types.is_string(kind)):
         column.refuse(f"is of type {kind}, which holds no times")
+    if "%" in unit:
+        return _of_dates(column, date_text.read_form(column, unit), unit=unit)
     if unit == "iso":
-        return _told(column, _iso(column), WORDS[unit], unit=unit)
+        times, what = _iso(column)
+        return _told(column, times, what, unit=unit)
     whole_N = _whole(column.values)
     if unit == "yyyymmdd":
         if whole_N is None:
@@ -85,30 +72,47 @@ def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
     if unit != "auto":
         return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit=unit)
     if pa.types.is_string(kind) and whole_N is None and not _is_number(column.values):
-        times = _iso(column, ANY)
-        dates = pc.all(pc.equal(pc.utf8_length(column.values), 10)).as_py()
-        return _told(column, times, "dates" if dates else WORDS["iso"], unit=unit)
+        return _of_text(column)
     return _recognised(column, whole_N)
+
+
+def _of_text(column: TimeColumn) -> Times:
+    """ISO text, or dates in another order that fits all values."""
+    if _iso_or_none(column.values) is None and (dates := date_text.recognised(column)) is not None:
+        return _of_dates(column, dates, unit="auto")
+    times, what = _iso(column, ANY)
+    if pc.all(pc.equal(pc.utf8_length(column.values), 10)).as_py():
+        what = "dates"
+    return _told(column, times, what, unit="auto")
+
+
+def _of_dates(column: TimeColumn, dates: date_text.Dates, *, unit: str) -> Times:
+    """In seconds, where none has a fraction of one."""
+    seconds_N, fractions_N = np.divmod(dates.microseconds_N, MICROSECONDS)
+    times = Times(dates.microseconds_N, MICROSECONDS) if fractions_N.any() else Times(seconds_N, 1)
+    return _told(column, times, f"dates of the form {dates.form}{dates.shown}", unit=unit, form=dates.form)
 
 
 def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
     """Numbers in the unit that puts most of them between 1990 and tomorrow; SeqrecError where not all are."""
     numbers_N = _finite(column) if whole_N is None else whole_N
-    inside = {unit: _inside(numbers_N, *bounds) for unit, bounds in _ranges().items()}
+    inside = {unit: _inside(numbers_N, *bounds) for unit, bounds in ranges().items()}
     unit = max(inside, key=lambda each: int(inside[each].sum()))
-    first, last = (_shown(number) for number in (numbers_N.min(), numbers_N.max()))
+    first, last = (shown(number) for number in (numbers_N.min(), numbers_N.max()))
     outside_N = ~inside[unit]
     if outside_N.all():
         found = f"{first} in every row" if first == last else f"numbers from {first} to {last}"
+        refuse_days_or_years(column, numbers_N, found)
         column.refuse(
             f"holds {found}: no times from 1990 to tomorrow in s, ms, us, ns or YYYYMMDD; say what they are, "
             f"dataset.time_unit=s (or ms, us, ns) for a count since 1970, {ORDER} if they only give an order"
         )
     if outside_N.any():
         nth = int(np.argmax(outside_N))
+        refuse_mixed(column, inside, unit)
         column.refuse(
             f"holds {WORDS[unit]}, but {int(outside_N.sum()):,} of {len(numbers_N):,} values lie outside 1990 to "
-            f"tomorrow, the first in {column.place(nth)} ({_shown(numbers_N[nth])}); mend or remove them, or set "
+            f"tomorrow, the first in {column.place(nth)} ({shown(numbers_N[nth])}); mend or remove them, or set "
             f"dataset.time_unit={unit} to keep them"
         )
     if unit == "yyyymmdd":
@@ -118,21 +122,14 @@ def _recognised(column: TimeColumn, whole_N: np.ndarray | None) -> Times:
     return _told(column, _counted(column, whole_N, unit), WORDS[unit], unit="auto")
 
 
-def _ranges() -> dict[str, tuple[int, int]]:
-    """The numbers of 1990 and of the end of tomorrow in each unit."""
-    end = datetime.now(UTC) + timedelta(days=2)
-    found = {unit: (int(FIRST.timestamp()) * ticks, int(end.timestamp()) * ticks) for unit, ticks in TICKS.items()}
-    return {**found, "yyyymmdd": (int(f"{FIRST:%Y%m%d}"), int(f"{end:%Y%m%d}"))}
-
-
 def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
     return (numbers_N >= low) & (numbers_N <= high)
 
 
-def _told(column: TimeColumn, times: Times, what: str, *, unit: str) -> Times:
+def _told(column: TimeColumn, times: Times, what: str, *, unit: str, form: str = "iso") -> Times:
     """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
     ticks_N, per_second = times.ticks_N, times.per_second
-    low, high = (bound * per_second for bound in _ranges()["s"])
+    low, high = (bound * per_second for bound in ranges()["s"])
     first, last = int(ticks_N.min()), int(ticks_N.max())
     lasts = " to ".join(day(tick // per_second) for tick in (first, last))
     outside = first < low or last > high
@@ -140,18 +137,10 @@ def _told(column: TimeColumn, times: Times, what: str, *, unit: str) -> Times:
         nth = int(np.argmax((ticks_N < low) | (ticks_N > high)))
         column.refuse(
             f"({what}) goes from {lasts}, and times before 1990 or after tomorrow are refused unless the unit is said; "
-            f"the first is in {column.place(nth)}; mend it, or set dataset.time_unit=iso"
+            f"the first is in {column.place(nth)}; mend it, or set {shell_override('dataset.time_unit', form)}"
         )
     note = ", not all between 1990 and tomorrow" if outside else ""
     return Times(ticks_N, per_second, f"times read as {what}: {lasts}{note}", outside)
-
-
-def day(seconds: int) -> str:
-    """The date of a moment (UTC), or its year where no calendar has it."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-    except (ValueError, OverflowError, OSError):
-        return f"year {1970 + seconds // 31_556_952}"
 
 
 def _counted(column: TimeColumn, whole_N: np.ndarray | None, unit: str) -> Times:
@@ -169,7 +158,7 @@ def _order(column: TimeColumn) -> Times:
     values = column.values
     whole_N = _whole(values)
     if whole_N is None and (pa.types.is_temporal(values.type) or not _is_number(values)):
-        whole_N = _iso(column, "a number, or an ISO time").ticks_N
+        whole_N = _iso(column, "a number, or an ISO time")[0].ticks_N
     if whole_N is None:
         whole_N = np.unique(_finite(column), return_inverse=True)[1].astype(np.int64)
     return Times(whole_N, 0, "times are an order alone (dataset.time_unit=order): no seconds, no sessions by pauses")
@@ -191,16 +180,29 @@ def _stamps(values: pa.Array) -> Times:
     return Times(to_numpy(values.cast(pa.int64())), TICKS[values.type.unit])
 
 
-def _iso(column: TimeColumn, what: str = "an ISO time such as 2019-03-01 12:30:00") -> Times:
-    if pa.types.is_temporal(column.values.type):
-        return _stamps(column.values)
+def _iso(column: TimeColumn, what: str = "an ISO time such as 2019-03-01 12:30:00") -> tuple[Times, str]:
+    """And what they are, in words. A comma may stand before fractions of a second, as ISO 8601 has it."""
+    times = _iso_or_none(column.values)
+    if times is None and pa.types.is_string(column.values.type):
+        times = _iso_or_none(pc.replace_substring_regex(column.values, r"(:\d\d),(\d+)", r"\1.\2"))
+        if times is not None:
+            return times, f"{WORDS['iso']} with a comma before fractions of a second"
+    if times is None:
+        refuse_some_zones(column)
+        _refuse_value(column, datetime.fromisoformat, f"{what} (all with a zone, or none){OTHER}")
+    return times, WORDS["iso"]
+
+
+def _iso_or_none(values: pa.Array) -> Times | None:
+    if pa.types.is_temporal(values.type):
+        return _stamps(values)
     for unit in ("us", "ns"):
         for zone in (None, "UTC"):
             try:
-                return _stamps(column.values.cast(pa.timestamp(unit, zone)))
+                return _stamps(values.cast(pa.timestamp(unit, zone)))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue
-    _refuse_value(column, datetime.fromisoformat, f"{what} (all with a zone, or none)")
+    return None
 
 
 def _date_numbers(column: TimeColumn, whole_N: np.ndarray) -> Times:
@@ -256,7 +258,3 @@ def _refuse_value(column: TimeColumn, read: Callable[[Any], Any], what: str) -> 
         except (TypeError, ValueError):
             column.refuse(f"is {value!r} in {column.place(nth)}, not {what}")
     column.refuse(f"is of mixed kinds, not {what}")
-
-
-def _shown(number: Any) -> str:
-    return f"{int(number)}" if float(number).is_integer() else f"{float(number):g}"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import ModelConfig
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import EvaluationConfig
@@ -25,6 +26,7 @@ from seqrec_cli.evaluation.top_lists import lists_at_random
 from seqrec_cli.metrics.table import expected_at_random
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import ClosedFormModel, Recommender
+from seqrec_cli.saying import Say, silent
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.precision import Precision
 
@@ -69,7 +71,10 @@ class Oracle(Recommender):
 
 
 def counted(name: str, log: PackedLog, max_length: int) -> ClosedFormModel:
-    """`popular` or `markov` of the log's training events, or one of `NEIGHBOURS`."""
+    """`popular` or `markov` of the log's training events, or one of `NEIGHBOURS`.
+
+    Raises SeqrecError where that needs more memory than there is.
+    """
     settings = shipped("model", name) if name in NEIGHBOURS else {"name": name}
     model_cfg = config_class("model", name).model_validate({**settings, "max_length": max_length})
     assert isinstance(model_cfg, ModelConfig)
@@ -90,12 +95,19 @@ def oracle_fits(log: PackedLog, split: HeldOut) -> bool:
 
 
 def baselines(
-    log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, precision: Precision, max_length: int
+    log: PackedLog,
+    split: HeldOut,
+    *,
+    cfg: EvaluationConfig,
+    precision: Precision,
+    max_length: int,
+    tell: Say = silent,
 ) -> dict[str, dict[str, float]]:
     """Metrics of `random`, `popular`, `markov`, `itemknn`, `graph`, and of the `oracle` where the data have
     one, on the split.
 
-    Counted on the training events, like any model, and measured by the same code.
+    Counted on the training events, like any model, and measured by the same code. `tell` hears which of them needs
+    more memory than there is: it is left out, for the run that it stands beside is done.
     """
     found: dict[str, dict[str, float]] = {}
     ranks: Ranks | None = None
@@ -105,7 +117,11 @@ def baselines(
         found[name], ranks = evaluation.metrics, evaluation.ranks
     for name in NEIGHBOURS:
         length = shipped("model", name)["max_length"]
-        neighbours = counted(name, log, length)
+        try:
+            neighbours = counted(name, log, length)
+        except SeqrecError as error:
+            tell(f"baseline {name} left out: {error}")
+            continue
         found[name] = evaluate(neighbours, log, split, cfg=cfg, max_length=length, precision=precision).metrics
     assert ranks is not None
     labels_N = np.asarray(log.clicks[split].labels_RC)[np.asarray(log.clicks[split].items_RC) > 0]

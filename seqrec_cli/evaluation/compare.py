@@ -1,8 +1,10 @@
 """Every number carries its protocol; numbers obtained by different protocols are not put side by side."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqrec_cli.config.describe import value_in_words
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import view_of
@@ -12,6 +14,8 @@ from seqrec_cli.protocols.view.meaning import meaning
 PROTOCOL_KEY = "protocol"  # of a metric row
 MEANING = "meaning"  # of a protocol: what follows from its other fields, and is said, not compared
 FILTERS = ("min_rating", "user_core", "item_core", "duplicates")
+NOT_THERE = "not there"
+SHOWN_DIGITS = 12  # of a fingerprint
 SEEN = {
     "remove": "removed: all before the target, whole history; targets that repeat one are left out",
     "keep": "kept: every item is ranked, and negatives are drawn from seen items too",
@@ -59,12 +63,25 @@ def protocol(
     }
 
 
-def _where_they_differ(one: Any, other: Any) -> tuple[Any, Any]:
-    """Of two mappings the entries that differ; other values as they are."""
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return one, other
-    keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
-    return {key: one.get(key) for key in keys}, {key: other.get(key) for key in keys}
+def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings by dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The dotted keys at which two protocols differ, and both values for people: fingerprints by their first digits."""
+    first, second = flat(one), flat(other)
+    keys = [key for key in dict.fromkeys([*first, *second]) if first.get(key, NOT_THERE) != second.get(key, NOT_THERE)]
+    return [(key, _shown(first.get(key, NOT_THERE)), _shown(second.get(key, NOT_THERE))) for key in keys]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value):
+        return value[:SHOWN_DIGITS]
+    return value_in_words(value)
 
 
 def same_protocol(
@@ -84,12 +101,12 @@ def same_protocol(
     for name, row in zip(names[1:], rows[1:], strict=True):
         other = row[PROTOCOL_KEY]
         fields = [field for field in dict.fromkeys([*first, *other]) if field not in ("fingerprint", MEANING)]
-        differing = [field for field in fields if field not in may_differ and first.get(field) != other.get(field)]
-        if not differing and "fingerprint" not in may_differ and first["fingerprint"] != other["fingerprint"]:
-            differing = ["fingerprint"]  # which any other difference changes too
-        if differing:
-            told = [(field, *_where_they_differ(first.get(field), other.get(field))) for field in differing]
-            shown = ", ".join(f"{field} ({one!r} against {two!r})" for field, one, two in told)
+        fields = [field for field in fields if field not in may_differ and first.get(field) != other.get(field)]
+        if not fields and "fingerprint" not in may_differ and first["fingerprint"] != other["fingerprint"]:
+            fields = ["fingerprint"]  # which any other difference changes too
+        if fields:
+            told = differing(*({field: each[field] for field in fields if field in each} for each in (first, other)))
+            shown = ", ".join(f"{field} ({one} against {two})" for field, one, two in told)
             raise SeqrecError(
                 f"{names[0]} and {name} differ in {shown} and are not comparable; evaluate both under one protocol"
             )

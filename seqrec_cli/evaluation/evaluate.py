@@ -114,11 +114,8 @@ def measure(
                 f"evaluation.beyond_accuracy=true measures lists of the whole corpus, not of {view.candidates} "
                 "candidates; set it to false, or candidates=full"
             )
-        seed = view.manifest["settings"]["seed"]
-        sampled = rank_sampled(
-            model, log, split, sampling=sampling, cfg=cfg, max_length=max_length, device=device, seed=seed
-        )
-        return sampled.ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
+        ranks = rank(model, log, split, cfg=cfg, max_length=max_length, device=device)
+        return ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
     read_RC = np.asarray(clicks.items_RC) if same else None
@@ -128,6 +125,20 @@ def measure(
     if logits_RC is None:
         return ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     return ranks, StoredClicks.of(clicks, logits_RC, log.offsets_U1)
+
+
+def rank(
+    model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
+) -> Ranks:
+    """Ranks alone, among the protocol's candidates: all that choosing by a metric of ranks needs."""
+    view = view_of(log)
+    sampling = Sampling.of(view.candidates)
+    if sampling is None:
+        return rank_held_out(model, log, split, cfg=cfg, max_length=max_length, device=device)[0]
+    seed = view.manifest["settings"]["seed"]
+    return rank_sampled(
+        model, log, split, sampling=sampling, cfg=cfg, max_length=max_length, device=device, seed=seed
+    ).ranks
 
 
 def score_clicks(

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.evaluation.compare import MEANING
+from seqrec_cli.evaluation.compare import MEANING, differing, flat
 from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import lower_is_better
 
 DIGITS = 8
 MOST_NAMED = 4  # fields that are said to differ
+LONGEST = 40  # characters of a value that are said
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,6 @@ class Group:
     entries: Sequence[Entry]
     baselines: Sequence[Entry]
     differs: str  # from the first group of its dataset, in words; empty for that one
-
-
-def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings by dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in plain.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
 
 
 def protocol_key(protocol: Mapping[str, Any], may_differ: Sequence[str] = ()) -> str:
@@ -106,7 +99,10 @@ def grouped(
 
 
 def _differences(before: Mapping[str, Any], rules: Mapping[str, Any]) -> str:
-    one, other = flat(before), flat(rules)
-    names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
-    words = [f"{name} {other.get(name)} (there {one.get(name)})" for name in names[:MOST_NAMED]]
-    return "; ".join([*words, *([f"{len(names) - MOST_NAMED} more fields"] if len(names) > MOST_NAMED else [])])
+    told = differing(before, rules)
+    words = [f"{name} {_cut(there)} (there {_cut(here)})" for name, here, there in told[:MOST_NAMED]]
+    return "; ".join([*words, *([f"{len(told) - MOST_NAMED} more fields"] if len(told) > MOST_NAMED else [])])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

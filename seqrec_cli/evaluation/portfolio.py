@@ -1,12 +1,15 @@
 """Which mixture of models ranks validation targets best: few weights, found on some requests and judged on others.
 
+A model far below the best one, such as an encoder that had no time to learn, has a part only if that helps requests
+that its weight was not found on. What all of this is worth is judged on requests that had no part in it.
+
 Each model's log-probabilities are read for its own best items and the target alone: an item that stands among no
 model's first hundred stands among no sensible mixture's first ten.
 
 Legend: M models, B rows of a batch, R requests, P items of a request's pool (the target first), V items, K best items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +31,7 @@ STEPS = (1.0, 0.5, 0.25, -0.25, -0.5, -1.0)  # a weight's change, beside the fir
 ROUNDS = 8
 GAIN = 1e-4  # NDCG@10 that a change of weights must bring
 NOWHERE = -1e4  # for what is no candidate: finite, so that weighted sums are
+FAR_BELOW = 0.5  # of the best model's NDCG@10
 FEWEST = 50  # requests to find weights by
 
 
@@ -43,11 +47,16 @@ class Pools:
         return sum(weight * self.shares_MRP[nth] for nth, weight in enumerate(weights_M) if weight)  # type: ignore[return-value]
 
 
-def pool_ndcg(mixed_RP: Tensor) -> float:
-    """NDCG@10 of the target in each request's pool, ties at their mean."""
+def pool_gains(mixed_RP: Tensor) -> Tensor:
+    """NDCG@10 of the target in each request's pool [R], ties at their mean."""
     own_R1, others_RP = mixed_RP[:, :1], mixed_RP[:, 1:]
-    ranks_R = 1 + (others_RP > own_R1).sum(1) + (others_RP == own_R1).sum(1) / 2
-    return float(torch.where(ranks_R <= 10, 1 / (1 + ranks_R).log2(), 0.0).mean())
+    ranks_R = 1 + ((others_RP > own_R1).sum(1) + (others_RP >= own_R1).sum(1)) / 2
+    return torch.where(ranks_R <= 10, 1 / (1 + ranks_R).log2(), 0.0)
+
+
+def pool_ndcg(mixed_RP: Tensor) -> float:
+    """Their mean."""
+    return float(pool_gains(mixed_RP).mean())
 
 
 def read_pools(model: Model, log: PackedLog, *, requests: int, max_length: int, precision: Precision) -> Pools:
@@ -97,7 +106,7 @@ class Mixture:
     """Weights that sum to 1, and what they promise on requests that they were not found on."""
 
     weights: dict[str, float]
-    ndcg: float  # each half's, by the weights found on the other
+    ndcg: float  # each half's, by members and weights found on the other
     best_alone: float  # the best model's alone on the same requests
 
 
@@ -109,34 +118,58 @@ def find_mixture(pools: Pools) -> Mixture:
     single = Mixture({pools.keys[best]: 1.0}, alone_M[best], alone_M[best])
     if models == 1 or count < FEWEST:
         return single
-    order_R = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    halves = [Pools(pools.keys, pools.shares_MRP[:, half_R]) for half_R in (order_R[::2], order_R[1::2])]
-    left_out = 0.0
-    for one, other in (halves, halves[::-1]):
-        left_out += pool_ndcg(other.mixed(_climbed(one))) * other.shares_MRP.shape[1] / count
-    if left_out <= alone_M[best] + GAIN:
+    one, other = _halves(pools)
+    gains_R = torch.cat([pool_gains(other.mixed(_chosen(one))), pool_gains(one.mixed(_chosen(other)))])
+    if (left_out := float(gains_R.mean())) <= alone_M[best] + GAIN:
         return single
-    weights_M = _climbed(pools)
+    weights_M = _chosen(pools)
     total = sum(weights_M)
     kept = {key: round(weight / total, 4) for key, weight in zip(pools.keys, weights_M, strict=True) if weight}
     return Mixture(kept, left_out, alone_M[best])
 
 
-def _climbed(pools: Pools) -> list[float]:
-    """From the best model on, the one change of one weight that helps most, again and again."""
+def _halves(pools: Pools) -> tuple[Pools, Pools]:
+    order_R = torch.randperm(pools.shares_MRP.shape[1], generator=torch.Generator().manual_seed(0))
+    return Pools(pools.keys, pools.shares_MRP[:, order_R[::2]]), Pools(pools.keys, pools.shares_MRP[:, order_R[1::2]])
+
+
+def _chosen(pools: Pools) -> list[float]:
+    """Weights found on these requests; none for a model far below the best unless by weights that the other half of
+    the requests gave its part brings more than a standard error."""
     alone_M = [pool_ndcg(shares_RP) for shares_RP in pools.shares_MRP]
-    value, best = max(alone_M), int(np.argmax(alone_M))
-    weights_M = [float(nth == best) for nth in range(len(alone_M))]
+    best, among = int(np.argmax(alone_M)), set(range(len(alone_M)))
+    first_M = [float(nth == best) for nth in sorted(among)]
+    weights_M = _climbed(pools, first_M, among=among)
+    halves = _halves(pools)
+
+    def left_out(members: set[int]) -> Tensor:
+        one_M, other_M = (_climbed(half, first_M, among=members) for half in halves)
+        return torch.cat([pool_gains(halves[0].mixed(other_M)), pool_gains(halves[1].mixed(one_M))])
+
+    for nth in sorted(among, key=alone_M.__getitem__):
+        if not weights_M[nth] or alone_M[nth] >= FAR_BELOW * alone_M[best]:
+            continue
+        brought_R = left_out(among) - left_out(among - {nth})
+        if brought_R.mean() <= max(GAIN, float(brought_R.std()) / len(brought_R) ** 0.5):
+            among.remove(nth)
+            weights_M = _climbed(pools, first_M, among=among)
+    return weights_M
+
+
+def _climbed(pools: Pools, weights_M: Sequence[float], *, among: Collection[int]) -> list[float]:
+    """From these weights on, the one change of one weight that helps most, again and again."""
+    weights_M, mixed_RP = list(weights_M), pools.mixed(weights_M)
+    value = pool_ndcg(mixed_RP)
     for _ in range(ROUNDS):
-        mixed_RP = pools.mixed(weights_M)
         tried = [
-            (pool_ndcg(mixed_RP + step * pools.shares_MRP[nth]), nth, step)
-            for nth, weight in enumerate(weights_M)
+            (pool_ndcg(torch.add(mixed_RP, pools.shares_MRP[nth], alpha=step)), nth, step)
+            for nth in sorted(among)
             for step in STEPS
-            if weight + step >= 0 and sum(weights_M) + step > 0
+            if weights_M[nth] + step >= 0 and sum(weights_M) + step > 0
         ]
         better, nth, step = max(tried)
         if better <= value + GAIN:
             break
         value, weights_M[nth] = better, weights_M[nth] + step
+        mixed_RP = pools.mixed(weights_M)
     return weights_M

@@ -23,6 +23,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.onnx_program import OnnxProgram
 from seqrec_cli.export.scoring import AXES, Scoring, Sizes
 from seqrec_cli.export.torch_program import TorchProgram
+from seqrec_cli.export.tracing import quietly
 from seqrec_cli.files import atomic_folder
 from seqrec_cli.models.contract import Recommender
 
@@ -139,8 +140,10 @@ def export(model: Recommender, log: PackedLog, max_length: int, *, format: str, 
         raise SeqrecError("the dataset's folder lacks its id vocabularies; run preprocess again")
     scoring = Scoring(model, log, max_length)
     with atomic_folder(folder, replace=True) as partial:
-        axes = FORMATS[format].write(scoring, log, partial)
-        proof = prove(FORMATS[format].load(partial), scoring, log, axes=axes)
+        with quietly():
+            axes = FORMATS[format].write(scoring, log, partial)
+            reloaded = FORMATS[format].load(partial)
+        proof = prove(reloaded, scoring, log, axes=axes)
         for name in VOCABULARIES:
             shutil.copyfile(log.folder / name, partial / name)
         facts = {**signature(scoring, log, axes, format=format), "proof": proof}

@@ -1,9 +1,6 @@
 """format=onnx: an ONNX graph, run by ONNX Runtime or whatever else reads it, in any language."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +38,6 @@ class OnnxProgram:
 
 def _graph(scoring: Scoring, log: PackedLog, dynamic_length: bool) -> Any:
     program = trace(scoring, log, dynamic_length)
-    with _quietly():
-        return torch.onnx.export(
-            program, input_names=list(scoring.inputs), output_names=[scoring.output], dynamo=True, verbose=False
-        )
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporter tells of every operator of packages that are not here."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    return torch.onnx.export(
+        program, input_names=list(scoring.inputs), output_names=[scoring.output], dynamo=True, verbose=False
+    )

@@ -3,7 +3,10 @@
 Legend: B rows, L history events, C candidates.
 """
 
-from collections.abc import Callable
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -13,6 +16,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.scoring import Scoring, Sizes
 
+# They tell of operators of packages that are not here, and of their own deprecated parts.
+TALKATIVE = ("torch.onnx", "torch.export", "torch._export", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
 SHORTEST = 2  # a window up to this long is exported at its full length
 Program = TypeVar("Program")
 
@@ -33,6 +38,23 @@ def at_any_length(scoring: Scoring, by: str, make: Callable[[bool], Program]) ->
                 raise SeqrecError(f"{by} cannot take this model: {_cause(error)}") from error
     fixed = {"batch": None, "length": None if dynamic_length else scoring.max_length}
     return program, fixed if scoring.over_corpus else {**fixed, "candidates": None}
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without the exporters' warnings, of which a person can make nothing; their errors are raised, or logged, as ever.
+    What an export is worth is proved by its scores."""
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _cause(error: BaseException) -> str:

@@ -22,14 +22,16 @@ from seqrec_cli.saying import Say, silent
 LEAST = 1e-5  # of a share, for what a counting model has not seen
 
 
-def log_shares(model: Recommender, batch: Batch, max_length: int) -> Tensor:
-    """A model's log-probabilities [B, V + 1] after its latest `max_length` events; column 0 means nothing."""
+def log_shares(model: Recommender, batch: Batch, max_length: int, *, items_BC: Tensor | None = None) -> Tensor:
+    """A model's log-probabilities [B, C] of these items after its latest `max_length` events; without them of all,
+    [B, V + 1], where column 0 means nothing."""
     scores_BV = model.score_corpus(latest_events(batch, max_length))
     with full_precision(scores_BV.device):
         scores_BV = scores_BV.float()
+        asked_BC = scores_BV if items_BC is None else scores_BV.gather(1, items_BC)
         if not model.scores_are_weights:
-            return scores_BV - scores_BV[:, 1:].logsumexp(1, keepdim=True)
-        return (scores_BV / scores_BV[:, 1:].sum(1, keepdim=True).clamp(min=1e-12) + LEAST).log()
+            return asked_BC - scores_BV[:, 1:].logsumexp(1, keepdim=True)
+        return (asked_BC / scores_BV[:, 1:].sum(1, keepdim=True).clamp(min=1e-12) + LEAST).log()
 
 
 class Model(ClosedFormModel):
@@ -49,13 +51,21 @@ class Model(ClosedFormModel):
             member.fit_closed_form(kept, tell)
 
     def score_corpus(self, batch: Batch) -> Tensor:
-        if not self.members:  # before training
-            return torch.zeros((batch.items_BL.shape[0], self.num_items + 1), device=batch.items_BL.device)
-        parts = [self.weights[key] * self.shares(key, batch) for key in self.members]
-        return torch.stack(parts).sum(0)
+        return self._summed(batch, None)
 
-    def shares(self, key: str, batch: Batch) -> Tensor:
-        """One member's log-probabilities [B, V + 1]."""
+    def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
+        return self._summed(batch, items_BC)
+
+    def _summed(self, batch: Batch, items_BC: Tensor | None) -> Tensor:
+        """One member after the other, for scores of a large corpus are large."""
+        columns = self.num_items + 1 if items_BC is None else items_BC.shape[1]
+        sums_BC = torch.zeros((len(batch), columns), device=batch.items_BL.device)  # all there is before training
+        for key in self.members:
+            sums_BC += self.weights[key] * self.shares(key, batch, items_BC=items_BC)
+        return sums_BC
+
+    def shares(self, key: str, batch: Batch, *, items_BC: Tensor | None = None) -> Tensor:
+        """One member's log-probabilities, of these items or of all."""
         member = self.members[key]
         assert isinstance(member, Recommender)
-        return log_shares(member, batch, self.lengths[key])
+        return log_shares(member, batch, self.lengths[key], items_BC=items_BC)

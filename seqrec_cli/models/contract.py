@@ -84,6 +84,10 @@ class Recommender(nn.Module):
         """What `fit_closed_form` of so many events needs at its height where that is much, else 0."""
         return 0
 
+    def closed_form_cheaper(self) -> str:
+        """What else takes less of it, as the end of a sentence: settings, or another model."""
+        return ""
+
     def closed_form_flops(self, events: int) -> float:
         """Its operations where products of matrices make up its time; 0 where it grows with the events alone."""
         return 0.0

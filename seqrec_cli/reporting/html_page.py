@@ -1,7 +1,9 @@
 """A page in one file: tables, plots and their style, nothing fetched from anywhere."""
 
+import base64
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 STYLE = """
 :root { --ink: #1f2328; --soft: #656d76; --line: #d8dee4; --paper: #ffffff; --mark: #0072b2; --other: #d55e00 }
@@ -18,7 +20,8 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { color: var(--soft); font-weight: 600 }
 th.text, td.text { text-align: left }
 tr.strong td { font-weight: 600 }
-svg { display: block; margin: .8rem 0; max-width: 100%; height: auto }
+svg, img { display: block; margin: .8rem 0; max-width: 100%; height: auto }
+pre { overflow-x: auto; border: 1px solid var(--line); padding: .6rem .8rem }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif }
 svg text.soft { fill: var(--soft) } svg .line { stroke: var(--line) }
 svg .mark { stroke: var(--mark); fill: var(--mark) }
@@ -45,6 +48,17 @@ def heading(text: str) -> str:
 def note(text: str) -> str:
     """A paragraph in small type."""
     return f'<p class="note">{escape(text)}</p>'
+
+
+def code(text: str) -> str:
+    """A command, to be copied."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def picture(png: Path, alt: str) -> str:
+    """A picture, inside the page."""
+    data = base64.b64encode(png.read_bytes()).decode("ascii")
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
 
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int, strong: Sequence[int] = ()) -> str:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.quoting import shell_command
+from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_file
 
@@ -91,7 +91,11 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # a foreign file gets one line, ours
             payload = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from outside: torch raises a dozen kinds
-        raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give another ckpt") from error
+        beside = file.with_name({BEST: LAST, LAST: BEST}.get(file.name, file.name))
+        other = (
+            f"{shell_override('ckpt', beside)}, beside it" if beside != file and beside.is_file() else "another ckpt"
+        )
+        raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give {other}") from error
     if not isinstance(payload, dict) or payload.keys() != KEYS:
         raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")
     if payload["format"] != FORMAT:

@@ -73,6 +73,6 @@ def closed_form_shortage(model: Recommender, log: PackedLog) -> str | None:
         return None
     return (
         f"counting needs {needed / 2**30:,.1f} GiB for the pairs of {log.num_items:,} items, "
-        f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5), lower "
-        "model.exact_items or model.embed_dim, or take model=itemknn"
+        f"{available / 2**30:,.1f} GiB are free; leave rare items out (dataset.item_core=5)"
+        f"{model.closed_form_cheaper()}"
     )

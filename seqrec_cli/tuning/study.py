@@ -139,7 +139,9 @@ class Study:
             left = None if self.tune.minutes is None else 60 * self.tune.minutes - self.seconds()
             until = float("inf") if left is None else time.monotonic() + left
             again = None if "again" not in attributes else self.run_of(attributes["again"])
-            folder, prunes = self.run_of(trial.number), self.tune.pruner != "none"
+            # What is followed further was chosen already; where it ends is what short runs are compared with.
+            prunes = self.tune.pruner != "none" and attributes.get("continues") is None
+            folder = self.run_of(trial.number)
             return Claim(trial, settings, epochs, folder=folder, lock=lock, again=again, until=until, prunes=prunes)
 
     def _propose(self) -> bool:

@@ -28,7 +28,8 @@ def trial_line(study: Study, number: int) -> str:
     if best is not None and best.number == number:
         beside = " (best)"
     said = f"trial {number}: {outcome(record, study.metric)}{beside}, {_course(record)}: "
-    return said + settings_in_words(record.settings)
+    why = f" ({record.proposed_by}: {record.rationale})" if record.rationale else ""
+    return said + settings_in_words(record.settings) + why
 
 
 def outcome(record: TrialRecord, metric: str) -> str:

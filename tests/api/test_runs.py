@@ -63,7 +63,19 @@ def test_seeds_and_sweeps_have_a_row_a_run_and_data_none(base: Path, tmp_path: P
     settings = {**TINY, "data_dir": tmp_path / "data"}
     seqrec_cli.train({**settings, "trainer.seeds": 2}, run_dir=tmp_path / "seeds", verbose=False)
     overrides = as_overrides(settings)
-    assert main(["train", "-m", *overrides, "model=sasrec,gru4rec", f"run_dir={tmp_path / 'sweep'}"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "-m",
+                "hydra/launcher=inline",
+                *overrides,
+                "model=sasrec,gru4rec",
+                f"run_dir={tmp_path / 'sweep'}",
+            ]
+        )
+        == 0
+    )
     table = seqrec_cli.runs(tmp_path)
     seeds = table[table["group"] == str(tmp_path / "seeds")]
     assert seeds["seed"].tolist() == [0, 1]

@@ -11,6 +11,8 @@ import pytest
 
 import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.evaluation.compare import same_protocol
+from seqrec_cli.reporting.run_folder import RunFolder
 
 TINY = [
     "dataset=synthetic",
@@ -165,6 +167,18 @@ def test_other_protocols_are_refused_unless_they_may_differ(runs: tuple[str, str
     assert found["runs"][1]["ndcg@10"]["difference"] == 0  # what is popular does not depend on a window
     with pytest.raises(SeqrecError, match=r"no field 'maxlength' of a protocol; did you mean 'max_length'"):
         seqrec_cli.run("compare", [f"runs=[{popular},{short}]", "may_differ=[maxlength]"])
+
+
+def test_nested_fields_that_differ_are_dotted_keys_with_plain_values(runs: tuple[str, str, str]) -> None:
+    rows = [{"protocol": RunFolder(Path(run)).read_metrics()["protocol"]} for run in runs[:2]]
+    rows[1]["protocol"]["filters"] = {**rows[1]["protocol"]["filters"], "user_core": 5, "min_rating": 3.5}
+    with pytest.raises(
+        SeqrecError, match=r"differ in filters\.min_rating \(null against 3\.5\), filters\.user_core \(0 ag"
+    ):
+        same_protocol(rows)
+    rows[1]["protocol"] = rows[0]["protocol"] | {"fingerprint": "0123456789abcdef" * 4}
+    with pytest.raises(SeqrecError, match=r"differ in fingerprint \([0-9a-f]{12} against 0123456789ab\) and"):
+        same_protocol(rows)
 
 
 def test_a_run_of_before_has_no_click_scores(runs: tuple[str, str, str], tmp_path: Path) -> None:

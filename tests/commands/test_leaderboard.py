@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,26 @@ def test_runs_of_one_protocol_stand_together_best_first(top: Path, capsys: pytes
     assert f"{own['test']['ndcg@10']:.4f}" in printed
     low, high = own["intervals"]["test"]["ndcg@10"]
     assert f"±{(high - low) / 2:.4f}" in printed
+
+
+def test_lines_fit_a_terminal(top: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, old, new in (("first", "synthetic", "synthetic"), ("second", "whole corpus", "a few of the many " * 9)):
+        (tmp_path / name).mkdir()
+        for file in ("manifest.json", "config.yaml", "metrics.json"):
+            shutil.copy(top / "b/markov" / file, tmp_path / name / file)
+        text = (tmp_path / name / "metrics.json").read_text()
+        (tmp_path / name / "metrics.json").write_text(
+            text.replace(old, new).replace('"fingerprint": "', f'"fingerprint": "{"a" * (name == "second")}')
+        )
+    capsys.readouterr()
+    found = seqrec_cli.run("leaderboard", [f"folder={tmp_path}"])
+    told = found["groups"][1]["differs"]  # which of the two comes first is by a digest
+    assert re.fullmatch(
+        r"fingerprint a?[0-9a-f]{11,12} \(there a?[0-9a-f]{11,12}\); candidates .*few of the many.*", told
+    )
+    printed = capsys.readouterr().out
+    assert not re.search(r"[0-9a-f]{13}", printed)
+    assert max(map(len, printed.splitlines())) <= 120
 
 
 def test_order_and_filters(top: Path) -> None:

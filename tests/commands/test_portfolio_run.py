@@ -65,11 +65,61 @@ def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(
 ) -> None:
     monkeypatch.setattr(closed_form, "available_memory", lambda device: 1000)
     words = ["model.candidates=[popular,itemknn,sasrec]", "trainer.minutes=0.0001", f"data_dir={tmp_path / 'data'}"]
-    words += ["evaluation.baselines=false", f"run_dir={tmp_path / 'run'}"]
+    words += ["evaluation.test=none", f"run_dir={tmp_path / 'run'}"]
     with pytest.raises(SeqrecError, match="none of them could be tried"):
         seqrec_cli.run("train", [*SMALL, *words, "model.candidates=[itemknn,sasrec]"])
     said = capsys.readouterr().out
     assert "auto: sasrec: left out, trainer.minutes=0.0001 are over" in said
+    found = seqrec_cli.run("train", [*SMALL, *words, f"run_dir={tmp_path / 'popular'}"])
+    said = capsys.readouterr().out
+    for name in ("itemknn", "graph"):  # nor do they fail the run that they would stand beside
+        assert f"baseline {name} left out: counting needs 0.0 GiB for the pairs of 40 items" in said
+        assert name not in found["baselines_val"]
+    assert found["val"]["ndcg@10"] == pytest.approx(found["baselines_val"]["popular"]["ndcg@10"])
+
+
+def test_what_takes_too_long_or_cannot_be_trained_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, log = asked(tmp_path, "model.candidates=[markov,ease,sasrec,gru4rec]", "trainer.minutes=2")
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.closed_form_seconds", lambda model, log: 78.0)
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.needed_seconds", needs_nothing_or_cannot)
+
+    def train(record: TrainConfig) -> dict[str, Any]:
+        raise SeqrecError("the loss became nan at step 3")
+
+    found = train_portfolio(cfg, log, resolve_precision(cfg.hardware), train=train)
+    said = capsys.readouterr().out
+    assert "auto: ease: left out, fitting it takes about 78.0 s, trainer.minutes=2 leave 1" in said
+    tried = read(tmp_path / "run" / "manifest.json")["portfolio"]
+    assert tried["sasrec"] == {"left_out": "the loss became nan at step 3"}
+    assert tried["gru4rec"] == {"left_out": "no memory for the model"}
+    assert tried["markov"]["weight"] == 1
+    assert found["val"]["ndcg@10"] == pytest.approx(tried["markov"]["ndcg@10"])
+    assert (tmp_path / "run" / "DONE").is_file()
+
+
+def needs_nothing_or_cannot(record: TrainConfig, *_: Any) -> float:
+    if record.model.name == "gru4rec":
+        raise SeqrecError("no memory for the model")
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "lower"),
+    [
+        ([], "lower model.exact_items below 40"),
+        (["model.exact_items=10", "model.embed_dim=20"], r"lower model.embed_dim \(now 20\)"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused_before_there_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], lower: str
+) -> None:
+    monkeypatch.setattr(closed_form, "available_memory", lambda device: 1000)
+    words = [*SMALL[:-1], "model=ease", *words, f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
+    with pytest.raises(SeqrecError, match=f"counting needs .*, {lower}, or take model=itemknn"):
+        seqrec_cli.run("train", words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +146,10 @@ def asked(tmp_path: Path, *words: str) -> tuple[TrainConfig, PackedLog]:
     return settle(cfg, log, tell=str), log
 
 
-def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(tmp_path: Path) -> None:
+def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqrec_cli.commands.portfolio.needed_seconds", lambda record, log, precision: 600.0)
     cfg, log = asked(
         tmp_path,
         "protocol=last_k",
@@ -127,7 +180,7 @@ def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(tmp
     assert (record.dataset, record.protocol, record.hardware) == (cfg.dataset, cfg.protocol, cfg.hardware)
     assert (record.trainer.seed, record.trainer.monitor, record.trainer.max_steps) == (7, "mrr", 20)
     assert record.trainer.minutes is not None
-    assert 3 < record.trainer.minutes < 4.01  # half of what is left of eight: two encoders are to be trained
+    assert 4 < record.trainer.minutes < 4.75  # half of what is left of ten: two encoders are to be trained
     assert (record.run_dir, record.resume) == (str(tmp_path / "run" / "members" / "gru4rec"), None)
 
 

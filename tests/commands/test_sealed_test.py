@@ -17,6 +17,7 @@ from seqrec_cli.config.migrations import migrated
 from seqrec_cli.evaluation import evaluate as evaluate_module
 from seqrec_cli.reporting.openings import LEDGER, count_opening, new_opening
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.sweep_folder import Launch, SweepFolder
 
 TINY = [
     "dataset=synthetic",
@@ -55,7 +56,14 @@ def options(base: Path, *more: str) -> list[str]:
 
 def sweep(base: Path, *more: str) -> tuple[int, list[Path]]:
     """Its exit code, and the folders of its jobs."""
-    code = cli.main(["train", "-m", *options(base, f"run_dir={base / 'sweep'}", "trainer.lr=1e-4,1e-2,1e-3", *more)])
+    code = cli.main(
+        [
+            "train",
+            "-m",
+            "hydra/launcher=inline",
+            *options(base, f"run_dir={base / 'sweep'}", "trainer.lr=1e-4,1e-2,1e-3", *more),
+        ]
+    )
     rows = [json.loads(line) for line in (base / "sweep" / "jobs.jsonl").read_text().splitlines()]
     return code, [Path(row["run_dir"]) for row in rows]
 
@@ -107,7 +115,7 @@ def test_the_setting_says_what_a_sweep_reads(
 
 def test_each_test_set_of_a_sweep_has_its_best_job(tmp_path: Path, read: Counter[str]) -> None:
     arguments = options(tmp_path, "dataset.seed=0,1", f"run_dir={tmp_path / 'sweep'}")
-    assert cli.main(["train", "-m", *arguments]) == 0
+    assert cli.main(["train", "-m", "hydra/launcher=inline", *arguments]) == 0
     assert read["test"] == 2
     assert len({line["fingerprint"] for line in ledger(tmp_path)}) == 2
 
@@ -136,12 +144,12 @@ def test_a_job_of_another_process_is_opened_from_its_checkpoint(tmp_path: Path, 
     jobs = tmp_path / "sweep" / "jobs.jsonl"
     lock = FileLock(jobs.with_name(".sweep.lock"), timeout=0)
     jobs.write_text(json.dumps(row | fact) + "\n")
-    assert end_sweep(Sweep(jobs.parent, 0, lock), "train", completed=True)
+    assert end_sweep(Sweep(SweepFolder(jobs.parent), lock, Launch(None)), "train", completed=True)
     assert metrics(Path(result["run_dir"]))["test"] == seqrec_cli.run("evaluate", [f"ckpt={result['run_dir']}"])["test"]
     assert read["test"] == 2
     jobs.write_text(json.dumps(lost | fact) + "\n")
     capsys.readouterr()
-    assert not end_sweep(Sweep(jobs.parent, 0, lock), "train", completed=True)
+    assert not end_sweep(Sweep(SweepFolder(jobs.parent), lock, Launch(None)), "train", completed=True)
     assert "test of job 1 stays sealed: " in capsys.readouterr().out
 
 
@@ -153,7 +161,7 @@ def test_all_seeds_are_one_opening(tmp_path: Path, read: Counter[str]) -> None:
     more = seqrec_cli.run("train", [f"resume={folder}", "trainer.seeds=3"])
     assert (more["test_opened"], read["test"]) == (1, 3)
     words = ["trainer.lr=1e-2", "trainer.seeds=2", f"run_dir={tmp_path / 'sweep'}"]
-    assert cli.main(["train", "-m", *options(tmp_path, *words)]) == 0
+    assert cli.main(["train", "-m", "hydra/launcher=inline", *options(tmp_path, *words)]) == 0
     assert read["test"] == 5
     [job] = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
     assert "test" in json.loads((job / "seeds.json").read_text())

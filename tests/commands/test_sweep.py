@@ -1,15 +1,14 @@
-"""Names of a sweep's folders, and reading only one's own reports."""
+"""Names and numbers of a sweep's jobs, and one sweep at a time in a folder."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from seqrec_cli.commands.sweep import Sweep, SweepWatcher, end_sweep, job_folder, run_job, sealed, varying_keys
+from seqrec_cli.commands.sweep import Refused, Sweep, SweepWatcher, end_sweep, job_folder, varying_keys
+from seqrec_cli.commands.sweep_report import sealed
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import validate
 
 
@@ -24,42 +23,52 @@ def test_folder_names_are_safe_and_short() -> None:
     assert len(name) <= 120
 
 
-def test_reports_of_an_earlier_sweep_are_left_out(tmp_path: Path) -> None:
-    report = tmp_path / "jobs.jsonl"
-    assert Sweep(tmp_path, 0).rows() == []
-    report.write_text('{"job": 0, "old": 1}\n')
-    later = Sweep(tmp_path, report.stat().st_size)
-    with report.open("a") as file:
-        file.write('{"job": 1}\n{"job": 0}\n')
-    assert later.rows() == [{"job": 0}, {"job": 1}]
-
-
 def test_what_varies_is_told_by_the_command_line() -> None:
     assert varying_keys(["model=bst,din", "trainer.lr=1e-3", "trainer.seed=range(3)"]) == ["model", "trainer.seed"]
 
 
-def begun(folder: Path) -> Sweep:
+def begun(folder: Path, launcher: str = "inline", **sweeper: Any) -> Sweep:
     """A sweep into the folder, as Hydra begins it."""
-    SweepWatcher("train", []).on_multirun_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}}))
+    hydra = {"sweep": {"dir": str(folder)}, "runtime": {"choices": {"hydra/launcher": launcher}}, "launcher": {}}
+    hydra |= {"overrides": {"task": ["trainer.lr=1,2", "model=bst"]}, "sweeper": {**SWEEPER, **sweeper}}
+    SweepWatcher("train", []).on_multirun_start(OmegaConf.create({"hydra": hydra}))
     assert SweepWatcher.current is not None
     return SweepWatcher.current
 
 
-def test_one_sweep_at_a_time_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SWEEPER = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "max_batch_size": None}
+
+
+@pytest.fixture(autouse=True)
+def _no_sweep_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SweepWatcher, "current", None)
-    hydra: Any = SimpleNamespace(sweep=SimpleNamespace(dir=tmp_path))
-    first, second = begun(tmp_path), begun(tmp_path)
-    assert (first.lock is None, second.lock is None) == (False, True)
-    with pytest.raises(SeqrecError, match="another sweep is under way"):
-        run_job("train", OmegaConf.create({}), hydra)
-    assert end_sweep(second, "train", completed=True)
-    assert begun(tmp_path).lock is None  # the first is not over
+
+
+def test_one_sweep_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    first = begun(tmp_path)
+    with pytest.raises(Refused, match="another sweep is under way"):
+        begun(tmp_path)
     (tmp_path / "jobs.jsonl").write_text('{"job": 0}\n')
-    assert end_sweep(Sweep(tmp_path, 99, first.lock), "train", completed=True)
-    third = begun(tmp_path)
-    assert third.lock is not None
-    assert third.rows() == []  # what is there already is an earlier one's
-    third.lock.release()
+    end_sweep(first, "train", completed=True)
+    begun(tmp_path).lock.release()
+
+
+def test_jobs_keep_their_numbers_and_new_ones_come_behind(tmp_path: Path) -> None:
+    first = begun(tmp_path, params={"trainer.seed": "1,2"})
+    assert first.launch.numbers == (0, 1, 2, 3)
+    assert first.folder.planned(first.launch)[1]["overrides"] == ["trainer.seed=1", "trainer.lr=2", "model=bst"]
+    first.lock.release()
+    second = begun(tmp_path, params={"trainer.seed": "3,1"})
+    assert second.launch.numbers == (4, 5, 0, 1)
+    assert second.folder.read_launch() == second.launch
+    second.lock.release()
+
+
+def test_another_sweeper_tells_no_jobs_in_advance(tmp_path: Path) -> None:
+    sweep = begun(tmp_path, _target_="hydra_plugins.other.OtherSweeper")
+    assert sweep.launch.numbers is None
+    assert sweep.launch.number(5) == 5
+    sweep.lock.release()
 
 
 @pytest.mark.parametrize(("verb", "given"), [("train", "evaluation.test"), ("ensemble", "test")])

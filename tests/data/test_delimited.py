@@ -4,12 +4,15 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dataset_helpers import build, dataset
 from pydantic import ValidationError
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.columns import Columns
+from seqrec_cli.data.number_text import with_points
+from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.vocabulary import vocabulary
 
 START = 1_700_000_000
@@ -39,7 +42,10 @@ def rows_of(columns: Columns, names: tuple[Any, ...] = NAMES) -> list[tuple[str,
 
 @pytest.mark.parametrize(
     ("separator", "word"),
-    [(",", "comma"), ("\t", "tab"), (";", "semicolon"), ("|", "bar"), ("::", "'::'"), (" ", "space"), ("   ", "space")],
+    [
+        *((",", "comma"), ("\t", "tab"), (";", "semicolon"), ("|", "bar"), ("::", "'::'"), (" ", "space")),
+        *(("   ", "space"), ("||", "'||'"), (",,", "',,'")),
+    ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_delimiter_is_recognised_and_told(separator: str, word: str, end: str) -> None:
@@ -51,6 +57,12 @@ def test_a_delimiter_is_recognised_and_told(separator: str, word: str, end: str)
 @pytest.mark.parametrize("separator", ["~", "||", "<>", "\x01", "¦"])
 def test_a_delimiter_is_what_is_told(separator: str) -> None:
     assert rows_of(parse(written(separator), delimiter=separator)) == ROWS
+
+
+def test_blanks_around_a_delimiter_are_not_the_delimiter() -> None:
+    columns = parse(written(" | "))
+    assert columns.notes == ("read as bar-separated, UTF-8, with a header",)
+    assert [tuple(map(str.strip, row)) for row in rows_of(columns)] == ROWS  # trimmed, with a note, later
 
 
 def test_wanted_columns_decide_between_delimiters() -> None:
@@ -139,6 +151,10 @@ PACKED = gzip.compress(written(rows=ROWS * 99).encode())
         (written() + "(16 rows affected)\n", {}, r"line 18 has 1 field, not 3: '\(16 rows affected\)'"),
         (with_line(6, f'"u1,i2,{START}'), {}, "a quote in line 6 is never closed; .* dataset.quoted=false"),
         ('"' + written(), {}, "a quote in its first line is never closed"),
+        ("sep=;\n" + written(";"), {}, r"line 1 \('sep=;'\) tells Excel the delimiter and is no row; remove it"),
+        ("Sales of May,,\n" + written(), {}, r"first line \(Sales of May, , \) is not the one with the columns' names"),
+        (written().replace("user,item,time", "'user','item','time'"), {}, "its fields are in single quotes"),
+        ("1 5 3 8 2\n2 5 6 1 8\n", {}, "looks like data .*; lines of `user item item ...` .* are dataset=sequences"),
     ],
 )  # fmt: skip
 def test_what_is_no_such_text_is_named_in_a_line(data: str | bytes, told: dict[str, Any], complaint: str) -> None:
@@ -169,6 +185,33 @@ def test_numbers_are_read_with_signs_and_blanks_and_no_commas() -> None:
         text = f"user;stars\nu;1\nu;{bad}\n"
         with pytest.raises(SeqrecError, match=f"stars is '{bad}' in line 3, not a finite number{advice}"):
             parse(text, ("user", "stars")).numbers("stars")
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["3,5", "4", "NA", ""], ["3.5", "4", "NA", ""]),
+        (["0,125", "1,250"], ["0.125", "1.250"]),
+        (["1,250", "2,000"], None),  # thousands, perhaps
+        (["3,5", "4.5"], None),
+        (["1,250,000", "3"], None),
+        (["3", "4"], None),
+    ],
+)
+def test_decimal_commas_are_points_where_they_can_be_nothing_else(texts: list[str], numbers: list[str] | None) -> None:
+    found = with_points(pa.array(texts))
+    assert (None if found is None else found.to_pylist()) == numbers
+
+
+def test_decimal_commas_of_ratings_weights_and_times_are_read_and_said(tmp_path: Path) -> None:
+    rows = [f"u{u};i{(u + k) % 7};{START + k},5;{k},5;1,{k}" for u in range(5) for k in range(1, 6)]
+    (tmp_path / "log.csv").write_text("\n".join(["user;item;time;stars;worth", *rows]) + "\n")
+    said: list[str] = []
+    cfg = dataset("csv", archive=tmp_path / "log.csv", rating_column="stars", weight_column="worth", time_unit="auto")
+    log = prepare(cfg, tmp_path / "data", said.append)
+    assert log.ratings_N.tolist()[:5] == [1.5, 2.5, 3.5, 4.5, 5.5]
+    for name in ("stars", "worth", "time"):
+        assert f"{name}: decimal commas read as points" in said
 
 
 MISSING = [("nan", "i1", str(START)), ("NULL", "i2", str(START + 1)), ("", "i3", str(START + 2)), ("u1", "i4", "N/A")]

@@ -17,6 +17,7 @@ from seqrec_cli.data.cloze_rows import ClozeRows, Masking
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows, labelled_batches
+from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.protocols.view.meaning import meaning
@@ -48,6 +49,20 @@ def test_further_columns_order_what_dates_alone_tie(tmp_path: Path) -> None:
     assert log.tied_N.tolist() == [False, False, False, False, True]
     other = reordered(log, "reversed", seed=0)  # only what nothing orders changes places
     assert vocabulary(log.folder, "items")[other.items_N - 1].tolist() == [6, 5, 9, 8, 7]
+
+
+def test_ids_as_no_one_would_write_them_are_said(tmp_path: Path) -> None:
+    for name, ids, said in (
+        ("a", ["1.0", "2.0"], "item: ids are written as 1.0, with a point, and stay text"),
+        ("b", ["1.2E+15", "7"], "WARNING: item: 1 ids such as 1.2E+15 look rounded by a spreadsheet"),
+        ("c", ["1.5", "2.0"], ""),
+    ):
+        rows = [f"u{u},{ids[(u + k) % 2]},{1_551_398_400 + k}" for u in range(4) for k in range(3)]
+        (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+        told: list[str] = []
+        prepare(dataset("csv", name=name, archive=tmp_path / "log.csv"), tmp_path / "data", told.append)
+        found = [line for line in told if line.startswith(("item:", "WARNING: item:"))]
+        assert [line[: len(said)] for line in found] == [said] * bool(said)
 
 
 def test_fractions_of_a_second_are_no_ties(tmp_path: Path) -> None:

@@ -265,3 +265,45 @@ def test_factorize_sorts_the_distinct_ids(ids: list[Any]) -> None:
     distinct, codes_N = factorize(ids_N)
     assert distinct.tolist() == sorted(set(ids))
     assert distinct[codes_N].tolist() == ids
+
+
+def test_two_processes_that_start_together_build_once(cfg: DatasetConfig, tmp_path: Path) -> None:
+    """The second waits for the first and takes its folder, log and view."""
+    code = (
+        "import json, sys, time; from pathlib import Path; from seqrec_cli.config.registry import config_class; "
+        "from seqrec_cli.data import preprocess; from seqrec_cli.protocols.view.build import with_view; "
+        "read = preprocess.pack; "
+        "preprocess.pack = lambda *a, **k: (time.sleep(0.5), read(*a, **k))[1]; "
+        "cfg = config_class('dataset', 'csv').from_plain(json.loads(sys.argv[1])); "
+        "rules = config_class('protocol', 'leave_last').from_plain(json.loads(sys.argv[2])); "
+        "print('imported', flush=True); sys.stdin.readline(); "
+        "with_view(preprocess.prepare(cfg, Path(sys.argv[3]), print), rules, print)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        cfg.model_dump_json(),
+        protocol("leave_last").model_dump_json(),
+        str(tmp_path / "data"),
+    ]
+    jobs = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for job in jobs:
+        assert job.stdout.readline() == "imported\n"
+    for job in jobs:
+        job.stdin.write("go\n")
+        job.stdin.flush()
+    said = [job.communicate(timeout=60)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert sum("is built" in text for text in said) == 1
+    (waited,) = [text for text in said if "is built" not in text]
+    assert "another process is making it; waiting" in waited
+    assert "is ready: nothing to do" in waited
+
+
+def test_the_fingerprint_is_known_before_the_log_is_built(cfg: DatasetConfig, tmp_path: Path) -> None:
+    before = preprocess.fingerprint_of(cfg, tmp_path / "data")
+    assert before == build(cfg, tmp_path / "data").fingerprint == preprocess.fingerprint_of(cfg, tmp_path / "data")
+    assert preprocess.fingerprint_of(dataset("csv", url="https://example.org/log.csv"), tmp_path / "data") is None

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.times import TICKS, TimeColumn, Times, TimeUnit, read_times
+from seqrec_cli.data.time_column import TICKS, TimeColumn
+from seqrec_cli.data.times import Times, TimeUnit, read_times
 
 MARCH = 1_551_398_400  # 2019-03-01
 
@@ -75,7 +77,7 @@ def test_dates_of_parquet_are_read() -> None:
         ([1, 2, 3], r"numbers from 1 to 3: no times .* dataset\.time_unit=s .*, dataset\.time_unit=order if"),
         ([0, 0], r"holds 0 in every row"),
         ([MARCH, 0, MARCH], r"holds seconds, but 1 of 3 .* first in line 3 \(0\); .*dataset\.time_unit=s to keep"),
-        ([MARCH, MARCH * 1000, MARCH], r"holds seconds, but 1 of 3 .* first in line 3 \(1551398400000\)"),
+        ([MARCH, MARCH * 1000, -1], r"holds seconds, but 2 of 3 .* first in line 3 \(1551398400000\)"),
         (["2019-03-01", "1970-01-01"], r"1970-01-01 to 2019-03-01.*the first is in line 3.*time_unit=iso"),
         (["2019-03-01", "soon"], r"'soon' in line 3, not a time: a number since 1970"),
         ([20191301, 20190301], r"is 20191301 in line 2, not a date written as 20190301"),
@@ -117,3 +119,92 @@ def test_an_order_sorts_and_has_no_seconds(values: Any) -> None:
 
 def test_a_year_beyond_calendars_is_named_not_a_crash() -> None:
     assert "year 3168875820" in read([10**17], "s").said
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "last"),
+    [
+        (["2024/03/01", "2024/03/08"], "%Y/%m/%d", "2024-03-08"),
+        (["2024-3-1", "2024-3-8"], "%Y-%m-%d", "2024-03-08"),
+        (["1/3/2024", "13/3/2024"], "%d/%m/%Y, as 13/3/2024 shows", "2024-03-13"),
+        (["01.03.2024 9:05", "14.03.2024 19:05"], "%d.%m.%Y %H:%M, as 14.03.2024 19:05 shows", "2024-03-14"),
+        (["03/01/2024 1:05:00 PM", "03/13/2024 1:05:00 AM"], "%m/%d/%Y %I:%M:%S %p, as 03/13/2024", "2024-03-13"),
+        (["01-03-2024T09:05:00.5", "31-03-2024T09:05:00.25"], "%d-%m-%YT%H:%M:%S.%f, as 31-03", "2024-03-31"),
+    ],
+)
+def test_dates_of_spreadsheets_are_read_by_the_form_that_fits_all(values: list[str], form: str, last: str) -> None:
+    found = read(values)
+    assert found.said.startswith(f"times read as dates of the form {form}")
+    assert found.said.endswith(f"2024-03-01 to {last}")
+    assert found.ticks_N[0] < found.ticks_N[1]
+    assert found.per_second == (10**6 if "." in values[0].partition(":")[2] else 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (["08/03/2024", "01/12/2024"], r"'08/03/2024' in line 2, and no value .* day or the month.*%d/%m/%Y.*%m/%d/%Y"),
+        (
+            ["13/01/2024", "01/13/2024"],
+            r"day first \('13/01/2024' in line 2\) .*month first \('01/13/2024' in line 3\)",
+        ),
+        (["13/01/2024", "31/02/2024"], r"'31/02/2024' in line 3, not a date as in line 2 \('13/01/2024'\)"),
+        (["13/01/2024", "13/01/2024 09:00"], r"'13/01/2024 09:00' in line 3, not a date as in line 2"),
+        (["13/01/2024", "13/01/1924"], r"1924-01-13 to 2024-01-13.*line 3.*dataset\.time_unit=\"%d/%m/%Y\""),
+        (
+            ["14/11/23"],
+            r"'14/11/23' in line 2, not a time: .*any other form can be told, as dataset\.time_unit=%d-%b-%Y",
+        ),
+    ],
+)
+def test_dates_that_may_mean_two_days_are_refused(values: list[str], complaint: str) -> None:
+    with pytest.raises(SeqrecError, match=f"log.csv: time .*{complaint}"):
+        read(values)
+
+
+def test_a_form_that_is_told_is_taken() -> None:
+    found = read(["14-Nov-2023", "1-Dec-1923"], "%d-%b-%Y")
+    assert "dates of the form %d-%b-%Y: 1923-12-01 to 2023-11-14, not all between" in found.said
+    day, month = (read(["08/03/2024"], form).ticks_N[0] for form in ("%d/%m/%Y", "%m/%d/%Y"))
+    assert month - day == 148 * 86_400  # from the 8th of March to the 3rd of August
+    with pytest.raises(SeqrecError, match=r"'soon' in line 3, not of the form %d-%b-%Y \(dataset\.time_unit\)"):
+        read(["14-Nov-2023", "soon"], "%d-%b-%Y")
+    with pytest.raises(SeqrecError, match=r"dataset\.time_unit=%Q: 'Q' is a bad directive"):
+        read(["14-Nov-2023"], "%Q")
+
+
+@pytest.mark.parametrize("unit", ["auto", "iso"])
+def test_a_comma_before_fractions_of_a_second_is_iso_too(unit: TimeUnit) -> None:
+    found = read(["2024-03-01 12:30:00,25", "2024-03-01 12:30:00,5"], unit)
+    assert "ISO 8601 text with a comma before fractions of a second" in found.said
+    assert np.diff(found.ticks_N).tolist() == [250_000]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ([45_001, 45_040.5], r"numbers from 45001 to 45040\.5, a spreadsheet's count of days; .* \(yyyy-mm-dd\)"),
+        ([1987, 2019], r"numbers from 1987 to 2019, which look like years; set dataset\.time_unit=%Y if"),
+        (
+            ["2024-03-01T10:00:00", "2024-03-01T10:00:00Z"],
+            r"has a zone in some rows \('2024-03-01T10:00:00Z' in line 3",
+        ),
+    ],
+)
+def test_what_times_look_like_is_said(values: list[Any], complaint: str) -> None:
+    with pytest.raises(SeqrecError, match=complaint):
+        read(values)
+
+
+def test_years_are_read_where_they_are_said_to_be() -> None:
+    assert read([1970, 2019], "%Y").ticks_N.tolist() == [0, 1_546_300_800]
+
+
+def test_mixed_units_are_counted_with_a_line_that_mends_them() -> None:
+    column = pd.DataFrame({"time": [MARCH, MARCH * 1000 + 5, MARCH + 1]})
+    with pytest.raises(SeqrecError, match=r"seconds in 2 rows and milliseconds in 1 \(the first in line 3, ") as error:
+        read(pa.array(column["time"]))
+    exec(str(error.value).partition("in pandas: ")[2], {"log": column})
+    assert read(pa.array(column["time"])).ticks_N.tolist() == [MARCH, MARCH, MARCH + 1]
+    with pytest.raises(SeqrecError, match=r"seconds in 1 rows and dates as YYYYMMDD in 1 .* to one unit in the file$"):
+        read([MARCH, 20190301])

@@ -1,5 +1,7 @@
 """Weights of a mixture: found where mixing helps, and not where it does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,21 @@ import torch
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.loader import target_batches
+from seqrec_cli.data.splits import held_out, view_of
 from seqrec_cli.data.view import SPLITS
-from seqrec_cli.evaluation.evaluate import evaluate
-from seqrec_cli.evaluation.portfolio import FEWEST, NOWHERE, Pools, find_mixture, pool_ndcg, read_pools
+from seqrec_cli.evaluation.evaluate import evaluate, measuring, rank
+from seqrec_cli.evaluation.portfolio import (
+    FAR_BELOW,
+    FEWEST,
+    NOWHERE,
+    Pools,
+    _chosen,
+    _climbed,
+    find_mixture,
+    pool_ndcg,
+    read_pools,
+)
 from seqrec_cli.models.auto import Model
 from seqrec_cli.models.build import build_model
 from seqrec_cli.training.closed_form import training_histories
@@ -46,6 +60,22 @@ def test_the_best_alone_is_kept_where_the_others_know_nothing() -> None:
     assert found.weights == {"b": 1.0}
 
 
+def test_a_model_far_below_the_best_has_a_part_only_where_that_helps_others_than_it_was_found_on() -> None:
+    strong_RP = noisy(2.5, 2)
+    flattered = pools(strong_RP[:120], *(0.15 * noisy(0.0, seed, 120) for seed in (5, 6, 8)))
+    alone_M = [pool_ndcg(shares_RP) for shares_RP in flattered.shares_MRP]
+    assert max(alone_M[1:]) < FAR_BELOW * alone_M[0]
+    climbed_M = _climbed(flattered, [1.0, 0, 0, 0], among=range(4))
+    assert sum(climbed_M[1:]) > 1  # on the very requests noise seems to help
+    assert not any(_chosen(flattered)[1:])
+
+    specialist_RP = torch.zeros(400, 60)  # knows every fifth target, and nothing else
+    specialist_RP[::5, 0] = 9.0
+    helped = pools(strong_RP, specialist_RP)
+    assert pool_ndcg(specialist_RP) < FAR_BELOW * pool_ndcg(strong_RP)
+    assert all(_chosen(helped))
+
+
 def test_few_requests_choose_the_best_alone() -> None:
     assert find_mixture(pools(noisy(1.5, 1, 20), noisy(2.5, 2, 20))).weights == {"b": 1.0}
 
@@ -80,6 +110,26 @@ def test_pools_are_of_validation_and_rank_as_it_does(
         assert alone["val"]["ndcg@10"] != pytest.approx(alone["test"]["ndcg@10"], abs=1e-3)
     mixed = evaluate(model, log, "val", cfg=cfg, max_length=200, precision=cpu).metrics["ndcg@10"]
     assert pool_ndcg(pools.mixed([0.5, 0.5])) == pytest.approx(mixed, abs=1e-6)
+
+
+def test_candidates_score_as_they_do_in_the_corpus(counted: tuple[PackedLog, Model], cpu: Precision) -> None:
+    log, model = counted
+    _, batch = next(iter(target_batches(log, held_out(log, "val"), max_length=50, batch_size=16)))
+    items_BC = torch.randint(1, 41, (len(batch), 7), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.score(batch, items_BC), model.score_corpus(batch).gather(1, items_BC))
+
+
+@pytest.mark.parametrize("candidates", ["full", "uniform:9"])
+def test_ranks_alone_are_those_of_the_whole_evaluation(
+    counted: tuple[PackedLog, Model], cfg: EvaluationConfig, cpu: Precision, candidates: str
+) -> None:
+    log, model = counted
+    manifest = {"settings": {"seed": 0, "candidates": candidates}, "fingerprint": "x"}
+    log = replace(log, view=replace(view_of(log), candidates=candidates, manifest=manifest))  # type: ignore[arg-type]
+    with measuring(model, cpu):
+        ranks = rank(model, log, "val", cfg=cfg, max_length=200, device=cpu.device)
+    whole = evaluate(model, log, "val", cfg=cfg, max_length=200, precision=cpu).ranks
+    assert np.array_equal(ranks.ranks_T, whole.ranks_T)
 
 
 def test_no_more_requests_are_read_than_asked_for(counted: tuple[PackedLog, Model], cpu: Precision) -> None:

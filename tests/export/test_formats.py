@@ -1,6 +1,8 @@
 """`export`: the program answers as the model does, at any batch, and a folder appears only then."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export import formats
 from seqrec_cli.export.formats import export
+from seqrec_cli.export.torch_program import TorchProgram
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 MAX_LENGTH = 8
@@ -155,6 +158,22 @@ def test_an_earlier_export_is_replaced_but_nothing_else(saved_log, tmp_path, mon
     written = export(Encoder(saved_log), saved_log, MAX_LENGTH, format="exact", folder=out)
     assert "stale" not in written["files"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "out"]
+
+
+def test_warnings_of_the_exporter_are_not_for_people_its_errors_are(saved_log, tmp_path, monkeypatch, recwarn, caplog):
+    class Talkative(TorchProgram):
+        def write(self, scoring, log, folder):
+            warnings.warn("isinstance(treespec, LeafSpec) is deprecated", FutureWarning, stacklevel=2)
+            logging.getLogger("torch.onnx").warning("torchvision is not installed")
+            logging.getLogger("torch.export").error("an error")
+            return super().write(scoring, log, folder)
+
+    monkeypatch.setitem(formats.FORMATS, "torch", Talkative())
+    level = logging.getLogger("torch.onnx").level
+    export(Encoder(saved_log), saved_log, MAX_LENGTH, format="torch", folder=tmp_path / "out")
+    assert not [each for each in recwarn if "treespec" in str(each.message)]
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == ["an error"]
+    assert logging.getLogger("torch.onnx").level == level
 
 
 def test_an_unknown_format_names_the_nearest(saved_log, tmp_path):

@@ -49,7 +49,7 @@ def test_another_protocol_reads_no_raw_file_and_a_view_is_made_once(
     other = helpers.build(cfg, tmp_path / "data", "ratio", click_negatives=2)
     assert other.folder == first.folder
     assert other.fingerprint != first.fingerprint
-    assert len(list((first.folder / "protocols").iterdir())) == 2
+    assert len(list((first.folder / "protocols").glob("[!.]*"))) == 2
     monkeypatch.setattr("seqrec_cli.protocols.view.build._make", lambda *_: pytest.fail("made again"))
     again = helpers.build(cfg, tmp_path / "data", "leave_last", click_negatives=2)
     assert again.fingerprint == first.fingerprint

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 @pytest.mark.parametrize("case", ["full", "sampled"])
-def test_one_case(case: str) -> None:
+def test_one_case(case: str, python: list[str]) -> None:
     small = ["model.blocks=1", "hardware.threads=1", "hardware.device=cpu", "hardware.precision=fp32"]
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.bench_catalogue",
-        *small,
-        "--case",
-        case,
-        "--items",
-        "4000",
-        "--steps",
-        "2",
-    ]
+    command = [*python, "-m", "scripts.bench_catalogue", *small, "--case", case, "--items", "4000", "--steps", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     row = json.loads(done.stdout.splitlines()[-1])
     assert (row["case"], row["items"], len(row["all_seconds"])) == (case, 4000, 2)

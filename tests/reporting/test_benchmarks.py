@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,13 @@ def log_of_events(tmp_path: Path) -> list[str]:
     return ["dataset=csv", "dataset.time_unit=s", f"dataset.archive={tmp_path / 'log.csv'}"]
 
 
-def bench(script: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"scripts.{script}", *arguments]
+def bench(python: list[str], script: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [*python, "-m", f"scripts.{script}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=check, cwd=ROOT)
 
 
-def test_preprocess_benchmark(tmp_path, log_of_events):
-    done = bench("bench_preprocess", *log_of_events, "--runs", "2", "--json", str(tmp_path / "out.json"))
+def test_preprocess_benchmark(python, tmp_path, log_of_events):
+    done = bench(python, "bench_preprocess", *log_of_events, "--runs", "2", "--json", str(tmp_path / "out.json"))
     result = json.loads((tmp_path / "out.json").read_text())
     assert len(result["runs"]) == 2
     for figure in ("seconds", "peak_memory_mb"):
@@ -34,15 +33,15 @@ def test_preprocess_benchmark(tmp_path, log_of_events):
     assert result["figures"]["peak_memory_mb"]["min"] > 20  # MB: a Python with NumPy holds that much
 
 
-def test_start_benchmark(tmp_path, log_of_events):
+def test_start_benchmark(python, tmp_path, log_of_events):
     overrides = [*log_of_events, "model.embed_dim=8", "model.max_length=4"]
-    bench("bench_start", *overrides, "--runs", "1", "--json", str(tmp_path / "out.json"))
+    bench(python, "bench_start", *overrides, "--runs", "1", "--json", str(tmp_path / "out.json"))
     (run,) = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert 0 < run["first_step_seconds"] < run["process_seconds"]
 
 
-def test_a_failing_run_fails_the_benchmark():
-    done = bench("bench_preprocess", "dataset=no-such-set", "--runs", "1", check=False)
+def test_a_failing_run_fails_the_benchmark(python):
+    done = bench(python, "bench_preprocess", "dataset=no-such-set", "--runs", "1", check=False)
     assert done.returncode != 0
     assert "ended with 2" in done.stderr
     assert "min / median / max" not in done.stdout

@@ -10,6 +10,8 @@ from matplotlib.image import imread
 
 from seqrec_cli.reporting.curves import BLUE, GREEN, ORANGE, PURPLE, draw_curves, rising_loss
 
+pytestmark = pytest.mark.usefixtures("painted")
+
 
 def write(path: Path, values: list[float], **constant: float) -> Path:
     rows = [

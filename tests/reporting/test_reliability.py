@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 from seqrec_cli.reporting.reliability import draw_reliability
+
+pytestmark = pytest.mark.usefixtures("painted")
 
 
 class Bins(NamedTuple):

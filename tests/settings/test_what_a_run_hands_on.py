@@ -16,7 +16,7 @@ import torch
 
 import seqrec_cli
 from seqrec_cli.commands import evaluate as evaluate_verb
-from seqrec_cli.commands import measure, sweep
+from seqrec_cli.commands import measure, sweep_report
 from seqrec_cli.commands.restore import AS_TRAINED, ON_CPU, Restored, restore
 from seqrec_cli.commands.training_setup import fresh_model
 from seqrec_cli.config.errors import SeqrecError
@@ -24,6 +24,7 @@ from seqrec_cli.data.splits import training_counts, user_training_counts
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.export.formats import signature
 from seqrec_cli.export.scoring import Scoring, Sizes
+from seqrec_cli.reporting.sweep_rank import best_of
 from seqrec_cli.serving.recommending import Recommending
 from tests.settings import small_files
 
@@ -109,16 +110,16 @@ def test_the_table_of_test_shows_test_and_validation_beside_it(trained: tuple[st
 
 
 def test_a_sweep_hears_of_validation_and_chooses_by_it(trained: tuple[str, Any, Any], restored: Restored) -> None:
-    folder, result, _ = trained
-    row = sweep._report(restored.cfg, result, folder)
+    _, result, _ = trained
+    row = sweep_report.report_of(restored.cfg, result)
     assert row["monitor"] == "ndcg@10"
     assert row["val"] == result["val"]["ndcg@10"] != result["test"]["ndcg@10"]
     jobs = [
         {"job": n, "val": val, "error": None, "metrics": {"test": {"ndcg@10": 1 - val}}}
         for n, val in ((0, 0.2), (1, 0.7))
     ]
-    assert sweep._best(jobs, ["ndcg@10"]) == jobs[1]
-    assert sweep._best(jobs, ["loss"]) == jobs[0]
+    assert best_of(jobs, ["ndcg@10"]) == jobs[1]
+    assert best_of(jobs, ["loss"]) == jobs[0]
 
 
 def test_a_model_is_prepared_by_the_training_events(restored: Restored, ranker: str) -> None:

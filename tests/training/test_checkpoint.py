@@ -89,8 +89,11 @@ def test_torn_missing_and_other_formats(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
     whole = (tmp_path / LAST).read_bytes()
     (tmp_path / BEST).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SeqrecError, match="torn"):
+    with pytest.raises(SeqrecError, match=r"torn or foreign\); give ckpt=\S*last\.pt, beside it$"):
         load_checkpoint(tmp_path)
+    (tmp_path / "other.pt").write_bytes(whole[:9])
+    with pytest.raises(SeqrecError, match=r"torn or foreign\); give another ckpt$"):
+        load_checkpoint(tmp_path / "other.pt")
     torch.save({"state_dict": {}}, tmp_path / BEST)
     with pytest.raises(SeqrecError, match="not a seqrec checkpoint"):
         load_checkpoint(tmp_path)

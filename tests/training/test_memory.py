@@ -8,7 +8,7 @@ import torch
 from configured import built, config
 from training_toys import update
 
-from seqrec_cli.config.compose import groups
+from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.training import memory
 from seqrec_cli.training.memory import (
     StepMemory,
@@ -26,7 +26,7 @@ from seqrec_cli.training.optim import build_optimizer
 from seqrec_cli.training.precision import Precision
 
 CPU = Precision(torch.device("cpu"), "fp32")
-TRAINED = [name for name in groups()["model"] if config([f"model={name}"]).model.capabilities.family != "closed_form"]
+TRAINED = [name for name in names("model") if config_class("model", name).capabilities.family != "closed_form"]
 CASES = [
     *([f"model={name}"] for name in TRAINED),
     ["model=sasrec", "model.heads=4", "model.attention_dropout=0.2"],

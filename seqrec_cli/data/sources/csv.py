@@ -1,5 +1,6 @@
 """Any log in files of delimited text, JSON lines or Parquet, a row an event or a user; its columns are named here."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from seqrec_cli.data.attribute_tables import (
 )
 from seqrec_cli.data.column_guess import ALIASES, guessed
 from seqrec_cli.data.columns import Column, Columns, NoColumnError
-from seqrec_cli.data.event_columns import labels, order_key, sessions, weights
+from seqrec_cli.data.event_columns import labels, odd_ids, order_key, sessions, weights
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
 from seqrec_cli.data.numbers import categories_of_numbers
@@ -42,8 +43,8 @@ class Config(TextConfig):
     item_column: str | int = Field(description="column of item ids")
     time_column: str | int | None = Field(description="column of times; null: the file is in order")
     time_unit: TimeUnit = Field(
-        description="numbers since 1970, ISO 8601 text, dates as 20190301, or numbers that only give an order; auto: "
-        "recognised by their range"
+        description="numbers since 1970, ISO 8601 text, dates as 20190301, numbers that only give an order, or a form "
+        "of text by strptime's codes; auto: recognised by their range or form"
     )
     order_columns: tuple[str | int, ...] = Field(
         description="columns of numbers or times that order a user's events of equal time (a position within the day)"
@@ -120,9 +121,9 @@ def read(cfg: Config, path: Path) -> RawLog:
     try:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
-        wanted_now = {name: getattr(cfg, name) for name in ALIASES}
-        mend = guessed(error.known, wanted_now) if error.column in wanted_now.values() else None
-        raise SeqrecError(f"{error}; {f'give {mend}' if mend else f'see {_setting_of(cfg, error.column)}'}") from None
+        raise SeqrecError(_without_column(cfg, error)) from None
+    if not len(whole):
+        raise SeqrecError(f"{whole.label} holds no events, only names of columns")
     several = [column for column in attributes if is_list(whole.values(column))]
     columns = tidied(
         whole,
@@ -130,9 +131,13 @@ def read(cfg: Config, path: Path) -> RawLog:
         ids=(cfg.user_column, cfg.item_column),
         values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
         others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column, *several)],
+        numbers=[
+            column for column in wanted if column in (cfg.weight_column, *cfg.order_columns, *cfg.numeric_columns)
+        ],
     )
     notes = [*columns.notes, *_not_read(whole, wanted)]
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
+    notes += [*odd_ids(columns, cfg.user_column), *odd_ids(columns, cfg.item_column)]
     times = None
     if cfg.time_column is not None:
         times = read_times(columns.time_column(cfg.time_column), cfg.time_unit)
@@ -167,6 +172,20 @@ def read(cfg: Config, path: Path) -> RawLog:
         splits_N=splits_N,
     )
     return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
+
+
+def _without_column(cfg: Config, error: NoColumnError) -> str:
+    """What to set where a column is not there, or there twice."""
+    if error.column in error.known:
+        place = list(error.known).index(str(error.column))
+        return f"{error}; name one by its position (the first is 0): {_setting_of(cfg, error.column)}={place}"
+    wanted = {name: getattr(cfg, name) for name in ALIASES}
+    mend = guessed(error.known, wanted) if error.column in wanted.values() else None
+    if mend is None:
+        return f"{error}; see {_setting_of(cfg, error.column)}"
+    near = re.search(r"; did you mean '(.*?)'[?]", str(error))
+    said = str(error) if near is None or f"={near[1]}" in mend else str(error).replace(near[0], "")
+    return f"{said}; give {mend}"
 
 
 def _not_read(columns: Columns, wanted: Sequence[Column]) -> list[str]:

@@ -16,6 +16,7 @@ from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets, View
+from seqrec_cli.files import one_builder
 from seqrec_cli.protocols.view import candidates, store
 from seqrec_cli.protocols.view.former import former_fingerprint
 from seqrec_cli.protocols.view.meaning import TIED, targets_in_ties
@@ -40,13 +41,24 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Say, *, verify: bool = F
     folder = None if log.folder is None else log.folder / store.FOLDER / f"{cfg.name}-{fingerprint[:DIGITS]}"
     view = None if folder is None else store.read(folder, log, verify=verify)
     if view is None:
-        view = _make(log, cfg, {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)})
-        for note in view.manifest["notes"]:
-            say(note)
-        if folder is not None:
-            store.write(view, folder)
-            view = store.read(folder, log) or view
+        identity = {"fingerprint": fingerprint, "former_fingerprint": former_fingerprint(log, cfg)}
+        if folder is None or log.folder is None:
+            view = _made(log, cfg, identity, say=say)
+        else:
+            with one_builder(log.folder, say):
+                view = store.read(folder, log)  # another process may have been first
+                if view is None:
+                    view = _made(log, cfg, identity, say=say)
+                    store.write(view, folder)
+                    view = store.read(folder, log) or view
     return replace(log, view=view)
+
+
+def _made(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any], *, say: Say) -> View:
+    view = _make(log, cfg, identity)
+    for note in view.manifest["notes"]:
+        say(note)
+    return view
 
 
 def _say_unread_sessions(log: PackedLog, cfg: ProtocolConfig, say: Say) -> None:
@@ -186,8 +198,10 @@ def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict
             f"protocol={cfg.name}: every target of {split} repeats an item of its history, and protocol.seen=remove "
             "leaves those out; use protocol.seen=keep"
         )
+    removed = any(row["removed_events"] for row in log.manifest.get("filters", [])[1:])
+    filtered = " after the filters" * removed
     if cfg.needs_impressions:
-        return f"no user has {MIN_EVENTS} requests or more after the filters, so nobody can be evaluated"
+        return f"no user has {MIN_EVENTS} requests or more{filtered}, so nobody can be evaluated"
     if cfg.needs_times:
         assert log.times_N is not None
         if len(log.times_N) and log.times_N.min() == log.times_N.max():
@@ -201,7 +215,7 @@ def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict
             f"protocol={cfg.name}: nobody has the 2 k + 1 = {2 * cfg.k + 1} events that protocol.k={cfg.k} needs (the "
             f"longest history has {longest}); lower protocol.k"
         )
-    return f"no user has {MIN_EVENTS} events or more after the filters, so nobody can be evaluated"
+    return f"no user has {MIN_EVENTS} events or more{filtered}, so nobody can be evaluated"
 
 
 def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, *, rows: LabelledRows) -> list[str]:

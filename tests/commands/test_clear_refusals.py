@@ -1,0 +1,131 @@
+"""Commands on runs and files that are not what they should be: one line that names the remedy of that verb."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import seqrec_cli
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.parts import find
+
+START = 1_700_000_000
+TINY = ["model.embed_dim=8", "model.blocks=1", "trainer.max_epochs=2", "evaluation.baselines=false"]
+
+
+def write(path: Path, rows: list[str], header: str = "user,item,time") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def rows(time: str = "{}") -> list[str]:
+    return [f"u{u},i{(3 * u + 5 * k) % 23},{time.format(START + k)}" for u in range(30) for k in range(6)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("refusals")
+    log = write(folder / "log.csv", rows())
+    told = ["dataset=csv", f"dataset.archive={log}", f"data_dir={folder / 'data'}", f"run_dir={folder / 'run'}"]
+    seqrec_cli.run("train", [*told, *TINY])
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "says"),
+    [
+        (rows(), "visitor,item,time", "later.csv has no column 'user'"),
+        (["u1,i1,soon", *rows()], "user,item,time", "time is 'soon' in line 2, not a"),
+        (["u1,i1,", *rows()], "user,item,time", "1 without one of user, item, time"),
+        ([rows()[0], *rows()], "user,item,time", "1 rows repeat an earlier row"),
+    ],
+)
+def test_a_newer_file_is_read_by_the_run_s_settings(
+    run: Path, tmp_path: Path, lines: list[str], header: str, says: str
+) -> None:
+    later = write(tmp_path / "later.csv", lines, header)
+    for verb, key, told in (("recommend", "newer", ["user=u1"]), ("evaluate", "archive", [])):
+        with pytest.raises(SeqrecError, match=f"{key}=.*{says}.*; it is read by the run's own settings") as error:
+            seqrec_cli.run(verb, [f"ckpt={run}", f"{key}={later}", *told])
+        assert "dataset." not in str(error.value)
+
+
+def test_a_newer_file_that_is_not_there(run: Path) -> None:
+    with pytest.raises(SeqrecError, match=r"^newer=nowhere\.csv: there is no such file$"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", "newer=nowhere.csv", "user=u1"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes in folders")
+def test_links_to_nothing_and_pipes_are_called_so(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to("nothing.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, says in (
+        ("link", r"is a link to nothing\.csv, and there is no such file"),
+        ("pipe", "is a pipe or a device"),
+    ):
+        with pytest.raises(SeqrecError, match=says):
+            find(tmp_path / f"{name}.csv")
+
+
+def test_damaged_checkpoints_at_resume_are_told_at_once_with_what_is_left(run: Path, tmp_path: Path) -> None:
+    for name, says in (
+        ("best.pt", r"best\.pt is damaged or gone, .*: seqrec evaluate ckpt=\S*last\.pt measures them, or train anew"),
+        ("last.pt", r"last\.pt is damaged, .*; seqrec train start_from=\S* begins a new run with its best weights"),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(run, folder)
+        (folder / "DONE").unlink()
+        (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+        with pytest.raises(SeqrecError, match=says):
+            seqrec_cli.run("train", [f"resume={folder}"])
+
+
+def test_a_file_in_place_of_a_folder(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = ["dataset=csv", f"dataset.archive={run.parent / 'log.csv'}"]
+    with pytest.raises(SeqrecError, match=r"data_dir=.*file is a file; name a folder"):
+        seqrec_cli.run("preprocess", [*told, f"data_dir={tmp_path / 'file'}"])
+    data = f"data_dir={run.parent / 'data'}"
+    with pytest.raises(SeqrecError, match=r"run_dir=.*file is a file; name a folder"):
+        seqrec_cli.run("train", [*told, "model=popular", data, f"run_dir={tmp_path / 'file'}"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "told", "says"),
+    [
+        ([f"u{n % 9},one,{START + n}" for n in range(40)], [],
+         r"the log holds 1 item in all its rows.*is dataset\.item_column=item the column of items\?"),
+        (rows()[:2], [], r"no user has 3 events or more, so nobody"),
+    ],
+)  # fmt: skip
+def test_what_no_filter_did_is_not_laid_to_filters(
+    tmp_path: Path, lines: list[str], told: list[str], says: str
+) -> None:
+    log = write(tmp_path / "log.csv", lines)
+    with pytest.raises(SeqrecError, match=says):
+        seqrec_cli.run("preprocess", ["dataset=csv", f"dataset.archive={log}", f"data_dir={tmp_path}", *told])
+
+
+def test_filters_that_leave_one_item_are_named(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [*rows(), *(f"u{u},hit,{START + 90 + n}" for u in range(30) for n in range(2))])
+    told = ["dataset=csv", f"dataset.archive={log}", f"data_dir={tmp_path}", "dataset.item_core=20"]
+    with pytest.raises(SeqrecError, match=r"only 1 of 24 items is left after dataset\.item_core=20; ranking needs"):
+        seqrec_cli.run("preprocess", told)
+
+
+def test_a_column_that_is_there_twice_is_named_by_position(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [f"{line},x" for line in rows()], "user,item,time,item")
+    with pytest.raises(SeqrecError, match=r"more than one column 'item'.*its position.*: dataset\.item_column=1$"):
+        seqrec_cli.run("preprocess", ["dataset=csv", f"dataset.archive={log}", f"data_dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "text", ['{"user": [1, 2], "item": [3, 4], "time": [5, 6]}', '{"user": {"id": 1}, "item": 3, "time": 5}']
+)
+def test_users_that_are_lists_or_objects_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.json").write_text(text)
+    with pytest.raises(SeqrecError, match=r"log\.json: .*user"):
+        seqrec_cli.run(
+            "preprocess", ["dataset=csv", f"dataset.archive={tmp_path / 'log.json'}", f"data_dir={tmp_path}"]
+        )
