@@ -109,7 +109,11 @@ def errors_in_words(error: ValidationError, record: type[Settings], plain: Any) 
         parts = [str(part) for part in entry["loc"]]
         upto = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         here = upto[0] if upto else ""
-        name = here if entry["type"] in ("value_error", "extra_forbidden") else next((prefix for prefix in upto if prefix in keys), here)
+        name = (
+            here
+            if entry["type"] in ("value_error", "extra_forbidden")
+            else next((prefix for prefix in upto if prefix in keys), here)
+        )
         found.setdefault(name, _error_in_words(entry, name, keys=keys, plain=plain))
     return list(found.values())
 

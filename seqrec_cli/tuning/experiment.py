@@ -35,8 +35,9 @@ def write_experiment(path: Path, configs: TrialConfigs, settings: Mapping[str, A
     text = DEFAULT.format(head="\n".join(f"# {line}".rstrip() for line in head), defaults=defaults)
     write_atomically(path, text)
     folders = [str(path.parents[1].absolute())]
-    extra = [] if configs.config_dir is None else [f"hydra.searchpath=['file://{folders[0]}']"]
-    there = compose_raw("train", [f"experiment={path.stem}", *extra], configs.config_dir or folders[0])
+    folders += [] if configs.config_dir is None else [str(Path(configs.config_dir).absolute())]
+    search = ",".join("'file://{}'".format(folder.replace("'", r"\'")) for folder in folders)
+    there = compose_raw("train", [f"experiment={path.stem}", f"hydra.searchpath=[{search}]"])
     wanted = OmegaConf.to_container(configs.tree(settings))
     assert isinstance(wanted, dict)
     found = _difference(OmegaConf.to_container(there), {key: each for key, each in wanted.items() if key not in PLACES})
