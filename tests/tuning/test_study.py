@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from seqrec_cli.config.compose import conf_folder
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import SpaceEntry, TuneSettings
 from seqrec_cli.reporting.run_folder import RunFolder
@@ -26,22 +28,8 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
-TUNE = {
-    "sampler": "tpe",
-    "pruner": "none",
-    "trials": 8,
-    "minutes": None,
-    "epochs": None,
-    "workers": 1,
-    "storage": "journal",
-    "seed": 0,
-    "startup": 4,
-    "warmup": 0.3,
-    "patience": 0.4,
-    "retries": 2,
-    "keep": "best",
-    "test": "none",
-}
+SHIPPED = OmegaConf.to_container(OmegaConf.load(conf_folder() / "tune.yaml").tune)
+TUNE = {**SHIPPED, "pruner": "none", "trials": 8, "startup": 4}  # type: ignore[dict-item]
 ENTRIES = {
     "trainer.lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
     "model.blocks": {"type": "int", "low": 1, "high": 3},
@@ -243,7 +231,7 @@ def test_epochs_are_a_budget(tmp_path: Path) -> None:
 
 
 def test_minutes_are_a_budget_and_end_the_run_under_way(tmp_path: Path) -> None:
-    study = study_in(tmp_path, trials=None, minutes=1e-6)
+    study = study_in(tmp_path, trials=None, minutes=1e-5)
     work(study, following(rising), silent)
     (record,) = study.records()
     assert (record.state, record.curve[-1].epoch) == ("pruned", 1)
