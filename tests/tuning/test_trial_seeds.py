@@ -14,5 +14,5 @@ def test_first_draws_of_trials_are_spread_over_their_range() -> None:
     for number in range(60):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=trial_seed(1, number)))
         drawn.append(study.ask({"x": dist}).params["x"])
-    assert np.histogram(drawn, bins=4, range=(0, 1))[0].min() >= 6  # with seeds in arithmetic progression, nearly one bin
+    assert np.histogram(drawn, bins=4, range=(0, 1))[0].min() >= 6  # in progression: nearly one bin
     assert trial_seed(1, 5) != trial_seed(5, 1)
