@@ -52,6 +52,15 @@ def python() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def kept_compositions() -> Iterator[None]:
+    """What is composed of the same files is composed once (tests/composing.py)."""
+    from tests.composing import kept
+
+    with kept():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def unpainted() -> Iterator[Any]:
     """The pictures that each run leaves are laid out, and the first one of all painted: a third of a second a run.
 

@@ -5,16 +5,22 @@ another terminal or machine.
 """
 
 import contextlib
-import time
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from seqrec_cli.commands import train
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.dispatch import record_of
+from seqrec_cli.commands.resume import resumed
 from seqrec_cli.commands.seal import open_test
 from seqrec_cli.commands.settle import settle
-from seqrec_cli.config.compose import groups
+from seqrec_cli.config.compose import compose, groups
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.data.preprocess import prepare
@@ -26,18 +32,26 @@ from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import resolve_precision
-from seqrec_cli.tuning.advice import REPORT, final_line, final_word, horizon_lines, report
+from seqrec_cli.tuning.advice import REPORT, Advice, final_word, lines_of, unused
 from seqrec_cli.tuning.configs import TrialConfigs, base_values, check_space, without_given
 from seqrec_cli.tuning.engine import need_optuna
-from seqrec_cli.tuning.folder import StudyFolder, command_of
+from seqrec_cli.tuning.folder import IDENTITY, StudyFolder, command_of
 from seqrec_cli.tuning.horizons import Horizons
 from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
 from seqrec_cli.tuning.records import TrialRecord
+from seqrec_cli.tuning.report import write_report
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
-from seqrec_cli.tuning.telling import settings_in_words, trials_table
+from seqrec_cli.tuning.telling import trials_table
 from seqrec_cli.tuning.worker import work
-from seqrec_cli.tuning.workers import work_together
+from seqrec_cli.tuning.workers import (
+    FINISHED,
+    INTERRUPTED,
+    REFUSED,
+    environment_of,
+    share_of_cores,
+    work_together,
+)
 
 
 def main(cfg: TuneConfig) -> dict[str, Any]:
@@ -49,6 +63,8 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     base = configs.record({})
     space = space_of(cfg, configs, tell=say)
     check_space(space, configs)
+    if cfg.tune.sampler == "grid":
+        next(space.grid())  # refused where a setting has endlessly many values
 
     resolve_precision(cfg.hardware)  # a device that is not there is refused before data are built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)  # once, for all trials
@@ -61,12 +77,11 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     folder = StudyFolder.begin(cfg, base=base, space=space, metric=metric, fingerprint=log.fingerprint)
     write_task(cfg.tune, settled, log, folder=folder.path)
     say(f"study in {folder.path}: {len(space.entries)} settings, by validation {metric}")
+    study = study_of(cfg, folder, space, metric=metric)
     if cfg.tune.workers == 1:
-        study = study_of(cfg, folder, space, metric=metric)
-        finished = work(study, trial_runner(cfg, configs, metric=metric, threads=cfg.hardware.threads), say)
+        finished = work(study, trial_runner(configs, metric=metric, threads=cfg.hardware.threads), say)
     else:
-        finished = work_together(folder, cfg, say)
-        study = study_of(cfg, folder, space, metric=metric)
+        finished = work_together(study, cfg.tune.workers, lambda number: _start(cfg, folder, number), say=say)
     if not finished:
         say(f"stopped, nothing lost; go on with: {folder.command()}")
         return {"interrupted": True, "run_dir": str(folder.path)}
@@ -88,35 +103,68 @@ def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
 
 def study_of(cfg: TuneConfig, folder: StudyFolder, space: Space, *, metric: str) -> Study:
     """The study of a folder, with who proposes settings beside Optuna's sampler."""
-    proposers = proposers_of(cfg.tune, space, folder=folder.path, say=say)
-    return Study(
-        folder.path,
-        space,
-        cfg.tune,
-        metric=metric,
-        maximise=not lower_is_better(metric),
-        proposers=proposers,
-        horizon=next((each for each in proposers if isinstance(each, Horizons)), None),
-    )
+    proposers, maximise = proposers_of(cfg.tune, space, folder=folder.path, say=say), not lower_is_better(metric)
+    horizon = next((each for each in proposers if isinstance(each, Horizons)), None)
+    return Study(folder.path, space, cfg.tune, metric=metric, maximise=maximise, proposers=proposers, horizon=horizon)
 
 
-def trial_runner(cfg: TuneConfig, configs: TrialConfigs, *, metric: str, threads: int | None) -> RunTrial:
-    """What a worker does with a claimed trial: a `train` in a folder of its own, whose test set stays sealed."""
+def _start(cfg: TuneConfig, folder: StudyFolder, number: int) -> "subprocess.Popen[bytes]":
+    """A worker as a process of its own; in a session of its own, or a terminal's Ctrl-C would reach it twice."""
+    threads = share_of_cores(cfg.tune.workers, cfg.hardware.threads)
+    code = "import sys; from seqrec_cli.commands.tune import join; sys.exit(join(sys.argv[1], int(sys.argv[2])))"
+    environment = environment_of(number, threads, torch.cuda.device_count() if cfg.hardware.device != "cpu" else 0)
+    command = [sys.executable, "-c", code, str(folder.path), str(threads)]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def join(path: str, threads: int) -> int:
+    """A worker of the study in a folder; its exit code, as `tuning/workers.py` reads it."""
+    folder = StudyFolder(Path(path))
+    try:
+        told = folder.read()
+        cfg = record_of("tune", compose("tune", told["given"], told["config_dir"]), told["given"])
+        assert isinstance(cfg, TuneConfig)
+        configs = TrialConfigs(command_of(told["given"]), told["config_dir"])
+        metric = told[IDENTITY]["metric"]
+        study = study_of(cfg, folder, space_of(cfg, configs, tell=silent), metric=metric)
+        finished = work(study, trial_runner(configs, metric=metric, threads=threads), say)
+    except SeqrecError as error:
+        print(f"seqrec tune: {one_line(error)}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return FINISHED if finished else INTERRUPTED
+
+
+def trial_runner(configs: TrialConfigs, *, metric: str, threads: int | None) -> RunTrial:
+    """What a worker does with a claimed trial: a `train` in a folder of its own, whose test set stays sealed.
+
+    A trial that was interrupted, or whose worker died, goes on from its last checkpoint.
+    """
 
     def run(claim: Claim) -> Outcome:
-        record = configs.record(claim.settings | _of_a_trial(claim, metric, threads))
+        if claim.again is not None and (claim.again / "last.pt").is_file():
+            claim.again.rename(claim.folder)
+            record = resumed(str(claim.folder), [f"hardware.threads={'null' if threads is None else threads}"])
+            assert isinstance(record, TrainConfig)
+        else:
+            record = configs.record(claim.settings | _of_a_trial(claim, metric, threads))
         said = claim.folder.with_suffix(".log")
         said.parent.mkdir(parents=True, exist_ok=True)
         with said.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
             result = train.main(record, watch=claim.watch)
-        claim.had(RunFolder(claim.folder).read_config()["trainer"]["max_epochs"])
         if result.get("interrupted"):
             return Outcome("interrupted")
         if result.get("pruned"):
-            return Outcome("pruned")
-        return Outcome("complete", result["val"][metric])
+            return Outcome("pruned", followed=_epochs_of(claim.folder))
+        return Outcome("complete", result["val"][metric], followed=_epochs_of(claim.folder))
 
     return run
+
+
+def _epochs_of(path: Path) -> int:
+    """What a run was allowed, settled from the data."""
+    return int(RunFolder(path).read_config()["trainer"]["max_epochs"])
 
 
 def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any]:
@@ -126,16 +174,18 @@ def _of_a_trial(claim: Claim, metric: str, threads: int | None) -> dict[str, Any
     return found if claim.epochs is None else found | {"trainer.max_epochs": claim.epochs}
 
 
-def tell_advice(study: Study, best: TrialRecord) -> None:
-    """Who named which trial and why, and what is said of the whole: printed, and in the study's folder."""
+def tell_advice(study: Study, best: TrialRecord) -> list[str]:
+    """Who named which trial and why, and what is said of the whole: printed, in the study's folder, for its page."""
     records = study.records()
-    lines, final = horizon_lines(study.proposers, records), final_word(study.proposers, records, study.folder)
-    text = report(records, best, metric=study.metric, final=final, lines=lines)
-    if text:
-        write_atomically(study.folder / REPORT, text)
-        for line in lines + ([] if final is None else [final_line(final, best, metric=study.metric)]):
-            say(line)
-        say(f"reasons, trial by trial: {study.folder / REPORT}")
+    lines, final = lines_of(study.proposers, records), final_word(study.proposers, records, study.folder)
+    if not lines:
+        return []
+    told = Advice(records, best, study.metric, lines=lines, final=final, unused=unused(study.folder))
+    write_atomically(study.folder / REPORT, told.markdown())
+    for line in told.all_lines():
+        say(line)
+    say(f"reasons, trial by trial: {study.folder / REPORT}")
+    return told.html()
 
 
 def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: TrialConfigs) -> dict[str, Any]:
@@ -148,14 +198,14 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     metrics = run.read_metrics()
     if cfg.tune.test == "best" and "test" not in metrics:
         metrics = open_test(best.run_dir, "tune")
-    tell_advice(study, best)
+    advice = tell_advice(study, best)
     say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
+    write_report(study, folder, configs, more=advice)
     say(f"repeat it: {folder.train_command(best)}")
+    say(f"or, as {folder.path / 'experiment' / 'best.yaml'} says: {folder.experiment_command('best')}")
+    say(f"report: {folder.path / 'study.html'}")
     say(str(folder.path))
     failed = [record for record in study.records() if record.state == "failed"]
     told = {"study": str(folder.path), "trials": len(study.records()), "run_dir": best.run_dir}
     told["failed"] = None if not failed else f"{len(failed)} failed; trial {failed[-1].number}: {failed[-1].error}"
     return {**metrics, **told, "settings": best.settings}
-
-
-__all__ = ["TrainConfig", "main", "settings_in_words", "time"]

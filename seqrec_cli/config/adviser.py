@@ -23,7 +23,9 @@ class AdviserConfig(Settings):
         description="the NAME of the environment variable that holds the key, never the key; where it is not set, none "
         "is sent"
     )
-    timeout: float = Field(gt=0, description="seconds that it may take to answer")
+    timeout: float = Field(
+        gt=0, le=300, description="seconds that it may take to answer; the other workers wait for it"
+    )
     longest: float = Field(
         ge=1, description="the longest run that it may ask for, as a multiple of the study's own number of epochs"
     )

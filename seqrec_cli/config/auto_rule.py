@@ -34,6 +34,7 @@ class KindNumbers(Settings):
     """The rule's numbers for one kind of training."""
 
     max_length: Table = Field(description="longest history by training events, where histories are that long")
+    uncut: int = Field(ge=1, description="where histories are no longer than this, rows hold them whole")
     embed_dim: Table = Field(description="width by training events")
     dropout: Table = Field(description="dropout by training events")
     steps_an_epoch: int = Field(ge=1, description="an epoch has as many, by smaller batches, where it has the rows")
@@ -183,7 +184,8 @@ class Settled:
 
     def max_length(self, _model: dict[str, Any]) -> int:
         longest = max(math.ceil(self.facts.longest / 10) * 10, 10)
-        return min(longest, int(up_to(self.numbers.max_length, self.facts.events)))
+        most = int(up_to(self.numbers.max_length, self.facts.events))
+        return longest if longest <= self.numbers.uncut else min(longest, most)
 
     def embed_dim(self, model: dict[str, Any]) -> int:
         heads = 2 * model.get("heads", 1)  # rotary positions turn pairs

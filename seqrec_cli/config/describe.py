@@ -109,7 +109,11 @@ def errors_in_words(error: ValidationError, record: type[Settings], plain: Any) 
         parts = [str(part) for part in entry["loc"]]
         upto = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         here = upto[0] if upto else ""
-        name = here if entry["type"] == "value_error" else next((prefix for prefix in upto if prefix in keys), here)
+        name = (
+            here
+            if entry["type"] in ("value_error", "extra_forbidden")
+            else next((prefix for prefix in upto if prefix in keys), here)
+        )
         found.setdefault(name, _error_in_words(entry, name, keys=keys, plain=plain))
     return list(found.values())
 
@@ -140,9 +144,14 @@ def _error_in_words(entry: Any, name: str, *, keys: dict[str, Key], plain: Any) 
 
 
 def _value_at(plain: Any, name: str) -> Any:
-    for part in name.split(".") if name else ():
-        plain = plain.get(part) if isinstance(plain, dict) else None
-    return plain
+    """By its dotted key; the keys of a search space have dots themselves."""
+    if not name or not isinstance(plain, dict):
+        return plain if not name else None
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        if (key := ".".join(parts[:end])) in plain:
+            return _value_at(plain[key], ".".join(parts[end:]))
+    return None
 
 
 def missing_in_words(name: str, key: Key | None) -> str:

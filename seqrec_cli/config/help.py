@@ -20,6 +20,7 @@ GROUPS = {
     "rung": "a step of the ladder of click rankers, from the mean of the history to BST",
     "debug": "settings for finding faults",
     "sweep": "values for -m",
+    "space": "settings that tune searches, and their values",
 }
 FLAGS = {
     "-m, --multirun": "a sweep: KEY=A,B,C or several such keys, a run for each combination",
@@ -46,6 +47,8 @@ def help_text(verb: Verb, overrides: list[str], config_dir: str | None) -> str:
             lines += _entry(group, f"{GROUPS.get(group, '')}: {', '.join(names) or '-'}", width, column=16)
     lines += ["", "Keys (KEY=VALUE; those of the options in use, with their present values)"]
     for key in keys_of(verb.settings(), plain):
+        if key.name.startswith("space."):  # of one entry of a search space: docs/tuning.md has them
+            continue
         lines += _entry(
             f"{key.name}={_present(plain, key.name)}", f"{key.description} ({key.type()})", width, column=36
         )

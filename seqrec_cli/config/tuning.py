@@ -108,8 +108,8 @@ class TuneSettings(Settings):
 class TuneConfig(TrainConfig):
     """The verb `tune`: every trial is a `train` of the same settings but for those of the space."""
 
-    space: dict[str, SpaceEntry] | None = Field(
-        description="settings and their values, space=NAME of conf/space; null: that of the model's name"
+    space: dict[str, SpaceEntry] = Field(
+        description="settings and their values: space=NAME of conf/space; by itself that of the model's name"
     )
     tune: TuneSettings
     given: tuple[str, ...] = Field(description="the command line; filled in, not to be given")

@@ -51,7 +51,10 @@ def below_baseline(
     if sign * metrics[name] >= sign * rivals[best]:
         return None
     others = "" if cfg.model.name == "auto" else ": model=auto tries several"
-    why = "; ".join(reasons(cfg, course)) or f"the log may need no more than that{others}"
+    otherwise = f"the log may need no more than that{others}"
+    if best == "random":
+        otherwise = "few users are ranked, or what they are asked for hardly occurs in training"
+    why = "; ".join(reasons(cfg, course)) or otherwise
     return (
         f"WARNING: {cfg.model.name} is below {BASELINES.get(best, best)} in {name} ({metrics[name]:.4f} < "
         f"{rivals[best]:.4f}): {why}"

@@ -1,12 +1,17 @@
 """What proposers report at a study's end: reasons trial by trial, an adviser's final word, how horizons agree."""
 
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from seqrec_cli.files import write_atomically
-from seqrec_cli.tuning.adviser import Adviser, FinalWord
+from seqrec_cli.reporting.html_page import heading, html_table, note
+from seqrec_cli.tuning.adviser import FALLBACK, Adviser, FinalWord
 from seqrec_cli.tuning.horizons import Horizons
+from seqrec_cli.tuning.proposers import LOG
 from seqrec_cli.tuning.records import Proposer, TrialRecord
 from seqrec_cli.tuning.telling import outcome, settings_in_words
 
@@ -30,37 +35,82 @@ def final_word(proposers: Sequence[Proposer], records: list[TrialRecord], folder
     return found
 
 
-def horizon_lines(proposers: Sequence[Proposer], records: list[TrialRecord]) -> list[str]:
-    """How runs of different lengths agree, where there are horizons."""
+def lines_of(proposers: Sequence[Proposer], records: list[TrialRecord]) -> list[str]:
+    """How runs of different lengths agree, and how many trials an adviser named, where there are such."""
     horizons = next((each for each in proposers if isinstance(each, Horizons)), None)
-    return [] if horizons is None else horizons.lines(records)
+    lines = [] if horizons is None else horizons.lines(records)
+    adviser = next((each for each in proposers if isinstance(each, Adviser)), None)
+    if adviser is not None:
+        new = [each for each in records if each.proposed_by != Horizons.name]
+        named = sum(each.proposed_by == adviser.name for each in new)
+        lines.append(
+            f"the adviser named {named} of {len(new)} trials" + (f", {FALLBACK} the others" if named < len(new) else "")
+        )
+    return lines
 
 
-def final_line(final: FinalWord, best: TrialRecord, *, metric: str) -> str:
-    """Its configuration, beside the best by validation where that is another."""
-    beside = "" if final.trial.number == best.number else f"; the best by validation is trial {best.number}"
-    return (
-        f"the adviser's final configuration: trial {final.trial.number} ({outcome(final.trial, metric)}{beside}): "
-        f"{settings_in_words(final.trial.settings)}; because: {final.reasons}"
-    )
+@dataclass(frozen=True)
+class Advice:
+    """All that is told of reasons."""
+
+    records: list[TrialRecord]
+    best: TrialRecord  # by validation
+    metric: str
+    _: KW_ONLY
+    lines: list[str]
+    final: FinalWord | None
+    unused: Counter[str]  # answers of the adviser, by what was wrong with them
+
+    def all_lines(self) -> list[str]:
+        """What is printed."""
+        if self.final is None:
+            return self.lines
+        trial = self.final.trial
+        beside = "" if trial.number == self.best.number else f"; the best by validation is trial {self.best.number}"
+        final = (
+            f"the adviser's final configuration: trial {trial.number} ({outcome(trial, self.metric)}{beside}): "
+            f"{settings_in_words(trial.settings)}; because: {self.final.reasons}"
+        )
+        return [*self.lines, final]
+
+    def markdown(self) -> str:
+        """A file of its own, which can be read without a browser."""
+        parts = [f"# {len(self.records)} trials, by validation {self.metric}", ""]
+        parts += [*(f"- {line}" for line in self.all_lines()), ""]
+        if self.unused:
+            parts += ["## Answers that were not used", "", *(f"- {line}" for line in self._faults()), ""]
+        titles, rows = self._table()
+        parts += ["## Trial by trial", "", _row(titles), _row(["---"] * len(titles)), *map(_row, rows)]
+        return "\n".join(parts) + "\n"
+
+    def html(self) -> list[str]:
+        """Parts of the study's page."""
+        parts = [heading("Who named which trial, and why"), *map(note, self.all_lines())]
+        if self.unused:
+            parts += [heading("Answers that were not used"), *map(note, self._faults())]
+        titles, rows = self._table()
+        return [*parts, html_table(titles, rows, text=len(titles))]
+
+    def _faults(self) -> list[str]:
+        return [f"{why}" + (f" ({times} times)" if times > 1 else "") for why, times in self.unused.items()]
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        rows = []
+        for each in self.records:
+            follows = f"; longer than trial {each.continues}" if each.continues is not None else ""
+            cells = [str(each.number), each.proposed_by, outcome(each, self.metric), f"{each.followed}{follows}"]
+            rows.append([*cells, settings_in_words(each.settings), each.rationale])
+        return ["trial", "by", "result", "epochs", "settings", "why"], rows
 
 
-def report(
-    records: list[TrialRecord], best: TrialRecord, *, metric: str, final: FinalWord | None, lines: list[str]
-) -> str:
-    """All of it as Markdown; empty where nobody gave a reason."""
-    told = [each for each in records if each.rationale]
-    if not told and final is None and not lines:
-        return ""
-    parts = [f"# {len(records)} trials, by validation {metric}", ""]
-    if final is not None:
-        parts += [final_line(final, best, metric=metric)[0].upper() + final_line(final, best, metric=metric)[1:], ""]
-    if lines:
-        parts += ["## Short and long runs", "", *(f"- {line}" for line in lines), ""]
-    parts += ["## Trial by trial", "", "| trial | by | result | epochs | settings | why |", "|---|---|---|---|---|---|"]
-    for each in records:
-        follows = f"; longer than trial {each.continues}" if each.continues is not None else ""
-        cells = [str(each.number), each.proposed_by, outcome(each, metric), f"{each.followed}{follows}"]
-        cells += [settings_in_words(each.settings), each.rationale]
-        parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(parts) + "\n"
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def unused(folder: Path) -> Counter[str]:
+    """Why answers were refused, by the adviser's log; a row that a killed process left cut is none."""
+    log, found = folder / LOG, Counter[str]()
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        with contextlib.suppress(ValueError):
+            found.update(filter(None, [json.loads(line)["refused"]]))
+    return found

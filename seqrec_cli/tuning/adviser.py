@@ -45,14 +45,10 @@ class Adviser:
     log: Path | None = None  # every question and answer, a row each
     horizon: Horizon | None = None  # epochs of a new trial, where they are not the task's
     name: str = "adviser"
-    seconds: float = 0.0  # that it may take, at most; see `Proposer`
 
     def __post_init__(self) -> None:
         """Raises SeqrecError where it cannot be asked at all."""
         self._chat = Chat(self.cfg)
-        self.seconds = TRIES * (
-            2 * self.cfg.timeout + PAUSE
-        )  # a question may be put twice, with and without its format
         self._failed = 0  # trials in a row
         self._dismissed = False
 

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import TuneSettings
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial, Trial
 
 PARTS = 20  # of a run: a pruner compares trials at these points of their schedules, whatever their numbers of epochs
 NAME = "seqrec"
@@ -28,6 +29,7 @@ def need_optuna(sampler: str) -> None:
     except ImportError as error:
         raise SeqrecError(f"seqrec tune needs {error.name}: pip install 'seqrec[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of groups, and of patience
 
 
 def make_sampler(tune: TuneSettings, seed: int) -> "BaseSampler":
@@ -35,10 +37,9 @@ def make_sampler(tune: TuneSettings, seed: int) -> "BaseSampler":
 
     A sampler is made anew for every trial: what it knows is in the storage, and workers are to draw different numbers.
     """
-    from optuna import exceptions, samplers
+    from optuna import samplers
 
-    warnings.filterwarnings("ignore", category=exceptions.ExperimentalWarning)  # of `group`: its interface may change
-    if tune.sampler == "random":
+    if tune.sampler in ("random", "grid"):
         return samplers.RandomSampler(seed=seed)
     if tune.sampler == "cmaes":
         first = samplers.RandomSampler(seed=seed)  # also of choices, which CMA-ES has no gradient of
@@ -61,6 +62,27 @@ def make_pruner(tune: TuneSettings) -> "BasePruner":
     if tune.pruner == "patience":
         return pruners.PatientPruner(None, patience=max(round(tune.patience * PARTS), 1))
     return pruners.NopPruner()
+
+
+class SameLength:
+    """A study as a pruner sees it: with those trials alone that are followed for as many epochs as one of them."""
+
+    def __init__(self, study: "Study", epochs: int | None) -> None:
+        self._study, self._epochs = study, epochs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, deepcopy: bool = True, states: Any = None) -> "list[FrozenTrial]":
+        trials = self._study.get_trials(deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if trial.user_attrs.get("epochs") == self._epochs]
+
+
+def should_prune(trial: "Trial", epochs: int | None) -> bool:
+    """Whether the study's pruner would end a trial, by trials of the same length."""
+    study = trial.study
+    found = SameLength(study, epochs)
+    return study.pruner.prune(found, study._storage.get_trial(trial._trial_id))  # type: ignore[arg-type]
 
 
 def open_storage(folder: Path, kind: str) -> "BaseStorage":

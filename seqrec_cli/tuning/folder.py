@@ -50,14 +50,13 @@ class StudyFolder:
             raise SeqrecError(f"run_dir={path} is a file; name a folder that does not exist yet")
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".study.lock"):
+            plain = {IDENTITY: identity, "given": list(cfg.given), "config_dir": cfg.config_dir}
+            plain |= {"tune": dump(cfg.tune), "storage": cfg.tune.storage}
             if folder.study_json.is_file():
                 folder._is_the_same(identity, cfg)
             elif any(entry.name != ".study.lock" for entry in path.iterdir()):
                 raise SeqrecError(f"run_dir={path} is not empty and holds no study; name another run_dir")
-            else:
-                plain = {IDENTITY: identity, "given": list(cfg.given), "config_dir": cfg.config_dir}
-                plain |= {"tune": dump(cfg.tune), "storage": cfg.tune.storage}
-                write_atomically(folder.study_json, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+            write_atomically(folder.study_json, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         return folder
 
     @property
@@ -97,6 +96,16 @@ class StudyFolder:
         """The command that goes on with it."""
         before = self.read()
         return _shell("tune", before["config_dir"], [*_without(before["given"], "run_dir"), _at(self.path)])
+
+    def experiment_command(self, name: str) -> str:
+        """The command that trains what is written in `experiment/NAME.yaml` of this folder."""
+        before = self.read()
+        given = [text for text in command_of(before["given"]) if text.startswith(("data_dir=", "hardware."))]
+        path = str(self.path)
+        if before["config_dir"] is None:
+            return _shell("train", path, [f"experiment={name}", *given])
+        search = f"hydra.searchpath=['file://{self.path.absolute()}']"
+        return _shell("train", before["config_dir"], [f"experiment={name}", *given, search])
 
     def train_command(self, record: TrialRecord) -> str:
         """The command that repeats a trial's run, on its own and with its test set read as usual."""

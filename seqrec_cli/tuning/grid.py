@@ -8,7 +8,6 @@ class Grid:
     """A proposer: what has not been tried yet. Optuna's own grid knows no entries that apply at times only."""
 
     name = "grid"
-    seconds = 0.0
 
     def __init__(self, space: Space) -> None:
         self.combinations = list(space.grid())

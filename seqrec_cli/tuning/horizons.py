@@ -54,7 +54,6 @@ class Horizons:
     longest: int  # the study's own epochs
     say: Say
     name: str = "horizon"
-    seconds: float = 0.0
     _told: int | None = None  # the epochs of new trials, as last said
 
     def propose(self, trials: list[TrialRecord]) -> Proposal | None:

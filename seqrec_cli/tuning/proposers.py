@@ -14,7 +14,6 @@ from seqrec_cli.saying import Say
 from seqrec_cli.tuning.adviser import Adviser
 from seqrec_cli.tuning.briefing import Task
 from seqrec_cli.tuning.chat import Chat
-from seqrec_cli.tuning.grid import Grid
 from seqrec_cli.tuning.horizons import Horizons
 from seqrec_cli.tuning.records import Proposer
 from seqrec_cli.tuning.space import Space
@@ -63,8 +62,6 @@ def proposers_of(tune: TuneSettings, space: Space, *, folder: Path, say: Say) ->
     found: list[Proposer] = [] if horizons is None else [horizons]
     if tune.sampler == "adviser":
         found.append(Adviser(tune.adviser, space, task, say, folder / LOG, horizons))
-    if tune.sampler == "grid":
-        found.append(Grid(space))
     return found
 
 

@@ -56,6 +56,5 @@ class Proposer(Protocol):
     """Someone who names settings beside Optuna's samplers. None: has nothing (valid) to say, and why was said."""
 
     name: str
-    seconds: float  # that it may take, at most: the other workers of a study wait for it
 
     def propose(self, trials: list[TrialRecord]) -> Proposal | None: ...

@@ -76,8 +76,12 @@ class Space:
         return found
 
     def words(self) -> list[str]:
-        """A line an entry: its key, its values, and where it applies."""
-        return [f"{key}: {in_words(entry)}{_where(entry)}" for key, entry in self.entries.items()]
+        """A line an entry, for a reader."""
+        found = []
+        for key, entry in self.entries.items():
+            needs = [f"{other}={value_in_words(value)}" for other, value in (entry.when or {}).items()]
+            found.append(f"{key}: {in_words(entry)}{', only with ' + ' and '.join(needs) if needs else ''}")
+        return found
 
     def as_drawn(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The same values as Optuna stores them."""
@@ -142,14 +146,6 @@ def in_words(entry: SpaceEntry) -> str:
     kind = "a whole number" if entry.type == "int" else "a number"
     how = " (by its logarithm)" if entry.log else f" in steps of {entry.step:g}" if entry.step else ""
     return f"{kind} from {entry.ends[0]:g} to {entry.ends[1]:g}{how}"
-
-
-def _where(entry: SpaceEntry) -> str:
-    needed = [
-        f"{key} is {' or '.join(map(value_in_words, wanted if isinstance(wanted, tuple) else (wanted,)))}"
-        for key, wanted in (entry.when or {}).items()
-    ]
-    return f", only where {' and '.join(needed)}" if needed else ""
 
 
 def _needs(entry: SpaceEntry) -> str:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import TuneSettings
 from seqrec_cli.reporting.run_folder import read_rows
-from seqrec_cli.tuning.engine import PARTS, make_sampler, need_optuna, open_study
+from seqrec_cli.tuning.engine import PARTS, make_sampler, need_optuna, open_study, should_prune
 from seqrec_cli.tuning.grid import Grid
 from seqrec_cli.tuning.records import Horizon, Proposal, Proposer, State, TrialRecord, Validation
 from seqrec_cli.tuning.space import Space
@@ -37,38 +37,44 @@ class Outcome:
 
     state: Literal["complete", "pruned", "interrupted"]
     value: float | None = None
+    followed: int | None = None  # epochs that the run was allowed, where its configuration said so
 
 
 @dataclass
 class Claim:
     """A trial that this process works on, until `Study.finish` or `Study.fail`."""
 
-    number: int
+    trial: "Trial"
     settings: dict[str, Any]
     epochs: int | None  # None: as many as the configuration says
     folder: Path  # of its run, not there yet
-    trial: "Trial"
     lock: FileLock
+    again: Path | None  # the run folder of a trial with the same settings that was not run to its end
+    prunes: bool
     until: float  # by `time.monotonic`, when the study's minutes are over
     began: float = field(default_factory=time.monotonic)
     reported: int = -1  # the last of `PARTS` that a pruner knows
+    latest: tuple[float, float] | None = None  # the last validation: progress and value
 
-    def had(self, epochs: int) -> None:
-        """Write down how many epochs the run was allowed, settled from the data or not."""
-        self.trial.set_user_attr("followed", epochs)
+    @property
+    def number(self) -> int:
+        return self.trial.number
 
     def watch(self, value: float, progress: float) -> bool:
         """Tell a validation, `progress` (0 to 1) of the run's steps done; True where the run is not worth more steps.
 
-        A part of the run without a validation has the value of the next one.
+        Parts of the run between two validations have values on the line between them.
         """
         part = min(int(progress * PARTS + 1e-9), PARTS)
-        for step in range(self.reported + 1, part + 1):
-            self.trial.report(value, step)
+        for step in range(self.reported + 1, part + 1) if self.prunes else ():
+            at, before = self.latest or (0.0, value)
+            passed = (step / PARTS - at) / (progress - at) if progress > at else 1.0
+            self.trial.report(before + (value - before) * min(passed, 1.0), step)
+        self.latest = progress, value
         self.reported = max(self.reported, part)
         if progress >= 1:
             return False
-        return time.monotonic() >= self.until or (self.reported >= 0 and self.trial.should_prune())
+        return time.monotonic() >= self.until or (self.prunes and should_prune(self.trial, self.epochs))
 
 
 class Study:
@@ -88,8 +94,8 @@ class Study:
         need_optuna(tune.sampler)
         self.folder, self.space, self.tune = folder, space, tune
         self.metric, self.maximise = metric, maximise
-        self.proposers, self.horizon = proposers, horizon
-        self.wait = WAIT + sum(proposer.seconds for proposer in proposers)
+        self.proposers = [*proposers, *([Grid(space)] if tune.sampler == "grid" else [])]
+        self.horizon = horizon
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         with self._alone():
             self.optuna = open_study(folder, tune, maximise)
@@ -97,13 +103,11 @@ class Study:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other worker asks, or looks for the dead, meanwhile."""
-        lock = FileLock(self.folder / "locks" / "study.lock", timeout=self.wait)
+        lock = FileLock(self.folder / "locks" / "study.lock", timeout=WAIT)
         try:
             lock.acquire()
         except Timeout:
-            raise SeqrecError(
-                f"{self.folder}: a worker has held the study for {self.wait:.0f} s; is it stopped?"
-            ) from None
+            raise SeqrecError(f"{self.folder}: a worker has held the study for {WAIT:.0f} s; is it stopped?") from None
         try:
             yield
         finally:
@@ -134,11 +138,11 @@ class Study:
                 trial.set_user_attr("epochs", epochs)
             left = None if self.tune.minutes is None else 60 * self.tune.minutes - self.seconds()
             until = float("inf") if left is None else time.monotonic() + left
-            folder = self.folder / TRIALS / f"{trial.number:04d}"
-            claim = Claim(trial.number, settings, epochs, folder=folder, trial=trial, lock=lock, until=until)
-            if attributes.get("continues") is not None:  # it was chosen already; and another length does not compare
-                claim.reported = PARTS
-            return claim
+            again = None if "again" not in attributes else self.run_of(attributes["again"])
+            # What is followed further was chosen already; where it ends is what short runs are compared with.
+            prunes = self.tune.pruner != "none" and attributes.get("continues") is None
+            folder = self.run_of(trial.number)
+            return Claim(trial, settings, epochs, folder=folder, lock=lock, again=again, until=until, prunes=prunes)
 
     def _propose(self) -> bool:
         """Put the first proposal there is before Optuna's own; False where the study has nothing more to try."""
@@ -165,7 +169,7 @@ class Study:
         """Write down how a trial ended; what was interrupted will be run again."""
         from optuna.trial import TrialState
 
-        self._took(claim)
+        self._took(claim, outcome.followed)
         if outcome.state == "interrupted":
             with self._alone():
                 self._again(claim.number, INTERRUPTED, deaths=claim.trial.user_attrs.get("deaths", 0))
@@ -173,7 +177,9 @@ class Study:
             self.optuna.tell(claim.number, state=TrialState.PRUNED)
         else:
             assert outcome.value is not None
-            for step in range(claim.reported + 1, PARTS + 1):  # a run that stopped by itself stays as good as it is
+            for step in (
+                range(claim.reported + 1, PARTS + 1) if claim.prunes else ()
+            ):  # a run that stopped by itself stays as good as it is
                 claim.trial.report(outcome.value, step)
             self.optuna.tell(claim.number, outcome.value)
         claim.lock.release()
@@ -182,13 +188,14 @@ class Study:
         """Write down that a trial's run was refused or broke."""
         from optuna.trial import TrialState
 
-        self._took(claim)
+        self._took(claim, None)
         claim.trial.set_user_attr("error", reason)
         self.optuna.tell(claim.number, state=TrialState.FAIL)
         claim.lock.release()
 
-    def _took(self, claim: Claim) -> None:
-        claim.trial.set_user_attr("seconds", round(time.monotonic() - claim.began, 2))
+    def _took(self, claim: Claim, followed: int | None) -> None:
+        seconds = round(time.monotonic() - claim.began, 2)
+        claim.trial.set_user_attr("ran", {"seconds": seconds, "followed": followed})
 
     def _find_lost(self) -> None:
         """Trials whose worker died: they end as failed, and their settings wait to be run again."""
@@ -229,6 +236,10 @@ class Study:
                 self.optuna.enqueue_trial(known, user_attrs={**told, "again": number, "deaths": deaths})
         self.optuna.tell(number, state=TrialState.FAIL)
 
+    def run_of(self, number: int) -> Path:
+        """The folder of a trial's run."""
+        return self.folder / TRIALS / f"{number:04d}"
+
     def _lock_of(self, number: int) -> Path:
         return self.folder / "locks" / f"{number:04d}.lock"
 
@@ -242,6 +253,12 @@ class Study:
         return [
             trial for trial in self._all() if trial.state != TrialState.WAITING and not trial.user_attrs.get("replaced")
         ]
+
+    def begun(self) -> int:
+        """Trials that were ever begun, those that were run again twice."""
+        from optuna.trial import TrialState
+
+        return sum(trial.state != TrialState.WAITING for trial in self._all())
 
     def has_all(self) -> bool:
         """Whether all its trials are begun."""
@@ -271,7 +288,7 @@ class Study:
         for trial in self._all():
             if trial.datetime_start is not None:
                 start = trial.datetime_start.timestamp()
-                took = trial.user_attrs.get("seconds")
+                took = trial.user_attrs.get("ran", {}).get("seconds")
                 if took is None and trial.user_attrs.get("replaced"):  # nobody knows when its worker died
                     rows = self._rows(trial.number)
                     took = rows[-1]["seconds"] if rows else 0.0
@@ -296,21 +313,21 @@ class Study:
             TrialState.PRUNED: "pruned",
             TrialState.FAIL: "failed",
         }
-        told, rows = trial.user_attrs, self._rows(trial.number)
+        told, ran, rows = trial.user_attrs, trial.user_attrs.get("ran", {}), self._rows(trial.number)
         curve = tuple(
             Validation(row["epoch"], row["step"], value=row[self.metric], val_loss=row.get("loss"))
             for row in rows
             if row["split"] == "val" and self.metric in row
         )
-        folder = self.folder / TRIALS / f"{trial.number:04d}"
+        folder = self.run_of(trial.number)
         return TrialRecord(
             number=trial.number,
             settings=dict(told.get("settings", {})),
             state=states[trial.state],
             curve=curve,
             best=(max if self.maximise else min)(curve, key=lambda at: at.value, default=None),
-            followed=told.get("epochs") or told.get("followed") or _epochs(rows),
-            seconds=told.get("seconds", 0.0),
+            followed=told.get("epochs") or ran.get("followed") or _epochs(rows),
+            seconds=ran.get("seconds", 0.0),
             proposed_by=told.get("by", ""),
             rationale=told.get("rationale", ""),
             run_dir=str(folder) if folder.is_dir() else None,
@@ -321,7 +338,7 @@ class Study:
         )
 
     def _rows(self, number: int) -> list[dict[str, Any]]:
-        return read_rows(self.folder / TRIALS / f"{number:04d}" / "metrics.jsonl")
+        return read_rows(self.run_of(number) / "metrics.jsonl")
 
     def best(self) -> TrialRecord | None:
         """The complete trial with the best value; of equal ones the first."""

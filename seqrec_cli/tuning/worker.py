@@ -20,6 +20,7 @@ def work(study: Study, run_trial: RunTrial, say: Say) -> bool:
     Raises SeqrecError where trial after trial fails.
     """
     while True:
+        _give_up(study)
         claim = study.claim()
         if claim is None:
             if not study.is_running():
@@ -31,7 +32,6 @@ def work(study: Study, run_trial: RunTrial, say: Say) -> bool:
             return False
         say(trial_line(study, claim.number))
         _tidy(study)
-        _give_up(study)
 
 
 def _run(study: Study, claim: Claim, run_trial: RunTrial) -> Outcome | None:

@@ -136,7 +136,7 @@ def test_without_times_the_rows_are_in_order(tmp_path: Path) -> None:
         (log().assign(when=pd.to_timedelta(1, unit="h")), {}, r"^frame: column when is of type duration\[us\]; take"),
         (log().assign(when="soon"), {}, "^frame: when is 'soon' in row 1, not a time"),
         (pd.concat([log(), log()[:1]]), {}, "^1 rows repeat an earlier row .* the first is row 73;"),
-        (log(users=12, events=2), {}, "^no user has 3 events or more after the filters"),
+        (log(users=12, events=2), {}, "^no user has 3 events or more, so nobody can"),
         (log(), {"duplicates": "perhaps"}, "^dataset.duplicates=perhaps: "),
         (log(), {"user_core": -1}, "^dataset.user_core=-1: "),
         (log(), {"name": "a b"}, "^dataset.name="),

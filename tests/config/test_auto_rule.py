@@ -229,3 +229,8 @@ def test_a_ranker_of_logged_labels_is_chosen_by_them() -> None:
     labels = ("dataset=csv", "dataset.archive=log.csv", "dataset.label_column=clicked", "protocol=impressions")
     assert of(RATINGS, "model=din", *labels)["trainer"]["monitor"] == "auc"
     assert of(RATINGS, "model=sasrec", *labels)["trainer"]["monitor"] == "ndcg@10"
+
+
+def test_histories_that_are_short_are_not_cut() -> None:
+    lengths = {long: of(RATINGS._replace(longest=long))["model"]["max_length"] for long in (8, 30, 31, 300)}
+    assert lengths == {8: 10, 30: 30, 31: 20, 300: 20}

@@ -71,7 +71,7 @@ def test_below_random_is_said_and_a_model_is_not_its_own_rival(tmp_path: Path) -
     (line,) = advice(
         cfg, counted, metrics={"val": found["popular"], "baselines_val": found}, metrics_jsonl=tmp_path / "none"
     )
-    assert "popular is below random in ndcg@10 (0.0100 < 0.0200)" in line
+    assert "popular is below random in ndcg@10 (0.0100 < 0.0200): few users are ranked" in line
     assert not advice(
         cfg, counted, metrics={"val": found["random"], "baselines_val": found}, metrics_jsonl=tmp_path / "none"
     )

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_endpoint import KEY, VARIABLE, WRONG, Endpoint, Reply, adviser_config, greedy, numbers
+from stub_endpoint import KEY, VARIABLE, WRONG, Endpoint, adviser_config, greedy, numbers
 
 from seqrec_cli.config.horizon import HorizonConfig
 from seqrec_cli.config.tuning import TuneSettings
 from seqrec_cli.config.validate import dump
 from seqrec_cli.tuning import adviser
-from seqrec_cli.tuning.advice import final_line, final_word, horizon_lines, report
+from seqrec_cli.tuning.advice import Advice, final_word, lines_of, unused
 from seqrec_cli.tuning.adviser import Adviser
 from seqrec_cli.tuning.briefing import Task
 from seqrec_cli.tuning.horizons import Horizons
@@ -59,7 +59,6 @@ def run(
     def run_trial(claim: Claim) -> Outcome:
         claim.folder.mkdir(parents=True)
         epochs = claim.epochs or EPOCHS
-        claim.had(epochs)
         rows = [
             {
                 "epoch": at,
@@ -75,8 +74,8 @@ def run(
             with (claim.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             if claim.watch(row["ndcg@10"], done / epochs):
-                return Outcome("pruned")
-        return Outcome("complete", rows[-1]["ndcg@10"])
+                return Outcome("pruned", followed=epochs)
+        return Outcome("complete", rows[-1]["ndcg@10"], followed=epochs)
 
     assert work(study, run_trial, lambda line: None)
     return study, study.records()
@@ -103,8 +102,12 @@ def test_an_adviser_that_plays_well_names_every_trial_and_has_the_final_word(tmp
     assert records[0].value is not None
     assert best.value > 0.78 > records[0].value
     assert final is not None
-    text = report(records, best, metric="ndcg@10", final=final, lines=[])
-    assert text.splitlines()[2].startswith(f"The adviser's final configuration: trial {best.number} (ndcg@10 0.")
+    lines = lines_of(study.proposers, records)
+    assert lines == ["the adviser named 14 of 14 trials"]
+    told = Advice(records, best, "ndcg@10", lines=lines, final=final, unused=unused(tmp_path))
+    assert told.all_lines()[1].startswith(f"the adviser's final configuration: trial {best.number} (ndcg@10 0.")
+    text = told.markdown()
+    assert "Answers that were not used" not in text
     assert "because: It has the best value" in text
     assert text.count("near the best so far, with another") == 13
     assert KEY not in text
@@ -124,7 +127,13 @@ def test_an_adviser_that_plays_badly_ends_by_tpe_and_every_fault_was_said(tmp_pa
     refused = [json.loads(line)["refused"] for line in (tmp_path / "adviser.jsonl").read_text().splitlines()]
     assert len(refused) == len(WRONG)
     assert all(refused)
-    assert report(records, records[0], metric="ndcg@10", final=None, lines=[]) == ""
+    lines = lines_of(study.proposers, records)
+    assert lines == ["the adviser named 0 of 8 trials, TPE the others"]
+    told = Advice(records, records[0], "ndcg@10", lines=lines, final=None, unused=unused(tmp_path))
+    text = told.markdown()
+    assert "&lt;html&gt;&lt;body&gt;Sign in" in "".join(told.html())
+    assert "- 127.0.0.1:" in text.partition("## Answers that were not used")[2]
+    assert 'the answer holds no valid JSON object with "settings" or "continues"' in text
 
 
 def test_trials_of_both_are_told_apart(tmp_path: Path) -> None:
@@ -152,13 +161,6 @@ def test_an_earlier_trial_is_followed_for_as_long_as_was_asked_and_never_ended_e
     assert "#4 pruned, named by adviser, followed 4 epochs" in endpoint.asked[5]["messages"][1]["content"]
 
 
-def test_other_workers_wait_as_long_as_an_adviser_may_take(tmp_path: Path) -> None:
-    with Endpoint(lambda _: Reply()) as endpoint:
-        named = asking(endpoint, [], tmp_path, timeout=100.0)
-    study = Study(tmp_path, SPACE, settings(), metric="ndcg@10", maximise=True, proposers=[named])
-    assert study.wait > 2 * 2 * 100
-
-
 def horizons(said: list[str], **changes: Any) -> Horizons:
     plain = {"epochs": 1, "factor": 2, "checks": 1, "agreement": 0.7} | changes
     return Horizons(HorizonConfig.from_plain(plain), "ndcg@10", EPOCHS, said.append)
@@ -179,8 +181,7 @@ def test_short_runs_are_promoted_and_the_best_is_a_long_one(tmp_path: Path) -> N
     assert best.followed == EPOCHS
     assert said == []
     assert any(
-        line.startswith("1 against 2 epochs: rank correlation 1.00")
-        for line in horizon_lines([*study.proposers], records)
+        line.startswith("1 against 2 epochs: rank correlation 1.00") for line in lines_of([*study.proposers], records)
     )
 
 
@@ -219,6 +220,6 @@ def test_a_final_word_for_another_trial_than_the_best_says_so(tmp_path: Path) ->
     assert final is not None
     assert best is not None
     assert best.number != 0
-    line = final_line(final, best, metric="ndcg@10")
+    line = Advice(records, best, "ndcg@10", lines=[], final=final, unused=unused(tmp_path)).all_lines()[0]
     assert f"; the best by validation is trial {best.number}): trainer.lr=0.5" in line
     assert line.endswith("because: it is simpler")
