@@ -189,7 +189,8 @@ VERB_OF_GROUP = {"space": "tune"}
 def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
     verb = VERB_OF.get(option) or VERB_OF_GROUP.get(group, "train")
     chosen = OmegaConf.load(conf_folder() / f"{verb}.yaml").defaults
-    plus = "" if any(group in entry for entry in chosen if entry != "_self_") else "+"
+    named = [str(key).removeprefix("optional ") for entry in chosen if not isinstance(entry, str) for key in entry]
+    plus = "" if group in named else "+"
     if verb == "evaluate":
         validate(verb, compose(verb, [f"{group}={option}", "ckpt=x"]))
         return

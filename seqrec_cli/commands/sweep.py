@@ -193,7 +193,7 @@ def end_sweep(sweep: Sweep, verb: str, completed: bool) -> bool:
     interrupted (not `completed`), or where its jobs were chosen by several metrics.
     """
     if not completed:
-        settle_left_over(sweep.folder)
+        settle_left_over(sweep.folder, stopped=True)
     if sweep.watch is not None:
         sweep.watch.stop()
     rows = sweep.folder.rows()

@@ -72,18 +72,21 @@ def _signal(number: int) -> str:
     return f"signal {number} ({name}{often})"
 
 
-def settle_left_over(folder: SweepFolder, patience: float = PATIENCE) -> list[Row]:
+def settle_left_over(folder: SweepFolder, patience: float = PATIENCE, *, stopped: bool = False) -> list[Row]:
     """Write the rows of jobs whose end nobody saw, for the process that waited for them is gone; those rows.
 
-    A job that still saves is waited for; one that goes on after that, on another machine, is left alone. Called by who
-    holds the sweep's lock.
+    A job that still saves is waited for; one that goes on after that, on another machine, is left alone. `stopped`: the
+    sweep itself was just interrupted, and they with it. Called by who holds the sweep's lock.
     """
     rows = []
     for job, facts in folder.running().items():
         lock = FileLock(folder.alive(job), timeout=patience)
         try:
             with lock:
-                row = ended(facts["row"], folder.read_result(job), None)
+                found = folder.read_result(job)
+                row = ended(facts["row"], found, None)
+                if stopped and found is None:
+                    row |= {"state": "interrupted", "error": "interrupted before it had anything to save"}
         except Timeout:
             continue
         folder.end(row)

@@ -23,7 +23,7 @@ def print_jobs(rows: Sequence[Row], monitors: Sequence[str], winners: Sequence[R
     keys, shown, several = varying(rows), _shown(rows, monitors), _several_test_sets(rows)
     table = Table()
     for key in ("job", *keys, *([TEST_SET] if several else [])):
-        table.add_column(Text(key))
+        table.add_column(Text(key, overflow="fold"), overflow="fold")
     for title in _titles(monitors, shown):
         table.add_column(Text(title), justify="right")
     failed = any(row["error"] for row in rows)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.files import atomic_file
-from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
+from seqrec_cli.reporting.curves import GREY, ORANGE
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
 from seqrec_cli.reporting.sweep_folder import Row
-from seqrec_cli.reporting.sweep_rank import best_of, monitors_of, scored, settings_of, short, varying
+from seqrec_cli.reporting.sweep_rank import best_of, monitors_of, ranked, scored, settings_of, short, varying
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,19 +95,22 @@ def draw_job_curves(rows: Sequence[Row], png: Path) -> bool:
     curves = [(row, points) for row in rows if (points := curve_of(row, monitor))]
     if not curves:
         return False
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(width=9.0)
     axes = figure.subplots()
-    for nth, (row, points) in enumerate(sorted(curves, key=lambda pair: pair[0] is best)):
+    order = [row["job"] for row in ranked(rows, monitors)]
+    for row, points in sorted(curves, key=lambda pair: pair[0] is best):
         strong, broken = row is best, bool(row["error"])
-        colour = ORANGE if strong else GREY if broken else BLUE
-        alpha = 1.0 if strong else 0.35 + 0.5 * (nth + 1) / len(curves)
+        colour = ORANGE if strong else GREY if broken else _shade(1 - order.index(row["job"]) / len(order))
         label = f"{row['job']}: {short(row, keys)}" if strong or len(curves) <= NAMED else None
         epochs, values = zip(*points, strict=True)
         style = "--" if broken else "-"
         marker = "o" if len(points) == 1 else None
-        axes.plot(epochs, values, style, color=colour, alpha=alpha, label=label, marker=marker, markersize=4,
+        axes.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=4,
                   linewidth=2.6 if strong else 1.3)  # fmt: skip
     axes.set_xlabel("epoch", color=GREY)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(f"validation {monitor}", loc="left", fontsize=11, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)

@@ -4,6 +4,7 @@ Counts and learning curves alone are sent: no user, no item and no path.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from seqrec_cli.tuning.space import Space
 
 POINTS = 12  # of a curve
 BEST, LATEST = 16, 8  # trials told with their curves
+PATH = re.compile(r"\S*[/\\]\S*")  # in an error's words
 OTHERS = 100  # trials told in a line, the best of the rest
 
 
@@ -103,7 +105,7 @@ def _line(trial: TrialRecord, metric: str) -> str:
         rising = ", its last validation, so it may still rise" if still_rising(trial) else ""
         said.append(f"best {metric} {trial.best.value:.4f} at epoch {trial.best.epoch}{rising}")
     if trial.error:
-        said.append(f"error: {trial.error[:200]}")
+        said.append(f"error: {PATH.sub('...', trial.error)[:200]}")
     return "; ".join(said) + "; settings " + json.dumps(trial.settings)
 
 

@@ -4,6 +4,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import TuneSettings
 
@@ -30,6 +32,11 @@ def need_optuna(sampler: str) -> None:
         raise SeqrecError(f"seqrec tune needs {error.name}: pip install 'seqrec[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of groups, and of patience
+
+
+def trial_seed(seed: int, trials: int) -> int:
+    """A sampler's seed for the trial after so many. Seeds in arithmetic progression would give first draws alike."""
+    return int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
 
 
 def make_sampler(tune: TuneSettings, seed: int) -> "BaseSampler":

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import TuneSettings
 from seqrec_cli.reporting.run_folder import read_rows
-from seqrec_cli.tuning.engine import PARTS, make_sampler, need_optuna, open_study, should_prune
+from seqrec_cli.tuning.engine import PARTS, make_sampler, need_optuna, open_study, should_prune, trial_seed
 from seqrec_cli.tuning.grid import Grid
 from seqrec_cli.tuning.records import Horizon, Proposal, Proposer, State, TrialRecord, Validation
 from seqrec_cli.tuning.space import Space
@@ -123,7 +123,7 @@ class Study:
             waiting = any(trial.state == TrialState.WAITING for trial in trials)
             if self.is_over() or (not waiting and (self.has_all() or not self._propose())):
                 return None
-            self.optuna.sampler = make_sampler(self.tune, seed=_mixed(self.tune.seed, len(trials)))
+            self.optuna.sampler = make_sampler(self.tune, seed=trial_seed(self.tune.seed, len(trials)))
             trial = self.optuna.ask()
             lock = FileLock(self._lock_of(trial.number), timeout=0)
             lock.acquire()
@@ -352,8 +352,3 @@ RunTrial = Callable[[Claim], Outcome]
 
 def _epochs(rows: list[dict[str, Any]]) -> int:
     return int(rows[-1]["epoch"]) if rows else 0
-
-
-def _mixed(seed: int, trials: int) -> int:
-    """A seed of its own for every trial of a study."""
-    return (seed * 1_000_003 + trials * 7_919 + 1) % 2**32

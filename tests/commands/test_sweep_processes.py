@@ -87,6 +87,8 @@ def test_jobs_whose_end_nobody_saw_get_their_rows(tmp_path: Path) -> None:
     assert "its process ended out of sight" in rows[0]["error"]
     assert list(folder.running()) == [2]
     assert folder.rows() == rows
+    (row,) = settle_left_over(folder, stopped=True)
+    assert (row["job"], row["state"]) == (2, "interrupted")
 
 
 def record(tmp_path: Path, *more: str) -> Any:

@@ -60,7 +60,7 @@ def test_words_are_ids_too(tmp_path: Path) -> None:
         ("1 2\n1 3\n1 \n", "line 3 has an empty item"),
         ("1 2\n 3\n", "line 2 has an empty user"),
         ("", "log.txt is empty"),
-        ("1 2\n1 2\n1 2\n", "only 1 item is left"),
+        ("1 2\n1 2\n1 2\n", "the log holds 1 item in all its rows"),
     ],
 )
 def test_bad_files_are_refused_on_one_line(tmp_path: Path, text: str, complaint: str) -> None:

@@ -176,6 +176,12 @@ def test_of_many_trials_the_best_and_latest_have_curves_and_the_rest_a_line() ->
     assert trials_in_words(trials, "logloss").endswith(f"The best so far is trial {count - 1}.")
 
 
+def test_an_error_is_told_without_paths() -> None:
+    failed = trial(0, GOOD, [], state="failed", error="the loss is not finite; see /data/me/trials/0000/error.txt")
+    told = trials_in_words([failed], "ndcg@10")
+    assert "#0 failed, named by tpe, followed 0 epochs; error: the loss is not finite; see ...; settings {" in told
+
+
 def test_a_lower_metric_is_asked_for_as_such() -> None:
     task = Task("x", "logloss", epochs=1, longest=4, budget="", statistics={})
     assert "logloss on validation (lower is better)" in task_in_words(task, SPACE)["content"]
