@@ -18,7 +18,8 @@ from seqrec_cli.config.tuning import TuneSettings
 from seqrec_cli.reporting.run_folder import read_rows
 from seqrec_cli.tuning.engine import PARTS, make_sampler, need_optuna, open_study, should_prune, trial_seed
 from seqrec_cli.tuning.grid import Grid
-from seqrec_cli.tuning.records import Horizon, Proposal, Proposer, State, TrialRecord, Validation
+from seqrec_cli.tuning.optuna_trials import epochs_of, trial_record
+from seqrec_cli.tuning.records import Horizon, Proposal, Proposer, TrialRecord
 from seqrec_cli.tuning.space import Space
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class Study:
         tune = self.tune
         if tune.minutes is not None and self.seconds() >= 60 * tune.minutes:
             return True
-        followed = sum(_epochs(self._rows(trial.number)) for trial in self.counted()) if tune.epochs else 0
+        followed = sum(epochs_of(self._rows(trial.number)) for trial in self.counted()) if tune.epochs else 0
         return tune.epochs is not None and followed >= tune.epochs
 
     def is_running(self) -> bool:
@@ -302,40 +303,16 @@ class Study:
 
     def records(self) -> list[TrialRecord]:
         """The trials by number, with their curves."""
-        return [self._record(trial) for trial in self.counted()]
-
-    def _record(self, trial: "FrozenTrial") -> TrialRecord:
-        from optuna.trial import TrialState
-
-        states: dict[Any, State] = {
-            TrialState.RUNNING: "running",
-            TrialState.COMPLETE: "complete",
-            TrialState.PRUNED: "pruned",
-            TrialState.FAIL: "failed",
-        }
-        told, ran, rows = trial.user_attrs, trial.user_attrs.get("ran", {}), self._rows(trial.number)
-        curve = tuple(
-            Validation(row["epoch"], row["step"], value=row[self.metric], val_loss=row.get("loss"))
-            for row in rows
-            if row["split"] == "val" and self.metric in row
-        )
-        folder = self.run_of(trial.number)
-        return TrialRecord(
-            number=trial.number,
-            settings=dict(told.get("settings", {})),
-            state=states[trial.state],
-            curve=curve,
-            best=(max if self.maximise else min)(curve, key=lambda at: at.value, default=None),
-            followed=told.get("epochs") or ran.get("followed") or _epochs(rows),
-            seconds=ran.get("seconds", 0.0),
-            proposed_by=told.get("by", ""),
-            rationale=told.get("rationale", ""),
-            run_dir=str(folder) if folder.is_dir() else None,
-            error=told.get("error"),
-            continues=told.get("continues"),
-            epochs=told.get("epochs"),
-            value=trial.value if trial.state == TrialState.COMPLETE else None,
-        )
+        return [
+            trial_record(
+                trial,
+                self._rows(trial.number),
+                self.run_of(trial.number),
+                metric=self.metric,
+                maximise=self.maximise,
+            )
+            for trial in self.counted()
+        ]
 
     def _rows(self, number: int) -> list[dict[str, Any]]:
         return read_rows(self.run_of(number) / "metrics.jsonl")
@@ -348,7 +325,3 @@ class Study:
 
 
 RunTrial = Callable[[Claim], Outcome]
-
-
-def _epochs(rows: list[dict[str, Any]]) -> int:
-    return int(rows[-1]["epoch"]) if rows else 0

@@ -38,10 +38,12 @@ def train(base: Path, name: str, *overrides: str) -> dict:
     return seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", f"run_dir={base / name}", *overrides])
 
 
-def test_din_learns_and_evaluates_again(base) -> None:
+def test_din_learns_evaluates_again_and_exports(base) -> None:
     result = train(base, "din", "model=din", "model.unit_activation=dice")
     assert result["val"]["auc"] > 0.52
     assert seqrec_cli.run("evaluate", [f"ckpt={base / 'din'}"])["test"] == result["test"]
+    written = seqrec_cli.run("export", [f"ckpt={base / 'din'}", "format=torch", f"out={base / 'export'}"])
+    assert written["max_difference"] < 1e-4
 
 
 @pytest.mark.skipif(compiler() is None, reason="no C compiler here")
@@ -56,9 +58,11 @@ def test_the_manifest_says_which_kernels_ran_in_this_run(base) -> None:
 
 
 @pytest.mark.parametrize("name", ["dsin", "widedeep"])
-def test_other_rankers_learn(base, name: str) -> None:
+def test_other_rankers_learn_and_export(base, name: str) -> None:
     result = train(base, name, f"model={name}", "model.embed_dim=8")
     assert result["val"]["auc"] > 0.52
+    written = seqrec_cli.run("export", [f"ckpt={base / name}", "format=torch", f"out={base / name}_export"])
+    assert written["max_difference"] < 1e-4
 
 
 def test_dien_learns_with_its_auxiliary_loss_evaluates_again_and_exports(base) -> None:
