@@ -89,6 +89,9 @@ class Listener:
 
     def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None: ...
 
+    def gives_up(self) -> bool:
+        return False
+
     def on_validation(self, row: dict[str, Any]) -> None:
         self.val_auc.append(float(row["auc"]))
         seconds = time.perf_counter() - self.began

@@ -59,7 +59,9 @@ class Model(ClosedFormModel):
     def _summed(self, batch: Batch, items_BC: Tensor | None) -> Tensor:
         """One member after the other, for scores of a large corpus are large."""
         columns = self.num_items + 1 if items_BC is None else items_BC.shape[1]
-        sums_BC = torch.zeros((len(batch), columns), device=batch.items_BL.device)  # all there is before training
+        sums_BC = batch.items_BL.new_zeros(
+            (batch.items_BL.shape[0], columns), dtype=torch.float32
+        )  # all before training
         for key in self.members:
             sums_BC += self.weights[key] * self.shares(key, batch, items_BC=items_BC)
         return sums_BC

@@ -66,7 +66,7 @@ def test_a_bad_rating_is_named(tmp_path: Path, row: str, complaint: str) -> None
     with pytest.raises(SeqrecError, match=complaint) as error:
         build(cfg, tmp_path / "data")
     assert "\n" not in str(error.value)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw-hashes.json"]
+    assert [path.name for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"] == ["raw-hashes.json"]
 
 
 def test_a_bad_film_line_is_named(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_torn_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"cut": data[: len(data) // 2], "flipped": data, "not a zip": b"<html>"}[damage])
     with pytest.raises(SeqrecError, match="torn or no zip archive"):
         build(dataset("ml-1m", archive=path), tmp_path / "data")
-    assert not list((tmp_path / "data").glob("*ml-1m*"))
+    assert not [path for path in (tmp_path / "data").glob("*ml-1m*") if path.suffix != ".lock"]
 
 
 def test_the_published_archive(shared_data: Path, tmp_path: Path) -> None:

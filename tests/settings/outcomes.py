@@ -54,7 +54,8 @@ class _EnoughError(Exception):
 class _Recorder(Listener):
     """Hears of steps and validations, as the command's own listener does, and keeps what was said."""
 
-    def __init__(self, folder: Any, monitor: str, steps_per_epoch: int) -> None:
+    def __init__(self, folder: Any, monitor: str, steps_per_epoch: int, *, watch: Any = None) -> None:
+        assert watch is None  # a study's, not a run's own
         self.folder = folder
         self.seeds: list[int] = []
         self.rates: list[float] = []

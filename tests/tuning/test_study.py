@@ -76,19 +76,19 @@ def rising(claim: Claim, epoch: int) -> float:
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
 def test_samplers_stay_in_the_space_and_find_what_is_good(tmp_path: Path, sampler: str) -> None:
-    study = study_in(tmp_path, sampler=sampler, trials=14)
+    study = study_in(tmp_path, sampler=sampler, trials=24)
     assert work(study, following(rising, 2), silent)
     records = study.records()
-    assert [record.number for record in records] == list(range(14))
+    assert [record.number for record in records] == list(range(24))
     assert all(record.state == "complete" and record.proposed_by == sampler for record in records)
     assert all(not study.space.problems(record.settings) for record in records)
-    assert len({record.settings["trainer.lr"] for record in records}) == 14
+    assert len({record.settings["trainer.lr"] for record in records}) == 24
     assert {"next_item", "gbce"} == {record.settings["objective"] for record in records}
     best = study.best()
     assert best is not None
     assert best.value == max(record.value for record in records if record.value is not None)
     if sampler != "random":  # what came later knows of what came first
-        early, late = records[:4], records[-4:]
+        early, late = records[:8], records[-8:]
         assert sum(quality(each.settings) for each in late) > sum(quality(each.settings) for each in early)
 
 
