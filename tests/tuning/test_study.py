@@ -116,6 +116,16 @@ def test_the_seed_repeats_a_study_and_another_does_not(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
+def test_first_trials_are_random_for_as_many_as_asked(tmp_path: Path) -> None:
+    found = {}
+    for startup in (2, 5):
+        study = study_in(tmp_path / f"{startup}", startup=startup, trials=6)
+        work(study, following(rising, 1), silent)
+        found[startup] = [record.settings for record in study.records()]
+    assert found[2][:2] == found[5][:2]
+    assert all(one != other for one, other in zip(found[2][2:], found[5][2:], strict=True))
+
+
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_a_run_below_the_others_ends_early_and_a_better_one_does_not(tmp_path: Path, pruner: str) -> None:
     def curve(claim: Claim, epoch: int) -> float:  # the sixth trial is bad, the last one the best
