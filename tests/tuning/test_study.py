@@ -191,6 +191,23 @@ def test_only_runs_of_the_same_length_are_compared(tmp_path: Path) -> None:
     assert last.settings == study.records()[0].settings
 
 
+@pytest.mark.parametrize(("continues", "state"), [(0, "complete"), (None, "pruned")])
+def test_what_is_followed_further_is_not_ended_early(tmp_path: Path, continues: int | None, state: str) -> None:
+    """Though it is far below others of its length."""
+
+    class Further:
+        name = "further"
+
+        def propose(self, trials: list[TrialRecord]) -> Proposal:
+            settings = {"trainer.lr": 0.01, "model.blocks": 1, "objective": "next_item"}
+            return Proposal(settings, epochs=20, continues=continues if len(trials) == 6 else None)
+
+    study = study_in(tmp_path, pruner="median", trials=7)
+    study.proposers = [Further()]
+    work(study, following(lambda claim, epoch: (0.1 if claim.number == 6 else 0.5) * epoch / EPOCHS), silent)
+    assert [record.state for record in study.records()] == [*["complete"] * 6, state]
+
+
 def test_a_failing_trial_is_told_and_the_study_goes_on(tmp_path: Path) -> None:
     def run(claim: Claim) -> Outcome:
         if claim.number == 1:
