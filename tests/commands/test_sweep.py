@@ -86,3 +86,10 @@ def test_a_job_that_was_not_started_is_missed(tmp_path: Path, capsys: pytest.Cap
     sweep.folder.append(empty_row(0, ["trainer.lr=1", "model=bst"]) | {"state": "done"})
     assert not end_sweep(sweep, "train", completed=True)
     assert "1 of 2 jobs were not started" in capsys.readouterr().out
+
+
+def test_a_start_writes_the_row_of_a_job_whose_end_nobody_saw(tmp_path: Path) -> None:
+    SweepFolder(tmp_path).begin(1, {"row": empty_row(1, ["trainer.lr=2", "model=bst"])})
+    sweep = begun(tmp_path)
+    assert [(row["job"], row["state"]) for row in sweep.folder.rows()] == [(1, "killed")]
+    sweep.lock.release()
