@@ -93,3 +93,9 @@ def test_a_start_writes_the_row_of_a_job_whose_end_nobody_saw(tmp_path: Path) ->
     sweep = begun(tmp_path)
     assert [(row["job"], row["state"]) for row in sweep.folder.rows()] == [(1, "killed")]
     sweep.lock.release()
+
+
+def test_jobs_read_what_their_launch_divides(tmp_path: Path) -> None:
+    launch = Launch((0, 2), 2, 4, gpus=("1", "3"))
+    SweepFolder(tmp_path).write_launch(launch)
+    assert SweepFolder(tmp_path).read_launch() == launch
