@@ -43,3 +43,9 @@ def test_a_trial_is_asked_what_its_claim_says(tmp_path: Path, monkeypatch: pytes
     assert (record.trainer.max_epochs, record.trainer.monitor, record.hardware.threads) == (4, "mrr", 3)
     assert (record.evaluation.test, record.run_dir) == ("none", str(tmp_path / "trials" / "0000"))
     assert 1e-3 <= record.trainer.lr <= 1e-2
+
+
+def test_a_run_that_was_ended_early_has_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its last validation could be told."""
+    _, outcome = ran(tmp_path, monkeypatch, {"pruned": True, "val": {"mrr": 0.25}})
+    assert outcome == Outcome("pruned", followed=9)
