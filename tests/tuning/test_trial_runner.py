@@ -49,3 +49,17 @@ def test_a_run_that_was_ended_early_has_no_value(tmp_path: Path, monkeypatch: py
     """Also where its last validation could be told."""
     _, outcome = ran(tmp_path, monkeypatch, {"pruned": True, "val": {"mrr": 0.25}})
     assert outcome == Outcome("pruned", followed=9)
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RunFolder(tmp_path / "trials" / "0007")
+    before.path.mkdir(parents=True)
+    before.write_config(dump(TrialConfigs([*GIVEN, "trainer.lr=0.5", "hardware.threads=7"], None).record({})))
+    before.write_manifest({})
+    (before.path / "last.pt").touch()
+    record, _ = ran(tmp_path, monkeypatch, {"interrupted": True}, again=before.path)
+    here = tmp_path / "trials" / "0000"
+    assert (record.resume, record.run_dir, record.trainer.lr) == (str(here), None, 0.5)
+    assert record.hardware.threads == 3  # this worker's share
+    assert (here / "last.pt").is_file()
+    assert not before.path.exists()
