@@ -174,20 +174,21 @@ def test_patience_ends_a_run_that_stands_still(tmp_path: Path) -> None:
     assert 3 + 4 <= still.curve[-1].epoch <= 3 + 5
 
 
-def test_only_runs_of_the_same_length_are_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("continues", [0, None])
+def test_only_runs_of_the_same_length_are_compared(tmp_path: Path, continues: int | None) -> None:
     """Short runs, whose rate has fallen sooner, say nothing of long ones."""
 
     class Longer:
         name = "longer"
 
         def propose(self, trials: list[TrialRecord]) -> Proposal | None:
-            return Proposal(trials[0].settings, epochs=20, continues=0) if len(trials) == 6 else None
+            return Proposal(trials[0].settings, epochs=20, continues=continues) if len(trials) == 6 else None
 
     study = study_in(tmp_path, pruner="median", trials=7)
     study.proposers = [Longer()]
     work(study, following(lambda claim, epoch: (0.1 if claim.epochs == 20 else 0.5) * epoch / EPOCHS), silent)
     last = study.records()[-1]
-    assert (last.state, last.followed, last.continues, last.proposed_by) == ("complete", 20, 0, "longer")
+    assert (last.state, last.followed, last.continues, last.proposed_by) == ("complete", 20, continues, "longer")
     assert last.settings == study.records()[0].settings
 
 
