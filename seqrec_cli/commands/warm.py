@@ -23,7 +23,7 @@ from seqrec_cli.data.view import SPLITS
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.protocols.view.build import without_split
 from seqrec_cli.saying import silent
 from seqrec_cli.training.warm_start import KINDS, Matched, Source, matching, start_from
 
@@ -70,7 +70,7 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     """
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
     try:
-        log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, silent)
+        log = without_split(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol)
     except SeqrecError as error:
         raise of_a_run(error, "newer", archive) from error
     matched = matched_logs(log, run.log)

@@ -56,6 +56,25 @@ def test_a_newer_file_that_is_not_there(run: Path) -> None:
         seqrec_cli.run("recommend", [f"ckpt={run}", "newer=nowhere.csv", "user=u1"])
 
 
+def test_a_newer_file_need_not_be_one_that_can_be_evaluated(run: Path, tmp_path: Path) -> None:
+    """Histories of one event; and users who have seen every item of the file, who leave no negatives."""
+    short = write(tmp_path / "short.csv", [f"n{nth},i{nth},{START + nth}" for nth in range(8)])
+    found = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={short}", "user=n3"])
+    assert found["events_read"] == 1
+    assert found["known_user"]
+    assert set(found["items"]) == {f"i{nth}" for nth in range(8) if nth != 3}
+    few = write(tmp_path / "few.csv", [f"n{user},i{item},{START + item}" for user in range(3) for item in range(4)])
+    found = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={few}", "user=n1", "repeats=true"])
+    assert set(found["items"]) == {"i0", "i1", "i2", "i3"}
+
+
+def test_a_newer_file_gives_what_the_run_s_own_does(run: Path) -> None:
+    own = seqrec_cli.run("recommend", [f"ckpt={run}", "user=u1"])
+    newer = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={run.parent / 'log.csv'}", "user=u1"])
+    assert newer["items"] == own["items"]
+    assert newer["scores"] == pytest.approx(own["scores"], rel=1e-4)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="has no pipes in folders")
 def test_links_to_nothing_and_pipes_are_called_so(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to("nothing.csv")
