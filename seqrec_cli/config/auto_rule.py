@@ -84,6 +84,8 @@ def rule() -> Rule:
 # A log of middling size: what is written `auto` is checked with its numbers before there is a log.
 NOMINAL = Facts(items=3_000, events=500_000, rows=6_000, longest=200, requests=6_000)
 
+ROUNDED = 10  # lengths above are multiples of it
+
 
 def kind_of(plain: dict[str, Any]) -> Kind:
     """The kind of training, by the objective of a plain configuration."""
@@ -183,7 +185,12 @@ class Settled:
         return self.numbers.temperature if self.plain["objective"]["name"] in SOFTMAX else None
 
     def max_length(self, _model: dict[str, Any]) -> int:
-        longest = max(math.ceil(self.facts.longest / 10) * 10, 10)
+        """Of short histories no more than rows hold, whose last event is a target: those to be measured are longer by
+        what was held out, and a model reads no more of them than it was trained on."""
+        longest = self.facts.longest
+        if longest <= ROUNDED:
+            return max(longest - 1, 1)
+        longest = math.ceil(longest / ROUNDED) * ROUNDED
         most = int(up_to(self.numbers.max_length, self.facts.events))
         return longest if longest <= self.numbers.uncut else min(longest, most)
 

@@ -15,7 +15,8 @@ from typing import Any
 from seqrec_cli.files import write_atomically
 
 Row = dict[str, Any]  # of a job that ended; `empty_row` has its keys
-NOT_A_JOBS_OWN = ("run_dir=", "data_dir=", "hardware.device=", "hardware.threads=")  # where it lies and runs
+# where it lies and runs, and whether its test is read, which a sweep does at its end
+NOT_A_JOBS_OWN = ("run_dir=", "data_dir=", "hardware.device=", "hardware.threads=", "evaluation.test=")
 ENDED_WELL = "done"
 
 

@@ -184,6 +184,14 @@ def test_an_encoder_is_asked_what_the_portfolio_is_and_its_test_stays_sealed(
     assert (record.run_dir, record.resume) == (str(tmp_path / "run" / "members" / "gru4rec"), None)
 
 
+def test_time_for_test_is_kept_back_where_the_run_reads_it(tmp_path: Path) -> None:
+    cfg, log = asked(tmp_path, "trainer.minutes=1")
+    for test, opened in (("none", False), ("once", True), ("all", True)):
+        of_test = cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update={"test": test})})
+        portfolio = Portfolio(of_test, log, resolve_precision(cfg.hardware), RunFolder(tmp_path / "run"))
+        assert (portfolio.minutes.given, portfolio.minutes.opened) == (1, opened)
+
+
 class Unread:
     """A test set that may not be looked at."""
 

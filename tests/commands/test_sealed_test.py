@@ -268,3 +268,10 @@ def test_a_run_from_before_the_seal_is_read_as_it_was(tmp_path: Path) -> None:
     assert migrated(payload["config"])["evaluation"]["test"] == "once"
     torch.save(payload, tmp_path / "run" / "best.pt")
     assert seqrec_cli.run("evaluate", [f"ckpt={tmp_path / 'run'}"])["test"] == run["test"]
+
+
+def test_finished_jobs_are_opened_where_a_later_start_asks_for_it(tmp_path: Path, read: Counter[str]) -> None:
+    sweep(tmp_path, "evaluation.test=none", "trainer.lr=1e-3,1e-2")
+    validations = read["val"]
+    code, _ = sweep(tmp_path, "trainer.lr=1e-3,1e-2")
+    assert (code, read["val"], read["test"]) == (0, validations, 1)

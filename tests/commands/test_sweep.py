@@ -10,6 +10,7 @@ from seqrec_cli.commands.sweep import Refused, Sweep, SweepWatcher, end_sweep, j
 from seqrec_cli.commands.sweep_report import sealed
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
+from seqrec_cli.reporting.sweep_folder import Launch, SweepFolder, empty_row
 
 
 def test_folder_names_are_safe_and_short() -> None:
@@ -77,3 +78,24 @@ def test_a_job_leaves_its_test_to_the_sweep(verb: str, given: str, asked: str, r
     words = ["ckpts=[a,b]"] if verb == "ensemble" else []
     record: Any = sealed(validate(verb, compose(verb, [*words, f"{given}={asked}"])))
     assert (record.test if verb == "ensemble" else record.evaluation.test) == read
+
+
+def test_a_job_that_was_not_started_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = begun(tmp_path)
+    assert sweep.launch.numbers == (0, 1)
+    sweep.folder.append(empty_row(0, ["trainer.lr=1", "model=bst"]) | {"state": "done"})
+    assert not end_sweep(sweep, "train", completed=True)
+    assert "1 of 2 jobs were not started" in capsys.readouterr().out
+
+
+def test_a_start_writes_the_row_of_a_job_whose_end_nobody_saw(tmp_path: Path) -> None:
+    SweepFolder(tmp_path).begin(1, {"row": empty_row(1, ["trainer.lr=2", "model=bst"])})
+    sweep = begun(tmp_path)
+    assert [(row["job"], row["state"]) for row in sweep.folder.rows()] == [(1, "killed")]
+    sweep.lock.release()
+
+
+def test_jobs_read_what_their_launch_divides(tmp_path: Path) -> None:
+    launch = Launch((0, 2), 2, 4, gpus=("1", "3"))
+    SweepFolder(tmp_path).write_launch(launch)
+    assert SweepFolder(tmp_path).read_launch() == launch

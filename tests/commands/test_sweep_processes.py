@@ -116,6 +116,7 @@ def test_what_is_done_stays_and_what_is_not_goes_on(tmp_path: Path) -> None:
     assert as_before(row, done) is done
     assert as_before(row, row | {"state": "killed"}) is None
     assert as_before(row | {"settings": "other"}, done) is None
+    assert as_before(row | {"data": "other"}, done) is None
     assert as_before(row | {"data": None}, done) is done  # its raw file was taken away
     (run / "DONE").unlink()
     (run / "manifest.json").write_text("{}")

@@ -38,7 +38,7 @@ def of(facts: Facts, *overrides: str) -> dict[str, Any]:
 def test_an_encoders_settings_grow_with_the_log() -> None:
     few, some, many = of(REVIEWS), of(RATINGS), of(SHOP)
     numbers = rule().kinds["encoder"]
-    assert [found["model"]["max_length"] for found in (few, some, many)] == [10, 20, 40]
+    assert [found["model"]["max_length"] for found in (few, some, many)] == [9, 20, 40]
     assert few["model"]["embed_dim"] < some["model"]["embed_dim"]
     assert few["model"]["dropout"] > some["model"]["dropout"] > many["model"]["dropout"]
     assert [found["trainer"]["batch_size"] for found in (few, some, many)] == [16, 32, 128]
@@ -215,14 +215,16 @@ def test_rows_are_counted_by_the_settled_length() -> None:
     assert isinstance(cfg, TrainConfig)
     said: list[str] = []
     found = settle(cfg, log, tell=said.append)
-    assert (cfg.model.max_length, found.model.max_length) == (50, 10)
-    assert "by 49 rows and 335 training events" in said[0]
+    assert (cfg.model.max_length, found.model.max_length) == (50, 5)
+    assert "by 59 rows and 335 training events" in said[0]
     assert found.auto == {}
 
 
 @pytest.mark.parametrize("model", ["sasrec", "din"])
 def test_few_events_are_learnt_at_a_higher_rate(model: str) -> None:
-    assert of(REVIEWS, f"model={model}")["trainer"]["lr"] > of(SHOP, f"model={model}")["trainer"]["lr"]
+    rate = of(REVIEWS, f"model={model}")["trainer"]["lr"]
+    assert rate > of(SHOP, f"model={model}")["trainer"]["lr"]
+    assert rate == of(REVIEWS._replace(items=SHOP.items), f"model={model}")["trainer"]["lr"]
 
 
 def test_a_ranker_of_logged_labels_is_chosen_by_them() -> None:
@@ -232,5 +234,6 @@ def test_a_ranker_of_logged_labels_is_chosen_by_them() -> None:
 
 
 def test_histories_that_are_short_are_not_cut() -> None:
-    lengths = {long: of(RATINGS._replace(longest=long))["model"]["max_length"] for long in (8, 30, 31, 300)}
-    assert lengths == {8: 10, 30: 30, 31: 20, 300: 20}
+    # a row's last event is its target: nothing is read beyond what was trained
+    lengths = {long: of(RATINGS._replace(longest=long))["model"]["max_length"] for long in (1, 2, 8, 30, 31, 300)}
+    assert lengths == {1: 1, 2: 1, 8: 7, 30: 30, 31: 20, 300: 20}

@@ -20,6 +20,7 @@ from seqrec_cli.evaluation.portfolio import (
     Pools,
     _chosen,
     _climbed,
+    _halves,
     find_mixture,
     pool_ndcg,
     read_pools,
@@ -74,6 +75,18 @@ def test_a_model_far_below_the_best_has_a_part_only_where_that_helps_others_than
     helped = pools(strong_RP, specialist_RP)
     assert pool_ndcg(specialist_RP) < FAR_BELOW * pool_ndcg(strong_RP)
     assert all(_chosen(helped))
+
+
+def test_a_mixture_is_judged_on_requests_that_it_was_not_found_on() -> None:
+    """Others that are the best with noise on top: weights fit the noise of the requests they are found on."""
+    best_RP = noisy(2.0, 4, 120)
+    overfit = pools(best_RP, *(best_RP + 0.8 * noisy(0.0, seed, 120) for seed in (54, 94)))
+    alone = pool_ndcg(best_RP)
+    halves = _halves(overfit)
+    assert sum(pool_ndcg(half.mixed(_chosen(half))) for half in halves) / 2 > alone + 0.01
+    found = find_mixture(overfit)
+    assert (found.weights, found.ndcg) == ({"a": 1.0}, found.best_alone)
+    assert found.best_alone == pytest.approx(alone)
 
 
 def test_few_requests_choose_the_best_alone() -> None:

@@ -116,6 +116,16 @@ def test_the_seed_repeats_a_study_and_another_does_not(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
+def test_first_trials_are_random_for_as_many_as_asked(tmp_path: Path) -> None:
+    found = {}
+    for startup in (2, 5):
+        study = study_in(tmp_path / f"{startup}", startup=startup, trials=6)
+        work(study, following(rising, 1), silent)
+        found[startup] = [record.settings for record in study.records()]
+    assert found[2][:2] == found[5][:2]
+    assert all(one != other for one, other in zip(found[2][2:], found[5][2:], strict=True))
+
+
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_a_run_below_the_others_ends_early_and_a_better_one_does_not(tmp_path: Path, pruner: str) -> None:
     def curve(claim: Claim, epoch: int) -> float:  # the sixth trial is bad, the last one the best
@@ -164,21 +174,39 @@ def test_patience_ends_a_run_that_stands_still(tmp_path: Path) -> None:
     assert 3 + 4 <= still.curve[-1].epoch <= 3 + 5
 
 
-def test_only_runs_of_the_same_length_are_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("continues", [0, None])
+def test_only_runs_of_the_same_length_are_compared(tmp_path: Path, continues: int | None) -> None:
     """Short runs, whose rate has fallen sooner, say nothing of long ones."""
 
     class Longer:
         name = "longer"
 
         def propose(self, trials: list[TrialRecord]) -> Proposal | None:
-            return Proposal(trials[0].settings, epochs=20, continues=0) if len(trials) == 6 else None
+            return Proposal(trials[0].settings, epochs=20, continues=continues) if len(trials) == 6 else None
 
     study = study_in(tmp_path, pruner="median", trials=7)
     study.proposers = [Longer()]
     work(study, following(lambda claim, epoch: (0.1 if claim.epochs == 20 else 0.5) * epoch / EPOCHS), silent)
     last = study.records()[-1]
-    assert (last.state, last.followed, last.continues, last.proposed_by) == ("complete", 20, 0, "longer")
+    assert (last.state, last.followed, last.continues, last.proposed_by) == ("complete", 20, continues, "longer")
     assert last.settings == study.records()[0].settings
+
+
+@pytest.mark.parametrize(("continues", "state"), [(0, "complete"), (None, "pruned")])
+def test_what_is_followed_further_is_not_ended_early(tmp_path: Path, continues: int | None, state: str) -> None:
+    """Though it is far below others of its length."""
+
+    class Further:
+        name = "further"
+
+        def propose(self, trials: list[TrialRecord]) -> Proposal:
+            settings = {"trainer.lr": 0.01, "model.blocks": 1, "objective": "next_item"}
+            return Proposal(settings, epochs=20, continues=continues if len(trials) == 6 else None)
+
+    study = study_in(tmp_path, pruner="median", trials=7)
+    study.proposers = [Further()]
+    work(study, following(lambda claim, epoch: (0.1 if claim.number == 6 else 0.5) * epoch / EPOCHS), silent)
+    assert [record.state for record in study.records()] == [*["complete"] * 6, state]
 
 
 def test_a_failing_trial_is_told_and_the_study_goes_on(tmp_path: Path) -> None:
