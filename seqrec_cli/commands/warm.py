@@ -14,6 +14,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.config.errors import SeqrecError, of_a_run
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.filters import repeats
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.numbers import training_catalog
@@ -23,7 +24,7 @@ from seqrec_cli.data.view import SPLITS
 from seqrec_cli.data.vocabulary import vocabulary
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
-from seqrec_cli.protocols.view.build import with_view
+from seqrec_cli.protocols.view.build import without_split
 from seqrec_cli.saying import silent
 from seqrec_cli.training.warm_start import KINDS, Matched, Source, matching, start_from
 
@@ -66,13 +67,17 @@ def warm_start(model: Recommender, cfg: TrainConfig, log: PackedLog) -> dict[str
 def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     """A run's model with the users and events of a later file of the same kind, and the items it never saw, from 1.
 
-    Raises SeqrecError for a model in closed form, which has to be counted anew.
+    Where the run refuses repeated rows, the file's are dropped, for no setting is given here. Raises SeqrecError for a
+    model in closed form, which has to be counted anew.
     """
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
+    if dataset.duplicates == "error":
+        dataset = dataset.model_copy(update={"duplicates": "drop"})
     try:
-        log = with_view(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol, silent)
+        log = without_split(prepare(dataset, Path(run.cfg.data_dir), say), run.cfg.protocol)
     except SeqrecError as error:
         raise of_a_run(error, "newer", archive) from error
+    _say_repeats(log, archive)
     matched = matched_logs(log, run.log)
     model = build_model(run.cfg.model, training_catalog(log), run.cfg.trainer.seed).to(run.precision.device)
     counts = training_counts(run.log)[matched.items_V1], user_training_counts(run.log)[matched.users_U1]
@@ -84,6 +89,19 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
         "it reads them, and recommends the items that it was trained on"
     )
     return replace(run, model=model, log=log), new
+
+
+def _say_repeats(log: PackedLog, archive: str) -> None:
+    """Each time, not only while the log is built; repeats that are kept are counted among what the filters left."""
+    dropped = {row["filter"]: row.get("removed_events") for row in log.manifest["filters"]}.get("duplicates=drop")
+    count = dropped or 0
+    if dropped is None:
+        rows_N = np.repeat(np.arange(log.num_users), np.diff(log.offsets_U1))
+        count = int(repeats(rows_N, np.asarray(log.items_N), log.times_N).sum())
+    if count:
+        what = "user and item" if log.times_N is None else "user, item and time"
+        done = "kept" if dropped is None else "left out"
+        say(f"{archive}: {count:,} rows that repeat an earlier one (same {what}) are {done}")
 
 
 def matched_logs(later: PackedLog, earlier: PackedLog) -> Matched:

@@ -14,7 +14,8 @@ def of_a_run(error: SeqrecError, setting: str, value: str) -> SeqrecError:
     said = str(error).replace(f"dataset.archive={value}", f"{setting}={value}")
     problem, *advice = said.split("; ")
     kept = [problem, *(each for each in advice if not re.search(r"\b(dataset|protocol|evaluation)\.", each))]
-    form = "" if "no such file" in problem else "; it is read by the run's own settings: bring the file to their form"
+    form = "; it is read by the run's own settings: bring the file to their form"
+    form = "" if re.search("no such file|is an address", problem) else form
     named = "" if f"{setting}={value}" in problem else f"{setting}={value}: "
     return SeqrecError(f"{named}{'; '.join(kept)}{form}")
 

@@ -76,7 +76,7 @@ def _beside(
 ) -> Described:
     """The rows of a file beside the log that are of the log's ids, which `wanted` names first; what is missing on
     either side is counted. Raises SeqrecError where it describes none of them."""
-    parts = find(local_path(file), f"dataset.{kind}_file")
+    parts = find(local_path(file, f"dataset.{kind}_file"), f"dataset.{kind}_file")
     columns = read_parts(parts, wanted, parse=_parse)
     raw_N = columns.ids(wanted[0])
     of_log = {str(raw_id): raw_id for raw_id in factorize(ids_N)[0].tolist()}

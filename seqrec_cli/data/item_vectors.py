@@ -23,7 +23,7 @@ def vectors_file(given: str | None) -> Path | None:
     """The file of that setting. Raises SeqrecError where there is none, or of no known kind."""
     if given is None:
         return None
-    path = local_path(given)
+    path = local_path(given, "dataset.item_vectors")
     if not path.is_file():
         raise SeqrecError(f"dataset.item_vectors={given}: no such file")
     if path.suffix.lower() not in KINDS:

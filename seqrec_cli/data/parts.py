@@ -108,9 +108,14 @@ class Parts:
         return f"{self.label}: {count} ({', '.join(shown)}){_skipped(self.skipped)}"
 
 
-def local_path(archive: str) -> Path:
-    """What a setting names: a path, or a file:// address."""
+def local_path(archive: str, setting: str = "dataset.archive") -> Path:
+    """What a setting names: a path, or a file:// address. Raises SeqrecError for an address elsewhere."""
     if not archive.startswith("file://"):
+        if re.match(r"[a-zA-Z][\w+.-]+://", archive):
+            raise SeqrecError(
+                f"{setting}={archive} is an address, not a file here; download it first and give its path"
+                + f"; or set dataset.url={archive} instead, which is downloaded" * (setting == "dataset.archive")
+            )
         return Path(archive).expanduser()
     from urllib.request import url2pathname  # on Windows file:///C:/x is C:\x
 

@@ -116,7 +116,7 @@ def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> 
     """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
     some of a zip archive), `in_parts` is the setting that gave it."""
     if in_parts is not None:
-        parts = find(local_path(str(path)), f"dataset.{in_parts}")
+        parts = find(local_path(str(path), f"dataset.{in_parts}"), f"dataset.{in_parts}")
         known = _file_hashes([part.file for part in parts.parts], data_dir)
         told = digest_of(parts, known.__getitem__)
         return told if isinstance(told, str) else _digest(told)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 # What other tools write for a value that is not there.
-MISSING_WORDS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None", r"\N")
+MISSING_WORDS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "nat", "null", "NULL", "None", r"\N")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
     by settings or by their names. Raises SeqrecError for some, but not all, of such names."""
     parts = find(path)
     others = {1: ("dataset.valid_file", cfg.valid_file), 2: ("dataset.test_file", cfg.test_file)}
-    given = {split: find(local_path(file), name) for split, (name, file) in others.items() if file is not None}
+    given = {split: find(local_path(file, name), name) for split, (name, file) in others.items() if file is not None}
     notes = [note for each in (parts, *given.values()) if (note := each.note()) is not None]
     if given:
         held = [replace(part, split=split) for split, each in given.items() for part in each.parts]

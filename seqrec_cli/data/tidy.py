@@ -20,6 +20,7 @@ from seqrec_cli.data.raw import MISSING_WORDS
 
 Missing = Literal["error", "drop", "keep"]
 EMPTY = "empty"
+SHOWN = 5  # places of rows in a message
 
 
 def tidied(
@@ -53,9 +54,11 @@ def tidied(
     lost = f"of {len(columns):,} rows, {int(lacking_N.sum()):,} without one of {wanted} ({told})"
     if missing != "drop":
         keep = any(set(count) - {EMPTY} for column, count in found.items() if column in ids)
-        raise SeqrecError(
-            f"{columns.label}: {lost}, the first is {columns.place(int(np.argmax(lacking_N)))}; mend them, or set "
-            "dataset.missing=drop to leave them out" + ", or dataset.missing=keep if such words are ids here" * keep
+        places = [columns.place(int(row)) for row in np.flatnonzero(lacking_N)[:SHOWN]]
+        first = f"the first {'is' if len(places) == 1 else 'are'} {', '.join(places)}"
+        raise SeqrecError(  # its parts are apart: where no setting can be given, only the first two are told
+            f"{columns.label}: {lost}, {first}; remove these rows or mend them; or set dataset.missing=drop to leave "
+            "them out" + ", or dataset.missing=keep if such words are ids here" * keep
         )
     if lacking_N.all():
         raise SeqrecError(f"{columns.label}: {lost}; dataset.missing=drop would leave none")

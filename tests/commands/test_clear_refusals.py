@@ -2,11 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.restore import AS_TRAINED, restore
+from seqrec_cli.commands.warm import on_later_log
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.parts import find
 
@@ -37,8 +40,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (rows(), "visitor,item,time", "later.csv has no column 'user'"),
         (["u1,i1,soon", *rows()], "user,item,time", "time is 'soon' in line 2, not a"),
-        (["u1,i1,", *rows()], "user,item,time", "1 without one of user, item, time"),
-        ([rows()[0], *rows()], "user,item,time", "1 rows repeat an earlier row"),
+        (
+            ["u1,i1,", rows()[0], "u1,NaT,5", *rows()],
+            "user,item,time",
+            r"2 without one of user, item, time .*, the first are line 2, line 4; remove these rows or mend them",
+        ),
     ],
 )
 def test_a_newer_file_is_read_by_the_run_s_settings(
@@ -54,6 +60,41 @@ def test_a_newer_file_is_read_by_the_run_s_settings(
 def test_a_newer_file_that_is_not_there(run: Path) -> None:
     with pytest.raises(SeqrecError, match=r"^newer=nowhere\.csv: there is no such file$"):
         seqrec_cli.run("recommend", [f"ckpt={run}", "newer=nowhere.csv", "user=u1"])
+
+
+def test_a_newer_file_need_not_be_one_that_can_be_evaluated(run: Path, tmp_path: Path) -> None:
+    """Histories of one event; and users who have seen every item of the file, who leave no negatives."""
+    short = write(tmp_path / "short.csv", [f"n{nth},i{nth},{START + nth}" for nth in range(8)])
+    found = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={short}", "user=n3"])
+    assert found["events_read"] == 1
+    assert found["known_user"]
+    assert set(found["items"]) == {f"i{nth}" for nth in range(8) if nth != 3}
+    few = write(tmp_path / "few.csv", [f"n{user},i{item},{START + item}" for user in range(3) for item in range(4)])
+    found = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={few}", "user=n1", "repeats=true"])
+    assert set(found["items"]) == {"i0", "i1", "i2", "i3"}
+
+
+@pytest.mark.parametrize("duplicates", ["error", "drop", "keep"])
+def test_repeats_in_a_newer_file_are_counted_and_left_out_or_kept(
+    run: Path, tmp_path: Path, duplicates: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restored = restore(str(run), None, None, hardware=AS_TRAINED)
+    dataset = restored.cfg.dataset.model_copy(update={"duplicates": duplicates})
+    restored = replace(restored, cfg=restored.cfg.model_copy(update={"dataset": dataset}))
+    later = write(tmp_path / "later.csv", [rows()[0], *rows(), rows()[0]])
+    for _ in range(2):  # at the second time the log is packed
+        log = on_later_log(restored, str(later))[0].log
+        said = " ".join(capsys.readouterr().out.split())
+        assert len(log.items_N) == (182 if duplicates == "keep" else 180)
+        done = "kept" if duplicates == "keep" else "left out"
+        assert f"2 rows that repeat an earlier one (same user, item and time) are {done}" in said
+
+
+def test_a_newer_file_gives_what_the_run_s_own_does(run: Path) -> None:
+    own = seqrec_cli.run("recommend", [f"ckpt={run}", "user=u1"])
+    newer = seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={run.parent / 'log.csv'}", "user=u1"])
+    assert newer["items"] == own["items"]
+    assert newer["scores"] == pytest.approx(own["scores"], rel=1e-4)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no pipes in folders")
@@ -129,3 +170,29 @@ def test_users_that_are_lists_or_objects_are_refused(tmp_path: Path, text: str) 
         seqrec_cli.run(
             "preprocess", ["dataset=csv", f"dataset.archive={tmp_path / 'log.json'}", f"data_dir={tmp_path}"]
         )
+
+
+def test_an_address_is_no_archive(run: Path, tmp_path: Path) -> None:
+    address = "https://example.com/x.csv"
+    told = ["dataset=csv", f"data_dir={tmp_path}"]
+    says = (
+        rf"^dataset\.archive={address} is an address, .*; download it first .*; or set dataset\.url={address} instead"
+    )
+    with pytest.raises(SeqrecError, match=says):
+        seqrec_cli.run("preprocess", [*told, f"dataset.archive={address}"])
+    with pytest.raises(SeqrecError, match=rf"^newer={address} is an address, .*; download it first and give its path$"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", f"newer={address}", "user=u1"])
+    log = write(tmp_path / "log.csv", rows())
+    with pytest.raises(SeqrecError, match=rf"^dataset\.item_file={address} is an address, .* give its path$"):
+        seqrec_cli.run(
+            "preprocess", [*told, f"dataset.archive={log}", f"dataset.item_file={address}", "dataset.title_column=t"]
+        )
+
+
+@pytest.mark.parametrize(("user", "item"), [("user", "user"), ("user", "0"), ("1", "item"), ("1", "1")])
+def test_users_and_items_are_not_one_column(tmp_path: Path, user: str, item: str) -> None:
+    log = write(tmp_path / "log.csv", rows())
+    told = [f"dataset.archive={log}", f"data_dir={tmp_path}", f"dataset.user_column={user}"]
+    says = rf"dataset\.user_column={user} and dataset\.item_column={item} name the same column"
+    with pytest.raises(SeqrecError, match=says):
+        seqrec_cli.run("preprocess", ["dataset=csv", *told, f"dataset.item_column={item}"])

@@ -228,8 +228,8 @@ def test_rows_that_lack_something_are_refused_dropped_or_kept(tmp_path: Path) ->
         built(tmp_path, [*ROWS, *MISSING])
     assert str(error.value) == (
         "log.csv: of 20 rows, 4 without one of user, item, time (user: 'nan' 1, 'NULL' 1, empty 1; time: 'N/A' 1), the "
-        "first is line 18; mend them, or set dataset.missing=drop to leave them out, or dataset.missing=keep if such "
-        "words are ids here"
+        "first are line 18, line 19, line 20, line 21; remove these rows or mend them; or set dataset.missing=drop to "
+        "leave them out, or dataset.missing=keep if such words are ids here"
     )
     log = built(tmp_path, [*ROWS, *MISSING], missing="drop")
     assert log.num_users == 4

@@ -122,6 +122,11 @@ def read(cfg: Config, path: Path) -> RawLog:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
         raise SeqrecError(_without_column(cfg, error)) from None
+    if _name_of(whole, cfg.user_column) == _name_of(whole, cfg.item_column):
+        raise SeqrecError(
+            f"dataset.user_column={cfg.user_column} and dataset.item_column={cfg.item_column} name the same column; "
+            "users and items are in two"
+        )
     if not len(whole):
         raise SeqrecError(f"{whole.label} holds no events, only names of columns")
     several = [column for column in attributes if is_list(whole.values(column))]
@@ -186,6 +191,10 @@ def _without_column(cfg: Config, error: NoColumnError) -> str:
     near = re.search(r"; did you mean '(.*?)'[?]", str(error))
     said = str(error) if near is None or f"={near[1]}" in mend else str(error).replace(near[0], "")
     return f"{said}; give {mend}"
+
+
+def _name_of(columns: Columns, column: Column) -> Column:
+    return columns.known[column] if isinstance(column, int) and columns.known else column
 
 
 def _not_read(columns: Columns, wanted: Sequence[Column]) -> list[str]:

@@ -54,6 +54,15 @@ def with_view(log: PackedLog, cfg: ProtocolConfig, say: Say, *, verify: bool = F
     return replace(log, view=view)
 
 
+def without_split(log: PackedLog, cfg: ProtocolConfig) -> PackedLog:
+    """The log in the protocol's order and with its rule for seen items, all events read and none held out: whom to
+    recommend to needs no targets, so histories of one event and catalogs that leave no negatives will do."""
+    log = reordered(log, cfg.ties, seed=cfg.seed)
+    nothing = np.zeros(0, np.int64)
+    targets = Targets.next_events(nothing, nothing)
+    return replace(log, view=View(np.asarray(log.offsets_U1)[1:], targets, targets, {}, cfg.seen, cfg.candidates))
+
+
 def _made(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any], *, say: Say) -> View:
     view = _make(log, cfg, identity)
     for note in view.manifest["notes"]:
