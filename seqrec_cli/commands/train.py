@@ -159,8 +159,8 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
             ) from error
         again = shell_command("train", "start_from", folder.path)
         raise SeqrecError(
-            f"{folder.last} is damaged or gone, so the run cannot go on where it stopped; {again} begins a new run with its "
-            f"best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
+            f"{folder.last} is {'damaged' if folder.last.is_file() else 'gone'}, so the run cannot go on where it "
+            f"stopped; {again} begins a new run with its best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
         ) from error
     if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
         try:

@@ -50,12 +50,11 @@ def below_baseline(
     targets that never trained."""
     name = cfg.trainer.monitor if cfg.trainer.monitor in metrics else None
     name = name if name not in (None, LOSS) else next((each for each in COMPARED if each in metrics), None)
-    rivals = {
-        key: found[name]
-        for key, found in of_baselines.items()
-        if key not in (NO_RIVAL, cfg.model.name) and name in found
-    }
-    if name is None or not rivals:
+    if name is None:
+        return None
+    others_of = {key: found for key, found in of_baselines.items() if key not in (NO_RIVAL, cfg.model.name)}
+    rivals = {key: found[name] for key, found in others_of.items() if name in found}
+    if not rivals:
         return None
     sign = -1 if lower_is_better(name) else 1
     best = max(rivals, key=lambda key: sign * rivals[key])
