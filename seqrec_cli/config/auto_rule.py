@@ -189,7 +189,8 @@ class Settled:
         what was held out, and a model reads no more of them than it was trained on."""
         longest = self.facts.longest
         if longest <= ROUNDED:
-            return max(longest - 1, 1)
+            masked = kind_of(self.plain) == "cloze"  # targets stand in their rows
+            return max(longest, 2) if masked else max(longest - 1, 1)
         longest = math.ceil(longest / ROUNDED) * ROUNDED
         most = int(up_to(self.numbers.max_length, self.facts.events))
         return longest if longest <= self.numbers.uncut else min(longest, most)

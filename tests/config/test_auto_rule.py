@@ -237,3 +237,5 @@ def test_histories_that_are_short_are_not_cut() -> None:
     # a row's last event is its target: nothing is read beyond what was trained
     lengths = {long: of(RATINGS._replace(longest=long))["model"]["max_length"] for long in (1, 2, 8, 30, 31, 300)}
     assert lengths == {1: 1, 2: 1, 8: 7, 30: 30, 31: 20, 300: 20}
+    masked = {long: of(RATINGS._replace(longest=long), "model=bert4rec")["model"]["max_length"] for long in (1, 2, 8)}
+    assert masked == {1: 2, 2: 2, 8: 8}

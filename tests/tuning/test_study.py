@@ -259,7 +259,7 @@ def test_epochs_are_a_budget(tmp_path: Path) -> None:
 
 
 def test_minutes_are_a_budget_and_end_the_run_under_way(tmp_path: Path) -> None:
-    study = study_in(tmp_path, trials=None, minutes=1e-5)
+    study = study_in(tmp_path, trials=None, minutes=1e-9)
     work(study, following(rising), silent)
     (record,) = study.records()
     assert (record.state, record.curve[-1].epoch) == ("pruned", 1)
