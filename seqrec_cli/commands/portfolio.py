@@ -35,7 +35,7 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.plan_table import in_time
-from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.run_folder import MEMBERS, RunFolder
 from seqrec_cli.saying import silent
 from seqrec_cli.training.checkpoint import save_checkpoint
 from seqrec_cli.training.closed_form import closed_form_seconds, closed_form_shortage, fit_closed_form
@@ -59,6 +59,7 @@ class Portfolio:
     settings: dict[str, ModelConfig] = field(default_factory=dict)
     models: dict[str, Recommender] = field(default_factory=dict)
     tried: dict[str, dict[str, Any]] = field(default_factory=dict)
+    late: int = 0  # candidates that had no time
     mixture: dict[str, float] = field(default_factory=dict)  # what left-out requests said
 
     def __post_init__(self) -> None:
@@ -78,7 +79,8 @@ class Portfolio:
         self.tried[name] = {monitor: value, "seconds": seconds}
         say(f"auto: {name}: validation {monitor} {value:.4f}, {seconds:,.1f} s")
 
-    def leave(self, name: str, why: str) -> None:
+    def leave(self, name: str, why: str, *, late: bool = False) -> None:
+        self.late += late
         self.tried[name] = {"left_out": why}
         say(f"auto: {name}: left out, {why}")
 
@@ -116,9 +118,8 @@ def train_portfolio(cfg: TrainConfig, log: PackedLog, precision: Precision, *, t
         wall_seconds = round(time.perf_counter() - portfolio.minutes.began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
         folder.mark_done()
-        counted = Course(
-            best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=int(user_training_counts(log).sum())
-        )
+        events = int(user_training_counts(log).sum())
+        counted = Course(best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=events, untried=portfolio.late)
         for line in advice(cfg, counted, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
             say(line)
         say(str(folder.path))
@@ -137,9 +138,9 @@ def _try_all(portfolio: Portfolio, train: Train) -> bool:
     for nth, (name, (record, need)) in enumerate(needs.items()):
         left = portfolio.minutes.left(len(needs) - nth)
         if left < LEAST_SECONDS:
-            portfolio.leave(name, _over(cfg))
+            portfolio.leave(name, _over(cfg), late=True)
         elif nth and left < ENOUGH * need:  # the first one may learn a little where nothing else would be done
-            portfolio.leave(name, f"its steps take about {in_time(need)}, and {in_time(left)} are left")
+            portfolio.leave(name, f"its steps take about {in_time(need)}, and {in_time(left)} are left", late=True)
         elif not _trained(portfolio, record, shared([need for _, need in needs.values()][nth:], left), train=train):
             return False
     if not portfolio.models:
@@ -157,7 +158,7 @@ def _needs(portfolio: Portfolio, records: dict[str, TrainConfig]) -> dict[str, t
     found: dict[str, tuple[TrainConfig, float]] = {}
     for name, record in records.items():
         if portfolio.minutes.left(len(records)) < LEAST_SECONDS:
-            portfolio.leave(name, _over(portfolio.cfg))
+            portfolio.leave(name, _over(portfolio.cfg), late=True)
         elif portfolio.cfg.trainer.minutes is None or RunFolder(_path(portfolio, name)).is_done:
             found[name] = record, 0.0
         else:
@@ -173,7 +174,7 @@ def _over(cfg: TrainConfig) -> str:
 
 
 def _path(portfolio: Portfolio, name: str) -> Path:
-    return portfolio.folder.path / "members" / name
+    return portfolio.folder.path / MEMBERS / name
 
 
 def _trained(portfolio: Portfolio, record: TrainConfig, seconds: float, *, train: Train) -> bool:
@@ -222,7 +223,7 @@ def _count(portfolio: Portfolio, name: str, cfg: ModelConfig) -> None:
     if name == "latest" and view_of(portfolio.log).seen == "remove":
         return  # what it says is removed
     if portfolio.models and portfolio.minutes.over:
-        portfolio.leave(name, _over(portfolio.cfg))
+        portfolio.leave(name, _over(portfolio.cfg), late=True)
         return
     began = time.perf_counter()
     model = build_model(cfg, portfolio.log.catalog, portfolio.cfg.trainer.seed).to(portfolio.precision.device)
@@ -233,7 +234,7 @@ def _count(portfolio: Portfolio, name: str, cfg: ModelConfig) -> None:
         seconds, left = closed_form_seconds(model, portfolio.log), portfolio.minutes.left(0)
         if portfolio.models and seconds > MOST_FOR_COUNTING * left:
             has = f"trainer.minutes={portfolio.cfg.trainer.minutes:g} leave {in_time(max(left, 0))}"
-            portfolio.leave(name, f"fitting it takes about {in_time(seconds)}, {has} for all that follows")
+            portfolio.leave(name, f"fitting it takes about {in_time(seconds)}, {has} for all that follows", late=True)
             return
         fit_closed_form(model, portfolio.log, say)
     else:

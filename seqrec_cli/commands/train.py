@@ -31,8 +31,8 @@ from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener, Watch
-from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from seqrec_cli.reporting.run_folder import MEMBERS, RunFolder
+from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
@@ -137,8 +137,9 @@ def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
             say(note)
         events = int(user_training_counts(log).sum())
         course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
-        for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
-            say(line)
+        if folder.path.parent.name != MEMBERS:  # a candidate's limits are the portfolio's, which tells at its end
+            for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
+                say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")
         say(str(folder.path))
         return {**metrics, "run_dir": str(folder.path)}
@@ -148,12 +149,18 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
     try:
         payload = load_checkpoint(folder.last)
     except SeqrecError as error:
-        if not folder.last.is_file():
-            raise
+        if not folder.last.is_file() and not folder.best.is_file():
+            raise SeqrecError(
+                f"resume={folder.path}: the run has no checkpoint yet; delete the folder, or start anew without resume"
+            ) from error
+        if not is_readable(folder.best):
+            raise SeqrecError(
+                f"{folder.last} and {folder.best.name} are damaged or gone; train anew in another run_dir"
+            ) from error
         again = shell_command("train", "start_from", folder.path)
         raise SeqrecError(
-            f"{folder.last} is damaged, so the run cannot go on where it stopped; {again} begins a new run with its "
-            f"best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
+            f"{folder.last} is {'damaged' if folder.last.is_file() else 'gone'}, so the run cannot go on where it "
+            f"stopped; {again} begins a new run with its best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
         ) from error
     if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
         try:

@@ -19,6 +19,7 @@ from seqrec_cli.files import write_atomically
 from seqrec_cli.reporting.stretches import STRETCHES, stretches_with, with_stretches
 
 BRIEFLY = 0.5  # seconds: a process that only asks whether another trains holds the lock for an instant
+MEMBERS = "members"  # of a portfolio: its candidates' own runs
 OUTPUTS = Path("outputs")  # dated runs, under the working directory
 
 

@@ -92,9 +92,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             payload = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from outside: torch raises a dozen kinds
         beside = file.with_name({BEST: LAST, LAST: BEST}.get(file.name, file.name))
-        other = (
-            f"{shell_override('ckpt', beside)}, beside it" if beside != file and beside.is_file() else "another ckpt"
-        )
+        whole = beside != file and is_readable(beside)
+        other = f"{shell_override('ckpt', beside)}, beside it" if whole else "another ckpt, or train anew"
         raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give {other}") from error
     if not isinstance(payload, dict) or payload.keys() != KEYS:
         raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")
@@ -104,6 +103,16 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
             "or use the version that wrote it"
         )
     return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
+
+
+def is_readable(file: Path) -> bool:
+    """Whether a checkpoint file is there and whole, so that a message may name it as a way out."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            payload = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # as in load_checkpoint
+        return False
+    return isinstance(payload, dict) and payload.keys() == KEYS
 
 
 def _renamed(name: str) -> str:

@@ -109,6 +109,20 @@ def test_links_to_nothing_and_pipes_are_called_so(tmp_path: Path) -> None:
             find(tmp_path / f"{name}.csv")
 
 
+def test_without_a_whole_checkpoint_no_other_is_named_at_resume(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "DONE").unlink()
+    for name in ("best.pt", "last.pt"):
+        (folder / name).write_bytes(b"torn")
+    with pytest.raises(SeqrecError, match=r"last\.pt and best\.pt are damaged or gone; train anew in another run_dir$"):
+        seqrec_cli.run("train", [f"resume={folder}"])
+    for name in ("best.pt", "last.pt"):
+        (folder / name).unlink()
+    with pytest.raises(SeqrecError, match="the run has no checkpoint yet; delete the folder, or start anew"):
+        seqrec_cli.run("train", [f"resume={folder}"])
+
+
 def test_damaged_checkpoints_at_resume_are_told_at_once_with_what_is_left(run: Path, tmp_path: Path) -> None:
     for name, says in (
         ("best.pt", r"best\.pt is damaged or gone, .*: seqrec evaluate ckpt=\S*last\.pt measures them, or train anew"),

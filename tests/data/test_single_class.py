@@ -44,6 +44,11 @@ def test_candidates_of_one_class_are_refused(clicks: dict[str, LabelledRows], wo
         refuse_single_class(clicks)
 
 
+def test_where_nothing_is_left_to_draw_all_items_are_counted() -> None:
+    with pytest.raises(SeqrecError, match=r"^split=test: every user has seen all 6 items"):
+        refuse_single_class(labelled("test", None, no_negatives=True), num_items=6)
+
+
 def test_training_without_a_possible_negative_is_refused() -> None:
     for make in (
         lambda log: PositionRows(log, 4, batching(8), negatives=1, device=CPU),

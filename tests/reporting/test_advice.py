@@ -98,3 +98,46 @@ def test_a_long_run_is_told_what_to_cut_in_order() -> None:
         "slow: about 2.0 hours; cut in this order: model.max_length (now 200), model.embed_dim (now 64)"
     )
     assert line.index("model.heads") < line.index("trainer.max_epochs")
+
+
+def said(course: Course, ndcg: float, *, cold: int = 0, error: float = 0.0, best: float = 0.2, words: str = "") -> str:
+    """The one line, of a run whose best baseline is last-item Markov."""
+    rivals = {"popular": {"ndcg@10": 0.1}, "markov": {"ndcg@10": best}, "graph": {"ndcg@10": 0.12}}
+    metrics = {
+        "val": {"ndcg@10": ndcg},
+        "baselines_val": rivals,
+        "intervals": {"val": {"ndcg@10": [ndcg - 1.96 * error, ndcg + 1.96 * error]}},
+        "protocol": {"counts": {"cold_targets": cold, "targets": 100}},
+    }
+    (line,) = advice(config(*words.split()), course, metrics=metrics, metrics_jsonl=Path("none"))
+    return line
+
+
+def test_a_remedy_is_better_in_the_runs_own_table() -> None:
+    few = Course(**{**vars(WELL), "events": 300})
+    assert "model=graph did better here, model=auto" in said(few, 0.11)
+    assert "model=graph" not in said(few, 0.15)
+    assert "itemknn" not in said(few, 0.05)  # not in the table
+
+
+def test_cold_targets_are_the_only_reason() -> None:
+    assert said(Course(**{**vars(WELL), "events": 300}), 0.05, cold=80).endswith(": 80.0% of the targets never trained")
+
+
+def test_what_lies_within_the_error_is_not_called_weak() -> None:
+    line = said(WELL, 0.19, error=0.02)
+    assert "within one standard error in ndcg@10 (0.1900 and 0.2000, error 0.0200)" in line
+    assert "WARNING" not in line
+    assert "WARNING" in said(WELL, 0.15, error=0.02)
+
+
+def test_most_popular_is_named_where_it_is_above() -> None:
+    assert "below last-item Markov in ndcg@10 (0.0500 < 0.2000) and most popular (0.0500 < 0.1000)" in said(WELL, 0.05)
+    assert "most popular" not in said(WELL, 0.15)
+    assert said(WELL, 0.05, error=0.03, best=0.12).endswith("the log seems to hold little beyond popularity")
+
+
+def test_candidates_without_time_are_counted() -> None:
+    course = Course(best_epoch=1, epochs=1, steps=0, stopped_by="finished", events=9, untried=6)
+    line = said(course, 0.19, error=0.02, words="model=auto trainer.minutes=0.001")
+    assert line.endswith("6 candidates had no time: raise trainer.minutes (now 0.001)")

@@ -91,8 +91,12 @@ def test_torn_missing_and_other_formats(tmp_path: Path) -> None:
     (tmp_path / BEST).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SeqrecError, match=r"torn or foreign\); give ckpt=\S*last\.pt, beside it$"):
         load_checkpoint(tmp_path)
+    (tmp_path / LAST).write_bytes(whole[:9])  # both torn: neither is named as the way out of the other
+    for name in (BEST, LAST):
+        with pytest.raises(SeqrecError, match=r"torn or foreign\); give another ckpt, or train anew$"):
+            load_checkpoint(tmp_path / name)
     (tmp_path / "other.pt").write_bytes(whole[:9])
-    with pytest.raises(SeqrecError, match=r"torn or foreign\); give another ckpt$"):
+    with pytest.raises(SeqrecError, match=r"torn or foreign\); give another ckpt, or train anew$"):
         load_checkpoint(tmp_path / "other.pt")
     torch.save({"state_dict": {}}, tmp_path / BEST)
     with pytest.raises(SeqrecError, match="not a seqrec checkpoint"):

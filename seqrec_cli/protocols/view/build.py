@@ -124,7 +124,7 @@ def _make(log: PackedLog, cfg: ProtocolConfig, identity: dict[str, Any]) -> View
         clicks = candidates.held_out_candidates(cfg, log, targets)
     else:  # its own rows, of the requests that are left
         clicks = {name: _rows_left(cfg, rows, targets.get(name)) for name, rows in clicks.items()}  # type: ignore[call-overload]
-    refuse_single_class(clicks)
+    refuse_single_class(clicks, num_items=log.num_items if split.clicks is None else None)
     notes += _notes(log, cfg, targets["test"], rows=clicks["test"])
     manifest = identity | {
         "name": cfg.name,
@@ -241,13 +241,19 @@ def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, *, rows: Label
     return found
 
 
-def refuse_single_class(clicks: dict[str, LabelledRows]) -> None:
-    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be computed."""
+def refuse_single_class(clicks: dict[str, LabelledRows], *, num_items: int | None = None) -> None:
+    """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be computed.
+    `num_items` is that of the log where the negatives are drawn."""
     for split, rows in clicks.items():
         real_RC = np.asarray(rows.items_RC) > 0
         positives = int(np.count_nonzero((np.asarray(rows.labels_RC) > 0) & real_RC))
         if positives in (0, int(np.count_nonzero(real_RC))):
             only = "positive" if positives else "negative"
+            if positives and num_items is not None:
+                raise SeqrecError(
+                    f"split={split}: every user has seen all {num_items:,} items, so there are no click negatives to "
+                    "draw; give data with more items"
+                )
             raise SeqrecError(
                 f"all click labels of split={split} are {only}, so nothing is to be told apart; give data with both "
                 "(users who have seen every item have no negatives)"
