@@ -160,7 +160,8 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
         again = shell_command("train", "start_from", folder.path)
         raise SeqrecError(
             f"{folder.last} is {'damaged' if folder.last.is_file() else 'gone'}, so the run cannot go on where it "
-            f"stopped; {again} begins a new run with its best weights, {shell_command('evaluate', 'ckpt', folder.path)} measures them"
+            f"stopped; {again} begins a new run with its best weights, "
+            f"{shell_command('evaluate', 'ckpt', folder.path)} measures them"
         ) from error
     if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
         try:
