@@ -20,9 +20,8 @@ KEPT_BACK = 0.05  # of the minutes, for what nobody foresees
 MEASURED_AGAIN = 4
 END_SECONDS = 3.0  # the search for weights, checkpoints and plots
 ENCODER_SECONDS = 3.0  # rows, model, checkpoints and plots of an encoder's own run
-ENCODER_MEASURED = (
-    3  # measurings of an encoder beside its training: after the last step, at its run's end, and its loss
-)
+# Measurings of an encoder beside its training: after the last step, at its run's end, and its loss.
+ENCODER_MEASURED = 3
 ENOUGH = 1 / 3  # of an encoder's steps: what trainer=fast takes. With less it has learned too little to be worth it
 LEAST_SECONDS = 3.0  # an encoder is not begun with less
 MOST_FOR_COUNTING = 0.5  # of what is left, for one model that is counted

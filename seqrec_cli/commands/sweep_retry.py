@@ -8,7 +8,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.validate import dump, validate_plain
-from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.reporting.run_folder import MEMBERS, RunFolder
 from seqrec_cli.reporting.sweep_folder import ENDED_WELL, Row
 
 
@@ -47,7 +47,7 @@ def retried(record: Settings, row: Row, before: Row | None) -> Settings:
         )
     with run.training():  # its process may still be there
         several = run.config_yaml.is_file() and "seeds" in run.read_manifest()
-        begun = run.last.is_file() or several or (run.path / "members").is_dir()
+        begun = run.last.is_file() or several or (run.path / MEMBERS).is_dir()
     if not begun:  # nothing in it to go on from
         shutil.rmtree(run.path)
         return record

@@ -4,6 +4,7 @@ Read `main` from top to bottom to see the order of things.
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener, Watch
-from seqrec_cli.reporting.run_folder import MEMBERS, RunFolder
+from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
@@ -41,10 +42,11 @@ from seqrec_cli.training.precision import resolve_precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 
 
-def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
+def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) -> dict[str, Any]:
     """One run, or one a seed. Returns what `metrics.json` holds and the run's folder.
 
-    `watch` may end a run after a validation: its curve is kept, and nothing is measured.
+    `watch` may end a run after a validation: its curve is kept, and nothing is measured. Without `advised` nothing is
+    suggested at the end: a candidate's limits are its portfolio's, which does so itself.
     """
     began = time.perf_counter()
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
@@ -55,7 +57,7 @@ def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
     if cfg.trainer.monitor != LOSS:
         monitor_is_measured(cfg.trainer.monitor, log, cfg.evaluation)
     if cfg.model.name == "auto":
-        return train_portfolio(cfg, log, precision, train=main)
+        return train_portfolio(cfg, log, precision, train=partial(main, advised=False))
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
     model = fresh_model(cfg, log, precision.device)
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
@@ -137,7 +139,7 @@ def main(cfg: TrainConfig, watch: Watch | None = None) -> dict[str, Any]:
             say(note)
         events = int(user_training_counts(log).sum())
         course = Course(fitted.best_epoch, fitted.epochs, fitted.steps, fitted.reason, events)
-        if folder.path.parent.name != MEMBERS:  # a candidate's limits are the portfolio's, which tells at its end
+        if advised:
             for line in advice(cfg, course, metrics=metrics, metrics_jsonl=folder.metrics_jsonl):
                 say(line)
         say(f"best epoch {fitted.best_epoch} of {fitted.epochs}, {fitted.seconds:.1f} s of training")

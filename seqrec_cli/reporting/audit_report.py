@@ -13,8 +13,8 @@ from rich.table import Table
 
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
-from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.reporting.tables import CLOSE, plain_table
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def changes_table(changes: Sequence[Plain]) -> Table:
 
 def draw_audit(png: Path, title: str, *, log: PackedLog, found: Plain) -> None:
     """Four panels: item popularity, history lengths, gaps between events, and what other orders change."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7.4), dpi=110, layout="constrained")
+    figure = new_figure(11, 7.4, dpi=110)
     axes = figure.subplots(2, 2)
     _popularity(axes[0, 0], log, found)
     _lengths(axes[0, 1], log)
@@ -85,8 +82,7 @@ def draw_audit(png: Path, title: str, *, log: PackedLog, found: Plain) -> None:
         each.tick_params(colors=GREY, labelsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     png.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)
 
 
 def _popularity(axes: "Axes", log: PackedLog, found: Plain) -> None:

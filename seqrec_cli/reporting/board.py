@@ -70,15 +70,20 @@ def _lines(group: BoardGroup, metrics: Sequence[str]) -> list[list[str]]:
     ]
 
 
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def board_markdown(groups: Sequence[BoardGroup], metrics: Sequence[str]) -> str:
     """A section and a table a group."""
     found = ["# Leaderboard", "", "± is half of the 95 % interval, users resampled."]
     for group in groups:
         found += ["", f"## {group.title}", ""]
         found += [f"Differs from the first of its dataset: {group.differs}.", ""] if group.differs else []
-        found.append("| " + " | ".join([*WORDS, *metrics]) + " |")
+        found.append(markdown_row([*WORDS, *metrics]))
         found.append("|" + "---|" * len(WORDS) + "---:|" * len(metrics))
-        found += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in _lines(group, metrics)]
+        found += [markdown_row(row) for row in _lines(group, metrics)]
     return "\n".join(found) + "\n"
 
 

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqrec_cli.files import atomic_file
 from seqrec_cli.metrics.table import LOSS, lower_is_better
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.reporting.run_folder import read_rows
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     if not rows:
         return False
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     best = (min if lower_is_better(monitor) else max)(rows, key=lambda row: row[monitor])
-    figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
+    figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     for axes, title in ((left, "loss"), (right, "validation")):
         _prepare(axes, title, best["epoch"])
@@ -50,8 +47,7 @@ def draw_curves(metrics_jsonl: Path, png: Path, monitor: str) -> bool:
     right.set_title(f"best {monitor} {best[monitor]:.4f}, epoch {best['epoch']}", loc="right", fontsize=9, color=GREY)
     right.legend(frameon=False, fontsize=9, loc="best")
 
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)
     return True
 
 

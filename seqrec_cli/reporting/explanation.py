@@ -8,8 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
+from seqrec_cli.reporting.figures import new_figure, save_png
 
 BAR = 20  # characters of the longest bar
 
@@ -55,11 +55,8 @@ def explanation_table(user: str, explained: Explained, events: int) -> Table:
 
 def draw_explanation(user: str, explanations: list[Explained], png: Path) -> None:
     """Bars of the events' weights, a panel an item; negative ones in another colour."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tallest = max(len(explained.events) for explained in explanations)
-    figure = Figure(figsize=(5.2 * len(explanations), 1.2 + 0.3 * tallest), dpi=120, layout="constrained")
+    figure = new_figure(5.2 * len(explanations), 1.2 + 0.3 * tallest)
     for axes, explained in zip(figure.subplots(1, len(explanations), squeeze=False)[0], explanations, strict=True):
         colours = [BLUE if weight >= 0 else ORANGE for weight in explained.weights]
         axes.barh(range(len(explained.events)), explained.weights, color=colours)
@@ -71,5 +68,4 @@ def draw_explanation(user: str, explanations: list[Explained], png: Path) -> Non
         axes.set_xlabel("weight", color=GREY)
     figure.suptitle(f"what user {user}'s scores looked at", x=0.01, ha="left", fontsize=11, fontweight="bold")
     png.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from seqrec_cli.files import atomic_file
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.reporting.tables import CLOSE, plain_table, shown_metrics
 
 TIME = "ms_a_user"
@@ -25,12 +25,9 @@ def history_table(rows: Sequence[Mapping[str, float]], title: str) -> Table:
 
 def draw_history(png: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """NDCG, or else the first metric that is shown, and the time beside it, over the length."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = shown_metrics(_metrics(rows))
     metric = next((name for name in columns if name.startswith("ndcg")), columns[0])
-    figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
+    figure = new_figure(10, 4.2)
     lengths = [row["history"] for row in rows]
     for axes, name, title, colour in zip(
         figure.subplots(1, 2), (metric, TIME), (metric, "milliseconds a user"), (ORANGE, BLUE), strict=True
@@ -42,8 +39,7 @@ def draw_history(png: Path, rows: Sequence[Mapping[str, float]]) -> None:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)
 
 
 def _metrics(rows: Sequence[Mapping[str, float]]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
+from seqrec_cli.reporting.figures import new_figure, save_png
 
 
 class Bins(Protocol):
@@ -28,11 +28,8 @@ class Bins(Protocol):
 def draw_reliability(png: Path, bins: Bins) -> None:
     """Draw the bins that hold candidates: share clicked over mean probability, and below them their numbers."""
     counts_K, predicted_K, clicked_K = bins.counts_K, bins.predicted_K, bins.clicked_K
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     full_K = np.flatnonzero(counts_K)
-    figure = Figure(figsize=(5.2, 5.8), dpi=120, layout="constrained")
+    figure = new_figure(5.2, 5.8)
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     upper.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="calibrated")
     upper.plot(predicted_K[full_K], clicked_K[full_K], color=ORANGE, linewidth=2, marker="o", label="model")
@@ -51,5 +48,4 @@ def draw_reliability(png: Path, bins: Bins) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=GREY, labelsize=9)
 
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)

@@ -15,6 +15,7 @@ from rich.table import Table
 from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREEN, GREY, ORANGE
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.reporting.tables import plain_table
 
 COLOURS = {"rollout": ORANGE, "plain": BLUE, "truth": GREY, "given_truth": GREEN}
@@ -71,14 +72,11 @@ def save_rollouts(
 
 def draw_rollout(png: Path, result: Mapping[str, Any]) -> None:
     """A panel a metric, along the steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = dict(result["by_step"])
     panels |= {f"pairs alike by {name}": kinds for name, kinds in result["pairs_alike"].items()}
     columns = 3
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4 * columns, 3.1 * rows), dpi=110, layout="constrained")
+    figure = new_figure(4 * columns, 3.1 * rows, dpi=110)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for each, (name, kinds) in zip(axes, panels.items(), strict=False):
         for kind, values in kinds.items():
@@ -93,5 +91,4 @@ def draw_rollout(png: Path, result: Mapping[str, Any]) -> None:
     for each in axes[len(panels) :]:
         each.set_visible(False)
     figure.suptitle(f"{result['model']} on {result['dataset']}, {result['by']}", x=0.01, ha="left", fontsize=11)
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    save_png(figure, png)

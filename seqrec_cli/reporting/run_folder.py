@@ -78,7 +78,7 @@ class RunFolder:
         Raises SeqrecError when `run_dir` holds a run or anything else; an empty folder is fine.
         """
         if run_dir is None:
-            folder = cls(_dated(label))
+            folder = cls(dated_folder(label))
         else:
             folder = cls(Path(run_dir).expanduser())
             folder._refuse_reuse()
@@ -280,7 +280,8 @@ def _lines(rows: Iterable[dict[str, Any]], what: str) -> str:
     return "".join(to_json(row, what) + "\n" for row in rows)
 
 
-def _dated(label: str) -> Path:
+def dated_folder(label: str) -> Path:
+    """A new folder `outputs/<date>/<time>_<label>`, with a number if that is taken."""
     now = datetime.now()
     day = OUTPUTS / now.strftime("%Y-%m-%d")
     day.mkdir(parents=True, exist_ok=True)

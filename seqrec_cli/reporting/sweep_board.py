@@ -3,9 +3,9 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.board import markdown_row
 from seqrec_cli.reporting.sweep_folder import Row, SweepFolder
 from seqrec_cli.reporting.sweep_rank import monitors_of, ranked, settings_of, varying
 
@@ -112,12 +112,8 @@ def write_boards(folder: SweepFolder, rows: Sequence[Row], winners: Sequence[Row
     write_atomically(folder.board_csv, text.getvalue())
     best = {str(row["job"]) for row in winners}
     marked = [[f"**{cell}**" if line[1] in best and cell else cell for cell in line] for line in cells]
-    lines = [_markdown(columns), _markdown(["---"] * len(columns)), *map(_markdown, marked)]
+    lines = [markdown_row(columns), markdown_row(["---"] * len(columns)), *map(markdown_row, marked)]
     write_atomically(folder.board_md, "\n".join([*lines, *_reasons(rows)]) + "\n")
-
-
-def _markdown(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:

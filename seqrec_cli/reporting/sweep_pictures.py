@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import GREY, ORANGE
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
 from seqrec_cli.reporting.sweep_folder import Row
 from seqrec_cli.reporting.sweep_rank import best_of, monitors_of, ranked, scored, settings_of, short, varying
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NONE = "–"  # of a job that was not told the key
 NAMED = 10  # curves that have a line of the legend
+HEIGHT = 4.4  # inches
 LABEL = 18  # characters of a value on an axis
 
 
@@ -33,7 +33,7 @@ def draw_coordinates(rows: Sequence[Row], png: Path) -> bool:
     low, high = min(values), max(values)
     best = best_of(done, monitors)
     columns = [_places([settings_of(row).get(key, NONE) for row in done]) for key in keys]
-    figure = _figure(width=max(6.0, 1.9 * (len(keys) + 1)))
+    figure = new_figure(max(6.0, 1.9 * (len(keys) + 1)), HEIGHT)
     axes = figure.subplots()
     for row, value in sorted(zip(done, values, strict=True), key=lambda pair: pair[0] is best):
         at = [places[settings_of(row).get(key, NONE)] for key, places in zip(keys, columns, strict=True)]
@@ -53,7 +53,7 @@ def draw_coordinates(rows: Sequence[Row], png: Path) -> bool:
     axes.tick_params(length=0)
     assert best is not None
     axes.set_title(f"best: job {best['job']}, {best['val']:.4f}", loc="left", fontsize=10, color=ORANGE)
-    _save(figure, png)
+    save_png(figure, png)
     return True
 
 
@@ -97,7 +97,7 @@ def draw_job_curves(rows: Sequence[Row], png: Path) -> bool:
         return False
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(width=9.0)
+    figure = new_figure(9.0, HEIGHT)
     axes = figure.subplots()
     order = [row["job"] for row in ranked(rows, monitors)]
     for row, points in sorted(curves, key=lambda pair: pair[0] is best):
@@ -115,7 +115,7 @@ def draw_job_curves(rows: Sequence[Row], png: Path) -> bool:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     axes.legend(frameon=False, fontsize=8, loc="best")
-    _save(figure, png)
+    save_png(figure, png)
     return True
 
 
@@ -136,16 +136,3 @@ def _points(run: RunFolder, monitor: str) -> dict[int, float]:
     except (OSError, SeqrecError):  # of a job that was killed while it wrote
         return {}
     return {row["epoch"]: row[monitor] for row in rows if row["split"] == "val" and row.get(monitor) is not None}
-
-
-def _figure(width: float) -> "Figure":
-    from matplotlib.figure import Figure  # half a second to import: only when something is drawn
-
-    return Figure(figsize=(width, 4.4), dpi=120, layout="constrained")
-
-
-def _save(figure: "Figure", png: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with atomic_file(png) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.board import markdown_row
 from seqrec_cli.reporting.html_page import heading, html_table, note
 from seqrec_cli.tuning.adviser import FALLBACK, Adviser, FinalWord
 from seqrec_cli.tuning.horizons import Horizons
@@ -80,7 +81,13 @@ class Advice:
         if self.unused:
             parts += ["## Answers that were not used", "", *(f"- {line}" for line in self._faults()), ""]
         titles, rows = self._table()
-        parts += ["## Trial by trial", "", _row(titles), _row(["---"] * len(titles)), *map(_row, rows)]
+        parts += [
+            "## Trial by trial",
+            "",
+            markdown_row(titles),
+            markdown_row(["---"] * len(titles)),
+            *map(markdown_row, rows),
+        ]
         return "\n".join(parts) + "\n"
 
     def html(self) -> list[str]:
@@ -101,10 +108,6 @@ class Advice:
             cells = [str(each.number), each.proposed_by, outcome(each, self.metric), f"{each.followed}{follows}"]
             rows.append([*cells, settings_in_words(each.settings), each.rationale])
         return ["trial", "by", "result", "epochs", "settings", "why"], rows
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def unused(folder: Path) -> Counter[str]:

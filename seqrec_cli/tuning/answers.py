@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from seqrec_cli.tuning.chat import printable_line
 from seqrec_cli.tuning.records import Proposal, TrialRecord
 from seqrec_cli.tuning.space import Space
 
@@ -96,10 +97,9 @@ def _count(value: Any, name: str) -> int:
 
 
 def _words(answer: dict[str, Any], names: tuple[str, ...]) -> str:
-    """A text of the answer on one line, without marks that a terminal would obey."""
+    """A text of the answer on one line."""
     text = next((answer[name] for name in names if isinstance(answer.get(name), str)), "")
-    printable = "".join(mark if mark.isprintable() else " " for mark in text)
-    return " ".join(printable.split())[:LONGEST_REASON]
+    return printable_line(text)[:LONGEST_REASON]
 
 
 def _dotted(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

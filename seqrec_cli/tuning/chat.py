@@ -27,6 +27,11 @@ REFUSED = {401: "it refuses the key", 403: "it refuses the key", 404: "it knows 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 
 
+def printable_line(text: str) -> str:
+    """Any text on one line, without marks that a terminal would obey."""
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+
+
 class NoAnswerError(Exception):
     """Nothing that can be read came back; `lasting` where to ask again would be in vain."""
 
@@ -79,8 +84,7 @@ class Chat:
 
     def line(self, text: str) -> str:
         """What is said of a server, with its own words in it: short, on one line, without the key."""
-        printable = "".join(mark if mark.isprintable() else " " for mark in self.masked(text))
-        return " ".join(printable.split())[:LONGEST_LINE]
+        return printable_line(self.masked(text))[:LONGEST_LINE]
 
     @property
     def _host(self) -> str:

@@ -1,7 +1,7 @@
 """From a trial's settings to the configuration of its run, and whether a space fits the configurations it is for."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from seqrec_cli.config.quoting import literal
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.tuning import SpaceEntry
 from seqrec_cli.config.validate import validate
+from seqrec_cli.evaluation.compare import flat
 from seqrec_cli.tuning.space import Space, combinations, ends_of
 
 SEARCHED = ("model", "objective", "trainer")  # groups whose options and keys may be searched; the others say what
@@ -57,17 +58,7 @@ class TrialConfigs:
 
 def base_values(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What conditions of a space may name: every setting by its dotted key, and the options of groups."""
-    found = dict(_flat(plain, ""))
-    found |= {group: plain[group]["name"] for group in ("model", "objective")}
-    return found
-
-
-def _flat(plain: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return flat(plain) | {group: plain[group]["name"] for group in ("model", "objective")}
 
 
 def without_given(

@@ -11,15 +11,8 @@ from seqrec_cli.files import write_atomically
 from seqrec_cli.tuning.configs import TrialConfigs
 
 GROUPS = ("dataset", "protocol", "model", "objective", "trainer")
-PLACES = (
-    "hydra",
-    "hardware",
-    "data_dir",
-    "run_dir",
-    "resume",
-    "start_from",
-    "auto",
-)  # of a run, not of a configuration
+# Of a run, not of a configuration.
+PLACES = ("hydra", "hardware", "data_dir", "run_dir", "resume", "start_from", "auto")
 DEFAULT = "# @package _global_\n{head}\ndefaults:\n{defaults}\n"
 
 

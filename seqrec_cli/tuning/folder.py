@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.config.verbs import VERBS
 from seqrec_cli.files import write_atomically
-from seqrec_cli.reporting.run_folder import OUTPUTS
+from seqrec_cli.reporting.run_folder import dated_folder
 from seqrec_cli.tuning.records import TrialRecord
 from seqrec_cli.tuning.space import Space
 
@@ -43,7 +42,8 @@ class StudyFolder:
     @classmethod
     def begin(cls, cfg: TuneConfig, *, base: TrainConfig, space: Space, metric: str, fingerprint: str) -> Self:
         """Raises SeqrecError where the folder holds something else, or a study of other data, settings or space."""
-        path = Path(cfg.run_dir).expanduser() if cfg.run_dir else _dated(cfg)
+        label = f"tune_{cfg.model.name}_{cfg.dataset.name}"
+        path = Path(cfg.run_dir).expanduser() if cfg.run_dir else dated_folder(label)
         folder = cls(path)
         identity = _identity(base, space, metric=metric, fingerprint=fingerprint)
         if path.exists() and not path.is_dir():
@@ -148,17 +148,3 @@ def _at(path: Path) -> str:
 def _shell(verb: str, config_dir: str | None, texts: Sequence[str]) -> str:
     flags = [] if config_dir is None else ["--config-dir", config_dir]
     return shlex.join(["seqrec", verb, *flags, *texts])
-
-
-def _dated(cfg: TuneConfig) -> Path:
-    now = datetime.now()
-    label = re.sub(r"[^\w.+-]+", "-", f"{cfg.model.name}_{cfg.dataset.name}")
-    stem, number = f"{now:%H-%M-%S}_tune_{label}", 1
-    while True:
-        path = OUTPUTS / now.strftime("%Y-%m-%d") / (stem if number == 1 else f"{stem}_{number}")
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return path

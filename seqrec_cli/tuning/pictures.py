@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.config.tuning import SpaceEntry
-from seqrec_cli.files import atomic_file
 from seqrec_cli.reporting.curves import BLUE, GREY, ORANGE
+from seqrec_cli.reporting.figures import new_figure, save_png
 from seqrec_cli.tuning.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # half a second to import: only when something is drawn
-    from matplotlib.figure import Figure
 
 LEAST = 4  # complete trials, of which importance and a plane say something
 ACROSS = 3  # slices in a row
@@ -47,20 +46,6 @@ def draw_study(study: Study, folder: Path) -> list[Path]:
     return found
 
 
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
-
-
-def _save(figure: "Figure", png: Path) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with atomic_file(png) as path:
-        FigureCanvasAgg(figure).print_png(str(path))
-    return png
-
-
 def _prepare(axes: "Axes", title: str, *, x: str = "", y: str = "") -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(x, color=GREY)
@@ -75,7 +60,7 @@ def _prepare(axes: "Axes", title: str, *, x: str = "", y: str = "") -> None:
 def _history(study: Study, png: Path) -> Path:
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(8, 4)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     _prepare(axes, f"validation {study.metric} of {len(study.records())} trials", x="trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -92,23 +77,25 @@ def _history(study: Study, png: Path) -> Path:
         axes.step([number for number, _ in whole], best, where="post", color=ORANGE, linewidth=1.8, label="best")
     if whole or early:
         axes.legend(frameon=False, fontsize=9)
-    return _save(figure, png)
+    save_png(figure, png)
+    return png
 
 
 def _bars(weights: dict[str, float], png: Path) -> Path:
-    figure = _figure(8, 0.9 + 0.34 * len(weights))
+    figure = new_figure(8, 0.9 + 0.34 * len(weights))
     axes = figure.subplots()
     _prepare(axes, "what tells good trials from bad ones (PED-ANOVA)")
     names = list(reversed(weights))
     axes.barh(names, [weights[name] for name in names], color=BLUE)
     axes.grid(visible=False)
-    return _save(figure, png)
+    save_png(figure, png)
+    return png
 
 
 def _slices(study: Study, png: Path) -> Path:
     keys = list(study.space.entries)
     rows = math.ceil(len(keys) / ACROSS)
-    figure = _figure(10, 2.6 * rows)
+    figure = new_figure(10, 2.6 * rows)
     for axes, key in zip(figure.subplots(rows, ACROSS, squeeze=False).flat, keys, strict=False):
         _prepare(axes, "", x=key)
         having = [record for record in study.records() if record.value is not None and key in record.settings]
@@ -121,13 +108,14 @@ def _slices(study: Study, png: Path) -> Path:
     for axes in list(figure.axes)[len(keys) :]:
         axes.set_visible(False)
     figure.suptitle(f"validation {study.metric} by setting (dark: later trials)", x=0.01, ha="left", fontsize=11)
-    return _save(figure, png)
+    save_png(figure, png)
+    return png
 
 
 def _contour(study: Study, keys: tuple[str, str], png: Path) -> Path:
     """The metric over the two settings that matter most: by triangles between the trials where these span a plane."""
     having = [each for each in study.records() if each.value is not None and all(key in each.settings for key in keys)]
-    figure = _figure(7, 5)
+    figure = new_figure(7, 5)
     axes = figure.subplots()
     _prepare(axes, f"validation {study.metric}", x=keys[0], y=keys[1])
     points: list[list[float]] = []
@@ -141,7 +129,8 @@ def _contour(study: Study, keys: tuple[str, str], png: Path) -> Path:
         axes.tricontourf(points[0], points[1], values, levels=12, cmap="Blues", alpha=0.8)
     drawn = axes.scatter(points[0], points[1], c=values, cmap="Blues", edgecolors=GREY, s=28)
     figure.colorbar(drawn, ax=axes)
-    return _save(figure, png)
+    save_png(figure, png)
+    return png
 
 
 def _positions(entry: SpaceEntry, values: Sequence[Any]) -> tuple[list[float], list[str]]:

@@ -97,6 +97,7 @@ class Study:
         self.metric, self.maximise = metric, maximise
         self.proposers = [*proposers, *([Grid(space)] if tune.sampler == "grid" else [])]
         self.horizon = horizon
+        self._ended: dict[int, list[dict[str, Any]]] = {}  # validations of trials that are over: read once
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         with self._alone():
             self.optuna = open_study(folder, tune, maximise)
@@ -178,10 +179,9 @@ class Study:
             self.optuna.tell(claim.number, state=TrialState.PRUNED)
         else:
             assert outcome.value is not None
-            for step in (
-                range(claim.reported + 1, PARTS + 1) if claim.prunes else ()
-            ):  # a run that stopped by itself stays as good as it is
-                claim.trial.report(outcome.value, step)
+            if claim.prunes:  # a run that stopped by itself stays as good as it is
+                for step in range(claim.reported + 1, PARTS + 1):
+                    claim.trial.report(outcome.value, step)
             self.optuna.tell(claim.number, outcome.value)
         claim.lock.release()
 
@@ -270,7 +270,7 @@ class Study:
         tune = self.tune
         if tune.minutes is not None and self.seconds() >= 60 * tune.minutes:
             return True
-        followed = sum(epochs_of(self._rows(trial.number)) for trial in self.counted()) if tune.epochs else 0
+        followed = sum(epochs_of(self._rows(trial)) for trial in self.counted()) if tune.epochs else 0
         return tune.epochs is not None and followed >= tune.epochs
 
     def is_running(self) -> bool:
@@ -291,7 +291,7 @@ class Study:
                 start = trial.datetime_start.timestamp()
                 took = trial.user_attrs.get("ran", {}).get("seconds")
                 if took is None and trial.user_attrs.get("replaced"):  # nobody knows when its worker died
-                    rows = self._rows(trial.number)
+                    rows = self._rows(trial)
                     took = rows[-1]["seconds"] if rows else 0.0
                 spans.append((start, now if took is None else start + took))
         spans.sort()
@@ -306,7 +306,7 @@ class Study:
         return [
             trial_record(
                 trial,
-                self._rows(trial.number),
+                self._rows(trial),
                 self.run_of(trial.number),
                 metric=self.metric,
                 maximise=self.maximise,
@@ -314,8 +314,13 @@ class Study:
             for trial in self.counted()
         ]
 
-    def _rows(self, number: int) -> list[dict[str, Any]]:
-        return read_rows(self.run_of(number) / "metrics.jsonl")
+    def _rows(self, trial: "FrozenTrial") -> list[dict[str, Any]]:
+        if trial.number in self._ended:
+            return self._ended[trial.number]
+        rows = read_rows(self.run_of(trial.number) / "metrics.jsonl")
+        if trial.state.is_finished():
+            self._ended[trial.number] = rows
+        return rows
 
     def best(self) -> TrialRecord | None:
         """The complete trial with the best value; of equal ones the first."""

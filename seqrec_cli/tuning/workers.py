@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.machine import cores
 from seqrec_cli.saying import Say
 from seqrec_cli.training.stopping import StopRequest
 from seqrec_cli.tuning.study import Study
@@ -60,8 +61,7 @@ def work_together(study: Study, count: int, start: Start, *, say: Say) -> bool:
 
 def share_of_cores(workers: int, threads: int | None) -> int:
     """Threads of each worker: of those that were asked for, or of all cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max((threads or usable) // workers, 1)
+    return max((threads or cores()) // workers, 1)
 
 
 def environment_of(number: int, threads: int, gpus: int) -> dict[str, str]:
