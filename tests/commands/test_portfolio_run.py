@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands import train
 from seqrec_cli.commands.portfolio import Portfolio, _mixed, _try_all, _where, train_portfolio
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.config.compose import compose
@@ -58,6 +59,17 @@ def test_its_checkpoint_is_measured_again_and_answers(run: Path, tmp_path: Path)
     again = seqrec_cli.run("evaluate", [f"ckpt={run}", "split=val", f"run_dir={tmp_path / 'again'}"])
     assert again["val"]["ndcg@10"] == pytest.approx(read(run / "metrics.json")["val"]["ndcg@10"], abs=1e-6)
     assert len(seqrec_cli.load(run).recommend(histories=[["1", "2", "3"]], top=5)) == 5
+
+
+def test_what_a_candidates_own_run_would_advise_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "advice", lambda *asked, **told: ["raise what you never set"])
+    words = ["trainer.max_steps=3", "evaluation.test=none", "evaluation.baselines=false", f"data_dir={tmp_path}"]
+    for model, advised in (("auto", False), ("sasrec", True)):
+        given = [*SMALL[:-1], f"model={model}", *words, f"run_dir={tmp_path / model}"]
+        seqrec_cli.run("train", given + ["model.candidates=[popular,sasrec]"] * (model == "auto"))
+        assert ("raise what you never set" in capsys.readouterr().out) == advised
 
 
 def test_what_cannot_fit_and_what_has_no_time_left_is_left_out(
