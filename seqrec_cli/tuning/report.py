@@ -69,7 +69,7 @@ def _write_csv(study: Study, path: Path) -> None:
             best = record.best
             value = record.value if record.value is not None else best.value if best else ""
             course = [best.epoch if best else "", record.curve[-1].epoch if record.curve else "", record.followed]
-            told = [record.number, record.state, value, *course, record.seconds, record.proposed_by]
+            told = [record.number, record.state, value, *course, round(record.seconds, 3), record.proposed_by]
             rows.writerow([*told, *values, record.error or ""])
 
 

@@ -195,7 +195,7 @@ class Study:
         claim.lock.release()
 
     def _took(self, claim: Claim, followed: int | None) -> None:
-        seconds = round(time.monotonic() - claim.began, 3)
+        seconds = round(time.monotonic() - claim.began, 6)
         claim.trial.set_user_attr("ran", {"seconds": seconds, "followed": followed})
 
     def _find_lost(self) -> None:
