@@ -36,7 +36,19 @@ class SpaceEntry(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return dict.fromkeys(cls.model_fields) | _as_tuples(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            raise ValueError(
+                "an entry is written as {type: float, low: 0.1, high: 0.5}, or {type: choice, values: [1, 2]}"
+            )
+        if "type" not in value:
+            nested = [name for name, each in value.items() if isinstance(each, dict) and "type" in each]
+            dots = (
+                f"write a setting by its dotted key, as in ...{nested[0]}: {{type: ...}}"
+                if nested
+                else "it has no type"
+            )
+            raise ValueError(f"{dots}: float, int or choice")
+        return dict.fromkeys(cls.model_fields) | _as_tuples(value)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
