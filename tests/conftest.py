@@ -62,7 +62,7 @@ def kept_compositions() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def unpainted() -> Iterator[Any]:
-    """The pictures that runs, studies and sweeps leave are laid out, and the first one of all painted: a third of a second a run.
+    """Pictures of runs, studies and sweeps are laid out, and the first one of all painted: a third of a second each.
 
     Runs in processes of their own (the pages', the notebooks') paint theirs; so does a test that asks for `painted`.
     """

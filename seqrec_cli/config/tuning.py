@@ -37,17 +37,12 @@ class SpaceEntry(Settings):
     @classmethod
     def _short(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(
-                "an entry is written as {type: float, low: 0.1, high: 0.5}, or {type: choice, values: [1, 2]}"
-            )
+            raise ValueError("write it as {type: float, low: 0.1, high: 0.5}, or {type: choice, values: [1, 2]}")
         if "type" not in value:
             nested = [name for name, each in value.items() if isinstance(each, dict) and "type" in each]
-            dots = (
-                f"write a setting by its dotted key, as in ...{nested[0]}: {{type: ...}}"
-                if nested
-                else "it has no type"
-            )
-            raise ValueError(f"{dots}: float, int or choice")
+            if nested:
+                raise ValueError(f"an entry stands by its whole key, with dots: ....{nested[0]}: {{type: ...}}")
+            raise ValueError("it has no type: float, int or choice")
         return dict.fromkeys(cls.model_fields) | _as_tuples(value)
 
     @model_validator(mode="after")

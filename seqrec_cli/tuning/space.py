@@ -52,9 +52,8 @@ class Space:
             if not contains(self.entries[other], value):
                 values = self.entries[other].values or ()
                 hint = nearest(str(value), [str(each) for each in values])
-                raise SeqrecError(
-                    f"space: {key} needs {other}={value_in_words(value)}, which is not {in_words(self.entries[other])}{hint}"
-                )
+                said = f"{other}={value_in_words(value)}, which is not {in_words(self.entries[other])}"
+                raise SeqrecError(f"space: {key} needs {said}{hint}")
 
     def applies(self, key: str, settings: Mapping[str, Any]) -> bool:
         """Whether an entry has a value beside these settings of the entries above it."""

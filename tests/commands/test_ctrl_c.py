@@ -17,7 +17,7 @@ from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 150
-TINY = ["dataset.users=30", "dataset.items=20", "dataset.max_events=12", "model.embed_dim=8", "model.blocks=1"]
+TINY = ["dataset.users=30", "dataset.items=40", "dataset.max_events=12", "model.embed_dim=8", "model.blocks=1"]
 TINY += [f"trainer.max_epochs={EPOCHS}", "trainer.patience=null", "trainer.swa_epochs=null"]
 TINY += ["evaluation.baselines=false", "evaluation.cutoffs=[10]", "hardware.device=cpu"]
 # A shell that starts something in the background has it ignore Ctrl-C, and so may the one that started pytest.
