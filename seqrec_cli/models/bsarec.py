@@ -34,14 +34,10 @@ from seqrec_cli.models.layers.transformer import row_ends
 
 
 def low_pass(length: int, frequencies: int) -> Tensor:
-    """The weight [M] of an event so many positions away in the sum that leaves the lowest frequencies of M positions.
-
-    It is (1 + 2 sum of cos(2 pi k d / M) over the frequencies k above 0) / M; the highest of an even M counts once.
-    """
-    k_K = torch.arange(1, min(frequencies, length // 2 + 1), dtype=torch.float64)
-    once_K = torch.where(2 * k_K == length, 1.0, 2.0)
-    angles_MK = 2 * torch.pi / length * torch.arange(length, dtype=torch.float64)[:, None] * k_K
-    return ((1 + (once_K * angles_MK.cos()).sum(1)) / length).float()
+    """The weight [M] of an event so many positions away in the sum that leaves the lowest frequencies of M positions:
+    (1 + 2 sum of cos(2 pi k d / M) over the frequencies k above 0) / M at distance d."""
+    kept_K = (torch.arange(length // 2 + 1) < frequencies).double()
+    return torch.fft.irfft(kept_K.to(torch.complex128), n=length).float()
 
 
 class LowPass(nn.Module):

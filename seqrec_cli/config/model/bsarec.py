@@ -24,5 +24,13 @@ class Config(TransformerConfig):
     )
 
     @property
+    def idle(self) -> dict[str, str]:
+        if self.alpha == 0:
+            return super().idle | dict.fromkeys(("cutoff", "filter"), "model.alpha=0")
+        return super().idle | (
+            dict.fromkeys(("heads", "attention_dropout"), "model.alpha=1") if self.alpha == 1 else {}
+        )
+
+    @property
     def looks_ahead(self) -> str:
-        return "model.filter=causal" if self.filter == "row" else ""
+        return "model.filter=causal" if self.filter == "row" and self.alpha else ""
