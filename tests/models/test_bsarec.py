@@ -14,7 +14,7 @@ from toy import ITEMS, padded, toy_batch, toy_model
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.validate import validate
+from seqrec_cli.config.validate import dump, validate, validate_plain
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.bsarec import Block, LowPass, Model, low_pass
 
@@ -175,7 +175,9 @@ def test_it_is_trained_by_prefixes_or_by_clicks_or_as_a_member() -> None:
     validate("train", compose("train", [*row, "objective.window=prefixes"]))
     validate("train", compose("train", [*row, "objective=click"]))
     validate("train", compose("train", ["model=bsarec"]))
-    member = ["model=ensemble", "model.members={bsarec: {filter: row}}"]
-    validate("train", compose("train", [*member, "objective.window=prefixes"]))
+    plain = dump(validate("train", compose("train", ["model=ensemble", "objective.window=prefixes"])))
+    plain["model"]["members"]["bsarec"] = dump(validate("train", compose("train", [*row, "objective=click"])))["model"]
+    validate_plain("train", plain)
+    plain["objective"]["window"] = "sliding"
     with pytest.raises(SeqrecError, match=r"objective\.window=prefixes or model\.members\.bsarec\.filter=causal"):
-        validate("train", compose("train", member))
+        validate_plain("train", plain)
