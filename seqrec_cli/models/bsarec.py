@@ -84,16 +84,14 @@ class Block(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(D)
         self.drop = Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, low_pass: LowPass, real_BL1: Tensor) -> Tensor:
-        low_BLD = low_pass(x_BLD * real_BL1)
+    def forward(self, x_BLD: Tensor, low_BLD: Tensor) -> Tensor:
         return self._output(x_BLD, low_BLD, self.attention.attend(x_BLD, x_BLD, causal=True))
 
-    def forward_last(self, x_BLD: Tensor, low_pass: LowPass, real_BL1: Tensor, lengths_B: Tensor) -> Tensor:
-        """The block's output [B, D] at each row's last event (its first position, if it has none)."""
+    def forward_last(self, x_BLD: Tensor, low_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        """The block's output [B, D] at each row's last event (its first position, if it has none), with `low` there."""
         rows_B, ends_B, seen_BL = row_ends(x_BLD, lengths_B)
         queries_B1D = x_BLD[rows_B, ends_B, None]
         attended_B1D = self.attention.attend(queries_B1D, x_BLD, mask_BT=seen_BL, positions_BL=ends_B[:, None])
-        low_BD = low_pass.last(x_BLD * real_BL1, ends_B)
         return self._output(queries_B1D[:, 0], low_BD, attended_B1D[:, 0])
 
     def _output(self, x: Tensor, low: Tensor, attended: Tensor) -> Tensor:
@@ -126,15 +124,12 @@ class Model(ItemEncoder):
         top = self.blocks[-1]
         assert isinstance(top, Block)
         x_BLD = self._through(self.blocks[:-1], x_BLD, batch)
-        return top.forward_last(x_BLD, self.low_pass, self._real(x_BLD, batch), batch.lengths_B)
+        _, ends_B, seen_BL = row_ends(x_BLD, batch.lengths_B)
+        low_BD = self.low_pass.last(x_BLD * seen_BL[..., None], ends_B)
+        return top.forward_last(x_BLD, low_BD, batch.lengths_B)
 
     def _through(self, blocks: nn.ModuleList, x_BLD: Tensor, batch: Batch) -> Tensor:
-        real_BL1 = self._real(x_BLD, batch)
+        _, _, seen_BL = row_ends(x_BLD, batch.lengths_B)
         for block in blocks:
-            x_BLD = block(x_BLD, self.low_pass, real_BL1)
+            x_BLD = block(x_BLD, self.low_pass(x_BLD * seen_BL[..., None]))
         return x_BLD
-
-    @staticmethod
-    def _real(x_BLD: Tensor, batch: Batch) -> Tensor:
-        """1 at a row's events (at its first position, if it has none), 0 at its padding."""
-        return row_ends(x_BLD, batch.lengths_B)[2][..., None].to(x_BLD.dtype)

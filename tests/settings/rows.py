@@ -135,8 +135,8 @@ MODELS: dict[str, dict[str, Row]] = {
     "bsarec": {
         **TABLE,
         "alpha": Row("0.3", "steps"),
-        "cutoff": Row("1", "steps"),
-        "filter": Row("row", "steps", ("objective.window=prefixes",)),
+        "cutoff": Row("1", "start"),
+        "filter": Row("row", "start", ("objective.window=prefixes",)),
     },
     "gru4rec": {"layers": Row("2", "start"), "hidden": Row("12", "start")},
     "hstu": {
