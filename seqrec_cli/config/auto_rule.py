@@ -14,7 +14,7 @@ from seqrec_cli.config.protocol import ProtocolConfig
 from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.settings import Settings
 
-Kind = Literal["encoder", "cloze", "ranker"]
+Kind = Literal["encoder", "prefixes", "cloze", "ranker"]
 Word = Literal["auto", "fast", "thorough"]
 WORDS: tuple[Word, ...] = ("auto", "fast", "thorough")
 Table = Annotated[tuple[tuple[float, float], ...], Field(min_length=1)]  # (up to so many, value), ascending
@@ -54,7 +54,9 @@ class KindNumbers(Settings):
     ranked_users: int = Field(ge=1, description="and at least so many users are ranked")
     monitors: list[str] = Field(min_length=2, max_length=2, description="what chooses, and what where few are ranked")
     few: int = Field(ge=1, description="fewer ranked users than this say too little to choose by")
-    temperature: float = Field(gt=0, description="what cosines are divided by, for objectives with a softmax")
+    temperature: float | None = Field(
+        gt=0, description="what cosines are divided by, for objectives with a softmax; null: inner products"
+    )
     negatives: Table = Field(description="by items: how many are drawn; 0 for a softmax over the whole corpus")
 
 
@@ -91,6 +93,8 @@ ROUNDED = 10  # lengths above are multiples of it
 def kind_of(plain: dict[str, Any]) -> Kind:
     """The kind of training, by the objective of a plain configuration."""
     objective = plain["objective"]["name"]
+    if plain["objective"].get("window") == "prefixes":
+        return "prefixes"
     return "cloze" if objective == "cloze" else "ranker" if objective == "click" else "encoder"
 
 
@@ -227,7 +231,7 @@ OF_TRAINER = (
     "monitor",
 )
 OF_EVALUATION = ("ranked_users",)
-SAME = {"mlp_dropout": "dropout"}  # settings that follow another one's rule
+SAME = {"mlp_dropout": "dropout", "attention_dropout": "dropout"}  # settings that follow another one's rule
 
 
 OF_EFFORT = ("trainer.max_epochs", "trainer.patience")  # those that `fast` and `thorough` change

@@ -157,7 +157,7 @@ REMEDIES = r"use objective\.window=prefixes or model\.filter=causal$"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], REMEDIES),
+        (["objective=next_item"], REMEDIES),
         (["objective=bce", "objective.window=last"], REMEDIES),
         (["objective=all_action"], r"to predict; use model\.filter=causal$"),
         (["model.context=request"], "model.context=request"),
@@ -166,15 +166,16 @@ REMEDIES = r"use objective\.window=prefixes or model\.filter=causal$"
 )
 def test_a_filter_that_sees_targets_is_refused_with_both_remedies(words: list[str], said: str) -> None:
     with pytest.raises(SeqrecError, match=said) as refusal:
-        validate("train", compose("train", ["model=bsarec", "model.filter=row", *words]))
+        validate("train", compose("train", ["model=bsarec", *words]))
     assert "\n" not in str(refusal.value)
 
 
 def test_it_is_trained_by_prefixes_or_by_clicks_or_as_a_member() -> None:
-    row = ["model=bsarec", "model.filter=row"]
-    validate("train", compose("train", [*row, "objective.window=prefixes"]))
+    row = ["model=bsarec"]
+    taught = validate("train", compose("train", row))
+    assert (taught.objective.window, taught.model.filter) == ("prefixes", "row")  # type: ignore[attr-defined]
     validate("train", compose("train", [*row, "objective=click"]))
-    validate("train", compose("train", ["model=bsarec"]))
+    validate("train", compose("train", [*row, "model.filter=causal", "objective=next_item"]))
     plain = dump(validate("train", compose("train", ["model=ensemble", "objective.window=prefixes"])))
     plain["model"]["members"]["bsarec"] = dump(validate("train", compose("train", [*row, "objective=click"])))["model"]
     validate_plain("train", plain)
