@@ -136,7 +136,7 @@ def join(path: str, threads: str, command: str) -> int:
     given, config_dir = json.loads(command)
     folder = StudyFolder(Path(path), tuple(given), config_dir)
     try:
-        cfg = record_of("tune", compose("tune", given, config_dir), given)
+        cfg = record_of("tune", compose("tune", given, config_dir), given, config_dir=config_dir)
         assert isinstance(cfg, TuneConfig)
         configs = TrialConfigs(command_of(given), config_dir)
         metric = folder.read()[IDENTITY]["metric"]
