@@ -90,7 +90,7 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
     from seqrec_cli.serving.scoring import Scoring
     from seqrec_cli.serving.service import Loaded
 
-    threads = cfg.hardware.threads or max(cores() // cfg.workers, 1)
+    threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
     hardware = cfg.hardware.model_copy(update={"threads": threads})
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
     recommending = recommending_of(run, cfg.newer, cfg.history)

@@ -93,7 +93,7 @@ class Recommending:
         if request.history is None:
             if request.user is not None and not self.knows(request.user):
                 return None, []
-            return self._logged(request), []
+            return self._logged(request).own(), []
         if not any(str(raw) in self._index for raw in request.history):
             self._times(request.times, len(request.history), needed=False)
             return None, list(request.history)

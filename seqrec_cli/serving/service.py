@@ -56,7 +56,7 @@ class Answering:
         if asked is None:
             items_K, scores_K = recommending.popular(top)
         else:
-            question = Question(asked.own(), top=top, repeats=said.repeats)
+            question = Question(asked, top=top, repeats=said.repeats)
             items_K, scores_K = await self._batcher.answer(loaded.scoring, question)
         told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
         return {"recommendations": _items(told.items, told.titles, told.scores), **self._facts(loaded, told)}
@@ -70,7 +70,7 @@ class Answering:
         items_C, unknown_candidates = recommending.known_indices(said.candidates)
         scores_C = recommending.popularity_V[items_C]
         if asked is not None and len(items_C):
-            items_C, scores_C = await self._batcher.answer(loaded.scoring, Question(asked.own(), items_C))
+            items_C, scores_C = await self._batcher.answer(loaded.scoring, Question(asked, items_C))
         told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C)
         return {"scores": _items(told.items, told.titles, told.scores), "unknown_candidates": unknown_candidates, **self._facts(loaded, told)}
 
@@ -102,12 +102,12 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     service = FastAPI(title="seqrec", description=DESCRIPTION, version=__version__)
 
     @service.get("/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         """Whether the service answers, and with what."""
         return {"status": "ok", **answering.loaded.facts}
 
     @service.get("/metrics", response_class=PlainTextResponse)
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Counters for Prometheus."""
         content, kind = meters.page()
         return Response(content, media_type=kind)
