@@ -139,7 +139,13 @@ def main() -> None:
             requests = requests_of(address, asked)
             row = asyncio.run(load(address, clients, asked.seconds, requests=requests))
             rows.append({"service": name, **row})
-            print("  ".join(f"{key} {value:.5g}" if isinstance(value, float) else f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+            print(
+                "  ".join(
+                    f"{key} {value:.5g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in rows[-1].items()
+                ),
+                flush=True,
+            )
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

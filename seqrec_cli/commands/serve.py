@@ -37,12 +37,11 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
         def started() -> None:
             say(f"{address}/recommend (how to ask: {address}/docs)")
             if token is None and not _is_loopback(cfg.host):
-                say(f"WARNING: whoever reaches {cfg.host} may ask; a token in the environment's {TOKEN} would keep them out")
+                say(
+                    f"WARNING: whoever reaches {cfg.host} may ask; set {TOKEN} in the environment to a token to ask for"
+                )
 
-        if cfg.workers == 1:
-            interrupted = answer(cfg, listener, started)
-        else:
-            interrupted = supervise(cfg, listener, answer, started)
+        interrupted = answer(cfg, listener, started) if cfg.workers == 1 else supervise(cfg, listener, answer, started)
     return {"address": address, "interrupted": interrupted}
 
 
@@ -58,9 +57,7 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
 
     loaded, journal, meters = _load(cfg, say), Journal(), Meters()
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    answering = Answering(
-        loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters
-    )
+    answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)
     service = build_service(answering, meters)
     gate = Gate(
         service,
@@ -109,7 +106,9 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
 def _token() -> str | None:
     token = os.environ.get(TOKEN)
     if token is not None and (not token.isascii() or not token.isprintable() or not token.strip() or " " in token):
-        raise SeqrecError(f"the environment's {TOKEN} is no bearer token: give printable ASCII without spaces, or unset it")
+        raise SeqrecError(
+            f"the environment's {TOKEN} is no bearer token: give printable ASCII without spaces, or unset it"
+        )
     return token
 
 

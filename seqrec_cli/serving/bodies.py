@@ -25,11 +25,11 @@ class Body(BaseModel):
 class Whom(Body):
     """For whom, knowing what."""
 
-    user_history: RawIds | None = Field(
-        None, description="raw item ids, the latest last; null: the user's own log"
-    )
+    user_history: RawIds | None = Field(None, description="raw item ids, the latest last; null: the user's own log")
     user: RawId | None = Field(None, description="raw user id, for models that know users")
-    times: Annotated[list[int], Field(fail_fast=True)] | None = Field(None, description="when the events happened, in seconds since 1970")
+    times: Annotated[list[int], Field(fail_fast=True)] | None = Field(
+        None, description="when the events happened, in seconds since 1970"
+    )
     asked_at: int | None = Field(None, description="when the answer is for; null: at the latest event's time")
     context: dict[str, str | int | float] = Field({}, description="the request's context, by attribute")
 

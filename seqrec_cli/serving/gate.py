@@ -38,7 +38,7 @@ class Limits:
     timeout_s: float  # from the first byte to the answer
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """An answer instead of the application's."""
 
     def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
@@ -50,7 +50,14 @@ class Gate:
     """Wraps an application. Bodies reach it whole."""
 
     def __init__(
-        self, application: Application, limits: Limits, *, token: str | None, journal: Journal, meters: Meters, routes: set[str]
+        self,
+        application: Application,
+        limits: Limits,
+        *,
+        token: str | None,
+        journal: Journal,
+        meters: Meters,
+        routes: set[str],
     ) -> None:
         self._application, self._limits = application, limits
         self._authorized = None if token is None else b"Bearer " + token.encode()
@@ -66,19 +73,20 @@ class Gate:
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 await self._pass(exchange, receive)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             await self._refuse(exchange, refusal, receive)
         except TimeoutError:
             within = f"within {self._limits.timeout_s:g} s"
-            late = Refusal(503, f"no answer {within}", RETRY_AFTER)
+            late = RefusedError(503, f"no answer {within}", RETRY_AFTER)
             if exchange.reading:
-                late = Refusal(408, f"the body did not arrive {within}", (b"connection", b"close"))
+                late = RefusedError(408, f"the body did not arrive {within}", (b"connection", b"close"))
             await self._refuse(exchange, late, receive)
-        except _Gone:
+        except _GoneError:
             exchange.status = 499  # by custom: the client closed the connection
         except Exception:
             self._journal.write("error", request_id=exchange.id, traceback=traceback.format_exc())
-            await self._refuse(exchange, Refusal(500, "an error of the service; its log has it by this id"), receive)
+            fault = RefusedError(500, "a fault of the service; its log has it by this id")
+            await self._refuse(exchange, fault, receive)
         seconds = time.perf_counter() - exchange.started
         route = scope["path"] if scope["path"] in self._routes else "other"
         self._meters.request(route, exchange.status, seconds)
@@ -98,13 +106,13 @@ class Gate:
         if self._authorized is not None and scope["path"] != OPEN:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._authorized):
-                raise Refusal(401, "no valid bearer token", (b"www-authenticate", b"Bearer"))
+                raise RefusedError(401, "no valid bearer token", (b"www-authenticate", b"Bearer"))
         if scope["method"] != "POST":
             await self._application(scope, receive, exchange.send)
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 18:
-            raise Refusal(400, "content-length is not a number")
+            raise RefusedError(400, "content-length is not a number")
         if int(length) > self._limits.most_bytes:
             raise self._too_large()
         self._room()
@@ -123,7 +131,7 @@ class Gate:
     def _room(self) -> None:
         if self.inside >= self._limits.waiting:
             said = f"{self._limits.waiting} requests are waiting already; try again later"
-            raise Refusal(503, said, RETRY_AFTER)
+            raise RefusedError(503, said, RETRY_AFTER)
 
     async def _body(self, receive: Receive) -> bytes:
         message = await receive()
@@ -135,13 +143,13 @@ class Gate:
         try:
             while True:
                 if message["type"] == "http.disconnect":
-                    raise _Gone
+                    raise _GoneError
                 size += len(message["body"])
                 self._held_bytes += len(message["body"])
                 if size > self._limits.most_bytes:
                     raise self._too_large()
                 if self._held_bytes > self._limits.waiting * self._limits.most_bytes // 8:
-                    raise Refusal(503, "too many large bodies at once; try again later", RETRY_AFTER)
+                    raise RefusedError(503, "too many large bodies at once; try again later", RETRY_AFTER)
                 parts.append(message["body"])
                 if not message.get("more_body"):
                     return b"".join(parts)
@@ -149,10 +157,11 @@ class Gate:
         finally:
             self._held_bytes -= size
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the body is larger than {self._limits.most_bytes:,} bytes", (b"connection", b"close"))
+    def _too_large(self) -> RefusedError:
+        said = f"the body is larger than {self._limits.most_bytes:,} bytes"
+        return RefusedError(413, said, (b"connection", b"close"))
 
-    async def _refuse(self, exchange: "_Exchange", refusal: Refusal, receive: Receive) -> None:
+    async def _refuse(self, exchange: "_Exchange", refusal: RefusedError, receive: Receive) -> None:
         if exchange.status:  # an answer had begun
             return
         body = json.dumps({"detail": refusal.detail}).encode()
@@ -165,7 +174,7 @@ class Gate:
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The client went away."""
 
 

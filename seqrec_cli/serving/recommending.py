@@ -241,7 +241,9 @@ class Recommending:
 
     def _logged(self, request: Request) -> Histories:
         if request.user is None:
-            raise SeqrecError("neither a user nor a history: whom to recommend to? (a history of [] is somebody unknown)")
+            raise SeqrecError(
+                "neither a user nor a history: whom to recommend to? (a history of [] is somebody unknown)"
+            )
         asked = self.logged([request.user])
         for name in ("times", "asked_at", "context"):
             if getattr(request, name):

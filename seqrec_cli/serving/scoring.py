@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.histories import Histories, joined
 from seqrec_cli.data.sizes import padded_length
@@ -129,6 +128,7 @@ class Scoring:
     def _last(self, batch: Batch) -> Tensor:
         assert isinstance(self.model, SequenceEncoder)
         return self.model.last(batch)
+
 
 def _padded(batch: Batch, most: int) -> Batch:
     """As long as one of a few lengths, which kernels are prepared for once each."""

@@ -72,7 +72,11 @@ class Answering:
         if asked is not None and len(items_C):
             items_C, scores_C = await self._batcher.answer(loaded.scoring, Question(asked, items_C))
         told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C)
-        return {"scores": _items(told.items, told.titles, told.scores), "unknown_candidates": unknown_candidates, **self._facts(loaded, told)}
+        return {
+            "scores": _items(told.items, told.titles, told.scores),
+            "unknown_candidates": unknown_candidates,
+            **self._facts(loaded, told),
+        }
 
     async def similar(self, body: bytes) -> dict[str, Any]:
         """What POST /similar answers."""

@@ -79,14 +79,21 @@ class Meters:
             "seqrec_requests", "Requests by route and status.", ("route", "status"), registry=registry
         )
         self._seconds = Histogram(
-            "seqrec_request_seconds", "From a request's head to its answer.", ("route",), buckets=SECONDS, registry=registry
+            "seqrec_request_seconds",
+            "From a request's head to its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
         )
         self._rows = Histogram("seqrec_batch_rows", "Questions answered together.", buckets=ROWS, registry=registry)
         self._model = Histogram("seqrec_model_seconds", "The model's time a batch.", buckets=SECONDS, registry=registry)
         self._by = Counter("seqrec_answers", "Answers by what gave them.", ("answered_by",), registry=registry)
         self._reloads = Counter("seqrec_reloads", "Checkpoints that were read anew.", ("outcome",), registry=registry)
         self.waiting = Gauge(
-            "seqrec_requests_waiting", "Requests let in and not yet answered.", registry=registry, multiprocess_mode="livesum"
+            "seqrec_requests_waiting",
+            "Requests let in and not yet answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def request(self, route: str, status: int, seconds: float) -> None:

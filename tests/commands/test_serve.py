@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -163,10 +164,8 @@ def test_newer_checkpoints_are_taken_without_a_failed_request_and_what_is_under_
     assert lines[-1]["status"] == 200
 
 
-def test_several_processes_answer_at_one_address_and_one_that_dies_is_replaced(
-    run: str, python: list[str], tmp_path: Path
-) -> None:
-    with started(python, tmp_path / "log", f"ckpt={run}", "workers=2") as (process, address):
+def test_several_processes_answer_at_one_address_and_one_that_dies_is_replaced(run: str, tmp_path: Path) -> None:
+    with started([sys.executable], tmp_path / "log", f"ckpt={run}", "workers=2") as (process, address):
         for _ in range(4):
             assert ask(f"{address}/recommend", {"user": 3})[0] == 200
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -34,7 +34,9 @@ class Doubling:
         return [(question.number, 2 * question.number) for question in questions]
 
 
-def asked(*questions: Question, rows: int = 4, coming: int = 0, given_up: int | None = None) -> tuple[list[Any], Doubling]:
+def asked(
+    *questions: Question, rows: int = 4, coming: int = 0, given_up: int | None = None
+) -> tuple[list[Any], Doubling]:
     work = Doubling()
     batcher = Batcher(rows=rows, wait_s=0.5, coming=lambda: coming, tell=lambda rows, seconds: None)
 

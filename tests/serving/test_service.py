@@ -51,7 +51,9 @@ def test_an_answer_has_the_form_it_always_had(served: Served, recommending: Reco
     assert json.loads(served.get("/health")[1]) == {"status": "ok", "model": "mine", "model_version": "epoch_83"}
 
 
-def test_what_is_asked_at_once_is_scored_together_and_answered_alone(served: Served, recommending: Recommending) -> None:
+def test_what_is_asked_at_once_is_scored_together_and_answered_alone(
+    served: Served, recommending: Recommending
+) -> None:
     draw, bodies = random.Random(0), list[dict[str, Any]]()
     for row in range(24):
         known: dict[str, Any] = {"user": draw.randrange(30)} if row % 3 == 0 else {}
@@ -88,7 +90,8 @@ def test_of_whom_nothing_is_known_gets_what_is_popular(served: Served, saved_log
 
 def test_candidates_are_scored_in_their_order(served: Served, recommending: Recommending, saved_log: PackedLog) -> None:
     bodies = [
-        {"user_history": [100 + n, 105], "candidates": [(107 + 5 * n + k) % 25 + 100 for k in range(3 + n)]} for n in range(5)
+        {"user_history": [100 + n, 105], "candidates": [(107 + 5 * n + k) % 25 + 100 for k in range(3 + n)]}
+        for n in range(5)
     ]
     for body, (status, answer) in zip(bodies, served.post("/score", *bodies), strict=True):
         asked, _ = recommending.given(request(history=body["user_history"]))
@@ -109,9 +112,10 @@ def test_a_ranker_scores_candidates_and_has_no_vectors(saved_log: PackedLog) -> 
     asked, _ = clock.given(request(history=[100, 101], times=[0, 1], asked_at=1))
     assert status == 200
     assert [each["score"] for each in answer["scores"]] == clock.score(asked, np.array([25, 4]), 1)[0].tolist()
-    assert ids(served.post("/recommend", {**body, "top_k": 1, "repeats": True})[0][1]) == clock.answer(
-        request(history=[100, 101], times=[0, 1], asked_at=1, top=1, repeats=True)
-    ).items
+    assert (
+        ids(served.post("/recommend", {**body, "top_k": 1, "repeats": True})[0][1])
+        == clock.answer(request(history=[100, 101], times=[0, 1], asked_at=1, top=1, repeats=True)).items
+    )
     refused = served.post("/similar", {"item": 100}, {"item": 100})[0]
     assert refused == (422, {"detail": "model=clock makes no item vectors; take an encoder (sasrec)"})
     ((status, said),) = served.post("/recommend", {"user_history": [100]})
@@ -175,9 +179,34 @@ def test_what_is_not_understood_is_refused_in_a_line(served: Served) -> None:
 def test_no_body_whatever_is_an_error_of_the_service(served: Served) -> None:
     draw = random.Random(1)
     pieces = [b"{", b"}", b"[", b"]", b'"user_history"', b'"user"', b":", b",", b"100", b"-1e99", b"null", b"\x00"]
-    pieces += [b'"times"', b'"candidates"', b'"item"', b"1e400", b'"\\u0000"', b"true", b"9" * 400, b"\xed\xa0\x80", b" "]
+    pieces += [
+        b'"times"',
+        b'"candidates"',
+        b'"item"',
+        b"1e400",
+        b'"\\u0000"',
+        b"true",
+        b"9" * 400,
+        b"\xed\xa0\x80",
+        b" ",
+    ]
     bodies = [b"".join(draw.choices(pieces, k=draw.randint(1, 14))) for _ in range(500)]
-    values: list[Any] = [None, True, -1, 10**30, "", "\x00", [], [100], [["a"]], {}, {"a": 1}, 0.5, "100", [100, "x", -5]]
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        10**30,
+        "",
+        "\x00",
+        [],
+        [100],
+        [["a"]],
+        {},
+        {"a": 1},
+        0.5,
+        "100",
+        [100, "x", -5],
+    ]
     fields = ["user_history", "user", "times", "asked_at", "context", "top_k", "repeats", "candidates", "item"]
     for _ in range(1000):
         some = {name: draw.choice(values) for name in draw.sample(fields, draw.randint(0, 4))}
