@@ -4,7 +4,9 @@ import importlib.util
 import ipaddress
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,8 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
     from seqrec_cli.serving.service import Answering, build_service
     from seqrec_cli.serving.telemetry import Journal, Meters
 
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
     loaded, journal, meters = _load(cfg, say), Journal(), Meters()
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
     answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)

@@ -74,7 +74,10 @@ class _Workers:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         spawn = multiprocessing.get_context("spawn")
         process = spawn.Process(target=_work, args=(self._cfg, self._listener, self._answer, theirs), daemon=True)
+        # What is ignored stays so in a process that begins, and SIGHUP would end one that is not ready for it.
+        passes_on = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGHUP, passes_on)
         theirs.close()
         self._running.append(process)
         return ours
@@ -106,7 +109,6 @@ class _Workers:
 def _work(cfg: ServeConfig, listener: socket.socket, answer: Answer, ready: Connection) -> None:
     """A process: whether it could begin goes through `ready`, None or a refusal in words."""
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def begun() -> None:
