@@ -43,7 +43,9 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
                     f"WARNING: whoever reaches {cfg.host} may ask; set {TOKEN} in the environment to a token to ask for"
                 )
 
-        interrupted = answer(cfg, listener, started) if cfg.workers == 1 else supervise(cfg, listener, answer, started)
+        interrupted = (
+            answer(cfg, listener, started) if cfg.workers == 1 else supervise(cfg, listener, answer, started=started)
+        )
     return {"address": address, "interrupted": interrupted}
 
 

@@ -22,7 +22,7 @@ AGAIN_S = 1.0  # between the end of a process and the start of the next
 GRACE_S = 5.0  # beyond the time that requests have, until a process is killed
 
 
-def supervise(cfg: ServeConfig, listener: socket.socket, answer: Answer, started: Callable[[], None]) -> bool:
+def supervise(cfg: ServeConfig, listener: socket.socket, answer: Answer, *, started: Callable[[], None]) -> bool:
     """Until a signal; whether that was an interruption. Raises SeqrecError where the first process cannot begin."""
     with tempfile.TemporaryDirectory(prefix="seqrec-metrics-") as folder:
         os.environ[SHARED] = folder
@@ -73,7 +73,9 @@ class _Workers:
     def _start(self) -> Connection:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         spawn = multiprocessing.get_context("spawn")
-        process = spawn.Process(target=_work, args=(self._cfg, self._listener, self._answer, theirs), daemon=True)
+        process = spawn.Process(
+            target=_work, args=(self._cfg, self._listener, self._answer), kwargs={"ready": theirs}, daemon=True
+        )
         # What is ignored stays so in a process that begins, and SIGHUP would end one that is not ready for it.
         passes_on = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         process.start()
@@ -106,7 +108,7 @@ class _Workers:
                     os.kill(process.pid, number)
 
 
-def _work(cfg: ServeConfig, listener: socket.socket, answer: Answer, ready: Connection) -> None:
+def _work(cfg: ServeConfig, listener: socket.socket, answer: Answer, *, ready: Connection) -> None:
     """A process: whether it could begin goes through `ready`, None or a refusal in words."""
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
