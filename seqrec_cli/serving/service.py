@@ -116,9 +116,9 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
         content, kind = meters.page()
         return Response(content, media_type=kind)
 
-    _post(service, "/recommend", answering.recommend, bodies.AskedToRecommend, bodies.Recommendations)
-    _post(service, "/score", answering.score, bodies.AskedToScore, bodies.Scores)
-    _post(service, "/similar", answering.similar, bodies.AskedForSimilar, bodies.Similar)
+    _post(service, "/recommend", answering.recommend, asked=bodies.AskedToRecommend, answered=bodies.Recommendations)
+    _post(service, "/score", answering.score, asked=bodies.AskedToScore, answered=bodies.Scores)
+    _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
     return service
 
 
@@ -126,6 +126,7 @@ def _post(
     service: FastAPI,
     path: str,
     answer: Callable[[bytes], Awaitable[dict[str, Any]]],
+    *,
     asked: type[Body],
     answered: type[BaseModel],
 ) -> None:
