@@ -90,7 +90,7 @@ class _Workers:
             from prometheus_client.multiprocess import mark_process_dead
 
             self._running.remove(process)
-            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            mark_process_dead(process.pid)
             if self._ended_by is None:
                 say(f"WARNING: process {process.pid} ended (exit code {process.exitcode}); another takes its place")
                 time.sleep(AGAIN_S)
