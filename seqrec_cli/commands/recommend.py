@@ -5,6 +5,7 @@ from typing import Any
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.commands.warm import on_later_log
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
 from seqrec_cli.serving.recommending import Recommending, Request
@@ -20,18 +21,25 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
     if answer.unknown_items:
         say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")
     if cfg.user is not None and not answer.known_user:
-        say(f"user {cfg.user} is unknown to the data: recommended by the history alone")
+        by = "popularity" if answer.answered_by == "popularity" else "the history alone"
+        say(f"user {cfg.user} is unknown to the data: recommended by {by}")
+    elif answer.answered_by == "popularity":
+        say("nothing of the history is known: recommended by popularity")
     return vars(answer)
 
 
-def recommending_of(run: Restored, newer: str | None = None) -> Recommending:
-    """A restored run, ready to answer; `newer` is a later file that users and histories are taken from."""
+def recommending_of(run: Restored, newer: str | None = None, history: int | None = None) -> Recommending:
+    """A restored run, ready to answer; `newer` is a later file that users and histories are taken from, `history` how
+    many events are read at most where that is fewer than the model could."""
     run, left_out = (run, None) if newer is None else on_later_log(run, newer)
+    longest = run.cfg.model.max_length
+    if history is not None and history > longest:
+        raise SeqrecError(f"history={history}: the model was trained on {longest} events; give at most {longest}")
     return Recommending(
         run.model,
         run.log,
         name=run.cfg.model.name,
-        max_length=run.cfg.model.max_length,
+        max_length=longest if history is None else history,
         precision=run.precision,
         left_out=left_out,
     )

@@ -1,49 +1,151 @@
 """`seqrec serve`: a trained model as an HTTP service."""
 
 import importlib.util
+import ipaddress
+import logging
 import os
+import signal
 import socket
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import restore
+from seqrec_cli.commands.serve_workers import supervise
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import ServeConfig
-from seqrec_cli.serving.service import build_service
+from seqrec_cli.machine import cores
+from seqrec_cli.saying import Say, silent
 
-PACKAGES = ("fastapi", "uvicorn")
+if TYPE_CHECKING:
+    from seqrec_cli.serving.service import Loaded
+    from seqrec_cli.serving.telemetry import Journal
+
+PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+TOKEN = "SEQREC_TOKEN"  # of the environment, for a token in a setting would lie in files and process lists
 
 
 def main(cfg: ServeConfig) -> dict[str, Any]:
-    """Answer until interrupted; where it listened."""
+    """Answer until ended by a signal; where it listened."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise SeqrecError(f"serve needs what is not installed here: pip install {' '.join(missing)}")
-    import uvicorn
-
+        raise SeqrecError(f"serve needs what is not installed here ({', '.join(missing)}): pip install 'seqrec[serve]'")
+    token = _token()
     with _listening(cfg.host, cfg.port) as listener:
-        run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-        recommending = recommending_of(run, cfg.newer)
-        facts = {
-            "model_loaded": True,
-            "model": run.cfg.model.name,
-            "model_version": f"epoch_{run.epoch}",
-            "vocab_size": run.log.num_items,
-            "dataset": run.cfg.dataset.name,
-            "device": str(run.precision.device),
-        }
-        service = build_service(recommending, cfg.top, facts)
-        address = f"http://{cfg.host}:{listener.getsockname()[1]}"
-        say(f"{address}/recommend (how to ask: {address}/docs)")
-        uvicorn.Server(uvicorn.Config(service, log_level="warning")).run(sockets=[listener])
-    return {"address": address}
+        address = f"http://{_in_a_url(cfg.host)}:{listener.getsockname()[1]}"
+
+        def started() -> None:
+            say(f"{address}/recommend (how to ask: {address}/docs)")
+            if token is None and not _is_loopback(cfg.host):
+                say(
+                    f"WARNING: whoever reaches {cfg.host} may ask; set {TOKEN} in the environment to a token to ask for"
+                )
+
+        interrupted = (
+            answer(cfg, listener, started) if cfg.workers == 1 else supervise(cfg, listener, answer, started=started)
+        )
+    return {"address": address, "interrupted": interrupted}
+
+
+def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None]) -> bool:
+    """Load the model and answer what comes to `listener` until a signal; whether that was an interruption."""
+    from seqrec_cli.serving.batching import Batcher
+    from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.gate import Gate, Limits
+    from seqrec_cli.serving.reloading import Reloading
+    from seqrec_cli.serving.server import Server
+    from seqrec_cli.serving.service import Answering, build_service
+    from seqrec_cli.serving.telemetry import Journal, Meters
+
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
+    loaded, journal, meters = _load(cfg, say), Journal(), Meters()
+    batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
+    answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)
+    service = build_service(answering, meters)
+    gate = Gate(
+        service,
+        Limits(cfg.most_bytes, -(-cfg.waiting // cfg.workers), cfg.timeout_s),
+        token=_token(),
+        journal=journal,
+        meters=meters,
+        routes={route.path for route in service.routes if hasattr(route, "path")},
+    )
+    reloading = Reloading(cfg.ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters)
+    reloading.start(cfg.watch_s)
+    server = Server(gate, reload=reloading.ask, grace_s=cfg.timeout_s)
+    _log_into(journal)
+    started()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        reloading.close()
+        batcher.close()
+        journal.close()
+    return server.interrupted
+
+
+def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
+    from seqrec_cli.models.contract import SequenceEncoder
+    from seqrec_cli.serving.alike import ItemVectors
+    from seqrec_cli.serving.scoring import Scoring
+    from seqrec_cli.serving.service import Loaded
+
+    threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
+    hardware = cfg.hardware.model_copy(update={"threads": threads})
+    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
+    recommending = recommending_of(run, cfg.newer, cfg.history)
+    facts = {
+        "model_loaded": True,
+        "model": run.cfg.model.name,
+        "model_version": f"epoch_{run.epoch}",
+        "vocab_size": run.log.num_items,
+        "dataset": run.cfg.dataset.name,
+        "device": str(run.precision.device),
+    }
+    vectors = ItemVectors(recommending) if isinstance(run.model, SequenceEncoder) else None
+    return Loaded(Scoring(recommending), vectors, facts)
+
+
+def _token() -> str | None:
+    token = os.environ.get(TOKEN)
+    if token is not None and (not token.isascii() or not token.isprintable() or not token.strip() or " " in token):
+        raise SeqrecError(
+            f"the environment's {TOKEN} is no bearer token: give printable ASCII without spaces, or unset it"
+        )
+    return token
+
+
+def _log_into(journal: "Journal") -> None:
+    """What uvicorn and asyncio have to say stands among our own lines."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            journal.write("log", level=record.levelname, logger=record.name, message=self.format(record))
+
+    for name in ("uvicorn", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Handler()], False
+        logger.setLevel(logging.WARNING)
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
     except OSError as error:
-        raise SeqrecError(
-            f"host={host} port={port}: cannot listen there ({os.strerror(error.errno or 0)}); choose another"
-        ) from error
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise SeqrecError(f"host={host} port={port}: cannot listen there ({why}); choose another") from error
+
+
+def _in_a_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -204,6 +204,20 @@ class ServeConfig(AnsweringConfig):
     host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
     port: int = Field(ge=0, le=65535, description="the port; 0: one that is free")
     top: int = Field(ge=1, le=MOST_SERVED, description="how many items, where a request does not say (top_k)")
+    history: int | None = Field(
+        ge=1, description="events that the model reads at most, the latest; null: as many as it was trained on"
+    )
+    workers: int = Field(ge=1, le=256, description="processes that answer, each with its share of the cores")
+    batch: int = Field(ge=1, description="requests that are scored together at most")
+    wait_ms: float = Field(ge=0, le=1000, description="how long a request waits for others to be scored with, at most")
+    waiting: int = Field(ge=1, description="requests under way at most, of all processes; others get status 503")
+    timeout_s: float = Field(gt=0, le=3600, description="seconds until a request without an answer gets status 503")
+    most_bytes: int = Field(ge=1024, le=2**30, description="bytes of a request's body; more get status 413")
+    most_events: int = Field(ge=1, description="events of a request's history; more get status 422")
+    most_candidates: int = Field(ge=1, description="candidates of a request; more get status 422")
+    watch_s: float | None = Field(
+        gt=0, description="seconds between looks at the checkpoint, to load a newer one; null: on SIGHUP alone"
+    )
 
 
 class DownloadConfig(DataConfig):

@@ -5,7 +5,7 @@ F context attributes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,20 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.users_R)
+
+    def own(self) -> "Histories":
+        """The same without other histories' events, which slices of a whole log have between them."""
+        lengths_R = np.asarray(self.ends_R - self.starts_R)
+        events_N = ragged_ranges(self.starts_R, lengths_R)
+        ends_R = np.cumsum(lengths_R)
+        return replace(
+            self,
+            items_N=np.asarray(self.items_N[events_N], np.int64),
+            starts_R=ends_R - lengths_R,
+            ends_R=ends_R,
+            times_N=None if self.times_N is None else self.times_N[events_N],
+            context_NF=None if self.context_NF is None else self.context_NF[events_N],
+        )
 
     def batch(self, rows_B: np.ndarray, max_length: int) -> Batch:
         """The latest `max_length` events of some of them."""
@@ -75,7 +89,8 @@ def logged_histories(log: PackedLog, rows_R: np.ndarray) -> Histories:
 
 
 def joined(parts: Sequence[Histories]) -> Histories:
-    """Several in one, in their order. Times, or the moments asked at, are left out unless every part has them."""
+    """Several in one, in their order. Times, the moments asked at, and contexts are left out unless every part has
+    them."""
 
     def column(name: str) -> np.ndarray | None:
         columns = [getattr(part, name) for part in parts]

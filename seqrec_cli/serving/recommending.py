@@ -5,6 +5,8 @@ Legend: R histories, B histories of a batch, K recommendations of all, C candida
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.context import told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import view_of
+from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
@@ -21,6 +23,7 @@ from seqrec_cli.training.precision import Precision
 
 RawId = str | int
 FIRST = np.zeros(1, np.int64)
+AnsweredBy = Literal["model", "popularity"]  # the latter where nothing is known that the model could read
 LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
@@ -47,6 +50,7 @@ class Recommended:
     events_read: int  # the latest of the history, as many as the model takes
     unknown_items: list[RawId]  # of the history, which the data do not know: left out
     known_user: bool
+    answered_by: AnsweredBy
 
 
 class Recommending:
@@ -63,33 +67,84 @@ class Recommending:
         left_out: np.ndarray | None = None,  # items (from 1) that are never recommended
     ) -> None:
         assert log.folder is not None
-        self._model, self._name, self._log = model.to(precision.device).eval(), name, log
-        self._max_length, self._precision = max_length, precision
-        self._left_out = None if left_out is None else torch.from_numpy(left_out).to(precision.device)
+        self.model, self.name, self.log = model.to(precision.device).eval(), name, log
+        self.max_length, self.precision = max_length, precision
+        self.left_out = None if left_out is None else torch.from_numpy(left_out).to(precision.device)
         self.items: list[RawId] = vocabulary(log.folder, "items").tolist()
         self.titles = titles(log.folder)
         self._index = {str(raw): index for index, raw in enumerate(self.items, start=1)}
         self._rows = {str(raw): row for row, raw in enumerate(vocabulary(log.folder, "users").tolist())}
         busiest = logged_histories(log, np.array([np.diff(log.offsets_U1).argmax()])).batch(FIRST, max_length)
         with precision.autocast():
-            self._reads = optional_inputs(self._model.score_corpus, busiest.to(precision.device))
+            self._reads = optional_inputs(self.model.score_corpus, busiest.to(precision.device))
 
     def answer(self, request: Request) -> Recommended:
-        """The highest scores among the corpus. Raises SeqrecError where a request is not understood, or too bare."""
-        unknown: list[RawId] = []
-        if request.history is None:
-            asked = self._logged(request)
+        """The highest scores among the corpus. Raises SeqrecError where a request is not understood."""
+        asked, unknown = self.known(request)
+        if asked is None:
+            items_K, scores_K = self.popular(request.top)
         else:
-            asked, unknown = self.given(request)
-        _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
+            _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
+        return self.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
+
+    def known(self, request: Request) -> tuple[Histories | None, list[RawId]]:
+        """The history that a request is about, and its unknown items; None where nothing is left that the model reads:
+        the history is empty or unknown, or the user is and gives none. Raises SeqrecError as `answer` does."""
+        if request.history is None:
+            if request.user is not None and not self.knows(request.user):
+                return None, []
+            return self._logged(request).own(), []
+        if not any(str(raw) in self._index for raw in request.history):
+            self._times(request.times, len(request.history), needed=False)
+            return None, list(request.history)
+        return self.given(request)
+
+    def knows(self, user: RawId) -> bool:
+        """Whether the data have this user."""
+        return str(user) in self._rows
+
+    def told(
+        self,
+        request: Request,
+        asked: Histories | None,
+        unknown: list[RawId],
+        *,
+        items_K: np.ndarray,
+        scores_K: np.ndarray,
+    ) -> Recommended:
+        """An answer in the data's own ids."""
+        items, named = self.named(items_K)
+        read = 0 if asked is None else min(int(asked.ends_R[0] - asked.starts_R[0]), self.max_length)
         return Recommended(
-            [self.items[item - 1] for item in items_K],
-            None if self.titles is None else [self.titles[item - 1] for item in items_K],
+            items,
+            named,
             scores_K.tolist(),
-            min(int(asked.ends_R[0] - asked.starts_R[0]), self._max_length),
+            read,
             unknown,
-            request.user is not None and str(request.user) in self._rows,
+            request.user is not None and self.knows(request.user),
+            "popularity" if asked is None else "model",
         )
+
+    def named(self, items_K: np.ndarray) -> tuple[list[RawId], list[str] | None]:
+        """Items' raw ids, and their titles where the data have them."""
+        items = items_K.tolist()
+        titles = None if self.titles is None else [self.titles[item - 1] for item in items]
+        return [self.items[item - 1] for item in items], titles
+
+    @cached_property
+    def popularity_V(self) -> np.ndarray:
+        """What the model `popular` scores by: log(1 + how often an item was seen in training), float32 [V + 1]."""
+        return np.log1p(training_counts(self.log)).astype(np.float32)
+
+    @cached_property
+    def _by_popularity(self) -> np.ndarray:
+        order_V = np.argsort(-self.popularity_V[1:], kind="stable") + 1
+        return order_V if self.left_out is None else order_V[~np.isin(order_V, self.left_out.cpu().numpy())]
+
+    def popular(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """(items, scores): the answer to a history of which nothing is known."""
+        items_K = self._by_popularity[:top]
+        return items_K, self.popularity_V[items_K]
 
     def logged(self, users: Sequence[RawId]) -> Histories:
         """The events the log has of these users. Raises SeqrecError for one it does not have."""
@@ -101,7 +156,7 @@ class Recommending:
                 f"user={users[rows.index(-1)]}: the data have no such user (ids such as {ids[0]}, {ids[-1]}); "
                 f"give a history{more}"
             )
-        return logged_histories(self._log, np.array(rows, np.int64))
+        return logged_histories(self.log, np.array(rows, np.int64))
 
     def indices(self, items: Sequence[RawId]) -> np.ndarray:
         """Items' indices in the catalog, from 1. Raises SeqrecError for one that the data do not have."""
@@ -112,6 +167,12 @@ class Recommending:
                 )
         return np.array([self._index[str(item)] for item in items], np.int64)
 
+    def known_indices(self, items: Sequence[RawId]) -> tuple[np.ndarray, list[RawId]]:
+        """The indices (from 1) of those that the data have, and the others."""
+        found = [self._index.get(str(item)) for item in items]
+        unknown = [item for item, index in zip(items, found, strict=True) if index is None]
+        return np.array([index for index in found if index is not None], np.int64), unknown
+
     @torch.inference_mode()
     def best(
         self, asked: Histories, top: int, *, repeats: bool | None, rows_at_once: int
@@ -121,16 +182,16 @@ class Recommending:
         Where that is None, as the run's protocol has them: kept among the candidates, or removed.
         A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
         """
-        keeps_seen = view_of(self._log).seen == "keep" if repeats is None else repeats
+        keeps_seen = view_of(self.log).seen == "keep" if repeats is None else repeats
         rows, items, scores = [], [], []
-        for rows_B in asked.by_length(self._max_length, rows_at_once):
-            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
-            with self._precision.autocast():
-                scores_BV = self._model.score_corpus(batch).float().clone()
-            _refuse_no_numbers(scores_BV)
+        for rows_B in asked.by_length(self.max_length, rows_at_once):
+            batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
+            with self.precision.autocast():
+                scores_BV = self.model.score_corpus(batch).float().clone()
+            refuse_no_numbers(scores_BV)
             scores_BV[:, 0] = -torch.inf
-            if self._left_out is not None:
-                scores_BV[:, self._left_out] = -torch.inf
+            if self.left_out is not None:
+                scores_BV[:, self.left_out] = -torch.inf
             if not keeps_seen:
                 positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
                 scores_BV[positions_M, items_M] = -torch.inf
@@ -147,15 +208,15 @@ class Recommending:
     def score(self, asked: Histories, items_C: np.ndarray, rows_at_once: int) -> np.ndarray:
         """Every history's scores of these items (from 1), float32 [R, C]."""
         scores_RC = np.empty((len(asked), len(items_C)), np.float32)
-        items = torch.from_numpy(items_C).to(self._precision.device)
-        for rows_B in asked.by_length(self._max_length, rows_at_once):
-            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
-            with self._precision.autocast():
+        items = torch.from_numpy(items_C).to(self.precision.device)
+        for rows_B in asked.by_length(self.max_length, rows_at_once):
+            batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
+            with self.precision.autocast():
                 if len(items_C) <= CORPUS_CHUNK:
-                    answer_BC = self._model.score(batch, items.expand(len(batch), -1))
+                    answer_BC = self.model.score(batch, items.expand(len(batch), -1))
                 else:
-                    answer_BC = self._model.score_corpus(batch)[:, items]
-            _refuse_no_numbers(answer_BC, first=0)
+                    answer_BC = self.model.score_corpus(batch)[:, items]
+            refuse_no_numbers(answer_BC, first=0)
             scores_RC[rows_B] = answer_BC.float().cpu().numpy()
         return scores_RC
 
@@ -163,24 +224,26 @@ class Recommending:
     def encode(self, asked: Histories, rows_at_once: int) -> np.ndarray:
         """Every history's vector, float32 [R, D]. Raises SeqrecError for a model that makes none."""
         encoder, vectors = self.encoder(), []
-        order = list(asked.by_length(self._max_length, rows_at_once))
+        order = list(asked.by_length(self.max_length, rows_at_once))
         for rows_B in order:
-            batch = asked.batch(rows_B, self._max_length).to(self._precision.device)
-            with self._precision.autocast():
+            batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
+            with self.precision.autocast():
                 vectors.append(encoder.last(batch).float().cpu().numpy())
         return np.concatenate(vectors)[np.argsort(np.concatenate(order))]
 
     def encoder(self) -> SequenceEncoder:
         """The model, where a history becomes a vector in it; else SeqrecError."""
-        if not isinstance(self._model, SequenceEncoder):
+        if not isinstance(self.model, SequenceEncoder):
             raise SeqrecError(
-                f"model={self._name} makes no vector of a history, it scores each candidate; take an encoder (sasrec)"
+                f"model={self.name} makes no vector of a history, it scores each candidate; take an encoder (sasrec)"
             )
-        return self._model
+        return self.model
 
     def _logged(self, request: Request) -> Histories:
         if request.user is None:
-            raise SeqrecError("neither a user nor a history: whom to recommend to?")
+            raise SeqrecError(
+                "neither a user nor a history: whom to recommend to? (a history of [] is somebody unknown)"
+            )
         asked = self.logged([request.user])
         for name in ("times", "asked_at", "context"):
             if getattr(request, name):
@@ -198,14 +261,14 @@ class Recommending:
             raise SeqrecError(f"{what} (ids such as {self.items[0]}, {self.items[-1]})")
         if "context_BLF" in self._reads:
             raise SeqrecError(
-                f"model={self._name} reads the context of every event "
-                f"({', '.join(self._log.catalog.context_names)}), which a history of a request's own does not tell; "
+                f"model={self.name} reads the context of every event "
+                f"({', '.join(self.log.catalog.context_names)}), which a history of a request's own does not tell; "
                 "ask for a user of the log, or train with model.context=none"
             )
         times = self._times(request.times, len(history))
         asked_at = self._asked_at(request.asked_at, times)
-        if asked_at is None and "context_BF" in self._reads and self._log.time_context:
-            raise SeqrecError(f"model={self._name} reads the {self._log.time_context[0]} of a request: give asked_at")
+        if asked_at is None and "context_BF" in self._reads and self.log.time_context:
+            raise SeqrecError(f"model={self.name} reads the {self.log.time_context[0]} of a request: give asked_at")
         row = None if request.user is None else self._rows.get(str(request.user))
         asked = Histories(
             users_R=np.array([0 if row is None else row + 1]),
@@ -214,7 +277,7 @@ class Recommending:
             ends_R=np.array([len(known)]),
             times_N=None if times is None else times[known],
             asked_at_R=None if asked_at is None else np.array([asked_at]),
-            context_RF=told_context(self._log, request.context, asked_at),
+            context_RF=told_context(self.log, request.context, asked_at),
         )
         return asked, unknown
 
@@ -227,11 +290,11 @@ class Recommending:
             raise SeqrecError("asked_at lies before the latest event; leave later events out, or ask later")
         return asked_at
 
-    def _times(self, times: Sequence[int] | None, events: int) -> np.ndarray | None:
+    def _times(self, times: Sequence[int] | None, events: int, *, needed: bool = True) -> np.ndarray | None:
         if times is None:
-            if {"times_BL", "request_times_B"} & set(self._reads):
+            if needed and {"times_BL", "request_times_B"} & set(self._reads):
                 raise SeqrecError(
-                    f"model={self._name} reads when events happened: give times, seconds since 1970, one an event"
+                    f"model={self.name} reads when events happened: give times, seconds since 1970, one an event"
                 )
             return None
         if len(times) != events:
@@ -248,6 +311,6 @@ def _check_seconds(name: str, values: Sequence[int]) -> None:
         raise SeqrecError(f"{name}: not a time; give seconds since 1970")
 
 
-def _refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
+def refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
     if not scores_BV[:, first:].isfinite().all():
         raise SeqrecError("the model's scores are not numbers; its training has diverged")

@@ -86,7 +86,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
     Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
     """
-    file = _checkpoint_file(Path(path))
+    file = checkpoint_file(Path(path))
     try:
         with warnings.catch_warnings(action="ignore"):  # a foreign file gets one line, ours
             payload = torch.load(file, map_location="cpu", weights_only=True)
@@ -119,7 +119,8 @@ def _renamed(name: str) -> str:
     return ".".join(RENAMED.get(part, part) for part in name.split("."))
 
 
-def _checkpoint_file(path: Path) -> Path:
+def checkpoint_file(path: Path) -> Path:
+    """The file itself, or the best of a run folder. Raises SeqrecError where there is none."""
     if path.is_dir():
         if (path / BEST).is_file():
             return path / BEST

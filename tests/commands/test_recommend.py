@@ -1,15 +1,10 @@
-"""`seqrec recommend` and `seqrec serve` on a trained run."""
+"""`seqrec recommend` on a trained run."""
 
-import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import seqrec_cli
-from seqrec_cli.commands import serve
-from seqrec_cli.config.errors import SeqrecError
-from tests.serving.live import ask, listening
 
 TINY = [
     "dataset=synthetic",
@@ -47,34 +42,11 @@ def test_a_history_may_hold_what_the_data_do_not_know(run: str, capsys: pytest.C
     assert "user nobody is unknown to the data" in printed
 
 
-def test_the_service_answers_as_the_verb_does(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    uvicorn = pytest.importorskip("uvicorn", reason="the development extras bring uvicorn")
-    pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
-    answered: dict[str, Any] = {}
-
-    def serving(server: Any, sockets: list[socket.socket]) -> None:
-        answered["port"] = sockets[0].getsockname()[1]
-        monkeypatch.undo()
-        with listening(server.config.app) as address:
-            _, answered["health"] = ask(f"{address}/health")
-            _, answered["found"] = ask(f"{address}/recommend", {"user_history": [3, 7], "top_k": 3})
-
-    monkeypatch.setattr(uvicorn.Server, "run", serving)
-    served = seqrec_cli.run("serve", [f"ckpt={run}", "port=0"])
-    assert served == {"address": f"http://127.0.0.1:{answered['port']}"}
-    health = answered["health"]
-    assert (health["model"], health["model_version"], health["dataset"]) == ("sasrec", "epoch_1", "synthetic")
-    expected = seqrec_cli.run("recommend", [f"ckpt={run}", "history=[3,7]", "top=3"])
-    items = answered["found"]["recommendations"]
-    assert [each["item_id"] for each in items] == expected["items"]
-    assert [each["score"] for each in items] == pytest.approx(expected["scores"])
-
-
-def test_a_port_in_use_and_missing_packages_are_said_in_one_line(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(SeqrecError, match=f"port={port}: cannot listen there .*choose another"):
-            seqrec_cli.run("serve", [f"ckpt={run}", f"port={port}"])
-    monkeypatch.setattr(serve, "PACKAGES", ("json", "notthere"))
-    with pytest.raises(SeqrecError, match=r"pip install notthere$"):
-        seqrec_cli.run("serve", [f"ckpt={run}"])
+def test_of_whom_nothing_is_known_hears_so(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for asked, says in (
+        ("user=nobody", "user nobody is unknown to the data: recommended by popularity"),
+        ("history=[]", "nothing of the history is known: recommended by popularity"),
+    ):
+        found = seqrec_cli.run("recommend", [f"ckpt={run}", asked, "top=3"])
+        assert (len(found["items"]), found["answered_by"]) == (3, "popularity")
+        assert says in capsys.readouterr().out

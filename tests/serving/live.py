@@ -12,11 +12,11 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def listening(service: Any) -> Iterator[str]:
-    """The address of a service that answers until the end."""
-    import uvicorn
+def listening(application: Any) -> Iterator[str]:
+    """The address of an application that answers until the end."""
+    from seqrec_cli.serving.server import Server
 
-    server = uvicorn.Server(uvicorn.Config(service, log_level="error"))
+    server = Server(application, reload=lambda: None, grace_s=1.0)
     with socket.create_server(("127.0.0.1", 0)) as door:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()

@@ -13,7 +13,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.raw import AttributeTable
-from seqrec_cli.data.splits import view_of
+from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.serving.recommending import Recommending, Request
@@ -143,9 +143,6 @@ def test_a_model_that_reads_times_is_told_them(saved_log: PackedLog) -> None:
     ("changes", "says"),
     [
         ({}, "neither a user nor a history"),
-        ({"user": 400}, r"user=400: the data have no such user \(ids such as 0, 29\); give a history"),
-        ({"history": []}, r"the history is empty \(ids such as 100, 124\)"),
-        ({"history": [1, "2"]}, r"no item of the history is in the data \(ids such as 100, 124\)"),
         ({"user": 3, "times": [3]}, "times goes with a history"),
         ({"user": 3, "context": {"device": "mobile"}}, "context goes with a history"),
         ({"history": [100], "context": {"device": "mobile"}}, "context.device: the data have no such context"),
@@ -154,6 +151,26 @@ def test_a_model_that_reads_times_is_told_them(saved_log: PackedLog) -> None:
 def test_what_cannot_be_answered_is_refused(recommending: Recommending, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SeqrecError, match=says):
         recommending.answer(request(**changes))
+
+
+def test_of_whom_nothing_is_known_gets_what_is_popular(recommending: Recommending, saved_log: PackedLog) -> None:
+    counts_V = training_counts(saved_log)
+    best = (np.argsort(-counts_V[1:], kind="stable") + 1)[:5]
+    for changes, unknown in (({"user": 400}, []), ({"history": []}, []), ({"history": [1, "2"]}, [1, "2"])):
+        found = recommending.answer(request(**changes))
+        assert found.items == (99 + best).tolist()
+        assert found.scores == pytest.approx(np.log1p(counts_V[best]).tolist())
+        assert (found.answered_by, found.events_read, found.unknown_items) == ("popularity", 0, unknown)
+    assert recommending.answer(request(user=3)).answered_by == "model"
+    left_out = Recommending(
+        recommending.model, saved_log, name="mine", max_length=WINDOW, precision=CPU, left_out=best[:2]
+    )
+    assert left_out.answer(request(history=[], top=3)).items == (99 + best[2:5]).tolist()
+    for history in ([1], []):  # where many are asked for at once, a table of them has no such row
+        with pytest.raises(SeqrecError, match=r"\(ids such as 100, 124\)"):
+            recommending.given(request(history=history))
+    with pytest.raises(SeqrecError, match=r"user=400: the data have no such user \(ids such as 0, 29\)"):
+        recommending.logged([400])
 
 
 def test_scores_that_are_no_numbers_are_refused(

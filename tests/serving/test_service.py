@@ -1,86 +1,232 @@
-"""The recommend service over HTTP."""
+"""The service's answers: those of the model, in the present form, or one line that says why there is none."""
 
+import json
+import random
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.serving.recommending import Recommended, Request
-from seqrec_cli.serving.service import build_service
-from tests.serving.live import ask, listening
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import training_counts
+from seqrec_cli.serving.recommending import Recommending
+from tests.serving.test_recommending import CPU, WINDOW, Clock, Encoder, request
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
-pytest.importorskip("uvicorn", reason="the development extras bring uvicorn")
-FACTS = {"model_version": "epoch_83", "vocab_size": 25}
-
-
-class Answering:
-    """Remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[Request] = []
-        self.titles: list[str] | None = None
-
-    def answer(self, request: Request) -> Recommended:
-        self.asked.append(request)
-        if request.history == [666]:
-            raise SeqrecError("no item of the history is in the data")
-        return Recommended(["a", 7], self.titles, [2.5, -1.0], 3, ["x"], False)
+pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from tests.serving.served import MOST, Served
 
 
 @pytest.fixture
-def answering() -> Answering:
-    return Answering()
+def recommending(saved_log: PackedLog) -> Recommending:
+    return Recommending(Encoder(saved_log), saved_log, name="mine", max_length=WINDOW, precision=CPU)
 
 
 @pytest.fixture
-def address(answering: Answering) -> Iterator[str]:
-    with listening(build_service(answering, 4, FACTS)) as found:  # type: ignore[arg-type]
-        yield found
+def served(recommending: Recommending) -> Iterator[Served]:
+    found = Served(recommending)
+    yield found
+    found.batcher.close()
 
 
-def test_health_tells_what_answers(address: str) -> None:
-    assert ask(f"{address}/health") == (200, {"status": "ok", "model_version": "epoch_83", "vocab_size": 25})
+def ids(answer: Any, what: str = "recommendations") -> list[Any]:
+    return [each["item_id"] for each in answer[what]]
 
 
-def test_a_history_is_answered_with_items_and_scores(address: str, answering: Answering) -> None:
-    status, answered = ask(f"{address}/recommend", {"user_history": [42, "17"], "top_k": 2})
+def test_an_answer_has_the_form_it_always_had(served: Served, recommending: Recommending) -> None:
+    ((status, answer),) = served.post("/recommend", {"user_history": [109, "104", 999], "top_k": 2, "user": 400})
+    expected = recommending.answer(request(history=[109, "104"], top=2, repeats=None))
+    items = [{"item_id": i, "score": pytest.approx(s)} for i, s in zip(expected.items, expected.scores, strict=True)]
     assert status == 200
-    assert answered == {
-        "recommendations": [{"item_id": "a", "score": 2.5}, {"item_id": 7, "score": -1.0}],
+    assert answer == {
+        "recommendations": items,
         "model_version": "epoch_83",
-        "num_input_items": 3,
-        "unknown_items": ["x"],
+        "num_input_items": 2,
+        "unknown_items": [999],
         "known_user": False,
+        "answered_by": "model",
     }
-    assert answering.asked == [Request(None, [42, "17"], None, None, {}, 2, None)]
-    answering.titles = ["A", "Seven"]
-    titles = [found["title"] for found in ask(f"{address}/recommend", {"user": 3})[1]["recommendations"]]
-    assert titles == ["A", "Seven"]
+    assert json.loads(served.get("/health")[1]) == {"status": "ok", "model": "mine", "model_version": "epoch_83"}
 
 
-def test_every_field_reaches_the_model(address: str, answering: Answering) -> None:
-    body = {
-        "user": "u1",
-        "user_history": [1],
-        "times": [5],
-        "asked_at": 9,
-        "context": {"city": "Rome"},
-        "repeats": True,
-    }
-    assert ask(f"{address}/recommend", body)[0] == 200
-    assert answering.asked == [Request("u1", [1], [5], 9, {"city": "Rome"}, 4, True)]  # top_k: the service's own
+def test_what_is_asked_at_once_is_scored_together_and_answered_alone(
+    served: Served, recommending: Recommending
+) -> None:
+    draw, bodies = random.Random(0), list[dict[str, Any]]()
+    for row in range(24):
+        known: dict[str, Any] = {"user": draw.randrange(30)} if row % 3 == 0 else {}
+        if row % 3:
+            known = {"user_history": [draw.randint(95, 130) for _ in range(draw.randint(2, 12))] + [100]}
+        bodies.append({**known, "top_k": draw.randint(1, 30), "repeats": draw.choice([None, True, False])})
+    answers = served.post("/recommend", *bodies)
+    for body, (status, answer) in zip(bodies, answers, strict=True):
+        asked = {"user": body.get("user"), "history": body.get("user_history")}
+        alone = recommending.answer(request(**asked, top=body["top_k"], repeats=body["repeats"]))
+        assert status == 200
+        assert ids(answer) == alone.items
+        assert [each["score"] for each in answer["recommendations"]] == pytest.approx(alone.scores, rel=1e-4, abs=1e-5)
+        assert answer["num_input_items"] == alone.events_read
+    assert sum(served.batches) == 24
+    assert 1 < max(served.batches) <= 8  # the most rows
+    assert len(ids(served.post("/recommend", {"user": 3})[0][1])) == 4  # the service's own top
 
 
-@pytest.mark.parametrize(
-    "body",
-    [{"top_k": 0}, {"top_k": 101}, {"top_k": "3"}, {"history": [1]}, {"user_history": 5}, {"user_history": [1.5]}],
-)
-def test_a_malformed_request_never_reaches_the_model(address: str, answering: Answering, body: dict) -> None:
-    assert ask(f"{address}/recommend", body)[0] == 422
-    assert answering.asked == []
+@pytest.mark.parametrize("body", [{"user_history": []}, {"user_history": [1, "x"]}, {"user": "nobody"}])
+def test_of_whom_nothing_is_known_gets_what_is_popular(served: Served, saved_log: PackedLog, body: Any) -> None:
+    counts_V = training_counts(saved_log)
+    best = np.argsort(-counts_V[1:], kind="stable")[:3] + 1
+    ((status, answer),) = served.post("/recommend", {**body, "top_k": 3})
+    assert (status, answer["answered_by"], answer["num_input_items"]) == (200, "popularity", 0)
+    assert ids(answer) == [99 + item for item in best]
+    assert answer["recommendations"][0]["score"] == pytest.approx(np.log1p(counts_V.max()))
+    assert answer["unknown_items"] == body.get("user_history", [])
+    ((_, scored),) = served.post("/score", {**body, "candidates": [101, "no", 100]})
+    assert [each["score"] for each in scored["scores"]] == pytest.approx(np.log1p(counts_V[[2, 1]]).tolist())
+    assert (scored["answered_by"], scored["unknown_candidates"]) == ("popularity", ["no"])
+    assert served.batches == []
 
 
-def test_a_refusal_says_why(address: str) -> None:
-    answered = ask(f"{address}/recommend", {"user_history": [666]})
-    assert answered == (422, {"detail": "no item of the history is in the data"})
+def test_candidates_are_scored_in_their_order(served: Served, recommending: Recommending, saved_log: PackedLog) -> None:
+    bodies = [
+        {"user_history": [100 + n, 105], "candidates": [(107 + 5 * n + k) % 25 + 100 for k in range(3 + n)]}
+        for n in range(5)
+    ]
+    for body, (status, answer) in zip(bodies, served.post("/score", *bodies), strict=True):
+        asked, _ = recommending.given(request(history=body["user_history"]))
+        expected = recommending.score(asked, np.array(body["candidates"]) - 99, 1)[0]
+        assert status == 200
+        assert ids(answer, "scores") == body["candidates"]
+        assert [each["score"] for each in answer["scores"]] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert sum(served.batches) == 5
+    ((_, empty),) = served.post("/score", {"user": 3, "candidates": ["no"]})
+    assert (empty["scores"], empty["unknown_candidates"], empty["known_user"]) == ([], ["no"], True)
+
+
+def test_a_ranker_scores_candidates_and_has_no_vectors(saved_log: PackedLog) -> None:
+    clock = Recommending(Clock(saved_log.catalog), saved_log, name="clock", max_length=WINDOW, precision=CPU)
+    served = Served(clock)
+    body = {"user_history": [100, 101], "times": [0, 1], "asked_at": 1}
+    ((status, answer),) = served.post("/score", {**body, "candidates": [124, 103]})
+    asked, _ = clock.given(request(history=[100, 101], times=[0, 1], asked_at=1))
+    assert status == 200
+    assert [each["score"] for each in answer["scores"]] == clock.score(asked, np.array([25, 4]), 1)[0].tolist()
+    assert (
+        ids(served.post("/recommend", {**body, "top_k": 1, "repeats": True})[0][1])
+        == clock.answer(request(history=[100, 101], times=[0, 1], asked_at=1, top=1, repeats=True)).items
+    )
+    refused = served.post("/similar", {"item": 100}, {"item": 100})[0]
+    assert refused == (422, {"detail": "model=clock makes no item vectors; take an encoder (sasrec)"})
+    ((status, said),) = served.post("/recommend", {"user_history": [100]})
+    assert (status, "give times" in said["detail"]) == (422, True)
+    served.batcher.close()
+
+
+def test_similar_items_have_the_highest_cosine(served: Served, recommending: Recommending) -> None:
+    table = torch.nn.functional.normalize(recommending.model.item_table().detach(), dim=1)  # type: ignore[operator]
+    for item, (status, answer) in zip((1, 25), served.post("/similar", {"item": 100}, {"item": "124"}), strict=True):
+        cosines = (table @ table[item]).tolist()
+        best = sorted((i for i in range(1, 26) if i != item), key=lambda i: -cosines[i])[:4]
+        assert status == 200
+        assert ids(answer, "similar") == [99 + i for i in best]
+        assert [each["score"] for each in answer["similar"]] == pytest.approx([cosines[i] for i in best], abs=1e-6)
+    assert served.post("/similar", {"item": 9})[0] == (
+        422,
+        {"detail": "item=9: the data have no such item (ids such as 100, 124)"},
+    )
+
+
+MALFORMED = [
+    (b"", "invalid JSON"),
+    (b"null", "give a JSON object"),
+    (b'{"top_k": NaN}', "invalid JSON"),
+    (b'{"context": {"a": Infinity}}', "invalid JSON"),
+    (b'{"user_history": [100], "context": {"a": 1e999}}', "context.a: "),
+    (b'{"user": "\\ud800"}', "invalid JSON"),
+    (b'{"user": "\xff"}', "invalid JSON"),
+    (b"[" * 19_000, "recursion limit"),
+    (b'{"context":' * 1_500, "recursion limit"),
+    (b'{"user": ' + b"9" * 6_000 + b"}", "number out of range"),
+    (b'{"user_histroy": [1]}', "user_histroy: no such field; did you mean 'user_history'?"),
+    ({"top_k": 0}, "top_k: Input should be greater than or equal to 1"),
+    ({"top_k": 101}, "top_k: Input should be less than or equal to 100"),
+    ({"top_k": "3"}, "top_k: Input should be a valid integer"),
+    ({"user_history": 5}, "user_history: Input should be a valid list"),
+    ({"user_history": [100, 1.5]}, "user_history.1: "),
+    ({"user_history": [True]}, "user_history.0: "),
+    ({"user_history": [100] * (MOST.events + 1)}, "user_history: 51 are given, at most 50 are read"),
+    ({"context": {str(n): 1 for n in range(101)}}, "context: 101 are given, at most 100"),
+    ({"user_history": [100], "context": {"device": "tv"}}, "context.device: the data have no such context"),
+    ({"user_history": [100], "times": [2**70]}, "times: not a time"),
+    ({"user_history": [100, 101], "times": [1]}, "times: 1 for 2 events"),
+    ({}, "neither a user nor a history"),
+]
+
+
+def test_what_is_not_understood_is_refused_in_a_line(served: Served) -> None:
+    answers = served.post("/recommend", *(body for body, _ in MALFORMED))
+    for (body, says), (status, said) in zip(MALFORMED, answers, strict=True):
+        assert status == 422, (body, said)
+        assert says in said["detail"], body
+        assert "\n" not in said["detail"]
+        assert len(said["detail"]) < 500
+    assert served.batches == []
+    for body in ({"user": 3}, {"user": 3, "candidates": []}, {"user": 3, "candidates": [100] * (MOST.candidates + 1)}):
+        assert served.post("/score", body)[0][0] == 422
+
+
+def test_no_body_whatever_is_an_error_of_the_service(served: Served) -> None:
+    draw = random.Random(1)
+    pieces = [b"{", b"}", b"[", b"]", b'"user_history"', b'"user"', b":", b",", b"100", b"-1e99", b"null", b"\x00"]
+    pieces += [
+        b'"times"',
+        b'"candidates"',
+        b'"item"',
+        b"1e400",
+        b'"\\u0000"',
+        b"true",
+        b"9" * 400,
+        b"\xed\xa0\x80",
+        b" ",
+    ]
+    bodies = [b"".join(draw.choices(pieces, k=draw.randint(1, 14))) for _ in range(500)]
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        10**30,
+        "",
+        "\x00",
+        [],
+        [100],
+        [["a"]],
+        {},
+        {"a": 1},
+        0.5,
+        "100",
+        [100, "x", -5],
+    ]
+    fields = ["user_history", "user", "times", "asked_at", "context", "top_k", "repeats", "candidates", "item"]
+    for _ in range(1000):
+        some = {name: draw.choice(values) for name in draw.sample(fields, draw.randint(0, 4))}
+        bodies.append(json.dumps(some).encode())
+    for path in ("/recommend", "/score", "/similar"):
+        assert {status for status, _ in served.post(path, *bodies[:90], *bodies[500:590])} <= {200, 422, 503}
+        for first in range(0, len(bodies), 90):
+            statuses = {status for status, _ in served.post(path, *bodies[first : first + 90])}
+            assert statuses <= {200, 422}, (path, first)
+
+
+def test_scores_that_are_no_numbers_are_told_to_all_who_asked(served: Served, recommending: Recommending) -> None:
+    with torch.no_grad():
+        recommending.model.users.weight[:] = torch.nan  # type: ignore[union-attr]
+    for status, said in served.post("/recommend", {"user": 1}, {"user_history": [100]}):
+        assert (status, "diverged" in said["detail"]) == (422, True)
+
+
+def test_the_schema_names_fields_and_refusals(served: Served) -> None:
+    route = served.schema["paths"]["/recommend"]["post"]
+    fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {"user_history", "top_k", "user", "times", "asked_at", "context", "repeats"} == fields.keys()
+    assert {"200", "401", "408", "413", "422", "503"} == route["responses"].keys()

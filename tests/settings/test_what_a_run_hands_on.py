@@ -219,7 +219,7 @@ def test_what_is_served_is_the_model_without_dropout(restored: Restored, trained
     for name in ("sasrec", "mode"):
         model = restored.model.train()
         served = Recommending(model, restored.log, name=name, max_length=6, precision=restored.precision)
-        assert not any(module.training for module in served._model.modules())
+        assert not any(module.training for module in served.model.modules())
 
 
 def test_every_option_of_recommend_has_its_effect(base: Path, trained: tuple[str, Any, Any], ranker: str) -> None:

@@ -1,0 +1,157 @@
+"""What the service is asked and what it answers, as JSON."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from seqrec_cli.config.errors import nearest
+from seqrec_cli.config.records import MOST_SERVED
+
+RawId = Annotated[str | int, Field(union_mode="left_to_right")]
+RawIds = Annotated[list[RawId], Field(fail_fast=True)]  # of a million wrong ones the first is enough
+MOST_CONTEXT = 100  # attributes
+LONGEST = 300  # characters of a complaint
+B = TypeVar("B", bound="Body")
+
+
+class Body(BaseModel):
+    """Of a request: no unknown field, no silent conversion, no number that is none."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Whom(Body):
+    """For whom, knowing what."""
+
+    user_history: RawIds | None = Field(None, description="raw item ids, the latest last; null: the user's own log")
+    user: RawId | None = Field(None, description="raw user id, for models that know users")
+    times: Annotated[list[int], Field(fail_fast=True)] | None = Field(
+        None, description="when the events happened, in seconds since 1970"
+    )
+    asked_at: int | None = Field(None, description="when the answer is for; null: at the latest event's time")
+    context: dict[str, str | int | float] = Field({}, description="the request's context, by attribute")
+
+
+class AskedToRecommend(Whom):
+    """The body of POST /recommend."""
+
+    top_k: int | None = Field(None, ge=1, le=MOST_SERVED, description="how many items; null: the service's `top`")
+    repeats: bool | None = Field(
+        None, description="items of the history may come back; null: as they were ranked when the run was measured"
+    )
+
+
+class AskedToScore(Whom):
+    """The body of POST /score."""
+
+    candidates: RawIds = Field(min_length=1, description="raw ids of the items to score")
+
+
+class AskedForSimilar(Body):
+    """The body of POST /similar."""
+
+    item: RawId = Field(description="raw id of an item")
+    top_k: int | None = Field(None, ge=1, le=MOST_SERVED, description="how many items; null: the service's `top`")
+
+
+class Item(BaseModel):
+    """One item of an answer."""
+
+    item_id: str | int
+    score: float
+    title: str | None = None
+
+
+class Answered(BaseModel):
+    """What every answer about a history says beside its items."""
+
+    model_version: str
+    num_input_items: int = Field(description="events the model read: the latest known ones, up to its max_length")
+    unknown_items: list[str | int] = Field(description="of the history, which the model was not trained with")
+    known_user: bool
+    answered_by: str = Field(description="`model`; `popularity` where nothing is known that the model could read")
+
+
+class Recommendations(Answered):
+    """What POST /recommend answers."""
+
+    recommendations: list[Item] = Field(description="the best first")
+
+
+class Scores(Answered):
+    """What POST /score answers."""
+
+    scores: list[Item] = Field(description="the known candidates, in the order they were asked for")
+    unknown_candidates: list[str | int]
+
+
+class Similar(BaseModel):
+    """What POST /similar answers."""
+
+    similar: list[Item] = Field(description="the likest first; a score is the cosine of two item vectors")
+    model_version: str
+
+
+class Complaint(BaseModel):
+    """What every answer but 200 holds."""
+
+    detail: str = Field(description="one line: what is wrong")
+
+
+class NotUnderstoodError(ValueError):
+    """A body that is none of ours, with a line that says why."""
+
+
+@dataclass(frozen=True)
+class Most:
+    """What a body may hold; what is within the limit of bytes can still be much work."""
+
+    events: int
+    candidates: int
+
+    def check(self, plain: dict[str, Any]) -> None:
+        """Raises NotUnderstoodError where there is more."""
+        for name, most in (
+            ("user_history", self.events),
+            ("times", self.events),
+            ("candidates", self.candidates),
+            ("context", MOST_CONTEXT),
+        ):
+            value = plain.get(name)
+            if isinstance(value, list | dict) and len(value) > most:
+                raise NotUnderstoodError(f"{name}: {len(value):,} are given, at most {most:,} are read")
+
+
+def read(kind: type[B], body: bytes, most: Most) -> B:
+    """A body of that kind. Raises NotUnderstoodError, soon whatever the body holds: errors are not collected by the
+    thousand."""
+    try:
+        plain = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise NotUnderstoodError(printable(f"invalid JSON: {error}")) from None
+    if not isinstance(plain, dict):
+        raise NotUnderstoodError("give a JSON object")
+    known = kind.model_fields
+    for name in plain:
+        if name not in known:
+            near = nearest(name, known) if len(name) < LONGEST else ""
+            raise NotUnderstoodError(printable(f"{name}: no such field{near}") + f" (have: {', '.join(known)})")
+    most.check(plain)
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as error:
+        raise NotUnderstoodError(_in_a_line(error)) from None
+
+
+def _in_a_line(error: ValidationError) -> str:
+    first: dict[str, Any] = dict(error.errors(include_url=False, include_context=False, include_input=False)[0])
+    where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int", "float"))
+    return printable(f"{where}: {first['msg']}" if where else str(first["msg"]))
+
+
+def printable(text: str) -> str:
+    """A complaint may repeat what was sent: shortened, and without what no encoding has."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,0 +1,148 @@
+"""What a model is asked by a service, many questions at once: the best of the corpus, candidates' scores, like items.
+
+What every question would compute anew is kept: the encoder's table of items and their unit vectors. Work is cut so that
+memory stays flat whatever is asked.
+
+Legend: B rows, C candidates, D width, K answers, M seen events, V items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.histories import Histories, joined
+from seqrec_cli.data.sizes import padded_length
+from seqrec_cli.data.splits import view_of
+from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_precision
+from seqrec_cli.serving.recommending import Recommending, refuse_no_numbers
+
+NUMBERS = 1 << 24  # of the largest array that is made for a batch: 64 MB of fp32
+# Pairs that a model without vectors scores together: rows beyond these make an answer later and none sooner.
+PAIRS = 1 << 13
+OF_EVENTS = ("items_BL", "times_BL", "context_BLF")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One history (of its own events alone), and what is asked about it."""
+
+    asked: Histories
+    candidates_C: np.ndarray | None = None  # from 1; None: the best of the corpus
+    top: int = 0
+    repeats: bool | None = None  # as in `Request`
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Questions of one kind can be answered together: they have the same inputs, and candidates of like number."""
+        size = None if self.candidates_C is None else _up_to_power(len(self.candidates_C))
+        return size, *(getattr(self.asked, f.name) is None for f in fields(self.asked))
+
+
+class Scoring:
+    """Answers questions with a trained model. One thread at a time."""
+
+    def __init__(self, recommending: Recommending) -> None:
+        self.recommending, self.model = recommending, recommending.model
+        self._keeps_seen = view_of(recommending.log).seen == "keep"
+        self._table_VD: Tensor | None = None
+        self._bias_V: Tensor | None = None
+        if isinstance(self.model, SequenceEncoder):
+            with torch.inference_mode(), recommending.precision.autocast():
+                self._table_VD, self._bias_V = self.model.item_table().float(), self.model.item_bias()
+
+    def rows_of(self, question: Question) -> int:
+        """How many of its kind are best answered at once."""
+        columns = self.model.num_items + 1
+        if question.candidates_C is not None:
+            columns = _up_to_power(len(question.candidates_C))
+            if self._table_VD is not None:
+                return max(NUMBERS // (columns * self._table_VD.shape[1]), 1)
+        return max((PAIRS if self._table_VD is None else NUMBERS) // columns, 1)
+
+    @torch.inference_mode()
+    def answer(self, questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(items, scores) of each, all of one kind: candidates in their order, or the best first.
+
+        Raises SeqrecError where the model's scores are not numbers.
+        """
+        asked = joined([question.asked for question in questions])
+        batch = _padded(asked.batch(np.arange(len(asked)), self.recommending.max_length), self.recommending.max_length)
+        batch = batch.to(self.recommending.precision.device)
+        with self.recommending.precision.autocast():
+            if questions[0].candidates_C is None:
+                return self._best(questions, batch, asked)
+            return self._candidates(questions, batch)
+
+    def _best(
+        self, questions: Sequence[Question], batch: Batch, asked: Histories
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        scores_BV = self._corpus(batch)
+        refuse_no_numbers(scores_BV)
+        scores_BV[:, 0] = -torch.inf
+        if self.recommending.left_out is not None:
+            scores_BV[:, self.recommending.left_out] = -torch.inf
+        hides = [not (self._keeps_seen if each.repeats is None else each.repeats) for each in questions]
+        if any(hides):
+            positions_M, items_M = asked.seen(np.flatnonzero(hides))
+            rows_M = torch.from_numpy(np.flatnonzero(hides)[positions_M])
+            scores_BV[rows_M.to(scores_BV.device), torch.from_numpy(items_M).to(scores_BV.device)] = -torch.inf
+        best = scores_BV.topk(min(max(each.top for each in questions), scores_BV.shape[1]), dim=1)
+        items_BK, scores_BK = best.indices.cpu().numpy(), best.values.cpu().numpy()
+        found = []
+        for question, items_K, scores_K in zip(questions, items_BK, scores_BK, strict=True):
+            left = min(int(np.isfinite(scores_K).sum()), question.top)  # those that are hidden come last
+            found.append((items_K[:left], scores_K[:left]))
+        return found
+
+    def _corpus(self, batch: Batch) -> Tensor:
+        if self._table_VD is None:
+            return self.model.score_corpus(batch).float().clone()
+        last_BD = self._last(batch)
+        with full_precision(last_BD.device):
+            return corpus_scores(last_BD, self._table_VD, self._bias_V)
+
+    def _candidates(self, questions: Sequence[Question], batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+        candidates = [question.candidates_C for question in questions if question.candidates_C is not None]
+        items_BC = np.zeros((len(candidates), _up_to_power(max(map(len, candidates)))), np.int64)
+        for row, candidates_C in enumerate(candidates):
+            items_BC[row, : len(candidates_C)] = candidates_C
+            items_BC[row, len(candidates_C) :] = candidates_C[0]  # scored, and left out of the answer
+        items = torch.from_numpy(items_BC).to(batch.items_BL.device)
+        if self._table_VD is None:
+            scores_BC = self.model.score(batch, items)
+        else:
+            last_BD = self._last(batch)
+            with full_precision(last_BD.device):
+                scores_BC = torch.bmm(F.embedding(items, self._table_VD), last_BD.float()[..., None])[..., 0]
+                if self._bias_V is not None:
+                    scores_BC = scores_BC + self._bias_V[items]
+        refuse_no_numbers(scores_BC, first=0)
+        rows = scores_BC.float().cpu().numpy()
+        return [(each, row[: len(each)]) for each, row in zip(candidates, rows, strict=True)]
+
+    def _last(self, batch: Batch) -> Tensor:
+        assert isinstance(self.model, SequenceEncoder)
+        return self.model.last(batch)
+
+
+def _padded(batch: Batch, most: int) -> Batch:
+    """As long as one of a few lengths, which kernels are prepared for once each."""
+    missing = padded_length(batch.items_BL.shape[1], most) - batch.items_BL.shape[1]
+    if missing <= 0:
+        return batch
+    wider = {}
+    for name in OF_EVENTS:
+        tensor = getattr(batch, name)
+        if tensor is not None:
+            wider[name] = F.pad(tensor, (0, missing) if tensor.dim() == 2 else (0, 0, 0, missing))
+    return replace(batch, **wider)
+
+
+def _up_to_power(count: int) -> int:
+    """The next power of two, from 8 on."""
+    return max(8, 1 << (count - 1).bit_length())
