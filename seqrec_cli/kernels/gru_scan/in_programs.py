@@ -10,7 +10,6 @@ Legend: L steps, B rows, C candidates, H hidden width, G = 3H.
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 

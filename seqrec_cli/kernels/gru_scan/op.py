@@ -21,12 +21,10 @@ from torch.utils.flop_counter import register_flop_formula
 from seqrec_cli.kernels.gru_scan import torch_loop
 from seqrec_cli.kernels.gru_scan.in_programs import exported
 from seqrec_cli.kernels.gru_scan.reference import (
-    FROZEN,
     examples,
     last_examples,
     last_reference,
     reference,
-    step_by_step,
 )
 from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, enabled, operator
 
