@@ -1,4 +1,4 @@
-"""`seqrec export`: all that a caller needs is in the folder, the gate's numbers are printed, history= bounds the work."""
+"""`seqrec export`: its folder is all that a caller needs, the gate's numbers are printed, history= bounds work."""
 
 import json
 from pathlib import Path
