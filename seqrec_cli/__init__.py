@@ -1,7 +1,7 @@
 """seqrec: train, evaluate and export recommenders on behaviour sequences.
 
-`load`, `train`, `dataset` and `runs` take and give pandas frames; `run` starts any verb of the command line. Importing
-the package imports none of what they need (torch, pandas, Hydra): each name is found when it is first used.
+`load`, `train`, `tune`, `dataset` and `runs` take and give pandas frames; `run` starts any verb of the command line.
+Importing the package imports none of what they need (torch, pandas, Hydra): each name is found when it is first used.
 """
 
 import importlib
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from seqrec_cli.api.datasets import Dataset, dataset
     from seqrec_cli.api.loading import load
     from seqrec_cli.api.run_table import runs
+    from seqrec_cli.api.studies import Study, tune
     from seqrec_cli.api.trained import Trained
     from seqrec_cli.api.training import train
     from seqrec_cli.config.errors import SeqrecError
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "SeqrecError", "Trained", "dataset", "load", "run", "runs", "train"]
+__all__ = ["Dataset", "SeqrecError", "Study", "Trained", "dataset", "load", "run", "runs", "train", "tune"]
 
 _MODULES = {
     "Dataset": "api.datasets",
@@ -25,6 +26,8 @@ _MODULES = {
     "Trained": "api.trained",
     "load": "api.loading",
     "train": "api.training",
+    "Study": "api.studies",
+    "tune": "api.studies",
     "SeqrecError": "config.errors",
 }
 

@@ -58,17 +58,26 @@ def train(
 def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -> Settings:
     if isinstance(settings, TrainConfig):
         settings = dump(settings)
-    if not isinstance(dataset, Dataset | str | None):
-        raise SeqrecError(
-            f"dataset: a {type(dataset).__name__} is none yet; make one of a frame: seqrec_cli.dataset(frame, user=...)"
-        )
+    if not is_whole(settings):
+        overrides = overrides_of(settings, dataset, run_dir)
+        return record_of("train", compose("train", overrides), overrides)
+    _is_dataset(dataset)
+    if isinstance(dataset, str):
+        raise SeqrecError(f"dataset={dataset}: a whole configuration has its dataset; change it there")
+    data = {} if dataset is None else {"dataset": dataset.settings, "protocol": dataset.protocol}
     folders = {} if run_dir is None else {"run_dir": run_dir}
-    if isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys():
-        if isinstance(dataset, str):
-            raise SeqrecError(f"dataset={dataset}: a whole configuration has its dataset; change it there")
-        data = {} if dataset is None else {"dataset": dataset.settings, "protocol": dataset.protocol}
-        folders |= {} if dataset is None else {"data_dir": dataset.data_dir}
-        return validate_plain("train", renamed({**settings, **data, **folders}))
+    folders |= {} if dataset is None else {"data_dir": dataset.data_dir}
+    return validate_plain("train", renamed({**settings, **data, **folders}))
+
+
+def is_whole(settings: Any) -> bool:
+    """Whether it is a configuration with all its settings, such as that of a run."""
+    return isinstance(settings, Mapping) and set(TrainConfig.model_fields) <= settings.keys()
+
+
+def overrides_of(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -> list[str]:
+    """The command line that says the same. Raises SeqrecError, in one line, for what says nothing."""
+    _is_dataset(dataset)
     overrides = _listed(settings)
     if dataset is not None and any(text.startswith("dataset=") for text in overrides):
         raise SeqrecError("dataset is given twice, in the settings and as an argument; leave one out")
@@ -77,8 +86,14 @@ def _record(settings: Any, dataset: Dataset | str | None, run_dir: str | None) -
         given = ["dataset=csv", *as_overrides({"dataset": dataset.settings, "data_dir": dataset.data_dir})]
         if not any(text.startswith("protocol=") for text in overrides):  # else the settings choose it
             given += as_overrides({"protocol": dataset.protocol})
-    overrides = [*given, *overrides, *as_overrides(folders)]
-    return record_of("train", compose("train", overrides), overrides)
+    return [*given, *overrides, *as_overrides({} if run_dir is None else {"run_dir": run_dir})]
+
+
+def _is_dataset(dataset: Any) -> None:
+    if not isinstance(dataset, Dataset | str | None):
+        raise SeqrecError(
+            f"dataset: a {type(dataset).__name__} is none yet; make one of a frame: seqrec_cli.dataset(frame, user=...)"
+        )
 
 
 def _listed(settings: Any) -> list[str]:

@@ -94,9 +94,9 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     return metrics
 
 
-def open_run(path: Path, by: str) -> dict[str, Any]:
+def open_run(path: Path, by: str, *, archive: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
-    run, folder = restore(str(path), None, None, hardware=AS_TRAINED, tell=silent), RunFolder.open(path)
+    run, folder = restore(str(path), archive, data_dir, hardware=AS_TRAINED, tell=silent), RunFolder.open(path)
     found = {name: value for name, value in folder.read_metrics().items() if name in ("val", "intervals", "parts")}
     return _measure_test((run.cfg, run.model, run.log, run.precision), folder, found, by=by)
 

@@ -7,10 +7,12 @@ from seqrec_cli.commands.measure import open_run
 from seqrec_cli.commands.seeds import holds_seeds, open_seeds
 
 
-def open_test(run_dir: str, by: str) -> dict[str, Any]:
+def open_test(run_dir: str, by: str, *, archive: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Read the test set once for a finished run that left it sealed: by its best checkpoint, wherever it was trained.
 
     The folder gets the numbers, ranks and plots that it would have had without the seal, and they are printed. `by` is
-    the verb that chose it. Raises SeqrecError where the folder, its data or its device are not there.
+    the verb that chose it; `archive` and `data_dir` say where its data are now, where another machine trained it.
+    Raises SeqrecError where the folder, its data or its device are not there.
     """
-    return open_seeds(Path(run_dir), by) if holds_seeds(run_dir) else open_run(Path(run_dir), by)
+    opened = open_seeds if holds_seeds(run_dir) else open_run
+    return opened(Path(run_dir), by, archive=archive, data_dir=data_dir)

@@ -56,12 +56,14 @@ def _train_each(
     return _summarised(parent, seeds, results)
 
 
-def open_seeds(path: Path, by: str) -> dict[str, Any]:
+def open_seeds(path: Path, by: str, *, archive: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Break the seal of all seeds of a folder, which is one opening, and complete what the folder holds."""
     parent = RunFolder.open(path)
     seeds = parent.read_manifest()["seeds"]
     folders = [parent.path / f"seed_{seed}" for seed in seeds]
-    return _summarised(parent, seeds, [{**open_run(folder, by), "run_dir": str(folder)} for folder in folders])
+    opened = [open_run(folder, by, archive=archive, data_dir=data_dir) for folder in folders]
+    results = [{**metrics, "run_dir": str(folder)} for metrics, folder in zip(opened, folders, strict=True)]
+    return _summarised(parent, seeds, results)
 
 
 def _summarised(parent: RunFolder, seeds: list[int], results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from seqrec_cli.saying import Say
 SHOWN = (
     "max_length",
     "embed_dim",
+    "blocks",
     "dropout",
     "negatives",
     "batch_size",

@@ -7,6 +7,7 @@ from typing import Any
 
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.config.validate import dump
 
 SHOWN = ("hr@10", "ndcg@10", "auc")
@@ -16,6 +17,10 @@ DIGITS = 16
 def sealed(record: Settings) -> Settings:
     """A job's record: what a run of its own would read once, the sweep reads of its best job alone."""
     evaluation = getattr(record, "evaluation", None)
+    if isinstance(record, TuneConfig):  # of several studies' winners, the best one's, if asked
+        asked = record.evaluation.model_copy(update={"test": record.tune.test})
+        left = record.tune.model_copy(update={"test": "none"})
+        return record.model_copy(update={"evaluation": asked, "tune": left})
     if evaluation is not None and evaluation.test == "once":
         return record.model_copy(update={"evaluation": evaluation.model_copy(update={"test": "best"})})
     if getattr(record, "test", None) == "once":  # of an ensemble

@@ -3,6 +3,7 @@
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.click_rows import PositionRows
@@ -33,8 +34,13 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta":
         for trainable in model.trainable_models():
-            compile_model(trainable, device)
+            compile_model(trainable, device, last=_one_a_row(cfg))
     return model
+
+
+def _one_a_row(cfg: TrainConfig) -> bool:
+    """Whether each row of windows has one target."""
+    return isinstance(cfg.objective, WindowConfig) and cfg.objective.one_a_row
 
 
 def sketched_model(cfg: TrainConfig, log: PackedLog) -> Recommender:
@@ -62,14 +68,14 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     if model:
         refuse_large_model(cfg, sketched_model(cfg, log), most)
     lengths_U = user_training_counts(log)
-    one_a_target = cfg.objective.capabilities.rows == "prefixes"
+    one_a_target = cfg.objective.capabilities.rows == "prefixes" or _one_a_row(cfg)
     rows = int(lengths_U.sum()) if one_a_target else int((lengths_U > 1).sum())
     refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
 
 
-def compile_model(model: Recommender, device: torch.device) -> None:
-    """Let torch's compiler fuse what a step runs (`hardware.compile=true`): an encoder's `encode`, any other model's
-    scores of candidates; batch sizes stay free.
+def compile_model(model: Recommender, device: torch.device, *, last: bool = False) -> None:
+    """Let torch's compiler fuse what a step runs (`hardware.compile=true`): an encoder's `encode`, or its `last` where
+    that is what is learned from, any other model's scores of candidates; batch sizes stay free.
 
     Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
     """
@@ -83,7 +89,9 @@ def compile_model(model: Recommender, device: torch.device) -> None:
         ) from error
     finally:
         torch.compiler.reset()
-    if isinstance(model, SequenceEncoder):
+    if isinstance(model, SequenceEncoder) and last:
+        model.last = torch.compile(model.last, dynamic=True)  # type: ignore[method-assign]
+    elif isinstance(model, SequenceEncoder):
         model.encode = torch.compile(model.encode, dynamic=True)  # type: ignore[method-assign]
         if type(model).encode_targets is not SequenceEncoder.encode_targets:  # that one calls `encode`
             model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ another terminal or machine.
 """
 
 import contextlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,10 @@ from seqrec_cli.commands.resume import resumed
 from seqrec_cli.commands.seal import open_test
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.config.compose import compose, groups
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
@@ -39,7 +41,7 @@ from seqrec_cli.tuning.folder import IDENTITY, StudyFolder, command_of
 from seqrec_cli.tuning.horizons import Horizons
 from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
 from seqrec_cli.tuning.records import TrialRecord
-from seqrec_cli.tuning.report import write_report
+from seqrec_cli.tuning.report import trial_row, write_report
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
 from seqrec_cli.tuning.telling import trials_table
@@ -85,15 +87,20 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     if not finished:
         say(f"stopped, nothing lost; go on with: {folder.command()}")
         return {"interrupted": True, "run_dir": str(folder.path)}
-    return conclude(cfg, study, folder, configs=configs)
+    with folder.alone():  # several terminals end it at the same instant, and the test set is read once
+        return conclude(cfg, study, folder, configs=configs)
 
 
 def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
     """The space without what the command line gives. Raises SeqrecError where there is none."""
+    known = groups(cfg.config_dir)["space"]
+    for name in (text.partition("=")[2] for text in cfg.given if text.startswith("space=")):
+        if name not in known:  # Hydra takes it for optional, as that of the model's name is
+            raise SeqrecError(f"space={name}: no such option{nearest(name, known)} (have: {', '.join(known)})")
     if not cfg.space:
         raise SeqrecError(
-            f"no space has the name of model={cfg.model.name}; name one: space={'|'.join(groups()['space'])}, or a "
-            "file of your own (--config-dir DIR with DIR/space/NAME.yaml)"
+            f"no space has the name of model={cfg.model.name}; name one: space={'|'.join(known)}, or a file of your "
+            "own (--config-dir DIR with DIR/space/NAME.yaml)"
         )
     entries, fixed = without_given(cfg.space, configs.overrides)
     if fixed:
@@ -111,23 +118,28 @@ def study_of(cfg: TuneConfig, folder: StudyFolder, space: Space, *, metric: str)
 def _start(cfg: TuneConfig, folder: StudyFolder, number: int) -> "subprocess.Popen[bytes]":
     """A worker as a process of its own; in a session of its own, or a terminal's Ctrl-C would reach it twice."""
     threads = share_of_cores(cfg.tune.workers, cfg.hardware.threads)
-    code = "import sys; from seqrec_cli.commands.tune import join; sys.exit(join(sys.argv[1], int(sys.argv[2])))"
-    environment = environment_of(number, threads, torch.cuda.device_count() if cfg.hardware.device != "cpu" else 0)
+    code = "import sys; from seqrec_cli.commands.tune import join; sys.exit(join(*sys.argv[1:]))"
+    gpus = torch.cuda.device_count() if cfg.hardware.device in ("auto", "cuda") else 0  # cuda:1 was chosen already
+    environment = environment_of(number, threads, gpus)
     command = [sys.executable, "-c", code, str(folder.path), str(threads)]
+    command.append(json.dumps([folder.given, folder.config_dir]))
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def join(path: str, threads: int) -> int:
-    """A worker of the study in a folder; its exit code, as `tuning/workers.py` reads it."""
-    folder = StudyFolder(Path(path))
+def join(path: str, threads: str, command: str) -> int:
+    """A worker of the study in a folder; its exit code, as `tuning/workers.py` reads it.
+
+    `command` is its terminal's command line, for that in the folder may be another machine's.
+    """
+    given, config_dir = json.loads(command)
+    folder = StudyFolder(Path(path), tuple(given), config_dir)
     try:
-        told = folder.read()
-        cfg = record_of("tune", compose("tune", told["given"], told["config_dir"]), told["given"])
+        cfg = record_of("tune", compose("tune", given, config_dir), given)
         assert isinstance(cfg, TuneConfig)
-        configs = TrialConfigs(command_of(told["given"]), told["config_dir"])
-        metric = told[IDENTITY]["metric"]
+        configs = TrialConfigs(command_of(given), config_dir)
+        metric = folder.read()[IDENTITY]["metric"]
         study = study_of(cfg, folder, space_of(cfg, configs, tell=silent), metric=metric)
-        finished = work(study, trial_runner(configs, metric=metric, threads=threads), say)
+        finished = work(study, trial_runner(configs, metric=metric, threads=int(threads)), say)
     except SeqrecError as error:
         print(f"seqrec tune: {one_line(error)}", file=sys.stderr)
         return REFUSED
@@ -139,14 +151,14 @@ def join(path: str, threads: int) -> int:
 def trial_runner(configs: TrialConfigs, *, metric: str, threads: int | None) -> RunTrial:
     """What a worker does with a claimed trial: a `train` in a folder of its own, whose test set stays sealed.
 
-    A trial that was interrupted, or whose worker died, goes on from its last checkpoint.
+    A trial that was interrupted, or whose worker died, goes on from its last checkpoint, with this machine's data.
     """
+    here = configs.record({})
 
     def run(claim: Claim) -> Outcome:
         if claim.again is not None and (claim.again / "last.pt").is_file():
             claim.again.rename(claim.folder)
-            record = resumed(str(claim.folder), [f"hardware.threads={'null' if threads is None else threads}"])
-            assert isinstance(record, TrainConfig)
+            record = _moved(resumed(str(claim.folder), []), here, threads=threads)
         else:
             record = configs.record(claim.settings | _of_a_trial(claim, metric, threads))
         said = claim.folder.with_suffix(".log")
@@ -160,6 +172,20 @@ def trial_runner(configs: TrialConfigs, *, metric: str, threads: int | None) -> 
         return Outcome("complete", result["val"][metric], followed=_epochs_of(claim.folder))
 
     return run
+
+
+def _moved(record: Settings, here: TrainConfig, *, threads: int | None) -> TrainConfig:
+    """A run's configuration with this machine's hardware and places of data; its parameters are kept as they were."""
+    assert isinstance(record, TrainConfig)
+    hardware = {"embedding": record.hardware.embedding, "threads": threads}
+    places = {name: getattr(here.dataset, name) for name in here.dataset.places}
+    return record.model_copy(
+        update={
+            "hardware": here.hardware.model_copy(update=hardware),
+            "dataset": record.dataset.model_copy(update=places),
+            "data_dir": here.data_dir,
+        }
+    )
 
 
 def _epochs_of(path: Path) -> int:
@@ -197,7 +223,7 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     run = RunFolder(Path(best.run_dir))
     metrics = run.read_metrics()
     if cfg.tune.test == "best" and "test" not in metrics:
-        metrics = open_test(best.run_dir, "tune")
+        metrics = open_test(best.run_dir, "tune", archive=cfg.dataset.archive, data_dir=cfg.data_dir)
     advice = tell_advice(study, best)
     say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
     write_report(study, folder, configs, more=advice)
@@ -208,4 +234,5 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     failed = [record for record in study.records() if record.state == "failed"]
     told = {"study": str(folder.path), "trials": len(study.records()), "run_dir": best.run_dir}
     told["failed"] = None if not failed else f"{len(failed)} failed; trial {failed[-1].number}: {failed[-1].error}"
-    return {**metrics, **told, "settings": best.settings}
+    rows = [trial_row(study, record) for record in study.records()]
+    return {**metrics, **told, "settings": best.settings, "table": rows}

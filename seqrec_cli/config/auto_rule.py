@@ -36,6 +36,7 @@ class KindNumbers(Settings):
     max_length: Table = Field(description="longest history by training events, where histories are that long")
     uncut: int = Field(ge=1, description="where histories are no longer than this, rows hold them whole")
     embed_dim: Table = Field(description="width by training events")
+    blocks: Table = Field(description="blocks by training events")
     dropout: Table = Field(description="dropout by training events")
     steps_an_epoch: int = Field(ge=1, description="an epoch has as many, by smaller batches, where it has the rows")
     batch_size: tuple[int, int] = Field(description="rows a batch: at least, at most")
@@ -202,13 +203,16 @@ class Settled:
     def ffn_dim(self, model: dict[str, Any]) -> int:
         return 4 * int(model["embed_dim"])
 
+    def blocks(self, _model: dict[str, Any]) -> int:
+        return int(up_to(self.numbers.blocks, self.facts.events))
+
     def dropout(self, _model: dict[str, Any]) -> float:
         return up_to(self.numbers.dropout, self.facts.events)
 
 
 SOFTMAX = ("next_item", "cloze", "all_action", "sampled_softmax", "sampled_all_action")
 # Settings that may be written `auto`, in the order in which they are settled.
-OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "dropout", "temperature")
+OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "blocks", "dropout", "temperature")
 OF_OBJECTIVE = ("negatives",)
 OF_TRAINER = (
     "batch_size",

@@ -104,18 +104,22 @@ def _tree(verb: str, earlier: list[str]) -> tuple[dict[str, list[str]], dict[str
     """The verb's groups with their options and its keys with the values they can name, given earlier overrides."""
     from omegaconf import OmegaConf
 
-    from seqrec_cli.config.compose import choices, compose_raw, groups
+    from seqrec_cli.config.compose import choices, compose_raw, groups, launcher_folder, launchers
     from seqrec_cli.config.describe import keys_of
 
     folder = _config_dir(earlier)
-    said = [word for word in earlier if "=" in word and not word.startswith("-") and "," not in word]
+    said = [word for word in earlier if "=" in word and not word.startswith(("-", "hydra")) and "," not in word]
+    launcher = [word.partition("=")[2] for word in earlier if word.startswith("hydra/launcher=")]
+    preset = launcher_folder() / f"{launcher[-1] if launcher else ''}.yaml"
+    of_launcher = OmegaConf.load(preset) if preset.is_file() else {}
     for overrides in (said, []):
         try:
             cfg = compose_raw(verb, overrides, folder)
             plain: Any = OmegaConf.to_container(cfg)
             available = groups(folder)
             keys = {key.name: key.choices() for key in keys_of(VERBS[verb].settings(), plain)}
-            return {group: available.get(group, []) for group in choices(cfg)}, keys
+            keys |= {f"hydra.launcher.{key}": [] for key in of_launcher if not str(key).startswith("_")}
+            return {group: available.get(group, []) for group in choices(cfg)} | {"hydra/launcher": launchers()}, keys
         except Exception:  # an earlier override is wrong: Tab is no place to say so
             continue
     return None

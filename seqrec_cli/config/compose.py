@@ -36,6 +36,16 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
+def launchers() -> list[str]:
+    """The options of `hydra/launcher`: ours, and Hydra's own."""
+    return sorted({"basic", *(path.stem for path in launcher_folder().glob("*.yaml"))})
+
+
+def launcher_folder() -> Path:
+    """The presets of launchers."""
+    return conf_folder() / "hydra" / "launcher"
+
+
 def prefer_own_launchers() -> None:
     """`hydra/launcher=joblib` is our file of that name, not the plugin's record, which Hydra would merge and warn of.
 
@@ -46,7 +56,7 @@ def prefer_own_launchers() -> None:
 
     Plugins.instance()  # they register their records
     stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+    for path in launcher_folder().glob("*.yaml"):
         stored.pop(path.name, None)
 
 

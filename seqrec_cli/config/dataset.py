@@ -61,6 +61,11 @@ class DatasetConfig(Option):
         return ()
 
     @property
+    def places(self) -> frozenset[str]:
+        """Settings that say where raw data lie, on this machine; what lies there is in the fingerprint."""
+        return frozenset({"archive", "url", "checksum", "item_vectors", *self.other_files})
+
+    @property
     def other_files(self) -> dict[str, str]:
         """Files beside the archive that are part of the raw data, by their settings."""
         return {}

@@ -5,7 +5,7 @@ import textwrap
 
 from omegaconf import OmegaConf
 
-from seqrec_cli.config.compose import choices, compose, compose_raw, groups
+from seqrec_cli.config.compose import choices, compose, compose_raw, groups, launchers
 from seqrec_cli.config.describe import keys_of, value_in_words
 from seqrec_cli.config.verbs import Verb
 
@@ -21,6 +21,7 @@ GROUPS = {
     "debug": "settings for finding faults",
     "sweep": "values for -m",
     "space": "settings that tune searches, and their values",
+    "hydra/launcher": "who starts the jobs of -m, one after another or side by side; its settings: hydra.launcher.KEY",
 }
 FLAGS = {
     "-m, --multirun": "a sweep: KEY=A,B,C or several such keys, a run for each combination",
@@ -29,19 +30,22 @@ FLAGS = {
     "--info": "how Hydra composes the configuration",
     "--hydra-help": "Hydra's own flags",
 }
+LAUNCHER = "hydra/launcher"
 LONGEST_DEFAULT = 40
 
 
 def help_text(verb: Verb, overrides: list[str], config_dir: str | None) -> str:
     """The help of a verb for the options its overrides choose: `seqrec train model=bst --help` shows BST's keys."""
     plain = OmegaConf.to_container(compose(verb.name, overrides, config_dir))  # refuses what is wrong, in one line
-    chosen = choices(compose_raw(verb.name, overrides, config_dir))
+    raw = compose_raw(verb.name, overrides, config_dir)
+    chosen = choices(raw)
     width = min(shutil.get_terminal_size().columns, 120)
     usage = f"Usage: seqrec {verb.name} [FLAG ...] [GROUP=OPTION ...] [KEY=VALUE ...]"
     lines = [f"seqrec {verb.name}: {verb.summary}", "", usage]
     if chosen:
         lines += ["", "Groups (GROUP=OPTION; the one in use is marked *)"]
-        available = groups(config_dir)
+        available = groups(config_dir) | {LAUNCHER: launchers()}
+        chosen |= {LAUNCHER: raw.hydra.runtime.choices[LAUNCHER]}
         for group, option in chosen.items():
             names = [f"*{name}" if name == option else name for name in available.get(group, [])]
             lines += _entry(group, f"{GROUPS.get(group, '')}: {', '.join(names) or '-'}", width, column=16)

@@ -233,11 +233,15 @@ class TrainConfig(DataConfig):
         pair = f"objective={self.objective.name} cannot train model={self.model.name}"
         if model.family not in objective.families:
             raise ValueError(f"{pair} ({model.family}); it trains: {', '.join(sorted(objective.families))}")
-        if model.family != "encoder" or objective.causal in (None, model.causal):
+        if model.family != "encoder" or objective.causal is None:
             return
-        if model.causal:
+        if not objective.causal and model.causal:
             raise ValueError(f"{pair}, which never sees what follows a masked event; use objective=next_item")
-        raise ValueError(f"{pair}, which would see the event it is to predict; use objective=cloze")
+        windows = self.objective if isinstance(self.objective, WindowConfig) else None
+        if objective.causal and self.model.looks_ahead and not (windows and windows.one_a_row):
+            prefixes = "" if windows is None or windows.needs_more_targets else "objective.window=prefixes or "
+            remedy = f"use {prefixes}{self.model.looks_ahead}"
+            raise ValueError(f"{pair}, which would see the event it is to predict; {remedy}")
 
     def _context_is_read(self) -> None:
         if self.dataset.time_context and not self.model.reads_context:

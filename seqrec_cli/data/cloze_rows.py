@@ -7,11 +7,11 @@ Legend: R rows, B rows of one batch, L events, N targets, M the most targets of 
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 
+from seqrec_cli.config.objective import Window
 from seqrec_cli.data.batch import MASKED, Batch, to_device
 from seqrec_cli.data.batching import BatchedRows, Batching, RowSizes
 from seqrec_cli.data.interactions import PackedLog
@@ -67,7 +67,7 @@ class ClozeRows(BatchedRows):
         max_length: int,
         batching: Batching,
         *,
-        window: Literal["last", "sliding"],
+        window: Window,
         stride: int | None,
         masking: Masking,
         device: torch.device,

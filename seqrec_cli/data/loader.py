@@ -6,13 +6,14 @@ from 1 in a `Batch`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_cli.data.batch import Batch, padded_rows
+from seqrec_cli.config.objective import Window
+from seqrec_cli.data.batch import Batch, padded_rows, to_device
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.context import context_of, contexts, of_times
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
@@ -23,15 +24,19 @@ from seqrec_cli.data.weights import event_weights, of_candidates, row_weights
 
 
 def windows(
-    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, kind: Literal["last", "sliding"], stride: int | None
+    offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, kind: Window, stride: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training windows as (user rows, starts, lengths), each of at most max_length inputs and as many targets.
+    """Training windows as (user rows, starts, lengths), each of at most max_length inputs and the event after them.
 
     `last` keeps each user's latest window; `sliding` divides the whole history from its end on: each event is a target
-    once, or more often if windows `stride` events apart overlap. Users with fewer than two training events have no
-    target and no window.
+    once, or more often if windows `stride` events apart overlap. `prefixes` ends a window with every event that has
+    one before it. Users with fewer than two training events have no target and no window.
     """
     starts_U = offsets_U1[:-1]
+    if kind == "prefixes":
+        rows_R, targets_R = training_targets(offsets_U1, ends_U)
+        first_R = np.maximum(targets_R - max_length, starts_U[rows_R])
+        return rows_R, first_R, targets_R + 1 - first_R
     targets_U = ends_U - starts_U - 1
     if kind == "last":
         rows_R = np.flatnonzero(targets_U > 0)
@@ -96,7 +101,8 @@ class LogTensors:
 
 
 class WindowRows(BatchedRows):
-    """One row a window: the model sees events, and at every position the next one is its target."""
+    """One row a window: the model sees events, and the next one is the target of every position, or (`prefixes`) of
+    the last one alone."""
 
     def __init__(
         self,
@@ -104,13 +110,14 @@ class WindowRows(BatchedRows):
         max_length: int,
         batching: Batching,
         *,
-        window: Literal["last", "sliding"],
+        window: Window,
         stride: int | None,
         negatives: int,
         draws_by_row: bool,
         device: torch.device,
     ) -> None:
         self._negatives, self._draws_by_row, self._device = negatives, draws_by_row, device
+        self._one_a_row = window == "prefixes"
         self._events = LogTensors.of(log, device)
         self._rows_R, self._starts_R, lengths_R = windows(
             np.asarray(log.offsets_U1), train_ends(log), max_length, kind=window, stride=stride
@@ -123,7 +130,7 @@ class WindowRows(BatchedRows):
         super().__init__(lengths_R - 1, batching)
 
     def _targets(self, picked_B: np.ndarray) -> np.ndarray:
-        return self._lengths_R[picked_B]
+        return np.ones_like(self._lengths_R[picked_B]) if self._one_a_row else self._lengths_R[picked_B]
 
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows_B, starts_B, lengths_B = self._rows_R[picked_B], self._starts_R[picked_B], self._lengths_R[picked_B]
@@ -131,17 +138,22 @@ class WindowRows(BatchedRows):
         if self._seen is not None:
             draws_B = np.ones_like(lengths_B) if self._draws_by_row else lengths_B
             negatives_BLK = unseen_at_events(rows_B, draws_B, self._negatives, seen=self._seen, rng=rng)
-        batch = self._events.histories(rows_B, starts_B, lengths_B)
+        batch, targets_B = self._events.histories(rows_B, starts_B, lengths_B), self._targets(picked_B)
+        taught_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
+        taught_BL &= np.arange(lengths_B.max()) >= (lengths_B - targets_B)[:, None]
+        targets_BL = padded_rows(self._events.items_N, starts_B + 1, lengths_B)
+        if self._one_a_row:
+            targets_BL *= to_device(torch.from_numpy(taught_BL), targets_BL.device)
         return replace(
             batch,
-            targets_BL=padded_rows(self._events.items_N, starts_B + 1, lengths_B),
+            targets_BL=targets_BL,
             weights_BL=padded_weights(self._weights_N, starts_B + 1, lengths_B),
-            positions_N=torch.from_numpy(np.flatnonzero(np.arange(lengths_B.max()) < lengths_B[:, None])),
+            positions_N=torch.from_numpy(np.flatnonzero(taught_BL)),
             negatives_BLK=negatives_BLK,
             request_times_B=self._events.times_at(starts_B + lengths_B),
             context_BF=self._events.contexts_at(starts_B + lengths_B),
             host_lengths_B=batch.lengths_B,
-            host_taught_B=batch.lengths_B,
+            host_taught_B=torch.from_numpy(targets_B),
         ).to(self._device)
 
 

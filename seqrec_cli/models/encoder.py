@@ -77,12 +77,17 @@ class ItemEncoder(SequenceEncoder):
         return self.to_queries(self.forward_layers_last(self.embed(batch), batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        """What the layers read, [B, L, D]: item, attributes, user, context and position."""
+        """What the layers read, [B, L, D]."""
+        embedded: Tensor = self.drop(self.embed_whole(batch))
+        return embedded
+
+    def embed_whole(self, batch: Batch) -> Tensor:
+        """The same before dropout: item, attributes, user, context and position."""
         check_window(batch.items_BL, self.max_length)
         x_BLD = self.add_user(self.embed_items(batch.items_BL), batch.users_B)
         x_BLD = self.features.add_context(x_BLD, batch)
-        embedded: Tensor = self.drop(self.positions(x_BLD, batch.lengths_B))
-        return embedded
+        placed_BLD: Tensor = self.positions(x_BLD, batch.lengths_B)
+        return placed_BLD
 
     def embed_items(self, items_BL: Tensor) -> Tensor:
         """Input vectors [B, L, D] of items with their attributes."""

@@ -26,7 +26,7 @@ class Objective(CorpusSoftmaxObjective):
         self.horizon = cfg.horizon
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, positions_N, _ = at_targets(model, batch)
+        encoder, queries_ND, targets_N, positions_N, _ = at_targets(model, batch, window=self.window)
         assert batch.targets_BL is not None
         next_only = self.cross_entropy(encoder, queries_ND, targets_N)
         tables, bias_V = [encoder.item_table()], encoder.item_bias()

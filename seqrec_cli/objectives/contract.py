@@ -3,13 +3,13 @@
 Legend: B rows, L history events, N training targets, D width, V items, K negatives.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig
+from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig, Window
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
@@ -22,7 +22,7 @@ class Objective:
 
     negatives_per_position: int = 0  # windows: how many unseen items the loader draws for every position
     draws_by_row: bool = False  # windows: a row's positions share the drawn items
-    window: Literal["last", "sliding"] = "last"  # windows: which part of a history they cover
+    window: Window = "last"  # windows: which part of a history they cover, and where they have targets
     stride: int | None = None  # events between sliding windows; None: max_length
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
     negatives_per_row: int = 0  # prefixes: how many unseen items stand beside each positive
@@ -79,7 +79,7 @@ class CorpusSoftmaxObjective(Objective):
         self.smoothing, self.chunk_mb = cfg.smoothing, cfg.chunk_mb
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        at = at_targets(model, batch)
+        at = at_targets(model, batch, window=self.window)
         return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N, weights_N=at.weights_N)
 
     def cross_entropy(
@@ -118,14 +118,15 @@ class AtTargets(NamedTuple):
     weights_N: Tensor | None  # how much each target counts; None: all alike
 
 
-def at_targets(model: Recommender, batch: Batch) -> AtTargets:
-    """Encode the batch, and keep what its targets need."""
+def at_targets(model: Recommender, batch: Batch, *, window: Window) -> AtTargets:
+    """Encode the batch, and keep what its targets need: of `prefixes` nothing but each row's last state."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
     positions_N = batch.target_positions()
     weights_N = None if batch.weights_BL is None else batch.weights_BL.flatten()[positions_N]
     targets_N = batch.targets_BL.flatten()[positions_N]
-    return AtTargets(model, model.encode_targets(batch), targets_N, positions_N, weights_N)
+    queries_ND = model.last(batch) if window == "prefixes" else model.encode_targets(batch)
+    return AtTargets(model, queries_ND, targets_N, positions_N, weights_N)
 
 
 def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:

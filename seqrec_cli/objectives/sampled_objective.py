@@ -34,7 +34,8 @@ class SampledObjective(contract.Objective):
         self.cfg = cfg
         self.window, self.stride = cfg.window, cfg.stride
         self.negatives_per_position = cfg.negatives if cfg.sampling == "unseen" else 0
-        self.draws_by_row = cfg.shared == "sequence"
+        self.draws_by_row = cfg.shared == "sequence" or cfg.one_a_row
+        self.own = cfg.shared == "position" or (cfg.shared == "sequence" and cfg.one_a_row)  # each target has others
         self.sampler: Sampler | None = None
 
     def prepare(self, counts_V: Tensor) -> None:
@@ -47,7 +48,7 @@ class SampledObjective(contract.Objective):
 
     def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
         width = self.cfg.negatives
-        if self.cfg.shared == "position":
+        if self.own:
             if scored_whole(num_items, width):
                 width = num_items + 1
             elif width <= FEW:  # their vectors are copied, and stay
@@ -60,17 +61,17 @@ class SampledObjective(contract.Objective):
             return batch
         assert batch.targets_BL is not None
         B, L = batch.items_BL.shape
-        groups = {"batch": 1, "sequence": B, "position": B * L}[self.cfg.shared]
+        groups = {"batch": 1, "sequence": B, "position": B if self.cfg.one_a_row else B * L}[self.cfg.shared]
         targets_N = batch.targets_BL.flatten()[batch.target_positions()]
         items_GK = self.sampler.draw(groups, self.cfg.negatives, targets_N)
         items_BLK = items_GK.expand(B, 1, -1) if groups == 1 else items_GK.view(B, groups // B, -1)
         return replace(batch, negatives_BLK=items_BLK)
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, positions_N, weights_N = contract.at_targets(model, batch)
+        encoder, queries_ND, targets_N, positions_N, weights_N = contract.at_targets(model, batch, window=self.window)
         B, L = batch.items_BL.shape
         negatives_GK, log_expected_GK = self._negatives(batch, positions_N)
-        if self.cfg.shared == "position":
+        if self.own:
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
             return loss_with_own_negatives(
@@ -108,7 +109,8 @@ class SampledObjective(contract.Objective):
         """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
         assert batch.negatives_BLK is not None
         items_GK = batch.negatives_BLK[0] if self.cfg.shared == "batch" else batch.negatives_BLK.flatten(0, 1)
-        items_GK = items_GK[positions_N] if self.cfg.shared == "position" else items_GK
+        by_position = self.cfg.shared == "position" and not self.cfg.one_a_row  # else the rows' own, in their order
+        items_GK = items_GK[positions_N] if by_position else items_GK
         if self.sampler is not None:
             return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         return items_GK, torch.zeros(items_GK.shape, device=items_GK.device).masked_fill_(items_GK == 0, torch.inf)

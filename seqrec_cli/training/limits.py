@@ -52,7 +52,8 @@ def refuse_many_negatives(cfg: TrainConfig, rows: int, longest: int, *, most: in
     L = max(1, min(longest, cfg.model.max_length))
     B = min(rows, trainer.batch_size if trainer.batch_tokens is None else max(1, trainer.batch_tokens // L))
     shared = objective.shared if isinstance(objective, NegativesConfig) else "sequence"
-    drawn = {"position": B * L, "sequence": B, "batch": 1}[shared]
+    one_a_row = isinstance(objective, NegativesConfig) and objective.one_a_row
+    drawn = {"position": B if one_a_row else B * L, "sequence": B, "batch": 1}[shared]
     name, now = ("batch_size", B) if trainer.batch_tokens is None else ("batch_tokens", trainer.batch_tokens)
     lower = [f"objective.negatives (now {objective.negatives:,})", f"trainer.{name} (now {now:,})"]
     needed = drawn * objective.negatives * BYTES_OF_AN_ITEM

@@ -1,9 +1,10 @@
 """A study's folder: what it is a study of, so that the same one goes on and another is refused."""
 
+import contextlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ from seqrec_cli.tuning.space import Space
 
 OF_A_STUDY = ("tune", "space", "run_dir", "given", "config_dir")  # keys that `train` does not have, or not of a trial
 FREE = ("hardware", "data_dir", "run_dir", "resume", "start_from")  # may differ when a study goes on
-IDENTITY, STUDY = "identity", "study.json"
+IDENTITY, STUDY, LOCK = "identity", "study.json", ".study.lock"
 
 
 def command_of(given: Sequence[str]) -> list[str]:
@@ -35,29 +36,40 @@ def command_of(given: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of a study. `begin` makes a new one, or returns to one of the same settings."""
+    """The files of a study, and the command line by which this process works on it: another machine has its own paths.
+
+    `begin` makes a new one, or returns to one of the same settings.
+    """
 
     path: Path
+    given: tuple[str, ...]
+    config_dir: str | None
 
     @classmethod
     def begin(cls, cfg: TuneConfig, *, base: TrainConfig, space: Space, metric: str, fingerprint: str) -> Self:
         """Raises SeqrecError where the folder holds something else, or a study of other data, settings or space."""
         label = f"tune_{cfg.model.name}_{cfg.dataset.name}"
         path = Path(cfg.run_dir).expanduser() if cfg.run_dir else dated_folder(label)
-        folder = cls(path)
+        folder = cls(path, tuple(cfg.given), cfg.config_dir)
         identity = _identity(base, space, metric=metric, fingerprint=fingerprint)
         if path.exists() and not path.is_dir():
             raise SeqrecError(f"run_dir={path} is a file; name a folder that does not exist yet")
         path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".study.lock"):
+        with folder.alone():
             plain = {IDENTITY: identity, "given": list(cfg.given), "config_dir": cfg.config_dir}
             plain |= {"tune": dump(cfg.tune), "storage": cfg.tune.storage}
             if folder.study_json.is_file():
                 folder._is_the_same(identity, cfg)
-            elif any(entry.name != ".study.lock" for entry in path.iterdir()):
+            elif any(entry.name != LOCK for entry in path.iterdir()):
                 raise SeqrecError(f"run_dir={path} is not empty and holds no study; name another run_dir")
             write_atomically(folder.study_json, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         return folder
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process begins, or writes what the study leaves, meanwhile: two may end it at the same instant."""
+        with FileLock(self.path / LOCK):
+            yield
 
     @property
     def study_json(self) -> Path:
@@ -77,49 +89,50 @@ class StudyFolder:
             raise SeqrecError(
                 f"run_dir={self.path}: its trials are in storage={before['storage']}; give that, or another run_dir"
             )
-        found = json.loads(json.dumps(identity))
+        found, there = json.loads(json.dumps(identity)), before[IDENTITY]
+        for name in cfg.dataset.places:  # a study of an older version has them written down
+            there["settings"]["dataset"].pop(name, None)
         for part, words in (
             ("fingerprint", "data"),
             ("metric", "metric"),
             ("space", "space"),
             ("settings", "settings"),
         ):
-            ours, theirs = found[part], before[IDENTITY][part]
+            ours, theirs = found[part], there[part]
             if ours != theirs:
                 where = _difference(theirs, ours)
+                begun = StudyFolder(self.path, tuple(before["given"]), before["config_dir"])
                 raise SeqrecError(
                     f"run_dir={self.path} is a study of other {words}{where}; name another run_dir, or go on with: "
-                    f"{self.command()}"
+                    f"{begun.command()}"
                 )
 
     def command(self) -> str:
         """The command that goes on with it."""
-        before = self.read()
-        return _shell("tune", before["config_dir"], [*_without(before["given"], "run_dir"), _at(self.path)])
+        return _shell("tune", self.config_dir, [*_without(self.given, "run_dir"), _at(self.path)])
 
     def experiment_command(self, name: str) -> str:
         """The command that trains what is written in `experiment/NAME.yaml` of this folder."""
-        before = self.read()
-        given = [text for text in command_of(before["given"]) if text.startswith(("data_dir=", "hardware."))]
+        given = [text for text in command_of(self.given) if text.startswith(("data_dir=", "hardware."))]
         path = str(self.path)
-        if before["config_dir"] is None:
+        if self.config_dir is None:
             return _shell("train", path, [f"experiment={name}", *given])
         search = f"hydra.searchpath=['file://{self.path.absolute()}']"
-        return _shell("train", before["config_dir"], [f"experiment={name}", *given, search])
+        return _shell("train", self.config_dir, [f"experiment={name}", *given, search])
 
     def train_command(self, record: TrialRecord) -> str:
         """The command that repeats a trial's run, on its own and with its test set read as usual."""
-        before = self.read()
-        given = _without(command_of(before["given"]), "evaluation.test")
+        given = _without(command_of(self.given), "evaluation.test")
         texts = [f"{key}={literal(key, value)}" for key, value in record.settings.items()]
         texts += [] if record.epochs is None else [f"trainer.max_epochs={record.epochs}"]
-        return _shell("train", before["config_dir"], [*given, *texts])
+        return _shell("train", self.config_dir, [*given, *texts])
 
 
 def _identity(base: TrainConfig, space: Space, *, metric: str, fingerprint: str) -> dict[str, Any]:
     settings = {key: value for key, value in dump(base).items() if key not in FREE}
     settings["evaluation"] = {key: value for key, value in settings["evaluation"].items() if key != "test"}
-    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key != "archive"}
+    places = base.dataset.places
+    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in places}
     entries = {key: {n: v for n, v in dump(entry).items() if v is not None} for key, entry in space.entries.items()}
     return {"fingerprint": fingerprint, "metric": metric, "space": entries, "settings": settings}
 

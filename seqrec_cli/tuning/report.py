@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from seqrec_cli.config.describe import value_in_words
 from seqrec_cli.files import atomic_file, write_atomically
@@ -13,6 +14,7 @@ from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.reporting.html_page import heading, html_table, note, page
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.tuning.configs import TrialConfigs
+from seqrec_cli.tuning.curves import over_fit
 from seqrec_cli.tuning.experiment import write_experiment
 from seqrec_cli.tuning.folder import StudyFolder
 from seqrec_cli.tuning.pictures import draw_study, importance
@@ -59,18 +61,34 @@ def _measured(best: TrialRecord) -> str:
     return "; ".join(parts)
 
 
+def trial_row(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """A trial, with the same columns as the others; None for what it does not have."""
+    best, last, rise = record.best, record.curve[-1] if record.curve else None, over_fit(record)
+    return {
+        "trial": record.number,
+        "state": record.state,
+        study.metric: record.value if record.value is not None else best and best.value,
+        "epoch": best and best.epoch,
+        "epochs": last and last.epoch,
+        "followed": record.followed,
+        "loss": last and last.val_loss,
+        "loss_rise": rise and round(rise.rise, 4),  # its loss at the end over its lowest, where it over-fits
+        "seconds": round(record.seconds, 3),
+        "by": record.proposed_by,
+        **{key: record.settings.get(key) for key in study.space.entries},
+        "error": record.error,
+    }
+
+
 def _write_csv(study: Study, path: Path) -> None:
-    keys = list(study.space.entries)
+    records = study.records()
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["trial", "state", study.metric, "epoch", "epochs", "followed", "seconds", "by", *keys, "error"])
-        for record in study.records():
-            values = [value_in_words(record.settings[key]) if key in record.settings else "" for key in keys]
-            best = record.best
-            value = record.value if record.value is not None else best.value if best else ""
-            course = [best.epoch if best else "", record.curve[-1].epoch if record.curve else "", record.followed]
-            told = [record.number, record.state, value, *course, round(record.seconds, 3), record.proposed_by]
-            rows.writerow([*told, *values, record.error or ""])
+        for record in records:
+            row = trial_row(study, record) | {key: value_in_words(value) for key, value in record.settings.items()}
+            if record is records[0]:
+                rows.writerow(row)
+            rows.writerow(["" if value is None else value for value in row.values()])
 
 
 def _page(study: Study, folder: StudyFolder, pictures: Sequence[Path], *, more: Sequence[str]) -> str:
@@ -94,21 +112,33 @@ def _page(study: Study, folder: StudyFolder, pictures: Sequence[Path], *, more: 
         values = [value_in_words(record.settings[key]) if key in record.settings else "" for key in keys]
         epochs = str(record.curve[-1].epoch) if record.curve else ""
         at = str(record.best.epoch) if record.best else ""
-        said = [str(record.number), outcome(record, study.metric), record.proposed_by, at, epochs]
+        said = [str(record.number), outcome(record, study.metric), record.proposed_by, at, epochs, _loss(record)]
         table.append([*said, f"{record.seconds:,.1f}", *values])
-    columns = ["trial", "outcome", "by", "best epoch", "epochs", "seconds", *keys]
+    columns = ["trial", "outcome", "by", "best epoch", "epochs", "validation loss", "seconds", *keys]
     parts += [heading("Trials"), html_table(columns, table, text=3, strong=[0] if best else [])]
     return page(f"Study of {folder.path.name}", [*parts, *more])
 
 
+def _loss(record: TrialRecord) -> str:
+    """`5.9012, up 8 % from epoch 12`: at the run's end, and how far above its lowest where it over-fits."""
+    if not record.curve or record.curve[-1].val_loss is None:
+        return ""
+    rise = over_fit(record)
+    said = f", up {rise.rise:.0%} from epoch {rise.lowest_epoch}" if rise else ""
+    return f"{record.curve[-1].val_loss:.4f}{said}"
+
+
 def _summary(study: Study) -> str:
     records = study.records()
+    measured = [each for each in records if each.curve and each.curve[-1].val_loss is not None]
+    rising = sum(over_fit(each) is not None for each in measured)
     counts = {state: sum(each.state == state for each in records) for state in ("complete", "pruned", "failed")}
     by = "lower" if study.metric == LOSS or not study.maximise else "higher"
     return (
         f"{len(records)} trials in {study.seconds() / 60:,.1f} minutes: {counts['complete']} run to their end, "
         f"{counts['pruned']} ended early, {counts['failed']} failed; by validation {study.metric} ({by} is better), "
-        f"sampler {study.tune.sampler}, pruner {study.tune.pruner}. No test set was read for any choice."
+        f"sampler {study.tune.sampler}, pruner {study.tune.pruner}. Validation loss rises at the end of {rising} of "
+        f"{len(measured)} runs. No test set was read for any choice."
     )
 
 

@@ -69,7 +69,7 @@ def environment_of(number: int, threads: int, gpus: int) -> dict[str, str]:
     found = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if gpus > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        found["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % gpus]
+        found["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % gpus].strip()
     return found
 
 

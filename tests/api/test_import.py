@@ -72,7 +72,7 @@ def test_every_public_name_has_a_docstring_and_types() -> None:
 
 EXAMPLES = [
     test
-    for name in ("dataset", "load", "train", "runs", "Trained")
+    for name in ("dataset", "load", "train", "tune", "runs", "Trained")
     for test in doctest.DocTestFinder().find(getattr(seqrec_cli, name), name)
     if test.examples
 ]

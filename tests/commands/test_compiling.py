@@ -40,6 +40,13 @@ def test_it_compiles_what_a_step_runs(compiled: list[object], kind: type[Recomme
     assert set(model.state_dict()) == names
 
 
+def test_where_last_states_are_learned_from_they_are_what_is_compiled(compiled: list[object]) -> None:
+    model = Encoder(Catalog(1, 3))
+    last = model.last
+    compile_model(model, CPU, last=True)
+    assert compiled[1:] == [last]
+
+
 def test_without_a_compiler_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(function, **_):
         raise RuntimeError("no working C++ compiler\nlong story")

@@ -1,13 +1,15 @@
 """Cores and GPUs divided between jobs that run at once; the GPUs are pretended."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from seqrec_cli.commands import sweep_shares
+from seqrec_cli.commands import sweep, sweep_shares
 from seqrec_cli.commands.sweep_shares import THREADS, VISIBLE, environment_of, launch_of, visible_gpus
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.reporting.sweep_folder import Launch
+from seqrec_cli.reporting.sweep_folder import Launch, Row, SweepFolder, empty_row
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,36 @@ def test_gpus_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
             assert VISIBLE not in on_cpu
             assert VISIBLE not in named
     assert first[THREADS[0]] == "2"
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "found"),
+    [
+        ("3,5", ("3", "5"), ["3", "5"]),
+        ("GPU-a1,GPU-b2", ("GPU-a1", "GPU-b2"), ["GPU-a1", "GPU-b2"]),
+        ("", (), ["", ""]),
+        ("-1", (), ["-1", "-1"]),
+    ],
+)
+def test_each_job_s_process_sees_one_gpu_of_those_the_user_left_visible(
+    visible: str, gpus: tuple[str, ...], found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VISIBLE, visible)
+    launch = launch_of("joblib", {"n_jobs": 2}, NUMBERS, batch=None)
+    assert launch.gpus == gpus
+    seen = []
+
+    def child(folder: SweepFolder, row: Row, facts: Any, *, environment: dict[str, str]) -> Row:
+        seen.append(environment.get(VISIBLE))
+        if len(seen) == 1:  # the second starts while the first one runs
+            sweep._in_child("train", record, empty_row(1, []), folder=folder, launch=launch)
+        return row
+
+    monkeypatch.setattr(sweep, "run_child", child)
+    record: Any = SimpleNamespace(hardware=SimpleNamespace(device="auto"))
+    monkeypatch.setattr(sweep, "dump", lambda _: {})
+    sweep._in_child("train", record, empty_row(0, []), folder=SweepFolder(tmp_path), launch=launch)
+    assert seen == found
 
 
 def test_gpus_are_counted_without_torch(tmp_path: Path) -> None:

@@ -201,6 +201,8 @@ def test_facts_are_of_what_trains() -> None:
     found = facts_of(encoder, log)  # type: ignore[arg-type]
     lengths = [3, 1, 2, 28]
     assert found == Facts(items=30, events=34, rows=3, longest=24, requests=3)
+    prefixes = validate("train", compose("train", ["model=sasrec", "objective.window=prefixes"]))
+    assert facts_of(prefixes, log) == found._replace(rows=sum(n - 1 for n in lengths))  # type: ignore[arg-type]
     assert facts_of(ranker, log) == found._replace(rows=sum(n - 1 for n in lengths))  # type: ignore[arg-type]
     assert log.view is not None
     two = LabelledRows(np.array([0, 3]), np.array([1, 12]), np.array([[2], [3]]), np.array([[1.0], [1.0]]))

@@ -47,6 +47,18 @@ def test_keys_of_the_model_chosen_before() -> None:
     assert "trainer.lr=" in complete("train", "trainer.lrr=wrong", "trainer.l")
 
 
+def test_launchers_and_their_settings() -> None:
+    assert complete("train", "-m", "hy") == ["hydra/launcher="]
+    assert complete("train", "-m", "hydra/launcher=s") == [
+        "hydra/launcher=submitit_local",
+        "hydra/launcher=submitit_slurm",
+    ]
+    assert "hydra/launcher=basic" in complete("tune", "hydra/launcher=")
+    assert complete("train", "-m", "hydra/launcher=joblib", "hydra.launcher.n") == ["hydra.launcher.n_jobs="]
+    assert complete("train", "-m", "hydra/launcher=jobli", "hydra.launcher.n") == []
+    assert "trainer.lr=" in complete("train", "-m", "hydra/launcher=joblib", "trainer.l")
+
+
 def test_files(tmp_path: Path) -> None:
     (tmp_path / "run one").mkdir()
     (tmp_path / "raw.zip").touch()

@@ -26,6 +26,8 @@ def asked(*overrides: str) -> None:
         ("model=bst model.l2_counts=occurrences", "model.l2=0.1", "model.l2=0"),
         ("model=avgpool model.l2_attributes=true", "model.l2=0.1", "model.l2=0"),
         ("model=hstu model.time_buckets=8", "model.time_bias=past", "model.time_bias=none"),
+        ("model=bsarec model.alpha=0 model.cutoff=3", "model.alpha=0.5", "model.alpha=0"),
+        ("model=bsarec model.alpha=1 model.heads=2", "model.alpha=0.5", "model.alpha=1"),
         ("model=sasrec model.user_dropout=0.1", "model.user_dim=4", "model.user_dim=0"),
         ("objective=gbce objective.uniform_share=0.3", "objective.uniform_share=0.5", "objective.sampling=uniform"),
         (

@@ -32,6 +32,8 @@ ROWS = {
     "windows, the last": ("objective.window=last",),
     "windows, sliding": ("objective.window=sliding",),
     "windows, overlapping": ("objective.window=sliding", "objective.stride=2"),
+    "windows, one a target": ("objective.window=prefixes",),
+    "windows, negatives a target": ("objective=bce", "objective.window=prefixes", "objective.negatives=2"),
     "windows, several targets": ("objective=all_action",),
     "windows, negatives a position": ("objective=bce", "objective.shared=position", "objective.negatives=2"),
     "windows, negatives a sequence": ("objective=bce", "objective.shared=sequence", "objective.negatives=2"),
@@ -105,6 +107,7 @@ def test_what_is_held_out_changes_no_training_batch(nth: int, kind: str) -> None
 
 
 DRAWING = (
+    "windows, negatives a target",
     "windows, negatives a position",
     "windows, negatives a sequence",
     "prefixes",

@@ -132,6 +132,12 @@ MODELS: dict[str, dict[str, Row]] = {
         "head": Row("linear", "start"),
         "item_bias": Row("false", "start"),
     },
+    "bsarec": {
+        **TABLE,
+        "alpha": Row("0.3", "steps"),
+        "cutoff": Row("1", "start"),
+        "filter": Row("row", "start", ("objective.window=prefixes",)),
+    },
     "gru4rec": {"layers": Row("2", "start"), "hidden": Row("12", "start")},
     "hstu": {
         **TABLE,

@@ -25,6 +25,7 @@ WORDS = [
     ["model=sasrec", "model.embed_dim=32", "objective=next_item"],
     ["model=sasrec", "model.embed_dim=32", "model.positions=relative", "objective=bce"],
     ["model=bert4rec", "model.embed_dim=32"],
+    ["model=bsarec", "model.embed_dim=32", "model.filter=row", "objective.window=prefixes"],
     ["model=gru4rec", "model.embed_dim=32"],
     ["model=hstu", "model.embed_dim=32"],
     ["model=lrurec", "model.embed_dim=32"],

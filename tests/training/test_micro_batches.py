@@ -59,6 +59,17 @@ OPTIONS = [
     ["model=sasrec", "objective.smoothing=0.1", "model.item_bias=true", "model.user_dim=4", "model.attributes=add"],
     ["model=sasrec", "objective=all_action", "objective.smoothing=0.1", "objective.horizon=3"],
     ["model=hstu", "model.time_bias=target", "objective.window=sliding", "objective.stride=5"],
+    ["model=sasrec", "objective.window=prefixes", "objective.smoothing=0.1"],
+    ["model=bsarec", "objective.window=prefixes", "model.filter=row"],
+    ["model=bert4rec", "objective=next_item", "objective.window=prefixes"],
+    *(
+        ["model=sasrec", "objective=bce", "objective.window=prefixes", "objective.negatives=6", *drawn]
+        for drawn in (
+            ["objective.sampling=unseen", "objective.shared=position"],
+            ["objective.sampling=uniform", "objective.shared=position"],
+            ["objective.sampling=in_batch", "objective.shared=sequence"],
+        )
+    ),
 ]
 SAMPLED = [
     ["model=sasrec", f"objective={name}", f"objective.sampling={sampling}", f"objective.shared={shared}"]

@@ -1,6 +1,5 @@
 """The commands that a study's folder tells."""
 
-import json
 from pathlib import Path
 
 from seqrec_cli.tuning.folder import StudyFolder
@@ -9,10 +8,9 @@ from seqrec_cli.tuning.records import TrialRecord
 
 def test_a_trial_is_repeated_with_its_settings_and_its_test_read(tmp_path: Path) -> None:
     given = ["model=sasrec", "trials=3", "evaluation.test=none", f"run_dir={tmp_path}", "data_dir=here"]
-    (tmp_path / "study.json").write_text(json.dumps({"given": given, "config_dir": None}))
     record = TrialRecord(
         number=1, settings={"trainer.lr": 0.5, "model.blocks": 3}, state="complete", curve=(), best=None, followed=4,
         seconds=1.0, proposed_by="tpe", rationale="", run_dir=None, error=None, epochs=4,
     )  # fmt: skip
     words = "seqrec train model=sasrec data_dir=here trainer.lr=0.5 model.blocks=3 trainer.max_epochs=4"
-    assert StudyFolder(tmp_path).train_command(record) == words
+    assert StudyFolder(tmp_path, tuple(given), None).train_command(record) == words

@@ -8,12 +8,16 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from test_study import following, rising, study_in
 
+from seqrec_cli.commands import tune
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.saying import silent
+from seqrec_cli.tuning.folder import StudyFolder
 from seqrec_cli.tuning.worker import work
 from seqrec_cli.tuning.workers import environment_of, share_of_cores, work_together
 
@@ -113,12 +117,36 @@ def test_workers_that_die_before_they_begin_are_not_started_for_ever(tmp_path: P
     assert len(started) == 4
 
 
-def test_each_worker_has_its_share_of_the_cores_and_a_gpu_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+def test_each_worker_has_its_share_of_the_cores() -> None:
     assert share_of_cores(4, 8) == 2
     assert share_of_cores(4, 2) == 1
-    assert [environment_of(number, 2, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["0", "1", "0"]
     assert environment_of(0, 2, 1)["OMP_NUM_THREADS"] == "2"
-    assert "CUDA_VISIBLE_DEVICES" not in environment_of(0, 2, 1)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert environment_of(1, 2, 2)["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "gpus", "expected"),
+    [
+        (None, "auto", 3, ["0", "1", "2", "0"]),
+        (None, "auto", 1, [None] * 4),
+        (None, "cpu", 3, [None] * 4),
+        ("3,5", "auto", 2, ["3", "5", "3", "5"]),
+        ("7", "cuda", 1, ["7"] * 4),
+        ("GPU-a1, GPU-b2", "cuda", 2, ["GPU-a1", "GPU-b2", "GPU-a1", "GPU-b2"]),
+        ("", "auto", 0, [""] * 4),
+        ("3,5", "cuda:1", 2, ["3,5"] * 4),  # of one chosen GPU there is no turn
+    ],
+)
+def test_each_worker_has_a_gpu_in_turn_of_those_the_user_left_visible(
+    visible: str | None, device: str, gpus: int, expected: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(tune.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(tune.subprocess, "Popen", lambda command, env, start_new_session: started.append(env))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cfg: Any = SimpleNamespace(tune=SimpleNamespace(workers=4), hardware=SimpleNamespace(device=device, threads=8))
+    for number in range(4):
+        tune._start(cfg, StudyFolder(Path("study"), ("model=sasrec",), None), number)
+    assert [each.get("CUDA_VISIBLE_DEVICES") for each in started] == expected
+    assert {each["OMP_NUM_THREADS"] for each in started} == {"2"}

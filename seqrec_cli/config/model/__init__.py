@@ -69,6 +69,11 @@ class ModelConfig(Option):
         return ""
 
     @property
+    def looks_ahead(self) -> str:
+        """What to use instead where the state at a position sees later events of its row; empty where it sees none."""
+        return "" if self.capabilities.causal else "objective=cloze"
+
+    @property
     def batch_statistics(self) -> dict[str, str]:
         """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
         return {}
@@ -139,7 +144,7 @@ class EncoderConfig(ModelConfig):
     def _features_fit(self) -> Self:
         if self.attributes == "tied" and not self.tied:
             raise ValueError("model.attributes=tied scores events by the input's table; set model.tied=true")
-        if self.context == "request" and not self.capabilities.causal:
+        if self.context == "request" and self.looks_ahead:
             raise ValueError(
                 f"model.context=request: model={self.name} guesses an event between others, in no request; use history"
             )
@@ -216,6 +221,11 @@ class InterestConfig(RankerConfig):
         description="activation of the MLP; dice and prelu have learned slopes"
     )
     batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
+
+    @property
+    def looks_ahead(self) -> str:
+        """What to use instead where the state at a position sees later events of its row; empty where it sees none."""
+        return "" if self.capabilities.causal else "objective=cloze"
 
     @property
     def batch_statistics(self) -> dict[str, str]:

@@ -29,6 +29,11 @@ class Config(ModelConfig):
     def reads_context(self) -> bool:
         return any(member.reads_context for member in self.members.values())
 
+    @property
+    def looks_ahead(self) -> str:
+        found = ((key, member.looks_ahead) for key, member in self.members.items())
+        return next((way.replace("model.", f"model.members.{key}.") for key, way in found if way), "")
+
     @field_validator("members", mode="before")
     @classmethod
     def _are_causal_encoders(cls, members: Any) -> Any:

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from seqrec_cli.config.settings import Option
 
+Window = Literal["last", "sliding", "prefixes"]  # how histories are cut into rows, where a row is a window
+
 
 class Capabilities(NamedTuple):
     """What an objective can train. Every objective says all of it: a model that needs more is refused."""
@@ -33,11 +35,14 @@ AnyObjective = Annotated[SerializeAsAny[ObjectiveConfig], BeforeValidator(Object
 
 
 class WindowConfig(ObjectiveConfig):
-    """An objective with a target at every position of a window."""
+    """An objective with a target at every position of a window, or at its last one alone."""
 
-    window: Literal["last", "sliding"] = Field(
+    needs_more_targets: ClassVar[str] = ""  # why a row cannot have one target, its last; empty where it can
+
+    window: Window = Field(
         description="last: each user's latest max_length events; sliding: the whole history, in windows of max_length "
-        "that share no event, unless a stride says so"
+        "that share no event, unless a stride says so; prefixes: one row a target, the latest max_length events "
+        "before it, with a loss at the last of them alone"
     )
     stride: int | None = Field(
         ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"
@@ -48,6 +53,20 @@ class WindowConfig(ObjectiveConfig):
         if self.stride is not None and self.window != "sliding":
             raise ValueError(f"objective.stride={self.stride} needs objective.window=sliding; set that, or stride=null")
         return self
+
+    @model_validator(mode="after")
+    def _one_target_is_enough(self) -> Self:
+        if self.one_a_row and self.needs_more_targets:
+            raise ValueError(
+                f"objective.window=prefixes has one target a row, and objective={self.name} {self.needs_more_targets}; "
+                "use objective.window=sliding, or objective=next_item"
+            )
+        return self
+
+    @property
+    def one_a_row(self) -> bool:
+        """Whether a row has one target, after its last event."""
+        return self.window == "prefixes"
 
 
 class SoftmaxConfig(WindowConfig):

@@ -12,4 +12,6 @@ class Config(SoftmaxConfig):
         families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=False, weights=False
     )
 
+    needs_more_targets = "learns from several of the next events"
+
     horizon: int = Field(ge=1, description="how many of the next events are a position's targets")

@@ -14,6 +14,8 @@ class Config(EstimatedSoftmaxConfig):
         families=frozenset({"encoder"}), rows="windows", causal=False, sparse_rows=False, weights=True
     )
 
+    needs_more_targets = "hides events anywhere in it"
+
     mask: float = Field(gt=0, le=1, description="share of a row's events that is hidden, at least one")
     random: float = Field(ge=0, le=1, description="share of the hidden events that become a random item, not a mask")
     keep: float = Field(ge=0, le=1, description="share of the hidden events that stay as they are")

@@ -12,4 +12,6 @@ class Config(CorpusNegativesConfig):
         families=frozenset({"encoder"}), rows="windows", causal=True, sparse_rows=True, weights=False
     )
 
+    needs_more_targets = "learns from several of the next events"
+
     horizon: int = Field(ge=1, description="of how many of the next events a position's target is drawn")
