@@ -40,6 +40,7 @@ class AotiProgram:
         return f"format=aoti needs a C++ compiler, and none is here ({have}): install g++, or take format=torch"
 
     def write(self, scoring: Scoring, log: PackedLog, folder: Path, *, options: Options) -> dict[str, int | None]:
+        scoring.spare_place = True  # Inductor takes it that no axis has size 0, and leaves `sym_max(1 - L, 0)` out
         with written_out():
             program, axes = at_any_length(scoring, "torch.export", lambda dynamic: trace(scoring, log, dynamic))
         try:

@@ -18,7 +18,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.export import Tolerance
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.export.scoring import Scoring, Sizes
+from seqrec_cli.export.scoring import Scoring, Sizes, pad_events
 from seqrec_cli.models.contract import Recommender
 
 Run = Callable[[dict[str, Tensor]], Tensor]
@@ -52,8 +52,7 @@ class Reloaded(Recommender):
         inputs = {name: getattr(batch, name) for name in self._scoring.inputs if name != "candidates_BC"}
         for name, values in inputs.items():
             if self._fixed_length is not None and "_BL" in name:
-                missing = self._fixed_length - values.shape[1]
-                inputs[name] = nn.functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
+                inputs[name] = pad_events(values, self._fixed_length - values.shape[1])
         return inputs
 
 
@@ -67,7 +66,7 @@ def scores_agree(
     worst, rows = 0.0, 0
     for inputs in calls:
         with torch.inference_mode():
-            expected, answered = scoring.live(inputs), run(inputs)
+            expected, answered = scoring.live(inputs), _run_or_say(run, inputs)
         if scoring.over_corpus:  # column 0 is padding, and of no meaning
             expected, answered = expected[:, 1:], answered[:, 1:]
         if expected.shape != answered.shape or not answered.isfinite().equal(expected.isfinite()):
@@ -83,6 +82,18 @@ def scores_agree(
             )
         worst, rows = max(worst, difference), rows + len(inputs["users_B"])
     return {"max_difference": worst, "rows": rows}
+
+
+def _run_or_say(run: Run, inputs: dict[str, Tensor]) -> Tensor:
+    """The program's answer. Raises SeqrecError, which names the call, where its runtime raises anything."""
+    try:
+        return run(inputs)
+    except Exception as error:  # each runtime has its own kinds
+        rows, length = inputs["items_BL"].shape
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SeqrecError(
+            f"the exported program fails on {rows} histories of length {length} ({reason}); nothing was written"
+        ) from error
 
 
 def without_events(scoring: Scoring, log: PackedLog, length: int) -> dict[str, Tensor]:

@@ -36,6 +36,9 @@ class Scoring(nn.Module):
         self.over_corpus = isinstance(model, SequenceEncoder | ClosedFormModel)
         self.max_length = max_length
         self.num_items = log.num_items
+        self.spare_place = (
+            False  # traced with a place more than events, for compilers that take 0 to be out of question
+        )
         optional = self._read(log)
         self.output = "logits_BV" if self.over_corpus else "logits_BC"
         self.inputs = ("users_B", "items_BL", "lengths_B", *optional, *(() if self.over_corpus else ("candidates_BC",)))
@@ -55,7 +58,8 @@ class Scoring(nn.Module):
         given = {"times_BL": times_BL, "request_times_B": request_times_B}
         context = {"context_BF": context_BF, "context_BLF": context_BLF}
         batch = Batch(users_B, items_BL, lengths_B, **given, **context)
-        return self._answer(with_an_event(batch), candidates_BC)
+        most = self.max_length if self.spare_place else None
+        return self._answer(with_an_event(batch, most), candidates_BC)
 
     def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
         if isinstance(self.model, ClosedFormModel):  # `score_corpus` may gather as many counts as each row has
@@ -85,11 +89,20 @@ class Scoring(nn.Module):
         return {name: tensors[name] for name in self.inputs}
 
 
-def with_an_event(batch: Batch) -> Batch:
-    """The batch with a place for an event where it has none: no operator of a graph has to bear a length of 0."""
-    missing = torch.sym_max(1 - batch.items_BL.shape[1], 0)
+def pad_events(values_BL: Tensor, places: int) -> Tensor:
+    """More places for events, of zeros."""
+    return nn.functional.pad(values_BL, (0, 0) * (values_BL.dim() - 2) + (0, places))
+
+
+def with_an_event(batch: Batch, most: int | None = None) -> Batch:
+    """The batch with a place for an event where it has none: no operator of a graph has to bear a length of 0.
+
+    With `most`, a row has a place more than it came with, up to so many.
+    """
+    L = batch.items_BL.shape[1]
+    missing = torch.sym_max(1 - L, 0)
     padded = {
-        name: nn.functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
+        name: pad_events(values, missing) if most is None else pad_events(values, 1)[:, : torch.sym_min(L + 1, most)]
         for name in ("items_BL", "times_BL", "context_BLF")
         if (values := vars(batch)[name]) is not None
     }
@@ -138,5 +151,4 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
 
 
 def _padded(rows_BL: Tensor, length: int | None) -> Tensor:
-    missing = 0 if length is None else length - rows_BL.shape[1]
-    return nn.functional.pad(rows_BL, (0, 0) * (rows_BL.dim() - 2) + (0, missing))
+    return pad_events(rows_BL, 0 if length is None else length - rows_BL.shape[1])

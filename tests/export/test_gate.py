@@ -58,6 +58,20 @@ def test_a_program_with_another_order_fails_by_its_top_10(exporting, tmp_path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_program_that_bears_no_empty_history_is_refused_by_name(exporting, tmp_path) -> None:
+    calls = []
+
+    def change(scores: torch.Tensor) -> torch.Tensor:
+        calls.append(len(scores))
+        if len(calls) == 5:
+            raise RuntimeError("index out of bounds\nframe 0")
+        return scores
+
+    with pytest.raises(SeqrecError, match=r"fails on 2 histories of length 0 \(index out of bounds\); nothing"):
+        exporting(change)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("now", "fails"), [(0.5, False), (0.504, False), (0.494, True), (float("nan"), True)])
 def test_the_metric_of_the_program_is_measured_and_held(exporting, tmp_path, now: float, fails: bool) -> None:
     def measure(model) -> float:
