@@ -1,6 +1,8 @@
 """format=aoti: a package compiled ahead of time by AOTInductor, run by PyTorch without Python's interpreter.
 
 It is machine code for processors like the one it was made on: to load it is to run it, so load only what you trust.
+Inductor takes it that no axis has size 0, so an empty history is a row of padding here; an axis of length 0 ends in the
+package's own error.
 """
 
 import os
@@ -27,6 +29,7 @@ class AotiProgram:
 
     packages: tuple[str, ...] = ()
     quantizes: tuple[str, ...] = ("fp16", "bf16")
+    shortest = 1
     loading = (
         f'program = torch._inductor.aoti_load_package("{PACKAGE}")  # machine code: load only what you trust',
         "scores = program(**inputs)  # tensors by the names of signature.json",
@@ -40,7 +43,6 @@ class AotiProgram:
         return f"format=aoti needs a C++ compiler, and none is here ({have}): install g++, or take format=torch"
 
     def write(self, scoring: Scoring, log: PackedLog, folder: Path, *, options: Options) -> dict[str, int | None]:
-        scoring.spare_place = True  # Inductor takes it that no axis has size 0, and leaves `sym_max(1 - L, 0)` out
         with written_out():
             program, axes = at_any_length(scoring, "torch.export", lambda dynamic: trace(scoring, log, dynamic))
         try:

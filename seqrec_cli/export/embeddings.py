@@ -72,6 +72,7 @@ class Embeddings:
 
     packages: tuple[str, ...] = ("safetensors",)
     quantizes: tuple[str, ...] = ("fp16", "bf16")
+    shortest = 0
     loading = (
         f'query = torch.export.load("{QUERY}").module()',
         f'scores, rows = faiss.read_index("{INDEX}").search(query(**inputs).numpy(), 10)  # row 0 is item index 1',

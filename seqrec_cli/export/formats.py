@@ -42,6 +42,7 @@ class Exporter(Protocol):
 
     packages: tuple[str, ...]  # what it needs beyond seqrec's own
     quantizes: tuple[str, ...]  # number formats it can store weights in, beside fp32
+    shortest: int  # length of the axis of events
     loading: tuple[str, str]  # the lines that load it and ask it, for the card
 
     def lacking(self) -> str | None:
@@ -168,6 +169,7 @@ def export(
             scoring,
             log,
             fixed=axes["length"],
+            shortest=exporter.shortest,
             tolerance=tolerance,
             measure=measure,
             quantized=options.quantize is not None,
@@ -179,6 +181,7 @@ def export(
         found |= {"bytes": written, "metric": metric, "quantize": options.quantize}
         write_beside(log, partial)
         facts = {**signature(scoring, log, axes, format=format), "quantize": options.quantize, "proof": found}
+        facts["shortest_axis"] = axes["length"] or exporter.shortest
         facts |= {"index": options.index} if format == "embeddings" else {}
         (partial / SIGNATURE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if card is not None:

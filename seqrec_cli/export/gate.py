@@ -57,12 +57,12 @@ class Reloaded(Recommender):
 
 
 def scores_agree(
-    run: Run, scoring: Scoring, log: PackedLog, *, fixed: int | None, most: float | None
+    run: Run, scoring: Scoring, log: PackedLog, *, fixed: int | None, shortest: int, most: float | None
 ) -> dict[str, Any]:
     """The largest difference of scores. Raises SeqrecError where it exceeds `most` (None: any), or is NaN."""
     calls = [scoring.sample(log, Sizes(1, fixed or 1, 1)), scoring.sample(log, Sizes(2, fixed, 3))]
     calls += [scoring.sample(log, Sizes(16, fixed or scoring.max_length, 7)), without_events(scoring, log, fixed or 3)]
-    calls += [] if fixed else [without_events(scoring, log, 0)]
+    calls += [] if fixed or shortest else [without_events(scoring, log, 0)]
     worst, rows = 0.0, 0
     for inputs in calls:
         with torch.inference_mode():
@@ -144,12 +144,15 @@ def pass_gate(
     log: PackedLog,
     *,
     fixed: int | None,
+    shortest: int,
     tolerance: Tolerance,
     measure: Measure | None,
     quantized: bool,
 ) -> dict[str, Any]:
     """How the program compares with the checkpoint. Raises SeqrecError where it is beyond tolerance."""
-    found = scores_agree(run, scoring, log, fixed=fixed, most=None if quantized else tolerance.scores)
+    found = scores_agree(
+        run, scoring, log, fixed=fixed, shortest=shortest, most=None if quantized else tolerance.scores
+    )
     reloaded = Reloaded(run, scoring, fixed)
     found["top10"] = top10_agreement(reloaded, scoring, log)
     if not quantized and found["top10"] < tolerance.top10:

@@ -21,6 +21,7 @@ class OnnxProgram:
 
     packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
     quantizes: tuple[str, ...] = ("fp16", "bf16", "int8")
+    shortest = 0
     loading = (
         f'session = onnxruntime.InferenceSession("{GRAPH}")',
         "(scores,) = session.run(None, inputs)  # int64 arrays by the names of signature.json",

@@ -58,8 +58,7 @@ class Scoring(nn.Module):
         given = {"times_BL": times_BL, "request_times_B": request_times_B}
         context = {"context_BF": context_BF, "context_BLF": context_BLF}
         batch = Batch(users_B, items_BL, lengths_B, **given, **context)
-        most = self.max_length if self.spare_place else None
-        return self._answer(with_an_event(batch, most), candidates_BC)
+        return self._answer(with_an_event(batch), candidates_BC)
 
     def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
         if isinstance(self.model, ClosedFormModel):  # `score_corpus` may gather as many counts as each row has
@@ -94,15 +93,11 @@ def pad_events(values_BL: Tensor, places: int) -> Tensor:
     return nn.functional.pad(values_BL, (0, 0) * (values_BL.dim() - 2) + (0, places))
 
 
-def with_an_event(batch: Batch, most: int | None = None) -> Batch:
-    """The batch with a place for an event where it has none: no operator of a graph has to bear a length of 0.
-
-    With `most`, a row has a place more than it came with, up to so many.
-    """
-    L = batch.items_BL.shape[1]
-    missing = torch.sym_max(1 - L, 0)
+def with_an_event(batch: Batch) -> Batch:
+    """The batch with a place for an event where it has none: no operator of a graph has to bear a length of 0."""
+    missing = torch.sym_max(1 - batch.items_BL.shape[1], 0)
     padded = {
-        name: pad_events(values, missing) if most is None else pad_events(values, 1)[:, : torch.sym_min(L + 1, most)]
+        name: pad_events(values, missing)
         for name in ("items_BL", "times_BL", "context_BLF")
         if (values := vars(batch)[name]) is not None
     }

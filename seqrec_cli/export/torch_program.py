@@ -20,6 +20,7 @@ class TorchProgram:
 
     packages: tuple[str, ...] = ()
     quantizes: tuple[str, ...] = ("fp16", "bf16")
+    shortest = 0
     loading = (
         f'program = torch.export.load("{PROGRAM}").module()',
         "scores = program(**inputs)  # tensors by the names of signature.json",

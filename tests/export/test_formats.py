@@ -124,6 +124,7 @@ class Broken:
 
     packages: tuple[str, ...] = ()
     quantizes: tuple[str, ...] = ("fp16",)
+    shortest = 0
 
     def __init__(self, offset: float) -> None:
         self.offset = offset

@@ -24,6 +24,7 @@ class Changed:
 
     packages: tuple[str, ...] = ()
     quantizes: tuple[str, ...] = ("fp16",)
+    shortest = 0
     loading = ("program = torch.nothing()", "program(**inputs)")
 
     def __init__(self, change) -> None:
