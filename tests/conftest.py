@@ -62,16 +62,17 @@ def kept_compositions() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def unpainted() -> Iterator[Any]:
-    """The pictures that each run leaves are laid out, and the first one of all painted: a third of a second a run.
+    """Pictures of runs, studies and sweeps are laid out, and the first one of all painted: a third of a second each.
 
     Runs in processes of their own (the pages', the notebooks') paint theirs; so does a test that asks for `painted`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    pictures = "curves|reliability_\\w+|importance|slices|contour|parallel_coordinates|learning_curves"
     paint, painted = FigureCanvasAgg.print_png, []
 
     def print_png(canvas: FigureCanvasAgg, path: str) -> None:
-        of_a_run = re.match(r"\.(curves|reliability_\w+)\.png\.", Path(path).name)
+        of_a_run = re.match(rf"\.({pictures})\.png\.", Path(path).name)
         if of_a_run and painted:
             Path(path).write_bytes(painted[0])
         else:

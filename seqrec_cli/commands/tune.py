@@ -97,6 +97,8 @@ def space_of(cfg: TuneConfig, configs: TrialConfigs, *, tell: Any) -> Space:
     for name in (text.partition("=")[2] for text in cfg.given if text.startswith("space=")):
         if name not in known:  # Hydra takes it for optional, as that of the model's name is
             raise SeqrecError(f"space={name}: no such option{nearest(name, known)} (have: {', '.join(known)})")
+        if not cfg.space:
+            raise SeqrecError(f"space={name} has no entries; leave it out for the space of the model's name")
     if not cfg.space:
         raise SeqrecError(
             f"no space has the name of model={cfg.model.name}; name one: space={'|'.join(known)}, or a file of your "

@@ -36,7 +36,14 @@ class SpaceEntry(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return dict.fromkeys(cls.model_fields) | _as_tuples(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            raise ValueError("write it as {type: float, low: 0.1, high: 0.5}, or {type: choice, values: [1, 2]}")
+        if "type" not in value:
+            nested = [name for name, each in value.items() if isinstance(each, dict) and "type" in each]
+            if nested:
+                raise ValueError(f"an entry stands by its whole key, with dots: ....{nested[0]}: {{type: ...}}")
+            raise ValueError("it has no type: float, int or choice")
+        return dict.fromkeys(cls.model_fields) | _as_tuples(value)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -41,6 +41,19 @@ class Space:
                 if other not in self.entries and other not in self.base:
                     hint = nearest(other, [*names, *self.base])
                     raise SeqrecError(f"space: {key} depends on {other}, which is no setting{hint}")
+                self._can_be(key, other)
+
+    def _can_be(self, key: str, other: str) -> None:
+        """Raises SeqrecError where a condition names a value that another entry does not have."""
+        wanted = (self.entries[key].when or {})[other]
+        if other not in self.entries or contains(self.entries[other], _plain(wanted)):
+            return
+        for value in wanted if isinstance(wanted, tuple) else (wanted,):
+            if not contains(self.entries[other], value):
+                values = self.entries[other].values or ()
+                hint = nearest(str(value), [str(each) for each in values])
+                said = f"{other}={value_in_words(value)}, which is not {in_words(self.entries[other])}"
+                raise SeqrecError(f"space: {key} needs {said}{hint}")
 
     def applies(self, key: str, settings: Mapping[str, Any]) -> bool:
         """Whether an entry has a value beside these settings of the entries above it."""

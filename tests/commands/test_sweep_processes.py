@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,20 +132,28 @@ def test_what_is_done_stays_and_what_is_not_goes_on(tmp_path: Path) -> None:
     assert retried(asked, row, None) is asked
 
 
-KILLS = """
-import os, sys
-if any("{job}.json" in word and ".jobs" in word for word in sys.orig_argv):
-    os.kill(os.getpid(), 9)
+# Of joblib's workers: a job's process is a stand-in that need not import torch anew.
+STANDS_IN = """
+import sys
+if any("popen_loky" in word for word in sys.orig_argv):
+    sys.executable = {path!r}
+"""
+KILLS = """#!/bin/sh
+case "$*" in */.jobs/0.json*) kill -9 $$;; esac
+exec {command} "$@"
 """
 
 
 def test_a_sweep_with_a_killed_job_ends_and_the_next_start_runs_that_job_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], python: list[str]
 ) -> None:
     """By joblib, whose pool breaks where a worker is killed: the job's own process is."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     monkeypatch.setenv("COLUMNS", "200")
-    (tmp_path / "sitecustomize.py").write_text(KILLS.format(job=0))
+    stand_in = tmp_path / "python"
+    stand_in.write_text(KILLS.format(command=shlex.join(python)))
+    stand_in.chmod(0o755)
+    (tmp_path / "sitecustomize.py").write_text(STANDS_IN.format(path=str(stand_in)))
     path = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT), path]))
     folder = SweepFolder(tmp_path / "sweep")
@@ -161,7 +170,7 @@ def test_a_sweep_with_a_killed_job_ends_and_the_next_start_runs_that_job_alone(
     assert f"what is missing runs with the same command and run_dir={folder.path}" in out
     assert folder.running() == {}
 
-    (tmp_path / "sitecustomize.py").write_text("")
+    command = [word for word in command if not word.startswith("hydra")] + ["hydra/launcher=inline"]
     assert cli.main(command) == 0
     mended, kept = folder.rows()
     assert mended["state"] == "done"

@@ -188,3 +188,30 @@ def test_a_wrong_entry_is_told_by_its_key(entry: str, words: str, tmp_path: Path
     (tmp_path / "space" / "mine.yaml").write_text(f"model.dropout: {entry}\n")
     with pytest.raises(SeqrecError, match=re.escape(words)):
         validate("tune", compose("tune", ["space=mine"], str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (
+            {"trainer": {"lr": {"type": "float", "low": 0.1, "high": 0.2}}},
+            "stands by its whole key, with dots",
+        ),
+        ({"trainer.lr": [0.1, 0.2]}, "write it as {type: float"),
+        ({"trainer.lr": {"low": 0.1, "high": 0.2}}, "it has no type"),
+    ],
+)
+def test_an_entry_that_is_none_says_how_one_is_written(entries: dict[str, Any], words: str) -> None:
+    for entry in entries.values():
+        with pytest.raises(ValidationError, match=words):
+            SpaceEntry.model_validate(entry)
+
+
+def test_a_condition_that_can_never_hold_is_refused() -> None:
+    choice = SpaceEntry.model_validate({"type": "choice", "values": ["next_item", "gbce"]})
+    entry = {"type": "float", "low": 0.5, "high": 1.0}
+    wrong = SpaceEntry.model_validate({**entry, "when": {"objective": "gbcee"}})
+    with pytest.raises(SeqrecError, match=r"objective.t needs objective=gbcee, which is not one of.*'gbce'"):
+        Space({"objective": choice, "objective.t": wrong}, {})
+    several = SpaceEntry.model_validate({**entry, "when": {"objective": ["gbce", "next_item"]}})
+    assert Space({"objective": choice, "objective.t": several}, {}).applies("objective.t", {"objective": "gbce"})
