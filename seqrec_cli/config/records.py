@@ -149,13 +149,6 @@ class MetricsConfig(Settings):
     name: str | None = Field(description="the metric to explain in full, such as ndcg; null: all, a line each")
 
 
-class ExportConfig(RestoringConfig):
-    """The verb `export`."""
-
-    format: str = Field(description="torch: a torch.export program; onnx: for ONNX Runtime (needs the onnx extra)")
-    out: str | None = Field(description="folder to write to; null for `export/` in the run's folder")
-
-
 class ExplainConfig(RestoringConfig):
     """The verb `explain`."""
 

@@ -158,8 +158,11 @@ VERBS = {
         Verb(
             "export",
             "write a trained model as a program that needs no seqrec",
-            "records.ExportConfig",
-            ("seqrec export ckpt=runs/first format=torch",),
+            "export.ExportConfig",
+            (
+                "seqrec export ckpt=runs/first format=torch",
+                "seqrec export ckpt=runs/first format=onnx quantize=int8 out=runs/first-int8",
+            ),
         ),
         Verb(
             "ensemble",

@@ -6,7 +6,7 @@ Legend: B rows, L history events, C candidates, F context attributes, V items (V
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class Scoring(nn.Module):
         self.over_corpus = isinstance(model, SequenceEncoder | ClosedFormModel)
         self.max_length = max_length
         self.num_items = log.num_items
+        self.spare_place = (
+            False  # traced with a place more than events, for compilers that take 0 to be out of question
+        )
         optional = self._read(log)
         self.output = "logits_BV" if self.over_corpus else "logits_BC"
         self.inputs = ("users_B", "items_BL", "lengths_B", *optional, *(() if self.over_corpus else ("candidates_BC",)))
@@ -52,9 +55,10 @@ class Scoring(nn.Module):
         context_BLF: Tensor | None = None,
         candidates_BC: Tensor | None = None,
     ) -> Tensor:
-        requests = {"request_times_B": request_times_B, "context_BF": context_BF, "context_BLF": context_BLF}
-        batch = Batch(users_B, items_BL, lengths_B, times_BL=times_BL, **requests)
-        return self._answer(batch, candidates_BC)
+        given = {"times_BL": times_BL, "request_times_B": request_times_B}
+        context = {"context_BF": context_BF, "context_BLF": context_BLF}
+        batch = Batch(users_B, items_BL, lengths_B, **given, **context)
+        return self._answer(with_an_event(batch), candidates_BC)
 
     def _answer(self, batch: Batch, candidates_BC: Tensor | None) -> Tensor:
         if isinstance(self.model, ClosedFormModel):  # `score_corpus` may gather as many counts as each row has
@@ -69,10 +73,9 @@ class Scoring(nn.Module):
         """What the model itself answers, through its contract alone."""
         given = dict(inputs)
         candidates_BC = given.pop("candidates_BC", None)
+        batch = with_an_event(Batch(**given))
         with torch.inference_mode():
-            if candidates_BC is None:
-                return self.model.score_corpus(Batch(**given))
-            return self.model.score(Batch(**given), candidates_BC)
+            return self.model.score_corpus(batch) if candidates_BC is None else self.model.score(batch, candidates_BC)
 
     def _read(self, log: PackedLog) -> list[str]:
         sample = sample_tensors(log, self.max_length, Sizes(rows=2, length=None, candidates=2))
@@ -83,6 +86,22 @@ class Scoring(nn.Module):
         """This model's inputs, drawn from the log."""
         tensors = sample_tensors(log, self.max_length, sizes)
         return {name: tensors[name] for name in self.inputs}
+
+
+def pad_events(values_BL: Tensor, places: int) -> Tensor:
+    """More places for events, of zeros."""
+    return nn.functional.pad(values_BL, (0, 0) * (values_BL.dim() - 2) + (0, places))
+
+
+def with_an_event(batch: Batch) -> Batch:
+    """The batch with a place for an event where it has none: no operator of a graph has to bear a length of 0."""
+    missing = torch.sym_max(1 - batch.items_BL.shape[1], 0)
+    padded = {
+        name: pad_events(values, missing)
+        for name in ("items_BL", "times_BL", "context_BLF")
+        if (values := vars(batch)[name]) is not None
+    }
+    return replace(batch, **padded)
 
 
 @dataclass(frozen=True)
@@ -127,5 +146,4 @@ def sample_tensors(log: PackedLog, max_length: int, sizes: Sizes) -> dict[str, T
 
 
 def _padded(rows_BL: Tensor, length: int | None) -> Tensor:
-    missing = 0 if length is None else length - rows_BL.shape[1]
-    return nn.functional.pad(rows_BL, (0, 0) * (rows_BL.dim() - 2) + (0, missing))
+    return pad_events(rows_BL, 0 if length is None else length - rows_BL.shape[1])

@@ -14,6 +14,8 @@ from torch.export import Dim
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.export.half import DTYPES, in_half
+from seqrec_cli.export.options import Options
 from seqrec_cli.export.scoring import Scoring, Sizes
 
 # They tell of operators of packages that are not here, and of their own deprecated parts.
@@ -57,6 +59,12 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def stored_as(program: torch.export.ExportedProgram, options: Options) -> torch.export.ExportedProgram:
+    """The program with its weights in 16 bits where that is asked for."""
+    dtype = DTYPES.get(options.quantize or "")
+    return program if dtype is None else in_half(program, dtype)
+
+
 def _cause(error: BaseException) -> str:
     """The first line of the innermost error's message."""
     while error.__cause__ is not None:
@@ -70,7 +78,7 @@ def trace(scoring: Scoring, log: PackedLog, dynamic_length: bool) -> torch.expor
     length = scoring.max_length - 1 if dynamic_length else scoring.max_length
     dims = {"B": Dim("batch", min=1), "C": Dim("candidates", min=1)}
     if dynamic_length:
-        dims["L"] = Dim("length", min=1, max=scoring.max_length)
+        dims["L"] = Dim("length", min=0, max=scoring.max_length)
     shapes = {
         name: {axis: dims[letter] for axis, letter in enumerate(name.rsplit("_", 1)[1]) if letter in dims}
         for name in scoring.inputs

@@ -14,9 +14,9 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export import formats
-from seqrec_cli.export.formats import export
 from seqrec_cli.export.torch_program import TorchProgram
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from tests.export.exporting import export
 
 MAX_LENGTH = 8
 
@@ -68,7 +68,7 @@ def test_an_encoder_scores_the_corpus_at_any_batch_and_length(saved_log, tmp_pat
     model = Encoder(saved_log)  # in training mode: the program must be of evaluation mode
     written = export(model, saved_log, MAX_LENGTH, format="torch", folder=tmp_path / "out")
     assert written["max_difference"] <= 1e-5
-    assert written["files"] == ["items.parquet", "model.pt2", "signature.json", "users.parquet"]
+    assert written["files"] == ["items.parquet", "model.pt2", "preprocessing.json", "signature.json", "users.parquet"]
     assert model.training
     model.eval()
     program = load(tmp_path / "out")
@@ -123,11 +123,16 @@ class Broken:
     """Writes something, loads something else."""
 
     packages: tuple[str, ...] = ()
+    quantizes: tuple[str, ...] = ("fp16",)
+    shortest = 0
 
     def __init__(self, offset: float) -> None:
         self.offset = offset
 
-    def write(self, scoring, log, folder):
+    def lacking(self):
+        return None
+
+    def write(self, scoring, log, folder, *, options):
         (folder / "program").write_text("x")
         self.scoring = scoring
         return {"batch": None, "length": None}
@@ -162,11 +167,11 @@ def test_an_earlier_export_is_replaced_but_nothing_else(saved_log, tmp_path, mon
 
 def test_warnings_of_the_exporter_are_not_for_people_its_errors_are(saved_log, tmp_path, monkeypatch, recwarn, caplog):
     class Talkative(TorchProgram):
-        def write(self, scoring, log, folder):
+        def write(self, scoring, log, folder, *, options):
             warnings.warn("isinstance(treespec, LeafSpec) is deprecated", FutureWarning, stacklevel=2)
             logging.getLogger("torch.onnx").warning("torchvision is not installed")
             logging.getLogger("torch.export").error("an error")
-            return super().write(scoring, log, folder)
+            return super().write(scoring, log, folder, options=options)
 
     monkeypatch.setitem(formats.FORMATS, "torch", Talkative())
     level = logging.getLogger("torch.onnx").level

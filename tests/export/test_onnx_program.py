@@ -10,35 +10,21 @@ import torch
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import training_counts
-from seqrec_cli.export.formats import export
-from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
-from tests.models.toy import model_names, small_config
+from seqrec_cli.models.contract import ClosedFormModel, SequenceEncoder
+from tests.export.exporting import export, learnt
+from tests.models.toy import model_names
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
 pytest.importorskip("onnxscript", reason="the development extras bring ONNX Script")
 MAX_LENGTH = 12
 
 
-def learnt(name: str, log: PackedLog) -> Recommender:
-    """A model with weights at random, or with the log's counts."""
-    torch.manual_seed(0)
-    model = build_model(small_config(name), log.catalog, 0).eval()
-    model.prepare(torch.from_numpy(training_counts(log)), torch.ones(log.num_users + 1, dtype=torch.int64))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    if small_config(name).capabilities.family == "closed_form":
-        bounds = zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True)
-        model.fit_closed_form([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
-    return model
-
-
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_answers_alike_in_onnx_runtime(name: str, saved_log: PackedLog, tmp_path: Path) -> None:
     model = learnt(name, saved_log)
     written = export(model, saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
-    assert written["files"] == ["items.parquet", "model.onnx", "signature.json", "users.parquet"]
+    assert "model.onnx" in written["files"]
+    assert written["top10"] >= 0.99
     signature = json.loads((tmp_path / "out" / "signature.json").read_text())
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     assert [out.name for out in session.get_outputs()] == [signature["output"]["name"]]

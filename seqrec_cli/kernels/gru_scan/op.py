@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.gru_scan import torch_loop
+from seqrec_cli.kernels.gru_scan.in_programs import exported
 from seqrec_cli.kernels.gru_scan.reference import (
-    FROZEN,
     examples,
     last_examples,
     last_reference,
     reference,
-    step_by_step,
 )
 from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, enabled, operator
 
@@ -55,13 +54,9 @@ def gru_scan(
     if learning or torch.compiler.is_exporting():
         inputs_LBG = inputs_LBG.to(recurrent_GH.dtype)
     scales_LBC = scales_LBC.to(recurrent_GH.dtype)
-    if torch.compiler.is_exporting():  # a program's loops have a fixed length: steps past the end are frozen
-        missing = longest - inputs_LBG.shape[0]
-        pad = (0, 0, 0, 0, 0, missing)
-        padded_LBG = nn.functional.pad(inputs_LBG, pad)
-        frozen_LBC = nn.functional.pad(scales_LBC, pad, value=FROZEN[gate])
-        states_LBCH = step_by_step(padded_LBG, frozen_LBC, recurrent_GH, gate)
-        return states_LBCH[-1] if only_last else states_LBCH[: inputs_LBG.shape[0]]
+    if torch.compiler.is_exporting():
+        last_BCH, states_LBCH = exported(inputs_LBG, scales_LBC, recurrent_GH, gate, longest)
+        return last_BCH if only_last else states_LBCH
     if only_last and not learning:
         end_BCH: Tensor = _gru_last(inputs_LBG, scales_LBC, recurrent_GH, gate, low)
         return end_BCH

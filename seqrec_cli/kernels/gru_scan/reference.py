@@ -27,18 +27,23 @@ def step_by_step(inputs_LBG: Tensor, scales_LBC: Tensor, recurrent_GH: Tensor, g
     state_BCH = scales_LBC.new_zeros((*scales_LBC.shape[1:], recurrent_GH.shape[1]))
     states = []
     for inputs_BG, scales_BC in zip(inputs_LBG, scales_LBC, strict=True):
-        x_new, x_gates = inputs_BG[:, None].split([recurrent_GH.shape[1], 2 * recurrent_GH.shape[1]], dim=-1)
-        gates, product = nn.functional.linear(state_BCH, recurrent_GH).split(x_gates.shape[-1], dim=-1)
-        reset, update = (x_gates + gates).sigmoid().chunk(2, dim=-1)
-        new = (x_new + reset * product).tanh()
-        scales_BC1 = scales_BC[..., None]
-        if gate == KEPT:
-            share = (1 - (1 - scales_BC1) * (1 - update)).masked_fill(scales_BC1 < 0, 0.0)
-        else:
-            share = scales_BC1 * (1.0 if gate == REPLACED else update)
-        state_BCH = state_BCH + share * (new - state_BCH)
+        state_BCH = one_step(state_BCH, inputs_BG, scales_BC, recurrent_GH=recurrent_GH, gate=gate)
         states.append(state_BCH)
     return torch.stack(states)
+
+
+def one_step(state_BCH: Tensor, inputs_BG: Tensor, scales_BC: Tensor, *, recurrent_GH: Tensor, gate: int) -> Tensor:
+    """The states [B, C, H] after one step."""
+    x_new, x_gates = inputs_BG[:, None].split([recurrent_GH.shape[1], 2 * recurrent_GH.shape[1]], dim=-1)
+    gates, product = nn.functional.linear(state_BCH, recurrent_GH).split(x_gates.shape[-1], dim=-1)
+    reset, update = (x_gates + gates).sigmoid().chunk(2, dim=-1)
+    new = (x_new + reset * product).tanh()
+    scales_BC1 = scales_BC[..., None]
+    if gate == KEPT:
+        share = (1 - (1 - scales_BC1) * (1 - update)).masked_fill(scales_BC1 < 0, 0.0)
+    else:
+        share = scales_BC1 * (1.0 if gate == REPLACED else update)
+    return state_BCH + share * (new - state_BCH)
 
 
 def reference(
