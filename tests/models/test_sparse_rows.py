@@ -5,14 +5,12 @@ import torch
 import toy
 from torch import nn
 
-from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import AttributeEmbedding, use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
 from tests.shipped import shipped
-
-OBJECTIVES = toy.ROOT / "conf" / "objective"
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -20,10 +18,10 @@ def pairs() -> list[tuple[str, str]]:
     found = []
     for name in toy.model_names():
         model = config_class("model", toy.numbers(name)["name"]).capabilities  # type: ignore[attr-defined]
-        for path in sorted(OBJECTIVES.glob("*.yaml")):
-            objective = config_class("objective", path.stem).capabilities  # type: ignore[attr-defined]
+        for loss in names("objective"):
+            objective = config_class("objective", loss).capabilities  # type: ignore[attr-defined]
             if model.family in objective.families and model.sparse_rows and objective.sparse_rows:
-                found.append((name, path.stem))
+                found.append((name, loss))
     return found
 
 

@@ -47,9 +47,12 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
+CAUSAL = {"bsarec": {"filter": "causal", "layer_std": None}}
+
+
 def numbers(name: str) -> dict[str, Any]:
-    """A model's shipped settings."""
-    return shipped("model", name)
+    """A model's shipped settings; of one that by them sees a whole row at every position, those of its causal kind."""
+    return shipped("model", name) | CAUSAL.get(name, {})
 
 
 def small_config(name: str, **changes: Any) -> ModelConfig:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
@@ -58,7 +59,11 @@ def window_batch() -> Batch:
 
 
 def test_every_objective_has_numbers_and_builds() -> None:
-    assert set(names("objective")) == {p.stem for p in CONF.glob("*.yaml")}
+    options = {path.stem: compose("train", [f"objective={path.stem}"]).objective.name for path in CONF.glob("*.yaml")}
+    assert set(names("objective")) == set(options.values())
+    assert {option for option, name in options.items() if option != name} == {
+        "prefixes"
+    }  # another setting of next_item
     for name in names("objective"):
         assert objective(name) is not None
 

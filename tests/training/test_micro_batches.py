@@ -97,6 +97,7 @@ def pairs() -> list[list[str]]:
             if able.family == "encoder" and can.causal not in (None, able.causal):
                 continue
             plain = NO_DICE if "activation" in kind.model_fields else []
+            plain = [*plain, "model.filter=causal"] if "filter" in kind.model_fields else plain
             few = ["objective.negatives=6"] if issubclass(how, NegativesConfig) and objective != "bce" else []
             found.append([f"model={model}", f"objective={objective}", *plain, *few])
     return found
