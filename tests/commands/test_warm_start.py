@@ -210,8 +210,9 @@ def test_a_later_files_users_are_recommended_what_the_model_knows(
     known = set(vocabulary(opened(run[0]).log.folder, "items").tolist())  # type: ignore[arg-type]
     assert set(found["items"]) < known
     assert found["events_read"] == 9
-    with pytest.raises(SeqrecError, match="no such user"):
-        seqrec_cli.run("recommend", [f"ckpt={run[0]}", "user=u7"])
+    assert found["answered_by"] == "model"
+    unknown = seqrec_cli.run("recommend", [f"ckpt={run[0]}", "user=u7"])
+    assert (unknown["answered_by"], unknown["events_read"]) == ("popularity", 0)
     later, new = on_later_log(opened(run[0]), str(files[1]))
     first = opened(run[0])
     assert len(new) == later.log.num_items - first.log.num_items

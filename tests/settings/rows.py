@@ -89,7 +89,7 @@ OF_ENCODERS = {
     "temperature": Row("0.5", "steps"),
     "init_std": Row("0.1", "start"),
     "layer_std": Row("0.1", "start"),
-    "blocks": Row("1", "start"),
+    "blocks": Row("3", "start"),
     "heads": Row("4", "steps"),
     "ffn_dim": Row("16", "start"),
     "attention_dropout": Row("0.6", "steps"),
@@ -136,7 +136,7 @@ MODELS: dict[str, dict[str, Row]] = {
         **TABLE,
         "alpha": Row("0.3", "steps"),
         "cutoff": Row("1", "start"),
-        "filter": Row("row", "start", ("objective.window=prefixes",)),
+        "filter": Row("causal", "start"),
     },
     "gru4rec": {"layers": Row("2", "start"), "hidden": Row("12", "start")},
     "hstu": {

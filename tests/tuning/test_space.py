@@ -180,7 +180,10 @@ def test_a_space_of_one_s_own_is_found(tmp_path: Path) -> None:
             "space.model.dropout.hgih: no such key; did you mean 'space.model.dropout.high'",
         ),
         ("{type: float, low: 1, high: 0}", "space.model.dropout: low=1 is above high=0"),
-        ("0.5", "space={'model.dropout': 0.5}: expected mapping of text to a group of keys"),
+        (
+            "0.5",
+            "space.model.dropout: write it as {type: float, low: 0.1, high: 0.5}, or {type: choice, values: [1, 2]}",
+        ),
     ],
 )
 def test_a_wrong_entry_is_told_by_its_key(entry: str, words: str, tmp_path: Path) -> None:
