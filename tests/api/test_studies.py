@@ -9,7 +9,10 @@ import pytest
 
 import seqrec_cli
 from seqrec_cli import SeqrecError
+from seqrec_cli.api import studies
+from seqrec_cli.config.tuning import TuneConfig
 from tests.api.conftest import TINY
+from tests.api.test_datasets import log, made
 
 pytest.importorskip("optuna")
 SPACE = {
@@ -72,3 +75,25 @@ def test_a_wrong_study_is_refused_in_one_line(settings: list[str], told: dict[st
 def test_a_whole_configuration_is_no_study(sasrec: "seqrec_cli.Trained") -> None:
     with pytest.raises(SeqrecError, match="tune takes overrides"):
         seqrec_cli.tune(sasrec.config)
+
+
+def test_a_study_of_a_frame_is_of_its_data_and_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TuneConfig] = []
+
+    def interrupted(verb: str, record: TuneConfig) -> dict[str, Any]:
+        asked.append(record)
+        return {"interrupted": True, "run_dir": "study"}
+
+    monkeypatch.setattr(studies, "run_record", interrupted)
+    data = made(log(), tmp_path, name="mine")
+    with pytest.raises(KeyboardInterrupt, match="the same call with run_dir='study' goes on with it"):
+        seqrec_cli.tune(["trials=2"], space={"trainer.lr": SPACE["trainer.lr"]}, dataset=data, verbose=False)
+    (record,) = asked
+    assert (record.dataset.name, record.data_dir) == ("mine", data.data_dir)
+    assert record.protocol.name == "leave_last"
+    assert list(record.space) == ["trainer.lr"]
+    assert record.config_dir is not None
+    assert Path(record.config_dir).is_relative_to(data.data_dir)  # for workers, and to go on with it another day
+    assert "space=given" in record.given

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seqrec_cli.commands.sweep import Refused, Sweep, SweepWatcher, end_sweep, job_folder, varying_keys
-from seqrec_cli.commands.sweep_report import sealed
+from seqrec_cli.commands.sweep_report import report_of, sealed
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
 from seqrec_cli.reporting.sweep_folder import Launch, SweepFolder, empty_row
@@ -78,6 +78,14 @@ def test_a_job_leaves_its_test_to_the_sweep(verb: str, given: str, asked: str, r
     words = ["ckpts=[a,b]"] if verb == "ensemble" else []
     record: Any = sealed(validate(verb, compose(verb, [*words, f"{given}={asked}"])))
     assert (record.test if verb == "ensemble" else record.evaluation.test) == read
+
+
+@pytest.mark.parametrize("asked", ["best", "none"])
+def test_studies_of_a_sweep_leave_the_test_of_their_winners_to_it(asked: str) -> None:
+    """Each would read its own winner's; of all studies, that of the best is read, where it was asked for."""
+    record: Any = sealed(validate("tune", compose("tune", [f"test={asked}"])))
+    assert record.tune.test == "none"
+    assert report_of(record, {"val": {}})["seal"] == asked
 
 
 def test_a_job_that_was_not_started_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

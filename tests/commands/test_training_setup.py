@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import seqrec_cli
-from seqrec_cli.commands.training_setup import training_rows
+from seqrec_cli.commands.training_setup import fresh_model, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
@@ -55,6 +55,17 @@ def test_negatives_are_drawn_for_a_history_or_for_each_position(shared: str, dra
     batch = first_batch(["objective=bce", f"objective.shared={shared}", "objective.negatives=3"])
     assert batch.negatives_BLK is not None
     assert batch.negatives_BLK.shape[1:] == (draws or batch.items_BL.shape[1], 3)
+
+
+@pytest.mark.parametrize(("window", "compiled"), [("prefixes", "last"), ("sliding", "encode")])
+def test_what_a_step_runs_of_its_rows_is_compiled(window: str, compiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda method, **_: asked.append(method.__name__) or method)
+    words = [f"objective.window={window}", "model.embed_dim=4", "model.max_length=8", "hardware.compile=true"]
+    cfg = validate("train", compose("train", words))
+    fresh_model(cfg, packed(random_histories(5, 20, 9), 20), torch.device("cpu"))  # type: ignore[arg-type]
+    assert compiled in asked
+    assert not {"last", "encode"} - {compiled} & set(asked)
 
 
 def test_validation_is_of_the_validation_split(tmp_path: Path) -> None:

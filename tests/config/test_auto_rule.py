@@ -76,6 +76,7 @@ def test_words_change_the_length_of_a_run(word: str) -> None:
         "model.max_length=7",
         "model.embed_dim=48",
         "model.ffn_dim=31",
+        "model.blocks=3",
         "model.dropout=0.11",
         "model.temperature=null",
         "objective.negatives=99",
@@ -114,6 +115,31 @@ def test_the_mlp_drops_as_the_model_does() -> None:
     assert found["mlp_dropout"] == found["dropout"] > 0
     assert of(RATINGS, "model=bst", "model.dropout=0.07")["model"]["mlp_dropout"] == 0.07
     assert of(RATINGS, "model=bst", "model.mlp_dropout=0.07")["model"]["mlp_dropout"] == 0.07
+
+
+def test_attention_drops_as_the_model_does_where_both_are_left_to_the_data() -> None:
+    found = of(RATINGS, "model=bsarec")["model"]
+    assert found["attention_dropout"] == found["dropout"] > of(SHOP, "model=bsarec")["model"]["attention_dropout"] > 0
+    assert of(RATINGS, "model=bsarec", "model.attention_dropout=0.07")["model"]["attention_dropout"] == 0.07
+    assert of(RATINGS)["model"]["attention_dropout"] == 0
+
+
+@pytest.mark.parametrize("model", ["sasrec", "lrurec", "esasrec"])
+def test_blocks_are_more_where_events_are_many(model: str) -> None:
+    assert [of(facts, f"model={model}")["model"]["blocks"] for facts in (REVIEWS, RATINGS, SHOP)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("objective", ["next_item", "sampled_softmax"])
+def test_one_target_a_row_has_numbers_of_its_own(objective: str) -> None:
+    """Whichever the model; over inner products, though a softmax reads them."""
+    words = [f"objective={objective}", "objective.window=prefixes"]
+    one, every = of(RATINGS, *words), of(RATINGS, words[0])
+    numbers = rule().kinds["prefixes"]
+    assert one["model"]["temperature"] is None
+    assert one["model"]["blocks"] > every["model"]["blocks"]
+    assert one["model"]["dropout"] > every["model"]["dropout"]
+    assert one["trainer"]["weight_decay"] == numbers.weight_decay != every["trainer"]["weight_decay"]
+    assert of(RATINGS._replace(rows=10**6), *words)["trainer"]["batch_size"] == numbers.batch_size[1]
 
 
 def test_members_are_settled_like_models() -> None:
@@ -219,6 +245,7 @@ def test_rows_are_counted_by_the_settled_length() -> None:
     found = settle(cfg, log, tell=said.append)
     assert (cfg.model.max_length, found.model.max_length) == (50, 5)
     assert "by 59 rows and 335 training events" in said[0]
+    assert f"model.blocks={found.model.blocks}" in said[0]  # type: ignore[attr-defined]
     assert found.auto == {}
 
 

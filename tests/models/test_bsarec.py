@@ -104,6 +104,15 @@ def test_states_are_those_of_the_paper_row_by_row() -> None:
             torch.testing.assert_close(last_BD[row], x_LD[-1], rtol=1e-4, atol=1e-5)
 
 
+def test_normed_embeddings_are_dropped_and_attention_has_a_rate_of_its_own() -> None:
+    made, batch = model(filter="row", dropout=0.5, attention_dropout=0.25).train(), toy_batch()
+    real_BL = torch.arange(batch.items_BL.shape[1]) < batch.lengths_B[:, None]
+    assert 0.3 < (made.embed(batch)[real_BL] == 0).float().mean() < 0.7  # the norm would leave no zeros
+    for block in made.blocks:
+        assert isinstance(block, Block)
+        assert (block.attention.drop, block.drop.probability) == (0.25, 0.5)
+
+
 @pytest.mark.parametrize("kind", ["row", "causal"])
 def test_padding_changes_nothing(kind: str) -> None:
     made, batch = model(filter=kind), toy_batch()
@@ -176,6 +185,7 @@ def test_it_is_trained_by_prefixes_or_by_clicks_or_as_a_member() -> None:
     assert (taught.objective.window, taught.model.filter) == ("prefixes", "row")  # type: ignore[attr-defined]
     validate("train", compose("train", [*row, "objective=click"]))
     validate("train", compose("train", [*row, "model.filter=causal", "objective=next_item"]))
+    validate("train", compose("train", [*row, "model.alpha=0", "objective=next_item"]))  # it has no filter
     plain = dump(validate("train", compose("train", ["model=ensemble", "objective.window=prefixes"])))
     plain["model"]["members"]["bsarec"] = dump(validate("train", compose("train", [*row, "objective=click"])))["model"]
     validate_plain("train", plain)

@@ -6,9 +6,13 @@ import pytest
 import torch
 
 import seqrec_cli
+from seqrec_cli.commands import training_setup
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.validate import validate
 from seqrec_cli.models import build
 from seqrec_cli.training import limits
+from tests.toylog import packed
 
 DATA = ["dataset=synthetic", "dataset.users=40", "dataset.items=40", "dataset.max_events=12", "hardware.device=cpu"]
 
@@ -44,6 +48,20 @@ def test_an_absurd_size_is_refused(
     with pytest.raises(SeqrecError, match=said):
         seqrec_cli.run("train", [*DATA, f"data_dir={data}", f"run_dir={data / 'run'}", *settings])
     assert not (data / "run").exists()
+
+
+def test_of_one_target_a_row_a_batch_has_as_many_rows_as_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a row draws once, not for each of its events."""
+    log = packed([list(range(1, 31))] * 2, 30)  # 27 targets a user in training, of rows of 20 events
+    words = ["objective=bce", "objective.sampling=uniform", "objective.negatives=100", "objective.shared=position"]
+    words += ["objective.window=prefixes", "model.max_length=20", "trainer.batch_size=1000"]
+    cfg = validate("train", compose("train", words))
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr(limits, "refuse_too_much", lambda what, needed, *_, **__: asked.append((what, needed)))
+    training_setup.refuse_too_large(cfg, log, torch.device("cpu"), model=False)  # type: ignore[arg-type]
+    ((what, needed),) = asked
+    assert what == "a batch's sampled items"
+    assert 2 * 27 <= needed / (100 * limits.BYTES_OF_AN_ITEM) <= 2 * 28
 
 
 @pytest.mark.parametrize("model", ["sasrec", "bert4rec", "gru4rec", "bst", "dsin", "ensemble"])

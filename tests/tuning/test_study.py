@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from stub_endpoint import trial
 
 from seqrec_cli.config.compose import conf_folder
 from seqrec_cli.config.errors import SeqrecError
@@ -16,6 +17,7 @@ from seqrec_cli.config.tuning import SpaceEntry, TuneSettings
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.saying import silent
 from seqrec_cli.tuning.records import Proposal, TrialRecord
+from seqrec_cli.tuning.report import trial_row
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, Study
 from seqrec_cli.tuning.worker import work
@@ -314,3 +316,14 @@ def test_checkpoints_of_the_best_are_kept_alone(tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.pt")) == ["trials/0001/best.pt"]
     work(study_in(tmp_path / "all", trials=3, keep="all"), run, silent)
     assert len(list((tmp_path / "all").rglob("*.pt"))) == 6
+
+
+def test_a_trial_s_row_has_its_best_validation_and_the_loss_at_its_end(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    row = trial_row(study, trial(3, {"trainer.lr": 0.1}, [0.1, 0.3, 0.2], losses=[3.0, 2.0, 2.16], value=None))
+    assert (row["ndcg@10"], row["epoch"], row["epochs"]) == (0.3, 2, 3)
+    assert (row["loss"], row["loss_rise"]) == (2.16, 0.08)
+    assert (row["trainer.lr"], row["objective.t"]) == (0.1, None)
+    unmeasured = trial_row(study, trial(4, {}, [], state="failed", error="no memory"))
+    assert [unmeasured[key] for key in ("ndcg@10", "epoch", "epochs", "loss", "loss_rise")] == [None] * 5
+    assert list(unmeasured) == list(row)

@@ -1,5 +1,6 @@
 """What a trial's run is asked, and how it ended, between a study and `train`, which is pretended."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ ENTRIES = {"trainer.lr": {"type": "float", "low": 1e-3, "high": 1e-2}}
 GIVEN = ["model=sasrec", "trainer.max_epochs=9", "evaluation.test=once"]
 
 
-def ran(folder: Path, monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], **claimed: Any) -> tuple[Any, Outcome]:
+def ran(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    result: dict[str, Any],
+    *,
+    given: Sequence[str] = GIVEN,
+    **claimed: Any,
+) -> tuple[Any, Outcome]:
     """The record that `train` gets for a study's first trial, and the outcome of what it returns."""
     asked: list[TrainConfig] = []
 
@@ -33,7 +41,7 @@ def ran(folder: Path, monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *
     assert claim is not None
     for name, value in claimed.items():
         setattr(claim, name, value)
-    outcome = tune.trial_runner(TrialConfigs(GIVEN, None), metric="mrr", threads=3)(claim)
+    outcome = tune.trial_runner(TrialConfigs(given, None), metric="mrr", threads=3)(claim)
     return asked[0], outcome
 
 
@@ -63,3 +71,21 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path, monkey
     assert record.hardware.threads == 3  # this worker's share
     assert (here / "last.pt").is_file()
     assert not before.path.exists()
+
+
+def test_another_machine_s_trial_goes_on_with_the_data_and_the_device_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = ["dataset.archive=/there/log.zip", "data_dir=/there/data", "hardware.device=cuda:1", "dataset.min_rating=2"]
+    before = RunFolder(tmp_path / "trials" / "0007")
+    before.path.mkdir(parents=True)
+    words = ["dataset=ml-1m", "objective=sampled_softmax", *GIVEN]
+    before.write_config(dump(TrialConfigs([*words, *there, "hardware.embedding=sparse"], None).record({})))
+    before.write_manifest({})
+    (before.path / "last.pt").touch()
+    given = [*words, "dataset.archive=/here/log.zip"]
+    record, _ = ran(tmp_path, monkeypatch, {"interrupted": True}, given=given, again=before.path)
+    assert (record.dataset.archive, record.data_dir) == ("/here/log.zip", "outputs/data")
+    assert record.hardware.device == "auto"
+    assert record.hardware.embedding == "sparse"  # of its parameters, and so of its checkpoint
+    assert record.dataset.min_rating == 2  # nothing else of the data is this machine's

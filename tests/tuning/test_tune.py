@@ -3,15 +3,20 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
+from stub_endpoint import trial
 
 from seqrec_cli.cli import main
-from seqrec_cli.commands import train
+from seqrec_cli.commands import train, tune
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
+from seqrec_cli.tuning.folder import StudyFolder
 
 pytest.importorskip("optuna")
 SPACE = """\
@@ -74,6 +79,53 @@ def test_a_study_from_first_to_last(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert main(["tune", *common, "trials=3", "model.blocks=1"]) == 2
     assert "is a study of other space" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time_ends_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that end it at the same instant would both read the winner's test set."""
+    concluded = []
+
+    def conclude(_cfg: Any, _study: Any, folder: StudyFolder, *, configs: Any) -> dict[str, Any]:
+        with pytest.raises(Timeout):
+            FileLock(folder.path / ".study.lock", timeout=0).acquire()
+        concluded.append(folder.path)
+        return {}
+
+    monkeypatch.setattr(tune, "work", lambda *_: True)
+    monkeypatch.setattr(tune, "conclude", conclude)
+    study = tmp_path / "study"
+    assert main(["tune", *TINY, f"data_dir={tmp_path / 'data'}", f"run_dir={study}"]) == 0
+    assert concluded == [study]
+    FileLock(study / ".study.lock", timeout=0).acquire().lock.release()
+
+
+class EnoughError(Exception):
+    """What follows is of no interest."""
+
+
+@pytest.mark.parametrize(("asked", "measured", "opened"), [("best", [], 1), ("none", [], 0), ("best", ["test"], 0)])
+def test_the_winner_s_test_is_read_where_asked_and_with_the_data_of_this_machine(
+    asked: str, measured: list[str], opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[Any, ...]] = []
+
+    def ends(*_: Any) -> None:
+        raise EnoughError
+
+    (tmp_path / "metrics.json").write_text(json.dumps({key: {} for key in ["val", *measured]}))
+    monkeypatch.setattr(tune, "print_table", lambda _: None)
+    monkeypatch.setattr(tune, "trials_table", lambda _: None)
+    monkeypatch.setattr(tune, "open_test", lambda *of, **where: read.append((of, where)))
+    monkeypatch.setattr(tune, "tell_advice", ends)
+    best = trial(0, {}, [0.5], run_dir=str(tmp_path))
+    study: Any = SimpleNamespace(best=lambda: best)
+    places = {"archive": "here.zip", "data_dir": "here"}
+    cfg: Any = SimpleNamespace(
+        tune=SimpleNamespace(test=asked), dataset=SimpleNamespace(archive="here.zip"), data_dir="here"
+    )
+    with pytest.raises(EnoughError):
+        tune.conclude(cfg, study, StudyFolder(tmp_path, (), None), configs=None)  # type: ignore[arg-type]
+    assert read == [((str(tmp_path), "tune"), places)] * opened
 
 
 def test_a_run_that_is_given_up_keeps_its_curve_and_measures_nothing(tmp_path: Path) -> None:

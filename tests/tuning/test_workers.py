@@ -19,7 +19,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.saying import silent
 from seqrec_cli.tuning.folder import StudyFolder
 from seqrec_cli.tuning.worker import work
-from seqrec_cli.tuning.workers import environment_of, share_of_cores, work_together
+from seqrec_cli.tuning.workers import REFUSED, environment_of, share_of_cores, work_together
 
 # Whoever gets the third trial never ends it, and says who that is.
 WORKER = """
@@ -150,3 +150,21 @@ def test_each_worker_has_a_gpu_in_turn_of_those_the_user_left_visible(
         tune._start(cfg, StudyFolder(Path("study"), ("model=sasrec",), None), number)
     assert [each.get("CUDA_VISIBLE_DEVICES") for each in started] == expected
     assert {each["OMP_NUM_THREADS"] for each in started} == {"2"}
+
+
+def test_a_worker_composes_what_its_terminal_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the folder of the space, which may be of a mapping in Python; what study.json says may be another's."""
+    started: list[list[str]] = []
+    composed = []
+
+    def compose(verb: str, given: list[str], config_dir: str | None) -> None:
+        composed.append((verb, given, config_dir))
+        raise SeqrecError("enough")
+
+    monkeypatch.setattr(tune.subprocess, "Popen", lambda command, env, start_new_session: started.append(command))
+    monkeypatch.setattr(tune, "compose", compose)
+    cfg: Any = SimpleNamespace(tune=SimpleNamespace(workers=1), hardware=SimpleNamespace(device="cpu", threads=1))
+    tune._start(cfg, StudyFolder(tmp_path, ("model=sasrec", "space=given"), "spaces/mine"), 0)
+    (command,) = started
+    assert tune.join(*command[3:]) == REFUSED
+    assert composed == [("tune", ["model=sasrec", "space=given"], "spaces/mine")]
