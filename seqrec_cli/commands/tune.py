@@ -41,7 +41,7 @@ from seqrec_cli.tuning.folder import IDENTITY, StudyFolder, command_of
 from seqrec_cli.tuning.horizons import Horizons
 from seqrec_cli.tuning.proposers import check_proposers, proposers_of, write_task
 from seqrec_cli.tuning.records import TrialRecord
-from seqrec_cli.tuning.report import trial_row, write_report
+from seqrec_cli.tuning.report import trial_row, write_best, write_report
 from seqrec_cli.tuning.space import Space
 from seqrec_cli.tuning.study import Claim, Outcome, RunTrial, Study
 from seqrec_cli.tuning.telling import trials_table
@@ -61,6 +61,7 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     if not isinstance(cfg, TuneConfig):
         raise SeqrecError("resume and start_from are of single runs; a study goes on with run_dir=ITS_FOLDER")
     need_optuna(cfg.tune.sampler)
+    StudyFolder.refuse_damaged(cfg.run_dir)
     configs = TrialConfigs(command_of(cfg.given), cfg.config_dir)
     base = configs.record({})
     space = space_of(cfg, configs, tell=say)
@@ -220,15 +221,21 @@ def conclude(cfg: TuneConfig, study: Study, folder: StudyFolder, *, configs: Tri
     """The table, the best settings and their test, once."""
     print_table(trials_table(study))
     best = study.best()
-    if best is None or best.run_dir is None:
+    if best is None:
         raise SeqrecError(f"no trial of {folder.path} was run to its end; give it more trials, or pruner=none")
+    if best.run_dir is None:
+        raise SeqrecError(
+            f"trial {best.number} is the best of {folder.path}, but its run is not in {folder.path / 'trials'} any "
+            "more; put it back from a copy, or name another run_dir"
+        )
     run = RunFolder(Path(best.run_dir))
     metrics = run.read_metrics()
     if cfg.tune.test == "best" and "test" not in metrics:
         metrics = open_test(best.run_dir, "tune", archive=cfg.dataset.archive, data_dir=cfg.data_dir)
+    write_best(study, best, folder, configs=configs)  # first of all that is left, for pictures take longer
     advice = tell_advice(study, best)
     say(f"best by validation {study.metric}: trial {best.number} ({best.value:.4f}), in {best.run_dir}")
-    write_report(study, folder, configs, more=advice)
+    write_report(study, folder, more=advice)
     say(f"repeat it: {folder.train_command(best)}")
     say(f"or, as {folder.path / 'experiment' / 'best.yaml'} says: {folder.experiment_command('best')}")
     say(f"report: {folder.path / 'study.html'}")

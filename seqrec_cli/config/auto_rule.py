@@ -6,6 +6,7 @@ no numpy: facts are plain numbers.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -103,6 +104,11 @@ def up_to(table: Table, size: float) -> float:
     return next((value for bound, value in table if size <= bound), table[-1][1])
 
 
+def _number(given: Any, otherwise: Callable[[], Any]) -> Any:
+    """What was given, if others can be worked out from it; what it should have been is told when all are checked."""
+    return given if isinstance(given, int | float) and given > 0 else otherwise()
+
+
 class Settled:
     """The numbers of one run. Each method is a setting; what it is worked out from is another setting's number."""
 
@@ -116,7 +122,7 @@ class Settled:
     def trainer(self, name: str) -> Any:
         """A trainer's setting: as it was given, or by the rule."""
         given = f"trainer.{name}" not in self.words
-        return self.plain["trainer"][name] if given else getattr(self, name)()
+        return _number(self.plain["trainer"][name], getattr(self, name)) if given else getattr(self, name)()
 
     def batch_size(self) -> int:
         least, most = self.numbers.batch_size
@@ -137,14 +143,14 @@ class Settled:
 
     def patience(self) -> int:
         """In validations. While transitions are not yet learnt a run stands still near the most popular items."""
-        plateau = self.plain["trainer"]["plateau"] or 0
+        plateau = _number(self.plain["trainer"]["plateau"], lambda: 0)
         validations = self.trainer("max_epochs") / self.trainer("evaluate_every")
         share = self.numbers.patience * self.effort("trainer.patience").patience
         return max(math.ceil(share * validations), plateau + 1, 2)
 
     def warmup_steps(self) -> int:
         steps = self.trainer("max_epochs") * self._steps_an_epoch()
-        steps = min(steps, self.plain["trainer"]["max_steps"] or steps)
+        steps = min(steps, _number(self.plain["trainer"]["max_steps"], lambda: steps))
         return min(round(steps * self.numbers.warmup), self.numbers.warmup_steps)
 
     def lr(self) -> float:
@@ -201,11 +207,11 @@ class Settled:
         return longest if longest <= self.numbers.uncut else min(longest, most)
 
     def embed_dim(self, model: dict[str, Any]) -> int:
-        heads = 2 * model.get("heads", 1)  # rotary positions turn pairs
+        heads = 2 * _number(model.get("heads", 1), lambda: 1)  # rotary positions turn pairs
         return math.ceil(up_to(self.numbers.embed_dim, self.facts.events) / heads) * heads
 
     def ffn_dim(self, model: dict[str, Any]) -> int:
-        return 4 * int(model["embed_dim"])
+        return 4 * int(_number(model["embed_dim"], lambda: self.embed_dim(model)))
 
     def blocks(self, _model: dict[str, Any]) -> int:
         return int(up_to(self.numbers.blocks, self.facts.events))

@@ -106,13 +106,23 @@ def open_storage(folder: Path, kind: str) -> "BaseStorage":
 
 
 def open_study(folder: Path, tune: TuneSettings, maximise: bool) -> "Study":
-    """The study of a folder, begun or gone on with."""
+    """The study of a folder, begun or gone on with. Raises SeqrecError where the file of its trials is damaged, or is
+    gone while their runs are there: a new one would count from 0 again, over them."""
     import optuna
+    from sqlalchemy.exc import DatabaseError
 
-    return optuna.create_study(
-        storage=open_storage(folder, tune.storage),
-        study_name=NAME,
-        direction="maximize" if maximise else "minimize",
-        pruner=make_pruner(tune),
-        load_if_exists=True,
-    )
+    path, remedy = folder / FILES[tune.storage], "put it back from a copy, or name another run_dir"
+    runs = sorted(entry.name for entry in (folder / "trials").glob("*") if entry.is_dir())
+    if runs and not (path.is_file() and path.stat().st_size):
+        state = "is empty" if path.is_file() else "is not there"
+        raise SeqrecError(f"{path} {state}, but the runs of {len(runs)} of its trials are ({runs[0]}, ...); {remedy}")
+    try:
+        return optuna.create_study(
+            storage=open_storage(folder, tune.storage),
+            study_name=NAME,
+            direction="maximize" if maximise else "minimize",
+            pruner=make_pruner(tune),
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, DatabaseError) as error:
+        raise SeqrecError(f"{path} is damaged; the runs in {folder / 'trials'} are whole: {remedy}") from error

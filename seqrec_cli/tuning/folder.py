@@ -65,6 +65,13 @@ class StudyFolder:
             write_atomically(folder.study_json, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         return folder
 
+    @classmethod
+    def refuse_damaged(cls, run_dir: str | None) -> None:
+        """Before data are prepared. Raises SeqrecError where a study's own description cannot be read."""
+        folder = cls(Path(run_dir or ".").expanduser(), (), None)
+        if run_dir is not None and folder.study_json.is_file():
+            folder.read()
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """No other process begins, or writes what the study leaves, meanwhile: two may end it at the same instant."""
@@ -79,9 +86,13 @@ class StudyFolder:
         try:
             found = json.loads(self.study_json.read_text(encoding="utf-8"))
             assert isinstance(found, dict)
+            assert {IDENTITY, "given", "config_dir", "storage"} <= set(found)
             return found
         except (ValueError, AssertionError) as error:
-            raise SeqrecError(f"{self.study_json} is damaged; put it back from a copy") from error
+            raise SeqrecError(
+                f"{self.study_json} is damaged; the trials beside it are whole: put it back from a copy, or name "
+                "another run_dir"
+            ) from error
 
     def _is_the_same(self, identity: dict[str, Any], cfg: TuneConfig) -> None:
         before = self.read()

@@ -26,13 +26,10 @@ CSV, PAGE, BEST = "trials.csv", "study.html", "best"
 SHOWN = ("hr@10", "ndcg@10", "mrr", "auc", "gauc", "logloss")  # of the best run, in its file's head
 
 
-def write_report(study: Study, folder: StudyFolder, configs: TrialConfigs, *, more: Sequence[str] = ()) -> None:
-    """Write table, pictures, page and the best experiment; `more` are parts of the page, in HTML, at its end."""
+def write_report(study: Study, folder: StudyFolder, *, more: Sequence[str] = ()) -> None:
+    """Write table, pictures and page; `more` are parts of the page, in HTML, at its end."""
     _write_csv(study, folder.path / CSV)
     pictures = draw_study(study, folder.path)
-    best = study.best()
-    if best is not None:
-        write_best(study, best, folder, configs=configs)
     write_atomically(folder.path / PAGE, _page(study, folder, pictures, more=more))
 
 

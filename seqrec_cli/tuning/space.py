@@ -105,7 +105,10 @@ class Space:
         """Every combination. Raises SeqrecError for an entry with endlessly many values."""
         for key, entry in self.entries.items():
             if values_of(entry) is None:
-                raise SeqrecError(f"sampler=grid: {key} has endlessly many values; give its entry a step, or values")
+                raise SeqrecError(
+                    f"sampler=grid: {key} has endlessly many values; give its entry values ({{type: choice, values: "
+                    "[1, 2]}), or a step and no log"
+                )
         yield from self._combined({}, list(self.entries))
 
     def _combined(self, settings: dict[str, Any], keys: list[str]) -> Iterator[dict[str, Any]]:

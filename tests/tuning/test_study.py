@@ -16,6 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.tuning import SpaceEntry, TuneSettings
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.saying import silent
+from seqrec_cli.tuning.engine import open_study
 from seqrec_cli.tuning.records import Proposal, TrialRecord
 from seqrec_cli.tuning.report import trial_row
 from seqrec_cli.tuning.space import Space
@@ -105,7 +106,9 @@ def test_a_grid_tries_every_combination_once_and_ends(tmp_path: Path) -> None:
 
 
 def test_a_grid_of_endlessly_many_values_is_refused() -> None:
-    with pytest.raises(SeqrecError, match=r"trainer\.lr has endlessly many values; give its entry a step, or values"):
+    with pytest.raises(
+        SeqrecError, match=r"trainer\.lr has endlessly many values; give its entry values .*, or a step and no log"
+    ):
         list(space_of().grid())
 
 
@@ -327,3 +330,23 @@ def test_a_trial_s_row_has_its_best_validation_and_the_loss_at_its_end(tmp_path:
     unmeasured = trial_row(study, trial(4, {}, [], state="failed", error="no memory"))
     assert [unmeasured[key] for key in ("ndcg@10", "epoch", "epochs", "loss", "loss_rise")] == [None] * 5
     assert list(unmeasured) == list(row)
+
+
+@pytest.mark.parametrize(("storage", "name"), [("journal", "journal.log"), ("sqlite", "study.db")])
+@pytest.mark.parametrize("left", [None, "", "garbage\n"])
+def test_runs_whose_trials_are_lost_are_not_counted_anew(
+    storage: str, name: str, left: str | None, tmp_path: Path
+) -> None:
+    tune = TuneSettings.from_plain(TUNE | {"storage": storage})
+    open_study(tmp_path, tune, True)  # nothing is lost where no trial has run
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    open_study(tmp_path, tune, True)
+    (tmp_path / name).unlink()
+    if left is not None:
+        (tmp_path / name).write_text(left)
+    words = {None: "is not there, but the runs of 1", "": "is empty, but the runs of 1"}.get(
+        left, "is damaged; the runs"
+    )
+    with pytest.raises(SeqrecError, match=rf"{name} {words} .*name another run_dir"):
+        open_study(tmp_path, tune, True)
+    assert (tmp_path / name).exists() is (left is not None)

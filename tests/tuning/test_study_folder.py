@@ -49,3 +49,14 @@ def test_a_study_is_the_same_wherever_its_raw_data_lie(tmp_path: Path) -> None:
     begun(study, "dataset.archive=there.zip", "dataset.url=https://there.example/log.zip")
     with pytest.raises(SeqrecError, match="is a study of other settings"):
         begun(study, "dataset.archive=here.zip", "dataset.min_rating=3")
+
+
+@pytest.mark.parametrize("left", ["{}", "[]", '{"identity": {}', '{"identity": {}, "given": [], "config_dir": null}'])
+def test_a_damaged_description_is_told_before_data_are_prepared(left: str, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(left)
+    with pytest.raises(
+        SeqrecError, match=r"study\.json is damaged; the trials beside it are whole: .* name another run"
+    ):
+        StudyFolder.refuse_damaged(str(tmp_path))
+    StudyFolder.refuse_damaged(None)
+    StudyFolder.refuse_damaged(str(tmp_path / "new"))

@@ -13,6 +13,7 @@ from stub_endpoint import trial
 from seqrec_cli.cli import main
 from seqrec_cli.commands import train, tune
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.reporting.run_folder import RunFolder, read_rows
@@ -109,14 +110,14 @@ def test_the_winner_s_test_is_read_where_asked_and_with_the_data_of_this_machine
 ) -> None:
     read: list[tuple[Any, ...]] = []
 
-    def ends(*_: Any) -> None:
+    def ends(*_: Any, configs: Any) -> None:
         raise EnoughError
 
     (tmp_path / "metrics.json").write_text(json.dumps({key: {} for key in ["val", *measured]}))
     monkeypatch.setattr(tune, "print_table", lambda _: None)
     monkeypatch.setattr(tune, "trials_table", lambda _: None)
     monkeypatch.setattr(tune, "open_test", lambda *of, **where: read.append((of, where)))
-    monkeypatch.setattr(tune, "tell_advice", ends)
+    monkeypatch.setattr(tune, "write_best", ends)
     best = trial(0, {}, [0.5], run_dir=str(tmp_path))
     study: Any = SimpleNamespace(best=lambda: best)
     places = {"archive": "here.zip", "data_dir": "here"}
@@ -126,6 +127,11 @@ def test_the_winner_s_test_is_read_where_asked_and_with_the_data_of_this_machine
     with pytest.raises(EnoughError):
         tune.conclude(cfg, study, StudyFolder(tmp_path, (), None), configs=None)  # type: ignore[arg-type]
     assert read == [((str(tmp_path), "tune"), places)] * opened
+    study.best = lambda: trial(7, {}, [0.5], run_dir=None)
+    with pytest.raises(
+        SeqrecError, match=r"trial 7 is the best of .*, but its run is not in .*trials any more; put it"
+    ):
+        tune.conclude(cfg, study, StudyFolder(tmp_path, (), None), configs=None)  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_given_up_keeps_its_curve_and_measures_nothing(tmp_path: Path) -> None:
