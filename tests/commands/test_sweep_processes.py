@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,16 @@ exec {command} "$@"
 """
 
 
+@pytest.fixture
+def own_pool() -> Iterator[None]:
+    """joblib keeps its worker processes for the next call, with the environment that they began with."""
+    loky = pytest.importorskip("joblib.externals.loky")
+    loky.get_reusable_executor().shutdown(wait=True)
+    yield
+    loky.get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.usefixtures("own_pool")
 def test_a_sweep_with_a_killed_job_ends_and_the_next_start_runs_that_job_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], python: list[str]
 ) -> None:
