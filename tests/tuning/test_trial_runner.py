@@ -41,6 +41,7 @@ def ran(
     assert claim is not None
     for name, value in claimed.items():
         setattr(claim, name, value)
+    claim.folder.parent.mkdir(exist_ok=True)
     outcome = tune.trial_runner(TrialConfigs(given, None), metric="mrr", threads=3)(claim)
     return asked[0], outcome
 
@@ -60,7 +61,7 @@ def test_a_run_that_was_ended_early_has_no_value(tmp_path: Path, monkeypatch: py
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = RunFolder(tmp_path / "trials" / "0007")
+    before = RunFolder(tmp_path / "before" / "0007")
     before.path.mkdir(parents=True)
     before.write_config(dump(TrialConfigs([*GIVEN, "trainer.lr=0.5", "hardware.threads=7"], None).record({})))
     before.write_manifest({})
@@ -77,7 +78,7 @@ def test_another_machine_s_trial_goes_on_with_the_data_and_the_device_of_this_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = ["dataset.archive=/there/log.zip", "data_dir=/there/data", "hardware.device=cuda:1", "dataset.min_rating=2"]
-    before = RunFolder(tmp_path / "trials" / "0007")
+    before = RunFolder(tmp_path / "before" / "0007")
     before.path.mkdir(parents=True)
     words = ["dataset=ml-1m", "objective=sampled_softmax", *GIVEN]
     before.write_config(dump(TrialConfigs([*words, *there, "hardware.embedding=sparse"], None).record({})))
