@@ -18,6 +18,7 @@ LAUNCHERS = {
     "ray": 'pip install -c constraints-ray.txt "seqrec[ray]", in an environment of its own',
 }
 Composer = Callable[[list[str]], DictConfig]
+LISTED = 24  # words of a list that a line can still hold
 FILES = {".csv", ".tsv", ".txt", ".dat", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".inter"}  # likely logs
 
 
@@ -135,7 +136,13 @@ def _missing_option(missing: str, options: object, error: BaseException) -> str:
     if group == "dataset" and PurePath(name).suffix.lower() in FILES:
         return f"{group}={name}: {_own_file(name)}"
     known = [str(option) for option in options] if isinstance(options, list | tuple) else []
-    have = f" (have: {', '.join(known)})" if known else ""
+    if len(known) > LISTED:
+        have = (
+            f" (one of the {len(known)} in conf/{group}/, or with --config-dir DIR a file of your own, "
+            f"DIR/{group}/{name}.yaml)"
+        )
+    else:
+        have = f" (have: {', '.join(known)})" if known else ""
     return f"{group}={name}: no such option{nearest(name, known)}{have}"
 
 
@@ -159,7 +166,11 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         key = found[2].split("=")[0] if found[1] == "delete" else found[2]
         if found[1] == "delete from config." and "The value of" in line:
             return line
-        return f"{key}: no such key or group{_nearest_key(key, _known_words(key, overrides, recompose))}"
+        known = _known_words(key, overrides, recompose)
+        if key in known:
+            own = f"with --config-dir DIR one of your own, DIR/{key}/NAME.yaml"
+            return f"{key} takes the name of an option: a file of conf/{key}/, or {own}"
+        return f"{key}: no such key or group{_nearest_key(key, known)}"
     if found := re.match(r"Error merging override (\S+)", line):
         key = found[1].lstrip("+~").split("=")[0]
         return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose))}"
@@ -173,8 +184,16 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
 
 
 def _nearest_key(key: str, known: list[str]) -> str:
-    """The closest key; when the last part alone is right (`lr` for `trainer.lr`), the key that ends in it."""
-    ending = [word for word in known if word.rpartition(".")[2] == key.rpartition(".")[2]]
-    if len(ending) == 1:
-        return f"; did you mean '{ending[0]}'?"
-    return nearest(key, known) or f" (have: {', '.join(sorted({word.split('.')[0] for word in known}))})"
+    """The closest key; when the last part alone is right (`lr` for `trainer.lr`), the keys that end in it; where the
+    section is right, what stands in it."""
+    section, _, last = key.rpartition(".")
+    ending = [word for word in known if word.rpartition(".")[2] == last and word != key]
+    if 0 < len(ending) <= 3:
+        return f"; did you mean {' or '.join(repr(word) for word in ending)}?"
+    beside = [word for word in known if word.startswith(f"{section}.")] if section else []
+    if beside:
+        have = [word.removeprefix(f"{section}.") for word in beside]
+        close = nearest(last, have).replace("did you mean '", f"did you mean '{section}.")
+        return close or (f" ({section} has: {', '.join(have)})" if len(have) <= LISTED else "")
+    words = sorted({word.split(".")[0] for word in known})
+    return nearest(key, [word for word in known if word != key]) or f" (have: {', '.join(words)})"

@@ -9,6 +9,19 @@ from seqrec_cli.config.validate import validate
 REFUSALS = [
     ("train", ["trainer.lrr=1"], "trainer.lrr: no such key or group; did you mean 'trainer.lr'?"),
     ("train", ["lr=1"], "lr: no such key or group; did you mean 'trainer.lr'?"),
+    (
+        "train",
+        ["seed=1"],
+        "seed: no such key or group; did you mean 'protocol.seed' or 'trainer.seed'?",
+    ),
+    ("train", ["model=popular", "model.blocks=1"], "model.blocks: no such key or group (model has: "),
+    ("train", ["model={a:1}"], "model takes the name of an option: a file of conf/model/, or with --config-dir DIR"),
+    ("tune", ["space={a:1}"], "space takes the name of an option: a file of conf/space/, or with --config-dir DIR"),
+    (
+        "train",
+        ["experiment=best"],
+        "in conf/experiment/, or with --config-dir DIR a file of your own, DIR/experiment/best",
+    ),
     ("train", ["modle=bst"], "did you mean 'model'?"),
     ("train", ["model=sasrek"], "model=sasrek: no such option; did you mean 'sasrec'? (have: "),
     ("train", ["model=bst", "model.dorpout=0"], "did you mean 'model.dropout'?"),
