@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ class Study:
     folder: Path
     run_dir: Path  # of the best trial
     settings: dict[str, Any]  # of the best trial, those of the space
-    metrics: dict[str, Any]  # of the best trial; `test` is there only where `test=best` asked for it
-    trials: "pd.DataFrame"
+    metrics: dict[str, Any] = field(repr=False)  # of the best trial; with `test` only where `test=best` asked for it
+    trials: "pd.DataFrame" = field(repr=False)
 
     def load(self) -> "Trained":
         """The best trial's run."""
@@ -107,6 +107,8 @@ def _record(settings: Any, space: Any, *, dataset: Dataset | str | None, run_dir
 
 def _written(space: Mapping[str, Any], data_dir: Path) -> Path:
     """A folder for --config-dir that has the space, so that workers and the command line find it too."""
+    if not space:
+        raise SeqrecError("space: the mapping has no entries; leave it out for the space of the model's name")
     try:
         text = json.dumps(dict(space), indent=1, default=_plain)  # JSON is YAML
     except TypeError as error:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def main(cfg: TuneConfig) -> dict[str, Any]:
     space = space_of(cfg, configs, tell=say)
     check_space(space, configs)
     if cfg.tune.sampler == "grid":
-        next(space.grid())  # refused where a setting has endlessly many values
+        combinations = space.grid()  # refused where a setting has endlessly many values
+        next(combinations)
+        trials = cfg.tune.trials
+        if trials is not None and next(islice(combinations, trials - 1, None), None) is not None:
+            say(f"WARNING: the grid has more combinations than trials={trials}; trials=null runs them all")
 
     resolve_precision(cfg.hardware)  # a device that is not there is refused before data are built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)  # once, for all trials

@@ -136,7 +136,7 @@ class Settled:
         least, most = self.numbers.steps
         an_epoch, more = self._steps_an_epoch(), self.effort("trainer.max_epochs").epochs
         steps = min(max(self.numbers.epochs * an_epoch, least), most) * more
-        return max(round(steps / an_epoch), self.plain["trainer"]["swa_epochs"] or 1)
+        return max(round(steps / an_epoch), _number(self.plain["trainer"]["swa_epochs"], lambda: 1))
 
     def evaluate_every(self) -> int:
         return max(round(self.trainer("max_epochs") / self.numbers.evaluations), 1)
@@ -175,7 +175,7 @@ class Settled:
         evaluation = self.plain["evaluation"]
         given = "evaluation.ranked_users" not in self.words and isinstance(evaluation, dict)
         ranked = evaluation["ranked_users"] if given else self.ranked_users()
-        few = ranked is not None and ranked < self.numbers.few
+        few = isinstance(ranked, int) and ranked < self.numbers.few
         labelled = kind_of(self.plain) == "ranker" and self._protocol().needs_impressions
         return self.numbers.monitors[few or labelled]
 

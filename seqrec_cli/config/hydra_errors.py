@@ -178,6 +178,8 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         return f"{found[1]}: several values are a sweep, add -m; for a list write KEY=[A,B]"
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", line):
         return f"{found[1]} is there already: write it without +"
+    if found := re.match(r"In '([^']+)': ConfigTypeError .* Cannot merge DictConfig with ListConfig", line):
+        return f"{found[1]}.yaml is a list (- ...); it has to hold keys with values (KEY: VALUE)"
     if found := re.match(r"Could not append to config\. '?([^' ]+)'?", line):
         return f"{found[1]}: {line}"
     return line.split(" See https://")[0]

@@ -40,6 +40,8 @@ def test_a_study_comes_back_with_its_trials(base: Path, capsys: pytest.CaptureFi
     assert "table" not in found.metrics
     assert found.run_dir == base / "study" / "trials" / f"{best['trial']:04d}"
     assert found.load().config["trainer"]["lr"] == best["trainer.lr"]
+    assert f"{best['trainer.lr']}" in repr(found)
+    assert len(repr(found).splitlines()) == 1  # a notebook shows it; the frame and the metrics are asked for
 
     # What was given as a mapping is a file that the command line finds, and the same call goes on with the study.
     told = json.loads((base / "study" / "study.json").read_text())
@@ -58,6 +60,7 @@ def test_a_study_comes_back_with_its_trials(base: Path, capsys: pytest.CaptureFi
         (["samplr=tpe"], {}, "samplr"),
         ([], {"space": "sasreck"}, "sasreck.*did you mean 'sasrec'"),
         (["space=sasrec"], {"space": "din"}, "^space is given twice"),
+        ([], {"space": {}}, "^space: the mapping has no entries; leave it out"),
         ([], {"space": ["trainer.lr"]}, "^space: a list is none; give the name of one, or a mapping of its entries$"),
         ([], {"space": {"trainer.lrr": SPACE["trainer.lr"]}}, "trainer.lrr: no such key; did you mean 'trainer.lr'"),
         ([], {"space": {"trainer.lr": {"type": "choice", "values": [object()]}}}, "is no value of a setting"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import seqrec_cli
+from seqrec_cli.commands import export
 from seqrec_cli.config.errors import SeqrecError
 
 TINY = [
@@ -70,3 +71,36 @@ def test_a_longer_history_than_the_models_is_refused(runs, tmp_path) -> None:
     with pytest.raises(SeqrecError, match="history: 9 events are more than the model reads"):
         seqrec_cli.run("export", [f"ckpt={runs / 'din'}", "history=9", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_metric_is_that_of_as_many_users_as_were_asked_for(runs, tmp_path, monkeypatch) -> None:
+    seen = []
+    rank, score_clicks = export.rank, export.score_clicks
+
+    def ranked(*args, cfg, **settings):
+        seen.append(cfg.ranked_users)
+        return rank(*args, cfg=cfg, **settings)
+
+    def scored(model, log, *args, **settings):
+        seen.append(len(log.clicks["val"].rows_R))
+        return score_clicks(model, log, *args, **settings)
+
+    monkeypatch.setattr(export, "rank", ranked)
+    monkeypatch.setattr(export, "score_clicks", scored)
+    for name in ("gru4rec", "din"):
+        seqrec_cli.run("export", [f"ckpt={runs / name}", "users=7", f"out={tmp_path / name}"])
+    assert seen == [7] * 4  # the checkpoint and the program, of each
+
+
+@pytest.mark.parametrize("name", ["scores", "top10", "metric"])
+def test_the_tolerance_is_the_one_that_was_given(name, runs, tmp_path, monkeypatch) -> None:
+    given = []
+
+    def refused(*args, tolerance, **settings):
+        given.append(getattr(tolerance, name))
+        raise SeqrecError("enough")
+
+    monkeypatch.setattr(export, "export", refused)
+    with pytest.raises(SeqrecError, match="enough"):
+        seqrec_cli.run("export", [f"ckpt={runs / 'din'}", f"tolerance.{name}=0.5", f"out={tmp_path / 'out'}"])
+    assert given == [0.5]

@@ -78,7 +78,11 @@ REFUSALS = [
     ("train", ["model=sasrec", "dataset.time_context=[hour]"], "dataset.time_context: model=sasrec reads no context"),
     ("train", ["model=din", "objective.redraw=true"], "protocol=leave_last draws them anew every epoch"),
     ("train", ["model=gru4rec", "model.positions=rotary"], "model.positions=rotary acts on the queries and keys"),
-    ("train", ["model=bst", "objective.stride=5"], "did you mean"),
+    (
+        "train",
+        ["model=bst", "objective.stride=5"],
+        "objective.stride: no such key or group (objective has: name, negatives",
+    ),
     ("train", ["model.mlp=[4]"], "model.mlp: no such key or group"),
     (
         "train",

@@ -1,8 +1,10 @@
 """Validation: the option's own `Config`, strict types, and a round trip through plain values."""
 
+import contextlib
 import json
 
 import pytest
+from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from seqrec_cli.config import records
@@ -115,3 +117,17 @@ def test_a_model_that_says_nothing_of_its_capabilities_cannot_be_defined() -> No
         type("Config", (ModelConfig,), {"__module__": __name__})
     with pytest.raises(TypeError, match="missing"):
         Capabilities(family="encoder", causal=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("wrong", ["abc", -7, {"a": 1}, [None], True])
+@pytest.mark.parametrize("model", ["sasrec", "bst"])
+def test_a_wrong_type_is_a_line_whatever_else_is_worked_out_from_it(model: str, wrong: object) -> None:
+    plain = OmegaConf.to_container(compose("train", [f"model={model}"]), resolve=True)
+    assert isinstance(plain, dict)
+    for group in ("trainer", "evaluation", "objective", "model", "protocol", "hardware"):
+        for name in plain[group]:
+            changed = {**plain, group: {**plain[group], name: wrong}}
+            with contextlib.suppress(SeqrecError):  # which a person reads; any other error is a traceback
+                validate("train", OmegaConf.create(changed))
+    with pytest.raises(SeqrecError, match=r"trainer\.swa_epochs=abc: expected"):
+        validate("train", OmegaConf.create({**plain, "trainer": {**plain["trainer"], "swa_epochs": "abc"}}))

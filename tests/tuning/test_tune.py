@@ -176,3 +176,21 @@ def test_a_wrong_study_is_one_line(
     assert words in said
     assert said.count("\n") == 1
     assert not (tmp_path / "study").exists()
+
+
+def test_a_grid_that_the_trials_cut_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "rates.yaml").write_text("trainer.lr: {type: choice, values: [0.001, 0.003]}")
+    study = ["--config-dir", str(tmp_path), *TINY, "space=rates", "sampler=grid", f"data_dir={tmp_path / 'data'}"]
+    cut = "WARNING: the grid has more combinations than trials=1; trials=null runs them all"
+    for trials in (1, 2):
+        assert main(["tune", *study, f"trials={trials}", f"run_dir={tmp_path / str(trials)}"]) == 0
+        assert (cut in capsys.readouterr().out) == (trials == 1)
+
+
+def test_a_space_that_is_a_list_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "rates.yaml").write_text("- trainer.lr")
+    assert main(["tune", "--config-dir", str(tmp_path), *TINY, "space=rates"]) == 2
+    said = capsys.readouterr().err
+    assert said == "seqrec tune: space/rates.yaml is a list (- ...); it has to hold keys with values (KEY: VALUE)\n"

@@ -1,0 +1,122 @@
+"""Every setting of `seqrec serve` reaches the part that it is of."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seqrec_cli
+from seqrec_cli.commands import serve
+from seqrec_cli.config.compose import compose
+from seqrec_cli.config.records import ServeConfig
+from seqrec_cli.config.validate import validate
+from tests.commands.test_recommend import TINY
+from tests.serving.live import ask, listening
+
+for package in serve.PACKAGES:
+    pytest.importorskip(package, reason="the development extras bring it")
+GIVEN = {
+    "top": 2,
+    "workers": 2,
+    "batch": 5,
+    "wait_ms": 7.0,
+    "waiting": 9,
+    "timeout_s": 3.5,
+    "most_bytes": 2048,
+    "most_events": 3,
+    "most_candidates": 4,
+    "watch_s": 0.25,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    base: Path = tmp_path_factory.mktemp("serve_settings")
+    seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", f"run_dir={base / 'run'}"])
+    return str(base / "run")
+
+
+def settings(run: str, *overrides: str) -> ServeConfig:
+    record = validate("serve", compose("serve", [f"ckpt={run}", *overrides]))
+    assert isinstance(record, ServeConfig)
+    return record
+
+
+def test_limits_batches_and_watching_are_as_they_were_set(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqrec_cli.serving import batching, gate
+    from seqrec_cli.serving.reloading import Reloading
+    from seqrec_cli.serving.server import Server
+
+    found: dict[str, Any] = {}
+    batcher, limits = batching.Batcher, gate.Limits
+
+    def batched(**given: Any) -> Any:
+        found.update(batch=given["rows"], wait_ms=1000 * given["wait_s"])
+        return batcher(**given)
+
+    def limited(most_bytes: int, waiting: int, timeout_s: float) -> Any:
+        found.update(most_bytes=most_bytes, waiting=waiting, timeout_s=timeout_s)
+        return limits(most_bytes, waiting, timeout_s)
+
+    def serving(server: Any, sockets: list[socket.socket]) -> None:
+        found["grace_s"] = server.grace_s if hasattr(server, "grace_s") else server.config.timeout_graceful_shutdown
+        monkeypatch.undo()  # `listening` runs a server as well
+        with listening(server.config.app) as address:
+            _, answer = ask(f"{address}/recommend", {"user_history": [3, 7]})
+            found["top"] = len(answer["recommendations"])
+            for name, body in (
+                ("most_events", {"user_history": [3, 7, 9, 4]}),
+                ("most_candidates", {"user_history": [3], "candidates": [1, 2, 3, 4, 5]}),
+            ):
+                route = "score" if name == "most_candidates" else "recommend"
+                status, refused = ask(f"{address}/{route}", body)
+                found[name] = (status, json.dumps(refused))
+
+    monkeypatch.setattr(batching, "Batcher", batched)
+    monkeypatch.setattr(gate, "Limits", limited)
+    monkeypatch.setattr(Server, "run", serving)
+    monkeypatch.setattr(Reloading, "start", lambda self, watch_s: found.update(watch_s=watch_s))
+    given = [f"{name}={value}" for name, value in GIVEN.items()]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serve.answer(settings(run, *given), listener, started=lambda: None)
+    for name in ("top", "batch", "wait_ms", "timeout_s", "most_bytes", "watch_s"):
+        assert found[name] == pytest.approx(GIVEN[name]), name
+    assert found["waiting"] == 5  # nine, of two processes
+    assert found["grace_s"] == pytest.approx(3.5, abs=1)
+    for name in ("most_events", "most_candidates"):
+        assert found[name][0] == 422
+        assert str(GIVEN[name]) in found[name][1]
+
+
+def test_the_log_the_threads_and_the_device_are_those_that_were_named(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+    restore, recommending_of = serve.restore, serve.recommending_of
+
+    def restored(*args: Any, hardware: Any, **settings: Any) -> Any:
+        found.update(args=args, threads=hardware.threads, device=hardware.device)
+        return restore(*args, hardware=hardware, **settings)
+
+    def recommending(given: Any, newer: Any = None, history: Any = None) -> Any:
+        found.update(newer=newer, history=history)
+        return recommending_of(given, None, history)
+
+    monkeypatch.setattr(serve, "restore", restored)
+    monkeypatch.setattr(serve, "recommending_of", recommending)
+    cfg = settings(
+        run,
+        "newer=later.csv",
+        "history=3",
+        "hardware.threads=1",
+        "hardware.device=cpu",
+        "archive=own.zip",
+        "data_dir=d",
+    )
+    with pytest.raises(seqrec_cli.SeqrecError):  # there is no such archive
+        serve._load(cfg, lambda line: None)
+    assert (found["args"], found["threads"], found["device"]) == ((run, "own.zip", "d"), 1, "cpu")
+    serve._load(settings(run, "newer=later.csv", "history=3"), lambda line: None)
+    assert (found["newer"], found["history"]) == ("later.csv", 3)
