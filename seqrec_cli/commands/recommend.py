@@ -12,7 +12,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
 from seqrec_cli.serving.diversity import likeness
-from seqrec_cli.serving.item_filters import Filters, hidden_items, listed_items
+from seqrec_cli.serving.item_filters import filters_of, hidden_items, listed_items
 from seqrec_cli.serving.lists import Mmr, Wanted, answer_with
 from seqrec_cli.serving.recommending import Recommending, Request
 
@@ -74,12 +74,8 @@ def wanted_of(recommending: Recommending, cfg: RecommendConfig) -> Wanted:
 
     Raises SeqrecError for a file, an attribute or a value that is not there, and for a model without what `mmr` needs.
     """
-    where = {
-        name: [_text(each) for each in (values if isinstance(values, tuple) else (values,))]
-        for name, values in (cfg.where or {}).items()
-    }
     allow, deny = (listed_items(getattr(cfg, name), name) for name in ("allow", "deny"))
-    hidden_V1, unknown = hidden_items(recommending, Filters(allow, deny or (), where))
+    hidden_V1, unknown = hidden_items(recommending, filters_of(allow, deny, cfg.where))
     if unknown:
         more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
         say(f"of allow and deny the data do not have: {', '.join(map(str, unknown[:SHOWN]))}{more}")
@@ -91,7 +87,3 @@ def rows_at_once(run: Restored) -> int:
     """Histories of a batch, as `evaluate` has them."""
     cfg = run.cfg.evaluation
     return max(1, min(cfg.batch_size, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (run.log.num_items + 1))))
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
-"""`seqrec recommend input=FILE output=FILE`: answers to a file of requests, in parts that a killed command goes on with.
+"""`seqrec recommend input=FILE output=FILE`: answers to a file of requests, in parts that a killed command resumes.
 
-The order: look at the settings and the files' heads, restore the model, read the whole input once for faults, then answer
-chunk by chunk, and join the parts. Nothing is written before the input is known to be sound.
+The order: look at the settings and the files' heads, restore the model, read the whole input once for faults, then
+answer chunk by chunk, and join the parts. Nothing is written before the input is known to be sound.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from seqrec_cli import __version__
@@ -21,6 +20,7 @@ from seqrec_cli.commands.recommend import recommending_of, rows_at_once, wanted_
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
+from seqrec_cli.data.context import logged_context
 from seqrec_cli.data.request_files import RequestFile, kind_of
 from seqrec_cli.serving.answer_files import AnswerFile
 from seqrec_cli.serving.answered_rows import AnsweredRows, Counts, Form
@@ -28,11 +28,10 @@ from seqrec_cli.serving.because import refuse_without_attention
 from seqrec_cli.serving.item_filters import listed_items
 from seqrec_cli.serving.parts import Parts
 from seqrec_cli.serving.recommending import RawId, Recommending
-from seqrec_cli.serving.request_rows import RequestRows
+from seqrec_cli.serving.request_rows import surveyed
 from seqrec_cli.training.checkpoint import checkpoint_file
 
 EVERY_USER = "users"  # the input that is no file
-WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"  # a user's id that comes back as a number
 TELL_S = 5.0  # between two lines of progress
 
 
@@ -98,8 +97,7 @@ def recommend_file(cfg: RecommendConfig) -> dict[str, Any]:
 def _requests(cfg: RecommendConfig, recommending: Recommending) -> Requests:
     if cfg.input == EVERY_USER:
         return EveryUser(recommending.users)
-    log = recommending.log
-    contexts = log.catalog.context_names[: len(log.catalog.context_names) - len(log.time_context)]
+    contexts = logged_context(recommending.log)
     return RequestFile.open(Path(str(cfg.input)).expanduser(), contexts, cfg.sequence_separator)
 
 
@@ -147,24 +145,10 @@ def _checked(requests: Requests, recommending: Recommending, chunk: int) -> dict
     if isinstance(requests, EveryUser):
         whole = all(isinstance(user, int) for user in requests.users)
         return {"rows": len(requests.users), "users": True, "whole_users": whole}
-    started, count, users, others, events, unknown = time.perf_counter(), 0, 0, 0, 0, 0
-    for table in requests.chunks(chunk):
-        rows = RequestRows(recommending, table, first=count, label=requests.label)
-        count, events, unknown = count + rows.count, events + rows.events, unknown + rows.unknown_items
-        if "user" in table.column_names:
-            named = table.column("user").drop_null()
-            users += len(named)
-            others += len(named) - (pc.sum(pc.match_substring_regex(named, WHOLE)).as_py() or 0)
-    if not count:
-        raise SeqrecError(f"{requests.label}: it holds no rows")
-    if events and unknown == events:
-        ids = f"ids such as {recommending.items[0]}, {recommending.items[-1]}"
-        raise SeqrecError(
-            f"{requests.label}: none of the {events:,} items of its histories is in the data ({ids}); "
-            "are these raw ids, and does sequence_separator part them?"
-        )
-    say(f"{requests.label}: {count:,} requests, sound ({time.perf_counter() - started:.1f} s)")
-    return {"rows": count, "users": users > 0, "whole_users": users > 0 and not others}
+    started = time.perf_counter()
+    found = surveyed(requests.chunks(chunk), recommending, label=requests.label)
+    say(f"{requests.label}: {found.rows:,} requests, sound ({time.perf_counter() - started:.1f} s)")
+    return {"rows": found.rows, "users": found.users, "whole_users": found.whole_users}
 
 
 def _answered(

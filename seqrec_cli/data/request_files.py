@@ -58,18 +58,8 @@ class RequestFile:
         if not path.is_file():
             raise SeqrecError(f"input={path}: no such file")
         found = {"parquet": _parquet_names, "csv": _csv_names, "json": _json_names}[kind](path)
-        known = (*FIXED, *contexts)
-        for nth, name in enumerate(found):
-            if name in found[:nth]:
-                raise SeqrecError(f"input={path}: several columns are called '{name}'")
-            if name not in known and not (kind == "json" and name == CONTEXT):
-                raise SeqrecError(
-                    f"input={path}: no use for the column '{name}'{nearest(name, known)} (have: {', '.join(known)}); "
-                    "rename it or leave it out"
-                )
-        if kind != "json" and "user" not in found and "history" not in found:
-            raise SeqrecError(f"input={path}: it has neither a column 'user' nor 'history'")
-        return cls(path, kind, tuple(name for name in known if name in found or kind == "json"), separator)
+        columns = check_columns(found, contexts, f"input={path}", of_lines=kind == "json")
+        return cls(path, kind, columns, separator)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """Tables of so many rows (the last of fewer), their columns in one type each (`request_columns`).
@@ -78,12 +68,7 @@ class RequestFile:
         """
         first = 0
         for table in rechunked(self._tables(rows), rows):
-            yield pa.table(
-                {
-                    name: plain_column(table.column(name), name, self.separator, label=self.label, first=first)
-                    for name in self.columns
-                }
-            )
+            yield in_plain_columns(table, self.columns, self.separator, label=self.label, first=first)
             first += len(table)
 
     def _tables(self, rows: int) -> Iterator[pa.Table]:
@@ -103,6 +88,34 @@ class RequestFile:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the file's
                 raise
             raise SeqrecError(f"{self.label}: not a readable {self.kind} file ({first_line(error)})") from None
+
+
+def check_columns(
+    found: Sequence[str], contexts: Sequence[str], label: str, *, of_lines: bool = False
+) -> tuple[str, ...]:
+    """Those that are read; of JSON lines all that there are, for a line need not have each.
+
+    Raises SeqrecError for columns that are missing, twice there or of no use.
+    """
+    known = (*FIXED, *contexts)
+    for nth, name in enumerate(found):
+        if name in found[:nth]:
+            raise SeqrecError(f"{label}: several columns are called '{name}'")
+        if name not in known and not (of_lines and name == CONTEXT):
+            raise SeqrecError(
+                f"{label}: no use for the column '{name}'{nearest(name, known)} (have: {', '.join(known)}); "
+                "rename it or leave it out"
+            )
+    if not of_lines and "user" not in found and "history" not in found:
+        raise SeqrecError(f"{label}: it has neither a column 'user' nor 'history'")
+    return tuple(name for name in known if name in found or of_lines)
+
+
+def in_plain_columns(table: pa.Table, names: Sequence[str], separator: str, *, label: str, first: int) -> pa.Table:
+    """A chunk's columns in one type each (`request_columns`); its first row is row `first` of all."""
+    return pa.table(
+        {name: plain_column(table.column(name), name, separator, label=label, first=first) for name in names}
+    )
 
 
 def rechunked(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """The answers to a chunk of requests, as a table: a row for each recommended item.
 
-Columns: `row` (of the request, from 0), `user` (where requests name any), `rank` from 1, `item`, `title` (where the data
-have titles), `score` (float32), `answered_by` (`model` or `popularity`), and `because` (where asked for).
+Columns: `row` (of the request, from 0), `user` (where requests name any), `rank` from 1, `item`, `title` (where the
+data have titles), `score` (float32), `answered_by` (`model` or `popularity`), and `because` (where asked for).
 
 Legend: R requests of a chunk, K items of a list, M recommended items of all.
 """

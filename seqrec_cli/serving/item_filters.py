@@ -6,6 +6,7 @@ Legend: V items (V + 1 entries, 0 is padding).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,20 @@ class Filters:
     allow: Sequence[RawId] | None = None  # raw ids; None: every item
     deny: Sequence[RawId] = ()
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each attribute, one of these values
+
+
+def filters_of(allow: Sequence[RawId] | None, deny: Sequence[RawId] | None, where: Mapping[str, Any] | None) -> Filters:
+    """As settings and requests have them: a value of an attribute, or several; None for no filter."""
+    texts = {
+        name: [_text(each) for each in (values if isinstance(values, list | tuple) else [values])]
+        for name, values in (where or {}).items()
+    }
+    return Filters(allow, deny or (), texts)
+
+
+def _text(value: object) -> str:
+    """As the data's readers write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def hidden_items(recommending: Recommending, filters: Filters) -> tuple[np.ndarray | None, list[RawId]]:

@@ -7,7 +7,7 @@ refused with the row's number.
 Legend: R rows of a chunk, N events that they give, M known ones, F context attributes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.arrow import codes_of, mask_of, to_numpy
-from seqrec_cli.data.context import of_times, told_context
+from seqrec_cli.data.context import logged_context, of_times, told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.serving.recommending import LATEST, Recommending
+
+WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"  # a user's id that comes back as a number
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,10 @@ class RequestRows:
     def _context_RF(self) -> tuple[np.ndarray | None, int]:
         """The rows' context, and how many of their values the data do not have: these are absent (0)."""
         log, strange = self._recommending.log, 0
-        names = [attribute.name for attribute in log.catalog.context_attributes]
-        if not names:
+        if not log.catalog.context_names:
             return None, 0
-        values_RF = np.zeros((self.count, len(names)), np.int64)
-        for column, name in enumerate(names[: len(names) - len(log.time_context)]):
+        values_RF = np.zeros((self.count, len(log.catalog.context_names)), np.int64)
+        for column, name in enumerate(logged_context(log)):
             if name not in self._table.column_names:
                 continue
             coded = self._array(name).dictionary_encode()
@@ -227,3 +228,34 @@ class RequestRows:
 
 def _lengths(lists: pa.Array) -> np.ndarray:
     return to_numpy(pc.fill_null(pc.list_value_length(lists), 0).cast(pa.int64()))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What requests are like."""
+
+    rows: int
+    users: bool  # some are named
+    whole_users: bool  # by whole numbers alone
+
+
+def surveyed(tables: Iterable[pa.Table], recommending: Recommending, *, label: str) -> Survey:
+    """Look at all requests before the first is answered. Raises SeqrecError for what no request may say, for no
+    requests, and for histories of which the data know no item: whose ids, or whose separator, are others."""
+    count, users, others, events, unknown = 0, 0, 0, 0, 0
+    for table in tables:
+        rows = RequestRows(recommending, table, first=count, label=label)
+        count, events, unknown = count + rows.count, events + rows.events, unknown + rows.unknown_items
+        if "user" in table.column_names:
+            named = table.column("user").drop_null()
+            users += len(named)
+            others += len(named) - (pc.sum(pc.match_substring_regex(named, WHOLE)).as_py() or 0)
+    if not count:
+        raise SeqrecError(f"{label}: it holds no rows")
+    if events and unknown == events:
+        ids = f"ids such as {recommending.items[0]}, {recommending.items[-1]}"
+        raise SeqrecError(
+            f"{label}: none of the {events:,} items of its histories is in the data ({ids}); are these raw ids, and "
+            "does sequence_separator part them?"
+        )
+    return Survey(count, users > 0, users > 0 and not others)
