@@ -69,6 +69,8 @@ def _cells(array: pa.Array, name: str, *, label: str, row_of: Callable[[int], in
             value = array[broken].as_py()
             raise SeqrecError(f"{label}: row {row_of(broken)}: {name}: {value} is no id; give text or whole numbers")
         array = array.cast(pa.int64())
+    elif _is_text(kind) and name == "user":
+        array = _without_fraction(array.cast(pa.string()))
     elif name in FIXED and not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise SeqrecError(f"{label}: the column {name} holds {kind}; give text or whole numbers")
     return array.cast(pa.string())
@@ -79,12 +81,17 @@ def _seconds(array: pa.Array, name: str, *, label: str, row_of: Callable[[int], 
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return array.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
     if _is_text(kind):
-        array = pc.utf8_trim_whitespace(array.cast(pa.string()))
+        array = _without_fraction(pc.utf8_trim_whitespace(array.cast(pa.string())))
     try:
         return array.cast(pa.int64())
     except pa.ArrowException as error:
         row = row_of(_first_that_fails(array))
         raise SeqrecError(f"{label}: row {row}: {name}: not whole seconds since 1970 ({first_line(error)})") from None
+
+
+def _without_fraction(texts: pa.Array) -> pa.Array:
+    """`3.0` is 3: so pandas writes whole numbers of which some are missing."""
+    return pc.replace_substring_regex(texts, r"^(-?[0-9]+)\.0$", r"\1")
 
 
 def _first_that_fails(array: pa.Array) -> int:

@@ -28,9 +28,9 @@ def kind_of(path: Path, what: str) -> str:
 
     Raises SeqrecError, naming the setting `what`, for another one.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = KINDS.get((suffixes[-2:-1] if packed else suffixes[-1:] or [""])[0] if suffixes else "")
+    name = path.name.lower()
+    packed = name.endswith(".gz")
+    kind = KINDS.get(Path(name.removesuffix(".gz")).suffix)
     if kind is None or (packed and kind == "parquet"):
         raise SeqrecError(f"{what}={path}: let its name end in .parquet, .csv, .jsonl, .csv.gz or .jsonl.gz")
     return kind
