@@ -199,7 +199,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_bytes(
     running.communicate()
     if not killed.exists():  # on a quick machine it was through
         done = sum(not each.name.endswith(".json") for each in parts.glob("part-*"))
-        assert 4 <= done
+        assert done >= 4
         with mock.patch.object(AnswerFile, "write_part", autospec=True, side_effect=AnswerFile.write_part) as writing:
             answered(run, "users", killed, "chunk=1", "top=3")
         assert writing.call_count == USERS - done
@@ -253,7 +253,10 @@ def test_another_command_is_refused_on_what_is_half_done(run: str, base: Path, r
         (["length=3"], "deny, length"),
         (["where={category: [category-00]}", "repeats=true", "batch=3"], "repeats, where, deny, batch"),
         (["mmr=0.5"], "mmr, deny, mmr_pool"),
-        (["hardware.precision=bf16"], "deny, hardware"),
+        (
+            [f"hardware.precision={'bf16' if seqrec_cli.load(run)._run.precision.name == 'fp32' else 'fp32'}"],
+            "deny, hardware",
+        ),
         (["chunk=3"], "chunk, deny"),
     ):
         with pytest.raises(SeqrecError, match=rf"torn.csv.parts has the parts of another command \(other: {differ}\)"):
