@@ -15,7 +15,9 @@ class ListSettings(Settings):
     """Which items a list may hold, and how they differ."""
 
     length: int | None = Field(
-        ge=1, description="events that the model reads at most, the latest; null: as many as it was trained on"
+        ge=1,
+        description="events that the model reads at most, the latest (`history=N` of serve and export); null: as many as "
+        "it was trained on",
     )
     allow: Ids | None = Field(
         description="recommend these items alone: raw ids, or a file of them (one a line, or a column `item` of CSV or "
