@@ -16,8 +16,8 @@ class ListSettings(Settings):
 
     length: int | None = Field(
         ge=1,
-        description="events that the model reads at most, the latest (`history=N` of serve and export); null: as many as "
-        "it was trained on",
+        description="events that the model reads at most, the latest, which serve and export call history; null: as "
+        "many as it was trained on",
     )
     allow: Ids | None = Field(
         description="recommend these items alone: raw ids, or a file of them (one a line, or a column `item` of CSV or "
