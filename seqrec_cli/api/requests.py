@@ -31,6 +31,15 @@ class Names:
     time_unit: TimeUnit
 
 
+def names_in(dataset: Any) -> Names:
+    """What a run's own data (its dataset's settings) call them."""
+    names = Names("user", "item", "time", "s")
+    if dataset.source == "csv" and isinstance(dataset.user_column, str) and isinstance(dataset.item_column, str):
+        time = dataset.time_column if isinstance(dataset.time_column, str) else names.time
+        names = Names(dataset.user_column, dataset.item_column, time, dataset.time_unit)
+    return names
+
+
 @dataclass(frozen=True)
 class Asked:
     """Histories and their labels: raw user ids (`kind` is "user"), or their number from 0 ("row")."""

@@ -9,15 +9,16 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, Unpack
 
 import numpy as np
 
+from seqrec_cli.api.answered_frames import ListSettings, recommended_frame
 from seqrec_cli.api.process_state import unchanged_torch
-from seqrec_cli.api.requests import Asked, Names, asked_about, ids_of
+from seqrec_cli.api.requests import Asked, asked_about, ids_of, names_in
 from seqrec_cli.commands.explain import explained
 from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
-from seqrec_cli.commands.recommend import recommending_of
+from seqrec_cli.commands.recommend import recommending_of, rows_at_once
 from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.vocabulary import vocabulary
@@ -41,7 +42,6 @@ Histories = Union[
 Times = Sequence[int] | Sequence[Sequence[int]] | Mapping[RawId, Sequence[int]]
 Moments = int | datetime | Sequence[int] | Sequence[datetime]
 Context = Mapping[str, str] | Sequence[Mapping[str, str]]
-BYTES_A_SCORE = 8  # a float32 score, and a copy of it
 
 
 class Trained:
@@ -136,6 +136,30 @@ class Trained:
             "score": scores_N,
         }
         return pd.DataFrame(columns).infer_objects()
+
+    def recommend_frame(
+        self,
+        frame: "pd.DataFrame | pl.DataFrame",
+        *,
+        top: int = 10,
+        repeats: bool | None = None,
+        explain: bool = False,
+        **lists: Unpack[ListSettings],
+    ) -> "pd.DataFrame":
+        """`recommend` for a frame with a request a row, as `seqrec recommend input=` answers a file: columns `user`,
+        `history` (a list), `times`, `asked_at` and context, any of them null. Whoever nothing is known of gets what is
+        popular. `lists` are that verb's `length`, `allow`, `deny`, `where`, `mmr`, `mmr_pool` and `mmr_by`.
+
+        Columns: `row` (from 0), `user` (if named), `rank`, `item`, `title` (if the data have titles), `score`,
+        `answered_by`, and with `explain` `because`.
+
+        Examples:
+            >>> requests = pd.DataFrame({"user": [3, None], "history": [None, [5, 9]]})
+            >>> run.recommend_frame(requests, top=1, deny=[7])["answered_by"].tolist()
+            ['model', 'model']
+        """
+        with self._computing():
+            return recommended_frame(self._run, frame, {"top": top, "repeats": repeats, "explain": explain, **lists})
 
     def score(
         self,
@@ -310,25 +334,10 @@ class Trained:
 
     @property
     def _rows_at_once(self) -> int:
-        """Histories of a batch, as `evaluate` has them."""
-        cfg = self._run.cfg.evaluation
-        return max(1, min(cfg.batch_size, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (len(self.items) + 1))))
+        return rows_at_once(self._run)
 
     def _asked(self, users: Any, histories: Any, times: Any, *, asked_at: Any, context: Any) -> Asked:
         """Users or histories in any form. In a frame of events columns are called as in the run's own data."""
-        cfg: Any = self._run.cfg.dataset
-        names = Names("user", "item", "time", "s")
-        if cfg.source == "csv" and isinstance(cfg.user_column, str) and isinstance(cfg.item_column, str):
-            time = cfg.time_column if isinstance(cfg.time_column, str) else names.time
-            names = Names(cfg.user_column, cfg.item_column, time, cfg.time_unit)
-        return asked_about(
-            self._recommending,
-            self._run.log,
-            self.users,
-            names=names,
-            users=users,
-            histories=histories,
-            times=times,
-            asked_at=asked_at,
-            context=context,
-        )
+        named = names_in(self._run.cfg.dataset)
+        model, log, asked = self._recommending, self._run.log, {"asked_at": asked_at, "context": context}
+        return asked_about(model, log, self.users, names=named, users=users, histories=histories, times=times, **asked)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from seqrec_cli.config.protocol import Candidates
+from seqrec_cli.config.recommending import FileSettings, ListSettings
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
 
@@ -168,7 +169,7 @@ class AnsweringConfig(RestoringConfig):
     hardware: HardwareConfig
 
 
-class RecommendConfig(AnsweringConfig):
+class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
     """The verb `recommend`."""
 
     user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")

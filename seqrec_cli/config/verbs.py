@@ -172,9 +172,13 @@ VERBS = {
         ),
         Verb(
             "recommend",
-            "what a trained model recommends, to a user of the data or after a history",
+            "what a trained model recommends, to a user of the data, after a history, or to a file of them",
             "records.RecommendConfig",
-            ("seqrec recommend ckpt=runs/first user=42", "seqrec recommend ckpt=runs/first 'history=[42,17,88]'"),
+            (
+                "seqrec recommend ckpt=runs/first user=42",
+                "seqrec recommend ckpt=runs/first 'history=[42,17,88]'",
+                "seqrec recommend ckpt=runs/first input=requests.csv output=answers.parquet",
+            ),
         ),
         Verb(
             "serve",

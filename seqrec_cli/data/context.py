@@ -65,11 +65,16 @@ def of_times(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     return np.stack([values[name] + 1 for name in names], axis=-1)
 
 
+def logged_context(log: PackedLog) -> tuple[str, ...]:
+    """The context attributes that were logged, which a request may tell; hour and weekday follow from its time."""
+    names = log.catalog.context_names
+    return names[: len(names) - len(log.time_context)]
+
+
 def told_context(log: PackedLog, told: Mapping[str, str], asked_at: int | None) -> np.ndarray | None:
     """Context [1, F] of a request that is not in the log; what `told` lacks is absent (0). None where the log has
     none. Raises SeqrecError on an attribute or a value that the data do not have."""
-    names = [attribute.name for attribute in log.catalog.context_attributes]
-    logged = names[: len(names) - len(log.time_context)]
+    names, logged = log.catalog.context_names, logged_context(log)
     for name in told:
         if name not in logged:
             have = ", ".join(logged) or "none"

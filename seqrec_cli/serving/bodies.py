@@ -41,6 +41,11 @@ class AskedToRecommend(Whom):
     repeats: bool | None = Field(
         None, description="items of the history may come back; null: as they were ranked when the run was measured"
     )
+    allow: RawIds | None = Field(None, description="recommend these items alone: raw ids; null: every item")
+    deny: RawIds | None = Field(None, description="never recommend these items: raw ids")
+    where: dict[str, RawId | RawIds] | None = Field(
+        None, description="recommend items with one of these values of each attribute: {'genres': ['Comedy', 'Drama']}"
+    )
 
 
 class AskedToScore(Whom):
@@ -78,6 +83,9 @@ class Recommendations(Answered):
     """What POST /recommend answers."""
 
     recommendations: list[Item] = Field(description="the best first")
+    unknown_listed: list[str | int] = Field(
+        [], description="of `allow` and `deny`, which the data do not have; there where the request has such a list"
+    )
 
 
 class Scores(Answered):
@@ -118,10 +126,17 @@ class Most:
             ("times", self.events),
             ("candidates", self.candidates),
             ("context", MOST_CONTEXT),
+            ("allow", self.events),
+            ("deny", self.events),
+            ("where", MOST_CONTEXT),
         ):
             value = plain.get(name)
             if isinstance(value, list | dict) and len(value) > most:
                 raise NotUnderstoodError(f"{name}: {len(value):,} are given, at most {most:,} are read")
+            if name == "where" and isinstance(value, dict):
+                values = sum(len(each) for each in value.values() if isinstance(each, list))
+                if values > self.events:
+                    raise NotUnderstoodError(f"where: {values:,} values are given, at most {self.events:,} are read")
 
 
 def read(kind: type[B], body: bytes, most: Most) -> B:

@@ -15,6 +15,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.context import told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.item_values import ItemValues
 from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
@@ -73,7 +74,8 @@ class Recommending:
         self.items: list[RawId] = vocabulary(log.folder, "items").tolist()
         self.titles = titles(log.folder)
         self._index = {str(raw): index for index, raw in enumerate(self.items, start=1)}
-        self._rows = {str(raw): row for row, raw in enumerate(vocabulary(log.folder, "users").tolist())}
+        self.users: list[RawId] = vocabulary(log.folder, "users").tolist()
+        self._rows = {str(raw): row for row, raw in enumerate(self.users)}
         busiest = logged_histories(log, np.array([np.diff(log.offsets_U1).argmax()])).batch(FIRST, max_length)
         with precision.autocast():
             self._reads = optional_inputs(self.model.score_corpus, busiest.to(precision.device))
@@ -141,10 +143,25 @@ class Recommending:
         order_V = np.argsort(-self.popularity_V[1:], kind="stable") + 1
         return order_V if self.left_out is None else order_V[~np.isin(order_V, self.left_out.cpu().numpy())]
 
-    def popular(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """(items, scores): the answer to a history of which nothing is known."""
-        items_K = self._by_popularity[:top]
+    def popular(self, top: int, hidden_V1: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(items, scores): the answer to a history of which nothing is known; without the hidden items (True)."""
+        order_V = self._by_popularity
+        items_K = (order_V if hidden_V1 is None else order_V[~hidden_V1[order_V]])[:top]
         return items_K, self.popularity_V[items_K]
+
+    @cached_property
+    def item_values(self) -> ItemValues:
+        """The items by the values of their attributes."""
+        return ItemValues(self.log)
+
+    def codes(self, kind: Literal["items", "users"], ids: Sequence[str]) -> np.ndarray:
+        """Indices from 1, int64; 0 where the data have no such item or user."""
+        found, before = (self._index, 0) if kind == "items" else (self._rows, 1)
+        return np.fromiter((found.get(each, -before) + before for each in ids), np.int64, len(ids))
+
+    def reads(self, *inputs: str) -> bool:
+        """Whether the model reads one of these inputs (of `models.reading.OPTIONAL`)."""
+        return not set(inputs).isdisjoint(self._reads)
 
     def logged(self, users: Sequence[RawId]) -> Histories:
         """The events the log has of these users. Raises SeqrecError for one it does not have."""
@@ -175,14 +192,22 @@ class Recommending:
 
     @torch.inference_mode()
     def best(
-        self, asked: Histories, top: int, *, repeats: bool | None, rows_at_once: int
+        self,
+        asked: Histories,
+        top: int,
+        *,
+        repeats: bool | None,
+        rows_at_once: int,
+        hidden_V1: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows of `asked`, items, scores), a row's best item first; seen items are left out unless `repeats`.
 
-        Where that is None, as the run's protocol has them: kept among the candidates, or removed.
+        Where that is None, as the run's protocol has them: kept among the candidates, or removed. Items where
+        `hidden_V1` is True are left out of every row's.
         A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
         """
         keeps_seen = view_of(self.log).seen == "keep" if repeats is None else repeats
+        hidden_V = None if hidden_V1 is None else torch.from_numpy(hidden_V1).to(self.precision.device)
         rows, items, scores = [], [], []
         for rows_B in asked.by_length(self.max_length, rows_at_once):
             batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
@@ -192,6 +217,8 @@ class Recommending:
             scores_BV[:, 0] = -torch.inf
             if self.left_out is not None:
                 scores_BV[:, self.left_out] = -torch.inf
+            if hidden_V is not None:
+                scores_BV.masked_fill_(hidden_V, -torch.inf)
             if not keeps_seen:
                 positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
                 scores_BV[positions_M, items_M] = -torch.inf

@@ -35,6 +35,7 @@ class Question:
     candidates_C: np.ndarray | None = None  # from 1; None: the best of the corpus
     top: int = 0
     repeats: bool | None = None  # as in `Request`
+    hidden_V1: np.ndarray | None = None  # bool [V + 1], True: not recommended
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -91,6 +92,9 @@ class Scoring:
             positions_M, items_M = asked.seen(np.flatnonzero(hides))
             rows_M = torch.from_numpy(np.flatnonzero(hides)[positions_M])
             scores_BV[rows_M.to(scores_BV.device), torch.from_numpy(items_M).to(scores_BV.device)] = -torch.inf
+        for row, question in enumerate(questions):
+            if question.hidden_V1 is not None:
+                scores_BV[row].masked_fill_(torch.from_numpy(question.hidden_V1).to(scores_BV.device), -torch.inf)
         best = scores_BV.topk(min(max(each.top for each in questions), scores_BV.shape[1]), dim=1)
         items_BK, scores_BK = best.indices.cpu().numpy(), best.values.cpu().numpy()
         found = []

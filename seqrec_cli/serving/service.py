@@ -15,6 +15,7 @@ from seqrec_cli.serving import bodies
 from seqrec_cli.serving.alike import ItemVectors, LikeItem
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
+from seqrec_cli.serving.item_filters import filters_of, hidden_items
 from seqrec_cli.serving.recommending import RawId, Recommended
 from seqrec_cli.serving.recommending import Request as Asked
 from seqrec_cli.serving.scoring import Question, Scoring
@@ -52,14 +53,16 @@ class Answering:
         recommending = loaded.scoring.recommending
         top = self._top if said.top_k is None else said.top_k
         request = _asked(said, top=top, repeats=said.repeats)
+        hidden_V1, unknown_listed = hidden_items(recommending, filters_of(said.allow, said.deny, said.where))
         asked, unknown = recommending.known(request)
         if asked is None:
-            items_K, scores_K = recommending.popular(top)
+            items_K, scores_K = recommending.popular(top, hidden_V1)
         else:
-            question = Question(asked, top=top, repeats=said.repeats)
+            question = Question(asked, top=top, repeats=said.repeats, hidden_V1=hidden_V1)
             items_K, scores_K = await self._batcher.answer(loaded.scoring, question)
         told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
-        return {"recommendations": _items(told.items, told.titles, told.scores), **self._facts(loaded, told)}
+        listed = {} if said.allow is None and said.deny is None else {"unknown_listed": unknown_listed}
+        return {"recommendations": _items(told.items, told.titles, told.scores), **self._facts(loaded, told), **listed}
 
     async def score(self, body: bytes) -> dict[str, Any]:
         """What POST /score answers."""

@@ -12,6 +12,7 @@ import torch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
 from seqrec_cli.serving.recommending import Recommending
+from tests.serving.test_diversity import attributed  # noqa: F401 - a fixture
 from tests.serving.test_recommending import CPU, WINDOW, Clock, Encoder, request
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
@@ -228,5 +229,57 @@ def test_scores_that_are_no_numbers_are_told_to_all_who_asked(served: Served, re
 def test_the_schema_names_fields_and_refusals(served: Served) -> None:
     route = served.schema["paths"]["/recommend"]["post"]
     fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert {"user_history", "top_k", "user", "times", "asked_at", "context", "repeats"} == fields.keys()
+    of_whom = {"user_history", "top_k", "user", "times", "asked_at", "context", "repeats"}
+    assert of_whom | {"allow", "deny", "where"} == fields.keys()
     assert {"200", "401", "408", "413", "422", "503"} == route["responses"].keys()
+
+
+def test_a_request_says_which_items_it_wants(attributed: PackedLog) -> None:  # noqa: F811
+    recommending = Recommending(Encoder(attributed), attributed, name="mine", max_length=WINDOW, precision=CPU)
+    served = Served(recommending)
+    known = [{"user_history": [110]}, {"user_history": []}, {"user": 3}]
+    filters: list[dict[str, Any]] = [
+        {"allow": [100, "103", 104, "x"]},
+        {"deny": [100, 103, 104, 99]},
+        {"where": {"a": "a1", "b": ["b1", "b2"]}},
+        {"allow": [100, 101, 104], "deny": [101], "where": {"a": ["a1", "a2"]}},
+        {},
+    ]
+    asked = [{**whom, **each, "top_k": 25, "repeats": True} for whom in known for each in filters]
+    passing = [{100, 103, 104}, set(range(100, 125)) - {100, 103, 104}, {100}, {100, 104}, set(range(100, 125))]
+    unknown = [["x"], [99], None, [], None]
+    answers = served.post("/recommend", *asked)  # at once: those of one batch have filters of their own
+    for nth, (status, answer) in enumerate(answers):
+        whom, place = known[nth // len(filters)], nth % len(filters)
+        alone = recommending.answer(
+            request(user=whom.get("user"), history=whom.get("user_history"), top=25, repeats=True)
+        )
+        assert status == 200
+        assert ids(answer) == [item for item in alone.items if item in passing[place]], asked[nth]
+        assert answer.get("unknown_listed") == unknown[place]
+    assert max(served.batches) > 1
+    served.batcher.close()
+
+
+def test_filters_that_cannot_be_meant_are_refused_in_a_line(attributed: PackedLog) -> None:  # noqa: F811
+    served = Served(Recommending(Encoder(attributed), attributed, name="mine", max_length=WINDOW, precision=CPU))
+    for given, says in (
+        ({"where": {"genre": ["x"]}}, "where.genre: items have no such attribute (have: a, b)"),
+        ({"where": {"a": ["a9"]}}, "where.a=a9: no item has it; did you mean 'a2'? (have: a1, a2)"),
+        ({"where": {"a": []}}, "where.a: give one value or more"),
+        ({"where": ["a"]}, "where: Input should be"),
+        ({"where": {"a": {"b": 1}}}, "where.a"),
+        ({"allow": ["x"]}, "allow: none of its 1 items is in the data"),
+        ({"allow": [1.5]}, "allow.0"),
+        ({"allow": list(range(MOST.events + 1))}, "allow: 51 are given, at most 50 are read"),
+        ({"deny": list(range(MOST.events + 1))}, "deny: 51 are given, at most 50 are read"),
+        ({"where": {str(n): "x" for n in range(101)}}, "where: 101 are given, at most 100 are read"),
+        ({"where": {"a": ["a1"] * 30, "b": ["b1"] * 21}}, "where: 51 values are given, at most 50 are read"),
+    ):
+        for body in ({"user_history": [110]}, {"user": 3}):
+            ((status, answer),) = served.post("/recommend", {**body, **given})
+            assert status == 422
+            assert answer["detail"].startswith(says), answer
+    ((status, _),) = served.post("/score", {"user": 3, "candidates": [100], "deny": [100]})
+    assert status == 422  # /score takes no filters
+    served.batcher.close()

@@ -1,0 +1,347 @@
+"""`seqrec recommend input= output=`: what the file says, and that a killed command ends in the same bytes."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import pytest
+
+import seqrec_cli
+from seqrec_cli.commands import recommend_file
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.serving.answer_files import AnswerFile
+from tests.commands.test_recommend import TINY
+
+USERS = 60
+HISTORIES: list[dict[str, Any]] = [
+    {"user": 3},
+    {"user": "nobody"},
+    {"history": [1, 2, 3, 4, 5, 6, 7]},
+    {"user": 5, "history": []},
+    {"user": 7, "history": [1, "foo", 2]},
+    {"history": [9]},
+    {"user": 12},
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recommend_file")
+
+
+def trained(base: Path, name: str) -> str:
+    folder = base / name
+    if not folder.exists():
+        seqrec_cli.run("train", [*TINY, f"model={name}", f"data_dir={base / 'data'}", f"run_dir={folder}"])
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def run(base: Path) -> str:
+    return trained(base, "sasrec")
+
+
+@pytest.fixture(scope="module")
+def requests(base: Path) -> Path:
+    path = base / "requests.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in HISTORIES), encoding="utf-8")
+    return path
+
+
+def answered(run: str, source: Any, output: Path, *settings: str) -> dict[str, Any]:
+    return seqrec_cli.run("recommend", [f"ckpt={run}", f"input={source}", f"output={output}", *settings])
+
+
+def frame_of(path: Path) -> pd.DataFrame:
+    if ".parquet" in path.name:
+        return pd.read_parquet(path)
+    if ".csv" in path.name:
+        return pd.read_csv(path)
+    return pd.read_json(path, lines=True, dtype={"user": str})
+
+
+def one(run: str, *asked: str) -> dict[str, Any]:
+    return seqrec_cli.run("recommend", [f"ckpt={run}", *asked])
+
+
+# What it answers
+
+
+def test_each_row_gets_what_it_gets_alone(run: str, requests: Path, tmp_path: Path, capsys: Any) -> None:
+    told = answered(run, requests, tmp_path / "a.parquet", "top=4", "chunk=3", "batch=2")
+    found = frame_of(tmp_path / "a.parquet")
+    assert found.columns.tolist() == ["row", "user", "rank", "item", "score", "answered_by"]
+    for nth, row in enumerate(HISTORIES):
+        asked = [f"user={row['user']}"] if "user" in row else []
+        asked += [f"history={json.dumps(row['history'])}"] if "history" in row else []
+        alone = one(run, "top=4", *asked)
+        mine = found[found["row"] == nth]
+        assert mine["item"].tolist() == alone["items"]
+        assert mine["score"].tolist() == pytest.approx(alone["scores"], rel=1e-4)
+        assert set(mine["answered_by"]) == {alone["answered_by"]}
+        assert mine["rank"].tolist() == [1, 2, 3, 4]
+        assert mine["user"].fillna("none").unique().tolist() == [str(row.get("user", "none"))]
+    assert (told["rows"], told["popularity"], told["unknown_items"]) == (7, 2, 1)
+    said = capsys.readouterr().out
+    assert "7 requests, sound" in said
+    assert "2 of whom nothing is known: recommended by popularity" in said
+    assert "1 of 11 events left out, for the data do not have their items" in said
+    assert "users/s" in said
+    assert not (tmp_path / "a.parquet.parts").exists()
+
+
+def test_every_user_of_the_data(run: str, tmp_path: Path) -> None:
+    answered(run, "users", tmp_path / "a.parquet", "top=2", "chunk=7")
+    found = frame_of(tmp_path / "a.parquet")
+    expected = seqrec_cli.load(run).recommend(top=2)
+    assert found[["user", "rank", "item"]].values.tolist() == expected[["user", "rank", "item"]].values.tolist()
+    assert found["row"].tolist() == [row for row in range(USERS) for _ in range(2)]
+    assert found.dtypes.astype(str)[["row", "user", "rank", "item", "score"]].tolist() == [
+        "int64",
+        "int64",
+        "int32",
+        "int64",
+        "float32",
+    ]
+
+
+def test_every_kind_of_output_says_the_same(run: str, requests: Path, tmp_path: Path) -> None:
+    frames = []
+    for name in ("a.parquet", "a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.jsonl.gz"):
+        path = tmp_path / name
+        answered(run, requests, path, "top=3", "chunk=2")
+        separated = pd.read_csv(path, sep="\t") if name == "a.tsv" else frame_of(path)
+        frames.append(separated.astype({"score": "float32"}))
+    for frame in frames[1:]:
+        pd.testing.assert_frame_equal(frame, frames[0], check_dtype=False)
+    first = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()[6])
+    assert {**first, "score": 0, "item": 0} == {
+        "row": 2, "user": None, "rank": 1, "item": 0, "score": 0, "answered_by": "model",
+    }  # fmt: skip
+    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == (tmp_path / "a.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        (["length=2"], {2}),
+        (["allow=[1,2,3,4,5,20,21]"], None),
+        (["deny=[1,2,20,21,30]"], None),
+        (["where={category: [category-00, category-01, category-02, category-03]}"], None),
+        (["mmr=0.1", "mmr_pool=20"], None),
+        (["repeats=true"], None),
+    ],
+)
+def test_settings_of_lists_hold_for_one_and_for_many(
+    run: str, requests: Path, tmp_path: Path, settings: list[str], changed: set[int] | None
+) -> None:
+    def items(*given: str) -> list[list[Any]]:
+        answered(run, requests, tmp_path / "a.parquet", "top=4", "replace=true", *given)
+        found = frame_of(tmp_path / "a.parquet")
+        return [found[found["row"] == row]["item"].tolist() for row in range(len(HISTORIES))]
+
+    plain, with_them = items(), items(*settings)
+    assert plain != with_them
+    alone = one(run, "history=[1,2,3,4,5,6,7]", "top=4", *settings)["items"]
+    assert with_them[2] == alone != plain[2]
+    assert with_them[0] == one(run, "user=3", "top=4", *settings)["items"]
+    assert with_them[3] == one(run, "history=[]", "top=4", *settings)["items"]
+
+
+def test_mmr_reads_its_pool_and_its_likeness(run: str) -> None:
+    lists = {
+        setting: one(run, "history=[1,2,3]", "mmr=0.3", *setting.split())["items"]
+        for setting in ("mmr_pool=10", "mmr_pool=30", "mmr_pool=30 mmr_by=category")
+    }
+    assert len({tuple(items) for items in lists.values()}) == 3
+
+
+def test_the_event_that_weighed_most_stands_beside_its_item(base: Path, tmp_path: Path) -> None:
+    din = trained(base, "din")
+    answered(din, "users", tmp_path / "a.parquet", "top=2", "explain=true", "hardware.precision=fp32")
+    found = frame_of(tmp_path / "a.parquet")
+    assert found.columns.tolist()[-1] == "because"
+    with mock.patch("seqrec_cli.commands.explain.draw_explanation"):
+        for user in (1, 8, 33):
+            told = seqrec_cli.run("explain", [f"ckpt={din}", f"user={user}", "top=2", "events=1"])
+            mine = found[found["user"] == user]
+            assert mine["item"].astype(str).tolist() == [each["item"] for each in told["items"]]
+            assert mine["because"].astype(str).tolist() == [each["events"][0] for each in told["items"]]
+    (tmp_path / "b.csv").write_text("user,history\nnobody,\n,1 2\n", encoding="utf-8")
+    answered(din, tmp_path / "b.csv", tmp_path / "b.parquet", "top=2", "explain=true")
+    because = frame_of(tmp_path / "b.parquet")["because"]
+    assert because[:2].isna().all()
+    assert set(because[2:]) <= {1, 2}
+
+
+# That it can be killed
+
+
+def test_a_killed_command_goes_on_and_ends_in_the_same_bytes(
+    run: str, requests: Path, tmp_path: Path, python: list[str]
+) -> None:
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    answered(run, "users", whole, "chunk=1", "top=3")
+    parts = tmp_path / "killed.parquet.parts"
+    words = [*python, "-m", "seqrec_cli", "recommend", f"ckpt={run}", "input=users", f"output={killed}", "chunk=1"]
+    running = subprocess.Popen([*words, "top=3"], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    until = time.monotonic() + 120
+    while len(list(parts.glob("part-*.json"))) < 5 and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    if not killed.exists():  # on a quick machine it was through
+        done = sum(not each.name.endswith(".json") for each in parts.glob("part-*"))
+        assert done >= 4
+        with mock.patch.object(AnswerFile, "write_part", autospec=True, side_effect=AnswerFile.write_part) as writing:
+            answered(run, "users", killed, "chunk=1", "top=3")
+        assert writing.call_count == USERS - done
+    assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.parquet", "whole.parquet"]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl.gz"])
+def test_an_interrupted_command_answers_only_what_is_left(
+    run: str, requests: Path, tmp_path: Path, name: str, capsys: Any
+) -> None:
+    whole, torn = tmp_path / f"whole.{name}", tmp_path / f"torn.{name}"
+    counts = answered(run, requests, whole, "chunk=2")
+    original, written = AnswerFile.write_part, list[Path]()
+
+    def until_two(self: AnswerFile, table: Any, path: Path) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        original(self, table, path)
+
+    with (
+        mock.patch.object(AnswerFile, "write_part", until_two),
+        pytest.raises(KeyboardInterrupt, match=r"the same command goes on with .*torn"),
+    ):
+        answered(run, requests, torn, "chunk=2")
+    assert not torn.exists()
+    with mock.patch.object(AnswerFile, "write_part", autospec=True, side_effect=original) as writing:
+        again = answered(run, requests, torn, "chunk=2")
+    assert writing.call_count == 2
+    assert torn.read_bytes() == whole.read_bytes()
+    assert {**again, "seconds": 0, "output": ""} == {**counts, "seconds": 0, "output": ""}  # of all rows
+    assert f"going on with {torn}.parts" in capsys.readouterr().out
+    assert not Path(f"{torn}.parts").exists()
+
+
+def test_another_command_is_refused_on_what_is_half_done(run: str, base: Path, requests: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.csv"
+    (tmp_path / "other.jsonl").write_text('{"history": [3]}\n', encoding="utf-8")
+    (tmp_path / "deny.txt").write_text("3\n", encoding="utf-8")
+    with (
+        mock.patch.object(AnswerFile, "join", side_effect=OSError(28, "full")),
+        pytest.raises(SeqrecError, match="No space left"),
+    ):
+        answered(run, requests, torn, "chunk=2", f"deny={tmp_path / 'deny.txt'}")
+    (tmp_path / "deny.txt").write_text("4\n", encoding="utf-8")  # the same words, other ids
+    deny = f"deny={tmp_path / 'deny.txt'}"
+    for settings, differ in (
+        ([], "deny"),
+        (["top=3"], "top, deny"),
+        (["length=3"], "deny, length"),
+        (["where={category: [category-00]}", "repeats=true", "batch=3"], "repeats, where, deny, batch"),
+        (["mmr=0.5"], "mmr, deny, mmr_pool"),
+        (
+            [f"hardware.precision={'bf16' if seqrec_cli.load(run)._run.precision.name == 'fp32' else 'fp32'}"],
+            "deny, hardware",
+        ),
+        (["chunk=3"], "chunk, deny"),
+    ):
+        with pytest.raises(SeqrecError, match=rf"torn.csv.parts has the parts of another command \(other: {differ}\)"):
+            answered(run, requests, torn, "chunk=2", deny, *settings)
+    with pytest.raises(SeqrecError, match=r"\(other: input, deny\)"):
+        answered(run, tmp_path / "other.jsonl", torn, "chunk=2", deny)
+    with pytest.raises(SeqrecError, match=r"\(other: ckpt, deny\)"):
+        answered(trained(base, "gru4rec"), requests, torn, "chunk=2", deny)
+    (tmp_path / "deny.txt").write_text("3\n", encoding="utf-8")
+    answered(run, requests, torn, "chunk=2", deny)
+    assert len(frame_of(torn)) == 10 * len(HISTORIES)
+
+
+def test_two_processes_do_not_write_one_file(run: str, requests: Path, tmp_path: Path) -> None:
+    def meanwhile(self: AnswerFile, table: Any, path: Path) -> None:
+        with pytest.raises(SeqrecError, match="another process is writing it"):
+            answered(run, requests, tmp_path / "a.csv")
+        original(self, table, path)
+
+    original = AnswerFile.write_part
+    with mock.patch.object(AnswerFile, "write_part", meanwhile):
+        answered(run, requests, tmp_path / "a.csv")
+    assert len(frame_of(tmp_path / "a.csv")) == 10 * len(HISTORIES)
+
+
+# What it refuses, before anything is written
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["input=requests.jsonl"], "output: name the file"),
+        (["output=a.csv", "user=3"], "output goes with input=FILE"),
+        (["explain=true", "user=3"], "explain goes with input=FILE; for one user: seqrec explain"),
+        (["input=users", "output=a.csv", "user=3"], "user is of one request"),
+        (["input=users", "output=a.csv", "history=[3]"], "history is of one request"),
+        (["input=users", "output=a.txt"], "output=a.txt: let its name end in .parquet"),
+        (["input=a.txt", "output=a.csv"], "input=a.txt: let its name end in .parquet"),
+        (["input=missing.csv", "output=a.csv"], "input=missing.csv: no such file"),
+        (["input=users", "output=a.csv", "explain=true"], "explain: model=sasrec has no attention"),
+        (["input=users", "output=a.csv", "length=9"], "length=9: the model was trained on 8 events; give at most 8"),
+        (["input=users", "output=a.csv", "where={genre: x}"], r"where.genre: items have no such .*\(have: category\)"),
+        (["input=users", "output=a.csv", "allow=ids.txt"], "allow=ids.txt: no such file"),
+        (["input=bad.csv", "output=a.csv"], "input=bad.csv: row 1: times: give one for each event"),
+        (["input=same.csv", "output=same.csv", "replace=true"], "output=same.csv: that is the input"),
+        (["input=users", "output=there.csv"], "output=there.csv: it is there already; .* replace=true"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.csv").write_text("history,times\n1 2,3 4\n1 2,3\n", encoding="utf-8")
+    (tmp_path / "same.csv").write_text("user\n3\n", encoding="utf-8")
+    (tmp_path / "there.csv").write_text("kept", encoding="utf-8")
+    with pytest.raises(SeqrecError, match=says):
+        one(run, *settings)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "same.csv", "there.csv"]
+    assert (tmp_path / "there.csv").read_text(encoding="utf-8") == "kept"
+
+
+def test_an_output_takes_the_place_of_another_where_asked_for(run: str, requests: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old", encoding="utf-8")
+    answered(run, requests, tmp_path / "a.csv", "replace=true", "top=1")
+    assert len(frame_of(tmp_path / "a.csv")) == len(HISTORIES)
+
+
+def test_progress_says_how_far_how_fast_and_how_long(
+    run: str, requests: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommend_file, "TELL_S", 0.0)
+    answered(run, requests, tmp_path / "a.csv", "chunk=2")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " left" in line and "users/s" in line]
+    assert [line.split(" (")[0] for line in lines] == ["2 of 7", "4 of 7", "6 of 7"]
+
+
+def test_parts_are_of_the_run_s_own_batches(run: str, requests: Path, tmp_path: Path) -> None:
+    sizes = []
+    original = recommend_file.AnsweredRows
+
+    def kept(*given: Any, rows_at_once: int) -> Any:
+        sizes.append(rows_at_once)
+        return original(*given, rows_at_once=rows_at_once)
+
+    with mock.patch.object(recommend_file, "AnsweredRows", kept):
+        answered(run, requests, tmp_path / "a.csv")
+        answered(run, requests, tmp_path / "b.csv", "batch=3")
+    assert sizes == [256, 3]
