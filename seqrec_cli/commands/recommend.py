@@ -8,23 +8,41 @@ from seqrec_cli.commands.warm import on_later_log
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
+from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.recommending import Recommending, Request
+
+EVIDENCE: dict[AnsweredBy, str] = {
+    "model": "the history alone",
+    "attributes": "the attributes given",
+    "profile": "the user's attributes in the data",
+    "category": "the attributes of the history's items",
+    "popularity": "popularity",
+}
 
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
     recommending = recommending_of(restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware), cfg.newer)
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
-    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
+    request = Request(
+        cfg.user,
+        cfg.history,
+        cfg.times,
+        cfg.asked_at,
+        context,
+        cfg.top,
+        cfg.repeats,
+        cfg.attributes or {},
+        cfg.item_attributes or {},
+    )
     answer = recommending.answer(request)
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))
     if answer.unknown_items:
         say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")
     if cfg.user is not None and not answer.known_user:
-        by = "popularity" if answer.answered_by == "popularity" else "the history alone"
-        say(f"user {cfg.user} is unknown to the data: recommended by {by}")
-    elif answer.answered_by == "popularity":
-        say("nothing of the history is known: recommended by popularity")
+        say(f"user {cfg.user} is unknown to the data: recommended by {EVIDENCE[answer.answered_by]}")
+    elif answer.answered_by != "model":
+        say(f"nothing of the history is known: recommended by {EVIDENCE[answer.answered_by]}")
     return vars(answer)
 
 

@@ -10,6 +10,7 @@ from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainCo
 from seqrec_cli.config.settings import Settings
 
 Length = Annotated[int, Field(ge=1)]
+Attributes = dict[str, str | int | float | tuple[str | int | float, ...]]
 
 
 class PlanConfig(TrainConfig):
@@ -185,6 +186,13 @@ class RecommendConfig(AnsweringConfig):
     top: int = Field(ge=1, description="how many items, the best first")
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
+    )
+    attributes: Attributes | None = Field(
+        description="read where nothing of the history is known: attributes of liked items, and the user's own: "
+        "'{genres: [Comedy, Crime], age: 25}'; null: none"
+    )
+    item_attributes: dict[str, Attributes] | None = Field(
+        description="attributes of items of the history that the data do not have: '{new: {genres: Comedy}}'"
     )
 
 

@@ -4,9 +4,8 @@ Legend: R histories, B histories of a batch, K recommendations of all, C candida
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,11 +18,12 @@ from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
+from seqrec_cli.serving.attribute_values import Given
+from seqrec_cli.serving.cold_start import AnsweredBy, Priors
 from seqrec_cli.training.precision import Precision
 
 RawId = str | int
 FIRST = np.zeros(1, np.int64)
-AnsweredBy = Literal["model", "popularity"]  # the latter where nothing is known that the model could read
 LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
@@ -38,6 +38,10 @@ class Request:
     context: Mapping[str, str]  # by attribute
     top: int
     repeats: bool | None  # items of the history may come back; None: as the run ranked them
+    # Read where the model has nothing to read (`cold_start.py`): of items that are liked and of the user,
+    attributes: Given = field(default_factory=dict)
+    # and of items of the history that the data do not have, by their ids as text.
+    item_attributes: Mapping[str, Given] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,19 @@ class Recommending:
         """The highest scores among the corpus. Raises SeqrecError where a request is not understood."""
         asked, unknown = self.known(request)
         if asked is None:
-            items_K, scores_K = self.popular(request.top)
-        else:
-            _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
+            by, scores_V = self.cold(request)
+            items_K, scores_K = self.best_of(scores_V, request.top)
+            return self.told(request, asked, unknown, items_K=items_K, scores_K=scores_K, by=by)
+        _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
         return self.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
 
     def known(self, request: Request) -> tuple[Histories | None, list[RawId]]:
         """The history that a request is about, and its unknown items; None where nothing is left that the model reads:
         the history is empty or unknown, or the user is and gives none. Raises SeqrecError as `answer` does."""
+        self.priors.check(request.attributes, request.item_attributes)
         if request.history is None:
-            if request.user is not None and not self.knows(request.user):
+            nobody = request.user is None and request.attributes
+            if nobody or (request.user is not None and not self.knows(request.user)):
                 return None, []
             return self._logged(request).own(), []
         if not any(str(raw) in self._index for raw in request.history):
@@ -111,8 +118,9 @@ class Recommending:
         *,
         items_K: np.ndarray,
         scores_K: np.ndarray,
+        by: AnsweredBy | None = None,
     ) -> Recommended:
-        """An answer in the data's own ids."""
+        """An answer in the data's own ids; without `by`, the model's or popularity's."""
         items, named = self.named(items_K)
         read = 0 if asked is None else min(int(asked.ends_R[0] - asked.starts_R[0]), self.max_length)
         return Recommended(
@@ -122,7 +130,7 @@ class Recommending:
             read,
             unknown,
             request.user is not None and self.knows(request.user),
-            "popularity" if asked is None else "model",
+            by or ("popularity" if asked is None else "model"),
         )
 
     def named(self, items_K: np.ndarray) -> tuple[list[RawId], list[str] | None]:
@@ -135,6 +143,31 @@ class Recommending:
     def popularity_V(self) -> np.ndarray:
         """What the model `popular` scores by: log(1 + how often an item was seen in training), float32 [V + 1]."""
         return np.log1p(training_counts(self.log)).astype(np.float32)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """What attributes tell of those whom the model cannot read."""
+        return Priors(self.log)
+
+    def cold(self, request: Request) -> tuple[AnsweredBy, np.ndarray]:
+        """What there is to go by where the model has nothing to read, the best of it, and every item's score by that,
+        float32 [V + 1]."""
+        row = None if request.user is None else self._rows.get(str(request.user))
+        unknown = [str(raw) for raw in request.history or () if str(raw) not in self._index]
+        described = [request.item_attributes[item] for item in unknown if item in request.item_attributes]
+        found = self.priors.best(request.attributes, None if row is None else row + 1, described)
+        return ("popularity", self.popularity_V) if found is None else found
+
+    def best_of(self, scores_V: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """(items, scores) of the highest of one row of scores, whatever was seen, but for what is never recommended."""
+        if scores_V is self.popularity_V:
+            return self.popular(top)
+        allowed_V = scores_V.astype(np.float64)
+        allowed_V[0 if self.left_out is None else [0, *self.left_out.tolist()]] = -np.inf
+        first = np.argpartition(-allowed_V, min(top, len(allowed_V) - 1))[:top]
+        items_K = first[np.lexsort([first, -allowed_V[first]])]
+        items_K = items_K[np.isfinite(allowed_V[items_K])]
+        return items_K, scores_V[items_K]
 
     @cached_property
     def _by_popularity(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
@@ -15,6 +16,7 @@ from seqrec_cli.serving import bodies
 from seqrec_cli.serving.alike import ItemVectors, LikeItem
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
+from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.recommending import RawId, Recommended
 from seqrec_cli.serving.recommending import Request as Asked
 from seqrec_cli.serving.scoring import Question, Scoring
@@ -53,12 +55,14 @@ class Answering:
         top = self._top if said.top_k is None else said.top_k
         request = _asked(said, top=top, repeats=said.repeats)
         asked, unknown = recommending.known(request)
+        by: AnsweredBy = "model"
         if asked is None:
-            items_K, scores_K = recommending.popular(top)
+            by, scores_V = recommending.cold(request)
+            items_K, scores_K = recommending.best_of(scores_V, top)
         else:
             question = Question(asked, top=top, repeats=said.repeats)
             items_K, scores_K = await self._batcher.answer(loaded.scoring, question)
-        told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
+        told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K, by=by)
         return {"recommendations": _items(told.items, told.titles, told.scores), **self._facts(loaded, told)}
 
     async def score(self, body: bytes) -> dict[str, Any]:
@@ -68,10 +72,15 @@ class Answering:
         request = _asked(said, top=0, repeats=True)
         asked, unknown = recommending.known(request)
         items_C, unknown_candidates = recommending.known_indices(said.candidates)
-        scores_C = recommending.popularity_V[items_C]
-        if asked is not None and len(items_C):
+        by: AnsweredBy = "model"
+        if asked is None:
+            by, scores_V = recommending.cold(request)
+            scores_C = scores_V[items_C]
+        elif len(items_C):
             items_C, scores_C = await self._batcher.answer(loaded.scoring, Question(asked, items_C))
-        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C)
+        else:
+            scores_C = np.empty(0, np.float32)
+        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C, by=by)
         return {
             "scores": _items(told.items, told.titles, told.scores),
             "unknown_candidates": unknown_candidates,
@@ -155,7 +164,8 @@ def _post(
 
 def _asked(said: bodies.Whom, *, top: int, repeats: bool | None) -> Asked:
     context = {name: str(value) for name, value in said.context.items()}
-    return Asked(said.user, said.user_history, said.times, said.asked_at, context, top, repeats)
+    history, times, asked_at = said.user_history, said.times, said.asked_at
+    return Asked(said.user, history, times, asked_at, context, top, repeats, said.attributes, said.item_attributes)
 
 
 def _items(items: list[RawId], titles: list[str] | None, scores: list[float]) -> list[dict[str, Any]]:
