@@ -1,45 +1,54 @@
 """What to recommend where the model has nothing to read: item popularity given what is known of the user's taste.
 
-Evidence is a set of attribute values v, each with a distribution over the items that is smoothed towards overall
-popularity p by a Dirichlet prior of strength mu (as in language models: Zhai & Lafferty 2004, TOIS 22(2), eq. 6):
+Evidence is a set of attribute values v, each with a distribution over the items that is smoothed towards another one,
+P0, by a Dirichlet prior of strength mu (as in language models: Zhai & Lafferty 2004, TOIS 22(2), eq. 6):
 
-    P(i | v) = (n(v, i) + mu p(i)) / (n(v) + mu)
+    P(i | v) = (n(v, i) + mu P0(i | v)) / (n(v) + mu)
 
-For a value of an item attribute (a genre), n(v, i) are the training events of item i where it has v, else 0; for one of
-a user attribute (an age group), those of users with v. Values are combined as naive Bayes does, as if they were
-independent given the item:
+n(v, i) are training events of item i, and P0 overall popularity p:
+- of users with v, for a value of a user attribute (an age group);
+- of users whose favourite is v, for a value of an item attribute that is liked (a genre): a user's favourite is the
+  value whose share of their events exceeds its share of all events most. P0 is here the popularity of the items with v,
+  smoothed towards p with mu = g N of N events in all;
+- of all users, each weighed with their share of events with v, for a value of an unknown item that somebody had.
+
+Values are combined as naive Bayes does, as if attributes were independent given the item, and several values of one
+attribute (which are not) as their geometric mean:
 
     score(i) = log p(i) + sum over v of w(v) log(P(i | v) / p(i))
 
-with w = 1, but for values of several unknown items the share of them that have v. mu is chosen for each attribute by
-the likelihood of training events that were not counted: of half of the users for user attributes; for item attributes
-of the second half of histories, given the value that the first half had most beyond its popularity. An attribute that
-says little gets a large mu, and its values hardly move the order.
+with w(v) one over the number of values of v's attribute. mu and g are chosen for each attribute by the likelihood of
+training events that were not counted: of half of the users; for item attributes, of the second halves of their
+histories given the favourite of the first halves. An attribute that says little gets a large mu, and its values hardly
+move the order.
 
-Legend: V items (column 0 is padding), N events, U users, S sampled users, A values of an attribute, G strengths tried.
+That popular items of a liked genre are liked by whoever likes the genre is what one would think, and is not so on
+MovieLens: P0 alone ranks below popularity there, and what its fans had above (docs/cold-start.md).
+
+Legend: V items (column 0 is padding), N events, U users, W values a row, A values of an attribute, G strengths tried.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.data.interactions import PackedLog, ragged_ranges
-from seqrec_cli.data.splits import train_ends, training_counts
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.splits import training_counts
 from seqrec_cli.serving.attribute_values import AttributeValues, Given, Side, Value
+from seqrec_cli.serving.sampled_events import Events, paired
 
 # The others where nothing is known that the model could read: the attributes of the request, those of the user in the
 # data, those of the history's unknown items, and nothing at all.
 AnsweredBy = Literal["model", "attributes", "profile", "category", "popularity"]
-# Strengths tried: events for user attributes; for item attributes shares of all events, for all that have not the
-# value are left with a share of mu / (N + mu).
+Use = Literal["liked", "had", "is"]  # of a value: of items that are liked, of items of the history, of the user
+# Strengths tried, in events, and those of `liked` values towards popularity, in shares of all events.
 EVENTS_G = 10.0 ** np.arange(1, 7)
 SHARES_G = 2.0 ** np.arange(-6, 7)
-SAMPLED = 5_000  # users whose histories choose a strength
-KEPT = 256  # values whose distributions are kept
+KEPT = 256  # distributions
 
 
 class Priors:
@@ -49,17 +58,24 @@ class Priors:
         self._log = log
         self.items, self.users = AttributeValues(log, "item"), AttributeValues(log, "user")
         self._strengths: dict[tuple[Side, str], float] = {}
-        self._kept: dict[Value, np.ndarray] = {}
+        self._favourite: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._lift: dict[str, np.ndarray] = {}
+        self._kept: dict[tuple[Value, Use], np.ndarray] = {}
 
     def best(self, told: Given, user: int | None, described: Sequence[Given]) -> tuple[AnsweredBy, np.ndarray] | None:
         """The best evidence there is and every item's score by it: the request's attributes, those of a user of the
         data (from 1), those of unknown items; None where there is none."""
-        evidence: dict[AnsweredBy, Mapping[Value, float]] = {
-            "attributes": dict.fromkeys(self.read(told), 1.0),
-            "profile": {} if user is None else dict.fromkeys(self.users.of_row(user), 1.0),
-            "category": self._shares([self.items.read(given, "item_attributes") for given in described]),
-        }
-        return next(((by, self.scores(weights)) for by, weights in evidence.items() if weights), None)
+        profile = [] if user is None else self.users.of_row(user)
+        of_items = [value for given in described for value in self.items.read(given, "item_attributes")]
+        by: AnsweredBy
+        for by, values, use in (
+            ("attributes", self.read(told), "liked"),
+            ("profile", profile, "is"),
+            ("category", of_items, "had"),
+        ):
+            if values:
+                return by, self.scores(values, had=use == "had")
+        return None
 
     def check(self, told: Given, of_items: Mapping[str, Given]) -> None:
         """Raises SeqrecError on an attribute or a value that the data do not have."""
@@ -89,23 +105,21 @@ class Priors:
             found += having[0].read({name: told}, "attributes")
         return found
 
-    def scores(self, weights: Mapping[Value, float]) -> np.ndarray:
-        """Every item's log-probability but for a constant, float32 [V + 1]."""
-        log_p_V = np.log(self._popularity_V)
-        lifts = (weight * (np.log(self._given_V(value)) - log_p_V) for value, weight in weights.items())
-        return sum(lifts, start=log_p_V).astype(np.float32)
-
-    @staticmethod
-    def _shares(described: Iterable[Iterable[Value]]) -> dict[Value, float]:
-        """Items' values, each with the share of the items that have it, of those that have any."""
-        each = [set(values) for values in described if values]
-        return {value: times / len(each) for value, times in Counter(v for some in each for v in some).items()}
+    def scores(self, values: Sequence[Value], *, had: bool = False) -> np.ndarray:
+        """Every item's log-probability but for a constant, float32 [V + 1]; item values are liked ones, or those of
+        items that somebody `had`, where one may stand several times."""
+        log_p_V = scores_V = np.log(self._popularity_V)
+        several = Counter((value.side, value.attribute) for value in values)
+        for value in values:
+            use: Use = "is" if value.side == "user" else "had" if had else "liked"
+            lift_V = np.log(self._given_V(value, use)) - log_p_V
+            scores_V = scores_V + lift_V / several[value.side, value.attribute]
+        return scores_V.astype(np.float32)
 
     def strength(self, side: Side, attribute: str) -> float:
         """mu of an attribute, in events."""
         if (side, attribute) not in self._strengths:
-            chosen = self._chosen_for_items if side == "item" else self._chosen_for_users
-            self._strengths[side, attribute] = chosen(attribute)
+            self._strengths[side, attribute] = self._chosen(side, attribute)
         return self._strengths[side, attribute]
 
     @cached_property
@@ -116,90 +130,93 @@ class Priors:
     def _popularity_V(self) -> np.ndarray:
         """p: items without training events have what one more event, spread over all, would give them."""
         counts_V = self._counts_V + 1 / self._log.num_items
-        counts_V[0] = 1 / self._log.num_items  # padding: any finite value
-        return counts_V / counts_V[1:].sum()
+        return counts_V / counts_V[1:].sum()  # that of padding is finite, and nobody's
 
-    def _given_V(self, value: Value) -> np.ndarray:
+    @cached_property
+    def _events(self) -> Events:
+        return Events.of(self._log)
+
+    def _given_V(self, value: Value, use: Use) -> np.ndarray:
         """P(i | v), [V + 1]."""
-        if value not in self._kept:
-            side = self.items if value.side == "item" else self.users
-            having_R = (side.codes(value.attribute) == value.code).any(axis=1)
-            if value.side == "item":
-                counts_V = np.where(having_R, self._counts_V, 0.0)
-            else:
-                items_N, _ = self._events(np.flatnonzero(having_R[1 : self._log.num_users + 1]))
-                counts_V = np.bincount(items_N, minlength=self._log.num_items + 1).astype(np.float64)
+        if (value, use) not in self._kept:
             if len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
+            events, prior_V = self._events, self._popularity_V
+            if use == "is":
+                weights_U = (self.users.codes(value.attribute)[1:][events.rows_U] == value.code).any(axis=1) * 1.0
+            elif use == "liked":
+                weights_U = (self._favourites(value.attribute)[0] == value.code) * 1.0
+                prior_V = prior_V * self._lifts(value.attribute)[:, value.code][self._having(value).astype(int)]
+            else:
+                had_U = np.bincount(events.users_N, self._having(value)[events.items_N], len(events.rows_U))
+                weights_U = had_U / np.maximum(events.lengths_U, 1)
+            counts_V = np.bincount(events.items_N, weights_U[events.users_N], len(prior_V))
             mu = self.strength(value.side, value.attribute)
-            self._kept[value] = (counts_V + mu * self._popularity_V) / (counts_V.sum() + mu)
-        return self._kept[value]
+            self._kept[value, use] = (counts_V + mu * prior_V) / (counts_V.sum() + mu)
+        return self._kept[value, use]
 
-    def _events(self, rows_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Items of these users' training events, and which of the users had each, [N] both."""
-        starts_U, ends_U = np.asarray(self._log.offsets_U1)[rows_U], train_ends(self._log)[rows_U]
-        lengths_U = ends_U - starts_U
-        items_N = np.asarray(self._log.items_N[ragged_ranges(starts_U, lengths_U)], np.int64)
-        return items_N, np.repeat(np.arange(len(rows_U)), lengths_U)
+    def _having(self, value: Value) -> np.ndarray:
+        having_V: np.ndarray = (self.items.codes(value.attribute) == value.code).any(axis=1)
+        return having_V
 
-    def _sampled(self, first: int, step: int) -> np.ndarray:
-        rows_U = np.arange(first, self._log.num_users, step)
-        return rows_U[np.random.default_rng(0).permutation(len(rows_U))[:SAMPLED]]
+    def _shares(self, attribute: str) -> np.ndarray:
+        """The share of events with each value of an item attribute, [A]."""
+        codes_VW = self.items.codes(attribute)
+        counts_A = np.bincount(
+            codes_VW.ravel(), np.repeat(self._counts_V, codes_VW.shape[1]), self.items.size(attribute)
+        )
+        return counts_A / max(self._counts_V.sum(), 1)
 
-    def _chosen_for_users(self, attribute: str) -> float:
+    def _favourites(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
+        """Every user's favourite value (0: none) by all training events, and by the first half of them, [U] each."""
+        if attribute not in self._favourite:
+            events, shares_A = self._events, self._shares(attribute)
+            every_N = np.ones(len(events.items_N), bool)
+            codes_VW = self.items.codes(attribute)
+            self._favourite[attribute] = (
+                events.favourites(codes_VW, shares_A, every_N),
+                events.favourites(codes_VW, shares_A, events.first_half_N),
+            )
+        return self._favourite[attribute]
+
+    def _lifts(self, attribute: str) -> np.ndarray:
+        """P0(i | v) / p(i) of items without and with each value, [2, A], with the g that explains best what users had
+        later given what they had most at first."""
+        if attribute not in self._lift:
+            events, codes_VW, shares_A = self._events, self.items.codes(attribute), self._shares(attribute)
+            likes_N = self._favourites(attribute)[1][events.users_N]
+            later_N = ~events.first_half_N & (likes_N > 0)
+            has_N = (codes_VW[events.items_N[later_N]] == likes_N[later_N][:, None]).any(axis=1)
+            lifts_G2A = np.log(
+                np.stack([np.tile(SHARES_G[:, None], len(shares_A)), 1 + SHARES_G[:, None] + 0 * shares_A], 1)
+            )
+            lifts_G2A -= np.log(shares_A + SHARES_G[:, None])[:, None]
+            likelihood_G = lifts_G2A[:, has_N.astype(int), likes_N[later_N]].sum(1)
+            self._lift[attribute] = np.exp(lifts_G2A[int(np.argmax(likelihood_G)) if len(has_N) else -1])
+        return self._lift[attribute]
+
+    def _chosen(self, side: Side, attribute: str) -> float:
         """The strength under which one half of the users explains the other half's events best."""
-        codes_RW = self.users.codes(attribute)[1:]
-        columns = self._log.num_items + 1
-        counted, of_user = self._events(np.arange(0, self._log.num_users, 2))
-        popularity_V = (np.bincount(counted, minlength=columns) + 1 / columns) / (len(counted) + 1)
-        pairs, times = np.unique(_paired(codes_RW[::2][of_user], counted, columns), return_counts=True)
-        totals_A = np.bincount(pairs // columns, times, self.users.size(attribute))
-        rows_S = self._sampled(1, 2)
-        held, of_user = self._events(rows_S)
-        asked = _paired(codes_RW[rows_S][of_user], held, columns)
+        events, columns, popularity_V = self._events, self._log.num_items + 1, self._popularity_V
+        counted_N = events.users_N % 2 == 0
+        if side == "user":
+            counted_UW = asked_UW = self.users.codes(attribute)[1:][events.rows_U]
+            asked_N = ~counted_N
+        else:
+            counted_UW, asked_UW = (codes_U[:, None] for codes_U in self._favourites(attribute))
+            asked_N = ~counted_N & ~events.first_half_N
+        pairs, times = np.unique(
+            paired(counted_UW[events.users_N[counted_N]], events.items_N[counted_N], columns), return_counts=True
+        )
+        asked = paired(asked_UW[events.users_N[asked_N]], events.items_N[asked_N], columns)
         if not len(asked) or not len(pairs):
             return float(EVENTS_G[-1])
+        values, items = asked // columns, asked % columns
+        totals = np.bincount(pairs // columns, times, values.max() + 1)[values]
         at = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-        found = np.where(pairs[at] == asked, times[at], 0)
-        p, totals = popularity_V[asked % columns], totals_A[asked // columns]
-        likelihood_G = [np.log((found + mu * p) / (totals + mu)).sum() for mu in EVENTS_G]
+        found, prior = np.where(pairs[at] == asked, times[at], 0), popularity_V[items]
+        if side == "item":
+            has = (self.items.codes(attribute)[items] == values[:, None]).any(axis=1)
+            prior = prior * self._lifts(attribute)[has.astype(int), values]
+        likelihood_G = [np.log((found + mu * prior) / (totals + mu)).sum() for mu in EVENTS_G]
         return float(EVENTS_G[int(np.argmax(likelihood_G))])
-
-    def _chosen_for_items(self, attribute: str) -> float:
-        """The strength under which what a history had most at first explains best what it had later."""
-        codes_RW, events = self.items.codes(attribute), self._counts_V.sum()
-        share_A = np.bincount(
-            codes_RW.ravel(), np.repeat(self._counts_V, codes_RW.shape[1]), self.items.size(attribute)
-        ) / max(events, 1)
-        items_N, of_user_N = self._events(self._sampled(0, 1))
-        lengths_S = np.bincount(of_user_N)
-        nth_N = np.arange(len(of_user_N)) - np.repeat(np.cumsum(lengths_S) - lengths_S, lengths_S)
-        first_N = nth_N < lengths_S[of_user_N] // 2
-        size = len(share_A)
-        pairs, times = np.unique(
-            _paired(codes_RW[items_N[first_N]], of_user_N[first_N], size, flipped=True), return_counts=True
-        )
-        users, values = pairs // size, pairs % size
-        excess = times / np.maximum(lengths_S[users] // 2, 1) - share_A[values]
-        order = np.lexsort([excess, users])
-        best_S = np.zeros(len(lengths_S), np.int64)
-        best_S[users[order]] = values[order]  # the last of a user's has the largest excess
-        later_N = ~first_N & (best_S[of_user_N] > 0)
-        liked_N = best_S[of_user_N[later_N]]
-        has_N = (codes_RW[items_N[later_N]] == liked_N[:, None]).any(axis=1)
-        shares_N = share_A[liked_N]
-        if not len(has_N):
-            return float(SHARES_G[-1] * max(events, 1))
-        likelihood_G = [
-            np.where(has_N, np.log((1 + g) / (shares_N + g)), np.log(g / (shares_N + g))).sum() for g in SHARES_G
-        ]
-        return float(SHARES_G[int(np.argmax(likelihood_G))] * events)
-
-
-def _paired(codes_NW: np.ndarray, others_N: np.ndarray, size: int, *, flipped: bool = False) -> np.ndarray:
-    """Each event's value and item (or user) in one number, of values that are there: code * size + other, or the other
-    way round."""
-    others_NW = np.broadcast_to(others_N[:, None], codes_NW.shape)
-    known_NW = codes_NW > 0
-    codes, others = codes_NW[known_NW].astype(np.int64), others_NW[known_NW].astype(np.int64)
-    return others * size + codes if flipped else codes * size + others

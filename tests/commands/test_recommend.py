@@ -56,8 +56,12 @@ def test_of_whom_nothing_is_known_hears_so(run: str, capsys: pytest.CaptureFixtu
 def test_attributes_answer_where_the_history_does_not(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     popular = seqrec_cli.run("recommend", [f"ckpt={run}", "history=[]", "top=40"])
     for asked, by, says in (
-        (["user=nobody", "attributes={category: [category_3, category_5]}"], "attributes", "the attributes given"),
-        (["history=[new]", "item_attributes={new: {category: category_3}}"], "category", "attributes of the history's"),
+        (["user=nobody", "attributes={category: [category-03, category-05]}"], "attributes", "the attributes given"),
+        (
+            ["history=[new]", "item_attributes={new: {category: category-03}}"],
+            "category",
+            "attributes of the history's",
+        ),
         (["history=[]", "user=3"], "profile", "the user's attributes in the data"),
     ):
         found = seqrec_cli.run("recommend", [f"ckpt={run}", "top=40", *asked])
@@ -65,5 +69,5 @@ def test_attributes_answer_where_the_history_does_not(run: str, capsys: pytest.C
         assert found["items"] != popular["items"]
         assert sorted(found["items"]) == sorted(popular["items"])
         assert says in capsys.readouterr().out
-    with pytest.raises(SeqrecError, match="attributes.category=category_x: no such value"):
-        seqrec_cli.run("recommend", [f"ckpt={run}", "attributes={category: category_x}"])
+    with pytest.raises(SeqrecError, match=r"attributes\.category=category-x: no such value"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", "attributes={category: category-x}"])

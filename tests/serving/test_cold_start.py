@@ -128,22 +128,45 @@ def test_scores_are_those_of_the_formula(recommending: Recommending, log: Packed
     p_V = counts_V + 1 / ITEMS
     p_V[0] = 0
     p_V /= p_V.sum()
-    comedy, young = Value("item", "genre", 1), Value("user", "group", 2)
-    genre_V = log.catalog.item_values["genre"][:, 0]
-    of_young_V = np.zeros(ITEMS + 1)
+    genre_V, group_U = log.catalog.item_values["genre"][:, 0], log.catalog.user_values["group"][1:, 0]
+    shares = np.array([counts_V[genre_V == genre].sum() for genre in range(4)]) / counts_V.sum()
+    of_young_V, of_fans_V, had_V = np.zeros((3, ITEMS + 1))
     for row in range(log.num_users):
-        if log.catalog.user_values["group"][row + 1, 0] == 2:
-            events = log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1] - 2]  # the rest is held out
-            of_young_V += np.bincount(events, minlength=ITEMS + 1)
-    expected_V = np.log(p_V[1:])
-    for value, counts in ((comedy, np.where(genre_V == 1, counts_V, 0)), (young, of_young_V)):
-        mu = priors.strength(value.side, value.attribute)
-        given_V = (counts + mu * p_V) / (counts.sum() + mu)
-        assert given_V.sum() == pytest.approx(1)
-        expected_V = expected_V + np.log(given_V[1:] / p_V[1:])
-    found = recommending.answer(request(history=[], attributes={"genre": ["comedy"], "group": "young"}, top=ITEMS))
-    scores = dict(zip(found.items, found.scores, strict=True))
-    assert [scores[100 + v] for v in range(ITEMS)] == pytest.approx(expected_V.tolist(), rel=1e-4)
+        events = log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1] - 2]  # the rest is held out
+        own_V = np.bincount(events, minlength=ITEMS + 1)
+        own_shares = np.array([own_V[genre_V == genre].sum() for genre in range(4)]) / len(events)
+        of_young_V += own_V * (group_U[row] == 2)
+        of_fans_V += own_V * ((own_shares - shares)[1:].argmax() == 0)
+        had_V += own_V * own_shares[1]
+    lifts = priors._lifts("genre")
+    g = (lifts[0, 1] * shares[1]) / (1 - lifts[0, 1])  # of lifts[0] = g / (share + g)
+    content_V = (np.where(genre_V == 1, counts_V / counts_V.sum(), 0) + g * p_V) / (shares[1] + g)
+    assert content_V.sum() == pytest.approx(1)
+
+    def log_given(counts: np.ndarray, prior_V: np.ndarray, mu: float) -> np.ndarray:
+        given_V = (counts + mu * prior_V) / (counts.sum() + mu)
+        return np.log(given_V[1:] / p_V[1:])
+
+    of_genre, of_group = priors.strength("item", "genre"), priors.strength("user", "group")
+    comedy = log_given(of_fans_V, content_V, of_genre)
+    young = log_given(of_young_V, p_V, of_group)
+    had = log_given(had_V, p_V, of_genre)
+    for asked, lift_V in (
+        ({"attributes": {"genre": ["comedy"], "group": "young"}}, comedy + young),
+        ({"item_attributes": {"x": {"genre": "comedy"}}}, had),
+    ):
+        found = recommending.answer(request(history=["x"], **asked, top=ITEMS))
+        scores = dict(zip(found.items, found.scores, strict=True))
+        expected = np.log(p_V[1:]) + lift_V
+        assert [scores[100 + v] for v in range(ITEMS)] == pytest.approx(expected.tolist(), rel=2e-3)
+
+
+def test_values_of_one_attribute_are_averaged(recommending: Recommending) -> None:
+    priors = recommending.priors
+    popular_V = np.log(priors._popularity_V)
+    comedy_V, crime_V = (priors.scores([Value("item", "genre", code)]) - popular_V for code in (1, 2))
+    both_V = priors.scores([Value("item", "genre", 1), Value("item", "genre", 2)]) - popular_V
+    assert both_V[1:] == pytest.approx(((comedy_V + crime_V) / 2)[1:], abs=1e-4)
 
 
 def test_an_attribute_that_says_nothing_moves_little(log: PackedLog, tmp_path: Path) -> None:
