@@ -2,10 +2,10 @@
 
     python -m scripts.bench_cold_start dataset=ml-100k [dataset.archive=FILE] [data_dir=DIR]
 
-Users are parted into ten; of each part nothing is counted. `profile`: the user's own attributes. `attributes`: the value
-of the first item attribute that the user has most, beyond its popularity, which stands for what somebody says they like.
-`category`: the attributes of the first event's item, taken for an unknown one. To be found are the user's first ten
-events (what is liked is then told by the later ones), or those after the first ten (told by these).
+Users are parted into ten; of each part nothing is counted. `profile`: the user's own attributes. `attributes`: the
+value of the first item attribute that the user has most, beyond its popularity, in one half of the events after the
+first ten, drawn at random: it stands for what somebody says they like. `category`: the attributes of the first event's
+item, taken for an unknown one. To be found are the user's first ten events, or those of the other half.
 """
 
 import sys
@@ -53,17 +53,19 @@ def measure(log: PackedLog) -> dict[tuple[str, str], list[tuple[float, float]]]:
         priors, popularity_V = Priors(without), training_counts(without).astype(np.float32)
         for row in range(part, log.num_users, PARTS):
             items_N = np.asarray(log.items_N[offsets_U1[row] : offsets_U1[row + 1]], np.int64)
-            first, later = items_N[:FIRST], items_N[FIRST:]
-            if not len(later):
+            first, later = items_N[:FIRST], np.random.default_rng(row).permutation(items_N[FIRST:])
+            tells, later = later[: len(later) // 2], later[len(later) // 2 :]
+            if not len(tells):
                 continue
+            liked_V = liked(priors, without, tells)
             category_V = priors.scores(priors.items.of_row(int(items_N[0])), had=True)
             profile_V = priors.scores(priors.users.of_row(row + 1))
             for name, scores_V, wanted in (
                 ("profile", profile_V, first),
-                ("attributes", liked(priors, without, later), first),
+                ("attributes", liked_V, first),
                 ("category", category_V, first[1:]),
                 ("profile", profile_V, later),
-                ("attributes", liked(priors, without, first), later),
+                ("attributes", liked_V, later),
                 ("category", category_V, later),
             ):
                 of = "later events" if wanted is later else "first ten"
