@@ -145,6 +145,16 @@ class ItemEncoder(SequenceEncoder):
     def item_bias(self) -> Tensor | None:
         return self.bias_V
 
+    @property
+    def reads_what_it_scores(self) -> bool:
+        # An output of length 1 (temperature) tells of its input's direction alone, and attributes are read by the
+        # catalog's rows, of which a new item has none.
+        return self.output is None and self.temperature is None and self.attributes is None
+
+    def use_item_table(self, table_RD: Tensor) -> None:
+        assert self.reads_what_it_scores
+        self.items.weight = nn.Parameter(table_RD, requires_grad=False)
+
     def _own(self, items: Tensor) -> Tensor:
         """The items' own vectors; zero where attributes speak for an item that training never saw."""
         own: Tensor = self.items(items)

@@ -220,3 +220,13 @@ class Priors:
             prior = prior * self._lifts(attribute)[has.astype(int), values]
         likelihood_G = [np.log((found + mu * prior) / (totals + mu)).sum() for mu in EVENTS_G]
         return float(EVENTS_G[int(np.argmax(likelihood_G))])
+
+
+def highest(scores_V: np.ndarray, top: int, left_out: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(items, scores) of the best of one row of scores, without these items and padding; equals by index."""
+    allowed_V = scores_V.astype(np.float64)
+    allowed_V[[0, *left_out]] = -np.inf
+    first = np.argpartition(-allowed_V, min(top, len(allowed_V) - 1))[:top]
+    items_K = first[np.lexsort([first, -allowed_V[first]])]
+    items_K = items_K[np.isfinite(allowed_V[items_K])]
+    return items_K, scores_V[items_K]

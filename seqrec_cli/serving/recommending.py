@@ -19,12 +19,12 @@ from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 from seqrec_cli.serving.attribute_values import Given
-from seqrec_cli.serving.cold_start import AnsweredBy, Priors
+from seqrec_cli.serving.cold_start import AnsweredBy, Priors, highest
+from seqrec_cli.serving.moments import check_seconds, moment_asked
 from seqrec_cli.training.precision import Precision
 
 RawId = str | int
 FIRST = np.zeros(1, np.int64)
-LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,7 @@ class Recommending:
         """(items, scores) of the highest of one row of scores, whatever was seen, but for what is never recommended."""
         if scores_V is self.popularity_V:
             return self.popular(top)
-        allowed_V = scores_V.astype(np.float64)
-        allowed_V[0 if self.left_out is None else [0, *self.left_out.tolist()]] = -np.inf
-        first = np.argpartition(-allowed_V, min(top, len(allowed_V) - 1))[:top]
-        items_K = first[np.lexsort([first, -allowed_V[first]])]
-        items_K = items_K[np.isfinite(allowed_V[items_K])]
-        return items_K, scores_V[items_K]
+        return highest(scores_V, top, [] if self.left_out is None else self.left_out.tolist())
 
     @cached_property
     def _by_popularity(self) -> np.ndarray:
@@ -299,7 +294,7 @@ class Recommending:
                 "ask for a user of the log, or train with model.context=none"
             )
         times = self._times(request.times, len(history))
-        asked_at = self._asked_at(request.asked_at, times)
+        asked_at = moment_asked(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self.log.time_context:
             raise SeqrecError(f"model={self.name} reads the {self.log.time_context[0]} of a request: give asked_at")
         row = None if request.user is None else self._rows.get(str(request.user))
@@ -314,15 +309,6 @@ class Recommending:
         )
         return asked, unknown
 
-    @staticmethod
-    def _asked_at(asked_at: int | None, times: np.ndarray | None) -> int | None:
-        if asked_at is None:
-            return None if times is None else int(times[-1])
-        _check_seconds("asked_at", [asked_at])
-        if times is not None and asked_at < times[-1]:
-            raise SeqrecError("asked_at lies before the latest event; leave later events out, or ask later")
-        return asked_at
-
     def _times(self, times: Sequence[int] | None, events: int, *, needed: bool = True) -> np.ndarray | None:
         if times is None:
             if needed and {"times_BL", "request_times_B"} & set(self._reads):
@@ -332,16 +318,11 @@ class Recommending:
             return None
         if len(times) != events:
             raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
-        _check_seconds("times", times)
+        check_seconds("times", times)
         seconds = np.array(times, np.int64)
         if (np.diff(seconds) < 0).any():
             raise SeqrecError("times: the history is not in their order; give the latest event last")
         return seconds
-
-
-def _check_seconds(name: str, values: Sequence[int]) -> None:
-    if any(abs(value) > LATEST for value in values):
-        raise SeqrecError(f"{name}: not a time; give seconds since 1970")
 
 
 def refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
