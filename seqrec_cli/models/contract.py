@@ -119,13 +119,14 @@ class SequenceEncoder(Recommender):
 
     @property
     def reads_what_it_scores(self) -> bool:
-        """Whether an item of a history is read by the very vector that the item is scored by, and by nothing else, so
-        that `use_item_table` can bring items that training never saw."""
+        """Whether an item of a history is read by the vector that it is scored by, or one of its direction, and by
+        nothing else, so that `use_item_table` can bring items that training never saw."""
         return False
 
     def use_item_table(self, table_RD: Tensor) -> None:
-        """Read histories by these vectors from now on, of the catalog's items and of any number behind them; for models
-        that `reads_what_it_scores`. For inference: the table does not learn."""
+        """Read histories from now on by the catalog's items as they were trained and by others, any number of them,
+        whose output vectors stand behind those of the catalog; for models that `reads_what_it_scores`. For inference:
+        the table does not learn. What the catalog's items are scored by stays."""
         raise NotImplementedError
 
     def encode(self, batch: Batch) -> Tensor:

@@ -49,7 +49,7 @@ class ScoringAt(Scoring):
 
     def __init__(self, recommending: Recommending, search: Search | None) -> None:
         super().__init__(recommending)
-        self._search = search
+        self._search, self._read_version = search, 0
 
     def question(
         self,
@@ -68,8 +68,10 @@ class ScoringAt(Scoring):
         state = _state_of(questions[0])
         self._table_VD, self._bias_V = state.table_RD, state.bias_R
         assert isinstance(self.model, SequenceEncoder)
-        if self.model.reads_what_it_scores:
+        if state.version > self._read_version and self.model.reads_what_it_scores:
+            # Later tables have the rows of earlier ones.
             self.model.use_item_table(state.table_RD)
+            self._read_version = state.version
         return super().answer(questions)
 
     def _best(

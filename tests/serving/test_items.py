@@ -40,7 +40,7 @@ class Tied(Encoder):
         return True
 
     def use_item_table(self, table_RD: torch.Tensor) -> None:
-        self.items.weight = torch.nn.Parameter(table_RD, requires_grad=False)
+        self.items.weight = torch.nn.Parameter(table_RD.clone(), requires_grad=False)
 
 
 class Biased(Encoder):
