@@ -218,10 +218,12 @@ def test_items_change_for_all_processes_and_for_the_next_service(
         order = best(address)
         assert asked(f"{address}/items/new1", "GET")[0] == 200
         assert asked(f"{address}/items/1", "GET")[0] == 404
-    with started(python, tmp_path / "again", f"ckpt={run}", f"state={state}", "index=flat") as (_, address):
+    with started(python, tmp_path / "again", f"ckpt={run}", f"state={state}", "index=flat") as (process, address):
         assert best(address) == order
         health = ask(f"{address}/health")[1]
         assert (health["items_added"], health["items_removed"]) == (8, 8)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=100) == 0
 
 
 def test_every_setting_of_the_items_reaches_the_service(
