@@ -11,6 +11,7 @@ from seqrec_cli.commands.warm import on_later_log
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
+from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.diversity import likeness
 from seqrec_cli.serving.item_filters import filters_of, hidden_items, listed_items
 from seqrec_cli.serving.lists import Mmr, Wanted, answer_with
@@ -20,6 +21,14 @@ OF_ONE = ("user", "history", "times", "asked_at", "context")
 OF_MANY = ("output", "explain")
 BYTES_A_SCORE = 8  # a float32 score, and a copy of it
 SHOWN = 5  # unknown ids named in a line
+
+EVIDENCE: dict[AnsweredBy, str] = {
+    "model": "the history alone",
+    "attributes": "the attributes given",
+    "profile": "the user's attributes in the data",
+    "category": "the attributes of the history's items",
+    "popularity": "popularity",
+}
 
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
@@ -37,16 +46,25 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
     recommending = recommending_of(run, cfg.newer, cfg.length, setting="length")
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
-    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
+    request = Request(
+        cfg.user,
+        cfg.history,
+        cfg.times,
+        cfg.asked_at,
+        context,
+        cfg.top,
+        cfg.repeats,
+        cfg.attributes or {},
+        cfg.item_attributes or {},
+    )
     answer = answer_with(recommending, request, wanted_of(recommending, cfg))
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))
     if answer.unknown_items:
         say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")
     if cfg.user is not None and not answer.known_user:
-        by = "popularity" if answer.answered_by == "popularity" else "the history alone"
-        say(f"user {cfg.user} is unknown to the data: recommended by {by}")
-    elif answer.answered_by == "popularity":
-        say("nothing of the history is known: recommended by popularity")
+        say(f"user {cfg.user} is unknown to the data: recommended by {EVIDENCE[answer.answered_by]}")
+    elif answer.answered_by != "model":
+        say(f"nothing of the history is known: recommended by {EVIDENCE[answer.answered_by]}")
     return vars(answer)
 
 

@@ -205,6 +205,8 @@ def _in_words(seconds: float) -> str:
 def _report(counts: Counts, path: Path, *, top: int) -> None:
     if counts.popularity:
         say(f"{counts.popularity:,} of whom nothing is known: recommended by popularity")
+    if counts.profile:
+        say(f"{counts.profile:,} of whose history nothing is known: recommended by their attributes in the data")
     if counts.unknown_items:
         say(f"{counts.unknown_items:,} of {counts.events:,} events left out, for the data do not have their items")
     if counts.unknown_context:

@@ -20,6 +20,7 @@ from seqrec_cli.machine import cores
 from seqrec_cli.saying import Say, silent
 
 if TYPE_CHECKING:
+    from seqrec_cli.serving.recommending import Recommending
     from seqrec_cli.serving.service import Loaded
     from seqrec_cli.serving.telemetry import Journal
 
@@ -105,8 +106,22 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
         "dataset": run.cfg.dataset.name,
         "device": str(run.precision.device),
     }
+    if cfg.state is not None or cfg.index != "none":
+        return _with_items(cfg, recommending, facts, dataset=run.cfg.dataset.name)
     vectors = ItemVectors(recommending) if isinstance(run.model, SequenceEncoder) else None
     return Loaded(Scoring(recommending), vectors, facts)
+
+
+def _with_items(cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], *, dataset: str) -> "Loaded":
+    """Items that may change, or are searched in an index."""
+    from seqrec_cli.serving.item_scoring import ItemVectorsAt, ScoringAt
+    from seqrec_cli.serving.item_search import Search
+    from seqrec_cli.serving.item_start import open_items
+    from seqrec_cli.serving.service import Loaded
+
+    items = open_items(recommending, cfg.state, dataset=dataset, item_vectors=cfg.item_vectors, most=cfg.most_added)
+    search = None if cfg.index == "none" else Search(cfg.index, items.now().state)
+    return Loaded(ScoringAt(recommending, search), ItemVectorsAt(recommending), facts, items)
 
 
 def _token() -> str | None:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.recommending import FileSettings, ListSettings
@@ -11,6 +11,7 @@ from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainCo
 from seqrec_cli.config.settings import Settings
 
 Length = Annotated[int, Field(ge=1)]
+Attributes = dict[str, str | int | float | tuple[str | int | float, ...]]
 
 
 class PlanConfig(TrainConfig):
@@ -187,6 +188,13 @@ class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"
     )
+    attributes: Attributes | None = Field(
+        description="read where nothing of the history is known: attributes of liked items, and the user's own: "
+        "'{genres: [Comedy, Crime], age: 25}'; null: none"
+    )
+    item_attributes: dict[str, Attributes] | None = Field(
+        description="attributes of items of the history that the data do not have: '{new: {genres: Comedy}}'"
+    )
 
 
 MOST_SERVED = 100  # items of an answer
@@ -212,6 +220,31 @@ class ServeConfig(AnsweringConfig):
     watch_s: float | None = Field(
         gt=0, description="seconds between looks at the checkpoint, to load a newer one; null: on SIGHUP alone"
     )
+    state: str | None = Field(
+        description="folder of the items that are added, changed and removed while the service runs (/items/{id}), of "
+        "all its processes and the next ones; null: the items stay as they were trained"
+    )
+    item_vectors: str | None = Field(
+        description="file of the items' text vectors (.parquet, .csv, .npz), from which with `state` vectors of added "
+        "items can be estimated; null: dataset.item_vectors of the run, where it has any"
+    )
+    most_added: int = Field(ge=1, description="items that may be added; more get status 422")
+    index: Literal["none", "flat", "ivf"] = Field(
+        description="how the best items are found: none (all are scored), or by FAISS: flat (the same) or ivf"
+    )
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _removes(cls, index: Any) -> Any:
+        if index == "hnsw":
+            raise ValueError("index=hnsw: its graph removes nothing, and a service's items may go; take flat or ivf")
+        return "none" if index is None else index
+
+    @model_validator(mode="after")
+    def _with_state(self) -> "ServeConfig":
+        if self.item_vectors is not None and self.state is None:
+            raise ValueError("item_vectors: estimates vectors of added items, which need state=FOLDER")
+        return self
 
 
 class DownloadConfig(DataConfig):

@@ -1,4 +1,4 @@
-"""Pre-trained vectors of items, from a file to the catalog (`dataset.item_vectors`).
+"""Pre-trained vectors of items, from a file to the catalog (`dataset.item_vectors`), or to a service (`item_vectors`).
 
 Parquet: the ids, then a column of lists, or a column for each number; CSV: a header, the ids, then the numbers; .npz
 (numpy): arrays `ids` and `vectors`. An id is that of the log, compared as text.
@@ -19,36 +19,45 @@ from seqrec_cli.saying import Say
 KINDS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".npz": "npz"}
 
 
-def vectors_file(given: str | None) -> Path | None:
+def vectors_file(given: str | None, setting: str = "dataset.item_vectors") -> Path | None:
     """The file of that setting. Raises SeqrecError where there is none, or of no known kind."""
     if given is None:
         return None
-    path = local_path(given, "dataset.item_vectors")
+    path = local_path(given, setting)
     if not path.is_file():
-        raise SeqrecError(f"dataset.item_vectors={given}: no such file")
+        raise SeqrecError(f"{setting}={given}: no such file")
     if path.suffix.lower() not in KINDS:
-        raise SeqrecError(f"dataset.item_vectors={given}: expected a name that ends in .parquet, .csv or .npz")
+        raise SeqrecError(f"{setting}={given}: expected a name that ends in .parquet, .csv or .npz")
     return path
 
 
 def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Say) -> PackedLog:
     """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order.
 
-    Says how many items have one. Raises SeqrecError on a damaged file, vectors of several widths, NaN, an id twice, or
-    where no item has a vector.
+    Says how many items have one. Raises SeqrecError as `item_vectors_of`.
     """
-    ids, vectors_KW = read_vectors(path)
+    vectors_VW, note = item_vectors_of(items, path)
+    say(note)
+    manifest = {**log.manifest, "notes": [*log.manifest.get("notes", ()), note]}
+    return replace(log, catalog=replace(log.catalog, item_vectors=vectors_VW), manifest=manifest)
+
+
+def item_vectors_of(items: np.ndarray, path: Path, setting: str = "dataset.item_vectors") -> tuple[np.ndarray, str]:
+    """The vectors float32 [V + 1, W] of the items with these raw ids, NaN where the file has none, and a word on how
+    many have one. Raises SeqrecError on a damaged file, vectors of several widths, NaN, an id twice, or where no item
+    has a vector."""
+    ids, vectors_KW = read_vectors(path, setting)
     nth = {text: k for k, text in enumerate(ids)}
     if len(nth) < len(ids):
         twice = next(text for k, text in enumerate(ids) if nth[text] != k)
-        raise SeqrecError(f"dataset.item_vectors: {path.name} has more than one vector of item {twice}")
+        raise SeqrecError(f"{setting}: {path.name} has more than one vector of item {twice}")
     if not np.isfinite(vectors_KW).all():
         first = int(np.argmin(np.isfinite(vectors_KW).all(axis=1)))
-        raise SeqrecError(f"dataset.item_vectors: {path.name} has NaN or infinity in the vector of item {ids[first]}")
+        raise SeqrecError(f"{setting}: {path.name} has NaN or infinity in the vector of item {ids[first]}")
     found = np.array([nth.get(str(item), -1) for item in items.tolist()])
     if not (found >= 0).any():
         raise SeqrecError(
-            f"dataset.item_vectors: no id of {path.name} ({', '.join(ids[:3])}) is an item of the log "
+            f"{setting}: no id of {path.name} ({', '.join(ids[:3])}) is an item of the log "
             f"({', '.join(map(str, items[:3].tolist()))})"
         )
     vectors_VW = np.full((len(items) + 1, vectors_KW.shape[1]), np.nan, np.float32)
@@ -59,21 +68,19 @@ def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Say
         f"{path.name}: {have:,} of {len(items):,} items have a vector of {vectors_KW.shape[1]} numbers ({without}); "
         f"{spare:,} vectors are of no item of the log"
     )
-    say(note)
-    manifest = {**log.manifest, "notes": [*log.manifest.get("notes", ()), note]}
-    return replace(log, catalog=replace(log.catalog, item_vectors=vectors_VW), manifest=manifest)
+    return vectors_VW, note
 
 
-def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
+def read_vectors(path: Path, setting: str = "dataset.item_vectors") -> tuple[list[str], np.ndarray]:
     """The ids as text, and their vectors float32 [K, W]."""
     try:
         kind = KINDS[path.suffix.lower()]
         ids, vectors_KW = _of_npz(path) if kind == "npz" else _of_table(path, kind)
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own are ValueErrors
-        raise SeqrecError(f"dataset.item_vectors: {path.name} cannot be read: {first_line(error)}") from None
+        raise SeqrecError(f"{setting}: {path.name} cannot be read: {first_line(error)}") from None
     if vectors_KW.ndim != 2 or len(vectors_KW) != len(ids) or not vectors_KW.shape[1]:
         raise SeqrecError(
-            f"dataset.item_vectors: {path.name} has {len(ids)} ids and vectors of shape {vectors_KW.shape}; expected "
+            f"{setting}: {path.name} has {len(ids)} ids and vectors of shape {vectors_KW.shape}; expected "
             "one of the same width for each"
         )
     return ids, vectors_KW

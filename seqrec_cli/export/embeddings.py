@@ -52,7 +52,7 @@ class Query(Scoring):
 
 def refuse_no_product(model: Recommender) -> None:
     """Raises SeqrecError for a model whose scores are no inner products."""
-    if not isinstance(model, SequenceEncoder) or type(model).score_corpus is not SequenceEncoder.score_corpus:
+    if not isinstance(model, SequenceEncoder) or not model.scores_by_product:
         raise SeqrecError(
             "format=embeddings: this model's scores are no inner products of a history and an item, so it has no item "
             "vectors; take format=torch or onnx, or an encoder (sasrec)"

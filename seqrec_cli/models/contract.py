@@ -112,6 +112,23 @@ class SequenceEncoder(Recommender):
 
     causal = True  # position l sees events up to l only
 
+    @property
+    def scores_by_product(self) -> bool:
+        """Whether its scores are inner products of `last` and `item_table`, and a bias."""
+        return type(self).score_corpus is SequenceEncoder.score_corpus
+
+    @property
+    def reads_what_it_scores(self) -> bool:
+        """Whether an item of a history is read by the vector that it is scored by, or one of its direction, and by
+        nothing else, so that `use_item_table` can bring items that training never saw."""
+        return False
+
+    def use_item_table(self, table_RD: Tensor) -> None:
+        """Read histories from now on by the catalog's items as they were trained and by others, any number of them,
+        whose output vectors stand behind those of the catalog; for models that `reads_what_it_scores`. For inference:
+        the table does not learn. What the catalog's items are scored by stays."""
+        raise NotImplementedError
+
     def encode(self, batch: Batch) -> Tensor:
         """Hidden states [B, L, D]; state l stands after event l. Padded positions hold anything finite."""
         raise NotImplementedError

@@ -29,6 +29,7 @@ class ItemEncoder(SequenceEncoder):
     """
 
     trained_V1: Tensor | None  # 1 for items with training events
+    reads_more = False  # than the catalog's items, after `use_item_table`
     norm: nn.Module  # in front of the product with the items
 
     def __init__(self, cfg: EncoderConfig, catalog: Catalog) -> None:
@@ -145,6 +146,19 @@ class ItemEncoder(SequenceEncoder):
     def item_bias(self) -> Tensor | None:
         return self.bias_V
 
+    @property
+    def reads_what_it_scores(self) -> bool:
+        # Attributes are read by the catalog's rows, of which a new item has none.
+        return self.output is None and self.attributes is None
+
+    def use_item_table(self, table_RD: Tensor) -> None:
+        assert self.reads_what_it_scores
+        own_VD, added_AD = self.items.weight[: self.num_items + 1], table_RD[self.num_items + 1 :]
+        if self.temperature is not None:  # an output is of length 1, and an input of a length of its own
+            added_AD = F.normalize(added_AD, dim=1) * own_VD[1:].norm(dim=1).mean()
+        self.reads_more = True
+        self.items.weight = nn.Parameter(torch.cat([own_VD, added_AD]).detach(), requires_grad=False)
+
     def _own(self, items: Tensor) -> Tensor:
         """The items' own vectors; zero where attributes speak for an item that training never saw."""
         own: Tensor = self.items(items)
@@ -154,7 +168,8 @@ class ItemEncoder(SequenceEncoder):
         return torch.arange(self.num_items + 1, device=self.items.weight.device)
 
     def _output(self) -> Tensor:
-        return self.items.weight if self.output is None else self.output.weight
+        table_VD = self.items.weight if self.output is None else self.output.weight
+        return table_VD[: self.num_items + 1] if self.reads_more else table_VD
 
     def _as_vectors(self, rows: Tensor) -> Tensor:
         if self.temperature is None:

@@ -36,6 +36,10 @@ class ItemVectors:
         with torch.inference_mode():
             self._units_VD = F.normalize(recommending.model.item_table().float(), dim=1)
 
+    def question(self, recommending: Recommending, item: int, top: int) -> LikeItem:
+        """What is like that item (from 1)."""
+        return LikeItem(item, top)
+
     def rows_of(self, question: LikeItem) -> int:
         """How many questions are best answered at once."""
         return max(NUMBERS // len(self._units_VD), 1)

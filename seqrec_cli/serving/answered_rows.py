@@ -1,21 +1,28 @@
 """The answers to a chunk of requests, as a table: a row for each recommended item.
 
 Columns: `row` (of the request, from 0), `user` (where requests name any), `rank` from 1, `item`, `title` (where the
-data have titles), `score` (float32), `answered_by` (`model` or `popularity`), and `because` (where asked for).
+data have titles), `score` (float32), `answered_by` (`model`, `profile` or `popularity`), and `because` (where asked
+for).
 
 Legend: R requests of a chunk, K items of a list, M recommended items of all.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 
 from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.serving.because import strongest_events
-from seqrec_cli.serving.lists import Wanted, lists_for, popular_list
-from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.cold_start import AnsweredBy
+from seqrec_cli.serving.lists import Lists, Wanted, cold_list, lists_for
+from seqrec_cli.serving.recommending import Recommending, Request
 from seqrec_cli.serving.request_rows import RequestRows
+
+BY: tuple[str, ...] = get_args(AnsweredBy)
+COLD_USERS = 1024  # whose lists are kept
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Counts:
 
     rows: int = 0
     popularity: int = 0  # rows that it answered
+    profile: int = 0  # rows that their user's attributes answered
     short: int = 0  # rows that got fewer items than were asked for
     none: int = 0  # rows that got none
     events: int = 0  # of the histories that rows gave
@@ -51,7 +59,7 @@ class AnsweredRows:
         self._rows_at_once = rows_at_once
         self._items = pa.array(recommending.items)
         self._titles = None if recommending.titles is None else pa.array(recommending.titles, pa.string())
-        self._popular = popular_list(recommending, wanted)
+        self._cold = lru_cache(COLD_USERS)(self._cold_list)
 
     @property
     def schema(self) -> pa.Schema:
@@ -83,20 +91,30 @@ class AnsweredRows:
                 events_RK[group.rows_R] = strongest_events(
                     self._recommending, group.asked, lists.items_RK, rows_at_once=self._rows_at_once
                 )
-        items_RK[cold_R], scores_RK[cold_R] = self._popular.items_RK, self._popular.scores_RK
+        by_R = np.zeros(rows.count, np.int64)
+        for user in np.unique(rows.users_R[cold_R]):
+            by, lists = self._cold(int(user))
+            rows_R = cold_R[rows.users_R[cold_R] == user]
+            items_RK[rows_R], scores_RK[rows_R] = lists.items_RK, lists.scores_RK
+            by_R[rows_R] = BY.index(by)
         lengths_R = (items_RK > 0).sum(1)
         counts = Counts(
             rows.count,
-            len(cold_R),
+            int((by_R == BY.index("popularity")).sum()),
+            int((by_R == BY.index("profile")).sum()),
             int((lengths_R < self._wanted.top).sum()),
             int((lengths_R == 0).sum()),
             rows.events,
             rows.unknown_items,
             rows.unknown_context,
         )
-        by_R = np.zeros(rows.count, np.int64)
-        by_R[cold_R] = 1
         return self._table(table, first, by_R=by_R, items_RK=items_RK, scores_RK=scores_RK, events_RK=events_RK), counts
+
+    def _cold_list(self, user: int) -> tuple[AnsweredBy, Lists]:
+        """What one request of this user (from 1; 0: unknown) gets that leaves the model nothing to read."""
+        raw = self._recommending.users[user - 1] if user else None
+        request = Request(raw, (), None, None, {}, self._wanted.top, self._wanted.repeats)
+        return cold_list(self._recommending, request, self._wanted)
 
     def _table(
         self,
@@ -115,7 +133,7 @@ class AnsweredRows:
             "rank": from_numpy((places_M + 1).astype(np.int32)),
             "item": self._items.take(items_M),
             "score": from_numpy(scores_RK[rows_M, places_M]),
-            "answered_by": pa.array(["model", "popularity"]).take(from_numpy(by_R[rows_M])),
+            "answered_by": pa.array(BY).take(from_numpy(by_R[rows_M])),
         }
         if self._form.users:
             users = asked.column("user").take(from_numpy(rows_M))

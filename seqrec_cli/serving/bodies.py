@@ -12,6 +12,8 @@ from seqrec_cli.config.records import MOST_SERVED
 RawId = Annotated[str | int, Field(union_mode="left_to_right")]
 RawIds = Annotated[list[RawId], Field(fail_fast=True)]  # of a million wrong ones the first is enough
 MOST_CONTEXT = 100  # attributes
+Plain = str | int | float
+Attributes = dict[str, Plain | Annotated[list[Plain], Field(fail_fast=True, max_length=MOST_CONTEXT)]]
 LONGEST = 300  # characters of a complaint
 B = TypeVar("B", bound="Body")
 
@@ -32,6 +34,12 @@ class Whom(Body):
     )
     asked_at: int | None = Field(None, description="when the answer is for; null: at the latest event's time")
     context: dict[str, str | int | float] = Field({}, description="the request's context, by attribute")
+    attributes: Attributes = Field(
+        {}, description="what is known of a user whose history is not: attributes of liked items, and the user's own"
+    )
+    item_attributes: dict[str, Attributes] = Field(
+        {}, description="attributes of items of the history that the data do not have, by raw id"
+    )
 
 
 class AskedToRecommend(Whom):
@@ -76,7 +84,10 @@ class Answered(BaseModel):
     num_input_items: int = Field(description="events the model read: the latest known ones, up to its max_length")
     unknown_items: list[str | int] = Field(description="of the history, which the model was not trained with")
     known_user: bool
-    answered_by: str = Field(description="`model`; `popularity` where nothing is known that the model could read")
+    answered_by: str = Field(
+        description="`model`; where nothing is known that the model could read, `attributes` of the request, the "
+        "user's `profile` in the data, the `category` of unknown items, or `popularity`"
+    )
 
 
 class Recommendations(Answered):
@@ -129,6 +140,8 @@ class Most:
             ("allow", self.events),
             ("deny", self.events),
             ("where", MOST_CONTEXT),
+            ("attributes", MOST_CONTEXT),
+            ("item_attributes", MOST_CONTEXT),
         ):
             value = plain.get(name)
             if isinstance(value, list | dict) and len(value) > most:

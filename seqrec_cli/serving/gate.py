@@ -22,6 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+WITH_BODY = ("POST", "PUT", "DELETE", "PATCH")
+ITEMS = "/items/{item:path}"  # all of them are one route
 OPEN = "/health"  # asked by whoever looks whether the service lives: needs no token
 KNOWN_ID = re.compile(rb"[\w.:-]{1,128}")
 RETRY_AFTER = (b"retry-after", b"1")  # seconds
@@ -88,7 +90,8 @@ class Gate:
             fault = RefusedError(500, "a fault of the service; its log has it by this id")
             await self._refuse(exchange, fault, receive)
         seconds = time.perf_counter() - exchange.started
-        route = scope["path"] if scope["path"] in self._routes else "other"
+        path = scope["path"] if not scope["path"].startswith("/items/") else ITEMS
+        route = path if path in self._routes else "other"
         self._meters.request(route, exchange.status, seconds)
         client = scope.get("client")
         self._journal.write(
@@ -107,7 +110,7 @@ class Gate:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._authorized):
                 raise RefusedError(401, "no valid bearer token", (b"www-authenticate", b"Bearer"))
-        if scope["method"] != "POST":
+        if scope["method"] not in WITH_BODY:
             await self._application(scope, receive, exchange.send)
             return
         length = headers.get(b"content-length", b"0")

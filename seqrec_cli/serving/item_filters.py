@@ -47,7 +47,7 @@ def hidden_items(recommending: Recommending, filters: Filters) -> tuple[np.ndarr
     """
     if filters.allow is None and not filters.deny and not filters.where:
         return None, []
-    hidden_V1 = np.zeros(len(recommending.items) + 1, bool)
+    hidden_V1 = np.zeros(recommending.columns, bool)
     unknown = list[RawId]()
     if filters.allow is not None:
         items, unknown = recommending.known_indices(filters.allow)
@@ -58,7 +58,7 @@ def hidden_items(recommending: Recommending, filters: Filters) -> tuple[np.ndarr
     for name, texts in filters.where.items():
         if not texts:
             raise SeqrecError(f"where.{name}: give one value or more")
-        hidden_V1 |= _all_but(recommending.item_values.with_any(name, texts), hidden_V1)
+        hidden_V1 |= _all_but(recommending.with_any(name, texts), hidden_V1)
     if filters.deny:
         items, absent = recommending.known_indices(filters.deny)
         hidden_V1[items] = True

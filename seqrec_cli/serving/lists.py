@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqrec_cli.data.histories import Histories
+from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.diversity import Likeness, most_relevant_and_new
 from seqrec_cli.serving.recommending import Recommended, Recommending, Request
 
@@ -56,22 +57,25 @@ def lists_for(recommending: Recommending, asked: Histories, wanted: Wanted, *, r
     return _ordered(Lists(items_RN, scores_RN), wanted)
 
 
-def popular_list(recommending: Recommending, wanted: Wanted) -> Lists:
-    """The one list (R = 1) of whoever nothing is known of."""
-    items_N, scores_N = recommending.popular(wanted.pool, wanted.hidden_V1)
+def cold_list(recommending: Recommending, request: Request, wanted: Wanted) -> tuple[AnsweredBy, Lists]:
+    """The one list (R = 1) of a request that leaves the model nothing to read, and what it goes by."""
+    by, scores_V = recommending.cold(request)
+    items_N, scores_N = recommending.best_of(scores_V, wanted.pool, wanted.hidden_V1)
     missing = (0, wanted.pool - len(items_N))
-    return _ordered(Lists(np.pad(items_N, missing)[None], np.pad(scores_N, missing)[None]), wanted)
+    return by, _ordered(Lists(np.pad(items_N, missing)[None], np.pad(scores_N, missing)[None]), wanted)
 
 
 def answer_with(recommending: Recommending, request: Request, wanted: Wanted) -> Recommended:
     """One request's answer. Raises SeqrecError as `Recommending.answer` does."""
     asked, unknown = recommending.known(request)
-    lists = (
-        popular_list(recommending, wanted) if asked is None else lists_for(recommending, asked, wanted, rows_at_once=1)
-    )
+    by: AnsweredBy = "model"
+    if asked is None:
+        by, lists = cold_list(recommending, request, wanted)
+    else:
+        lists = lists_for(recommending, asked, wanted, rows_at_once=1)
     real_K = lists.items_RK[0] > 0
     return recommending.told(
-        request, asked, unknown, items_K=lists.items_RK[0][real_K], scores_K=lists.scores_RK[0][real_K]
+        request, asked, unknown, items_K=lists.items_RK[0][real_K], scores_K=lists.scores_RK[0][real_K], by=by
     )
 
 

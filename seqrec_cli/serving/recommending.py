@@ -4,7 +4,7 @@ Legend: R histories, B histories of a batch, K recommendations of all, C candida
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -20,12 +20,13 @@ from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
+from seqrec_cli.serving.attribute_values import Given
+from seqrec_cli.serving.cold_start import AnsweredBy, Priors, highest
+from seqrec_cli.serving.moments import check_seconds, moment_asked
 from seqrec_cli.training.precision import Precision
 
 RawId = str | int
 FIRST = np.zeros(1, np.int64)
-AnsweredBy = Literal["model", "popularity"]  # the latter where nothing is known that the model could read
-LATEST = 2**53  # seconds: more are a mistake, and no number of 64 bits adds them up
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Request:
     context: Mapping[str, str]  # by attribute
     top: int
     repeats: bool | None  # items of the history may come back; None: as the run ranked them
+    # Read where the model has nothing to read (`cold_start.py`): of items that are liked and of the user,
+    attributes: Given = field(default_factory=dict)
+    # and of items of the history that the data do not have, by their ids as text.
+    item_attributes: Mapping[str, Given] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,19 @@ class Recommending:
         """The highest scores among the corpus. Raises SeqrecError where a request is not understood."""
         asked, unknown = self.known(request)
         if asked is None:
-            items_K, scores_K = self.popular(request.top)
-        else:
-            _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
+            by, scores_V = self.cold(request)
+            items_K, scores_K = self.best_of(scores_V, request.top)
+            return self.told(request, asked, unknown, items_K=items_K, scores_K=scores_K, by=by)
+        _, items_K, scores_K = self.best(asked, request.top, repeats=request.repeats, rows_at_once=1)
         return self.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
 
     def known(self, request: Request) -> tuple[Histories | None, list[RawId]]:
         """The history that a request is about, and its unknown items; None where nothing is left that the model reads:
         the history is empty or unknown, or the user is and gives none. Raises SeqrecError as `answer` does."""
+        self.priors.check(request.attributes, request.item_attributes)
         if request.history is None:
-            if request.user is not None and not self.knows(request.user):
+            nobody = request.user is None and request.attributes
+            if nobody or (request.user is not None and not self.knows(request.user)):
                 return None, []
             return self._logged(request).own(), []
         if not any(str(raw) in self._index for raw in request.history):
@@ -113,8 +121,9 @@ class Recommending:
         *,
         items_K: np.ndarray,
         scores_K: np.ndarray,
+        by: AnsweredBy | None = None,
     ) -> Recommended:
-        """An answer in the data's own ids."""
+        """An answer in the data's own ids; without `by`, the model's or popularity's."""
         items, named = self.named(items_K)
         read = 0 if asked is None else min(int(asked.ends_R[0] - asked.starts_R[0]), self.max_length)
         return Recommended(
@@ -124,7 +133,7 @@ class Recommending:
             read,
             unknown,
             request.user is not None and self.knows(request.user),
-            "popularity" if asked is None else "model",
+            by or ("popularity" if asked is None else "model"),
         )
 
     def named(self, items_K: np.ndarray) -> tuple[list[RawId], list[str] | None]:
@@ -137,6 +146,30 @@ class Recommending:
     def popularity_V(self) -> np.ndarray:
         """What the model `popular` scores by: log(1 + how often an item was seen in training), float32 [V + 1]."""
         return np.log1p(training_counts(self.log)).astype(np.float32)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """What attributes tell of those whom the model cannot read."""
+        return Priors(self.log)
+
+    def cold(self, request: Request) -> tuple[AnsweredBy, np.ndarray]:
+        """What there is to go by where the model has nothing to read, the best of it, and every item's score by that,
+        float32 [V + 1]."""
+        row = None if request.user is None else self._rows.get(str(request.user))
+        unknown = [str(raw) for raw in request.history or () if str(raw) not in self._index]
+        described = [request.item_attributes[item] for item in unknown if item in request.item_attributes]
+        found = self.priors.best(request.attributes, None if row is None else row + 1, described)
+        return ("popularity", self.popularity_V) if found is None else found
+
+    def best_of(
+        self, scores_V: np.ndarray, top: int, hidden_V1: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(items, scores) of the highest of one row of scores, whatever was seen, but for what is never recommended and
+        the hidden items (True)."""
+        if scores_V is self.popularity_V:
+            return self.popular(top, hidden_V1)
+        hidden = [] if hidden_V1 is None else np.flatnonzero(hidden_V1).tolist()
+        return highest(scores_V, top, [*hidden, *([] if self.left_out is None else self.left_out.tolist())])
 
     @cached_property
     def _by_popularity(self) -> np.ndarray:
@@ -153,6 +186,15 @@ class Recommending:
     def item_values(self) -> ItemValues:
         """The items by the values of their attributes."""
         return ItemValues(self.log)
+
+    @property
+    def columns(self) -> int:
+        """Of a row of scores: padding, and every item."""
+        return len(self.items) + 1
+
+    def with_any(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """Items that have one of these values of an attribute. Raises SeqrecError as `ItemValues.with_any`."""
+        return self.item_values.with_any(name, texts)
 
     def codes(self, kind: Literal["items", "users"], ids: Sequence[str]) -> np.ndarray:
         """Indices from 1, int64; 0 where the data have no such item or user."""
@@ -293,7 +335,7 @@ class Recommending:
                 "ask for a user of the log, or train with model.context=none"
             )
         times = self._times(request.times, len(history))
-        asked_at = self._asked_at(request.asked_at, times)
+        asked_at = moment_asked(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self.log.time_context:
             raise SeqrecError(f"model={self.name} reads the {self.log.time_context[0]} of a request: give asked_at")
         row = None if request.user is None else self._rows.get(str(request.user))
@@ -308,15 +350,6 @@ class Recommending:
         )
         return asked, unknown
 
-    @staticmethod
-    def _asked_at(asked_at: int | None, times: np.ndarray | None) -> int | None:
-        if asked_at is None:
-            return None if times is None else int(times[-1])
-        _check_seconds("asked_at", [asked_at])
-        if times is not None and asked_at < times[-1]:
-            raise SeqrecError("asked_at lies before the latest event; leave later events out, or ask later")
-        return asked_at
-
     def _times(self, times: Sequence[int] | None, events: int, *, needed: bool = True) -> np.ndarray | None:
         if times is None:
             if needed and {"times_BL", "request_times_B"} & set(self._reads):
@@ -326,16 +359,11 @@ class Recommending:
             return None
         if len(times) != events:
             raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
-        _check_seconds("times", times)
+        check_seconds("times", times)
         seconds = np.array(times, np.int64)
         if (np.diff(seconds) < 0).any():
             raise SeqrecError("times: the history is not in their order; give the latest event last")
         return seconds
-
-
-def _check_seconds(name: str, values: Sequence[int]) -> None:
-    if any(abs(value) > LATEST for value in values):
-        raise SeqrecError(f"{name}: not a time; give seconds since 1970")
 
 
 def refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:

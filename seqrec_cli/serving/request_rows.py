@@ -19,7 +19,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.arrow import codes_of, mask_of, to_numpy
 from seqrec_cli.data.context import logged_context, of_times, told_context
 from seqrec_cli.data.histories import Histories, logged_histories
-from seqrec_cli.serving.recommending import LATEST, Recommending
+from seqrec_cli.serving.moments import LATEST
+from seqrec_cli.serving.recommending import Recommending
 
 WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"  # a user's id that comes back as a number
 

@@ -19,7 +19,7 @@ from seqrec_cli.data.histories import Histories, joined
 from seqrec_cli.data.sizes import padded_length
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_precision
-from seqrec_cli.serving.recommending import Recommending, refuse_no_numbers
+from seqrec_cli.serving.recommending import Recommending, Request, refuse_no_numbers
 
 NUMBERS = 1 << 24  # of the largest array that is made for a batch: 64 MB of fp32
 # Pairs that a model without vectors scores together: rows beyond these make an answer later and none sooner.
@@ -55,6 +55,19 @@ class Scoring:
         if isinstance(self.model, SequenceEncoder):
             with torch.inference_mode(), recommending.precision.autocast():
                 self._table_VD, self._bias_V = self.model.item_table().float(), self.model.item_bias()
+
+    def question(
+        self,
+        recommending: Recommending,
+        request: Request,
+        asked: Histories,
+        *,
+        candidates_C: np.ndarray | None = None,
+        top: int = 0,
+        hidden_V1: np.ndarray | None = None,
+    ) -> Question:
+        """What a request, whose history is `asked`, asks of the model."""
+        return Question(asked, candidates_C, top, request.repeats, hidden_V1)
 
     def rows_of(self, question: Question) -> int:
         """How many of its kind are best answered at once."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
@@ -12,13 +13,16 @@ from pydantic_core import to_json
 from seqrec_cli import __version__
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.serving import bodies
-from seqrec_cli.serving.alike import ItemVectors, LikeItem
+from seqrec_cli.serving.alike import ItemVectors
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
+from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.item_filters import filters_of, hidden_items
-from seqrec_cli.serving.recommending import RawId, Recommended
+from seqrec_cli.serving.item_index import ItemIndex
+from seqrec_cli.serving.item_routes import add_item_routes
+from seqrec_cli.serving.recommending import RawId, Recommended, Recommending
 from seqrec_cli.serving.recommending import Request as Asked
-from seqrec_cli.serving.scoring import Question, Scoring
+from seqrec_cli.serving.scoring import Scoring
 from seqrec_cli.serving.telemetry import Meters
 
 DESCRIPTION = "Recommendations from a trained model. What is refused has a line that says why, as `detail`."
@@ -39,42 +43,55 @@ class Loaded:
     scoring: Scoring
     vectors: ItemVectors | None  # of a model that makes them
     facts: Mapping[str, Any]
+    items: ItemIndex | None = None  # where items may change
+
+    def recommending(self) -> Recommending:
+        """With the items as they are now."""
+        return self.scoring.recommending if self.items is None else self.items.now()
 
 
 class Answering:
     """Answers the service's questions with the model that is loaded at the moment."""
 
     def __init__(self, loaded: Loaded, batcher: Batcher, *, top: int, most: Most, meters: Meters) -> None:
-        self.loaded, self._batcher, self._top, self._most, self._meters = loaded, batcher, top, most, meters
+        self.loaded, self._batcher, self._top, self.most, self._meters = loaded, batcher, top, most, meters
 
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """What POST /recommend answers."""
-        loaded, said = self.loaded, read(bodies.AskedToRecommend, body, self._most)
-        recommending = loaded.scoring.recommending
+        loaded, said = self.loaded, read(bodies.AskedToRecommend, body, self.most)
+        recommending = loaded.recommending()
         top = self._top if said.top_k is None else said.top_k
         request = _asked(said, top=top, repeats=said.repeats)
         hidden_V1, unknown_listed = hidden_items(recommending, filters_of(said.allow, said.deny, said.where))
         asked, unknown = recommending.known(request)
+        by: AnsweredBy = "model"
         if asked is None:
-            items_K, scores_K = recommending.popular(top, hidden_V1)
+            by, scores_V = recommending.cold(request)
+            items_K, scores_K = recommending.best_of(scores_V, top, hidden_V1)
         else:
-            question = Question(asked, top=top, repeats=said.repeats, hidden_V1=hidden_V1)
+            question = loaded.scoring.question(recommending, request, asked, top=top, hidden_V1=hidden_V1)
             items_K, scores_K = await self._batcher.answer(loaded.scoring, question)
-        told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K)
+        told = recommending.told(request, asked, unknown, items_K=items_K, scores_K=scores_K, by=by)
         listed = {} if said.allow is None and said.deny is None else {"unknown_listed": unknown_listed}
         return {"recommendations": _items(told.items, told.titles, told.scores), **self._facts(loaded, told), **listed}
 
     async def score(self, body: bytes) -> dict[str, Any]:
         """What POST /score answers."""
-        loaded, said = self.loaded, read(bodies.AskedToScore, body, self._most)
-        recommending = loaded.scoring.recommending
+        loaded, said = self.loaded, read(bodies.AskedToScore, body, self.most)
+        recommending = loaded.recommending()
         request = _asked(said, top=0, repeats=True)
         asked, unknown = recommending.known(request)
         items_C, unknown_candidates = recommending.known_indices(said.candidates)
-        scores_C = recommending.popularity_V[items_C]
-        if asked is not None and len(items_C):
-            items_C, scores_C = await self._batcher.answer(loaded.scoring, Question(asked, items_C))
-        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C)
+        by: AnsweredBy = "model"
+        if asked is None:
+            by, scores_V = recommending.cold(request)
+            scores_C = scores_V[items_C]
+        elif len(items_C):
+            question = loaded.scoring.question(recommending, request, asked, candidates_C=items_C)
+            items_C, scores_C = await self._batcher.answer(loaded.scoring, question)
+        else:
+            scores_C = np.empty(0, np.float32)
+        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C, by=by)
         return {
             "scores": _items(told.items, told.titles, told.scores),
             "unknown_candidates": unknown_candidates,
@@ -83,15 +100,19 @@ class Answering:
 
     async def similar(self, body: bytes) -> dict[str, Any]:
         """What POST /similar answers."""
-        loaded, said = self.loaded, read(bodies.AskedForSimilar, body, self._most)
+        loaded, said = self.loaded, read(bodies.AskedForSimilar, body, self.most)
         if loaded.vectors is None:
             raise SeqrecError(f"model={loaded.facts['model']} makes no item vectors; take an encoder (sasrec)")
-        recommending = loaded.scoring.recommending
+        recommending = loaded.recommending()
         (item,) = recommending.indices([said.item]).tolist()
-        question = LikeItem(item, self._top if said.top_k is None else said.top_k)
+        question = loaded.vectors.question(recommending, item, self._top if said.top_k is None else said.top_k)
         items_K, cosines_K = await self._batcher.answer(loaded.vectors, question)
         named = recommending.named(items_K)
         return {"similar": _items(*named, cosines_K.tolist()), "model_version": str(loaded.facts["model_version"])}
+
+    def counts(self) -> dict[str, int]:
+        """How many items have changed."""
+        return {} if self.loaded.items is None else self.loaded.items.counts()
 
     def _facts(self, loaded: Loaded, told: Recommended) -> dict[str, Any]:
         self._meters.answered(told.answered_by)
@@ -111,7 +132,7 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     @service.get("/health")
     async def health() -> dict[str, Any]:
         """Whether the service answers, and with what."""
-        return {"status": "ok", **answering.loaded.facts}
+        return {"status": "ok", **answering.loaded.facts, **answering.counts()}
 
     @service.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -122,6 +143,7 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     _post(service, "/recommend", answering.recommend, asked=bodies.AskedToRecommend, answered=bodies.Recommendations)
     _post(service, "/score", answering.score, asked=bodies.AskedToScore, answered=bodies.Scores)
     _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
+    add_item_routes(service, lambda: answering.loaded.items, answering.most, refusals=REFUSALS)
     return service
 
 
@@ -158,7 +180,8 @@ def _post(
 
 def _asked(said: bodies.Whom, *, top: int, repeats: bool | None) -> Asked:
     context = {name: str(value) for name, value in said.context.items()}
-    return Asked(said.user, said.user_history, said.times, said.asked_at, context, top, repeats)
+    history, times, asked_at = said.user_history, said.times, said.asked_at
+    return Asked(said.user, history, times, asked_at, context, top, repeats, said.attributes, said.item_attributes)
 
 
 def _items(items: list[RawId], titles: list[str] | None, scores: list[float]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import seqrec_cli
+from seqrec_cli.config.errors import SeqrecError
 
 TINY = [
     "dataset=synthetic",
@@ -50,3 +51,23 @@ def test_of_whom_nothing_is_known_hears_so(run: str, capsys: pytest.CaptureFixtu
         found = seqrec_cli.run("recommend", [f"ckpt={run}", asked, "top=3"])
         assert (len(found["items"]), found["answered_by"]) == (3, "popularity")
         assert says in capsys.readouterr().out
+
+
+def test_attributes_answer_where_the_history_does_not(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    popular = seqrec_cli.run("recommend", [f"ckpt={run}", "history=[]", "top=40"])
+    for asked, by, says in (
+        (["user=nobody", "attributes={category: [category-03, category-05]}"], "attributes", "the attributes given"),
+        (
+            ["history=[new]", "item_attributes={new: {category: category-03}}"],
+            "category",
+            "attributes of the history's",
+        ),
+        (["history=[]", "user=3"], "profile", "the user's attributes in the data"),
+    ):
+        found = seqrec_cli.run("recommend", [f"ckpt={run}", "top=40", *asked])
+        assert found["answered_by"] == by
+        assert found["items"] != popular["items"]
+        assert sorted(found["items"]) == sorted(popular["items"])
+        assert says in capsys.readouterr().out
+    with pytest.raises(SeqrecError, match=r"attributes\.category=category-x: no such value"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", "attributes={category: category-x}"])

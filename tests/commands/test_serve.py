@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,3 +183,98 @@ def test_several_processes_answer_at_one_address_and_one_that_dies_is_replaced(r
         assert process.wait(timeout=100) == 0
         for worker in workers:
             assert not Path(f"/proc/{worker}").exists()
+
+
+def asked(address: str, method: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """A client of /items/{id}; each call a connection of its own, that any process may answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answered:
+            return answered.status, json.load(answered)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def test_items_change_for_all_processes_and_for_the_next_service(
+    run: str, python: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    body = {"user_history": [3, 7], "top_k": 100, "repeats": True}
+
+    def best(address: str) -> list[Any]:
+        return [each["item_id"] for each in ask(f"{address}/recommend", body)[1]["recommendations"]]
+
+    with started([sys.executable], tmp_path / "log", f"ckpt={run}", "workers=2", f"state={state}") as (_, address):
+        assert sorted(best(address)) == list(range(1, 41))
+        for nth in range(8):
+            status, answer = asked(f"{address}/items/new{nth}", "PUT", {"attributes": {"category": f"category-0{nth}"}})
+            assert (status, answer["status"], answer["by"]) == (200, "added", "attributes")
+            assert answer["quality"]["items"] > 20
+            assert asked(f"{address}/items/{nth + 1}", "DELETE")[0] == 200
+            expected = {*range(nth + 2, 41), *(f"new{each}" for each in range(nth + 1))}
+            for _ in range(4):  # whichever process answers
+                assert set(best(address)) == expected
+        order = best(address)
+        assert asked(f"{address}/items/new1", "GET")[0] == 200
+        assert asked(f"{address}/items/1", "GET")[0] == 404
+    with started(python, tmp_path / "again", f"ckpt={run}", f"state={state}", "index=flat") as (process, address):
+        assert best(address) == order
+        health = ask(f"{address}/health")[1]
+        assert (health["items_added"], health["items_removed"]) == (8, 8)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=100) == 0
+
+
+def test_every_setting_of_the_items_reaches_the_service(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss", reason="the development extras bring it")
+    from seqrec_cli.serving.server import Server
+
+    vectors = tmp_path / "text.csv"
+    vectors.write_text("id,a,b\n" + "".join(f"{item},{item % 7},{item % 3}\n" for item in range(1, 41)))
+
+    def serving(overrides: list[str], ask_it: Any) -> None:
+        def running(server: Any, sockets: list[socket.socket]) -> None:
+            monkeypatch.undo()
+            with listening(server.config.app) as address:
+                ask_it(address)
+
+        monkeypatch.setattr(Server, "run", running)
+        seqrec_cli.run("serve", [f"ckpt={run}", "port=0", *overrides])
+
+    def changing(address: str) -> None:
+        status, answer = asked(f"{address}/items/a", "PUT", {"text_vector": [1.0, 2.0]})
+        assert (status, answer["by"], answer["quality"]["items"]) == (200, "text_vector", answer["quality"]["items"])
+        assert asked(f"{address}/items/b", "PUT", {"text_vector": [1.0]})[0] == 422
+        status, said = asked(f"{address}/items/b", "PUT", {"like": [1]})
+        assert (status, "1 items are added already" in said["detail"]) == (422, True)
+
+    serving([f"state={tmp_path / 'state'}", f"item_vectors={vectors}", "most_added=1"], changing)
+    assert "text_vector" in (tmp_path / "state" / "items.jsonl").read_text()
+
+    def without(address: str) -> None:
+        assert asked(f"{address}/items/a", "PUT", {"like": [1]})[0] == 422
+
+    searched: list[str] = []
+    from seqrec_cli.serving import item_search
+
+    made = item_search.Search.__init__
+
+    def counted(self: Any, kind: Any, state: Any) -> None:
+        searched.append(kind)
+        made(self, kind, state)
+
+    for kind in ("flat", "ivf"):
+        monkeypatch.setattr(item_search.Search, "__init__", counted)
+        serving([f"index={kind}"], without)
+    assert searched == ["flat", "ivf"]
+    serving([], without)
+    for overrides, says in (
+        (["index=hnsw"], "its graph removes nothing.*take flat or ivf"),
+        ([f"item_vectors={vectors}"], "which need state=FOLDER"),
+        ([f"state={tmp_path}/s", "item_vectors=nothing.csv"], "item_vectors=nothing.csv: no such file"),
+    ):
+        with pytest.raises(SeqrecError, match=says):
+            seqrec_cli.run("serve", [f"ckpt={run}", "port=0", *overrides])
