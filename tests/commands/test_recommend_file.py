@@ -88,10 +88,11 @@ def test_each_row_gets_what_it_gets_alone(run: str, requests: Path, tmp_path: Pa
         assert set(mine["answered_by"]) == {alone["answered_by"]}
         assert mine["rank"].tolist() == [1, 2, 3, 4]
         assert mine["user"].fillna("none").unique().tolist() == [str(row.get("user", "none"))]
-    assert (told["rows"], told["popularity"], told["unknown_items"]) == (7, 2, 1)
+    assert (told["rows"], told["popularity"], told["profile"], told["unknown_items"]) == (7, 1, 1, 1)
     said = capsys.readouterr().out
     assert "7 requests, sound" in said
-    assert "2 of whom nothing is known: recommended by popularity" in said
+    assert "1 of whom nothing is known: recommended by popularity" in said
+    assert "1 of whose history nothing is known: recommended by their attributes in the data" in said
     assert "1 of 11 events left out, for the data do not have their items" in said
     assert "users/s" in said
     assert not (tmp_path / "a.parquet.parts").exists()
@@ -152,7 +153,7 @@ def test_settings_of_lists_hold_for_one_and_for_many(
     alone = one(run, "history=[1,2,3,4,5,6,7]", "top=4", *settings)["items"]
     assert with_them[2] == alone != plain[2]
     assert with_them[0] == one(run, "user=3", "top=4", *settings)["items"]
-    assert with_them[3] == one(run, "history=[]", "top=4", *settings)["items"]
+    assert with_them[3] == one(run, "user=5", "history=[]", "top=4", *settings)["items"]
 
 
 def test_mmr_reads_its_pool_and_its_likeness(run: str) -> None:
