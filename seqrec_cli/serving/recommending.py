@@ -186,15 +186,11 @@ class Recommending:
         rows, items, scores = [], [], []
         for rows_B in asked.by_length(self.max_length, rows_at_once):
             batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
+            hidden_M = self.hidden(asked, rows_B, rows_B[:0] if keeps_seen else np.arange(len(rows_B)))
             with self.precision.autocast():
-                scores_BV = self.model.score_corpus(batch).float().clone()
+                scores_BV = self.model.score_corpus_without(batch, hidden_M, top).float().clone()
             refuse_no_numbers(scores_BV)
-            scores_BV[:, 0] = -torch.inf
-            if self.left_out is not None:
-                scores_BV[:, self.left_out] = -torch.inf
-            if not keeps_seen:
-                positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
-                scores_BV[positions_M, items_M] = -torch.inf
+            hide(scores_BV, hidden_M)
             best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
             left_BK = best.values.isfinite().cpu().numpy()
             rows.append(np.broadcast_to(rows_B[:, None], left_BK.shape)[left_BK])
@@ -203,6 +199,17 @@ class Recommending:
         rows_N = np.concatenate(rows)
         order_N = np.argsort(rows_N, kind="stable")
         return rows_N[order_N], np.concatenate(items)[order_N], np.concatenate(scores)[order_N]
+
+    def hidden(self, asked: Histories, rows_B: np.ndarray, without_seen: np.ndarray) -> torch.Tensor:
+        """Where in the flattened [B, V + 1] of these rows' scores stands what is no answer: int64 [M] of items that are
+        left out, and of those seen by the rows that `without_seen` indexes."""
+        columns = self.model.num_items + 1
+        positions_M, items_M = asked.seen(rows_B[without_seen])
+        seen_M = torch.from_numpy(without_seen[positions_M] * columns + items_M).to(self.precision.device)
+        if self.left_out is None:
+            return seen_M
+        firsts_B = torch.arange(len(rows_B), device=seen_M.device) * columns
+        return torch.cat([seen_M, (firsts_B[:, None] + self.left_out).flatten()])
 
     @torch.inference_mode()
     def score(self, asked: Histories, items_C: np.ndarray, rows_at_once: int) -> np.ndarray:
@@ -309,6 +316,13 @@ class Recommending:
 def _check_seconds(name: str, values: Sequence[int]) -> None:
     if any(abs(value) > LATEST for value in values):
         raise SeqrecError(f"{name}: not a time; give seconds since 1970")
+
+
+def hide(scores_BV: torch.Tensor, hidden_M: torch.Tensor) -> None:
+    """Padding, and the items at these positions of the flattened scores, get the lowest score there is, in place."""
+    columns = scores_BV.shape[1]
+    scores_BV[:, 0] = -torch.inf
+    scores_BV[hidden_M.div(columns, rounding_mode="floor"), hidden_M % columns] = -torch.inf
 
 
 def refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
