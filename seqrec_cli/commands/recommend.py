@@ -3,8 +3,8 @@
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import Restored, restore
-from seqrec_cli.commands.warm import on_later_log
+from seqrec_cli.commands.restore import Restored
+from seqrec_cli.commands.stages import asked_run, on_newer
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
@@ -13,7 +13,7 @@ from seqrec_cli.serving.recommending import Recommending, Request
 
 def main(cfg: RecommendConfig) -> dict[str, Any]:
     """Print the table; items, scores and what of the request was read."""
-    recommending = recommending_of(restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware), cfg.newer)
+    recommending = recommending_of(asked_run(cfg, cfg.hardware), cfg.newer)
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, cfg.repeats)
     answer = recommending.answer(request)
@@ -31,7 +31,7 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
 def recommending_of(run: Restored, newer: str | None = None, history: int | None = None) -> Recommending:
     """A restored run, ready to answer; `newer` is a later file that users and histories are taken from, `history` how
     many events are read at most where that is fewer than the model could."""
-    run, left_out = (run, None) if newer is None else on_later_log(run, newer)
+    run, left_out = (run, None) if newer is None else on_newer(run, newer)
     longest = run.cfg.model.max_length
     if history is not None and history > longest:
         raise SeqrecError(f"history={history}: the model was trained on {longest} events; give at most {longest}")

@@ -58,8 +58,8 @@ class EvaluateConfig(StagesConfig):
         sampled = [kind for kind in self.candidates or () if kind != "full"]
         if self.ranker is not None and sampled:
             raise ValueError(
-                f"candidates={sampled[0]}: sampled items are given and not retrieved, so two stages are measured on the "
-                "whole corpus alone; leave it out (how many the retriever finds is retrieved=NUMBER)"
+                f"candidates={sampled[0]}: sampled items are given and not retrieved, so two stages are measured on "
+                "the whole corpus alone; leave it out (how many the retriever finds is retrieved=NUMBER)"
             )
         return self
 

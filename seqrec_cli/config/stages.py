@@ -36,8 +36,8 @@ class StagesConfig(Settings):
         if self.ckpt is not None and given:
             name, run = next(iter(given.items()))
             raise ValueError(
-                f"ckpt={self.ckpt} and {name}={run}: it is one run that answers, or a retriever and a ranker; leave one "
-                "of the two out"
+                f"ckpt={self.ckpt} and {name}={run}: one run answers, or a retriever and a ranker; leave one of the "
+                "two out"
             )
         if self.ckpt is None and not given:
             raise ValueError(f"ckpt is missing: give it as ckpt=VALUE ({CKPT}), or two as retriever=VALUE ranker=VALUE")
@@ -51,3 +51,8 @@ class StagesConfig(Settings):
     def runs(self) -> tuple[str, ...]:
         """The run, or both, the retriever first."""
         return tuple(run for run in (self.ckpt, self.retriever, self.ranker) if run is not None)
+
+    @property
+    def two(self) -> dict[str, str | int | None]:
+        """The stages, for a manifest."""
+        return {"retriever": self.retriever, "ranker": self.ranker, "retrieved": self.retrieved}

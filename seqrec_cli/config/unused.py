@@ -37,7 +37,9 @@ def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
     if isinstance(record, StagesConfig) and record.ckpt is not None:
         for text in overrides:
             if text.startswith("retrieved="):
-                raise SeqrecError(f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN")
+                raise SeqrecError(
+                    f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN"
+                )
     if not isinstance(record, TrainConfig) or record.model.capabilities.family != "closed_form":
         return
     for text in overrides:

@@ -50,7 +50,7 @@ class Recommender(nn.Module):
         chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
         return torch.cat(chunks, dim=1)
 
-    shortlist: int | None = None  # items of a row that are ranked closely, where the rest of the corpus stands behind them
+    shortlist: int | None = None  # items of a row that are ranked closely, where the others only stand behind them
 
     def score_corpus_without(self, batch: Batch, hidden_M: Tensor, top: int | None = None) -> Tensor:
         """`score_corpus` for an answer without the items at these positions of the flattened [B, V + 1], whose scores

@@ -1,13 +1,16 @@
 """Two models as one recommender: a retriever cuts the corpus to a shortlist, and a ranker puts that in order.
 
 An item of the shortlist has the ranker's score. All others stand beneath the shortlist's last, in the retriever's order
-(equal scores stay equal). What is no answer (items already seen, items left out) is left out before the cut, or somebody
-with a long history would be left with a short list. Each model reads as many events of a row as it was trained on.
+(equal scores stay equal). What is no answer (items already seen, items left out) is left out before the cut, or who has
+a long history would be left with a short list. Each model reads as many events of a row as it was trained on.
 
 Retrieval and ranking as in Covington, Adams and Sargin (RecSys 2016, section 2), with any two models.
 
 Legend: B rows, C candidates, K items of the shortlist, M hidden items, V items.
 """
+
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +23,36 @@ from seqrec_cli.models.windows import latest_events
 SPACING = 2.0**-22  # of a score, between two that stand apart as numbers of float32: up to 4 million of them in a row
 
 
-class TwoStage(Recommender):
-    """`retriever` and `ranker`, which have been trained; `lengths` are the events that each one reads at most."""
+class Stage(NamedTuple):
+    """A trained model, and what of a row it reads."""
 
-    def __init__(
-        self, retriever: Recommender, ranker: Recommender, *, lengths: tuple[int, int], retrieved: int
-    ) -> None:
+    model: Recommender
+    max_length: int  # the latest events
+    contexts: int  # the first attributes of the context, those of the log it was trained on
+
+    def cut(self, batch: Batch) -> Batch:
+        """The row as the model was trained to read it."""
+        latest = latest_events(batch, self.max_length)
+        given = vars(latest)  # what a batch is asked for by name counts as read (`reading.py`)
+        if given["context_BF"] is None or given["context_BF"].shape[-1] == self.contexts:
+            return latest
+        first = {
+            name: given[name][..., : self.contexts] if self.contexts and given[name] is not None else None
+            for name in ("context_BF", "context_BLF")
+        }
+        whole = {name: given[name] for name in ("times_BL", "request_times_B")}
+        return replace(latest, **first, **whole)
+
+
+class TwoStage(Recommender):
+    """A retriever and a ranker. A batch's context begins with the attributes that each of the two was trained on."""
+
+    def __init__(self, retriever: Stage, ranker: Stage, *, retrieved: int) -> None:
         nn.Module.__init__(self)
-        self.num_items, self.num_users = ranker.num_items, ranker.num_users
-        self.retriever, self.ranker, self.lengths = retriever, ranker, lengths
-        self.sees_target_time = retriever.sees_target_time or ranker.sees_target_time
+        self.retriever, self.ranker = retriever.model, ranker.model
+        self._retriever, self._ranker = retriever, ranker
+        self.num_items, self.num_users = self.ranker.num_items, self.ranker.num_users
+        self.sees_target_time = self.retriever.sees_target_time or self.ranker.sees_target_time
         # Of a shortlist as long as the corpus nothing is cut, and the ranker alone is left.
         self.shortlist = retrieved if retrieved < self.num_items else None
 
@@ -38,7 +61,7 @@ class TwoStage(Recommender):
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         """The ranker's logits [B, C]: what is asked about has been found already."""
-        return self.ranker.score(latest_events(batch, self.lengths[1]), items_BC)
+        return self.ranker.score(self._ranker.cut(batch), items_BC)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         return self.score_corpus_without(batch, batch.items_BL.new_zeros(0))
@@ -48,11 +71,10 @@ class TwoStage(Recommender):
 
         Raises SeqrecError where the retriever's scores are not numbers.
         """
-        read = latest_events(batch, self.lengths[1])
+        read = self._ranker.cut(batch)
         if self.shortlist is None:
             return self.ranker.score_corpus(read).float()
-        of_retriever = latest_events(batch, self.lengths[0])
-        first_BV = self.retriever.score_corpus_without(of_retriever, hidden_M).float()
+        first_BV = self.retriever.score_corpus_without(self._retriever.cut(batch), hidden_M).float()
         first_BV = first_BV.clone(memory_format=torch.contiguous_format)
         if not first_BV[:, 1:].amax() < torch.inf:  # NaN too fails the comparison
             raise SeqrecError("the retriever's scores are not numbers; its training has diverged")
