@@ -14,7 +14,7 @@ from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.commands.warm import on_later_log
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
-from seqrec_cli.config.stages import StagesConfig, TwoStageModel
+from seqrec_cli.config.stages import TWO_STAGE, StagesConfig, TwoStageModel
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.compare import MEANING, differing
 from seqrec_cli.evaluation.evaluate import evaluate
@@ -25,16 +25,7 @@ from seqrec_cli.saying import Say
 
 MOST_TOLD = 3  # differences between two runs' data
 # What a run may have of its own, and what follows from the rest of a protocol.
-NOT_COMPARED = (
-    "fingerprint",
-    "max_length",
-    "time_context",
-    "sees_target_time",
-    "chosen_by",
-    "ranked_users",
-    "counts",
-    MEANING,
-)
+NOT_COMPARED = ("fingerprint", "max_length", "sees_target_time", "chosen_by", "ranked_users", "counts", MEANING)
 
 
 @dataclass(frozen=True)
@@ -71,20 +62,14 @@ def asked_run(cfg: StagesConfig, hardware: HardwareConfig, tell: Say = say) -> R
 
 
 def two_runs(retriever: Restored, ranker: Restored, retrieved: int) -> TwoRuns:
-    """One recommender of two, on the log whose requests tell what both read."""
-    told = [run.log.time_context for run in (retriever, ranker)]
-    more, fewer = (retriever, ranker) if len(told[0]) > len(told[1]) else (ranker, retriever)
-    if more.log.time_context[: len(fewer.log.time_context)] != fewer.log.time_context:
-        raise SeqrecError(
-            f"the retriever reads dataset.time_context={list(told[0])} of a request and the ranker {list(told[1])}; "
-            "take two runs with the same, or one of them without"
-        )
-    model = TwoStage(_stage(retriever), _stage(ranker), retrieved=retrieved)
-    length = max(run.cfg.model.max_length for run in (retriever, ranker))
+    """One recommender of two; its rows are as long as the longer of both reads."""
+    lengths = [run.cfg.model.max_length for run in (retriever, ranker)]
+    stages = (Stage(run.model, length) for run, length in zip((retriever, ranker), lengths, strict=True))
+    model = TwoStage(*stages, retrieved=retrieved)
     return TwoRuns(
-        ranker.cfg.model_copy(update={"model": TwoStageModel(name="two_stage", max_length=length)}),
+        ranker.cfg.model_copy(update={"model": TwoStageModel(name=TWO_STAGE, max_length=max(lengths))}),
         model.to(ranker.precision.device),
-        more.log,
+        ranker.log,
         ranker.precision,
         ranker.epoch,
         ranker.as_trained,
@@ -92,10 +77,6 @@ def two_runs(retriever: Restored, ranker: Restored, retrieved: int) -> TwoRuns:
         ranker=ranker,
         retrieved=retrieved,
     )
-
-
-def _stage(run: Restored) -> Stage:
-    return Stage(run.model, run.cfg.model.max_length, len(run.log.catalog.context_attributes))
 
 
 def _refuse_other_data(retriever: Restored, ranker: Restored, cfg: StagesConfig) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from seqrec_cli.config.model import COUNTED, ModelConfig
 from seqrec_cli.config.settings import Settings
 
+TWO_STAGE = "two_stage"
 CKPT = "a run folder or a checkpoint file"
 
 
@@ -15,7 +16,7 @@ class TwoStageModel(ModelConfig):
 
     capabilities = COUNTED  # nothing is trained, and there is no vector of a history
 
-    name: Literal["two_stage"]
+    name: Literal["two_stage"] = Field(description="two models as one")
 
 
 class StagesConfig(Settings):

@@ -64,13 +64,6 @@ def seen_positions(log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray) -> np
     return np.repeat(scores_B, lengths_B) + log.items_N[ragged_ranges(starts_B, lengths_B)]
 
 
-def hidden_positions(log: PackedLog, targets: Targets, picked_B: np.ndarray, *, items_RM: np.ndarray) -> np.ndarray:
-    """As `seen_positions`, without those of the targets: they are candidates, seen before or not."""
-    seen_E = seen_positions(log, targets.rows_R[picked_B], targets.ends_R[picked_B])
-    own_BM = items_RM[picked_B] + (np.arange(len(picked_B)) * (log.num_items + 1))[:, None]
-    return np.setdiff1d(seen_E, own_BM)  # padding has column 0, which no event has
-
-
 def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[Tensor, Tensor]:
     """Ranks (float64 [B, M]) of the targets and numbers of ranked items (int64 [B]).
 
@@ -189,8 +182,8 @@ def rank_held_out(
 
     for picked_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
         start, hidden_E = 0, np.zeros(0, np.int64)
-        if removes_seen and model.shortlist is not None:
-            hidden_E = hidden_positions(log, targets, picked_B, items_RM=items_RM)
+        if removes_seen and model.shortlist is not None:  # no target is among them: those that repeat are left out
+            hidden_E = seen_positions(log, targets.rows_R[picked_B], targets.ends_R[picked_B])
         for scores_BV in scorer.blocks(batch.to(device), tensor(hidden_E)):
             here_B = picked_B[start : start + len(scores_BV)]
             start += len(scores_BV)

@@ -9,7 +9,6 @@ Retrieval and ranking as in Covington, Adams and Sargin (RecSys 2016, section 2)
 Legend: B rows, C candidates, K items of the shortlist, M hidden items, V items.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -24,28 +23,18 @@ SPACING = 2.0**-22  # of a score, between two that stand apart as numbers of flo
 
 
 class Stage(NamedTuple):
-    """A trained model, and what of a row it reads."""
+    """A trained model, and how many of a row's latest events it reads."""
 
     model: Recommender
-    max_length: int  # the latest events
-    contexts: int  # the first attributes of the context, those of the log it was trained on
+    max_length: int
 
     def cut(self, batch: Batch) -> Batch:
         """The row as the model was trained to read it."""
-        latest = latest_events(batch, self.max_length)
-        given = vars(latest)  # what a batch is asked for by name counts as read (`reading.py`)
-        if given["context_BF"] is None or given["context_BF"].shape[-1] == self.contexts:
-            return latest
-        first = {
-            name: given[name][..., : self.contexts] if self.contexts and given[name] is not None else None
-            for name in ("context_BF", "context_BLF")
-        }
-        whole = {name: given[name] for name in ("times_BL", "request_times_B")}
-        return replace(latest, **first, **whole)
+        return latest_events(batch, self.max_length)
 
 
 class TwoStage(Recommender):
-    """A retriever and a ranker. A batch's context begins with the attributes that each of the two was trained on."""
+    """A retriever and a ranker, which have been trained."""
 
     def __init__(self, retriever: Stage, ranker: Stage, *, retrieved: int) -> None:
         nn.Module.__init__(self)

@@ -12,7 +12,7 @@ from seqrec_cli.reporting.tables import plain_table, shown_metrics
 def stages_table(stages: Mapping[str, Any], name: str, metrics: Mapping[str, float], *, title: str) -> Table:
     """A row for the system and one for each stage that was measured by itself over the whole corpus."""
     found = f"{stages['recall']:.1%} of the targets are among the {stages['retrieved']:,} best of the retriever"
-    table = plain_table(title, f"{found}; no ranker of these can have a higher HR")
+    table = plain_table(title, f"{found}, the most that the ranker can find there")
     table.add_column("", no_wrap=True)
     columns = shown_metrics(metrics)
     for column in columns:
