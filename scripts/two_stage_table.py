@@ -1,11 +1,11 @@
 """Two stages beside each of them alone, on validation: what is found, and what a request costs.
 
     python -m scripts.two_stage_table --retriever runs/sasrec --ranker runs/din --retrieved 100 500
-    python -m scripts.two_stage_table --folder outputs/stages dataset=ml-100k      # trains both first, where they are not
+    python -m scripts.two_stage_table --folder outputs/stages dataset=ml-100k  # trains both, where they are not there
 
 Markdown on standard output. `recall` is the share of targets that is retrieved. Times are milliseconds of CPU, of one
-thread: of a user in the evaluation, of a request that is scored alone, and of one that is scored with others, as `serve`
-does (64 that come at once, cut to the batches it takes).
+thread: of a user in the evaluation, of a request that is scored alone, and of one that is scored with others, as by
+`serve` (64 that come at once, cut to the batches it takes).
 """
 
 import argparse
@@ -78,7 +78,8 @@ def table(retriever: Restored, ranker: Restored, retrieved: list[int], requests:
     """Its lines. The requests that are ranked are the ranker's in every row."""
     evaluation = ranker.cfg.evaluation
     retriever = replace(retriever, cfg=retriever.cfg.model_copy(update={"evaluation": evaluation}))
-    yield f"| answers | recall | {' | '.join(METRICS)} | ms a user, evaluated | ms a request | ms, of {AT_ONCE} at once |"
+    times = f"ms a user, evaluated | ms a request | ms, of {AT_ONCE} at once"
+    yield f"| answers | recall | {' | '.join(METRICS)} | {times} |"
     yield "|---|---|---|---|---|---|---|---|"
     names = [run.cfg.model.name for run in (retriever, ranker)]
     yield line(f"`{names[0]}` alone", retriever, requests)
