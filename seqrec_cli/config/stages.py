@@ -1,13 +1,13 @@
 """Settings of two stages: a retriever, whose best items a ranker puts in order."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.model import COUNTED, ModelConfig
 from seqrec_cli.config.settings import Settings
 
-TWO_STAGE = "two_stage"
+TWO_STAGE: Final = "two_stage"
 CKPT = "a run folder or a checkpoint file"
 
 
