@@ -149,7 +149,7 @@ def test_refusals_are_one_line(
 
 
 def test_cfg_of_a_verb_whose_mandatory_key_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["evaluate", "--cfg", "job"]) == 0
+    assert cli.main(["export", "--cfg", "job"]) == 0
     assert "ckpt: ???" in capsys.readouterr().out
 
 

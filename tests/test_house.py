@@ -220,6 +220,9 @@ def test_every_verb_has_its_file(verb: str) -> None:
     needed = {
         "explain": ["user=1"],
         "ensemble": ["ckpts=[x,y]"],
+        "evaluate": ["ckpt=x"],
+        "recommend": ["ckpt=x"],
+        "serve": ["retriever=x", "ranker=y"],
         "compare": ["runs=[x,y]"],
         "audit": ["dataset=synthetic"],
     }

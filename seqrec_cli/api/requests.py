@@ -16,7 +16,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories, joined, logged_histories
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.times import TimeUnit
-from seqrec_cli.serving.recommending import RawId, Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId, Request
 
 SHOWN = 5  # unknown items named in a warning
 

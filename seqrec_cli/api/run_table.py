@@ -53,7 +53,7 @@ def _row(path: Path, top: Path) -> dict[str, Any]:
         row |= _costs(manifest)
         if run.config_yaml.is_file():
             row |= _settings(migrated(run.read_config()))
-        elif "ckpt" in manifest:
+        elif "ckpt" in manifest or "ranker" in manifest:
             row["state"] = "evaluation"
         if run.metrics_json.is_file():
             row |= _measured(run.read_metrics())

@@ -5,7 +5,8 @@ from typing import Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import Measured, keep, measured, print_parts, rules_of, validated, validation_loss
-from seqrec_cli.commands.restore import Restored, folder_of, restore
+from seqrec_cli.commands.restore import Restored, folder_of
+from seqrec_cli.commands.stages import TwoRuns, asked_run, stages_alone
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import EvaluateConfig
 from seqrec_cli.data.splits import view_of
@@ -19,6 +20,7 @@ from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder
 from seqrec_cli.reporting.sampled_table import candidates_table
+from seqrec_cli.reporting.stages_table import stages_table
 from seqrec_cli.reporting.tables import print_table, protocol_line, results_table
 
 
@@ -27,9 +29,11 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
 
     Raises SeqrecError for a history that is longer than the model's.
     """
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
-    if (unfinished := RunFolder(folder_of(cfg.ckpt))).config_yaml.is_file() and not unfinished.is_done:
-        say(f"{unfinished.path}: the run is not finished; measured is its best checkpoint so far, epoch {run.epoch}")
+    run = asked_run(cfg, cfg.hardware)
+    for each, ckpt in zip(run.parts, cfg.runs, strict=True):
+        if (unfinished := RunFolder(folder_of(ckpt))).config_yaml.is_file() and not unfinished.is_done:
+            best = f"the run is not finished; measured is its best checkpoint so far, epoch {each.epoch}"
+            say(f"{unfinished.path}: {best}")
     longer = [length for length in cfg.history or () if length > run.cfg.model.max_length]
     if longer:
         raise SeqrecError(
@@ -37,6 +41,11 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         )
     folder = RunFolder.allocate(cfg.run_dir, "evaluate") if cfg.run_dir is not None else None
     kinds = cfg.candidates or (view_of(run.log).candidates,)
+    if isinstance(run, TwoRuns) and kinds != ("full",):
+        raise SeqrecError(
+            f"candidates: the runs' protocol has {kinds[0]}, but sampled items are given, not retrieved; two stages "
+            "are measured on the whole corpus alone: give candidates=full"
+        )
     of = _asked(run, cfg, kinds[0])
     opened = _opened(of, cfg)
     evaluation = validated(of, validation_loss(of)) if cfg.split == "val" else measured(of, "test")
@@ -46,12 +55,14 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         metrics["candidates"] = _among(of, cfg, kinds=kinds, first=evaluation)
     if cfg.history is not None:
         metrics["history"] = _at_lengths(of, cfg)
+    if isinstance(run, TwoRuns):
+        metrics["stages"] = stages_alone(run, of, cfg.split, ranker=cfg.ranker_alone)
     if folder is not None:
         keep(evaluation, folder, cfg.split)
         if cfg.history is not None:
             draw_history(folder.history_png, metrics["history"])
         folder.write_metrics(metrics)
-        folder.write_manifest({"ckpt": cfg.ckpt})
+        folder.write_manifest({"ckpt": cfg.ckpt} if cfg.ckpt is not None else cfg.two)
         folder.mark_done()
     _print(of, cfg, metrics)
     return metrics
@@ -69,8 +80,10 @@ def _opened(of: Measured, cfg: EvaluateConfig) -> dict[str, int | None]:
     if cfg.split != "test":
         return {}
     _, _, log, _ = of
-    run = RunFolder(folder_of(cfg.ckpt))
-    return {"test_opened": count_opening(log, "evaluate", opening=new_opening(), run=run)}
+    opening, times = new_opening(), None  # one of both runs' where there are two
+    for ckpt in cfg.runs:
+        times = count_opening(log, "evaluate", opening=opening, run=RunFolder(folder_of(ckpt)))
+    return {"test_opened": times}
 
 
 def _among(of: Measured, cfg: EvaluateConfig, *, kinds: tuple[str, ...], first: Evaluation) -> Any:
@@ -118,5 +131,7 @@ def _print(of: Measured, cfg: EvaluateConfig, metrics: dict[str, Any]) -> None:
     print_lists(name, metrics[split], {}, absent=not_measured(log))
     if "candidates" in metrics:
         print_table(candidates_table(metrics["candidates"], f"{split} metrics by what targets are ranked among"))
+    if "stages" in metrics:
+        print_table(stages_table(metrics["stages"], name, metrics[split], title=f"{split} metrics of the stages"))
     if "history" in metrics:
         print_table(history_table(metrics["history"], f"{split} metrics by the latest events read"))

@@ -8,6 +8,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.hydra_errors import one_line
 from seqrec_cli.config.records import LeaderboardConfig
+from seqrec_cli.config.stages import TWO_STAGE
 from seqrec_cli.evaluation.compare import PROTOCOL_KEY, flat
 from seqrec_cli.evaluation.leaderboard import Entry, Group, chosen, grouped
 from seqrec_cli.files import write_atomically
@@ -90,6 +91,7 @@ def _entries(run: RunFolder, name: str, split: str) -> list[Entry] | None:
         raise SeqrecError("its numbers carry no protocol")
     plain, rules = settings_of(run), metrics[PROTOCOL_KEY]
     model = plain["model"]["name"] if plain else "?"
+    model = TWO_STAGE if "stages" in metrics else model  # its settings are the ranker's
     seed = plain["trainer"]["seed"] if plain else None
     intervals = metrics.get("intervals", {}).get(split, {})
     data = str(rules["dataset"])

@@ -6,8 +6,8 @@ Of a file of them it writes a file of answers (`recommend_file.py`).
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import Restored, restore
-from seqrec_cli.commands.warm import on_later_log
+from seqrec_cli.commands.restore import Restored
+from seqrec_cli.commands.stages import asked_run, on_newer
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
@@ -15,11 +15,12 @@ from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.diversity import likeness
 from seqrec_cli.serving.item_filters import filters_of, hidden_items, listed_items
 from seqrec_cli.serving.lists import Mmr, Wanted, answer_with
-from seqrec_cli.serving.recommending import Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Request
 
 OF_ONE = ("user", "history", "times", "asked_at", "context")
 OF_MANY = ("output", "explain")
-BYTES_A_SCORE = 8  # a float32 score, and a copy of it
+BYTES_A_SCORE = 32  # a float32 score, a copy of it, and what a filter that hides it takes
 SHOWN = 5  # unknown ids named in a line
 
 EVIDENCE: dict[AnsweredBy, str] = {
@@ -43,7 +44,7 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
     for name in OF_MANY:
         if getattr(cfg, name):
             raise SeqrecError(f"{name} goes with input=FILE; for one user: seqrec explain")
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
+    run = asked_run(cfg, cfg.hardware)
     recommending = recommending_of(run, cfg.newer, cfg.length, setting="length")
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
     request = Request(
@@ -76,7 +77,7 @@ def recommending_of(
     longest = run.cfg.model.max_length
     if history is not None and history > longest:
         raise SeqrecError(f"{setting}={history}: the model was trained on {longest} events; give at most {longest}")
-    run, left_out = (run, None) if newer is None else on_later_log(run, newer)
+    run, left_out = (run, None) if newer is None else on_newer(run, newer)
     return Recommending(
         run.model,
         run.log,

@@ -17,7 +17,8 @@ import torch
 from seqrec_cli import __version__
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.recommend import recommending_of, rows_at_once, wanted_of
-from seqrec_cli.commands.restore import Restored, restore
+from seqrec_cli.commands.restore import Restored
+from seqrec_cli.commands.stages import asked_run
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.data.context import logged_context
@@ -27,8 +28,9 @@ from seqrec_cli.serving.answered_rows import AnsweredRows, Counts, Form
 from seqrec_cli.serving.because import refuse_without_attention
 from seqrec_cli.serving.item_filters import listed_items
 from seqrec_cli.serving.parts import Parts
-from seqrec_cli.serving.recommending import RawId, Recommending
+from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.request_rows import surveyed
+from seqrec_cli.serving.requests import RawId
 from seqrec_cli.training.checkpoint import checkpoint_file
 
 EVERY_USER = "users"  # the input that is no file
@@ -68,7 +70,7 @@ def recommend_file(cfg: RecommendConfig) -> dict[str, Any]:
     output = AnswerFile(Path(cfg.output).expanduser())
     if cfg.input != EVERY_USER:
         kind_of(Path(cfg.input), "input")
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=cfg.hardware)
+    run = asked_run(cfg, cfg.hardware)
     recommending = recommending_of(run, cfg.newer, cfg.length, setting="length")
     wanted = wanted_of(recommending, cfg)
     if cfg.explain:
@@ -115,7 +117,8 @@ def _facts(cfg: RecommendConfig, run: Restored, recommending: Recommending) -> d
     plain = cfg.model_dump(mode="json")
     by_itself = ("top", "repeats", "where", "mmr", "explain", "sequence_separator", "chunk")
     return {
-        "ckpt": _digest(checkpoint_file(Path(cfg.ckpt).expanduser())),
+        "ckpt": [_digest(checkpoint_file(Path(each).expanduser())) for each in cfg.runs],
+        "retrieved": None if cfg.ckpt is not None else cfg.retrieved,
         "newer, or the data": recommending.log.fingerprint,
         "input": cfg.input if cfg.input == EVERY_USER else _digest(Path(str(cfg.input)).expanduser()),
         **{name: plain[name] for name in by_itself},

@@ -41,6 +41,21 @@ class Restored:
     epoch: int  # after which the weights were taken
     as_trained: dict[str, Any]  # the configuration, plain
 
+    @property
+    def version(self) -> str:
+        """The weights among those of the run."""
+        return f"epoch_{self.epoch}"
+
+    @property
+    def parts(self) -> "tuple[Restored, ...]":
+        """The runs that it is made of: itself, or two that answer as one (`stages.py`)."""
+        return (self,)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What there is to say of two; nothing of one."""
+        return {}
+
 
 def restore(
     ckpt: str, archive: str | None, data_dir: str | None, *, hardware: HardwareConfig, tell: Say = say

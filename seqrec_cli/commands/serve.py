@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.recommend import recommending_of
-from seqrec_cli.commands.restore import restore
 from seqrec_cli.commands.serve_workers import supervise
+from seqrec_cli.commands.stages import asked_run
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import ServeConfig
 from seqrec_cli.machine import cores
@@ -74,7 +74,8 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         meters=meters,
         routes={route.path for route in service.routes if hasattr(route, "path")},
     )
-    reloading = Reloading(cfg.ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters)
+    ckpt, *beside = cfg.runs
+    reloading = Reloading(ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters, beside=beside)
     reloading.start(cfg.watch_s)
     server = Server(gate, reload=reloading.ask, grace_s=cfg.timeout_s)
     _log_into(journal)
@@ -96,15 +97,16 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
 
     threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
     hardware = cfg.hardware.model_copy(update={"threads": threads})
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
+    run = asked_run(cfg, hardware, tell)
     recommending = recommending_of(run, cfg.newer, cfg.history)
     facts = {
         "model_loaded": True,
         "model": run.cfg.model.name,
-        "model_version": f"epoch_{run.epoch}",
+        "model_version": run.version,
         "vocab_size": run.log.num_items,
         "dataset": run.cfg.dataset.name,
         "device": str(run.precision.device),
+        **run.stages,
     }
     if cfg.state is not None or cfg.index != "none":
         return _with_items(cfg, recommending, facts, dataset=run.cfg.dataset.name)

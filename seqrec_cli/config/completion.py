@@ -8,7 +8,7 @@ from typing import Any
 from seqrec_cli.config.verbs import VERBS
 
 FLAGS = ("--help", "--multirun", "--cfg", "--config-dir", "--config-name", "--info", "--package", "--resolve")
-FILE_KEYS = ("ckpt", "run_dir", "resume", "out", "archive", "data_dir", "dataset.archive")
+FILE_KEYS = ("ckpt", "retriever", "ranker", "run_dir", "resume", "out", "archive", "data_dir", "dataset.archive")
 AFTER_FLAG = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
 
 _BASH = r"""

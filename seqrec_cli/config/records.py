@@ -1,7 +1,7 @@
 """What each verb may be told. The record of `train`, of which a run consists, is in `schema.py`."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -9,6 +9,7 @@ from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.recommending import FileSettings, ListSettings
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.stages import CKPT, StagesConfig
 
 Length = Annotated[int, Field(ge=1)]
 Attributes = dict[str, str | int | float | tuple[str | int | float, ...]]
@@ -21,7 +22,7 @@ class PlanConfig(TrainConfig):
 class RestoringConfig(Settings):
     """A verb that begins with a trained model. Everything not named here is restored from the run."""
 
-    ckpt: str = Field(description="a run folder or a checkpoint file")
+    ckpt: str = Field(description=CKPT)
     archive: str | None = Field(description="the raw file, if it has moved since the run")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
@@ -30,7 +31,7 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-class EvaluateConfig(RestoringConfig):
+class EvaluateConfig(StagesConfig):
     """The verb `evaluate`."""
 
     split: Literal["val", "test"] = Field(description="which held-out events are ranked")
@@ -49,7 +50,20 @@ class EvaluateConfig(RestoringConfig):
     history: tuple[Length, ...] | None = Field(
         min_length=1, description="also measure with these numbers of latest events alone: '[10,20,50]'; null: no"
     )
+    ranker_alone: bool = Field(description="of two stages, also measure what the ranker makes of the whole corpus")
     hardware: HardwareConfig
+
+    @model_validator(mode="after")
+    def _stages_rank_the_corpus(self) -> Self:
+        if self.ranker is None and self.ranker_alone:
+            raise ValueError("ranker_alone=true goes with retriever=RUN and ranker=RUN; leave it out")
+        sampled = [kind for kind in self.candidates or () if kind != "full"]
+        if self.ranker is not None and sampled:
+            raise ValueError(
+                f"candidates={sampled[0]}: sampled items are given and not retrieved, so two stages are measured on "
+                "the whole corpus alone; leave it out (how many the retriever finds is retrieved=NUMBER)"
+            )
+        return self
 
 
 class EnsembleConfig(Settings):
@@ -161,7 +175,7 @@ class ExplainConfig(RestoringConfig):
     out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
 
 
-class AnsweringConfig(RestoringConfig):
+class AnsweringConfig(StagesConfig):
     """A verb that answers for users."""
 
     newer: str | None = Field(

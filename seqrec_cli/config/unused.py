@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.stages import StagesConfig
 
 # What is about optimizer steps. Limits (max_epochs, max_steps) hold for a model that takes none; `monitor` is part of
 # its protocol, and `seed` of its manifest.
@@ -32,7 +33,13 @@ OF_STEPS = frozenset(
 
 
 def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
-    """Raises SeqrecError for the first override that changes nothing of what `record` trains."""
+    """Raises SeqrecError for the first override that changes nothing of what `record` trains or puts together."""
+    if isinstance(record, StagesConfig) and record.ckpt is not None:
+        for text in overrides:
+            if text.startswith("retrieved="):
+                raise SeqrecError(
+                    f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN"
+                )
     if not isinstance(record, TrainConfig) or record.model.capabilities.family != "closed_form":
         return
     for text in overrides:

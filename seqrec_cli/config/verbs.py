@@ -117,6 +117,7 @@ VERBS = {
             (
                 "seqrec evaluate ckpt=runs/first",
                 "seqrec evaluate ckpt=runs/first 'cutoffs=[1,10,100]' beyond_accuracy=true",
+                "seqrec evaluate retriever=runs/sasrec ranker=runs/din retrieved=500 split=val",
             ),
         ),
         Verb(

@@ -118,6 +118,8 @@ def measure(
         return ranks, score_clicks(model, log, split, cfg=cfg, max_length=max_length, device=device)
     clicks, targets = log.clicks[split], subsample(held_out(log, split), cfg.ranked_users)
     same = np.array_equal(clicks.rows_R, targets.rows_R) and np.array_equal(clicks.ends_R, targets.ends_R)
+    # With a shortlist a corpus score says where an item stands, and is not `score`'s for most of them.
+    same = same and model.shortlist is None
     read_RC = np.asarray(clicks.items_RC) if same else None
     ranks, logits_RC = rank_held_out(
         model, log, split, cfg=cfg, max_length=max_length, device=device, read_RC=read_RC, collectors=collectors

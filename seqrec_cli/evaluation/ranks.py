@@ -124,13 +124,19 @@ class CorpusScorer:
         if isinstance(model, SequenceEncoder) and type(model).score_corpus is SequenceEncoder.score_corpus:
             self._table_VD, self._bias_V = model.item_table().float(), model.item_bias()
 
-    def blocks(self, batch: Batch) -> Iterator[Tensor]:
-        """Scores of the batch's rows, in order."""
+    def blocks(self, batch: Batch, hidden_E: Tensor | None = None) -> Iterator[Tensor]:
+        """Scores of the batch's rows, in order; `hidden_E` are the positions, in the flattened [B, V + 1] of them all,
+        of items that are no candidates, for a model with a shortlist."""
         if self._table_VD is None:
+            columns = self._model.num_items + 1
+            hidden_E = batch.items_BL.new_zeros(0) if hidden_E is None else hidden_E
             for start in range(0, len(batch), self._rows):
                 part = batch.rows(start, start + self._rows) if self._rows < len(batch) else batch
+                first, last = start * columns, (start + self._rows) * columns
+                here_E = hidden_E[(hidden_E >= first) & (hidden_E < last)] - first
                 # A copy: the scores may be a view of the model's own buffers.
-                yield self._model.score_corpus(part).clone(memory_format=torch.contiguous_format)
+                scores_BV = self._model.score_corpus_without(part, here_E)
+                yield scores_BV.clone(memory_format=torch.contiguous_format)
             return
         assert isinstance(self._model, SequenceEncoder)
         last_BD = self._model.last(batch).float()
@@ -175,8 +181,10 @@ def rank_held_out(
         return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
 
     for picked_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
-        start = 0
-        for scores_BV in scorer.blocks(batch.to(device)):
+        start, hidden_E = 0, np.zeros(0, np.int64)
+        if removes_seen and model.shortlist is not None:  # no target is among them: those that repeat are left out
+            hidden_E = seen_positions(log, targets.rows_R[picked_B], targets.ends_R[picked_B])
+        for scores_BV in scorer.blocks(batch.to(device), tensor(hidden_E)):
             here_B = picked_B[start : start + len(scores_BV)]
             start += len(scores_BV)
             if read_RC is not None and scores_RC is not None:

@@ -50,6 +50,16 @@ class Recommender(nn.Module):
         chunks = [self.score(batch, chunk.expand(len(batch), -1)) for chunk in items_V.split(CORPUS_CHUNK)]
         return torch.cat(chunks, dim=1)
 
+    shortlist: int | None = None  # items of a row that are ranked closely, where the others only stand behind them
+
+    def score_corpus_without(self, batch: Batch, hidden_M: Tensor, top: int | None = None) -> Tensor:
+        """`score_corpus` for an answer without the items at these positions of the flattened [B, V + 1], whose scores
+        mean nothing: a model with a `shortlist` has to know them before it makes one.
+
+        `top`: so many of the best are asked for, and the others may stand in any order; None: the order of all.
+        """
+        return self.score_corpus(batch)
+
     def score_positions(self, batch: Batch, items_BC: Tensor, ends_BC: Tensor) -> Tensor:
         """Logits [B, C], each candidate's after its own part of the row: event `ends_BC` and later ones are unseen.
 

@@ -33,12 +33,14 @@ def manifest_of(path: Path) -> dict[str, Any]:
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
-    """The settings a run was trained with; of a folder that `evaluate` wrote, those of the run that it names.
+    """The settings a run was trained with; of a folder that `evaluate` wrote, those of the run that it names, or of two
+    the ranker's.
 
     Nothing where that run is gone.
     """
     folder = run
     if not run.config_yaml.is_file():
-        ckpt = Path(run.read_manifest().get("ckpt", "")).expanduser()
+        manifest = run.read_manifest()
+        ckpt = Path(manifest.get("ckpt", manifest.get("ranker", ""))).expanduser()
         folder = RunFolder(ckpt if ckpt.is_dir() else ckpt.parent)
     return migrated(folder.read_config()) if folder.config_yaml.is_file() else {}

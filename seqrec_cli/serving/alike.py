@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.serving.recommending import Recommending, refuse_no_numbers
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.scores import refuse_no_numbers
 from seqrec_cli.serving.scoring import NUMBERS
 
 

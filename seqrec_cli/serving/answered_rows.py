@@ -18,8 +18,9 @@ from seqrec_cli.data.arrow import from_numpy
 from seqrec_cli.serving.because import strongest_events
 from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.lists import Lists, Wanted, cold_list, lists_for
-from seqrec_cli.serving.recommending import Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.request_rows import RequestRows
+from seqrec_cli.serving.requests import Request
 
 BY: tuple[str, ...] = get_args(AnsweredBy)
 COLD_USERS = 1024  # whose lists are kept

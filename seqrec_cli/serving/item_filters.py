@@ -14,7 +14,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from seqrec_cli.config.errors import SeqrecError, first_line
-from seqrec_cli.serving.recommending import RawId, Recommending
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.serving.item_estimates import Estimator, Quality
 from seqrec_cli.serving.item_journal import Change, ItemJournal
 from seqrec_cli.serving.item_state import RecommendingAt, Row, State
-from seqrec_cli.serving.recommending import RawId, Recommending
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId
 
 FROM = ("vector", "attributes", "text_vector", "like", "trained")  # one of these says what an item's vector is
 ESTIMATED = ("attributes", "text_vector")

@@ -15,7 +15,9 @@ from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_prec
 from seqrec_cli.serving.alike import ItemVectors, LikeItem
 from seqrec_cli.serving.item_search import Search
 from seqrec_cli.serving.item_state import RecommendingAt, State
-from seqrec_cli.serving.recommending import Recommending, Request, refuse_no_numbers
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Request
+from seqrec_cli.serving.scores import refuse_no_numbers
 from seqrec_cli.serving.scoring import Question, Scoring
 
 

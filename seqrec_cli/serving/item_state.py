@@ -17,7 +17,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories
 from seqrec_cli.serving.attribute_values import Given, Plain
 from seqrec_cli.serving.cold_start import AnsweredBy
-from seqrec_cli.serving.recommending import RawId, Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId, Request
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from seqrec_cli.data.histories import Histories
 from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.diversity import Likeness, most_relevant_and_new
-from seqrec_cli.serving.recommending import Recommended, Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Recommended, Request
 
 
 @dataclass(frozen=True)

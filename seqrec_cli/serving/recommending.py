@@ -3,8 +3,7 @@
 Legend: R histories, B histories of a batch, K recommendations of all, C candidates, D width, V items, M seen events.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -20,43 +19,13 @@ from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
-from seqrec_cli.serving.attribute_values import Given
 from seqrec_cli.serving.cold_start import AnsweredBy, Priors, highest
 from seqrec_cli.serving.moments import check_seconds, moment_asked
+from seqrec_cli.serving.requests import RawId, Recommended, Request
+from seqrec_cli.serving.scores import hide, refuse_no_numbers
 from seqrec_cli.training.precision import Precision
 
-RawId = str | int
 FIRST = np.zeros(1, np.int64)
-
-
-@dataclass(frozen=True)
-class Request:
-    """For whom, knowing what. Times are seconds since 1970, UTC."""
-
-    user: RawId | None  # None, or one the data do not know: nobody in particular
-    history: Sequence[RawId] | None  # items, the latest last; None: the user's events in the log
-    times: Sequence[int] | None  # one an event of `history`
-    asked_at: int | None  # None: at the latest event's time
-    context: Mapping[str, str]  # by attribute
-    top: int
-    repeats: bool | None  # items of the history may come back; None: as the run ranked them
-    # Read where the model has nothing to read (`cold_start.py`): of items that are liked and of the user,
-    attributes: Given = field(default_factory=dict)
-    # and of items of the history that the data do not have, by their ids as text.
-    item_attributes: Mapping[str, Given] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Recommended:
-    """Items, the best first, and what of the request was read."""
-
-    items: list[RawId]
-    titles: list[str] | None
-    scores: list[float]
-    events_read: int  # the latest of the history, as many as the model takes
-    unknown_items: list[RawId]  # of the history, which the data do not know: left out
-    known_user: bool
-    answered_by: AnsweredBy
 
 
 class Recommending:
@@ -249,21 +218,15 @@ class Recommending:
         A row has fewer than `top` where the corpus has no more to give. Rows stand in their order.
         """
         keeps_seen = view_of(self.log).seen == "keep" if repeats is None else repeats
-        hidden_V = None if hidden_V1 is None else torch.from_numpy(hidden_V1).to(self.precision.device)
         rows, items, scores = [], [], []
         for rows_B in asked.by_length(self.max_length, rows_at_once):
             batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
+            without_seen = rows_B[:0] if keeps_seen else np.arange(len(rows_B))
+            hidden_M = self.hidden(asked, rows_B, without_seen, [hidden_V1] * len(rows_B))
             with self.precision.autocast():
-                scores_BV = self.model.score_corpus(batch).float().clone()
+                scores_BV = self.model.score_corpus_without(batch, hidden_M, top).float().clone()
             refuse_no_numbers(scores_BV)
-            scores_BV[:, 0] = -torch.inf
-            if self.left_out is not None:
-                scores_BV[:, self.left_out] = -torch.inf
-            if hidden_V is not None:
-                scores_BV.masked_fill_(hidden_V, -torch.inf)
-            if not keeps_seen:
-                positions_M, items_M = (torch.from_numpy(each).to(scores_BV.device) for each in asked.seen(rows_B))
-                scores_BV[positions_M, items_M] = -torch.inf
+            hide(scores_BV, hidden_M)
             best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
             left_BK = best.values.isfinite().cpu().numpy()
             rows.append(np.broadcast_to(rows_B[:, None], left_BK.shape)[left_BK])
@@ -272,6 +235,25 @@ class Recommending:
         rows_N = np.concatenate(rows)
         order_N = np.argsort(rows_N, kind="stable")
         return rows_N[order_N], np.concatenate(items)[order_N], np.concatenate(scores)[order_N]
+
+    def hidden(
+        self,
+        asked: Histories,
+        rows_B: np.ndarray,
+        without_seen: np.ndarray,
+        hidden_BV1: Sequence[np.ndarray | None],
+    ) -> torch.Tensor:
+        """Where in the flattened [B, V + 1] of these rows' scores stands what is no answer: int64 [M] of items that are
+        left out, of those seen by the rows that `without_seen` indexes, and of each row's hidden ones (True)."""
+        columns = self.model.num_items + 1
+        positions_M, items_M = asked.seen(rows_B[without_seen])
+        filtered = [row * columns + np.flatnonzero(each) for row, each in enumerate(hidden_BV1) if each is not None]
+        seen_M = torch.from_numpy(np.concatenate([without_seen[positions_M] * columns + items_M, *filtered]))
+        seen_M = seen_M.to(self.precision.device)
+        if self.left_out is None:
+            return seen_M
+        firsts_B = torch.arange(len(rows_B), device=seen_M.device) * columns
+        return torch.cat([seen_M, (firsts_B[:, None] + self.left_out).flatten()])
 
     @torch.inference_mode()
     def score(self, asked: Histories, items_C: np.ndarray, rows_at_once: int) -> np.ndarray:
@@ -364,8 +346,3 @@ class Recommending:
         if (np.diff(seconds) < 0).any():
             raise SeqrecError("times: the history is not in their order; give the latest event last")
         return seconds
-
-
-def refuse_no_numbers(scores_BV: torch.Tensor, first: int = 1) -> None:
-    if not scores_BV[:, first:].isfinite().all():
-        raise SeqrecError("the model's scores are not numbers; its training has diverged")

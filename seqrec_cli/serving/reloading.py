@@ -1,7 +1,7 @@
 """A newer checkpoint takes the place of the one that answers, and no request is lost on the way."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seqrec_cli.config.errors import SeqrecError
@@ -9,19 +9,27 @@ from seqrec_cli.serving.service import Answering, Loaded
 from seqrec_cli.serving.telemetry import Journal, Meters
 from seqrec_cli.training.checkpoint import checkpoint_file
 
-Signature = tuple[int, int, int]
+Signature = tuple[tuple[int, int, int], ...]  # of each file
 
 
 class Reloading:
-    """A thread that reads the checkpoint anew when it is asked to, and when the file has changed.
+    """A thread that reads the checkpoints anew when it is asked to, and when a file has changed.
 
     What is under way is answered by the model that it was asked of; a checkpoint that cannot be read changes nothing.
     """
 
     def __init__(
-        self, ckpt: str, load: Callable[[], Loaded], answering: Answering, *, journal: Journal, meters: Meters
+        self,
+        ckpt: str,
+        load: Callable[[], Loaded],
+        answering: Answering,
+        *,
+        journal: Journal,
+        meters: Meters,
+        beside: Sequence[str] = (),  # checkpoints of models that answer together with it
     ) -> None:
         self._ckpt, self._load, self._answering = Path(ckpt).expanduser(), load, answering
+        self._watched = [Path(each).expanduser() for each in (ckpt, *beside)]
         self._journal, self._meters = journal, meters
         self._wanted = threading.Event()
         self._ended = False
@@ -66,7 +74,7 @@ class Reloading:
 
     def _signature(self) -> Signature | None:
         try:
-            found = checkpoint_file(self._ckpt).stat()
+            found = [checkpoint_file(ckpt).stat() for ckpt in self._watched]
         except (SeqrecError, OSError):
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found)

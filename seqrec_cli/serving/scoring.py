@@ -19,7 +19,9 @@ from seqrec_cli.data.histories import Histories, joined
 from seqrec_cli.data.sizes import padded_length
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_precision
-from seqrec_cli.serving.recommending import Recommending, Request, refuse_no_numbers
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Request
+from seqrec_cli.serving.scores import hide, refuse_no_numbers
 
 NUMBERS = 1 << 24  # of the largest array that is made for a batch: 64 MB of fp32
 # Pairs that a model without vectors scores together: rows beyond these make an answer later and none sooner.
@@ -76,6 +78,8 @@ class Scoring:
             columns = _up_to_power(len(question.candidates_C))
             if self._table_VD is not None:
                 return max(NUMBERS // (columns * self._table_VD.shape[1]), 1)
+        elif self.model.shortlist is not None:  # the retriever's scores of all items, and the ranker's of these
+            return max(min(PAIRS // self.model.shortlist, NUMBERS // columns), 1)
         return max((PAIRS if self._table_VD is None else NUMBERS) // columns, 1)
 
     @torch.inference_mode()
@@ -95,20 +99,15 @@ class Scoring:
     def _best(
         self, questions: Sequence[Question], batch: Batch, asked: Histories
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        scores_BV = self._corpus(batch)
-        refuse_no_numbers(scores_BV)
-        scores_BV[:, 0] = -torch.inf
-        if self.recommending.left_out is not None:
-            scores_BV[:, self.recommending.left_out] = -torch.inf
         hides = [not (self._keeps_seen if each.repeats is None else each.repeats) for each in questions]
-        if any(hides):
-            positions_M, items_M = asked.seen(np.flatnonzero(hides))
-            rows_M = torch.from_numpy(np.flatnonzero(hides)[positions_M])
-            scores_BV[rows_M.to(scores_BV.device), torch.from_numpy(items_M).to(scores_BV.device)] = -torch.inf
-        for row, question in enumerate(questions):
-            if question.hidden_V1 is not None:
-                scores_BV[row].masked_fill_(torch.from_numpy(question.hidden_V1).to(scores_BV.device), -torch.inf)
-        best = scores_BV.topk(min(max(each.top for each in questions), scores_BV.shape[1]), dim=1)
+        hidden_M = self.recommending.hidden(
+            asked, np.arange(len(questions)), np.flatnonzero(hides), [each.hidden_V1 for each in questions]
+        )
+        top = max(each.top for each in questions)
+        scores_BV = self._corpus(batch, hidden_M, top)
+        refuse_no_numbers(scores_BV)
+        hide(scores_BV, hidden_M)
+        best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
         items_BK, scores_BK = best.indices.cpu().numpy(), best.values.cpu().numpy()
         found = []
         for question, items_K, scores_K in zip(questions, items_BK, scores_BK, strict=True):
@@ -116,9 +115,9 @@ class Scoring:
             found.append((items_K[:left], scores_K[:left]))
         return found
 
-    def _corpus(self, batch: Batch) -> Tensor:
+    def _corpus(self, batch: Batch, hidden_M: Tensor, top: int) -> Tensor:
         if self._table_VD is None:
-            return self.model.score_corpus(batch).float().clone()
+            return self.model.score_corpus_without(batch, hidden_M, top).float().clone()
         last_BD = self._last(batch)
         with full_precision(last_BD.device):
             return corpus_scores(last_BD, self._table_VD, self._bias_V)

@@ -20,8 +20,9 @@ from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.item_filters import filters_of, hidden_items
 from seqrec_cli.serving.item_index import ItemIndex
 from seqrec_cli.serving.item_routes import add_item_routes
-from seqrec_cli.serving.recommending import RawId, Recommended, Recommending
-from seqrec_cli.serving.recommending import Request as Asked
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId, Recommended
+from seqrec_cli.serving.requests import Request as Asked
 from seqrec_cli.serving.scoring import Scoring
 from seqrec_cli.serving.telemetry import Meters
 

@@ -35,7 +35,7 @@ def test_a_frame_says_what_a_file_does(sasrec: Trained, tmp_path: Path) -> None:
         "model",
         "model",
         "popularity",
-        "popularity",
+        "profile",
         "model",
     ]
 

@@ -16,7 +16,8 @@ from seqrec_cli.data.raw import AttributeTable
 from seqrec_cli.data.splits import training_counts, view_of
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
-from seqrec_cli.serving.recommending import Recommending, Request
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Request
 from seqrec_cli.training.precision import Precision
 
 CPU = Precision(torch.device("cpu"), "fp32")
