@@ -2,16 +2,16 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from seqrec_cli.api.frames import names_of, to_arrow
+from seqrec_cli.api.requests import Asked
 from seqrec_cli.commands.recommend import recommending_of, rows_at_once, wanted_of
 from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.compose import compose
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.config.validate import validate_plain
 from seqrec_cli.data.context import logged_context
@@ -26,23 +26,30 @@ if TYPE_CHECKING:
 LABEL = "frame"
 
 
-class ListSettings(TypedDict, total=False):
-    """Which items lists may hold and how they differ, as the settings of `seqrec recommend`."""
+def long_frame(
+    asked: Asked, found: tuple[np.ndarray, np.ndarray, np.ndarray], ids: np.ndarray, *, titles: Sequence[str] | None
+) -> "pd.DataFrame":
+    """Lists as `Recommending.best` finds them (rows, items, scores), a row for each item; `ids` are the items' raw
+    ids."""
+    import pandas as pd
 
-    length: int | None
-    allow: Sequence[str | int] | str | None
-    deny: Sequence[str | int] | str | None
-    where: Mapping[str, Any] | None
-    mmr: float | None
-    mmr_pool: int
-    mmr_by: str | None
+    rows_N, items_N, scores_N = found
+    firsts_R = np.searchsorted(rows_N, np.arange(len(asked.labels_R)))
+    columns = {
+        asked.kind: asked.labels_R[rows_N],
+        "rank": np.arange(len(rows_N)) - firsts_R[rows_N] + 1,
+        "item": ids[items_N - 1],
+        **({} if titles is None else {"title": [titles[item - 1] for item in items_N.tolist()]}),
+        "score": scores_N,
+    }
+    return pd.DataFrame(columns).infer_objects()
 
 
 def recommended_frame(run: Restored, frame: Any, settings: Mapping[str, Any]) -> "pd.DataFrame":
     """The answers to a frame's rows. Raises SeqrecError for columns or values of no use, and as the verb does."""
     cfg = _record(settings)
     recommending = recommending_of(run, None, cfg.length, setting="length")
-    wanted = wanted_of(recommending, cfg)
+    wanted = wanted_of(recommending, cfg, lambda line: warnings.warn(line, UserWarning, stacklevel=5))
     if cfg.explain:
         refuse_without_attention(recommending)
     names = check_columns(names_of(frame), logged_context(run.log), LABEL)
@@ -73,13 +80,10 @@ def _record(settings: Mapping[str, Any]) -> RecommendConfig:
     """The settings of the verb, checked as on its command line; what is not given is as `conf/` has it."""
     from omegaconf import OmegaConf
 
-    known = {*ListSettings.__annotations__, "top", "repeats", "explain"}
-    for name in settings:
-        if name not in known:
-            raise SeqrecError(f"recommend_frame: no setting '{name}' (have: {', '.join(sorted(known))})")
+    given = {name: _plain(value) for name, value in settings.items() if value is not None}
     plain = OmegaConf.to_container(compose("recommend", ["ckpt=frame"]), resolve=True)
     assert isinstance(plain, dict)
-    record = validate_plain("recommend", {**plain, **{name: _plain(value) for name, value in settings.items()}})
+    record = validate_plain("recommend", {**plain, **given})
     assert isinstance(record, RecommendConfig)
     return record
 

@@ -9,11 +9,11 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
-from seqrec_cli.api.answered_frames import ListSettings, recommended_frame
+from seqrec_cli.api.answered_frames import long_frame, recommended_frame
 from seqrec_cli.api.process_state import unchanged_torch
 from seqrec_cli.api.requests import Asked, asked_about, ids_of, names_in
 from seqrec_cli.commands.explain import explained
@@ -117,25 +117,12 @@ class Trained:
             >>> run.recommend(histories=[[5, 9], [7]], top=1).columns.tolist()
             ['row', 'rank', 'item', 'score']
         """
-        import pandas as pd
-
         if top < 1:
             raise SeqrecError(f"top={top}: ask for one item or more")
         with self._computing():
             asked = self._asked(users, histories, times, asked_at=asked_at, context=context)
-            rows_N, items_N, scores_N = self._recommending.best(
-                asked.histories, top, repeats=repeats, rows_at_once=self._rows_at_once
-            )
-        firsts_R = np.searchsorted(rows_N, np.arange(len(asked.labels_R)))
-        titles = self._recommending.titles
-        columns = {
-            asked.kind: asked.labels_R[rows_N],
-            "rank": np.arange(len(rows_N)) - firsts_R[rows_N] + 1,
-            "item": self.items[items_N - 1],
-            **({} if titles is None else {"title": [titles[item - 1] for item in items_N.tolist()]}),
-            "score": scores_N,
-        }
-        return pd.DataFrame(columns).infer_objects()
+            found = self._recommending.best(asked.histories, top, repeats=repeats, rows_at_once=self._rows_at_once)
+        return long_frame(asked, found, self.items, titles=self._recommending.titles)
 
     def recommend_frame(
         self,
@@ -144,22 +131,28 @@ class Trained:
         top: int = 10,
         repeats: bool | None = None,
         explain: bool = False,
-        **lists: Unpack[ListSettings],
+        length: int | None = None,
+        allow: Users | None = None,
+        deny: Users | None = None,
+        where: Mapping[str, Any] | None = None,
+        mmr: float | None = None,
+        mmr_pool: int | None = None,
+        mmr_by: str | None = None,
     ) -> "pd.DataFrame":
-        """`recommend` for a frame with a request a row, as `seqrec recommend input=` answers a file: columns `user`,
-        `history` (a list), `times`, `asked_at` and context, any of them null. Whoever nothing is known of gets what is
-        popular. `lists` are that verb's `length`, `allow`, `deny`, `where`, `mmr`, `mmr_pool` and `mmr_by`.
+        """`recommend` for a frame with a request a row, with the settings of `seqrec recommend input=`. Columns `user`,
+        `history` (a list), `times`, `asked_at`, context, any null. Whoever nothing is known of gets what is popular.
 
-        Columns: `row` (from 0), `user` (if named), `rank`, `item`, `title` (if the data have titles), `score`,
-        `answered_by`, and with `explain` `because`.
+        Columns: `row` (from 0), `user` (if named), `rank`, `item`, `title` (if there are), `score`, `answered_by`, and
+        with `explain` `because`.
 
         Examples:
-            >>> requests = pd.DataFrame({"user": [3, None], "history": [None, [5, 9]]})
-            >>> run.recommend_frame(requests, top=1, deny=[7])["answered_by"].tolist()
-            ['model', 'model']
+            >>> run.recommend_frame(run.recommend([3, 8], top=1)[["user"]], top=1, deny=[7])["row"].tolist()
+            [0, 1]
         """
+        lists = {"length": length, "allow": allow, "deny": deny, "where": where, "top": top, "repeats": repeats}
+        mmrs = {"mmr": mmr, "mmr_pool": mmr_pool, "mmr_by": mmr_by, "explain": explain}
         with self._computing():
-            return recommended_frame(self._run, frame, {"top": top, "repeats": repeats, "explain": explain, **lists})
+            return recommended_frame(self._run, frame, {**lists, **mmrs})
 
     def score(
         self,

@@ -11,6 +11,7 @@ from seqrec_cli.commands.stages import asked_run, on_newer
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.reporting.tables import print_table, recommendations_table
+from seqrec_cli.saying import Say
 from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.diversity import likeness
 from seqrec_cli.serving.item_filters import filters_of, hidden_items, listed_items
@@ -88,8 +89,8 @@ def recommending_of(
     )
 
 
-def wanted_of(recommending: Recommending, cfg: RecommendConfig) -> Wanted:
-    """What every list is to be; ids of `allow` and `deny` that the data do not have are named.
+def wanted_of(recommending: Recommending, cfg: RecommendConfig, tell: Say = say) -> Wanted:
+    """What every list is to be; `tell` hears of ids of `allow` and `deny` that the data do not have.
 
     Raises SeqrecError for a file, an attribute or a value that is not there, and for a model without what `mmr` needs.
     """
@@ -97,7 +98,7 @@ def wanted_of(recommending: Recommending, cfg: RecommendConfig) -> Wanted:
     hidden_V1, unknown = hidden_items(recommending, filters_of(allow, deny, cfg.where))
     if unknown:
         more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
-        say(f"of allow and deny the data do not have: {', '.join(map(str, unknown[:SHOWN]))}{more}")
+        tell(f"of allow and deny the data do not have: {', '.join(map(str, unknown[:SHOWN]))}{more}")
     mmr = None if cfg.mmr is None else Mmr(cfg.mmr, cfg.mmr_pool, likeness(recommending, cfg.mmr_by))
     return Wanted(cfg.top, cfg.repeats, hidden_V1, mmr)
 

@@ -63,6 +63,12 @@ def test_every_setting_has_its_effect(sasrec: Trained, din: Trained) -> None:
     assert set(explained["because"][explained["row"] == 1]) <= {5, 9, 7}
 
 
+def test_listed_ids_that_the_data_lack_are_told(sasrec: Trained) -> None:
+    with pytest.warns(UserWarning, match="of allow and deny the data do not have: x, 999"):
+        found = sasrec.recommend_frame(REQUESTS[:1], allow=[3, "x", 11], deny=[999], repeats=True)
+    assert sorted(found["item"]) == [3, 11]
+
+
 def test_rows_of_users_have_whole_ids(sasrec: Trained) -> None:
     found = sasrec.recommend_frame(pd.DataFrame({"user": [3, 8]}), top=2)
     expected = sasrec.recommend([3, 8], top=2)
@@ -79,7 +85,6 @@ def test_rows_of_users_have_whole_ids(sasrec: Trained) -> None:
         (pd.DataFrame({"users": [3]}), {}, "frame: no use for the column 'users'; did you mean 'user'"),
         (pd.DataFrame({"history": [[1], [2]], "times": [[1], []]}), {}, "frame: row 1: times: give one for each event"),
         (pd.DataFrame({"user": []}), {}, "frame: it holds no rows"),
-        (REQUESTS, {"tops": 3}, r"recommend_frame: no setting 'tops' \(have: allow, "),
         (REQUESTS, {"top": 0}, "top=0"),
         (REQUESTS, {"mmr": 1.5}, "mmr=1.5"),
         (REQUESTS, {"explain": True}, "explain: model=sasrec has no attention"),

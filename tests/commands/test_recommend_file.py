@@ -156,6 +156,22 @@ def test_settings_of_lists_hold_for_one_and_for_many(
     assert with_them[3] == one(run, "user=5", "history=[]", "top=4", *settings)["items"]
 
 
+def test_listed_ids_that_the_data_lack_are_told(run: str, capsys: Any) -> None:
+    assert sorted(one(run, "user=3", "allow=[3,x,11]", "deny=[999]", "repeats=true")["items"]) == [3, 11]
+    assert "of allow and deny the data do not have: x, 999" in capsys.readouterr().out
+
+
+def test_text_of_a_history_is_parted_by_the_separator(run: str, tmp_path: Path) -> None:
+    lists = []
+    for separator in (" ", "|"):
+        (tmp_path / "in.csv").write_text(f"history\n{separator.join('123')}\n", encoding="utf-8")
+        answered(run, tmp_path / "in.csv", tmp_path / "a.csv", f"sequence_separator='{separator}'", "replace=true")
+        lists.append(frame_of(tmp_path / "a.csv")["item"].tolist())
+    assert lists[0] == lists[1] == one(run, "history=[1,2,3]")["items"]
+    with pytest.raises(SeqrecError, match="none of the 1 items of its histories is in the data"):
+        answered(run, tmp_path / "in.csv", tmp_path / "a.csv", "replace=true")
+
+
 def test_mmr_reads_its_pool_and_its_likeness(run: str) -> None:
     lists = {
         setting: one(run, "history=[1,2,3]", "mmr=0.3", *setting.split())["items"]
