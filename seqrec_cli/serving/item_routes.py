@@ -123,7 +123,9 @@ def add_item_routes(
             raise NoItemError(f"there is no item {text}")
         return about
 
-    missing = {404: {"model": bodies.Complaint, "description": "There is no such item, or it was removed."}}
+    missing: dict[int | str, Any] = {
+        404: {"model": bodies.Complaint, "description": "There is no such item, or it was removed."}
+    }
     schema = {"content": {JSON: {"schema": PutItem.model_json_schema()}}, "required": True}
     for method, answer, answered, extra in (
         ("PUT", put, ItemPut, {"requestBody": schema}),

@@ -68,9 +68,9 @@ class Overlay(Mapping[str, int]):
         return sum(1 for _ in self)
 
     def __contains__(self, raw: object) -> bool:
-        return self.get(raw) is not None  # type: ignore[call-overload]
+        return isinstance(raw, str) and self.get(raw) is not None
 
-    def get(self, raw: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, raw: str, default: Any = None) -> Any:
         if raw in self._changes:
             found = self._changes[raw]
             return default if found is None else found
