@@ -123,7 +123,7 @@ def add_item_routes(
             raise NoItemError(f"there is no item {text}")
         return about
 
-    missing: dict[int | str, dict[str, Any]] = {
+    missing: dict[int | str, Any] = {
         404: {"model": bodies.Complaint, "description": "There is no such item, or it was removed."}
     }
     schema = {"content": {JSON: {"schema": PutItem.model_json_schema()}}, "required": True}
