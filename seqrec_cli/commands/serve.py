@@ -38,6 +38,8 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
 
         def started() -> None:
             say(f"{address}/recommend (how to ask: {address}/docs)")
+            if cfg.page:
+                say(f"{address}/ (the page)")
             if token is None and not _is_loopback(cfg.host):
                 say(
                     f"WARNING: whoever reaches {cfg.host} may ask; set {TOKEN} in the environment to a token to ask for"
@@ -53,18 +55,25 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
     """Load the model and answer what comes to `listener` until a signal; whether that was an interruption."""
     from seqrec_cli.serving.batching import Batcher
     from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.browsing import Browsing, add_browsing
     from seqrec_cli.serving.gate import Gate, Limits
     from seqrec_cli.serving.reloading import Reloading
     from seqrec_cli.serving.server import Server
-    from seqrec_cli.serving.service import Answering, build_service
+    from seqrec_cli.serving.service import Answering, Beside, build_service
     from seqrec_cli.serving.telemetry import Journal, Meters
+    from seqrec_cli.serving.web_page import FILES, add_page
 
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
-    loaded, journal, meters = _load(cfg, say), Journal(), Meters()
+    loaded, journal, meters = _load(cfg, cfg.ckpt, say), Journal(), Meters()
+    beside = None if cfg.beside is None else Beside(_load_beside(cfg, cfg.beside, loaded))
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)
+    most = Most(cfg.most_events, cfg.most_candidates, cfg.most_left_out)
+    answering = Answering(loaded, batcher, top=cfg.top, most=most, meters=meters, beside=beside)
     service = build_service(answering, meters)
+    add_browsing(service, Browsing(answering, top=cfg.top, most=most))
+    if cfg.page:
+        add_page(service)
     gate = Gate(
         service,
         Limits(cfg.most_bytes, -(-cfg.waiting // cfg.workers), cfg.timeout_s),
@@ -72,30 +81,51 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         journal=journal,
         meters=meters,
         routes={route.path for route in service.routes if hasattr(route, "path")},
+        open_files=FILES if cfg.page else (),
     )
-    reloading = Reloading(cfg.ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters)
-    reloading.start(cfg.watch_s)
-    server = Server(gate, reload=reloading.ask, grace_s=cfg.timeout_s)
+
+    def load(ckpt: str) -> Callable[[], "Loaded"]:
+        return lambda: _load(cfg, ckpt, silent)
+
+    reloadings = [Reloading(cfg.ckpt, load(cfg.ckpt), answering, journal=journal, meters=meters)]
+    if cfg.beside is not None and beside is not None:
+        reloadings.append(Reloading(cfg.beside, load(cfg.beside), beside, journal=journal, meters=meters))
+    for each in reloadings:
+        each.start(cfg.watch_s)
+    server = Server(gate, reload=lambda: [each.ask() for each in reloadings], grace_s=cfg.timeout_s)
     _log_into(journal)
     started()
     try:
         server.run(sockets=[listener])
     finally:
-        reloading.close()
+        for each in reloadings:
+            each.close()
         batcher.close()
         journal.close()
     return server.interrupted
 
 
-def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
+def _load_beside(cfg: ServeConfig, ckpt: str, first: "Loaded") -> "Loaded":
+    found = _load(cfg, ckpt, say)
+    ids = found.scoring.recommending.items
+    if not len(first.scoring.recommending.known_indices(ids)[0]):
+        raise SeqrecError(
+            f"beside={ckpt}: none of its items is among those of ckpt={cfg.ckpt} (its ids are such as {ids[0]}, "
+            f"{ids[-1]}); two runs of one catalogue can be compared"
+        )
+    return found
+
+
+def _load(cfg: ServeConfig, ckpt: str, tell: Say) -> "Loaded":
     from seqrec_cli.models.contract import SequenceEncoder
     from seqrec_cli.serving.alike import ItemVectors
+    from seqrec_cli.serving.catalogue import Catalogue
     from seqrec_cli.serving.scoring import Scoring
     from seqrec_cli.serving.service import Loaded
 
     threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
     hardware = cfg.hardware.model_copy(update={"threads": threads})
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
+    run = restore(ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
     recommending = recommending_of(run, cfg.newer, cfg.history)
     facts = {
         "model_loaded": True,
@@ -106,7 +136,7 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
         "device": str(run.precision.device),
     }
     vectors = ItemVectors(recommending) if isinstance(run.model, SequenceEncoder) else None
-    return Loaded(Scoring(recommending), vectors, facts)
+    return Loaded(Scoring(recommending), vectors, facts, Catalogue(recommending))
 
 
 def _token() -> str | None:

@@ -211,6 +211,14 @@ class ServeConfig(AnsweringConfig):
     watch_s: float | None = Field(
         gt=0, description="seconds between looks at the checkpoint, to load a newer one; null: on SIGHUP alone"
     )
+    page: bool = Field(description="a web page at `/`, to try the model in a browser")
+    beside: str | None = Field(
+        description="a second run folder or checkpoint with the same items, beside the first on the page: `run: B`"
+    )
+    most_left_out: int = Field(
+        ge=0,
+        description="events of a history that POST /explain leaves out in turn, the latest; 0: it refuses",
+    )
 
 
 class DownloadConfig(DataConfig):

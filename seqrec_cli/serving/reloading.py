@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.serving.service import Answering, Loaded
+from seqrec_cli.serving.service import Answering, Beside, Loaded
 from seqrec_cli.serving.telemetry import Journal, Meters
 from seqrec_cli.training.checkpoint import checkpoint_file
 
@@ -19,7 +19,7 @@ class Reloading:
     """
 
     def __init__(
-        self, ckpt: str, load: Callable[[], Loaded], answering: Answering, *, journal: Journal, meters: Meters
+        self, ckpt: str, load: Callable[[], Loaded], answering: Answering | Beside, *, journal: Journal, meters: Meters
     ) -> None:
         self._ckpt, self._load, self._answering = Path(ckpt).expanduser(), load, answering
         self._journal, self._meters = journal, meters

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
@@ -11,10 +12,13 @@ from pydantic_core import to_json
 
 from seqrec_cli import __version__
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.histories import Histories
 from seqrec_cli.serving import bodies
 from seqrec_cli.serving.alike import ItemVectors, LikeItem
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
+from seqrec_cli.serving.catalogue import Catalogue
+from seqrec_cli.serving.leaving_out import contributions
 from seqrec_cli.serving.recommending import RawId, Recommended
 from seqrec_cli.serving.recommending import Request as Asked
 from seqrec_cli.serving.scoring import Question, Scoring
@@ -38,17 +42,47 @@ class Loaded:
     scoring: Scoring
     vectors: ItemVectors | None  # of a model that makes them
     facts: Mapping[str, Any]
+    catalogue: Catalogue
+
+
+class Beside:
+    """A second trained model, which answers who asks for run B."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
 
 
 class Answering:
     """Answers the service's questions with the model that is loaded at the moment."""
 
-    def __init__(self, loaded: Loaded, batcher: Batcher, *, top: int, most: Most, meters: Meters) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        batcher: Batcher,
+        *,
+        top: int,
+        most: Most,
+        meters: Meters,
+        beside: Beside | None = None,
+    ) -> None:
         self.loaded, self._batcher, self._top, self._most, self._meters = loaded, batcher, top, most, meters
+        self._beside = beside
+
+    def runs(self) -> dict[str, Loaded]:
+        """What answers at the moment, by the name that a request's `run` takes; the first where it names none."""
+        return {"A": self.loaded} if self._beside is None else {"A": self.loaded, "B": self._beside.loaded}
+
+    def run(self, name: str | None) -> Loaded:
+        """One of these. Raises SeqrecError for a name that none has."""
+        runs = self.runs()
+        if name is not None and name not in runs:
+            raise SeqrecError(f"run={name}: no such run (have: {', '.join(runs)})")
+        return self.loaded if name is None else runs[name]
 
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """What POST /recommend answers."""
-        loaded, said = self.loaded, read(bodies.AskedToRecommend, body, self._most)
+        said = read(bodies.AskedToRecommend, body, self._most)
+        loaded = self.run(said.run)
         recommending = loaded.scoring.recommending
         top = self._top if said.top_k is None else said.top_k
         request = _asked(said, top=top, repeats=said.repeats)
@@ -63,7 +97,8 @@ class Answering:
 
     async def score(self, body: bytes) -> dict[str, Any]:
         """What POST /score answers."""
-        loaded, said = self.loaded, read(bodies.AskedToScore, body, self._most)
+        said = read(bodies.AskedToScore, body, self._most)
+        loaded = self.run(said.run)
         recommending = loaded.scoring.recommending
         request = _asked(said, top=0, repeats=True)
         asked, unknown = recommending.known(request)
@@ -80,7 +115,8 @@ class Answering:
 
     async def similar(self, body: bytes) -> dict[str, Any]:
         """What POST /similar answers."""
-        loaded, said = self.loaded, read(bodies.AskedForSimilar, body, self._most)
+        said = read(bodies.AskedForSimilar, body, self._most)
+        loaded = self.run(said.run)
         if loaded.vectors is None:
             raise SeqrecError(f"model={loaded.facts['model']} makes no item vectors; take an encoder (sasrec)")
         recommending = loaded.scoring.recommending
@@ -89,6 +125,32 @@ class Answering:
         items_K, cosines_K = await self._batcher.answer(loaded.vectors, question)
         named = recommending.named(items_K)
         return {"similar": _items(*named, cosines_K.tolist()), "model_version": str(loaded.facts["model_version"])}
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        """What POST /explain answers."""
+        said = read(bodies.AskedToExplain, body, self._most)
+        if not self._most.left_out:
+            raise SeqrecError("this service explains nothing (most_left_out=0)")
+        loaded = self.run(said.run)
+        recommending = loaded.scoring.recommending
+        request = _asked(said, top=0, repeats=True)
+        asked, unknown = recommending.known(request)
+        items_C, unknown_candidates = recommending.known_indices(said.candidates)
+        scores_C, events = recommending.popularity_V[items_C], [list[dict[str, Any]]() for _ in items_C]
+        if asked is not None and len(items_C):
+            # One question a history: they are scored together, and others' between them, who wait no longer for it.
+            async def score(history: Histories) -> np.ndarray:
+                return (await self._batcher.answer(loaded.scoring, Question(history, items_C)))[1]
+
+            found = await contributions(asked, score, read=recommending.max_length, most=self._most.left_out)
+            scores_C, events = found.scores_C, found.by_item(recommending, request.history)
+        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C)
+        items = _items(told.items, told.titles, told.scores)
+        return {
+            "explained": [{**item, "events": each} for item, each in zip(items, events, strict=True)],
+            "unknown_candidates": unknown_candidates,
+            **self._facts(loaded, told),
+        }
 
     def _facts(self, loaded: Loaded, told: Recommended) -> dict[str, Any]:
         self._meters.answered(told.answered_by)
@@ -119,6 +181,7 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     _post(service, "/recommend", answering.recommend, asked=bodies.AskedToRecommend, answered=bodies.Recommendations)
     _post(service, "/score", answering.score, asked=bodies.AskedToScore, answered=bodies.Scores)
     _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
+    _post(service, "/explain", answering.explain, asked=bodies.AskedToExplain, answered=bodies.Explanations)
     return service
 
 

@@ -228,5 +228,5 @@ def test_scores_that_are_no_numbers_are_told_to_all_who_asked(served: Served, re
 def test_the_schema_names_fields_and_refusals(served: Served) -> None:
     route = served.schema["paths"]["/recommend"]["post"]
     fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert {"user_history", "top_k", "user", "times", "asked_at", "context", "repeats"} == fields.keys()
+    assert {"user_history", "top_k", "user", "times", "asked_at", "context", "repeats", "run"} == fields.keys()
     assert {"200", "401", "408", "413", "422", "503"} == route["responses"].keys()
