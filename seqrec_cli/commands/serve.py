@@ -92,7 +92,12 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         reloadings.append(Reloading(cfg.beside, load(cfg.beside), beside, journal=journal, meters=meters))
     for each in reloadings:
         each.start(cfg.watch_s)
-    server = Server(gate, reload=lambda: [each.ask() for each in reloadings], grace_s=cfg.timeout_s)
+
+    def reload() -> None:
+        for each in reloadings:
+            each.ask()
+
+    server = Server(gate, reload=reload, grace_s=cfg.timeout_s)
     _log_into(journal)
     started()
     try:

@@ -75,6 +75,7 @@ class Runs(BaseModel):
     runs: dict[str, Run] = Field(description="by the name that a request's `run` takes")
     top: int = Field(description="items of an answer where a request does not say")
     most_events: int = Field(description="of a request's history")
+    most_candidates: int = Field(description="of a request")
     most_left_out: int = Field(description="events of a history that POST /explain leaves out in turn, the latest")
 
 
@@ -108,6 +109,7 @@ class Browsing:
             "runs": {name: _facts(loaded) for name, loaded in self._answering.runs().items()},
             "top": self._top,
             "most_events": self._most.events,
+            "most_candidates": self._most.candidates,
             "most_left_out": self._most.left_out,
         }
 

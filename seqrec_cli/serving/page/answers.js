@@ -8,9 +8,10 @@ const REASONS = 3; // events that are named below an item
 const known = new Map(); // attributes of items, by id
 
 export class Answers {
-  // `facts` are those of GET /runs; `ask` gives the history as a request's body has it, `choice` what else it asks.
-  constructor({ run, facts, alone, explains, ask, choice, nameAt, add, explain, said, fail }) {
-    Object.assign(this, { run, facts, alone, explains, ask, choice, nameAt, add, explain, said, fail });
+  // `facts` are those of GET /runs; `reasons`: of how many items they are asked for; `ask` gives the history as a
+  // request's body has it, `choice` what else it asks.
+  constructor({ run, facts, alone, reasons, ask, choice, nameAt, add, explain, said, fail }) {
+    Object.assign(this, { run, facts, alone, reasons, ask, choice, nameAt, add, explain, said, fail });
     this.head = element("h3", { id: `run-${run}` });
     this.note = element("p", { class: "note" });
     this.list = element("ol", { "aria-labelledby": this.head.id });
@@ -31,8 +32,7 @@ export class Answers {
       this.entitle(found.model_version);
       this.show(found);
       this.said();
-      const ids = found.recommendations.map((item) => item.item_id);
-      await Promise.all([this.describe(ids, signal), this.give_reasons(found, asked, signal)]);
+      await this.tell_more(found, asked, signal);
     } catch (fault) {
       if (fault.name === "AbortError") return;
       this.rows = [];
@@ -41,6 +41,15 @@ export class Answers {
       this.note.classList.add("fault");
       this.said();
       this.fail(fault);
+    }
+  }
+
+  // What comes after the list; where it is refused, the list stays.
+  async tell_more(found, asked, signal) {
+    const ids = found.recommendations.map((item) => item.item_id);
+    const more = [this.describe(ids, signal), this.give_reasons(found, asked, signal)];
+    for (const { reason } of await Promise.allSettled(more)) {
+      if (reason && reason.name !== "AbortError" && !signal.aborted) this.note.textContent += `; ${reason.message}`;
     }
   }
 
@@ -105,8 +114,8 @@ export class Answers {
   }
 
   async give_reasons({ recommendations, answered_by, num_input_items }, asked, signal) {
-    if (!this.explains || answered_by !== "model" || num_input_items < 2 || !recommendations.length) return;
-    const candidates = recommendations.map((item) => item.item_id);
+    const candidates = recommendations.slice(0, this.reasons).map((item) => item.item_id);
+    if (answered_by !== "model" || num_input_items < 2 || !candidates.length) return;
     const { explained } = await post("explain", { ...asked, candidates }, signal);
     const events = new Map(explained.map((item) => [String(item.item_id), item.events]));
     for (const row of this.rows) this.reason(row, events.get(String(row.item.item_id)) ?? []);

@@ -46,9 +46,9 @@ async function start() {
   const tops = [...new Set([...TOPS, service.top])].sort((a, b) => a - b);
   on("top").replaceChildren(...tops.map((top) => new Option(top, top, top === service.top, top === service.top)));
   answers = runs.map(([run, facts]) => {
-    const explains = service.most_left_out > 0;
+    const reasons = service.most_left_out > 0 ? Math.min(service.most_candidates, 100) : 0;
     const add = (item) => history.add(item);
-    return new Answers({ run, facts, alone, explains, ask, choice, nameAt, add, explain, said: compare, fail: refused });
+    return new Answers({ run, facts, alone, reasons, ask, choice, nameAt, add, explain, said: compare, fail: refused });
   });
   on("answers").replaceChildren(...answers.map(({ box }) => box));
   changed();
