@@ -2,36 +2,24 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from scripts.page_screenshot import chromium
+from seqrec_cli.config.errors import SeqrecError
 
 
 @contextlib.contextmanager
-def chromium(*, width: int = 1200, height: int = 900) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """A driver (selenium's); skips the test where the browser, its driver or selenium is missing."""
-    pytest.importorskip("selenium", reason="the development extras bring selenium")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    program = shutil.which("chromedriver")
-    if found is None or program is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = found
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", f"window-size={width},{height}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(program))
-    driver.implicitly_wait(0)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            driver = stack.enter_context(chromium(1200, 900))
+        except SeqrecError as error:
+            pytest.skip(str(error))
         yield driver
-    finally:
-        driver.quit()
 
 
 def requested(driver: Any) -> list[str]:

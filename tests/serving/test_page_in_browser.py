@@ -12,7 +12,7 @@ import pytest
 
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.serving.recommending import Recommending
-from tests.serving.browser import chromium, requested
+from tests.serving.browser import browser, requested
 from tests.serving.live import ask, listening
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
@@ -27,7 +27,7 @@ ENTER, TAB, ESCAPE, UP, DOWN, SPACE = "\ue007", "\ue004", "\ue00c", "\ue013", "\
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    with chromium() as found:
+    with browser() as found:
         yield found
 
 
