@@ -21,6 +21,7 @@ LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
 WHITE = re.compile(r"[\s\x00-\x1f\x7f]+")
+WORDS = re.compile(rb"[0-9a-z\x80-\xff]+")
 END, MARK = b"\n", b"\t"  # of an item's line, and of the id in it; in no folded text
 
 
@@ -48,8 +49,8 @@ class ItemSearch:
 
     def find(self, typed: str, limit: int) -> list[int]:
         """At most `limit` items (from 1): first the one with this id, then those whose title begins so, then ids that
-        begin so, then titles with a word that does, then those with the letters anywhere, then those that have the
-        typed words apart; within each of these in the order given. Of the last three, only what the first
+        begin so, then titles with a word that does, then those with the letters anywhere, then those with a word for
+        each typed one, which it begins; within each of these in the order given. Of the last three, only what the first
         MOST_EXAMINED places give."""
         wanted = _bytes(typed)
         if not wanted:
@@ -66,8 +67,8 @@ class ItemSearch:
                     break
             _add(found, self._lines(at_a_word), limit)
             _add(found, self._lines(inside), limit)
-        if len(found) < limit and b" " in wanted:
-            _add(found, self._lines(list(self._apart(wanted.split(), limit))), limit)
+        if len(found) < limit and len(words := WORDS.findall(wanted)) > 1:
+            _add(found, self._lines(list(self._apart(words, limit))), limit)
         return self._order_V[list(found)].tolist()
 
     def _places(self, words: bytes) -> Iterator[int]:
@@ -79,12 +80,12 @@ class ItemSearch:
             place = self._text.find(words, self._text.find(END, place + 1))
 
     def _apart(self, words: list[bytes], limit: int) -> Iterator[int]:
-        """Places of lines with all of these words, in any order."""
+        """Places of lines with a word for each of these, in any order."""
         words.sort(key=len, reverse=True)
         given = 0
         for place in itertools.islice(self._places(words[0]), MOST_EXAMINED):
             line = self._text[self._text.rfind(END, 0, place) : self._text.find(END, place)]
-            if all(word in line for word in words[1:]):
+            if all(word in line for word in words) and _begin(words, line):  # the former is cheap
                 yield place
                 given += 1
             if given == 2 * limit:
@@ -115,6 +116,17 @@ def _bytes(text: str) -> bytes:
     return folded(text).encode("utf-8", "replace")
 
 
+def _begin(beginnings: list[bytes], line: bytes) -> bool:
+    """Whether each begins a word of its own; the longest is looked for first."""
+    left = WORDS.findall(line)
+    for beginning in beginnings:
+        word = next((word for word in left if word.startswith(beginning)), None)
+        if word is None:
+            return False
+        left.remove(word)
+    return True
+
+
 def _add(found: dict[int, None], lines: Iterable[int], limit: int) -> None:
     for line in lines:
         if len(found) >= limit:
@@ -124,4 +136,4 @@ def _add(found: dict[int, None], lines: Iterable[int], limit: int) -> None:
 
 def _of_a_word(byte: int) -> bool:
     """Whether the byte belongs to a word: a letter, a figure, or a part of a letter that is not ASCII."""
-    return byte >= 0x80 or chr(byte).isalnum()
+    return WORDS.match(bytes([byte])) is not None
