@@ -142,6 +142,20 @@ def test_a_typed_title_becomes_an_event_and_the_list_follows(page: Page) -> None
     page.until(lambda: len(page.history()) == 3)
 
 
+def test_who_types_faster_than_the_list_comes_gets_what_was_typed(page: Page) -> None:
+    page.one("#typed").send_keys("heart", ENTER)
+    page.until(lambda: page.history() == ["Heart of Glass"])
+    page.type("he")
+    page.until(lambda: len(page.texts("#found li")) == 3)
+    page.one("#typed").send_keys("at", ENTER)  # the list is still that of `he`, whose first may be another
+    page.until(lambda: len(page.history()) == 2)
+    assert page.history() == ["Heart of Glass", "Heat"]
+    page.one("#typed").send_keys("nothing at all", ENTER)
+    page.until(lambda: page.texts("#done") == ["No title and no id has this in it"])
+    time.sleep(0.3)  # nothing is asked for later on its behalf
+    assert (len(page.history()), page.one("#found").is_displayed()) == (2, False)
+
+
 def test_order_matters_and_is_changed_by_buttons(page: Page) -> None:
     for text, title in (("heat", "Heat"), ("brazil", "Brazil"), ("amel", "Amélie")):
         page.add(text, title)

@@ -54,16 +54,20 @@ async function answer(path, how) {
   return read;
 }
 
-// Calls `work(signal)` a moment after the last call; what an earlier one still waits for is given up.
+// Calls `work(signal)` a moment after the last call; what an earlier one still waits for is given up, as by `stop`.
 export function debounced(wait, work) {
   let timer = 0;
   let control = null;
-  return () => {
-    clearTimeout(timer);
-    control?.abort();
+  const later = () => {
+    later.stop();
     timer = setTimeout(() => {
       control = new AbortController();
       work(control.signal);
     }, wait);
   };
+  later.stop = () => {
+    clearTimeout(timer);
+    control?.abort();
+  };
+  return later;
 }

@@ -11,8 +11,13 @@ export class Typing {
     Object.assign(this, { input, list, choose, say, fail });
     this.items = [];
     this.active = -1;
+    this.listed = null; // the text whose items are shown
+    this.hurried = false; // Enter came before the items of what was typed
     this.search = debounced(WAIT, (signal) => this.find(signal));
-    input.addEventListener("input", () => this.search());
+    input.addEventListener("input", () => {
+      this.hurried = false;
+      this.search();
+    });
     input.addEventListener("keydown", (event) => this.pressed(event));
     input.addEventListener("blur", () => this.close());
     // The focus stays in the field: a click on an item is no blur.
@@ -23,14 +28,20 @@ export class Typing {
     const typed = this.input.value;
     try {
       const { items } = await get("items", { q: typed.slice(0, 200), limit: SHOWN }, signal);
-      if (document.activeElement === this.input && typed === this.input.value) this.open(items);
+      if (document.activeElement === this.input && typed === this.input.value) this.open(items, typed);
     } catch (fault) {
       this.fail(fault);
     }
   }
 
-  open(items) {
+  open(items, typed) {
     this.items = items;
+    this.listed = typed;
+    if (this.hurried && items.length) {
+      this.take(0);
+      return;
+    }
+    this.hurried = false;
     this.active = -1;
     this.list.replaceChildren(
       ...items.map((item, nth) => {
@@ -51,6 +62,8 @@ export class Typing {
   }
 
   close() {
+    this.search.stop();
+    this.hurried = false;
     this.list.hidden = true;
     this.input.setAttribute("aria-expanded", "false");
     this.mark(-1);
@@ -75,6 +88,12 @@ export class Typing {
     this.choose(this.items[nth]);
   }
 
+  // Takes the first item of what is typed as soon as it is known.
+  hurry() {
+    this.search();
+    this.hurried = true;
+  }
+
   pressed(event) {
     if (event.isComposing) return;
     const shown = !this.list.hidden;
@@ -82,7 +101,8 @@ export class Typing {
     if (event.key === "ArrowDown" && !shown) this.search();
     else if (event.key === "ArrowDown") this.mark((this.active + 1) % count);
     else if (event.key === "ArrowUp" && shown) this.mark((this.active + count - 1) % count);
-    else if (event.key === "Enter" && shown) this.take(this.active);
+    else if (event.key === "Enter" && shown && this.listed === this.input.value) this.take(this.active);
+    else if (event.key === "Enter" && this.input.value) this.hurry();
     else if (event.key === "Escape" && shown) this.close();
     else return;
     event.preventDefault();
