@@ -55,6 +55,13 @@ def test_wheel_carries_the_kernels_sources_and_their_readme(installed: Path) -> 
     assert kernels / "include" / "vectors.h" in found
 
 
+def test_wheel_carries_the_page(installed: Path) -> None:
+    page = Path("seqrec_cli") / "serving" / "page"
+    there = {path.name: path.read_bytes() for path in (installed / page).iterdir()}
+    assert there == {path.name: path.read_bytes() for path in (ROOT / page).iterdir()}
+    assert {"index.html", "page.js", "page.css"} <= there.keys()
+
+
 @pytest.mark.parametrize("kind", ["wheel", "checkout"])
 def test_main_job_runs_away_from_the_checkout(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     site = request.getfixturevalue("installed") if kind == "wheel" else ROOT

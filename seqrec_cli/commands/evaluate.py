@@ -30,7 +30,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     Raises SeqrecError for a history that is longer than the model's.
     """
     run = asked_run(cfg, cfg.hardware)
-    for each, ckpt in zip(run.parts, cfg.runs, strict=True):
+    for each, ckpt in zip(run.parts, cfg.parts, strict=True):
         if (unfinished := RunFolder(folder_of(ckpt))).config_yaml.is_file() and not unfinished.is_done:
             best = f"the run is not finished; measured is its best checkpoint so far, epoch {each.epoch}"
             say(f"{unfinished.path}: {best}")
@@ -81,7 +81,7 @@ def _opened(of: Measured, cfg: EvaluateConfig) -> dict[str, int | None]:
         return {}
     _, _, log, _ = of
     opening, times = new_opening(), None  # one of both runs' where there are two
-    for ckpt in cfg.runs:
+    for ckpt in cfg.parts:
         times = count_opening(log, "evaluate", opening=opening, run=RunFolder(folder_of(ckpt)))
     return {"test_opened": times}
 

@@ -117,7 +117,7 @@ def _facts(cfg: RecommendConfig, run: Restored, recommending: Recommending) -> d
     plain = cfg.model_dump(mode="json")
     by_itself = ("top", "repeats", "where", "mmr", "explain", "sequence_separator", "chunk")
     return {
-        "ckpt": [_digest(checkpoint_file(Path(each).expanduser())) for each in cfg.runs],
+        "ckpt": [_digest(checkpoint_file(Path(each).expanduser())) for each in cfg.parts],
         "retrieved": None if cfg.ckpt is not None else cfg.retrieved,
         "newer, or the data": recommending.log.fingerprint,
         "input": cfg.input if cfg.input == EVERY_USER else _digest(Path(str(cfg.input)).expanduser()),

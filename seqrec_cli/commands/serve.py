@@ -8,20 +8,17 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.recommend import recommending_of
+from seqrec_cli.commands.serve_models import load, load_beside
 from seqrec_cli.commands.serve_workers import supervise
-from seqrec_cli.commands.stages import asked_run
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import ServeConfig
-from seqrec_cli.machine import cores
-from seqrec_cli.saying import Say, silent
+from seqrec_cli.saying import silent
 
 if TYPE_CHECKING:
-    from seqrec_cli.serving.recommending import Recommending
-    from seqrec_cli.serving.service import Loaded
     from seqrec_cli.serving.telemetry import Journal
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
@@ -39,6 +36,8 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
 
         def started() -> None:
             say(f"{address}/recommend (how to ask: {address}/docs)")
+            if cfg.page:
+                say(f"{address}/ (the page)")
             if token is None and not _is_loopback(cfg.host):
                 say(
                     f"WARNING: whoever reaches {cfg.host} may ask; set {TOKEN} in the environment to a token to ask for"
@@ -54,18 +53,25 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
     """Load the model and answer what comes to `listener` until a signal; whether that was an interruption."""
     from seqrec_cli.serving.batching import Batcher
     from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.browsing import Browsing, add_browsing
     from seqrec_cli.serving.gate import Gate, Limits
     from seqrec_cli.serving.reloading import Reloading
     from seqrec_cli.serving.server import Server
-    from seqrec_cli.serving.service import Answering, build_service
+    from seqrec_cli.serving.service import Answering, Beside, build_service
     from seqrec_cli.serving.telemetry import Journal, Meters
+    from seqrec_cli.serving.web_page import FILES, add_page
 
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
-    loaded, journal, meters = _load(cfg, say), Journal(), Meters()
+    loaded, journal, meters = load(cfg, say), Journal(), Meters()
+    beside = None if cfg.beside is None else Beside(load_beside(cfg, cfg.beside, loaded))
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)
+    most = Most(cfg.most_events, cfg.most_candidates, cfg.most_left_out)
+    answering = Answering(loaded, batcher, top=cfg.top, most=most, meters=meters, beside=beside)
     service = build_service(answering, meters)
+    add_browsing(service, Browsing(answering, top=cfg.top, most=most))
+    if cfg.page:
+        add_page(service)
     gate = Gate(
         service,
         Limits(cfg.most_bytes, -(-cfg.waiting // cfg.workers), cfg.timeout_s),
@@ -73,57 +79,31 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         journal=journal,
         meters=meters,
         routes={route.path for route in service.routes if hasattr(route, "path")},
+        open_files=FILES if cfg.page else (),
     )
-    ckpt, *beside = cfg.runs
-    reloading = Reloading(ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters, beside=beside)
-    reloading.start(cfg.watch_s)
-    server = Server(gate, reload=reloading.ask, grace_s=cfg.timeout_s)
+    ckpt, *stages = cfg.parts
+    reloadings = [Reloading(ckpt, partial(load, cfg, silent), answering, journal=journal, meters=meters, stages=stages)]
+    if cfg.beside is not None and beside is not None:
+        again = partial(load, cfg, silent, run=cfg.beside)
+        reloadings.append(Reloading(cfg.beside, again, beside, journal=journal, meters=meters))
+    for each in reloadings:
+        each.start(cfg.watch_s)
+
+    def reload() -> None:
+        for each in reloadings:
+            each.ask()
+
+    server = Server(gate, reload=reload, grace_s=cfg.timeout_s)
     _log_into(journal)
     started()
     try:
         server.run(sockets=[listener])
     finally:
-        reloading.close()
+        for each in reloadings:
+            each.close()
         batcher.close()
         journal.close()
     return server.interrupted
-
-
-def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
-    from seqrec_cli.models.contract import SequenceEncoder
-    from seqrec_cli.serving.alike import ItemVectors
-    from seqrec_cli.serving.scoring import Scoring
-    from seqrec_cli.serving.service import Loaded
-
-    threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
-    hardware = cfg.hardware.model_copy(update={"threads": threads})
-    run = asked_run(cfg, hardware, tell)
-    recommending = recommending_of(run, cfg.newer, cfg.history)
-    facts = {
-        "model_loaded": True,
-        "model": run.cfg.model.name,
-        "model_version": run.version,
-        "vocab_size": run.log.num_items,
-        "dataset": run.cfg.dataset.name,
-        "device": str(run.precision.device),
-        **run.stages,
-    }
-    if cfg.state is not None or cfg.index != "none":
-        return _with_items(cfg, recommending, facts, dataset=run.cfg.dataset.name)
-    vectors = ItemVectors(recommending) if isinstance(run.model, SequenceEncoder) else None
-    return Loaded(Scoring(recommending), vectors, facts)
-
-
-def _with_items(cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], *, dataset: str) -> "Loaded":
-    """Items that may change, or are searched in an index."""
-    from seqrec_cli.serving.item_scoring import ItemVectorsAt, ScoringAt
-    from seqrec_cli.serving.item_search import Search
-    from seqrec_cli.serving.item_start import open_items
-    from seqrec_cli.serving.service import Loaded
-
-    items = open_items(recommending, cfg.state, dataset=dataset, item_vectors=cfg.item_vectors, most=cfg.most_added)
-    search = None if cfg.index == "none" else Search(cfg.index, items.now().state)
-    return Loaded(ScoringAt(recommending, search), ItemVectorsAt(recommending), facts, items)
 
 
 def _token() -> str | None:

@@ -53,7 +53,7 @@ class TwoRuns(Restored):
 def asked_run(cfg: StagesConfig, hardware: HardwareConfig, tell: Say = say) -> Restored:
     """The run that a verb is asked for, or both. Raises SeqrecError as `restore` does, and for two that do not fit."""
     # The ranker last: what is of the whole process (threads, kernels) is as it was trained.
-    runs = [restore(run, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell) for run in cfg.runs]
+    runs = [restore(run, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell) for run in cfg.parts]
     if cfg.ckpt is not None:
         return runs[0]
     retriever, ranker = runs

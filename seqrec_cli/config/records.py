@@ -246,6 +246,14 @@ class ServeConfig(AnsweringConfig):
     index: Literal["none", "flat", "ivf"] = Field(
         description="how the best items are found: none (all are scored), or by FAISS: flat (the same) or ivf"
     )
+    page: bool = Field(description="a web page at `/`, to try the model in a browser")
+    beside: str | None = Field(
+        description="a second run folder or checkpoint with the same items, beside the first on the page: `run: B`"
+    )
+    most_left_out: int = Field(
+        ge=0,
+        description="events of a history that POST /explain leaves out in turn, the latest; 0: it refuses",
+    )
 
     @field_validator("index", mode="before")
     @classmethod

@@ -49,7 +49,7 @@ class StagesConfig(Settings):
         return self
 
     @property
-    def runs(self) -> tuple[str, ...]:
+    def parts(self) -> tuple[str, ...]:
         """The run, or both, the retriever first."""
         return tuple(run for run in (self.ckpt, self.retriever, self.ranker) if run is not None)
 

@@ -1,5 +1,6 @@
 """What the service is asked and what it answers, as JSON."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +41,7 @@ class Whom(Body):
     item_attributes: dict[str, Attributes] = Field(
         {}, description="attributes of items of the history that the data do not have, by raw id"
     )
+    run: str | None = Field(None, description="`A` or `B` of a service with two runs (`beside`); null: the first")
 
 
 class AskedToRecommend(Whom):
@@ -62,11 +64,18 @@ class AskedToScore(Whom):
     candidates: RawIds = Field(min_length=1, description="raw ids of the items to score")
 
 
+class AskedToExplain(Whom):
+    """The body of POST /explain."""
+
+    candidates: RawIds = Field(min_length=1, max_length=MOST_SERVED, description="raw ids of the items to explain")
+
+
 class AskedForSimilar(Body):
     """The body of POST /similar."""
 
     item: RawId = Field(description="raw id of an item")
     top_k: int | None = Field(None, ge=1, le=MOST_SERVED, description="how many items; null: the service's `top`")
+    run: str | None = Field(None, description="as of POST /recommend")
 
 
 class Item(BaseModel):
@@ -106,6 +115,27 @@ class Scores(Answered):
     unknown_candidates: list[str | int]
 
 
+class Contribution(BaseModel):
+    """What one past event does to an item's score."""
+
+    position: int = Field(description="of the event in the history, from 0")
+    item_id: str | int
+    contribution: float = Field(description="the score less that without the event; above 0, the event speaks for it")
+
+
+class Explained(Item):
+    """One item, and the events that its score rests on."""
+
+    events: list[Contribution] = Field(description="those left out in turn, the heaviest first, whatever their sign")
+
+
+class Explanations(Answered):
+    """What POST /explain answers."""
+
+    explained: list[Explained] = Field(description="the known candidates, in the order they were asked for")
+    unknown_candidates: list[str | int]
+
+
 class Similar(BaseModel):
     """What POST /similar answers."""
 
@@ -129,6 +159,7 @@ class Most:
 
     events: int
     candidates: int
+    left_out: int  # events of a history, by POST /explain
 
     def check(self, plain: dict[str, Any]) -> None:
         """Raises NotUnderstoodError where there is more."""
@@ -170,12 +201,13 @@ def read(kind: type[B], body: bytes, most: Most) -> B:
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
-        raise NotUnderstoodError(_in_a_line(error)) from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise NotUnderstoodError(in_a_line(first)) from None
 
 
-def _in_a_line(error: ValidationError) -> str:
-    first: dict[str, Any] = dict(error.errors(include_url=False, include_context=False, include_input=False)[0])
-    where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int", "float"))
+def in_a_line(first: Mapping[str, Any]) -> str:
+    """What pydantic says of one fault."""
+    where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int", "float", "query"))
     return printable(f"{where}: {first['msg']}" if where else str(first["msg"]))
 
 

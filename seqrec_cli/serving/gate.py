@@ -10,7 +10,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -24,7 +24,7 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 
 WITH_BODY = ("POST", "PUT", "DELETE", "PATCH")
 ITEMS = "/items/{item:path}"  # all of them are one route
-OPEN = "/health"  # asked by whoever looks whether the service lives: needs no token
+OPEN = {"/health"}  # asked by whoever looks whether the service lives: needs no token
 KNOWN_ID = re.compile(rb"[\w.:-]{1,128}")
 RETRY_AFTER = (b"retry-after", b"1")  # seconds
 DRAINED = 4  # times `most_bytes` that are read and thrown away behind a refusal, so that its sender reads it
@@ -60,10 +60,13 @@ class Gate:
         journal: Journal,
         meters: Meters,
         routes: set[str],
+        open_files: Collection[str] = (),
     ) -> None:
+        """`routes` are counted by name; `open_files` hold no data and need no token."""
         self._application, self._limits = application, limits
         self._authorized = None if token is None else b"Bearer " + token.encode()
         self._journal, self._meters, self._routes = journal, meters, routes
+        self._open = OPEN.union(open_files)
         self.inside = 0  # requests let in and not yet answered
         self._held_bytes = 0  # of bodies that are not whole yet
 
@@ -106,7 +109,7 @@ class Gate:
 
     async def _pass(self, exchange: "_Exchange", receive: Receive) -> None:
         scope, headers = exchange.scope, exchange.headers
-        if self._authorized is not None and scope["path"] != OPEN:
+        if self._authorized is not None and scope["path"] not in self._open:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._authorized):
                 raise RefusedError(401, "no valid bearer token", (b"www-authenticate", b"Bearer"))

@@ -201,6 +201,15 @@ class Recommending:
         unknown = [item for item, index in zip(items, found, strict=True) if index is None]
         return np.array([index for index in found if index is not None], np.int64), unknown
 
+    def known_positions(self, items: Sequence[RawId]) -> np.ndarray:
+        """Where the items that the data have stand in such a list, from 0, int64."""
+        return np.array([nth for nth, item in enumerate(items) if str(item) in self._index], np.int64)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether a history of a request's own has to say when its events happened."""
+        return bool({"times_BL", "request_times_B"} & set(self._reads))
+
     @torch.inference_mode()
     def best(
         self,
@@ -334,7 +343,7 @@ class Recommending:
 
     def _times(self, times: Sequence[int] | None, events: int, *, needed: bool = True) -> np.ndarray | None:
         if times is None:
-            if needed and {"times_BL", "request_times_B"} & set(self._reads):
+            if needed and self.reads_times:
                 raise SeqrecError(
                     f"model={self.name} reads when events happened: give times, seconds since 1970, one an event"
                 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.serving.service import Answering, Loaded
+from seqrec_cli.serving.service import Answering, Beside, Loaded
 from seqrec_cli.serving.telemetry import Journal, Meters
 from seqrec_cli.training.checkpoint import checkpoint_file
 
@@ -22,14 +22,14 @@ class Reloading:
         self,
         ckpt: str,
         load: Callable[[], Loaded],
-        answering: Answering,
+        answering: Answering | Beside,
         *,
         journal: Journal,
         meters: Meters,
-        beside: Sequence[str] = (),  # checkpoints of models that answer together with it
+        stages: Sequence[str] = (),  # checkpoints of models that answer together with it
     ) -> None:
         self._ckpt, self._load, self._answering = Path(ckpt).expanduser(), load, answering
-        self._watched = [Path(each).expanduser() for each in (ckpt, *beside)]
+        self._watched = [Path(each).expanduser() for each in (ckpt, *stages)]
         self._journal, self._meters = journal, meters
         self._wanted = threading.Event()
         self._ended = False

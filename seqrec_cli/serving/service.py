@@ -12,14 +12,17 @@ from pydantic_core import to_json
 
 from seqrec_cli import __version__
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.histories import Histories
 from seqrec_cli.serving import bodies
 from seqrec_cli.serving.alike import ItemVectors
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
+from seqrec_cli.serving.catalogue import Catalogue
 from seqrec_cli.serving.cold_start import AnsweredBy
 from seqrec_cli.serving.item_filters import filters_of, hidden_items
 from seqrec_cli.serving.item_index import ItemIndex
 from seqrec_cli.serving.item_routes import add_item_routes
+from seqrec_cli.serving.leaving_out import contributions
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import RawId, Recommended
 from seqrec_cli.serving.requests import Request as Asked
@@ -44,6 +47,7 @@ class Loaded:
     scoring: Scoring
     vectors: ItemVectors | None  # of a model that makes them
     facts: Mapping[str, Any]
+    catalogue: Catalogue
     items: ItemIndex | None = None  # where items may change
 
     def recommending(self) -> Recommending:
@@ -51,15 +55,44 @@ class Loaded:
         return self.scoring.recommending if self.items is None else self.items.now()
 
 
+class Beside:
+    """A second trained model, which answers who asks for run B."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+
 class Answering:
     """Answers the service's questions with the model that is loaded at the moment."""
 
-    def __init__(self, loaded: Loaded, batcher: Batcher, *, top: int, most: Most, meters: Meters) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        batcher: Batcher,
+        *,
+        top: int,
+        most: Most,
+        meters: Meters,
+        beside: Beside | None = None,
+    ) -> None:
         self.loaded, self._batcher, self._top, self.most, self._meters = loaded, batcher, top, most, meters
+        self._beside = beside
+
+    def runs(self) -> dict[str, Loaded]:
+        """What answers at the moment, by the name that a request's `run` takes; the first where it names none."""
+        return {"A": self.loaded} if self._beside is None else {"A": self.loaded, "B": self._beside.loaded}
+
+    def run(self, name: str | None) -> Loaded:
+        """One of these. Raises SeqrecError for a name that none has."""
+        runs = self.runs()
+        if name is not None and name not in runs:
+            raise SeqrecError(f"run={name}: no such run (have: {', '.join(runs)})")
+        return self.loaded if name is None else runs[name]
 
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """What POST /recommend answers."""
-        loaded, said = self.loaded, read(bodies.AskedToRecommend, body, self.most)
+        said = read(bodies.AskedToRecommend, body, self.most)
+        loaded = self.run(said.run)
         recommending = loaded.recommending()
         top = self._top if said.top_k is None else said.top_k
         request = _asked(said, top=top, repeats=said.repeats)
@@ -78,7 +111,8 @@ class Answering:
 
     async def score(self, body: bytes) -> dict[str, Any]:
         """What POST /score answers."""
-        loaded, said = self.loaded, read(bodies.AskedToScore, body, self.most)
+        said = read(bodies.AskedToScore, body, self.most)
+        loaded = self.run(said.run)
         recommending = loaded.recommending()
         request = _asked(said, top=0, repeats=True)
         asked, unknown = recommending.known(request)
@@ -101,7 +135,8 @@ class Answering:
 
     async def similar(self, body: bytes) -> dict[str, Any]:
         """What POST /similar answers."""
-        loaded, said = self.loaded, read(bodies.AskedForSimilar, body, self.most)
+        said = read(bodies.AskedForSimilar, body, self.most)
+        loaded = self.run(said.run)
         if loaded.vectors is None:
             raise SeqrecError(f"model={loaded.facts['model']} makes no item vectors; take an encoder (sasrec)")
         recommending = loaded.recommending()
@@ -114,6 +149,37 @@ class Answering:
     def counts(self) -> dict[str, int]:
         """How many items have changed."""
         return {} if self.loaded.items is None else self.loaded.items.counts()
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        """What POST /explain answers."""
+        said = read(bodies.AskedToExplain, body, self.most)
+        if not self.most.left_out:
+            raise SeqrecError("this service explains nothing (most_left_out=0)")
+        loaded = self.run(said.run)
+        recommending = loaded.recommending()
+        request = _asked(said, top=0, repeats=True)
+        asked, unknown = recommending.known(request)
+        items_C, unknown_candidates = recommending.known_indices(said.candidates)
+        by: AnsweredBy = "model"
+        scores_C, events = np.empty(0, np.float32), [list[dict[str, Any]]() for _ in items_C]
+        if asked is None:
+            by, scores_V = recommending.cold(request)
+            scores_C = scores_V[items_C]
+        elif len(items_C):
+            # One question a history: they are scored together, and others' between them, who wait no longer for it.
+            async def score(history: Histories) -> np.ndarray:
+                question = loaded.scoring.question(recommending, request, history, candidates_C=items_C)
+                return (await self._batcher.answer(loaded.scoring, question))[1]
+
+            found = await contributions(asked, score, read=recommending.max_length, most=self.most.left_out)
+            scores_C, events = found.scores_C, found.by_item(recommending, request.history)
+        told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C, by=by)
+        items = _items(told.items, told.titles, told.scores)
+        return {
+            "explained": [{**item, "events": each} for item, each in zip(items, events, strict=True)],
+            "unknown_candidates": unknown_candidates,
+            **self._facts(loaded, told),
+        }
 
     def _facts(self, loaded: Loaded, told: Recommended) -> dict[str, Any]:
         self._meters.answered(told.answered_by)
@@ -144,6 +210,7 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     _post(service, "/recommend", answering.recommend, asked=bodies.AskedToRecommend, answered=bodies.Recommendations)
     _post(service, "/score", answering.score, asked=bodies.AskedToScore, answered=bodies.Scores)
     _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
+    _post(service, "/explain", answering.explain, asked=bodies.AskedToExplain, answered=bodies.Explanations)
     add_item_routes(service, lambda: answering.loaded.items, answering.most, refusals=REFUSALS)
     return service
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import seqrec_cli
-from seqrec_cli.commands import serve
+from seqrec_cli.commands import serve, serve_models, stages
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.records import ServeConfig
 from seqrec_cli.config.validate import validate
@@ -27,6 +27,7 @@ GIVEN = {
     "most_bytes": 2048,
     "most_events": 3,
     "most_candidates": 4,
+    "most_left_out": 6,
     "watch_s": 0.25,
 }
 
@@ -94,7 +95,7 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
     run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, Any] = {}
-    restore, recommending_of = serve.restore, serve.recommending_of
+    restore, recommending_of = stages.restore, serve_models.recommending_of
 
     def restored(*args: Any, hardware: Any, **settings: Any) -> Any:
         found.update(args=args, threads=hardware.threads, device=hardware.device)
@@ -104,19 +105,13 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
         found.update(newer=newer, history=history)
         return recommending_of(given, None, history)
 
-    monkeypatch.setattr(serve, "restore", restored)
-    monkeypatch.setattr(serve, "recommending_of", recommending)
-    cfg = settings(
-        run,
-        "newer=later.csv",
-        "history=3",
-        "hardware.threads=1",
-        "hardware.device=cpu",
-        "archive=own.zip",
-        "data_dir=d",
-    )
-    with pytest.raises(seqrec_cli.SeqrecError):  # there is no such archive
-        serve._load(cfg, lambda line: None)
-    assert (found["args"], found["threads"], found["device"]) == ((run, "own.zip", "d"), 1, "cpu")
-    serve._load(settings(run, "newer=later.csv", "history=3"), lambda line: None)
+    monkeypatch.setattr(stages, "restore", restored)
+    monkeypatch.setattr(serve_models, "restore", restored)
+    monkeypatch.setattr(serve_models, "recommending_of", recommending)
+    named = ["hardware.threads=1", "hardware.device=cpu", "archive=own.zip", "data_dir=d"]
+    for beside in (None, run):
+        with pytest.raises(seqrec_cli.SeqrecError):  # there is no such archive
+            serve_models.load(settings(run, *named), lambda line: None, run=beside)
+        assert (found.pop("args"), found["threads"], found["device"]) == ((run, "own.zip", "d"), 1, "cpu")
+    serve_models.load(settings(run, "newer=later.csv", "history=3"), lambda line: None)
     assert (found["newer"], found["history"]) == ("later.csv", 3)

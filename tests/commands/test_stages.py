@@ -247,12 +247,12 @@ def test_the_service_answers_many_at_once_with_the_composite(system: TwoRuns) ->
 
 def test_serve_loads_both_and_says_so(runs: tuple[str, str]) -> None:
     pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
-    from seqrec_cli.commands.serve import _load
+    from seqrec_cli.commands.serve_models import load
     from seqrec_cli.saying import silent
 
     cfg: Any = validate("serve", compose("serve", both(runs, "retrieved=9", "history=4")))
-    assert cfg.runs == runs
-    loaded = _load(cfg, silent)
+    assert cfg.parts == runs
+    loaded = load(cfg, silent)
     assert {name: loaded.facts[name] for name in ("model", "retriever", "ranker", "retrieved", "model_version")} == {
         "model": "two_stage",
         "retriever": "sasrec",

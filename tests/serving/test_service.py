@@ -230,7 +230,7 @@ def test_the_schema_names_fields_and_refusals(served: Served) -> None:
     route = served.schema["paths"]["/recommend"]["post"]
     fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
     of_whom = {"user_history", "user", "times", "asked_at", "context", "attributes", "item_attributes"}
-    assert of_whom | {"top_k", "repeats", "allow", "deny", "where"} == fields.keys()
+    assert of_whom | {"top_k", "repeats", "run", "allow", "deny", "where"} == fields.keys()
     assert {"200", "401", "408", "413", "422", "503"} == route["responses"].keys()
 
 

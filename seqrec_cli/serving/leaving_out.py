@@ -1,0 +1,86 @@
+"""Which past events a score rests on: each is left out in turn, and the score asked for again (leave-one-out).
+
+Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure" (2016), equation 1, with the
+score in place of its log-likelihood and without the division: the contribution of event e to item i is
+score(i | history) - score(i | history without e). It holds for every model, whatever is in it; contributions need not
+add up to the score.
+
+Legend: E events left out, N events of a history, C candidates, R histories.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from seqrec_cli.data.histories import Histories
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId
+
+Score = Callable[[Histories], Awaitable[np.ndarray]]  # the candidates' scores [C] after one history
+
+
+def leave_one_out(asked: Histories, events_E: np.ndarray) -> list[Histories]:
+    """One history, without each of these events (positions from 0): its request's time, user and context stay.
+
+    Where a history is longer than the model reads, an older event takes the place of the one left out, as it would if
+    that had never happened. Raises ValueError for a history of one event, of which nothing would be left.
+    """
+    own = asked.own()
+    if len(own) != 1 or len(own.items_N) < 2:
+        raise ValueError("one history of two events or more is needed")
+    ends_R = own.ends_R - 1
+
+    def without(values_N: np.ndarray | None, event: int) -> np.ndarray | None:
+        return None if values_N is None else np.delete(values_N, event, axis=0)
+
+    return [
+        replace(
+            own,
+            items_N=np.delete(own.items_N, event),
+            ends_R=ends_R,
+            times_N=without(own.times_N, event),
+            context_NF=without(own.context_NF, event),
+        )
+        for event in events_E.tolist()
+    ]
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What the latest events of one history do to some items' scores."""
+
+    scores_C: np.ndarray  # after the whole history
+    events_E: np.ndarray  # positions among the events that the data know, from 0
+    items_E: np.ndarray  # of these events, from 1
+    contributions_EC: np.ndarray
+
+    def by_item(self, recommending: Recommending, told: Sequence[RawId] | None) -> list[list[dict[str, Any]]]:
+        """In the data's own ids, for each candidate the heaviest event first. `told` is the request's own history:
+        positions count the items in it that the data do not know."""
+        positions_E = self.events_E if told is None else recommending.known_positions(told)[self.events_E]
+        raw_E = recommending.named(self.items_E)[0]
+        found = []
+        for contributions_E in self.contributions_EC.T:
+            order = np.argsort(-np.abs(contributions_E), kind="stable").tolist()
+            found.append(
+                [
+                    {"position": int(positions_E[e]), "item_id": raw_E[e], "contribution": float(contributions_E[e])}
+                    for e in order
+                ]
+            )
+        return found
+
+
+async def contributions(asked: Histories, score: Score, *, read: int, most: int) -> Contributions:
+    """Of the latest events of one history: as many as the model reads (`read`), for the others' is 0, and at most
+    `most`. None of a history of a single event, without which nothing is left to be asked. `score` is called for all
+    histories at once."""
+    own = asked.own()
+    length = len(own.items_N)
+    events_E = np.arange(max(length - min(read, most), 0), length) if length > 1 else np.zeros(0, np.int64)
+    histories = [own, *(leave_one_out(own, events_E) if len(events_E) else ())]
+    scores_RC = np.stack(await asyncio.gather(*map(score, histories)))
+    return Contributions(scores_RC[0], events_E, own.items_N[events_E], scores_RC[:1] - scores_RC[1:])
