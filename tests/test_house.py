@@ -221,6 +221,7 @@ def test_every_verb_has_its_file(verb: str) -> None:
         "explain": ["user=1"],
         "ensemble": ["ckpts=[x,y]"],
         "compare": ["runs=[x,y]"],
+        "serve": ["ckpt=x"],
         "audit": ["dataset=synthetic"],
     }
     cfg = compose(verb, needed.get(verb, []))

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.commands.console import say
@@ -20,8 +21,10 @@ from seqrec_cli.machine import cores
 from seqrec_cli.saying import Say, silent
 
 if TYPE_CHECKING:
-    from seqrec_cli.serving.service import Loaded
-    from seqrec_cli.serving.telemetry import Journal
+    from seqrec_cli.serving.batching import Batcher
+    from seqrec_cli.serving.exposure_writer import ExposureWriter
+    from seqrec_cli.serving.service import Answering, Loaded
+    from seqrec_cli.serving.telemetry import Journal, Meters
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 TOKEN = "SEQREC_TOKEN"  # of the environment, for a token in a setting would lie in files and process lists
@@ -37,6 +40,8 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
         address = f"http://{_in_a_url(cfg.host)}:{listener.getsockname()[1]}"
 
         def started() -> None:
+            if cfg.runs is not None and cfg.log is None:
+                say("WARNING: exposures and feedback are not kept; give log=FILE_OR_FOLDER to compare the runs by them")
             say(f"{address}/recommend (how to ask: {address}/docs)")
             if token is None and not _is_loopback(cfg.host):
                 say(
@@ -51,20 +56,23 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
 
 def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None]) -> bool:
     """Load the model and answer what comes to `listener` until a signal; whether that was an interruption."""
+    from seqrec_cli.serving.arms import Arms
     from seqrec_cli.serving.batching import Batcher
-    from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.exposure_writer import ExposureWriter
     from seqrec_cli.serving.gate import Gate, Limits
     from seqrec_cli.serving.reloading import Reloading
     from seqrec_cli.serving.server import Server
-    from seqrec_cli.serving.service import Answering, build_service
+    from seqrec_cli.serving.service import build_service
     from seqrec_cli.serving.telemetry import Journal, Meters
 
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
-    loaded, journal, meters = _load(cfg, say), Journal(), Meters()
+    loaded, journal, meters = [_load(cfg, ckpt, say) for ckpt in cfg.checkpoints], Journal(), Meters()
+    log = None if cfg.log is None else ExposureWriter(cfg.log)
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    answering = Answering(loaded, batcher, top=cfg.top, most=Most(cfg.most_events, cfg.most_candidates), meters=meters)
-    service = build_service(answering, meters)
+    arms = _answering(cfg, loaded, log, batcher=batcher, journal=journal, meters=meters)
+    feedback = arms[0].feedback if isinstance(arms[0], Arms) and log is not None else None
+    service = build_service(arms[0], meters, feedback)
     gate = Gate(
         service,
         Limits(cfg.most_bytes, -(-cfg.waiting // cfg.workers), cfg.timeout_s),
@@ -73,21 +81,62 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         meters=meters,
         routes={route.path for route in service.routes if hasattr(route, "path")},
     )
-    reloading = Reloading(cfg.ckpt, lambda: _load(cfg, silent), answering, journal=journal, meters=meters)
-    reloading.start(cfg.watch_s)
-    server = Server(gate, reload=reloading.ask, grace_s=cfg.timeout_s)
+    reloading = [
+        Reloading(ckpt, partial(_load, cfg, ckpt, silent), arm, journal=journal, meters=meters)
+        for ckpt, arm in zip(cfg.checkpoints, arms, strict=True)
+    ]
+    for each in reloading:
+        each.start(cfg.watch_s)
+
+    def reload() -> None:
+        for each in reloading:
+            each.ask()
+
+    server = Server(gate, reload=reload, grace_s=cfg.timeout_s)
     _log_into(journal)
     started()
     try:
         server.run(sockets=[listener])
     finally:
-        reloading.close()
+        for each in reloading:
+            each.close()
         batcher.close()
+        if log is not None:
+            log.close()
         journal.close()
     return server.interrupted
 
 
-def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
+def _answering(
+    cfg: ServeConfig,
+    loaded: "list[Loaded]",
+    log: "ExposureWriter | None",
+    *,
+    batcher: "Batcher",
+    journal: "Journal",
+    meters: "Meters",
+) -> "list[Answering]":
+    """What answers, an arm each; the first is the whole service's."""
+    from seqrec_cli.serving.arms import Arms, Assignment, arm_names
+    from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.service import Answering
+
+    most = Most(cfg.most_events, cfg.most_candidates)
+    if cfg.runs is None and log is None:
+        return [Answering(loaded[0], batcher, top=cfg.top, most=most, meters=meters)]
+    return Arms(
+        loaded,
+        batcher,
+        top=cfg.top,
+        most=most,
+        meters=meters,
+        assignment=Assignment(arm_names(cfg.checkpoints), cfg.shares, cfg.salt),
+        log=log,
+        tell=lambda why: journal.write("not logged", reason=why),
+    ).arms
+
+
+def _load(cfg: ServeConfig, ckpt: str, tell: Say) -> "Loaded":
     from seqrec_cli.models.contract import SequenceEncoder
     from seqrec_cli.serving.alike import ItemVectors
     from seqrec_cli.serving.scoring import Scoring
@@ -95,7 +144,7 @@ def _load(cfg: ServeConfig, tell: Say) -> "Loaded":
 
     threads = cfg.hardware.threads or max(cores() // cfg.workers - 1, 1)  # one is for the rest of the process
     hardware = cfg.hardware.model_copy(update={"threads": threads})
-    run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
+    run = restore(ckpt, cfg.archive, cfg.data_dir, hardware=hardware, tell=tell)
     recommending = recommending_of(run, cfg.newer, cfg.history)
     facts = {
         "model_loaded": True,

@@ -9,7 +9,9 @@ from typing import Any
 from seqrec_cli.config.errors import SeqrecError
 
 PLAIN = re.compile(r"[A-Za-z_./][\w./+-]*", re.ASCII)  # text that needs no quotes in an override
-PATHS = frozenset({"archive", "run_dir", "ckpt", "data_dir", "resume", "start_from", "newer"})  # keys, without groups
+PATHS = frozenset(
+    {"archive", "run_dir", "ckpt", "data_dir", "resume", "start_from", "newer", "log"}
+)  # keys, without groups
 SINGLE, DOUBLE = "'", '"'
 OTHERWISE = {"true", "false", "null"}  # but these mean something else there, and so does a number
 

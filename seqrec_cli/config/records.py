@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from seqrec_cli.config.online import ExperimentSettings
 from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
@@ -71,8 +72,11 @@ SEGMENTS = r"^(history:[1-9]\d*|popularity:[1-9]\d*|cold|cold_users|user\.[^\s:]
 class CompareConfig(Settings):
     """The verb `compare`."""
 
-    runs: tuple[str, ...] = Field(
-        min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'"
+    runs: tuple[str, ...] | None = Field(
+        min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'; null with log"
+    )
+    log: str | None = Field(
+        description="instead of runs: the log of an online experiment, a file or a folder (log= of serve)"
     )
     split: Literal["val", "test"] = Field(description="which held-out events")
     metrics: tuple[str, ...] = Field(
@@ -91,6 +95,14 @@ class CompareConfig(Settings):
     data_dir: str | None = Field(
         description="folder of preprocessed data, for segments that need them; null for the first run's own"
     )
+
+    @model_validator(mode="after")
+    def _runs_or_a_log(self) -> "CompareConfig":
+        if self.runs is None and self.log is None:
+            raise ValueError("runs is missing: give it as 'runs=[A,B]', or the log of an online experiment as log=FILE")
+        if self.runs is not None and self.log is not None:
+            raise ValueError("runs and log exclude each other: runs are compared by what they stored, a log by itself")
+        return self
 
     @field_validator("metrics")
     @classmethod
@@ -191,7 +203,7 @@ class RecommendConfig(AnsweringConfig):
 MOST_SERVED = 100  # items of an answer
 
 
-class ServeConfig(AnsweringConfig):
+class ServeConfig(ExperimentSettings, AnsweringConfig):
     """The verb `serve`."""
 
     host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")

@@ -56,6 +56,26 @@ class AskedForSimilar(Body):
     top_k: int | None = Field(None, ge=1, le=MOST_SERVED, description="how many items; null: the service's `top`")
 
 
+class AskedToRecord(Body):
+    """The body of POST /feedback."""
+
+    exposure_id: str | None = Field(None, max_length=64, description="of the answer that showed the item")
+    user: RawId | None = Field(
+        None, description="raw user id, where the exposure's is not known: the latest that showed the item is meant"
+    )
+    item: RawId = Field(description="raw id of the item")
+    event: str = Field(
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="what happened: click, purchase, or any name of your own"
+    )
+    value: float | None = Field(None, description="what it is worth, where that can be added up")
+
+
+class Recorded(BaseModel):
+    """What POST /feedback answers."""
+
+    recorded: bool
+
+
 class Item(BaseModel):
     """One item of an answer."""
 
@@ -72,12 +92,16 @@ class Answered(BaseModel):
     unknown_items: list[str | int] = Field(description="of the history, which the model was not trained with")
     known_user: bool
     answered_by: str = Field(description="`model`; `popularity` where nothing is known that the model could read")
+    arm: str | None = Field(None, description="of an online experiment: the run that answered")
 
 
 class Recommendations(Answered):
     """What POST /recommend answers."""
 
     recommendations: list[Item] = Field(description="the best first")
+    exposure_id: str | None = Field(
+        None, description="of an online experiment: to be sent with feedback; null where it could not be logged"
+    )
 
 
 class Scores(Answered):

@@ -40,11 +40,19 @@ class Loaded:
     facts: Mapping[str, Any]
 
 
+class UnavailableError(Exception):
+    """What cannot be done now, in a line: status 503."""
+
+
 class Answering:
     """Answers the service's questions with the model that is loaded at the moment."""
 
     def __init__(self, loaded: Loaded, batcher: Batcher, *, top: int, most: Most, meters: Meters) -> None:
         self.loaded, self._batcher, self._top, self._most, self._meters = loaded, batcher, top, most, meters
+
+    def health(self) -> dict[str, Any]:
+        """What GET /health answers."""
+        return {"status": "ok", **self.loaded.facts}
 
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """What POST /recommend answers."""
@@ -101,14 +109,17 @@ class Answering:
         }
 
 
-def build_service(answering: Answering, meters: Meters) -> FastAPI:
-    """Its routes; a request that cannot be answered gets status 422 and one line that says why."""
+def build_service(
+    answering: Answering, meters: Meters, feedback: Callable[[bytes], Awaitable[dict[str, Any]]] | None = None
+) -> FastAPI:
+    """Its routes; a request that cannot be answered gets status 422 and one line that says why. `feedback` answers
+    POST /feedback, where it is taken."""
     service = FastAPI(title="seqrec", description=DESCRIPTION, version=__version__)
 
     @service.get("/health")
     async def health() -> dict[str, Any]:
         """Whether the service answers, and with what."""
-        return {"status": "ok", **answering.loaded.facts}
+        return answering.health()
 
     @service.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -119,6 +130,8 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     _post(service, "/recommend", answering.recommend, asked=bodies.AskedToRecommend, answered=bodies.Recommendations)
     _post(service, "/score", answering.score, asked=bodies.AskedToScore, answered=bodies.Scores)
     _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
+    if feedback is not None:
+        _post(service, "/feedback", feedback, asked=bodies.AskedToRecord, answered=bodies.Recorded)
     return service
 
 
@@ -138,6 +151,8 @@ def _post(
             found = await answer(await request.body())
         except (SeqrecError, NotUnderstoodError) as error:
             return Response(to_json({"detail": printable(str(error))}), 422, media_type=JSON)
+        except UnavailableError as error:
+            return Response(to_json({"detail": str(error)}), 503, {"retry-after": "1"}, media_type=JSON)
         return Response(to_json(found), media_type=JSON)
 
     schema = {"content": {JSON: {"schema": asked.model_json_schema()}}, "required": True}
