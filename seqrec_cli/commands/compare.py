@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.commands.compare_online import compare_arms
 from seqrec_cli.commands.console import say
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.records import CompareConfig
@@ -28,7 +29,13 @@ CUTOFFS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 70, 100, 200, 500, 1000)  # of the
 
 
 def main(cfg: CompareConfig) -> dict[str, Any]:
-    """Print a table of all users and, with `segments`, one of each part of them; the same as plain values."""
+    """Print a table of all users and, with `segments`, one of each part of them; the same as plain values.
+
+    With `log` the arms of an online experiment.
+    """
+    if cfg.runs is None:
+        assert cfg.log is not None
+        return compare_arms(Path(cfg.log).expanduser(), cfg.output)
     names, folders = _names(cfg.runs), [RunFolder.open_measured(run) for run in cfg.runs]
     rows = [folder.read_metrics() for folder in folders]
     first: dict[str, Any] = rows[0].get("protocol", {})

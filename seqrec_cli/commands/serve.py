@@ -19,7 +19,10 @@ from seqrec_cli.config.records import ServeConfig
 from seqrec_cli.saying import silent
 
 if TYPE_CHECKING:
-    from seqrec_cli.serving.telemetry import Journal
+    from seqrec_cli.serving.batching import Batcher
+    from seqrec_cli.serving.exposure_writer import ExposureWriter
+    from seqrec_cli.serving.service import Answering, Beside, Loaded
+    from seqrec_cli.serving.telemetry import Journal, Meters
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 TOKEN = "SEQREC_TOKEN"  # of the environment, for a token in a setting would lie in files and process lists
@@ -35,8 +38,10 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
         address = f"http://{_in_a_url(cfg.host)}:{listener.getsockname()[1]}"
 
         def started() -> None:
+            if cfg.runs is not None and cfg.log is None:
+                say("WARNING: exposures and feedback are not kept; give log=FILE_OR_FOLDER to compare the runs by them")
             say(f"{address}/recommend (how to ask: {address}/docs)")
-            if cfg.page:
+            if cfg.has_page:
                 say(f"{address}/ (the page)")
             if token is None and not _is_loopback(cfg.host):
                 say(
@@ -51,26 +56,28 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
 
 def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None]) -> bool:
     """Load the model and answer what comes to `listener` until a signal; whether that was an interruption."""
+    from seqrec_cli.serving.arms import Arms
     from seqrec_cli.serving.batching import Batcher
-    from seqrec_cli.serving.bodies import Most
     from seqrec_cli.serving.browsing import Browsing, add_browsing
+    from seqrec_cli.serving.exposure_writer import ExposureWriter
     from seqrec_cli.serving.gate import Gate, Limits
     from seqrec_cli.serving.reloading import Reloading
     from seqrec_cli.serving.server import Server
-    from seqrec_cli.serving.service import Answering, Beside, build_service
+    from seqrec_cli.serving.service import Beside, build_service
     from seqrec_cli.serving.telemetry import Journal, Meters
     from seqrec_cli.serving.web_page import FILES, add_page
 
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
-    loaded, journal, meters = load(cfg, say), Journal(), Meters()
-    beside = None if cfg.beside is None else Beside(load_beside(cfg, cfg.beside, loaded))
+    loaded, journal, meters = [load(cfg, say, run=run) for run in cfg.runs or (None,)], Journal(), Meters()
+    beside = None if cfg.beside is None else Beside(load_beside(cfg, cfg.beside, loaded[0]))
+    log = None if cfg.log is None else ExposureWriter(cfg.log)
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    most = Most(cfg.most_events, cfg.most_candidates, cfg.most_left_out)
-    answering = Answering(loaded, batcher, top=cfg.top, most=most, meters=meters, beside=beside)
-    service = build_service(answering, meters)
-    add_browsing(service, Browsing(answering, top=cfg.top, most=most))
-    if cfg.page:
+    arms = _answering(cfg, loaded, beside, log, batcher=batcher, journal=journal, meters=meters)
+    feedback = arms[0].feedback if isinstance(arms[0], Arms) and log is not None else None
+    service = build_service(arms[0], meters, feedback)
+    add_browsing(service, Browsing(arms[0], top=cfg.top, most=arms[0].most))
+    if cfg.has_page:
         add_page(service)
     gate = Gate(
         service,
@@ -79,10 +86,13 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         journal=journal,
         meters=meters,
         routes={route.path for route in service.routes if hasattr(route, "path")},
-        open_files=FILES if cfg.page else (),
+        open_files=FILES if cfg.has_page else (),
     )
-    ckpt, *stages = cfg.parts
-    reloadings = [Reloading(ckpt, partial(load, cfg, silent), answering, journal=journal, meters=meters, stages=stages)]
+    reloadings = []
+    for run, arm in zip(cfg.runs or (None,), arms, strict=True):
+        ckpt, *stages = cfg.parts if run is None else (run,)
+        again = partial(load, cfg, silent, run=run)
+        reloadings.append(Reloading(ckpt, again, arm, journal=journal, meters=meters, stages=stages))
     if cfg.beside is not None and beside is not None:
         again = partial(load, cfg, silent, run=cfg.beside)
         reloadings.append(Reloading(cfg.beside, again, beside, journal=journal, meters=meters))
@@ -102,8 +112,40 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
         for each in reloadings:
             each.close()
         batcher.close()
+        if log is not None:
+            log.close()
         journal.close()
     return server.interrupted
+
+
+def _answering(
+    cfg: ServeConfig,
+    loaded: "list[Loaded]",
+    beside: "Beside | None",
+    log: "ExposureWriter | None",
+    *,
+    batcher: "Batcher",
+    journal: "Journal",
+    meters: "Meters",
+) -> "list[Answering]":
+    """What answers, an arm each; the first is the whole service's."""
+    from seqrec_cli.serving.arms import Arms, Assignment, arm_names
+    from seqrec_cli.serving.bodies import Most
+    from seqrec_cli.serving.service import Answering
+
+    most = Most(cfg.most_events, cfg.most_candidates, cfg.most_left_out)
+    if cfg.runs is None and log is None:
+        return [Answering(loaded[0], batcher, top=cfg.top, most=most, meters=meters, beside=beside)]
+    return Arms(
+        loaded,
+        batcher,
+        top=cfg.top,
+        most=most,
+        meters=meters,
+        assignment=Assignment(arm_names(cfg.checkpoints), cfg.shares, cfg.salt),
+        log=log,
+        tell=lambda why: journal.write("not logged", reason=why),
+    ).arms
 
 
 def _token() -> str | None:

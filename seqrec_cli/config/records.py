@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from seqrec_cli.config.online import ExperimentConfig
 from seqrec_cli.config.protocol import Candidates
 from seqrec_cli.config.recommending import FileSettings, ListSettings
 from seqrec_cli.config.schema import Cutoff, DataConfig, HardwareConfig, TrainConfig
 from seqrec_cli.config.settings import Settings
-from seqrec_cli.config.stages import CKPT, StagesConfig
+from seqrec_cli.config.stages import CKPT, AnsweringConfig, StagesConfig
 
 Length = Annotated[int, Field(ge=1)]
 Attributes = dict[str, str | int | float | tuple[str | int | float, ...]]
@@ -87,8 +88,11 @@ SEGMENTS = r"^(history:[1-9]\d*|popularity:[1-9]\d*|cold|cold_users|user\.[^\s:]
 class CompareConfig(Settings):
     """The verb `compare`."""
 
-    runs: tuple[str, ...] = Field(
-        min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'"
+    runs: tuple[str, ...] | None = Field(
+        min_length=2, description="run folders, the one to compare with first: '[runs/a,runs/b]'; null with log"
+    )
+    log: str | None = Field(
+        description="instead of runs: the log of an online experiment, a file or a folder (log= of serve)"
     )
     split: Literal["val", "test"] = Field(description="which held-out events")
     metrics: tuple[str, ...] = Field(
@@ -107,6 +111,14 @@ class CompareConfig(Settings):
     data_dir: str | None = Field(
         description="folder of preprocessed data, for segments that need them; null for the first run's own"
     )
+
+    @model_validator(mode="after")
+    def _runs_or_a_log(self) -> "CompareConfig":
+        if self.runs is None and self.log is None:
+            raise ValueError("runs is missing: give it as 'runs=[A,B]', or the log of an online experiment as log=FILE")
+        if self.runs is not None and self.log is not None:
+            raise ValueError("runs and log exclude each other: runs are compared by what they stored, a log by itself")
+        return self
 
     @field_validator("metrics")
     @classmethod
@@ -175,15 +187,6 @@ class ExplainConfig(RestoringConfig):
     out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
 
 
-class AnsweringConfig(StagesConfig):
-    """A verb that answers for users."""
-
-    newer: str | None = Field(
-        description="a later raw file of the run's kind: users and histories are taken from it; null: the run's own"
-    )
-    hardware: HardwareConfig
-
-
 class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
     """The verb `recommend`."""
 
@@ -214,7 +217,7 @@ class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
 MOST_SERVED = 100  # items of an answer
 
 
-class ServeConfig(AnsweringConfig):
+class ServeConfig(ExperimentConfig):
     """The verb `serve`."""
 
     host: str = Field(description="the address to listen at; 0.0.0.0: at every one of this machine's")
@@ -261,6 +264,21 @@ class ServeConfig(AnsweringConfig):
         if index == "hnsw":
             raise ValueError("index=hnsw: its graph removes nothing, and a service's items may go; take flat or ivf")
         return "none" if index is None else index
+
+    @property
+    def has_page(self) -> bool:
+        """Not in an experiment, where looking at lists would count as showing them."""
+        return self.page and self.runs is None and self.log is None
+
+    @model_validator(mode="after")
+    def _experiments_are_plain(self) -> "ServeConfig":
+        of_one = {"beside": self.beside, "state": self.state, "index": None if self.index == "none" else self.index}
+        for name, value in of_one.items():
+            if self.runs is not None and value is not None:
+                raise ValueError(f"{name} is of a service with one run; leave it out, or runs")
+        if self.log is not None and self.beside is not None:
+            raise ValueError("beside is of the page, which an experiment's log leaves out; leave out one of the two")
+        return self
 
     @model_validator(mode="after")
     def _with_state(self) -> "ServeConfig":

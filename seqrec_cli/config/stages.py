@@ -1,10 +1,11 @@
-"""Settings of two stages: a retriever, whose best items a ranker puts in order."""
+"""Settings of what answers: a run, or two stages: a retriever, whose best items a ranker puts in order."""
 
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from seqrec_cli.config.model import COUNTED, ModelConfig
+from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.config.settings import Settings
 
 TWO_STAGE: Final = "two_stage"
@@ -31,6 +32,11 @@ class StagesConfig(Settings):
     archive: str | None = Field(description="the raw file, if it has moved since the run")
     data_dir: str | None = Field(description="folder of preprocessed data; null for the run's own")
 
+    @property
+    def has_arms(self) -> bool:
+        """Whether several runs are named that answer a share of the users each."""
+        return False
+
     @model_validator(mode="after")
     def _one_run_or_two(self) -> Self:
         given = {name: run for name in ("retriever", "ranker") if (run := getattr(self, name)) is not None}
@@ -40,7 +46,7 @@ class StagesConfig(Settings):
                 f"ckpt={self.ckpt} and {name}={run}: one run answers, or a retriever and a ranker; leave one of the "
                 "two out"
             )
-        if self.ckpt is None and not given:
+        if self.ckpt is None and not given and not self.has_arms:
             raise ValueError(f"ckpt is missing: give it as ckpt=VALUE ({CKPT}), or two as retriever=VALUE ranker=VALUE")
         if len(given) == 1:
             name, run = next(iter(given.items()))
@@ -57,3 +63,12 @@ class StagesConfig(Settings):
     def two(self) -> dict[str, str | int | None]:
         """The stages, for a manifest."""
         return {"retriever": self.retriever, "ranker": self.ranker, "retrieved": self.retrieved}
+
+
+class AnsweringConfig(StagesConfig):
+    """A verb that answers for users."""
+
+    newer: str | None = Field(
+        description="a later raw file of the run's kind: users and histories are taken from it; null: the run's own"
+    )
+    hardware: HardwareConfig

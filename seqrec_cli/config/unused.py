@@ -6,6 +6,7 @@ The same values from a default, an experiment or a debugging option are left alo
 from collections.abc import Iterable
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.records import CompareConfig, ServeConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.stages import StagesConfig
@@ -31,15 +32,25 @@ OF_STEPS = frozenset(
     )
 )
 
+# Of `compare`, where it reads what runs stored.
+OF_RUNS = frozenset(("split", "metrics", "segments", "may_differ", "resamples", "seed", "data_dir"))
+
 
 def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
-    """Raises SeqrecError for the first override that changes nothing of what `record` trains or puts together."""
+    """Raises SeqrecError for the first override that changes nothing of what `record` trains, compares or asks."""
     if isinstance(record, StagesConfig) and record.ckpt is not None:
         for text in overrides:
             if text.startswith("retrieved="):
                 raise SeqrecError(
                     f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN"
                 )
+    if isinstance(record, CompareConfig) and record.log is not None:
+        for text in overrides:
+            key = text.lstrip("+").partition("=")[0]
+            if key in OF_RUNS:
+                raise SeqrecError(f"{key} is of runs=[A,B], not of an online experiment's log; leave it out")
+    if isinstance(record, ServeConfig) and record.runs is None and any(text.startswith("salt=") for text in overrides):
+        raise SeqrecError("salt deals users to several runs; give them as 'runs=[A,B]', or leave it out")
     if not isinstance(record, TrainConfig) or record.model.capabilities.family != "closed_form":
         return
     for text in overrides:

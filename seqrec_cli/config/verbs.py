@@ -134,6 +134,7 @@ VERBS = {
             (
                 "seqrec compare 'runs=[runs/first,runs/second]'",
                 "seqrec compare 'runs=[runs/a,runs/b]' segments=history:4 output=compared",
+                "seqrec compare log=experiment output=compared",
             ),
         ),
         Verb(
@@ -185,7 +186,11 @@ VERBS = {
             "serve",
             "a trained model as an HTTP service",
             "records.ServeConfig",
-            ("seqrec serve ckpt=runs/first", "seqrec serve ckpt=runs/first host=0.0.0.0 port=80 top=20"),
+            (
+                "seqrec serve ckpt=runs/first",
+                "seqrec serve ckpt=runs/first host=0.0.0.0 port=80 top=20",
+                "seqrec serve 'runs=[runs/a,runs/b]' split=0.5 salt=autumn log=experiment",
+            ),
         ),
         Verb(
             "explain",

@@ -122,7 +122,9 @@ def comparison_page(
         lower = _lower_is_better(metric)
         better = "; lower is better" if lower else ""
         sections.append(heading(f"{metric}: difference to {first}{better}"))
-        sections.append(forest([_bar(name, run) for name, run in zip(names[1:], runs[1:], strict=True)], zero=True))
+        sections.append(
+            forest([metric_bar(name, run) for name, run in zip(names[1:], runs[1:], strict=True)], zero=True)
+        )
     sections.append(heading("All numbers"))
     sections.append(_html(names, whole.found))
     sections.append(note("detectable: the smallest difference that such a log shows in 80 of 100 cases, at 5 %"))
@@ -132,7 +134,7 @@ def comparison_page(
         sections.append(heading(f"By {kind}"))
         for metric in whole.found:
             bars = [
-                _bar(f"{part.label}: {name}" if len(names) > 2 else part.label, run)
+                metric_bar(f"{part.label}: {name}" if len(names) > 2 else part.label, run)
                 for part in of_kind
                 for name, run in list(zip(names, part.found.get(metric, ()), strict=False))[1:]
             ]
@@ -144,17 +146,22 @@ def comparison_page(
     return page(title, sections)
 
 
-def _bar(label: str, run: Mapping[str, Any]) -> Bar:
+def metric_bar(label: str, run: Mapping[str, Any]) -> Bar:
+    """A difference with its interval."""
     return Bar(label, run["difference"], *run["difference_interval"])
 
 
-def _html(names: Sequence[str], found: Values) -> str:
-    rows = [
+def metric_rows(names: Sequence[str], found: Values) -> list[list[str]]:
+    """Texts of the columns `COLUMNS`, a row a metric and run."""
+    return [
         _cells("" if number else metric, name, run)
         for metric, runs in found.items()
         for number, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
-    return html_table(COLUMNS, rows, text=2)
+
+
+def _html(names: Sequence[str], found: Values) -> str:
+    return html_table(COLUMNS, metric_rows(names, found), text=2)
 
 
 def _lower_is_better(metric: str) -> bool:

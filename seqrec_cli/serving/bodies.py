@@ -78,6 +78,26 @@ class AskedForSimilar(Body):
     run: str | None = Field(None, description="as of POST /recommend")
 
 
+class AskedToRecord(Body):
+    """The body of POST /feedback."""
+
+    exposure_id: str | None = Field(None, max_length=64, description="of the answer that showed the item")
+    user: RawId | None = Field(
+        None, description="raw user id, where the exposure's is not known: the latest that showed the item is meant"
+    )
+    item: RawId = Field(description="raw id of the item")
+    event: str = Field(
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="what happened: click, purchase, or any name of your own"
+    )
+    value: float | None = Field(None, description="what it is worth, where that can be added up")
+
+
+class Recorded(BaseModel):
+    """What POST /feedback answers."""
+
+    recorded: bool
+
+
 class Item(BaseModel):
     """One item of an answer."""
 
@@ -97,6 +117,7 @@ class Answered(BaseModel):
         description="`model`; where nothing is known that the model could read, `attributes` of the request, the "
         "user's `profile` in the data, the `category` of unknown items, or `popularity`"
     )
+    arm: str | None = Field(None, description="of an online experiment: the run that answered")
 
 
 class Recommendations(Answered):
@@ -105,6 +126,9 @@ class Recommendations(Answered):
     recommendations: list[Item] = Field(description="the best first")
     unknown_listed: list[str | int] = Field(
         [], description="of `allow` and `deny`, which the data do not have; there where the request has such a list"
+    )
+    exposure_id: str | None = Field(
+        None, description="of an online experiment: to be sent with feedback; null where it could not be logged"
     )
 
 

@@ -66,10 +66,10 @@ class Reloading:
             self._answering.loaded = loaded = self._load()
         except Exception as error:  # whatever is wrong with it, the old one goes on
             why = str(error) if isinstance(error, SeqrecError) else repr(error)
-            self._journal.write("not reloaded", reason=why)
+            self._journal.write("not reloaded", ckpt=str(self._ckpt), reason=why)
             self._meters.reloaded("failed")
             return
-        self._journal.write("reloaded", model_version=loaded.facts["model_version"])
+        self._journal.write("reloaded", ckpt=str(self._ckpt), model_version=loaded.facts["model_version"])
         self._meters.reloaded("done")
 
     def _signature(self) -> Signature | None:

@@ -62,6 +62,10 @@ class Beside:
         self.loaded = loaded
 
 
+class UnavailableError(Exception):
+    """What cannot be done now, in a line: status 503."""
+
+
 class Answering:
     """Answers the service's questions with the model that is loaded at the moment."""
 
@@ -88,6 +92,10 @@ class Answering:
         if name is not None and name not in runs:
             raise SeqrecError(f"run={name}: no such run (have: {', '.join(runs)})")
         return self.loaded if name is None else runs[name]
+
+    def health(self) -> dict[str, Any]:
+        """What GET /health answers."""
+        return {"status": "ok", **self.loaded.facts, **self.counts()}
 
     async def recommend(self, body: bytes) -> dict[str, Any]:
         """What POST /recommend answers."""
@@ -192,14 +200,17 @@ class Answering:
         }
 
 
-def build_service(answering: Answering, meters: Meters) -> FastAPI:
-    """Its routes; a request that cannot be answered gets status 422 and one line that says why."""
+def build_service(
+    answering: Answering, meters: Meters, feedback: Callable[[bytes], Awaitable[dict[str, Any]]] | None = None
+) -> FastAPI:
+    """Its routes; a request that cannot be answered gets status 422 and one line that says why. `feedback` answers
+    POST /feedback, where it is taken."""
     service = FastAPI(title="seqrec", description=DESCRIPTION, version=__version__)
 
     @service.get("/health")
     async def health() -> dict[str, Any]:
         """Whether the service answers, and with what."""
-        return {"status": "ok", **answering.loaded.facts, **answering.counts()}
+        return answering.health()
 
     @service.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -212,6 +223,8 @@ def build_service(answering: Answering, meters: Meters) -> FastAPI:
     _post(service, "/similar", answering.similar, asked=bodies.AskedForSimilar, answered=bodies.Similar)
     _post(service, "/explain", answering.explain, asked=bodies.AskedToExplain, answered=bodies.Explanations)
     add_item_routes(service, lambda: answering.loaded.items, answering.most, refusals=REFUSALS)
+    if feedback is not None:
+        _post(service, "/feedback", feedback, asked=bodies.AskedToRecord, answered=bodies.Recorded)
     return service
 
 
@@ -231,6 +244,8 @@ def _post(
             found = await answer(await request.body())
         except (SeqrecError, NotUnderstoodError) as error:
             return Response(to_json({"detail": printable(str(error))}), 422, media_type=JSON)
+        except UnavailableError as error:
+            return Response(to_json({"detail": str(error)}), 503, {"retry-after": "1"}, media_type=JSON)
         return Response(to_json(found), media_type=JSON)
 
     schema = {"content": {JSON: {"schema": asked.model_json_schema()}}, "required": True}

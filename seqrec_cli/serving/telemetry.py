@@ -89,6 +89,9 @@ class Meters:
         self._model = Histogram("seqrec_model_seconds", "The model's time a batch.", buckets=SECONDS, registry=registry)
         self._by = Counter("seqrec_answers", "Answers by what gave them.", ("answered_by",), registry=registry)
         self._reloads = Counter("seqrec_reloads", "Checkpoints that were read anew.", ("outcome",), registry=registry)
+        self._log_lines = Counter(
+            "seqrec_log_lines", "Of an online experiment's log.", ("kind", "arm", "outcome"), registry=registry
+        )
         self.waiting = Gauge(
             "seqrec_requests_waiting",
             "Requests let in and not yet answered.",
@@ -109,6 +112,9 @@ class Meters:
 
     def reloaded(self, outcome: str) -> None:
         self._reloads.labels(outcome).inc()
+
+    def logged(self, kind: str, arm: str, outcome: str) -> None:
+        self._log_lines.labels(kind, arm, outcome).inc()
 
     def page(self) -> tuple[bytes, str]:
         """All of them in Prometheus' text, and its type; of several processes, their sums."""
