@@ -1,6 +1,9 @@
 """`retriever=RUN ranker=RUN`: two runs evaluated, asked and served as one."""
 
 import json
+import signal
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 
 import seqrec_cli
 from seqrec_cli import cli
+from seqrec_cli.commands import stages
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.commands.stages import TwoRuns, two_runs
@@ -321,3 +325,53 @@ def test_a_protocol_of_sampled_candidates_is_refused_unless_the_corpus_is_asked_
         seqrec_cli.run("evaluate", both((run, run), "split=val", "retrieved=5"))
     found = seqrec_cli.run("evaluate", both((run, run), "split=val", "retrieved=5", "candidates=full"))
     assert found["val"]["mrr"] == pytest.approx(found["stages"]["retriever_metrics"]["mrr"])  # one order, cut or not
+
+
+def test_serve_looks_at_both_checkpoints(
+    runs: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
+    from seqrec_cli.commands.serve import answer
+    from seqrec_cli.serving import reloading
+
+    class WatchedError(Exception):
+        pass
+
+    def watching(ckpt: str, *_: Any, beside: list[str], **__: Any) -> None:
+        raise WatchedError(ckpt, *beside)
+
+    cfg: Any = validate("serve", compose("serve", both(runs)))
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(reloading, "Reloading", watching)
+            with pytest.raises(WatchedError) as watched, socket.create_server(("127.0.0.1", 0)) as door:
+                answer(cfg, door, lambda: None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert watched.value.args == runs
+    files = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    for file in files:
+        file.write_bytes(b"x")
+    nothing: Any = None
+    watch = reloading.Reloading(
+        str(files[0]), nothing, nothing, journal=nothing, meters=nothing, beside=[str(files[1])]
+    )
+    first = watch._signature()
+    files[1].write_bytes(b"xyz")
+    assert watch._signature() != first
+
+
+def test_a_later_file_is_read_for_both(system: TwoRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[tuple[Restored, str]]()
+
+    def later(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
+        given.append((run, archive))
+        return replace(run, epoch=run.epoch + 40), np.array([5])
+
+    monkeypatch.setattr(stages, "on_later_log", later)
+    found, new = stages.on_newer(system, "later.csv")
+    assert given == [(system.retriever, "later.csv"), (system.ranker, "later.csv")]
+    assert (found.version, new.tolist()) == ("epoch_41+epoch_41", [5])
+    assert found.model.shortlist == RETRIEVED
+    assert stages.on_newer(system.ranker, "x")[0].version == "epoch_41"
