@@ -184,8 +184,8 @@ VERBS = {
         ),
         Verb(
             "explain",
-            "which past events carried a user's recommendations (of models with attention)",
-            "records.ExplainConfig",
+            "which past events carried a recommendation, and whether that is true of the model",
+            "explain.ExplainConfig",
             ("seqrec explain ckpt=runs/first user=42", "seqrec explain ckpt=runs/first user=42 item=7"),
         ),
     )
