@@ -165,6 +165,12 @@ VERBS = {
             ),
         ),
         Verb(
+            "card",
+            "a run's model card, and a picture of its model: what it is, how it was measured, its limits",
+            "card.CardConfig",
+            ("seqrec card ckpt=runs/first", "seqrec card ckpt=runs/first out=cards/first picture=true depth=1"),
+        ),
+        Verb(
             "ensemble",
             "trained encoders as one: the mean of their scores",
             "records.EnsembleConfig",

@@ -1,0 +1,253 @@
+"""A model's program at the level of its modules: which hand what to which, and in what shape.
+
+`torch.export` traces the scoring as operators, each with the path of the module that it ran in. Here operators that
+follow each other in one module, down to a depth, are one step; what only moves, cuts or counts (views, masks, positions)
+is no step, and hands on what it was given. Steps stand in the program's order, so that the graph has no cycles.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.export.scoring import Scoring
+from seqrec_cli.export.shapes import named_shape, symbols
+from seqrec_cli.export.tracing import at_any_length, quietly, trace
+from seqrec_cli.models.contract import Recommender
+
+ROOT = "model"  # where `Scoring` keeps the model
+MOVES = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "slice",
+        "select",
+        "expand",
+        "chunk",
+        "split",
+        "unbind",
+        "getitem",
+        "contiguous",
+        "to",
+        "_to_copy",
+        "clone",
+        "detach",
+        "alias",
+        "pad",
+        "constant_pad_nd",
+        "new_zeros",
+        "zeros",
+        "zeros_like",
+        "full",
+        "full_like",
+        "new_full",
+        "arange",
+        "index",
+        "index_select",
+        "gather",
+        "repeat",
+        "masked_fill",
+        "dropout",
+        "expand_as",
+        "view_as",
+        "movedim",
+        "lift_fresh_copy",
+        "_assert_tensor_metadata",
+    ]
+)
+Path = tuple[str, ...]  # names of modules, the outer ones first
+
+
+@dataclass
+class Step:
+    """Operators of one module in a row. `tensors` are the model's own that they read: names and shapes."""
+
+    path: Path
+    kind: str  # the class of the module; empty for operators of none
+    operators: list[str] = field(default_factory=list)
+    tensors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class ModuleGraph:
+    """`inputs` by name with their shapes, steps, and edges from an input's name or a step's number to a step's, or to
+    "output", with the shapes of what is handed on; empty where that is no floating numbers (lengths, masks)."""
+
+    inputs: dict[str, str]
+    steps: list[Step]
+    edges: dict[tuple[str | int, str | int], list[str]]
+    output: str
+
+
+def module_graph(model: Recommender, log: PackedLog, max_length: int, *, depth: int) -> ModuleGraph:
+    """Of the scoring of one request or many, with modules `depth` deep. Raises SeqrecError where it cannot be traced."""
+    scoring = Scoring(model, log, max_length)
+    with quietly():
+        program, _ = at_any_length(scoring, "the picture", lambda dynamic: trace(scoring, log, dynamic))
+    return _graph_of(program, scoring, depth=depth)
+
+
+def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth: int) -> ModuleGraph:
+    own = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
+    own |= program.graph_signature.inputs_to_lifted_tensor_constants
+    nodes = list(program.graph.nodes)
+    names = [name for name in scoring.inputs]
+    given = [node for node in nodes if node.op == "placeholder" and node.name not in own]
+    letters = symbols({name: node.meta["val"] for name, node in zip(names, given, strict=True)})
+    working = [node for node in nodes if _works(node)]
+    paths = dict(zip(working, _between([_path(node, scoring.model) for node in working]), strict=True))
+
+    steps: list[Step] = []
+    sources: dict[Node, dict[str | int, str]] = {}  # of a node: whence its value comes, and as what
+    reads: dict[Node, dict[str, str]] = {}
+    edges: dict[tuple[str | int, str | int], list[str]] = {}
+    for node, name in zip(given, names, strict=True):
+        sources[node] = {name: ""}
+    for node in nodes:
+        if node.name in own:
+            reads[node] = {own[node.name].removeprefix(f"{ROOT}."): named_shape(node.meta["val"], letters)}
+        if node.op != "call_function":
+            continue
+        before: dict[str | int, str] = {}
+        read: dict[str, str] = {}
+        for each in node.all_input_nodes:
+            before |= sources.get(each, {})
+            read |= reads.get(each, {})
+        if node not in paths:
+            shape = _floating(node, letters)
+            sources[node] = {source: shape or old for source, old in before.items()}
+            reads[node] = read
+            continue
+        path = paths[node][:depth]
+        if not steps or steps[-1].path != path:
+            steps.append(Step(path, _kind(scoring.model, path)))
+        number, step = len(steps) - 1, steps[-1]
+        step.operators += [name for name in _operators(node) if name not in step.operators]
+        step.tensors |= read
+        for source, shape in before.items():
+            if source != number:
+                _add(edges, (source, number), shape)
+        sources[node] = {number: _floating(node, letters)}
+    (last,) = (node for node in nodes if node.op == "output")
+    for each in last.all_input_nodes:
+        for source, shape in sources.get(each, {}).items():
+            _add(edges, (source, "output"), shape)
+    inputs = {name: named_shape(node.meta["val"], letters) for node, name in zip(given, names, strict=True)}
+    return ModuleGraph(inputs, steps, edges, scoring.output)
+
+
+def _add(edges: dict[tuple[str | int, str | int], list[str]], ends: tuple[str | int, str | int], shape: str) -> None:
+    shapes = edges.setdefault(ends, [])
+    if shape and shape not in shapes:
+        shapes.append(shape)
+
+
+def _inside(node: Node) -> GraphModule | None:
+    """The graph that a higher-order operator runs (a region without autocast)."""
+    for each in node.all_input_nodes:
+        if each.op == "get_attr":
+            owner = each.graph.owning_module
+            found = getattr(owner, str(each.target), None)
+            if isinstance(found, GraphModule):
+                return found
+    return None
+
+
+def _operators(node: Node) -> list[str]:
+    """The names of what a node computes."""
+    inside = _inside(node)
+    if inside is not None:
+        found = [name for each in inside.graph.nodes if _works(each) for name in _operators(each)]
+        return list(dict.fromkeys(found))
+    return [_name(node)]
+
+
+def _name(node: Node) -> str:
+    target = node.target
+    name = target._schema.name.rpartition("::")[2] if hasattr(target, "_schema") else getattr(target, "__name__", "")
+    return name.rstrip("_") or str(target)
+
+
+def _works(node: Node) -> bool:
+    """Whether it computes floating numbers, and does not only move them."""
+    if node.op != "call_function":
+        return False
+    inside = _inside(node)
+    if inside is not None:
+        return any(_works(each) for each in inside.graph.nodes)
+    return _name(node) not in MOVES and any(value.is_floating_point() for value in _values(node))
+
+
+def _values(node: Node) -> Iterator[torch.Tensor]:
+    value = node.meta.get("val")
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, torch.Tensor):
+            yield each
+
+
+def _floating(node: Node, letters: dict[str, str]) -> str:
+    """The shape of a node's value where it is of floating numbers, else nothing."""
+    values = list(_values(node))
+    return named_shape(values[0], letters) if values and values[0].is_floating_point() else ""
+
+
+def _path(node: Node, model: nn.Module) -> Path | None:
+    """The module that a node ran in; None where it ran in none but the model."""
+    inside = _inside(node)
+    if inside is not None:
+        found = [path for each in inside.graph.nodes if _works(each) and (path := _path(each, model)) is not None]
+        return _common(found) if found else None
+    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    deepest = next((path for path in reversed(stack) if path.startswith(f"{ROOT}.")), None)
+    return None if deepest is None else _names(deepest.removeprefix(f"{ROOT}."), model)
+
+
+def _names(path: str, model: nn.Module) -> Path:
+    """The path's modules; lists and dictionaries of modules are no modules of their own: `blocks.0` is one name."""
+    names: list[str] = []
+    waiting: list[str] = []
+    module: nn.Module = model
+    for name in path.split("."):
+        module = getattr(module, name.partition("@")[0])  # a module's second call is `name@1`
+        waiting.append(name.partition("@")[0])
+        if not isinstance(module, nn.ModuleList | nn.ModuleDict):
+            names.append(".".join(waiting))
+            waiting = []
+    return tuple(names)
+
+
+def _between(paths: Sequence[Path | None]) -> list[Path]:
+    """Operators of no module belong to what the modules before and behind them have in common."""
+    behind: list[Path] = []
+    following: Path = ()
+    for path in reversed(paths):
+        following = following if path is None else path
+        behind.append(following)
+    behind.reverse()
+    found: list[Path] = []
+    before: Path = ()
+    for path, after in zip(paths, behind, strict=True):
+        found.append(_common([before, after]) if path is None else path)
+        before = before if path is None else path
+    return found
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    length = 0
+    while all(len(path) > length and path[length] == paths[0][length] for path in paths):
+        length += 1
+    return paths[0][:length]
+
+
+def _kind(model: nn.Module, path: Path) -> str:
+    return type(model.get_submodule(".".join(path))).__name__ if path else ""
