@@ -35,9 +35,8 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.saying import Say, silent
 
 SIGNATURE = "signature.json"
-WriteCard = Callable[
-    [Path, dict[str, Any], tuple[str, str]], Any
-]  # into a folder: what the signature says, the lines that load
+# Into a folder: what the signature says, and the lines that load the program.
+WriteCard = Callable[[Path, dict[str, Any], tuple[str, str]], None]
 
 
 class Exporter(Protocol):

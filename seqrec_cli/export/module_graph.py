@@ -1,8 +1,8 @@
 """A model's program at the level of its modules: which hand what to which, and in what shape.
 
 `torch.export` traces the scoring as operators, each with the path of the module that it ran in. Here operators that
-follow each other in one module, down to a depth, are one step; what only moves, cuts or counts (views, masks, positions)
-is no step, and hands on what it was given. Steps stand in the program's order, so that the graph has no cycles.
+follow each other in one module, down to a depth, are one step; what only moves, cuts or counts (views, masks,
+positions) is no step, and hands on what it was given. Steps stand in the program's order: the graph has no cycles.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,52 +19,13 @@ from seqrec_cli.export.tracing import at_any_length, quietly, trace
 from seqrec_cli.models.contract import Recommender
 
 ROOT = "model"  # where `Scoring` keeps the model
-MOVES = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "transpose",
-        "permute",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "slice",
-        "select",
-        "expand",
-        "chunk",
-        "split",
-        "unbind",
-        "getitem",
-        "contiguous",
-        "to",
-        "_to_copy",
-        "clone",
-        "detach",
-        "alias",
-        "pad",
-        "constant_pad_nd",
-        "new_zeros",
-        "zeros",
-        "zeros_like",
-        "full",
-        "full_like",
-        "new_full",
-        "arange",
-        "index",
-        "index_select",
-        "gather",
-        "repeat",
-        "masked_fill",
-        "dropout",
-        "expand_as",
-        "view_as",
-        "movedim",
-        "lift_fresh_copy",
-        "_assert_tensor_metadata",
-    ]
-)
+MOVES = """
+view reshape flatten unflatten transpose permute t unsqueeze squeeze slice select expand chunk split unbind getitem
+contiguous to _to_copy clone detach alias pad constant_pad_nd new_zeros zeros zeros_like full full_like new_full arange
+index index_select gather repeat masked_fill dropout expand_as view_as movedim lift_fresh_copy _assert_tensor_metadata
+numpy_T matrix_H mT sym_size
+"""
+_MOVES = frozenset(MOVES.split())
 Path = tuple[str, ...]  # names of modules, the outer ones first
 
 
@@ -80,8 +41,8 @@ class Step:
 
 @dataclass
 class ModuleGraph:
-    """`inputs` by name with their shapes, steps, and edges from an input's name or a step's number to a step's, or to
-    "output", with the shapes of what is handed on; empty where that is no floating numbers (lengths, masks)."""
+    """`inputs` that are read, by name with their shapes; steps; and edges, from an input's name or a step's number to a
+    step's, or to "output", with the shapes of what is handed on: none where that is whole numbers (ids, lengths)."""
 
     inputs: dict[str, str]
     steps: list[Step]
@@ -90,7 +51,7 @@ class ModuleGraph:
 
 
 def module_graph(model: Recommender, log: PackedLog, max_length: int, *, depth: int) -> ModuleGraph:
-    """Of the scoring of one request or many, with modules `depth` deep. Raises SeqrecError where it cannot be traced."""
+    """Of the scoring of requests, with modules `depth` deep. Raises SeqrecError where it cannot be traced."""
     scoring = Scoring(model, log, max_length)
     with quietly():
         program, _ = at_any_length(scoring, "the picture", lambda dynamic: trace(scoring, log, dynamic))
@@ -101,7 +62,7 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
     own = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
     own |= program.graph_signature.inputs_to_lifted_tensor_constants
     nodes = list(program.graph.nodes)
-    names = [name for name in scoring.inputs]
+    names = list(scoring.inputs)
     given = [node for node in nodes if node.op == "placeholder" and node.name not in own]
     letters = symbols({name: node.meta["val"] for name, node in zip(names, given, strict=True)})
     working = [node for node in nodes if _works(node)]
@@ -124,9 +85,10 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
             before |= sources.get(each, {})
             read |= reads.get(each, {})
         if node not in paths:
-            shape = _floating(node, letters)
-            sources[node] = {source: shape or old for source, old in before.items()}
-            reads[node] = read
+            if next(_values(node), None) is not None:  # a size hands nothing on
+                shape = _floating(node, letters)
+                sources[node] = {at: old if isinstance(at, str) else shape or old for at, old in before.items()}
+                reads[node] = read
             continue
         path = paths[node][:depth]
         if not steps or steps[-1].path != path:
@@ -142,7 +104,12 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
     for each in last.all_input_nodes:
         for source, shape in sources.get(each, {}).items():
             _add(edges, (source, "output"), shape)
-    inputs = {name: named_shape(node.meta["val"], letters) for node, name in zip(given, names, strict=True)}
+    read_from = {source for source, _ in edges}
+    inputs = {
+        name: named_shape(node.meta["val"], letters)
+        for node, name in zip(given, names, strict=True)
+        if name in read_from
+    }
     return ModuleGraph(inputs, steps, edges, scoring.output)
 
 
@@ -185,7 +152,7 @@ def _works(node: Node) -> bool:
     inside = _inside(node)
     if inside is not None:
         return any(_works(each) for each in inside.graph.nodes)
-    return _name(node) not in MOVES and any(value.is_floating_point() for value in _values(node))
+    return _name(node) not in _MOVES and any(value.is_floating_point() for value in _values(node))
 
 
 def _values(node: Node) -> Iterator[torch.Tensor]:

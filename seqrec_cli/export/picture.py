@@ -26,8 +26,8 @@ def lacking() -> str | None:
         return "the picture needs the Python package graphviz: pip install 'seqrec[picture]'"
     if shutil.which(PROGRAM) is None:
         return (
-            f"the picture needs Graphviz's program {PROGRAM}, which is not on the PATH: apt-get install graphviz (or brew "
-            "install graphviz, conda install graphviz)"
+            f"the picture needs Graphviz's program {PROGRAM}, which is not on the PATH: apt-get install graphviz (or "
+            "brew install graphviz, conda install graphviz)"
         )
     return None
 

@@ -26,6 +26,6 @@ def energy(folder: Path) -> list[str]:
     places = sorted({row["country_name"] for row in rows if row.get("country_name")})
     where = f", by the electricity of {', '.join(places)}" if places else ""
     return [
-        f"- {1000 * energy_kwh:,.3g} Wh in {seconds:,.0f} s, {1000 * emissions_kg:,.3g} g of CO2 equivalents{where}, as "
-        "CodeCarbon estimated it."
+        f"- {1000 * energy_kwh:,.3g} Wh in {seconds:,.0f} s, {1000 * emissions_kg:,.3g} g of CO2 equivalents{where}: "
+        "CodeCarbon's estimate."
     ]

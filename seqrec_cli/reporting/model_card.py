@@ -1,7 +1,7 @@
 """A model card: what a trained model is, what it was measured on and what not, as Markdown and as a page of its own.
 
-After Mitchell et al. 2019 (arXiv 1810.03993): model, data, metrics with their spread, limits. Everything is read from the
-run: its manifest, its metrics, its data's manifest. What a run did not record is said to be missing, or left out.
+After Mitchell et al. 2019 (arXiv 1810.03993): model, data, metrics with their spread, limits. Everything is read from
+the run: its manifest, its metrics, its data's manifest. What a run did not record is said to be missing, or left out.
 """
 
 import re
@@ -195,8 +195,8 @@ def _training(manifest: dict[str, Any]) -> list[str]:
     if fit:
         chosen = f"; the weights are those after epoch {fit['best_epoch']}" if fit["steps"] else ""
         lines.append(
-            f"- {fit['seconds']:,} s of training: {fit['steps']:,} steps in {fit['epochs']} epochs ({fit['stopped_by']})"
-            f"{chosen}."
+            f"- {fit['seconds']:,} s of training: {fit['steps']:,} steps in {fit['epochs']} epochs "
+            f"({fit['stopped_by']}){chosen}."
         )
     if "targets_per_second" in manifest:
         lines.append(f"- {manifest['targets_per_second']:,} targets learned from a second.")
