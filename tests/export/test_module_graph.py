@@ -43,8 +43,6 @@ def test_every_model_is_drawn_from_its_inputs_to_its_scores(name: str, drawn_of)
         assert graph.inputs["items_BL"].startswith("B × ")
     assert all(target == "output" or source < target for source, target in graph.edges if isinstance(source, int))
     reached = {"output"}
-    for source, target in sorted(graph.edges, key=lambda ends: str(ends), reverse=True):
-        assert target in range(len(steps)) or target == "output"
     for _ in steps:
         reached |= {source for source, target in graph.edges if target in reached}
     assert reached >= set(range(len(steps)))  # nothing stands there for nothing
