@@ -5,7 +5,7 @@ follow each other in one module, down to a depth, are one step; what only moves,
 positions) is no step, and hands on what it was given. Steps stand in the program's order: the graph has no cycles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -66,11 +66,13 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
     given = [node for node in nodes if node.op == "placeholder" and node.name not in own]
     letters = symbols({name: node.meta["val"] for name, node in zip(names, given, strict=True)})
     working = [node for node in nodes if _works(node)]
-    paths = dict(zip(working, _between([_path(node, scoring.model) for node in working]), strict=True))
+    own_paths = [_path(node, scoring.model) for node in working]
+    paths = dict(zip(working, zip(own_paths, _between(own_paths), strict=True), strict=True))
 
     steps: list[Step] = []
     sources: dict[Node, dict[str | int, str]] = {}  # of a node: whence its value comes, and as what
     reads: dict[Node, dict[str, str]] = {}
+    origins: dict[Node, set[Path]] = {}
     edges: dict[tuple[str | int, str | int], list[str]] = {}
     for node, name in zip(given, names, strict=True):
         sources[node] = {name: ""}
@@ -81,16 +83,19 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
             continue
         before: dict[str | int, str] = {}
         read: dict[str, str] = {}
+        whence: set[Path] = set()
         for each in node.all_input_nodes:
             before |= sources.get(each, {})
             read |= reads.get(each, {})
+            whence |= origins.get(each, set())
         if node not in paths:
             if next(_values(node), None) is not None:  # a size hands nothing on
                 shape = _floating(node, letters)
                 sources[node] = {at: old if isinstance(at, str) else shape or old for at, old in before.items()}
-                reads[node] = read
+                reads[node], origins[node] = read, whence
             continue
-        path = paths[node][:depth]
+        whole = _home(*paths[node], whence=whence, read=read)
+        origins[node], path = {whole}, whole[:depth]
         if not steps or steps[-1].path != path:
             steps.append(Step(path, _kind(scoring.model, path)))
         number, step = len(steps) - 1, steps[-1]
@@ -111,6 +116,16 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
         if name in read_from
     }
     return ModuleGraph(inputs, steps, edges, scoring.output)
+
+
+def _home(own: Path, shared: Path, *, whence: set[Path], read: Collection[str]) -> Path:
+    """The module that an operator belongs to: that it ran in, or the part of it that the modules before and behind it are
+    of, where it goes on with what that part made and reads no other one's tensors (a part called by another method than
+    `forward` leaves no trace of itself)."""
+    inner = len(shared) > len(own) and shared[: len(own)] == own
+    goes_on = any(path[: len(shared)] == shared for path in whence)
+    alone = all(name.startswith(".".join(shared) + ".") for name in read)
+    return shared if inner and goes_on and alone else own
 
 
 def _add(edges: dict[tuple[str | int, str | int], list[str]], ends: tuple[str | int, str | int], shape: str) -> None:
@@ -168,44 +183,51 @@ def _floating(node: Node, letters: dict[str, str]) -> str:
     return named_shape(values[0], letters) if values and values[0].is_floating_point() else ""
 
 
-def _path(node: Node, model: nn.Module) -> Path | None:
-    """The module that a node ran in; None where it ran in none but the model."""
+def _path(node: Node, model: nn.Module) -> Path:
+    """The module that a node ran in; empty where it ran in none but the model."""
     inside = _inside(node)
     if inside is not None:
-        found = [path for each in inside.graph.nodes if _works(each) and (path := _path(each, model)) is not None]
-        return _common(found) if found else None
+        found = [path for each in inside.graph.nodes if _works(each) and (path := _path(each, model))]
+        return _common(found) if found else ()
     stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
     deepest = next((path for path in reversed(stack) if path.startswith(f"{ROOT}.")), None)
-    return None if deepest is None else _names(deepest.removeprefix(f"{ROOT}."), model)
+    return () if deepest is None else _names(deepest.removeprefix(f"{ROOT}."), model)
 
 
 def _names(path: str, model: nn.Module) -> Path:
-    """The path's modules; lists and dictionaries of modules are no modules of their own: `blocks.0` is one name."""
+    """The path's modules by the names of their weights; empty where it leads to no module of the model.
+
+    Lists and dictionaries of modules are no modules of their own: `blocks.0` is one name. A module that is reached by
+    another way (an ensemble's members, which stand in a tuple too) has its own name.
+    """
+    found: object = model
+    for name in path.split("."):
+        attribute, _, index = name.partition("@")[0].partition("[")  # a module's second call is `name@1`
+        found = getattr(found, attribute, None)
+        if index:
+            found = found[int(index.rstrip("]"))] if isinstance(found, tuple | list) else None
+    own = next((name for name, module in model.named_modules() if module is found), None)
+    if not own:
+        return ()
     names: list[str] = []
     waiting: list[str] = []
-    module: nn.Module = model
-    for name in path.split("."):
-        module = getattr(module, name.partition("@")[0])  # a module's second call is `name@1`
-        waiting.append(name.partition("@")[0])
+    module = model
+    for name in own.split("."):
+        module = getattr(module, name)
+        waiting.append(name)
         if not isinstance(module, nn.ModuleList | nn.ModuleDict):
             names.append(".".join(waiting))
             waiting = []
     return tuple(names)
 
 
-def _between(paths: Sequence[Path | None]) -> list[Path]:
-    """Operators of no module belong to what the modules before and behind them have in common."""
-    behind: list[Path] = []
-    following: Path = ()
-    for path in reversed(paths):
-        following = following if path is None else path
-        behind.append(following)
-    behind.reverse()
-    found: list[Path] = []
-    before: Path = ()
-    for path, after in zip(paths, behind, strict=True):
-        found.append(_common([before, after]) if path is None else path)
-        before = before if path is None else path
+def _between(paths: Sequence[Path]) -> list[Path]:
+    """What the modules before and behind each operator, other than its own, have in common."""
+    found = []
+    for at, own in enumerate(paths):
+        before = next((path for path in reversed(paths[:at]) if path != own), ())
+        behind = next((path for path in paths[at + 1 :] if path != own), ())
+        found.append(_common([before, behind]))
     return found
 
 

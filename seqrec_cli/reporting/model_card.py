@@ -116,7 +116,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _head(subject: Subject, manifest: dict[str, Any]) -> list[str]:
     cfg, versions, git = subject.cfg, manifest.get("versions", {}), manifest.get("git")
     by = f"seqrec {versions['seqrec']} and torch {versions['torch']}" if versions else "seqrec"
-    at = f", at commit {git['commit'][:12]}{' and changes' if git['dirty'] else ''} of {git['of']}" if git else ""
+    at = f", at commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''} of {git['of']}" if git else ""
     family = FAMILIES[cfg.model.capabilities.family]
     lines = [f"`{cfg.model.name}` is {family}. It was trained by {by}{at}."]
     if "mixed" in manifest:

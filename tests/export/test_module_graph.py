@@ -9,7 +9,7 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.export import picture
-from seqrec_cli.export.module_graph import ModuleGraph, _between, module_graph
+from seqrec_cli.export.module_graph import ModuleGraph, _between, _home, module_graph
 from seqrec_cli.export.picture import as_digraph, draw_modules, lacking
 from seqrec_cli.export.shapes import LONGEST, named_shape
 from tests.models.toy import model_names
@@ -88,8 +88,13 @@ def test_a_ranker_s_candidates_stand_beside_its_history(drawn_of) -> None:  # ty
 
 
 def test_operators_of_no_module_belong_to_what_their_neighbours_share() -> None:
-    paths = [None, ("a",), None, ("b", "c"), None, ("b", "d"), None, ("b", "d"), None]
-    assert _between(paths) == [(), ("a",), (), ("b", "c"), ("b",), ("b", "d"), ("b", "d"), ("b", "d"), ()]
+    paths = [("a",), (), ("b", "c"), (), (), ("b", "d"), ("b",), ("b", "d"), ()]
+    assert _between(paths) == [(), (), (), ("b",), ("b",), (), ("b", "d"), (), ()]
+    shared = ("b", "d")
+    assert _home(("b",), shared, whence={("b", "d", "e")}, read=["b.d.weight"]) == shared
+    assert _home(("b",), shared, whence={("b", "c")}, read=[]) == ("b",)  # it goes on with something else
+    assert _home(("b",), shared, whence={shared}, read=["items.weight"]) == ("b",)
+    assert _home(("c",), shared, whence={shared}, read=[]) == ("c",)
 
 
 def test_sizes_have_their_letters() -> None:
