@@ -5,7 +5,7 @@ follow each other in one module, down to a depth, are one step; what only moves,
 positions) is no step, and hands on what it was given. Steps stand in the program's order: the graph has no cycles.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -94,7 +94,8 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
                 sources[node] = {at: old if isinstance(at, str) else shape or old for at, old in before.items()}
                 reads[node], origins[node] = read, whence
             continue
-        whole = _home(*paths[node], whence=whence, read=read)
+        owners = {_names(name.rpartition(".")[0], scoring.model) for name in read}
+        whole = _home(*paths[node], whence=whence, owners=owners)
         origins[node], path = {whole}, whole[:depth]
         if not steps or steps[-1].path != path:
             steps.append(Step(path, _kind(scoring.model, path)))
@@ -118,14 +119,19 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
     return ModuleGraph(inputs, steps, edges, scoring.output)
 
 
-def _home(own: Path, shared: Path, *, whence: set[Path], read: Collection[str]) -> Path:
-    """The module that an operator belongs to: that it ran in, or the part of it that the modules before and behind it are
-    of, where it goes on with what that part made and reads no other one's tensors (a part called by another method than
-    `forward` leaves no trace of itself)."""
+def _home(own: Path, shared: Path, *, whence: set[Path], owners: set[Path]) -> Path:
+    """The module that an operator is drawn with: that it ran in, or a part of that.
+
+    A part called by another method than `forward` leaves no trace of itself. So an operator is of the part that the
+    modules before and behind it have in common (`shared`), where it goes on with what that part made and reads no other
+    one's tensors (`owners`); or of the one part whose values and tensors are all that it reads.
+    """
     inner = len(shared) > len(own) and shared[: len(own)] == own
     goes_on = any(path[: len(shared)] == shared for path in whence)
-    alone = all(name.startswith(".".join(shared) + ".") for name in read)
-    return shared if inner and goes_on and alone else own
+    if inner and goes_on and all(path[: len(shared)] == shared for path in owners):
+        return shared
+    read = _common([*whence, *owners]) if whence or owners else ()
+    return read if len(read) > len(own) and read[: len(own)] == own else own
 
 
 def _add(edges: dict[tuple[str | int, str | int], list[str]], ends: tuple[str | int, str | int], shape: str) -> None:

@@ -63,7 +63,7 @@ def test_what_is_shown_of_sasrec(drawn_of) -> None:  # type: ignore[no-untyped-d
     assert "B × L × 16" in graph.edges[norm, at]
     last = graph.steps[-1]
     assert last.tensors == {"items.weight": "26 × 16"}
-    assert "matmul" in last.operators
+    assert (last.path, last.operators[-1]) == ((), "matmul")
     assert graph.edges[len(paths) - 1, "output"] == ["B × 26"]
     assert graph.edges["items_BL", paths.index(("items",))] == []  # ids are no floating numbers
     source = as_digraph(graph).source
@@ -91,10 +91,12 @@ def test_operators_of_no_module_belong_to_what_their_neighbours_share() -> None:
     paths = [("a",), (), ("b", "c"), (), (), ("b", "d"), ("b",), ("b", "d"), ()]
     assert _between(paths) == [(), (), (), ("b",), ("b",), (), ("b", "d"), (), ()]
     shared = ("b", "d")
-    assert _home(("b",), shared, whence={("b", "d", "e")}, read=["b.d.weight"]) == shared
-    assert _home(("b",), shared, whence={("b", "c")}, read=[]) == ("b",)  # it goes on with something else
-    assert _home(("b",), shared, whence={shared}, read=["items.weight"]) == ("b",)
-    assert _home(("c",), shared, whence={shared}, read=[]) == ("c",)
+    assert _home(("b",), shared, whence={("b", "d", "e"), ("a",)}, owners={shared}) == shared
+    assert _home(("b",), shared, whence={("b", "c"), ("a",)}, owners=set()) == ("b",)  # it goes on with something else
+    assert _home((), shared, whence={shared, ("norm",)}, owners={("items",)}) == ()
+    assert _home((), (), whence={("b", "c")}, owners=set()) == ("b", "c")  # and with nothing else
+    assert _home((), (), whence=set(), owners={("items",)}) == ("items",)
+    assert _home(("c",), shared, whence={shared}, owners=set()) == ("c",)
 
 
 def test_sizes_have_their_letters() -> None:
