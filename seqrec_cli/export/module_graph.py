@@ -110,6 +110,7 @@ def _graph_of(program: torch.export.ExportedProgram, scoring: Scoring, *, depth:
     for each in last.all_input_nodes:
         for source, shape in sources.get(each, {}).items():
             _add(edges, (source, "output"), shape)
+    steps, edges = _used(steps, edges)
     read_from = {source for source, _ in edges}
     inputs = {
         name: named_shape(node.meta["val"], letters)
@@ -132,6 +133,24 @@ def _home(own: Path, shared: Path, *, whence: set[Path], owners: set[Path]) -> P
         return shared
     read = _common([*whence, *owners]) if whence or owners else ()
     return read if len(read) > len(own) and read[: len(own)] == own else own
+
+
+def _used(
+    steps: list[Step], edges: dict[tuple[str | int, str | int], list[str]]
+) -> tuple[list[Step], dict[tuple[str | int, str | int], list[str]]]:
+    """Without steps that nothing of the output is made of: what a model makes for others to ask for, in a trace too."""
+    used: set[str | int] = {"output"}
+    for number in reversed(range(len(steps))):  # edges lead to later steps
+        if any((number, target) in edges for target in used):
+            used.add(number)
+    kept = [number for number in range(len(steps)) if number in used]
+    renamed: dict[str | int, str | int] = {number: nth for nth, number in enumerate(kept)}
+    left = {
+        (renamed.get(source, source), renamed.get(target, target)): shapes
+        for (source, target), shapes in edges.items()
+        if target in used
+    }
+    return [steps[number] for number in kept], left
 
 
 def _add(edges: dict[tuple[str | int, str | int], list[str]], ends: tuple[str | int, str | int], shape: str) -> None:
