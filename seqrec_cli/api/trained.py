@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 
 from seqrec_cli.api.answered_frames import long_frame, recommended_frame
+from seqrec_cli.api.explaining import explained_frame
 from seqrec_cli.api.process_state import unchanged_torch
 from seqrec_cli.api.requests import Asked, asked_about, ids_of, names_in
-from seqrec_cli.commands.explain import explained
 from seqrec_cli.commands.measure import Measured, measured, rules_of, validated, validation_loss
 from seqrec_cli.commands.recommend import recommending_of, rows_at_once
 from seqrec_cli.commands.restore import Restored
@@ -26,7 +26,10 @@ from seqrec_cli.evaluation.evaluate import Evaluation
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.reporting.openings import count_opening, new_opening
 from seqrec_cli.reporting.run_folder import RunFolder
+from seqrec_cli.serving.attribution.mattering import Order
+from seqrec_cli.serving.attribution.methods import Method
 from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import Request
 from seqrec_cli.training.precision import resolve_precision
 
 if TYPE_CHECKING:
@@ -226,33 +229,29 @@ class Trained:
                 return None if bias_V is None else bias_V[1:].float().cpu().numpy().copy()
 
     def explain(
-        self, user: RawId, item: RawId | None = None, *, top: int = 3, events: int | None = None
+        self,
+        user: RawId | None = None,
+        item: RawId | None = None,
+        *,
+        history: Sequence[RawId] | None = None,
+        times: Sequence[int] | None = None,
+        top: int = 3,
+        events: int | None = None,
+        method: Method = "auto",
+        order: Order = "weight",
     ) -> "pd.DataFrame":
-        """Which past events carried a user's scores, by the attention of the model, the heaviest first.
+        """Which past events carried a user's scores, or those after a `history` of item ids (the latest last).
 
-        `item` is the one to explain; None: the `top` recommended. Columns: `item`, `score`, `event` (the item of the
-        past event), `time` (where the data have times; UTC) and `weight`, of at most `events` rows an item (None: all
-        that the model read). Raises SeqrecError for models without attention over a history's events.
+        `item` is the one to explain; None: the `top` recommended. `method` is attention (of din, dien, dsin and bst),
+        leave_one_out or integrated_gradients; auto: attention where the model has it, else leave_one_out. Columns:
+        `item`, `score`, `event` (the item of the past event), `time` (where there are times; UTC) and `weight`, of at
+        most `events` rows an item (None: all that the model read), the heaviest first, or with order="time" the oldest.
+        `attrs` of the frame has `method` and `scale`: normalised weights are shares of this one history, raw ones are
+        signed. Raises SeqrecError for unknown ids, and for a method that the model does not bear.
         """
-        import pandas as pd
-
+        request = Request(user, history, times, None, {}, top, None)
         with self._computing():
-            limit = self._run.cfg.model.max_length if events is None else events
-            explanations, _ = explained(self._run, user, item, top=top, events=limit)
-        raw = {str(each): each for each in self.items.tolist()}
-        timed = self._run.log.times_N is not None
-        rows = [
-            {
-                "item": raw[each.item],
-                "score": each.score,
-                "event": raw[event],
-                **({"time": pd.Timestamp(each.times[nth], unit="s", tz="UTC")} if each.times is not None else {}),
-                "weight": each.weights[nth],
-            }
-            for each in explanations
-            for nth, event in enumerate(each.events)
-        ]
-        return pd.DataFrame(rows, columns=["item", "score", "event", *(["time"] if timed else []), "weight"])
+            return explained_frame(self._recommending, request, item, events=events, method=method, order=order)
 
     def evaluate(
         self, split: Split = "test", *, cutoffs: Sequence[int] | None = None, beyond_accuracy: bool | None = None

@@ -1,92 +1,171 @@
-"""`seqrec explain`: which past events carried a user's scores, from the attention of a trained model.
+"""`seqrec explain`: which past events carried a score, and whether leaving them out shows that they did."""
 
-Legend: L history events, C explained items.
-"""
-
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import ON_CPU, Restored, folder_of, restore
+from seqrec_cli.commands.recommend import recommending_of
+from seqrec_cli.commands.restore import ON_CPU, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.records import ExplainConfig
-from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.histories import logged_histories
-from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.data.splits import view_of
-from seqrec_cli.data.vocabulary import vocabulary
-from seqrec_cli.models.contract import Recommender
-from seqrec_cli.reporting.explanation import Explained, draw_explanation, explanation_table
+from seqrec_cli.config.explain import ExplainConfig
+from seqrec_cli.data.histories import Histories, held_out_histories
+from seqrec_cli.data.splits import held_out, view_of
+from seqrec_cli.files import write_atomically
+from seqrec_cli.reporting.explanation import (
+    WEIGHT,
+    Shown,
+    deletion_table,
+    draw_explanation,
+    explanation_table,
+)
+from seqrec_cli.reporting.run_folder import to_json
 from seqrec_cli.reporting.tables import print_table
+from seqrec_cli.serving.attribution.deletion import Deletion, Faithfulness, delete_events, faithfulness
+from seqrec_cli.serving.attribution.gradients import Path as GradientPath
+from seqrec_cli.serving.attribution.mattering import Mattered, history_of, mattered
+from seqrec_cli.serving.attribution.methods import How
+from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.requests import RawId, Request
 
 
 def main(cfg: ExplainConfig) -> dict[str, Any]:
-    """Print a table an item and draw them all; the items, their scores and their events' weights."""
+    """Print a table an item, draw them all and write all weights; what was written."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=ON_CPU)
-    explanations, events = explained(run, cfg.user, cfg.item, top=cfg.top, events=cfg.events)
-    for each in explanations:
-        print_table(explanation_table(str(cfg.user), each, events))
-    png = folder_of(cfg.ckpt) / f"explain_{cfg.user}.png" if cfg.out is None else Path(cfg.out).expanduser()
-    draw_explanation(str(cfg.user), explanations, png)
-    say(str(png))
-    return {"user": str(cfg.user), "items": [vars(each) for each in explanations], "picture": str(png)}
+    recommending = recommending_of(run)
+    context = {name: str(value) for name, value in (cfg.context or {}).items()}
+    request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, None)
+    how = How(cfg.method, GradientPath(cfg.gap, cfg.points))
+    asked, found = explained(recommending, request, cfg.item, top=cfg.top, how=how)
+    shown = [_shown(each, cfg) for each in found]
+    whose = "the history" if cfg.user is None else f"user {cfg.user}"
+    for each in shown:
+        print_table(explanation_table(whose, each, cfg.order))
+    if cfg.item is not None and _was_seen(recommending, asked, cfg.item):
+        say(f"item {cfg.item} is in the history already: this run recommends no item twice (protocol.seen=remove)")
+    checked = _checked(recommending, asked, found, cfg=cfg, how=how) if cfg.check else {}
+    png = _picture(cfg)
+    draw_explanation(whose, shown, png)
+    told = {"user": None if cfg.user is None else str(cfg.user), "model": run.cfg.model.name, **checked}
+    told |= {"method": found[0].method, "scale": found[0].scale}
+    weights = png.with_suffix(".json")
+    all_of_it = {**told, "items": [asdict(each) for each in found]}
+    write_atomically(weights, to_json(all_of_it, weights.name, indent=2) + "\n")
+    for path in (png, weights):
+        say(str(path))
+    items = [vars(each) | {"gap": of.gap, "baseline": of.baseline} for each, of in zip(shown, found, strict=True)]
+    return {**told, "items": items, "picture": str(png), "weights": str(weights)}
 
 
 def explained(
-    run: Restored, user: str | int, item: str | int | None, *, top: int, events: int
-) -> tuple[list[Explained], int]:
-    """The item, or the `top` best for a user, each with the `events` past events that weighed most; and how many events
-    the model read. Raises SeqrecError for unknown ids, and for a model without attention."""
-    assert run.log.folder is not None
-    user_ids, item_ids = (vocabulary(run.log.folder, name) for name in ("users", "items"))
-    row = _row(user, user_ids, "user")
-    batch = logged_histories(run.log, np.array([row])).batch(np.array([0]), run.cfg.model.max_length)
-    on_device, model = batch.to(run.precision.device), run.model.eval()
-    with torch.inference_mode():
-        scores_V = model.score_corpus(on_device)[0].float().cpu()
-        items_C = [1 + _row(item, item_ids, "item")] if item is not None else _best(scores_V, run.log, row, top=top)
-        weights_LC = _attention(model, on_device, items_C, name=run.cfg.model.name)
-    events_L = batch.items_BL[0].tolist()
-    times_L = None if batch.times_BL is None else batch.times_BL[0].tolist()
-    explanations = []
-    for nth, index in enumerate(items_C):
-        order = np.argsort(-np.abs(weights_LC[:, nth]), kind="stable")[:events].tolist()
-        explanations.append(
-            Explained(
-                str(item_ids[index - 1]),
-                float(scores_V[index]),
-                [str(item_ids[events_L[event] - 1]) for event in order],
-                None if times_L is None else [times_L[event] for event in order],
-                [float(weights_LC[event, nth]) for event in order],
-            )
+    recommending: Recommending, request: Request, item: RawId | None, *, top: int, how: How
+) -> tuple[Histories, list[Mattered]]:
+    """The history, and the item, or the `top` best that the run's protocol ranks, with what each event weighed in them.
+
+    Raises SeqrecError for unknown ids, and for a method that the model does not bear.
+    """
+    asked = history_of(recommending, request)
+    if item is None:
+        _, items_C, _ = recommending.best(asked, top, repeats=None, rows_at_once=1)
+        if not len(items_C):
+            raise SeqrecError("the history holds every item of the data, so there is nothing left to recommend")
+    else:
+        items_C = recommending.indices([item])
+    return asked, mattered(recommending, asked, items_C.tolist(), how=how)
+
+
+def _was_seen(recommending: Recommending, asked: Histories, item: RawId) -> bool:
+    if view_of(recommending.log).seen == "keep":
+        return False
+    return bool(np.isin(recommending.indices([item]), asked.seen(np.zeros(1, np.int64))[1]).any())
+
+
+def _shown(found: Mattered, cfg: ExplainConfig) -> Shown:
+    events = found.shown(cfg.events, cfg.order)
+    note = WEIGHT[(found.method, found.scale)]
+    if found.baseline is not None:
+        total = sum(event.weight for event in found.events)
+        note += f" ({total:+.4f} of {found.score - found.baseline:+.4f}, the baseline's being {found.baseline:.4f})"
+    titles = [str(event.title) for event in events] if found.title is not None else None
+    times = [event.time for event in events if event.time is not None]
+    return Shown(
+        item=str(found.item),
+        score=found.score,
+        events=[str(event.item) for event in events],
+        titles=titles,
+        times=times if len(times) == len(events) else None,
+        weights=[event.weight for event in events],
+        read=len(found.events),
+        note=note,
+    )
+
+
+def _picture(cfg: ExplainConfig) -> Path:
+    if cfg.out is not None:
+        png = Path(cfg.out).expanduser()
+        return png if png.suffix else png.with_suffix(".png")
+    name = "history" if cfg.user is None else re.sub(r"[^\w.+-]+", "-", str(cfg.user))
+    return folder_of(cfg.ckpt) / f"explain_{name}.png"
+
+
+def _checked(
+    recommending: Recommending, asked: Histories, found: list[Mattered], *, cfg: ExplainConfig, how: How
+) -> dict[str, Any]:
+    """The deletion test of this history and of validation requests, printed."""
+    settings, rows = cfg.deletion, []
+    rng = np.random.default_rng(settings.seed)
+    own: list[Deletion | None] = []
+    for each in found:
+        one = delete_events(
+            recommending,
+            asked,
+            int(recommending.indices([each.item])[0]),
+            weights_L=np.array([event.weight for event in each.events]),
+            removed=settings.removed,
+            draws=settings.draws,
+            rng=rng,
         )
-    return explanations, len(events_L)
+        own.append(one)
+        if one is not None:
+            rows.append((f"item {each.item}", one.named, one.random, one.least))
+    short = f"fewer than {2 * settings.removed} events"
+    if None in own:
+        say(f"the history has {short}: nothing is left out of it (deletion.removed={settings.removed})")
+    validation = _on_validation(recommending, cfg, how=how)
+    if validation is not None:
+        label = f"mean of {validation.histories} validation requests"
+        rows.append((label, validation.named, validation.random, validation.least))
+    if rows:
+        print_table(deletion_table(rows, settings.removed, settings.draws))
+    if validation is None:
+        say(f"all validation requests drawn have {short}; lower deletion.removed")
+    else:
+        say(_verdict(validation))
+        if validation.too_short:
+            say(f"{validation.too_short} validation requests have {short}, and are left out")
+    plain = [None if one is None else asdict(one) for one in own]
+    return {"check": {"items": plain, "validation": None if validation is None else asdict(validation)}}
 
 
-def _row(raw_id: str | int, ids: np.ndarray, kind: str) -> int:
-    rows = np.flatnonzero(ids.astype(str) == str(raw_id))
-    if not len(rows):
-        raise SeqrecError(f"{kind}={raw_id}: the data has no such {kind} (ids such as {ids[0]}, {ids[-1]})")
-    return int(rows[0])
+def _on_validation(recommending: Recommending, cfg: ExplainConfig, *, how: How) -> Faithfulness | None:
+    settings, targets = cfg.deletion, held_out(recommending.log, "val")
+    drawn = np.random.default_rng(settings.seed).permutation(len(targets.rows_R))[: settings.users]
+    histories = held_out_histories(recommending.log, targets.at(np.sort(drawn)))
+    return faithfulness(
+        recommending, histories, how=how, removed=settings.removed, draws=settings.draws, seed=settings.seed
+    )
 
 
-def _best(scores_V: torch.Tensor, log: PackedLog, row: int, *, top: int) -> list[int]:
-    """The highest scores among the items that the run's protocol ranks: those the user has not seen, or all."""
-    seen = np.unique(log.items_N[log.offsets_U1[row] : log.offsets_U1[row + 1]])
-    seen = seen[:0] if view_of(log).seen == "keep" else seen
-    left_V = scores_V.clone()
-    left_V[torch.from_numpy(np.append(seen, 0).astype(np.int64))] = -torch.inf
-    best: list[int] = left_V.topk(min(top, log.num_items - len(seen))).indices.tolist()
-    return best
-
-
-def _attention(model: Recommender, batch: Batch, items_C: list[int], *, name: str) -> np.ndarray:
-    weights_BLC = model.attention(batch, torch.tensor([items_C], device=batch.items_BL.device))
-    if weights_BLC is None:
-        raise SeqrecError(
-            f"model={name} has no attention over a history's events to show; train din, dien, dsin or bst to explain"
-        )
-    return weights_BLC[0].float().cpu().numpy()
+def _verdict(found: Faithfulness) -> str:
+    low, high = found.interval or (found.above_random, found.above_random)
+    between = "" if found.interval is None else f" [{low:+.4f}, {high:+.4f}]"
+    line = (
+        f"named less random {found.above_random:+.4f}{between}; the named ones changed the score more than random ones "
+        f"in {found.beats_random:.0%} of the histories, more than the least in {found.beats_least:.0%}"
+    )
+    if low > 0:
+        return f"faithful: {line}"
+    return f"WARNING: not shown to be faithful: {line}"

@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.commands.card import subject_of
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import ON_CPU, Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.export import ExportConfig
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.evaluation.evaluate import measuring, rank, score_clicks
-from seqrec_cli.export.beside import Card
-from seqrec_cli.export.formats import check_format, export
+from seqrec_cli.export.beside import loading_lines, proof_lines, words_of_format, words_of_loading
+from seqrec_cli.export.formats import WriteCard, check_format, export
 from seqrec_cli.export.gate import Measure
 from seqrec_cli.export.options import Options
 from seqrec_cli.metrics.kinds import ClickMetric
 from seqrec_cli.metrics.table import LOSS, compute_metrics, is_list_metric, parse_metric
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.reporting.model_card import Section, fenced, sections_of, title_of, write_card
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.reporting.tables import protocol_line
 
 SLOWER = 1.1  # times as long: more is said
 
@@ -83,18 +84,21 @@ def _measure(run: Restored, metric: str, *, users: int, length: int) -> Measure:
     return measure
 
 
-def _card(run: Restored, folder: RunFolder) -> Card:
-    """What the run says of itself; of an ensemble or a bare checkpoint, less."""
-    found = folder.read_metrics() if folder.metrics_json.exists() else {}
-    lines = [
-        f"- {split}: " + ", ".join(f"{name} {value:.4f}" for name, value in found[split].items())
-        for split in ("val", "test")
-        if split in found
-    ]
-    log, cfg = run.log, run.cfg
-    data = f"{cfg.dataset.name}: {len(log.items_N):,} events of {log.num_users:,} users and {log.num_items:,} items"
-    protocol = protocol_line(found["protocol"]) if "protocol" in found else f"protocol {cfg.protocol.name}"
-    return Card(f"{cfg.model.name} on {cfg.dataset.name}", data, protocol, lines)
+def _card(run: Restored, folder: RunFolder) -> WriteCard:
+    """The run's card, with what the program adds to it."""
+    subject = subject_of(run, folder)
+
+    def write(into: Path, facts: dict[str, Any], loading: tuple[str, str]) -> None:
+        head, *rest = sections_of(subject)
+        code = fenced("\n".join(loading_lines(facts, loading)), "python")
+        added = [
+            Section("How it compares with the checkpoint", proof_lines(facts["proof"])),
+            Section("Loading", [*code, "", *words_of_loading(facts)]),
+        ]
+        sections = [Section("", [*head.lines, "", *words_of_format(facts)]), *rest, *added]
+        write_card(into, title_of(subject), sections)
+
+    return write
 
 
 def _report(written: dict[str, Any]) -> None:

@@ -177,18 +177,8 @@ class MetricsConfig(Settings):
     name: str | None = Field(description="the metric to explain in full, such as ndcg; null: all, a line each")
 
 
-class ExplainConfig(RestoringConfig):
-    """The verb `explain`."""
-
-    user: str | int = Field(description="the user's raw id")
-    item: str | int | None = Field(description="the raw id of the item to explain; null for those recommended")
-    top: int = Field(ge=1, description="recommended items to explain, best first")
-    events: int = Field(ge=1, description="past events shown for an item, the heaviest first")
-    out: str | None = Field(description="the picture's file; null for explain_USER.png in the run's folder")
-
-
-class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
-    """The verb `recommend`."""
+class RequestConfig(Settings):
+    """For whom, knowing what: a verb that is asked about one user or history."""
 
     user: str | int | None = Field(description="the user's raw id; with a history, for models that know users")
     history: tuple[str | int, ...] | None = Field(
@@ -201,6 +191,11 @@ class RecommendConfig(AnsweringConfig, ListSettings, FileSettings):
     context: dict[str, str | int | float] | None = Field(
         description="the request's context, for models that read it: '{device: mobile}'"
     )
+
+
+class RecommendConfig(RequestConfig, AnsweringConfig, ListSettings, FileSettings):
+    """The verb `recommend`."""
+
     top: int = Field(ge=1, description="how many items, the best first")
     repeats: bool | None = Field(
         description="items of the history may come back; null: as they were ranked (protocol.seen=keep: they may)"

@@ -167,6 +167,12 @@ VERBS = {
             ),
         ),
         Verb(
+            "card",
+            "a run's model card, and a picture of its model: what it is, how it was measured, its limits",
+            "card.CardConfig",
+            ("seqrec card ckpt=runs/first", "seqrec card ckpt=runs/first out=cards/first picture=true depth=1"),
+        ),
+        Verb(
             "ensemble",
             "trained encoders as one: the mean of their scores",
             "records.EnsembleConfig",
@@ -194,8 +200,8 @@ VERBS = {
         ),
         Verb(
             "explain",
-            "which past events carried a user's recommendations (of models with attention)",
-            "records.ExplainConfig",
+            "which past events carried a recommendation, and whether that is true of the model",
+            "explain.ExplainConfig",
             ("seqrec explain ckpt=runs/first user=42", "seqrec explain ckpt=runs/first user=42 item=7"),
         ),
     )

@@ -20,7 +20,7 @@ MASKED = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step; what a step does not need is None. All int64 but labels and weights (float32).
+    """Tensors of one step; what a step does not need is None. All int64 but labels, weights and presence (float32).
 
     Those named `host_` stay in the host's memory when the others go to a GPU, so that reading them never waits for it.
     """
@@ -32,6 +32,7 @@ class Batch:
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     positions_N: Tensor | None = None  # the targets' positions in the flattened [B * L], ascending
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
+    presence_BL: Tensor | None = None  # float: how much of each event's item vector is read; None: all (attributions)
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
@@ -55,6 +56,12 @@ class Batch:
     def mask_BL(self) -> Tensor:
         """True at real events."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
+
+    def present(self, events_BLD: Tensor) -> Tensor:
+        """What a model reads of its events' item vectors: all of them, or so much of each as `presence_BL` says."""
+        if self.presence_BL is None:
+            return events_BLD
+        return events_BLD * self.presence_BL[..., None].to(events_BLD.dtype)
 
     def target_positions(self) -> Tensor:
         """`positions_N`, or found in `targets_BL` (a GPU then has to be waited for)."""
@@ -85,7 +92,7 @@ class Batch:
         }
         L = self.items_BL.shape[1]
         width = L if width is None else width
-        for name in ("items_BL", "times_BL", "targets_BL", "weights_BL", "negatives_BLK", "context_BLF"):
+        for name in ("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "negatives_BLK", "context_BLF"):
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
         if self.masked_BM is not None:

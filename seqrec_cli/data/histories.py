@@ -13,6 +13,7 @@ import torch
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
+from seqrec_cli.data.view import Targets
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,21 @@ class Histories:
         for first in range(0, len(order_R), batch_size):
             yield order_R[first : first + batch_size]
 
+    def only(self, row: int) -> "Histories":
+        """One of them, with no other one's events."""
+        return self.some(np.array([row])).own()
+
+    def some(self, rows_B: np.ndarray) -> "Histories":
+        """Some of them; the flat arrays stay as they are."""
+        return replace(
+            self,
+            users_R=self.users_R[rows_B],
+            starts_R=self.starts_R[rows_B],
+            ends_R=self.ends_R[rows_B],
+            asked_at_R=None if self.asked_at_R is None else self.asked_at_R[rows_B],
+            context_RF=None if self.context_RF is None else self.context_RF[rows_B],
+        )
+
     def seen(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(indices into `rows_B`, items), each [M]: every event of the whole histories, not of the window alone."""
         lengths_B = (self.ends_R - self.starts_R)[rows_B]
@@ -75,9 +91,21 @@ class Histories:
 
 def logged_histories(log: PackedLog, rows_R: np.ndarray) -> Histories:
     """All events of these user rows, asked about at the last one's time and in its context."""
-    starts_R, ends_R = log.offsets_U1[rows_R], log.offsets_U1[rows_R + 1]
-    asked_at_R = None if log.times_N is None else log.times_N[ends_R - 1]
-    context_RF, context_NF = contexts(log, np.asarray(ends_R - 1)), log.context_NF
+    ends_R = log.offsets_U1[rows_R + 1]
+    return _histories(log, rows_R, ends_R, asked_R=np.asarray(ends_R - 1))
+
+
+def held_out_histories(log: PackedLog, targets: Targets) -> Histories:
+    """The histories of held-out requests, asked about at the next event's time and in its context."""
+    ends_R = np.asarray(targets.ends_R)
+    return _histories(log, np.asarray(targets.rows_R), ends_R, asked_R=ends_R)
+
+
+def _histories(log: PackedLog, rows_R: np.ndarray, ends_R: np.ndarray, *, asked_R: np.ndarray) -> Histories:
+    """The events of user rows before absolute positions `ends_R`, asked about as the events at `asked_R` were."""
+    starts_R = log.offsets_U1[rows_R]
+    asked_at_R = None if log.times_N is None else log.times_N[asked_R]
+    context_RF, context_NF = contexts(log, asked_R), log.context_NF
     items_N, times_N = log.items_N, log.times_N
     if log.time_context:  # which is worked out: for these events alone
         events_M = ragged_ranges(starts_R, ends_R - starts_R)

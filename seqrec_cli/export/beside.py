@@ -1,9 +1,9 @@
-"""What lies beside a program: ids, titles and attributes of its indices, how the data were prepared, and a card."""
+"""What lies beside a program: ids, titles and attributes of its indices, how the data were prepared, and what
+a card says of the program."""
 
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import view_of
 
 VOCABULARIES = ("items.parquet", "users.parquet")  # index, id and, of items that have one, title
-PREPROCESSING, CARD = "preprocessing.json", "README.md"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the card says of the run that the program alone does not know. Lines are Markdown."""
-
-    title: str
-    data: str
-    protocol: str
-    metrics: Sequence[str]
+PREPROCESSING = "preprocessing.json"
 
 
 def vocabulary_folder(log: PackedLog) -> Path:
@@ -75,52 +65,37 @@ def _attributes(
         pq.write_table(pa.table({"index": index, **columns}), path)
 
 
-def write_card(folder: Path, facts: dict[str, Any], *, card: Card, loading: Sequence[str]) -> None:
-    """README.md of the folder."""
+def loading_lines(facts: dict[str, Any], loading: Sequence[str]) -> list[str]:
+    """Python that loads the program and asks it."""
     package = loading[0].split("=")[1].split(".")[0].strip()
-    proof, quantize = facts["proof"], facts["quantize"]
-    kept = f", weights stored in {quantize}" if quantize else ""
-    length = facts["max_length"]
+    faiss = ", faiss" if facts["format"] == "embeddings" and facts["index"] else ""
+    return [f"import {package}{faiss}", *loading]
+
+
+def words_of_loading(facts: dict[str, Any]) -> list[str]:
+    """What a caller has to know beside the code."""
     lines = [
-        f"# {card.title}",
-        "",
-        f"A recommender exported by seqrec {facts['versions']['seqrec']} (format {facts['format']}{kept}). It reads at "
-        f"most {length} of a user's latest events; a history may be empty.",
-        "",
-        "## Data and protocol",
-        "",
-        card.data,
-        "",
-        card.protocol,
-        "",
-        "How the data were filtered and split is in `preprocessing.json`, what an index stands for in `items.parquet` "
-        "and `users.parquet` (and `item_attributes.parquet`, `user_attributes.parquet` where there are attributes).",
-        "",
-        "## Metrics",
-        "",
-        *(card.metrics or ["None were stored with the run."]),
-        "",
-        "## How it compares with the checkpoint",
-        "",
-        *_proof_lines(proof),
-        "",
-        "## Loading",
-        "",
-        "```python",
-        f"import {'torch' if package == 'torch' else package}"
-        + (", faiss" if facts["format"] == "embeddings" and facts["index"] else ""),
-        *loading,
-        "```",
-        "",
         "`signature.json` has the inputs' names, types and shapes. Items and users are indices from 1; 0 is padding, "
-        "on the right, and the unknown user.",
+        "on the right, and the unknown user. What an index stands for is in `items.parquet` and `users.parquet` (and "
+        "`item_attributes.parquet`, `user_attributes.parquet` where there are attributes), how the data were filtered "
+        "and split in `preprocessing.json`."
     ]
     if facts["format"] == "aoti":
         lines += ["", "The package is machine code: to load it is to run it. Load only what you trust."]
-    (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
 
 
-def _proof_lines(proof: dict[str, Any]) -> list[str]:
+def words_of_format(facts: dict[str, Any]) -> list[str]:
+    """What the folder holds."""
+    kept = f", weights stored in {facts['quantize']}" if facts["quantize"] else ""
+    return [
+        f"This is an export by seqrec {facts['versions']['seqrec']} (format {facts['format']}{kept}). It reads at most "
+        f"{facts['max_length']} of a user's latest events; a history may be empty."
+    ]
+
+
+def proof_lines(proof: dict[str, Any]) -> list[str]:
+    """How the program compares with the checkpoint."""
     lines = [
         f"- largest difference of scores {proof['max_difference']:.2g}; of the top 10, {proof['top10']:.1%} are the "
         "checkpoint's",

@@ -22,7 +22,7 @@ from seqrec_cli.config.export import Tolerance
 from seqrec_cli.data.context import TIME_VALUES
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.aoti_program import AotiProgram
-from seqrec_cli.export.beside import VOCABULARIES, Card, vocabulary_folder, write_beside, write_card
+from seqrec_cli.export.beside import VOCABULARIES, vocabulary_folder, write_beside
 from seqrec_cli.export.embeddings import Embeddings, check_index, index_facts, refuse_no_product
 from seqrec_cli.export.gate import Measure, milliseconds, pass_gate
 from seqrec_cli.export.onnx_program import OnnxProgram
@@ -35,6 +35,8 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.saying import Say, silent
 
 SIGNATURE = "signature.json"
+# Into a folder: what the signature says, and the lines that load the program.
+WriteCard = Callable[[Path, dict[str, Any], tuple[str, str]], None]
 
 
 class Exporter(Protocol):
@@ -141,10 +143,10 @@ def export(
     options: Options | None = None,
     measure: Measure | None = None,
     metric: str | None = None,
-    card: Card | None = None,
+    card: WriteCard | None = None,
     tell: Say = silent,
 ) -> dict[str, Any]:
-    """Write `folder` (program, vocabularies, attributes, signature.json, README.md); answers folder, format, files and
+    """Write `folder` (program, vocabularies, attributes, signature.json, the card); answers folder, format, files and
     what the gate found. `measure` gives a model's `metric` on validation. Long work is told beforehand.
 
     The folder appears whole or not at all; an earlier export of that name is replaced. Raises SeqrecError on an
@@ -185,7 +187,7 @@ def export(
         facts |= {"index": options.index} if format == "embeddings" else {}
         (partial / SIGNATURE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if card is not None:
-            write_card(partial, facts, card=card, loading=exporter.loading)
+            card(partial, facts, exporter.loading)
     return {"folder": str(folder), "format": format, "files": sorted(p.name for p in folder.iterdir()), **found}
 
 

@@ -33,6 +33,7 @@ class Model(ItemEncoder):
     """Bidirectional transformer that reads its answers where events are masked."""
 
     causal = False
+    places_of_no_event = 1
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(cfg, catalog)
@@ -91,7 +92,7 @@ class Model(ItemEncoder):
     def embed(self, batch: Batch, packing: Packing | None = None) -> Tensor:
         """What the blocks read, [B, L, D], or with a packing [P, D]."""
         check_window(batch.items_BL, self.max_length)
-        if packing is not None and self._only_items_and_positions():
+        if packing is not None and batch.presence_BL is None and self._only_items_and_positions():
             table = self.positions.table
             return embed_norm_dropout(
                 packing.pick(batch.items_BL),
@@ -104,7 +105,7 @@ class Model(ItemEncoder):
                 size=packing.size,
             )
         masked_BL = batch.items_BL == MASKED
-        x_BLD = self.embed_items(batch.items_BL.masked_fill(masked_BL, 0))
+        x_BLD = batch.present(self.embed_items(batch.items_BL.masked_fill(masked_BL, 0)))
         x_BLD = self.add_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
         x_BLD = self.features.add_context(x_BLD, batch)
         x_BLD = self.norm_embedding(self.positions(x_BLD, batch.lengths_B))
@@ -138,10 +139,13 @@ class Model(ItemEncoder):
             context_BWF = nn.functional.pad(batch.context_BLF, (0, 0, 0, 1))
             context_BWF = context_BWF.gather(1, kept_BW[..., None].expand(-1, -1, context_BWF.shape[-1]))
         items_BW = items_BW.masked_fill(columns_W == lengths_B[:, None], MASKED)
+        presence_BL = batch.presence_BL
+        presence_BW = None if presence_BL is None else nn.functional.pad(presence_BL, (0, 1)).gather(1, kept_BW)
         return Batch(
             users_B=batch.users_B,
             items_BL=items_BW,
             lengths_B=lengths_B + 1,
+            presence_BL=presence_BW,
             context_BLF=context_BWF,
             positions_N=torch.arange(B, device=lengths_B.device) * W + lengths_B,
             masked_BM=lengths_B[:, None],

@@ -39,6 +39,8 @@ class History(NamedTuple):
 class Model(Ranker):
     """A history and one candidate become one logit."""
 
+    attention_is_shares = True
+    embeds_events = True
     unequal = frozenset({"users", "context"})  # an item's vectors are added up
 
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
@@ -92,7 +94,7 @@ class Model(Ranker):
     def _history(self, batch: Batch) -> History:
         """What depends on the history alone."""
         check_window(batch.items_BL, self.cfg.max_length)
-        events_BLD = self.items.summed(batch.items_BL)
+        events_BLD = batch.present(self.items.summed(batch.items_BL))
         if self.positions is not None:
             events_BLD = events_BLD + self.positions(self._event_positions(batch))
         events_BLD = as_stream(events_BLD)

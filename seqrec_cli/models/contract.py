@@ -80,6 +80,9 @@ class Recommender(nn.Module):
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
     scores_are_weights = False  # scores are counts or shares, none below 0, and not logits
+    attention_is_shares = False  # `attention` is a softmax over the history, and maybe the candidate: shares of one
+    embeds_events = False  # reads its events as vectors, of which it heeds `Batch.presence_BL`
+    places_of_no_event = 0  # of max_length: a row of so many events leaves out its first ones (BERT4Rec's mask)
     sees_target_time = False  # reads the time of the event it predicts: a different protocol
 
     def trainable_models(self) -> "tuple[Recommender, ...]":

@@ -41,6 +41,7 @@ GATES = {"augru": SCALED, "augru_keep": KEPT, "agru": REPLACED, "aigru": SCALED}
 class Model(InterestRanker):
     """What a user is interested in moves; what matters to the candidate is how it got there."""
 
+    attention_is_shares = True
     fp32_interest = True  # the state's small steps are lost in bf16
     pieces_at_once = 8  # every step of the loop starts a dozen operations
 

@@ -30,6 +30,8 @@ class Model(InterestRanker):
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.unit = _unit(cfg, self.items.width)
         self.search, self.search_events = cfg.search_attribute, cfg.search_events
+        self.attention_is_shares = cfg.softmax
+        self.embeds_events = cfg.search_attribute is None  # else each candidate has events of its own
         if self.search is not None and module_key(self.search) not in self.items.attributes:
             have = ", ".join(self.items.attributes) or "none"
             raise SeqrecError(f"model.search_attribute={self.search}: items have no such attribute (have: {have})")

@@ -57,6 +57,8 @@ def cut_sessions(times_BL: Tensor, mask_BL: Tensor, gap: int, *, most: int, long
 class Model(InterestRanker):
     """Behaviour is alike within a session and differs between them."""
 
+    attention_is_shares = True
+
     def interest_width(self, cfg: Config) -> int:  # type: ignore[override]
         return self.items.width + 2 * cfg.hidden
 

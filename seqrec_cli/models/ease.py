@@ -49,6 +49,7 @@ class Model(SequenceEncoder):
     """`input_VD` sums to a history's vector, `output_VD` is what it is multiplied with; their product is B, row 0
     of both is 0."""
 
+    embeds_events = True
     input_VD: Tensor
     output_VD: Tensor
 
@@ -153,16 +154,17 @@ class Model(SequenceEncoder):
         """States [B, L, D]: the events so far, each fading from its own position on."""
         positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
         ages_LL = positions_L[:, None] - positions_L
+        events_BLD = batch.present(F.embedding(batch.items_BL, self.input_VD))
         weights_LL = torch.where(ages_LL >= 0, torch.exp(-self.fading * ages_LL), 0.0)
         with full_precision(weights_LL.device):
-            return self.scale * torch.einsum("lk,bkd->bld", weights_LL, F.embedding(batch.items_BL, self.input_VD))
+            return self.scale * torch.einsum("lk,bkd->bld", weights_LL, events_BLD)
 
     def last(self, batch: Batch) -> Tensor:
         positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
         ages_BL = (batch.lengths_B[:, None] - 1 - positions_L).clamp(min=0)  # padding has a zero vector
         weights_BL = self.scale * torch.exp(-self.fading * ages_BL)
         with full_precision(weights_BL.device):
-            return torch.einsum("bl,bld->bd", weights_BL, F.embedding(batch.items_BL, self.input_VD))
+            return torch.einsum("bl,bld->bd", weights_BL, batch.present(F.embedding(batch.items_BL, self.input_VD)))
 
     def item_table(self) -> Tensor:
         return self.output_VD

@@ -28,6 +28,7 @@ class ItemEncoder(SequenceEncoder):
     multiplies them (losses, scores, exports) gets cosines over temperature, and need not know.
     """
 
+    embeds_events = True
     trained_V1: Tensor | None  # 1 for items with training events
     reads_more = False  # than the catalog's items, after `use_item_table`
     norm: nn.Module  # in front of the product with the items
@@ -85,7 +86,7 @@ class ItemEncoder(SequenceEncoder):
     def embed_whole(self, batch: Batch) -> Tensor:
         """The same before dropout: item, attributes, user, context and position."""
         check_window(batch.items_BL, self.max_length)
-        x_BLD = self.add_user(self.embed_items(batch.items_BL), batch.users_B)
+        x_BLD = self.add_user(batch.present(self.embed_items(batch.items_BL)), batch.users_B)
         x_BLD = self.features.add_context(x_BLD, batch)
         placed_BLD: Tensor = self.positions(x_BLD, batch.lengths_B)
         return placed_BLD

@@ -36,6 +36,7 @@ class Model(SequenceEncoder):
             Windowed(encoder, length) if length < cfg.max_length else encoder
             for encoder, length in zip(encoders, lengths, strict=True)
         )
+        self.embeds_events = all(member.embeds_events for member in members.values())
         self.sees_target_time = any(member.sees_target_time for member in members.values())
 
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:

@@ -53,6 +53,7 @@ def shares(sees_BLC: Tensor, dtype: torch.dtype) -> Tensor:
 class InterestRanker(Ranker):
     """A history and one candidate become one logit."""
 
+    embeds_events = True
     fp32_interest = False  # under autocast too the MLP's first layer reads the interest in fp32
     pieces_at_once = 1  # of CACHED_PIECE: more where a piece costs much whatever its size
 
@@ -143,7 +144,8 @@ class InterestRanker(Ranker):
         return logits_BC
 
     def _history(self, batch: Batch, sees_BLC: Tensor) -> History:
-        memory = self.encode_history(batch, as_stream(self.items.joined(batch.items_BL)), sees_BLC)
+        events_BLF = batch.present(as_stream(self.items.joined(batch.items_BL)))
+        memory = self.encode_history(batch, events_BLF, sees_BLC)
         return History(memory, sees_BLC, self.request(batch))
 
     def _pairs(self, history: History, items: Tensor, candidates: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Model(InterestRanker):
     """Memory for pairs that were seen, generalisation for those that were not."""
 
     hashed_tables = frozenset({"weights.weight"})
+    embeds_events = False  # the wide part reads which items the events are, and no vector of theirs
 
     def add_interest(self, cfg: Config) -> None:  # type: ignore[override]
         self.cfg = cfg

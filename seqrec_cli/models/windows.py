@@ -21,6 +21,7 @@ class Windowed(SequenceEncoder):
         self.encoder, self.length = encoder, length
         self.num_items, self.num_users = encoder.num_items, encoder.num_users
         self.causal, self.sees_target_time = encoder.causal, encoder.sees_target_time
+        self.embeds_events, self.places_of_no_event = encoder.embeds_events, encoder.places_of_no_event
 
     @property
     def sparse_rows(self) -> bool:  # type: ignore[override]
@@ -101,6 +102,7 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
 
     cut: dict[str, Tensor | None] = {"items_BL": parts_of(batch.items_BL)}
     cut["times_BL"] = None if times_BL is None else parts_of(times_BL)
+    cut["presence_BL"] = None if batch.presence_BL is None else parts_of(batch.presence_BL)
     cut["context_BLF"] = None if context_BLF is None else parts_of(context_BLF)
     cut["request_times_B"] = None if request_times_B is None else asked_after(request_times_B, times_BL)
     cut["context_BF"] = None if context_BF is None else asked_after(context_BF, context_BLF)

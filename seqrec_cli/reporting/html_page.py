@@ -55,10 +55,11 @@ def code(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
-def picture(png: Path, alt: str) -> str:
-    """A picture, inside the page."""
-    data = base64.b64encode(png.read_bytes()).decode("ascii")
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
+def picture(path: Path, alt: str) -> str:
+    """A picture, PNG or SVG, inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    kind = "svg+xml" if path.suffix == ".svg" else "png"
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/{kind};base64,{data}">'
 
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int, strong: Sequence[int] = ()) -> str:

@@ -27,7 +27,8 @@ class TrainingListener(Listener):
 
     On a terminal a progress bar (epoch, step, loss, learning rate, rate, time left: the whole plan's, which early
     stopping may cut short); elsewhere one plain line a validation. `steps_per_epoch` counts optimizer steps.
-    The manifest gets `first_step_seconds`, from the start of the process to the end of the first step. `watch` is told
+    The manifest gets `first_step_seconds`, from the start of the process to the end of the first step, and at the end
+    `targets_per_second`, of the steps alone. `watch` is told
     each validation and the share of steps done; where it says True the run ends.
     """
 
@@ -52,6 +53,7 @@ class TrainingListener(Listener):
         self._loss: float | None = None
         self._lr = 0.0
         self._targets, self._seconds = 0, 0.0  # learned from since the last validation, and the time it took
+        self._learned, self._spent = 0, 0.0  # the same from the start on
         self._clock = self._shown = time.perf_counter()
 
     def on_start(self, total_steps: int, first_step: int) -> None:
@@ -98,7 +100,12 @@ class TrainingListener(Listener):
         self.console.print(line, soft_wrap=True, markup=False)
         if self.watch is not None and row["split"] == "val":
             self.given_up = self.watch(value, row["step"] / self.total_steps)
-        self._targets, self._seconds, self._clock = 0, 0.0, time.perf_counter()
+        self._count()
+        self._clock = time.perf_counter()
+
+    def _count(self) -> None:
+        self._learned, self._spent = self._learned + self._targets, self._spent + self._seconds
+        self._targets, self._seconds = 0, 0.0
 
     def gives_up(self) -> bool:
         return self.given_up
@@ -107,6 +114,9 @@ class TrainingListener(Listener):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        self._count()
+        if self._spent > 0:
+            self.folder.write_manifest({"targets_per_second": round(self._learned / self._spent, 1)})
         if self._writer is not None:
             self._writer.close()
             self._writer = None

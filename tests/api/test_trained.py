@@ -131,6 +131,20 @@ def test_the_heaviest_events_of_a_user_are_those_of_the_verb(din: Trained, tmp_p
     assert (set(alone["item"]), len(alone)) == ({7}, min(8, (din.ranks("test")["history"][2] + 1)))
 
 
+def test_an_encoder_s_events_are_weighed_by_leaving_them_out(sasrec: Trained) -> None:
+    found = sasrec.explain(history=[3, 7, 5], item=9, order="time")
+    assert found["event"].tolist() == [3, 7, 5]
+    assert found.attrs == {"method": "leave_one_out", "scale": "raw"}
+    assert found.columns.tolist() == ["item", "score", "event", "weight"]
+    exact = seqrec_cli.load(sasrec.path, device="cpu", precision="fp32")  # in which events are weighed
+    whole, without = (float(exact.score(histories=[ids], items=[9]).iloc[0, 0]) for ids in ([3, 7, 5], [3, 5]))
+    assert found["weight"][1] == pytest.approx(whole - without, abs=1e-4)
+    assert found["score"][0] == pytest.approx(whole, abs=1e-4)
+    along = sasrec.explain(3, item=9, method="integrated_gradients", events=2)
+    assert along.attrs["method"] == "integrated_gradients"
+    assert len(along) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "ask", "says"),
     [
@@ -149,10 +163,15 @@ def test_the_heaviest_events_of_a_user_are_those_of_the_verb(din: Trained, tmp_p
         ("sasrec", lambda run: run.score(3, items=[1, 999]), "^item=999: the data have no such item"),
         ("sasrec", lambda run: run.recommend(pd.DataFrame({"usr": [3]})), r"^frame has no column 'user'; did you mean"),
         ("sasrec", lambda run: run.evaluate("train"), "^split=train: have val and test$"),
-        ("sasrec", lambda run: run.explain(3), "^model=sasrec has no attention over a history's events to show"),
+        (
+            "sasrec",
+            lambda run: run.explain(3, method="attention"),
+            "^model=sasrec has no attention over a history's events to show",
+        ),
+        ("sasrec", lambda run: run.explain(), "^neither a user nor a history"),
         ("din", lambda run: run.encode(3), "^model=din makes no vector of a history"),
         ("din", lambda run: run.item_vectors(), "^model=din makes no vector of a history"),
-        ("din", lambda run: run.explain("nobody"), "^user=nobody: the data has no such user"),
+        ("din", lambda run: run.explain("nobody"), "^user=nobody: the data have no such user"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_line(

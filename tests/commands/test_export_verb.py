@@ -47,7 +47,13 @@ def test_the_folder_is_all_that_a_caller_needs(runs, tmp_path, capsys) -> None:
     assert signature["max_length"] == 5
     card = (out / "README.md").read_text()
     assert "gru4rec on synthetic" in card
-    assert "- val: " in card
+    assert "On validation:" in card
+    assert "How it compares with the checkpoint" in card
+    assert "(format torch)" in card
+    assert "seqrec train dataset=synthetic model=gru4rec" in card
+    page = (out / "card.html").read_text()
+    assert "How it compares with the checkpoint" in page
+    assert "://" not in page
     lines = card.split("```python\n")[1].split("```")[0].splitlines()
     assert len(lines) == 3  # import, load, ask
     inputs = {"users_B": torch.tensor([0]), "items_BL": torch.tensor([[3, 4]]), "lengths_B": torch.tensor([2])}
