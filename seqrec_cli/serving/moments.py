@@ -23,3 +23,17 @@ def check_seconds(name: str, values: Sequence[int]) -> None:
     """Raises SeqrecError on what is no time."""
     if any(abs(value) > LATEST for value in values):
         raise SeqrecError(f"{name}: not a time; give seconds since 1970")
+
+
+def events_times(times: Sequence[int] | None, events: int) -> np.ndarray | None:
+    """When each event of a history happened, int64, where that was told. Raises SeqrecError for times that are none,
+    or not theirs."""
+    if times is None:
+        return None
+    if len(times) != events:
+        raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
+    check_seconds("times", times)
+    seconds = np.array(times, np.int64)
+    if (np.diff(seconds) < 0).any():
+        raise SeqrecError("times: the history is not in their order; give the latest event last")
+    return seconds

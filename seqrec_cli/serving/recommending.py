@@ -20,7 +20,7 @@ from seqrec_cli.data.vocabulary import titles, vocabulary
 from seqrec_cli.models.contract import CORPUS_CHUNK, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 from seqrec_cli.serving.cold_start import AnsweredBy, Priors, highest
-from seqrec_cli.serving.moments import check_seconds, moment_asked
+from seqrec_cli.serving.moments import events_times, moment_asked
 from seqrec_cli.serving.requests import RawId, Recommended, Request
 from seqrec_cli.serving.scores import hide, refuse_no_numbers
 from seqrec_cli.training.precision import Precision
@@ -74,7 +74,7 @@ class Recommending:
                 return None, []
             return self._logged(request).own(), []
         if not any(str(raw) in self._index for raw in request.history):
-            self._times(request.times, len(request.history), needed=False)
+            events_times(request.times, len(request.history))
             return None, list(request.history)
         return self.given(request)
 
@@ -325,7 +325,11 @@ class Recommending:
                 f"({', '.join(self.log.catalog.context_names)}), which a history of a request's own does not tell; "
                 "ask for a user of the log, or train with model.context=none"
             )
-        times = self._times(request.times, len(history))
+        if request.times is None and self.reads_times:
+            raise SeqrecError(
+                f"model={self.name} reads when events happened: give times, seconds since 1970, one an event"
+            )
+        times = events_times(request.times, len(history))
         asked_at = moment_asked(request.asked_at, times)
         if asked_at is None and "context_BF" in self._reads and self.log.time_context:
             raise SeqrecError(f"model={self.name} reads the {self.log.time_context[0]} of a request: give asked_at")
@@ -340,18 +344,3 @@ class Recommending:
             context_RF=told_context(self.log, request.context, asked_at),
         )
         return asked, unknown
-
-    def _times(self, times: Sequence[int] | None, events: int, *, needed: bool = True) -> np.ndarray | None:
-        if times is None:
-            if needed and self.reads_times:
-                raise SeqrecError(
-                    f"model={self.name} reads when events happened: give times, seconds since 1970, one an event"
-                )
-            return None
-        if len(times) != events:
-            raise SeqrecError(f"times: {len(times)} for {events} events; give one an event")
-        check_seconds("times", times)
-        seconds = np.array(times, np.int64)
-        if (np.diff(seconds) < 0).any():
-            raise SeqrecError("times: the history is not in their order; give the latest event last")
-        return seconds
