@@ -25,8 +25,7 @@ Score = Callable[[Histories], Awaitable[np.ndarray]]  # the candidates' scores [
 def leave_one_out(asked: Histories, events_E: np.ndarray) -> list[Histories]:
     """One history, without each of these events (positions from 0): its request's time, user and context stay.
 
-    Where a history is longer than the model reads, an older event takes the place of the one left out, as it would if
-    that had never happened. Raises ValueError for a history of one event, of which nothing would be left.
+    Raises ValueError for a history of one event, of which nothing would be left.
     """
     own = asked.own()
     if len(own) != 1 or len(own.items_N) < 2:
@@ -76,11 +75,24 @@ class Contributions:
 
 async def contributions(asked: Histories, score: Score, *, read: int, most: int) -> Contributions:
     """Of the latest events of one history: as many as the model reads (`read`), for the others' is 0, and at most
-    `most`. None of a history of a single event, without which nothing is left to be asked. `score` is called for all
-    histories at once."""
-    own = asked.own()
+    `most`. What the model reads is asked about as it is: no older event takes the place of the one left out, as in
+    `attribution.removal`. None of a history of a single event, without which nothing is left to be asked. `score` is
+    called for all histories at once."""
+    own, older = latest(asked, read)
     length = len(own.items_N)
-    events_E = np.arange(max(length - min(read, most), 0), length) if length > 1 else np.zeros(0, np.int64)
+    events_E = np.arange(max(length - most, 0), length) if length > 1 else np.zeros(0, np.int64)
     histories = [own, *(leave_one_out(own, events_E) if len(events_E) else ())]
     scores_RC = np.stack(await asyncio.gather(*map(score, histories)))
-    return Contributions(scores_RC[0], events_E, own.items_N[events_E], scores_RC[:1] - scores_RC[1:])
+    return Contributions(scores_RC[0], events_E + older, own.items_N[events_E], scores_RC[:1] - scores_RC[1:])
+
+
+def latest(asked: Histories, read: int) -> tuple[Histories, int]:
+    """One history cut to its latest events, and how many older ones are left out."""
+    own = asked.own()
+    older = max(len(own.items_N) - read, 0)
+
+    def cut(values_N: np.ndarray | None) -> np.ndarray | None:
+        return None if values_N is None else values_N[older:]
+
+    items_N, times_N, context_NF = own.items_N[older:], cut(own.times_N), cut(own.context_NF)
+    return replace(own, items_N=items_N, ends_R=own.ends_R - older, times_N=times_N, context_NF=context_NF), older

@@ -70,7 +70,7 @@ def test_the_latest_events_that_the_model_reads_are_left_out(
     found = asyncio.run(contributions(asked, score, read=read, most=most))
     assert found.events_E.tolist() == events
     assert found.contributions_EC.tolist() == [[event + 1, 0] for event in events]
-    assert found.scores_C.tolist() == [length * (length + 1) / 2, 0]
+    assert found.scores_C.tolist() == [sum(range(max(length - read, 0) + 1, length + 1)), 0]
 
 
 def by_hand(model: Fading, history: list[int], item: int) -> float:
@@ -100,7 +100,8 @@ def test_contributions_are_those_of_shorter_histories(served: Served) -> None:
             assert sizes == sorted(sizes, reverse=True)
             for event in item["events"]:
                 assert event["item_id"] == history[event["position"]]
-                shorter = [raw for nth, raw in enumerate(history) if nth != event["position"]]
+                read = enumerate(history[-WINDOW:], len(history) - WINDOW)  # no older event takes a place
+                shorter = [raw for nth, raw in read if nth != event["position"]]
                 expected = item["score"] - by_hand(model, shorter, item["item_id"])  # type: ignore[arg-type]
                 assert event["contribution"] == pytest.approx(expected, abs=1e-4)
         assert [item["title"] for item in answer["explained"]] == ["No. 110", "Heat"]
