@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.histories import Histories
 from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_precision
 from seqrec_cli.serving.alike import ItemVectors, LikeItem
@@ -18,7 +17,7 @@ from seqrec_cli.serving.item_state import RecommendingAt, State
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import Request
 from seqrec_cli.serving.scores import refuse_no_numbers
-from seqrec_cli.serving.scoring import Question, Scoring
+from seqrec_cli.serving.scoring import Question, Scoring, whose_log
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,9 @@ class ScoringAt(Scoring):
     ) -> Question:
         assert isinstance(recommending, RecommendingAt)
         seen_M = recommending.seen(request, asked) if candidates_C is None else None
-        return QuestionAt(asked, candidates_C, top, request.repeats, hidden_V1, recommending.state, seen_M)
+        return QuestionAt(
+            asked, candidates_C, top, request.repeats, hidden_V1, whose_log(request, asked), recommending.state, seen_M
+        )
 
     def answer(self, questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:
         state = _state_of(questions[0])
@@ -74,13 +75,12 @@ class ScoringAt(Scoring):
         if state.version > self._read_version and self.model.reads_what_it_scores:
             # Later tables have the rows of earlier ones.
             self.model.use_item_table(state.table_RD)
+            self._users.forget()
             self._read_version = state.version
         return super().answer(questions)
 
-    def _best(
-        self, questions: Sequence[Question], batch: Batch, asked: Histories
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        state, last_BD = _state_of(questions[0]), self._last(batch)
+    def _best(self, questions: Sequence[Question], asked: Histories) -> list[tuple[np.ndarray, np.ndarray]]:
+        state, last_BD = _state_of(questions[0]), self._last(questions, asked)
         hidden = [self._hidden(question) for question in questions]
         top = max(question.top for question in questions)
         if self._search is None or max(map(len, hidden)) > len(state) // 2:  # an index would be asked for nearly all

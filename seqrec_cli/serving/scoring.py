@@ -22,6 +22,7 @@ from seqrec_cli.models.contract import SequenceEncoder, corpus_scores, full_prec
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import Request
 from seqrec_cli.serving.scores import hide, refuse_no_numbers
+from seqrec_cli.serving.user_vectors import UserVectors
 
 NUMBERS = 1 << 24  # of the largest array that is made for a batch: 64 MB of fp32
 # Pairs that a model without vectors scores together: rows beyond these make an answer later and none sooner.
@@ -38,6 +39,7 @@ class Question:
     top: int = 0
     repeats: bool | None = None  # as in `Request`
     hidden_V1: np.ndarray | None = None  # bool [V + 1], True: not recommended
+    user: int = 0  # whose logged history it is, from 1; 0: a history of a request's own
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -54,6 +56,7 @@ class Scoring:
         self._keeps_seen = view_of(recommending.log).seen == "keep"
         self._table_VD: Tensor | None = None
         self._bias_V: Tensor | None = None
+        self._users = UserVectors()
         if isinstance(self.model, SequenceEncoder):
             with torch.inference_mode(), recommending.precision.autocast():
                 self._table_VD, self._bias_V = self.model.item_table().float(), self.model.item_bias()
@@ -69,7 +72,7 @@ class Scoring:
         hidden_V1: np.ndarray | None = None,
     ) -> Question:
         """What a request, whose history is `asked`, asks of the model."""
-        return Question(asked, candidates_C, top, request.repeats, hidden_V1)
+        return Question(asked, candidates_C, top, request.repeats, hidden_V1, whose_log(request, asked))
 
     def rows_of(self, question: Question) -> int:
         """How many of its kind are best answered at once."""
@@ -89,22 +92,18 @@ class Scoring:
         Raises SeqrecError where the model's scores are not numbers.
         """
         asked = joined([question.asked for question in questions])
-        batch = _padded(asked.batch(np.arange(len(asked)), self.recommending.max_length), self.recommending.max_length)
-        batch = batch.to(self.recommending.precision.device)
         with self.recommending.precision.autocast():
             if questions[0].candidates_C is None:
-                return self._best(questions, batch, asked)
-            return self._candidates(questions, batch)
+                return self._best(questions, asked)
+            return self._candidates(questions, asked)
 
-    def _best(
-        self, questions: Sequence[Question], batch: Batch, asked: Histories
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _best(self, questions: Sequence[Question], asked: Histories) -> list[tuple[np.ndarray, np.ndarray]]:
         hides = [not (self._keeps_seen if each.repeats is None else each.repeats) for each in questions]
         hidden_M = self.recommending.hidden(
             asked, np.arange(len(questions)), np.flatnonzero(hides), [each.hidden_V1 for each in questions]
         )
         top = max(each.top for each in questions)
-        scores_BV = self._corpus(batch, hidden_M, top)
+        scores_BV = self._corpus(questions, asked, hidden_M, top)
         refuse_no_numbers(scores_BV)
         hide(scores_BV, hidden_M)
         best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
@@ -115,24 +114,25 @@ class Scoring:
             found.append((items_K[:left], scores_K[:left]))
         return found
 
-    def _corpus(self, batch: Batch, hidden_M: Tensor, top: int) -> Tensor:
+    def _corpus(self, questions: Sequence[Question], asked: Histories, hidden_M: Tensor, top: int) -> Tensor:
         if self._table_VD is None:
+            batch = self._batch(asked, np.arange(len(asked)))
             return self.model.score_corpus_without(batch, hidden_M, top).float().clone()
-        last_BD = self._last(batch)
+        last_BD = self._last(questions, asked)
         with full_precision(last_BD.device):
             return corpus_scores(last_BD, self._table_VD, self._bias_V)
 
-    def _candidates(self, questions: Sequence[Question], batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _candidates(self, questions: Sequence[Question], asked: Histories) -> list[tuple[np.ndarray, np.ndarray]]:
         candidates = [question.candidates_C for question in questions if question.candidates_C is not None]
         items_BC = np.zeros((len(candidates), _up_to_power(max(map(len, candidates)))), np.int64)
         for row, candidates_C in enumerate(candidates):
             items_BC[row, : len(candidates_C)] = candidates_C
             items_BC[row, len(candidates_C) :] = candidates_C[0]  # scored, and left out of the answer
-        items = torch.from_numpy(items_BC).to(batch.items_BL.device)
+        items = torch.from_numpy(items_BC).to(self.recommending.precision.device)
         if self._table_VD is None:
-            scores_BC = self.model.score(batch, items)
+            scores_BC = self.model.score(self._batch(asked, np.arange(len(asked))), items)
         else:
-            last_BD = self._last(batch)
+            last_BD = self._last(questions, asked)
             with full_precision(last_BD.device):
                 scores_BC = torch.bmm(F.embedding(items, self._table_VD), last_BD.float()[..., None])[..., 0]
                 if self._bias_V is not None:
@@ -141,9 +141,20 @@ class Scoring:
         rows = scores_BC.float().cpu().numpy()
         return [(each, row[: len(each)]) for each, row in zip(candidates, rows, strict=True)]
 
-    def _last(self, batch: Batch) -> Tensor:
-        assert isinstance(self.model, SequenceEncoder)
-        return self.model.last(batch)
+    def _last(self, questions: Sequence[Question], asked: Histories) -> Tensor:
+        """The histories' vectors [B, D]; those of users' logs are kept for the next time."""
+        model = self.model
+        assert isinstance(model, SequenceEncoder)
+        return self._users.of([each.user for each in questions], lambda rows_M: model.last(self._batch(asked, rows_M)))
+
+    def _batch(self, asked: Histories, rows_B: np.ndarray) -> Batch:
+        most = self.recommending.max_length
+        return _padded(asked.batch(rows_B, most), most).to(self.recommending.precision.device)
+
+
+def whose_log(request: Request, asked: Histories) -> int:
+    """The user (from 1) whose events in the data a request is about; 0 where it brings its own."""
+    return int(asked.users_R[0]) if request.history is None else 0
 
 
 def _padded(batch: Batch, most: int) -> Batch:

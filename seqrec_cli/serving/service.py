@@ -1,7 +1,7 @@
 """The recommend service: a trained model behind HTTP, as JSON (FastAPI)."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,9 +174,11 @@ class Answering:
             by, scores_V = recommending.cold(request)
             scores_C = scores_V[items_C]
         elif len(items_C):
+            shortened = replace(request, history=())  # what lacks an event is nobody's log
+
             # One question a history: they are scored together, and others' between them, who wait no longer for it.
             async def score(history: Histories) -> np.ndarray:
-                question = loaded.scoring.question(recommending, request, history, candidates_C=items_C)
+                question = loaded.scoring.question(recommending, shortened, history, candidates_C=items_C)
                 return (await self._batcher.answer(loaded.scoring, question))[1]
 
             found = await contributions(asked, score, read=recommending.max_length, most=self.most.left_out)
