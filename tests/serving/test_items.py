@@ -22,6 +22,7 @@ from tests.serving.test_recommending import CPU, WINDOW, Clock, Encoder
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
 pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from seqrec_cli.serving.catalogue import Catalogue
 from seqrec_cli.serving.item_scoring import ItemVectorsAt, ScoringAt
 from seqrec_cli.serving.item_search import Search
 from seqrec_cli.serving.item_start import open_items
@@ -80,7 +81,7 @@ class Changing(Served):
         search = None if index == "none" else Search(index, items.now().state)  # type: ignore[arg-type]
         facts = {"model": "mine", "model_version": "epoch_1"}
         scoring = ScoringAt(recommending, search)
-        self.answering.loaded = Loaded(scoring, ItemVectorsAt(recommending), facts, items)
+        self.answering.loaded = Loaded(scoring, ItemVectorsAt(recommending), facts, Catalogue(recommending), items)
 
     def item(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         sent = b"" if body is None else body
