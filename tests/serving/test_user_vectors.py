@@ -65,8 +65,7 @@ def test_a_user_who_is_asked_about_twice_is_read_once(saved_log: PackedLog, tmp_
     assert Counting.read == read + 2
     ((_, explained),) = served.post("/explain", {"user": 3, "candidates": [110]})
     assert len({event["contribution"] for event in explained["explained"][0]["events"]}) > 1
+    # The shortened histories are not taken for the user's.
     ((_, after),) = served.post("/score", {"user": 3, "candidates": [110]})
-    assert after["scores"][0]["score"] == pytest.approx(
-        scored["scores"][0]["score"], abs=1e-5
-    )  # the shortened histories are not taken for the user's
+    assert after["scores"][0]["score"] == pytest.approx(scored["scores"][0]["score"], abs=1e-5)
     served.batcher.close()
