@@ -37,9 +37,13 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=ON_CPU)
     recommending = recommending_of(run)
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
+    png = _picture(cfg)
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, None)
     how = How(cfg.method, GradientPath(cfg.gap, cfg.points))
     asked, found = explained(recommending, request, cfg.item, top=cfg.top, how=how)
+    _, unknown = recommending.known_indices(cfg.history or ())
+    if unknown:
+        say(f"left out, for the data do not have them: {', '.join(map(str, unknown))}")
     shown = [_shown(each, cfg) for each in found]
     whose = "the history" if cfg.user is None else f"user {cfg.user}"
     for each in shown:
@@ -47,7 +51,6 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
     if cfg.item is not None and _was_seen(recommending, asked, cfg.item):
         say(f"item {cfg.item} is in the history already: this run recommends no item twice (protocol.seen=remove)")
     checked = _checked(recommending, asked, found, cfg=cfg, how=how) if cfg.check else {}
-    png = _picture(cfg)
     draw_explanation(whose, shown, png)
     told = {"user": None if cfg.user is None else str(cfg.user), "model": run.cfg.model.name, **checked}
     told |= {"method": found[0].method, "scale": found[0].scale}
@@ -106,7 +109,10 @@ def _shown(found: Mattered, cfg: ExplainConfig) -> Shown:
 def _picture(cfg: ExplainConfig) -> Path:
     if cfg.out is not None:
         png = Path(cfg.out).expanduser()
-        return png if png.suffix else png.with_suffix(".png")
+        png = png if png.suffix else png.with_suffix(".png")
+        if png.suffix.lower() == ".json":
+            raise SeqrecError(f"out={cfg.out}: the picture's file (.png, .svg or .pdf); weights are written beside it")
+        return png
     name = "history" if cfg.user is None else re.sub(r"[^\w.+-]+", "-", str(cfg.user))
     return folder_of(cfg.ckpt) / f"explain_{name}.png"
 

@@ -44,7 +44,10 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
         return recommend_file(cfg)
     for name in OF_MANY:
         if getattr(cfg, name):
-            raise SeqrecError(f"{name} goes with input=FILE; for one user: seqrec explain")
+            raise SeqrecError(
+                f"{name} goes with input=FILE; leave it out"
+                + ("; for one user: seqrec explain" if name == "explain" else "")
+            )
     run = asked_run(cfg, cfg.hardware)
     recommending = recommending_of(run, cfg.newer, cfg.length, setting="length")
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
@@ -60,6 +63,8 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
         cfg.item_attributes or {},
     )
     answer = answer_with(recommending, request, wanted_of(recommending, cfg))
+    if not answer.items:
+        say("no item is left: none passes the filters and is not in the history already")
     print_table(recommendations_table(answer.items, answer.titles, answer.scores))
     if answer.unknown_items:
         say(f"left out, for the data do not have them: {', '.join(map(str, answer.unknown_items))}")

@@ -73,7 +73,7 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
     beside = None if cfg.beside is None else Beside(load_beside(cfg, cfg.beside, loaded[0]))
     log = None if cfg.log is None else ExposureWriter(cfg.log)
     batcher = Batcher(rows=cfg.batch, wait_s=cfg.wait_ms / 1000, coming=lambda: gate.inside, tell=meters.batch)
-    arms = _answering(cfg, loaded, beside, log, batcher=batcher, journal=journal, meters=meters)
+    arms = _answering(cfg, loaded, beside=beside, log=log, batcher=batcher, journal=journal, meters=meters)
     feedback = arms[0].feedback if isinstance(arms[0], Arms) and log is not None else None
     service = build_service(arms[0], meters, feedback)
     add_browsing(service, Browsing(arms[0], top=cfg.top, most=arms[0].most))
@@ -121,9 +121,9 @@ def answer(cfg: ServeConfig, listener: socket.socket, started: Callable[[], None
 def _answering(
     cfg: ServeConfig,
     loaded: "list[Loaded]",
+    *,
     beside: "Beside | None",
     log: "ExposureWriter | None",
-    *,
     batcher: "Batcher",
     journal: "Journal",
     meters: "Meters",

@@ -1,6 +1,6 @@
 """What `serve` may be told of an online experiment: the runs, the users' shares, the salt, the log."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ CLOSE = 1e-6  # to 1, for shares that were rounded
 
 class ExperimentConfig(AnsweringConfig):
     """Several runs at once, each for its share of the users."""
+
+    others: ClassVar[str] = ", or several as 'runs=[A,B]'"
 
     runs: tuple[str, ...] | None = Field(
         min_length=2,

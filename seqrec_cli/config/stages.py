@@ -1,6 +1,6 @@
 """Settings of what answers: a run, or two stages: a retriever, whose best items a ranker puts in order."""
 
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,8 @@ class TwoStageModel(ModelConfig):
 
 class StagesConfig(Settings):
     """A verb that begins with a trained model, or with two as stages. All else is restored from the runs."""
+
+    others: ClassVar[str] = ""  # how else a verb's runs may be given
 
     ckpt: str | None = Field(description=f"{CKPT}; null: two runs, retriever and ranker")
     retriever: str | None = Field(description=f"{CKPT} whose best items the ranker puts in order; null: ckpt answers")
@@ -47,7 +49,9 @@ class StagesConfig(Settings):
                 "two out"
             )
         if self.ckpt is None and not given and not self.has_arms:
-            raise ValueError(f"ckpt is missing: give it as ckpt=VALUE ({CKPT}), or two as retriever=VALUE ranker=VALUE")
+            raise ValueError(
+                f"ckpt is missing: give it as ckpt=VALUE ({CKPT}), or two as retriever=VALUE ranker=VALUE{self.others}"
+            )
         if len(given) == 1:
             name, run = next(iter(given.items()))
             other = "ranker" if name == "retriever" else "retriever"

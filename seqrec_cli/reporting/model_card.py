@@ -226,7 +226,11 @@ def _limits(subject: Subject, metrics: dict[str, Any]) -> list[str]:
     lines.append(f"- Items of a history {seen} (protocol.seen={view_of(log).seen}).")
     if subject.sees_target_time:
         lines.append("- It reads the time of the event that it predicts: a different protocol from those that do not.")
-    if "test" in metrics:
+    if not metrics:
+        lines.append(
+            "- Test: not known here. What was measured lies in the run's folder, and this is its checkpoint alone."
+        )
+    elif "test" in metrics:
         lines.append(f"- Test: {plain(opened_words(metrics.get('test_opened')))}.")
     else:
         lines.append("- Test: sealed. No number here is of the test set.")

@@ -89,7 +89,7 @@ class AskedToRecord(Body):
     event: str = Field(
         pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="what happened: click, purchase, or any name of your own"
     )
-    value: float | None = Field(None, description="what it is worth, where that can be added up")
+    value: float | None = Field(None, ge=-1e15, le=1e15, description="what it is worth, where that can be added up")
 
 
 class Recorded(BaseModel):

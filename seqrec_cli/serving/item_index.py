@@ -87,12 +87,13 @@ class ItemIndex:
 
     def counts(self) -> dict[str, int]:
         """For /health."""
-        state = self._at.state
-        known = self._original._index
+        state, known = self.now().state, self._original._index
         return {
             "items_added": sum(raw not in known and row is not None for raw, row in state.offered.items()),
             "items_changed": sum(raw in known and row is not None for raw, row in state.offered.items()),
-            "items_removed": sum(row is None for row in state.offered.values()) - len(state.unusable),
+            "items_removed": sum(
+                raw in known and row is None and raw not in state.unusable for raw, row in state.offered.items()
+            ),
             "items_unusable": len(state.unusable),
         }
 
@@ -169,7 +170,7 @@ class ItemIndex:
         if len(told) != width:
             raise SeqrecError(f"vector: {len(told)} numbers, the model's items have {width}")
         vector_D = torch.tensor(told, dtype=torch.float32, device=table.device)
-        if not vector_D.isfinite().all():
+        if not torch.linalg.vector_norm(vector_D).isfinite():
             raise SeqrecError("vector: too large for 32 bits")
         if self._same_length is not None:
             vector_D = F.normalize(vector_D, dim=0) * self._same_length

@@ -44,6 +44,9 @@ class Quality(BaseModel):
     recall10_trained: float | None = Field(description="the same with trained vectors")
 
 
+NO_UTF8 = "\N{REPLACEMENT CHARACTER}"  # in place of bytes of an address that are none
+
+
 class ItemPut(BaseModel):
     """What PUT /items/{id} answers."""
 
@@ -51,6 +54,7 @@ class ItemPut(BaseModel):
     status: str = Field(description="`added`, `changed`, or `trained`")
     by: str
     quality: Quality | None = Field(description="of an estimated vector")
+    warning: str | None = Field(None, description="where the estimate is worth nothing")
 
 
 class ItemGot(BaseModel):
@@ -70,6 +74,12 @@ class ItemRemoved(BaseModel):
 
     item_id: str | int
     status: str
+
+
+NOTHING = (
+    "r2 is not above 0: the estimate is hardly more than the mean of all items, so the item may be recommended to "
+    "nearly everybody; give like=[items] or a vector"
+)
 
 
 class NoItemError(Exception):
@@ -101,7 +111,8 @@ def add_item_routes(
         (by,) = told
         about = index.about(raw) or {"item_id": raw, "status": "removed"}  # by somebody else, in between
         quality = index.qualities.get(by)
-        return {**_some(about, "item_id", "status"), "by": by, "quality": quality and asdict(quality)}
+        found = {**_some(about, "item_id", "status"), "by": by, "quality": quality and asdict(quality)}
+        return {**found, "warning": NOTHING} if quality is not None and quality.r2 <= 0 else found
 
     async def delete(text: str, body: bytes) -> dict[str, Any]:
         """Remove an item: it is recommended no more. Histories that hold it are read as before."""
@@ -174,8 +185,8 @@ def _index(items: Callable[[], ItemIndex | None], changing: bool = True) -> Item
 
 
 def _id(index: ItemIndex, text: str) -> RawId:
-    if not text.strip() or len(text) > LONGEST_ID or not text.isprintable():
-        raise NotUnderstoodError(f"an item's id has 1 to {LONGEST_ID} printable characters")
+    if not text.strip() or len(text) > LONGEST_ID or not text.isprintable() or NO_UTF8 in text:
+        raise NotUnderstoodError(f"an item's id has 1 to {LONGEST_ID} printable characters, as UTF-8")
     return index.raw_of(text)
 
 

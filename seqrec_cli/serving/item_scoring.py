@@ -65,7 +65,14 @@ class ScoringAt(Scoring):
         assert isinstance(recommending, RecommendingAt)
         seen_M = recommending.seen(request, asked) if candidates_C is None else None
         return QuestionAt(
-            asked, candidates_C, top, request.repeats, hidden_V1, whose_log(request, asked), recommending.state, seen_M
+            asked,
+            candidates_C,
+            top,
+            request.repeats,
+            hidden_V1,
+            whose_log(request, asked),
+            state=recommending.state,
+            seen_M=seen_M,
         )
 
     def answer(self, questions: Sequence[Question]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,11 +25,11 @@ Score = Callable[[Histories], Awaitable[np.ndarray]]  # the candidates' scores [
 def leave_one_out(asked: Histories, events_E: np.ndarray) -> list[Histories]:
     """One history, without each of these events (positions from 0): its request's time, user and context stay.
 
-    Raises ValueError for a history of one event, of which nothing would be left.
+    Of a single event nothing is left: a history of none, of which the model is asked all the same.
     """
     own = asked.own()
-    if len(own) != 1 or len(own.items_N) < 2:
-        raise ValueError("one history of two events or more is needed")
+    if len(own) != 1:
+        raise ValueError("one history is needed")
     ends_R = own.ends_R - 1
 
     def without(values_N: np.ndarray | None, event: int) -> np.ndarray | None:
@@ -76,11 +76,10 @@ class Contributions:
 async def contributions(asked: Histories, score: Score, *, read: int, most: int) -> Contributions:
     """Of the latest events of one history: as many as the model reads (`read`), for the others' is 0, and at most
     `most`. What the model reads is asked about as it is: no older event takes the place of the one left out, as in
-    `attribution.removal`. None of a history of a single event, without which nothing is left to be asked. `score` is
-    called for all histories at once."""
+    `attribution.removal`. `score` is called for all histories at once."""
     own, older = latest(asked, read)
     length = len(own.items_N)
-    events_E = np.arange(max(length - most, 0), length) if length > 1 else np.zeros(0, np.int64)
+    events_E = np.arange(max(length - most, 0), length)
     histories = [own, *(leave_one_out(own, events_E) if len(events_E) else ())]
     scores_RC = np.stack(await asyncio.gather(*map(score, histories)))
     return Contributions(scores_RC[0], events_E + older, own.items_N[events_E], scores_RC[:1] - scores_RC[1:])

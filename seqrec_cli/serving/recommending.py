@@ -231,7 +231,7 @@ class Recommending:
         for rows_B in asked.by_length(self.max_length, rows_at_once):
             batch = asked.batch(rows_B, self.max_length).to(self.precision.device)
             without_seen = rows_B[:0] if keeps_seen else np.arange(len(rows_B))
-            hidden_M = self.hidden(asked, rows_B, without_seen, [hidden_V1] * len(rows_B))
+            hidden_M = self.hidden(asked, rows_B, without_seen=without_seen, hidden_BV1=[hidden_V1] * len(rows_B))
             with self.precision.autocast():
                 scores_BV = self.model.score_corpus_without(batch, hidden_M, top).float().clone()
             refuse_no_numbers(scores_BV)
@@ -249,6 +249,7 @@ class Recommending:
         self,
         asked: Histories,
         rows_B: np.ndarray,
+        *,
         without_seen: np.ndarray,
         hidden_BV1: Sequence[np.ndarray | None],
     ) -> torch.Tensor:

@@ -40,12 +40,13 @@ class Question:
     repeats: bool | None = None  # as in `Request`
     hidden_V1: np.ndarray | None = None  # bool [V + 1], True: not recommended
     user: int = 0  # whose logged history it is, from 1; 0: a history of a request's own
+    exact: bool = False  # in fp32, whatever the run computes in: for scores that are subtracted from each other
 
     @property
     def kind(self) -> tuple[object, ...]:
         """Questions of one kind can be answered together: they have the same inputs, and candidates of like number."""
         size = None if self.candidates_C is None else _up_to_power(len(self.candidates_C))
-        return size, *(getattr(self.asked, f.name) is None for f in fields(self.asked))
+        return size, self.exact, *(getattr(self.asked, f.name) is None for f in fields(self.asked))
 
 
 class Scoring:
@@ -92,7 +93,8 @@ class Scoring:
         Raises SeqrecError where the model's scores are not numbers.
         """
         asked = joined([question.asked for question in questions])
-        with self.recommending.precision.autocast():
+        device = self.recommending.precision.device
+        with full_precision(device) if questions[0].exact else self.recommending.precision.autocast():
             if questions[0].candidates_C is None:
                 return self._best(questions, asked)
             return self._candidates(questions, asked)
@@ -100,10 +102,13 @@ class Scoring:
     def _best(self, questions: Sequence[Question], asked: Histories) -> list[tuple[np.ndarray, np.ndarray]]:
         hides = [not (self._keeps_seen if each.repeats is None else each.repeats) for each in questions]
         hidden_M = self.recommending.hidden(
-            asked, np.arange(len(questions)), np.flatnonzero(hides), [each.hidden_V1 for each in questions]
+            asked,
+            np.arange(len(questions)),
+            without_seen=np.flatnonzero(hides),
+            hidden_BV1=[each.hidden_V1 for each in questions],
         )
         top = max(each.top for each in questions)
-        scores_BV = self._corpus(questions, asked, hidden_M, top)
+        scores_BV = self._corpus(questions, asked, hidden_M=hidden_M, top=top)
         refuse_no_numbers(scores_BV)
         hide(scores_BV, hidden_M)
         best = scores_BV.topk(min(top, scores_BV.shape[1]), dim=1)
@@ -114,7 +119,7 @@ class Scoring:
             found.append((items_K[:left], scores_K[:left]))
         return found
 
-    def _corpus(self, questions: Sequence[Question], asked: Histories, hidden_M: Tensor, top: int) -> Tensor:
+    def _corpus(self, questions: Sequence[Question], asked: Histories, *, hidden_M: Tensor, top: int) -> Tensor:
         if self._table_VD is None:
             batch = self._batch(asked, np.arange(len(asked)))
             return self.model.score_corpus_without(batch, hidden_M, top).float().clone()

@@ -179,7 +179,7 @@ class Answering:
             # One question a history: they are scored together, and others' between them, who wait no longer for it.
             async def score(history: Histories) -> np.ndarray:
                 question = loaded.scoring.question(recommending, shortened, history, candidates_C=items_C)
-                return (await self._batcher.answer(loaded.scoring, question))[1]
+                return (await self._batcher.answer(loaded.scoring, replace(question, exact=True)))[1]
 
             found = await contributions(asked, score, read=recommending.max_length, most=self.most.left_out)
             scores_C, events = found.scores_C, found.by_item(recommending, request.history)

@@ -127,5 +127,5 @@ def checkpoint_file(path: Path) -> Path:
         hint = f"; it was not validated yet, give {path / LAST}" if (path / LAST).is_file() else "; is it a run folder?"
         raise SeqrecError(f"{path}: no {BEST} in it{hint}")
     if not path.is_file():
-        raise SeqrecError(f"{path}: no such run folder or checkpoint file; give ckpt=PATH of one that exists")
+        raise SeqrecError(f"{path}: no such run folder or checkpoint file; give the path of one that exists")
     return path

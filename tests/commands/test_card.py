@@ -182,3 +182,11 @@ def test_energy_is_told_where_it_was_recorded(tmp_path: Path) -> None:
     record.write_text("duration,emissions\n60,0.002\n")
     with pytest.raises(SeqrecError, match="is not what CodeCarbon writes"):
         energy(tmp_path)
+
+
+def test_a_checkpoint_alone_does_not_say_whether_test_is_sealed(base: Path, tmp_path: Path) -> None:
+    shutil.copy(base / "run" / "best.pt", tmp_path / "bare.pt")
+    card(tmp_path / "bare.pt", f"out={tmp_path / 'card'}", "picture=false")
+    text = (tmp_path / "card" / "README.md").read_text()
+    assert "Test: not known here." in text
+    assert "sealed" not in text

@@ -53,6 +53,16 @@ def test_the_heaviest_events_of_the_best_items_come_first(base, name: str, capsy
     assert f"{result['items'][0]['weights'][0]:.4f}" in printed
 
 
+def test_items_of_a_history_that_the_data_do_not_have_are_named(base, capsys) -> None:
+    seqrec_cli.run("explain", [f"ckpt={trained(base, 'din')}", "history=[1,zzz,2]", "top=1"])
+    assert "left out, for the data do not have them: zzz" in capsys.readouterr().out
+
+
+def test_a_picture_is_not_written_over_by_its_weights(base, tmp_path) -> None:
+    with pytest.raises(SeqrecError, match=r"out=.*x\.json: the picture's file"):
+        seqrec_cli.run("explain", [f"ckpt={trained(base, 'din')}", "user=1", f"out={tmp_path / 'x.json'}"])
+
+
 def test_a_given_item_is_explained(base) -> None:
     found = seqrec_cli.run("explain", [f"ckpt={trained(base, 'din')}", "user=3", "item=7", f"out={base / 'x.png'}"])
     assert [each["item"] for each in found["items"]] == ["7"]

@@ -336,7 +336,7 @@ def test_a_log_without_feedback_has_arms_alone(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("verb", "words", "says"),
     [
-        ("serve", [], r"ckpt is missing: give it as ckpt=RUN, or several as 'runs=\[A,B\]'"),
+        ("serve", [], r"ckpt is missing: give it as ckpt=VALUE .*, or several as 'runs=\[A,B\]'"),
         ("serve", ["ckpt=a", "runs=[a,b]"], "ckpt and runs exclude each other"),
         ("serve", ["runs=[a]"], "runs=.*at least 2"),
         ("serve", ["ckpt=a", "split=.5"], "split: one run answers everybody"),

@@ -71,3 +71,11 @@ def test_attributes_answer_where_the_history_does_not(run: str, capsys: pytest.C
         assert says in capsys.readouterr().out
     with pytest.raises(SeqrecError, match=r"attributes\.category=category-x: no such value"):
         seqrec_cli.run("recommend", [f"ckpt={run}", "attributes={category: category-x}"])
+
+
+def test_a_list_that_nothing_passes_is_told(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = seqrec_cli.run("recommend", [f"ckpt={run}", "history=[1,2]", "allow=[5,6]", "deny=[5,6]"])
+    assert found["items"] == []
+    assert "no item is left: none passes the filters" in capsys.readouterr().out
+    with pytest.raises(SeqrecError, match=r"^output goes with input=FILE; leave it out$"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", "history=[1,2]", "output=x.csv"])

@@ -337,8 +337,8 @@ def test_serve_looks_at_both_checkpoints(
     class WatchedError(Exception):
         pass
 
-    def watching(ckpt: str, *_: Any, beside: list[str], **__: Any) -> None:
-        raise WatchedError(ckpt, *beside)
+    def watching(ckpt: str, *_: Any, stages: list[str], **__: Any) -> None:
+        raise WatchedError(ckpt, *stages)
 
     cfg: Any = validate("serve", compose("serve", both(runs)))
     before = signal.getsignal(signal.SIGHUP)
@@ -355,7 +355,7 @@ def test_serve_looks_at_both_checkpoints(
         file.write_bytes(b"x")
     nothing: Any = None
     watch = reloading.Reloading(
-        str(files[0]), nothing, nothing, journal=nothing, meters=nothing, beside=[str(files[1])]
+        str(files[0]), nothing, nothing, journal=nothing, meters=nothing, stages=[str(files[1])]
     )
     first = watch._signature()
     files[1].write_bytes(b"xyz")

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from seqrec_cli.data.histories import Histories
+from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.histories import Histories, joined
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.serving.leaving_out import contributions, leave_one_out
 from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.training.precision import Precision
 from tests.serving.test_recommending import CPU, WINDOW, Clock
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
@@ -51,13 +54,13 @@ def test_each_history_lacks_one_event_and_keeps_the_rest() -> None:
     for each in (first, last):
         assert (each.starts_R.tolist(), each.ends_R.tolist(), each.users_R.tolist()) == ([0], [2], [7])
         assert (each.asked_at_R.tolist(), each.context_RF.tolist()) == ([50], [[3]])  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="two events"):
-        leave_one_out(replace(asked, ends_R=np.array([2])), np.array([0]))
+    with pytest.raises(ValueError, match="one history"):
+        leave_one_out(joined([asked, asked]), np.array([0]))
 
 
 @pytest.mark.parametrize(
     ("length", "read", "most", "events"),
-    [(4, 6, 9, [0, 1, 2, 3]), (8, 6, 9, [2, 3, 4, 5, 6, 7]), (8, 6, 2, [6, 7]), (1, 6, 9, [])],
+    [(4, 6, 9, [0, 1, 2, 3]), (8, 6, 9, [2, 3, 4, 5, 6, 7]), (8, 6, 2, [6, 7]), (1, 6, 9, [0])],
 )
 def test_the_latest_events_that_the_model_reads_are_left_out(
     length: int, read: int, most: int, events: list[int]
@@ -129,7 +132,7 @@ def test_a_user_s_own_events_are_counted_from_the_first(served: Served, log: Pac
 @pytest.mark.parametrize(
     ("body", "events", "by"),
     [
-        ({"user_history": [105]}, 0, "model"),
+        ({"user_history": [105]}, 1, "model"),
         ({"user_history": []}, 0, "popularity"),
         ({"user": "nobody"}, 0, "popularity"),
         ({"user_history": [105, 105]}, 2, "model"),
@@ -168,3 +171,24 @@ def test_the_limits_are_told_in_a_line(log: PackedLog, served: Served) -> None:
     assert (status, said["detail"]) == (422, "this service explains nothing (most_left_out=0)")
     assert silent.batches == []
     silent.batcher.close()
+
+
+def test_scores_that_are_subtracted_are_of_fp32_whatever_the_run_computes_in(log: PackedLog) -> None:
+    formats = list[bool]()
+
+    class Noting(Fading):
+        def encode(self, batch: Batch) -> torch.Tensor:
+            formats.append(torch.is_autocast_enabled("cpu"))
+            return super().encode(batch)
+
+    bf16 = Precision(torch.device("cpu"), "bf16")
+    recommending = Recommending(Noting(log), log, name="noting", max_length=WINDOW, precision=bf16)
+    served = Served(recommending)
+    formats.clear()
+    body = {"user_history": [100, 101], "candidates": [110]}
+    served.post("/score", body)
+    assert set(formats) == {True}
+    formats.clear()
+    served.post("/explain", body)
+    assert set(formats) == {False}
+    served.batcher.close()

@@ -1,0 +1,47 @@
+"""What a service does with items that nobody means, and what it tells of its items before it is asked for any."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seqrec_cli.data.interactions import PackedLog
+
+pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
+pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from tests.serving.test_items import Changing, changing, made  # noqa: F401
+
+
+def test_a_vector_whose_length_is_no_number_is_refused(changing: Changing) -> None:  # noqa: F811
+    width = changing.answering.loaded.scoring.recommending.model.item_table().shape[1]  # type: ignore[operator]
+    status, said = changing.item("PUT", "long", {"vector": [1e30] * width})
+    assert (status, said["detail"]) == (422, "vector: too large for 32 bits")
+    assert changing.item("GET", "long")[0] == 404
+
+
+def test_an_id_that_is_no_utf_8_is_refused(changing: Changing) -> None:  # noqa: F811
+    status, said = changing.item("PUT", "\N{REPLACEMENT CHARACTER}", {"like": [100]})
+    assert status == 422
+    assert "as UTF-8" in said["detail"]
+
+
+def health(service: Changing) -> dict[str, int]:
+    status, text = service.get("/health")
+    assert status == 200
+    told: dict[str, int] = json.loads(text)
+    return {name: told[name] for name in ("items_added", "items_changed", "items_removed")}
+
+
+def test_health_counts_what_the_journal_holds_before_anything_is_asked(saved_log: PackedLog, tmp_path: Path) -> None:
+    first = Changing(saved_log, tmp_path / "state")
+    first.put("new", like=[100])
+    first.put("gone", like=[100])
+    first.put("103", like=[100])
+    for item in ("gone", "105", "106"):
+        assert first.item("DELETE", item)[0] == 200
+    expected = {"items_added": 1, "items_changed": 1, "items_removed": 2}  # an addition that went is none of the data's
+    assert health(first) == expected
+    again = Changing(saved_log, tmp_path / "state")
+    assert health(again) == expected
+    for each in (first, again):
+        each.batcher.close()
