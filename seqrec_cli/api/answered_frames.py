@@ -12,6 +12,7 @@ from seqrec_cli.api.requests import Asked
 from seqrec_cli.commands.recommend import recommending_of, rows_at_once, wanted_of
 from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
 from seqrec_cli.config.validate import validate_plain
 from seqrec_cli.data.context import logged_context
@@ -47,6 +48,10 @@ def long_frame(
 
 def recommended_frame(run: Restored, frame: Any, settings: Mapping[str, Any]) -> "pd.DataFrame":
     """The answers to a frame's rows. Raises SeqrecError for columns or values of no use, and as the verb does."""
+    if not hasattr(frame, "columns"):
+        raise SeqrecError(
+            f"recommend_frame: a {type(frame).__name__} is no frame; give one with a column user or history"
+        )
     cfg = _record(settings)
     recommending = recommending_of(run, None, cfg.length, setting="length")
     wanted = wanted_of(recommending, cfg, lambda line: warnings.warn(line, UserWarning, stacklevel=5))

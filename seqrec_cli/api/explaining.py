@@ -1,9 +1,11 @@
 """What the events of a history weighed, as a frame."""
 
+import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from seqrec_cli.commands.explain import explained
+from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.serving.attribution.mattering import AS_USUAL, Order
 from seqrec_cli.serving.attribution.methods import Method
 from seqrec_cli.serving.recommending import Recommending
@@ -25,6 +27,13 @@ def explained_frame(
     """A row an item and event; `Trained.explain` says of what."""
     import pandas as pd
 
+    for name, value, known in (("method", method, get_args(Method)), ("order", order, get_args(Order))):
+        if value not in known:
+            raise SeqrecError(f"{name}={value}: expected one of {', '.join(known)}{nearest(value, known)}")
+    _, unknown = recommending.known_indices(request.history or ())
+    if unknown:
+        line = f"left out, for the data do not have them: {', '.join(map(str, unknown))}"
+        warnings.warn(line, UserWarning, stacklevel=3)
     how = replace(AS_USUAL, method=method)
     _, found = explained(recommending, request, item, top=request.top, how=how)
     timed = found[0].events[0].time is not None

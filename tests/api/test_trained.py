@@ -171,6 +171,9 @@ def test_an_encoder_s_events_are_weighed_by_leaving_them_out(sasrec: Trained) ->
         ("sasrec", lambda run: run.explain(), "^neither a user nor a history"),
         ("din", lambda run: run.encode(3), "^model=din makes no vector of a history"),
         ("din", lambda run: run.item_vectors(), "^model=din makes no vector of a history"),
+        ("din", lambda run: run.explain(3, method="atention"), "^method=atention: expected one of auto, .*'attention'"),
+        ("din", lambda run: run.explain(3, order="size"), "^order=size: expected one of weight, time"),
+        ("sasrec", lambda run: run.recommend_frame([1, 2]), "^recommend_frame: a list is no frame"),
         ("din", lambda run: run.explain("nobody"), "^user=nobody: the data have no such user"),
     ],
 )
@@ -239,3 +242,9 @@ def test_answers_leave_torch_as_it_was(sasrec: Trained) -> None:
         assert torch.equal(torch.get_rng_state(), drawn)
     finally:
         torch.set_num_threads(before)
+
+
+def test_items_that_explain_leaves_out_are_a_warning(sasrec: Trained) -> None:
+    with pytest.warns(UserWarning, match="left out, for the data do not have them: 9999"):
+        found = sasrec.explain(history=[3, 9999, 5], item=9)
+    assert set(found["event"].astype(str)) == {"3", "5"}

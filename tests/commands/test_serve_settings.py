@@ -115,3 +115,31 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
         assert (found.pop("args"), found["threads"], found["device"]) == ((run, "own.zip", "d"), 1, "cpu")
     serve_models.load(settings(run, "newer=later.csv", "history=3"), lambda line: None)
     assert (found["newer"], found["history"]) == ("later.csv", 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["runs=[a,b]", "beside=c"], "beside is of a service with one run; leave it out, or runs"),
+        (["runs=[a,b]", "state=folder"], "state is of a service with one run"),
+        (["runs=[a,b]", "index=flat"], "index is of a service with one run"),
+        (["ckpt=a", "log=folder", "beside=c"], "beside is of the page, which an experiment's log leaves out"),
+        (["runs=[a,b]", "retriever=c", "ranker=d"], "ranker and runs exclude each other"),
+    ],
+)
+def test_an_experiment_is_of_plain_runs(words: list[str], says: str) -> None:
+    with pytest.raises(seqrec_cli.SeqrecError, match=says):
+        validate("serve", compose("serve", words))
+
+
+def test_the_page_is_no_part_of_an_experiment() -> None:
+    for words, page in (
+        (["ckpt=a"], True),
+        (["ckpt=a", "page=false"], False),
+        (["retriever=a", "ranker=b"], True),
+        (["runs=[a,b]"], False),
+        (["ckpt=a", "log=folder"], False),
+    ):
+        record = validate("serve", compose("serve", words))
+        assert isinstance(record, ServeConfig)
+        assert record.has_page is page
