@@ -69,7 +69,11 @@ def arms_compared(log: OnlineLog) -> Found:
     users_A = np.bincount(log.arm_U, minlength=len(log.arms))
     for name, users in zip(log.arms, users_A.tolist(), strict=True):
         if users < FEWEST:
-            raise SeqrecError(f"arm {name}: users with an exposure: {users}; a difference needs {FEWEST} in each arm")
+            crossed = log.left_out.crossed
+            also = f" ({crossed:,} users were seen in two arms, and are in none)" if crossed else ""
+            raise SeqrecError(
+                f"arm {name}: users with an exposure: {users}{also}; a difference needs {FEWEST} in each arm"
+            )
     exposures_A = np.bincount(log.arm_U, log.exposures_U, len(log.arms))
     expected_A, rows = log.expected_A, zip(log.arms, users_A, exposures_A, strict=True)
     shares_A = expected_A / expected_A.sum()

@@ -184,3 +184,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
         arms_compared(logged(np.zeros(3, int), ones, ones, shares=(1.0,)))
     with pytest.raises(SeqrecError, match="arm new: users with an exposure: 1; a difference needs 2"):
         arms_compared(logged(np.array([0, 0, 1]), ones, ones))
+
+
+def test_users_of_two_arms_are_named_where_too_few_are_left() -> None:
+    few = logged(np.array([0, 0, 1]), np.ones(3), np.zeros(3), left_out=LeftOut(crossed=72))
+    with pytest.raises(SeqrecError, match=r"arm new: users .*: 1 \(72 users were seen in two arms, and are in none\);"):
+        arms_compared(few)
