@@ -20,6 +20,7 @@ from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import Request
 
 OF_ONE = ("user", "history", "times", "asked_at", "context")
+TOLD_OF_ONE = ("attributes", "item_attributes")
 OF_MANY = ("output", "explain")
 BYTES_A_SCORE = 32  # a float32 score, a copy of it, and what a filter that hides it takes
 SHOWN = 5  # unknown ids named in a line
@@ -41,6 +42,9 @@ def main(cfg: RecommendConfig) -> dict[str, Any]:
         for name in OF_ONE:
             if getattr(cfg, name) is not None:
                 raise SeqrecError(f"{name} is of one request; with input=FILE it is a column of the file")
+        for name in TOLD_OF_ONE:
+            if getattr(cfg, name) is not None:
+                raise SeqrecError(f"{name} is of one request; with input=FILE leave it out")
         return recommend_file(cfg)
     for name in OF_MANY:
         if getattr(cfg, name):

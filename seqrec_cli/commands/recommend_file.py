@@ -164,8 +164,8 @@ def _answered(
         found, there = parts.done(part), True
         if found is None:
             answers, found = answering.of(table, first=counts.rows, label=requests.label)
-            parts.note(part, found)
             output.write_part(answers, parts.path(part))
+            parts.note(part, found)
             there = False
         counts += found
         progress.at(counts.rows, now=0 if there else found.rows)

@@ -21,9 +21,7 @@ def repeat_command(as_trained: Mapping[str, Any], manifest: Mapping[str, Any]) -
         runs = list(manifest["mixed"].values())
         return f"seqrec ensemble {shlex.quote('ckpts=' + literal('ckpts', runs))}"
     have = groups()
-    options = [
-        f"{group}={as_trained[group]['name']}" for group in CHOSEN if as_trained[group]["name"] in have.get(group, [])
-    ]
+    options = [f"{group}={name}" for group in CHOSEN if (name := _option(as_trained[group], have.get(group, [])))]
     try:
         default = OmegaConf.to_container(compose("train", options), resolve=False)
     except SeqrecError:  # of an older version, or of options of its own
@@ -32,6 +30,11 @@ def repeat_command(as_trained: Mapping[str, Any], manifest: Mapping[str, Any]) -
     left_out = FOUND if as_trained["model"]["name"] == "auto" else ()
     kept = [text for text in given if not text.startswith(tuple(f"{key}=" for key in (*PLACES, *left_out)))]
     return " ".join(["seqrec", "train", *map(shlex.quote, [*options, *kept])])
+
+
+def _option(section: Mapping[str, Any], known: list[str]) -> str | None:
+    """The option of a group: a dataset may have a name of its own, and is then known by its source."""
+    return next((name for name in (section["name"], section.get("source")) if name in known), None)
 
 
 def _differing(ours: Any, theirs: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

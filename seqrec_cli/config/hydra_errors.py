@@ -146,8 +146,8 @@ def _missing_option(missing: str, options: object, error: BaseException) -> str:
     return f"{group}={name}: no such option{nearest(name, known)}{have}"
 
 
-def _known_words(key: str, overrides: list[str], recompose: Composer) -> list[str]:
-    """Keys, groups and sections of the tree without the override that does not fit."""
+def _known_words(key: str, overrides: list[str], recompose: Composer) -> tuple[list[str], list[str]]:
+    """Keys and groups of the tree without the override that does not fit; and the groups alone."""
     fewer = [text for text in overrides if text.lstrip("+~").split("=")[0] != key]
     for attempt in (fewer, []):
         try:
@@ -155,9 +155,9 @@ def _known_words(key: str, overrides: list[str], recompose: Composer) -> list[st
         except Exception:  # another override is wrong as well; its turn comes once this one is mended
             continue
         chosen = [str(group) for group in cfg.hydra.runtime.choices]
-        words = dotted_keys(cfg) + [group for group in chosen if not group.startswith("hydra/")]
-        return sorted(set(words))
-    return []
+        groups = [group for group in chosen if not group.startswith("hydra/")]
+        return sorted({*dotted_keys(cfg), *groups}), groups
+    return [], []
 
 
 def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
@@ -166,14 +166,14 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         key = found[2].split("=")[0] if found[1] == "delete" else found[2]
         if found[1] == "delete from config." and "The value of" in line:
             return line
-        known = _known_words(key, overrides, recompose)
-        if key in known:
+        known, groups = _known_words(key, overrides, recompose)
+        if key in groups:
             own = f"with --config-dir DIR one of your own, DIR/{key}/NAME.yaml"
             return f"{key} takes the name of an option: a file of conf/{key}/, or {own}"
         return f"{key}: no such key or group{_nearest_key(key, known)}"
     if found := re.match(r"Error merging override (\S+)", line):
         key = found[1].lstrip("+~").split("=")[0]
-        return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose))}"
+        return f"{found[1]}: does not fit there{_nearest_key(key, _known_words(key, overrides, recompose)[0])}"
     if found := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.+?)' ", line):
         return f"{found[1]}: several values are a sweep, add -m; for a list write KEY=[A,B]"
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", line):

@@ -17,12 +17,11 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.serving.item_estimates import Estimator, Quality
-from seqrec_cli.serving.item_journal import Change, ItemJournal
+from seqrec_cli.serving.item_journal import FROM, Change, ItemJournal
 from seqrec_cli.serving.item_state import RecommendingAt, Row, State
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import RawId
 
-FROM = ("vector", "attributes", "text_vector", "like", "trained")  # one of these says what an item's vector is
 ESTIMATED = ("attributes", "text_vector")
 
 
@@ -62,6 +61,7 @@ class ItemIndex:
         self._offered: dict[str, int | None] = {}
         self._read_as: dict[str, int] = {}
         self._unusable: dict[str, str] = {}
+        self.damage: str | None = None  # of the journal: no change is taken or read any more
         self._version = 0
         lengths_V = torch.linalg.vector_norm(self._table[1:], dim=1)
         self._same_length = float(lengths_V.mean()) if float(lengths_V.max() - lengths_V.min()) < 1e-3 else None
@@ -76,16 +76,21 @@ class ItemIndex:
         return self._journal is not None
 
     def now(self) -> RecommendingAt:
-        """The items after all changes that were answered, by whichever process."""
-        if self._journal is not None and self._journal.grown():
-            changes = self._journal.read()
+        """The items after all changes that were answered, by whichever process; behind a damaged line no more."""
+        while self._journal is not None and self.damage is None and self._journal.grown():
+            try:
+                changes = self._journal.read()
+            except SeqrecError as error:
+                self.damage = str(error)
+                break
+            if not changes:  # a line that somebody is writing
+                break
             for change in changes:
                 self._apply(change)
-            if changes:
-                self._at = self._frozen()
+            self._at = self._frozen()
         return self._at
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int | str]:
         """For /health."""
         state, known = self.now().state, self._original._index
         return {
@@ -95,15 +100,22 @@ class ItemIndex:
                 raw in known and row is None and raw not in state.unusable for raw, row in state.offered.items()
             ),
             "items_unusable": len(state.unusable),
+            **({} if self.damage is None else {"items_damaged": self.damage}),
         }
 
     def check(self, change: Change) -> None:
         """Raises SeqrecError where this cannot be applied."""
+        self.check_whole()
         self._vector(change)
         raw = str(change["item"])
         new = raw not in self._original._index and self._at.state.offered.get(raw) is None
-        if new and self.counts()["items_added"] >= self.most:
+        if new and int(self.counts()["items_added"]) >= self.most:
             raise SeqrecError(f"{self.most:,} items are added already (most_added); remove some, or train anew")
+
+    def check_whole(self) -> None:
+        """Raises SeqrecError where the journal is damaged."""
+        if self.damage is not None:
+            raise SeqrecError(f"the service takes no changes of its items: {self.damage}")
 
     def append(self, change: Change) -> None:
         """Into the journal, from any thread; `now` applies it. Raises OSError."""
@@ -128,7 +140,7 @@ class ItemIndex:
         origin = self._original._index.get(raw, 0)
         try:
             vector_Y = self._vector(change)
-        except SeqrecError as error:  # of another model: its width, its attributes
+        except (SeqrecError, TypeError, ValueError) as error:  # of another model: its width, its attributes
             self._offered[raw] = None
             self._unusable[raw] = str(error)
             return

@@ -15,6 +15,8 @@ from filelock import FileLock
 from seqrec_cli.config.errors import SeqrecError
 
 FORMAT = 1
+FROM = ("vector", "attributes", "text_vector", "like", "trained")  # one of these says what an item's vector is
+FROM_OF = {"put": 1, "delete": 0}  # how many of these a change has
 Change = dict[str, Any]
 
 
@@ -54,19 +56,21 @@ class ItemJournal:
             return False
 
     def read(self) -> list[Change]:
-        """The whole lines since the last call. Raises SeqrecError on a damaged one."""
+        """The whole lines since the last call, before a damaged one. Raises SeqrecError where that is the next."""
         with self.path.open("rb") as file:
             file.seek(self._read_bytes)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        changes = []
-        for line in whole.splitlines():
+        changes = list[Change]()
+        for line in whole.splitlines(keepends=True):
+            change = _change(line)
+            if change is None:
+                if changes:  # these first
+                    break
+                raise SeqrecError(f"{self.path}: line {self._lines + 1} is damaged; mend or delete it")
+            changes.append(change)
             self._lines += 1
-            try:
-                changes.append(json.loads(line))
-            except ValueError:
-                raise SeqrecError(f"{self.path}: line {self._lines} is damaged; mend or delete it") from None
-        self._read_bytes += len(whole)
+            self._read_bytes += len(line)
         return changes
 
     def _first_line(self) -> Change:
@@ -93,6 +97,18 @@ class ItemJournal:
                 with contextlib.suppress(OSError):
                     file.truncate(end)
                 raise
+
+
+def _change(line: bytes) -> Change | None:
+    """What a line says, if it is a change of an item."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    is_one = isinstance(found, dict) and isinstance(found.get("item"), str | int) and found.get("op") in FROM_OF
+    if not is_one or sum(found.get(name) not in (None, False) for name in FROM) != FROM_OF[found["op"]]:
+        return None
+    return dict(found)
 
 
 def _whole_end(file: Any) -> int:

@@ -14,8 +14,8 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.serving import bodies
 from seqrec_cli.serving.bodies import Attributes, Body, Most, NotUnderstoodError, RawId, RawIds, printable, read
 from seqrec_cli.serving.gate import ITEMS
-from seqrec_cli.serving.item_index import FROM, ItemIndex
-from seqrec_cli.serving.item_journal import Change
+from seqrec_cli.serving.item_index import ItemIndex
+from seqrec_cli.serving.item_journal import FROM, Change
 
 JSON = "application/json"
 LONGEST_ID = 256  # characters
@@ -119,6 +119,7 @@ def add_item_routes(
         index = _index(items)
         raw = _id(index, text)
         index.now()
+        index.check_whole()
         if index.about(raw) is None:
             raise NoItemError(f"there is no item {text}")
         await asyncio.to_thread(index.append, {"op": "delete", "item": raw})

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
@@ -36,9 +37,12 @@ def open_items(
     journal = ItemJournal(Path(state).expanduser(), dataset)
     table_VY = (table_VD if bias_V is None else torch.cat([table_VD, bias_V[:, None]], dim=1)).cpu().numpy()
     estimators = _estimators(recommending, table_VY, item_vectors, width=table_VD.shape[1])
-    return ItemIndex(
-        recommending, journal, estimators, qualities=_qualities(recommending, estimators, table_VY), most=most
-    )
+    qualities = _qualities(recommending, estimators, table_VY)
+    found = ItemIndex(recommending, journal, estimators, qualities=qualities, most=most)
+    found.now()
+    if found.damage is not None:
+        raise SeqrecError(f"state={state}: {found.damage}")
+    return found
 
 
 def _estimators(

@@ -5,6 +5,7 @@ and what came of them. One process works in it at a time.
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -64,14 +65,17 @@ class Parts:
         return self.folder / f"part-{part:06d}"
 
     def done(self, part: int) -> Counts | None:
-        """What came of a part that is done."""
-        if not self.path(part).is_file():
+        """What came of a part that is done; None where it is not, or is damaged."""
+        try:
+            told = json.loads(self._counts(part).read_text(encoding="utf-8"))
+            return Counts(**told["counts"]) if told["sha256"] == _digest(self.path(part)) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Counts(**json.loads(self._counts(part).read_text(encoding="utf-8")))
 
     def note(self, part: int, counts: Counts) -> None:
-        """What came of a part, before its answers are written: where these are, so is this."""
-        write_atomically(self._counts(part), json.dumps(asdict(counts)))
+        """What came of a part, when its answers are written: where this is, these are whole."""
+        told = {"counts": asdict(counts), "sha256": _digest(self.path(part))}
+        write_atomically(self._counts(part), json.dumps(told))
 
     def end(self) -> None:
         """The answers are one file now: the folder goes, at the end of `held`."""
@@ -99,3 +103,8 @@ class Parts:
                 "finish that one, delete the folder, or name another output"
             )
         self.found = noted
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

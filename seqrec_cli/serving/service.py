@@ -154,7 +154,7 @@ class Answering:
         named = recommending.named(items_K)
         return {"similar": _items(*named, cosines_K.tolist()), "model_version": str(loaded.facts["model_version"])}
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int | str]:
         """How many items have changed."""
         return {} if self.loaded.items is None else self.loaded.items.counts()
 

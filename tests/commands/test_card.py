@@ -190,3 +190,13 @@ def test_a_checkpoint_alone_does_not_say_whether_test_is_sealed(base: Path, tmp_
     text = (tmp_path / "card" / "README.md").read_text()
     assert "Test: not known here." in text
     assert "sealed" not in text
+
+
+def test_a_log_of_one_s_own_is_repeated_under_its_name() -> None:
+    words = ["dataset=csv", "dataset.archive=a.csv", "dataset.name=mine", "model=sasrec"]
+    trained = {**dump(validate("train", compose("train", words))), "auto": {}}  # as a run has it, all in numbers
+    command = repeat_command(trained, {})
+    assert "dataset=csv" in command
+    again = shlex.split(command)[2:]
+    for group in ("dataset", "model", "trainer"):
+        assert dump(validate("train", compose("train", again)))[group] == trained[group]

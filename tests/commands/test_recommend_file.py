@@ -307,7 +307,7 @@ def test_two_processes_do_not_write_one_file(run: str, requests: Path, tmp_path:
     [
         (["input=requests.jsonl"], "output: name the file"),
         (["output=a.csv", "user=3"], "output goes with input=FILE"),
-        (["explain=true", "user=3"], "explain goes with input=FILE; for one user: seqrec explain"),
+        (["explain=true", "user=3"], "explain goes with input=FILE; leave it out; for one user: seqrec explain"),
         (["input=users", "output=a.csv", "user=3"], "user is of one request"),
         (["input=users", "output=a.csv", "history=[3]"], "history is of one request"),
         (["input=users", "output=a.txt"], "output=a.txt: let its name end in .parquet"),
@@ -362,3 +362,31 @@ def test_parts_are_of_the_run_s_own_batches(run: str, requests: Path, tmp_path: 
         answered(run, requests, tmp_path / "a.csv")
         answered(run, requests, tmp_path / "b.csv", "batch=3")
     assert sizes == [256, 3]
+
+
+@pytest.mark.parametrize("damaged", ["part-000001", "part-000001.json", "part-000000.json"])
+def test_a_damaged_part_is_answered_again(run: str, tmp_path: Path, monkeypatch: Any, damaged: str) -> None:
+    whole, broken = tmp_path / "whole.csv", tmp_path / "broken.csv"
+    answered(run, "users", whole, "chunk=7", "top=2")
+    of, done = recommend_file.AnsweredRows.of, list[int]()
+
+    def three(self: Any, *given: Any, **named: Any) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(1)
+        return of(self, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recommend_file.AnsweredRows, "of", three)
+        with pytest.raises(KeyboardInterrupt):
+            answered(run, "users", broken, "chunk=7", "top=2")
+    path = tmp_path / "broken.csv.parts" / damaged
+    path.write_bytes(path.read_bytes()[:20])
+    answered(run, "users", broken, "chunk=7", "top=2")
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_of_one_request_is_refused_with_a_file(run: str, requests: Path, tmp_path: Path) -> None:
+    for words, says in (("user=3", "user is of one request"), ("attributes={a: b}", "attributes is of one request")):
+        with pytest.raises(SeqrecError, match=says):
+            answered(run, requests, tmp_path / "a.csv", words)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
@@ -45,3 +46,21 @@ def test_health_counts_what_the_journal_holds_before_anything_is_asked(saved_log
     assert health(again) == expected
     for each in (first, again):
         each.batcher.close()
+
+
+def test_behind_a_damaged_line_no_change_is_taken_and_the_answers_stay(saved_log: PackedLog, tmp_path: Path) -> None:
+    service = Changing(saved_log, tmp_path / "state")
+    service.put("new", like=[100])
+    with (tmp_path / "state" / "items.jsonl").open("a") as file:
+        file.write('{"op": "zap"}\n')
+    assert service.best(user_history=[105], top_k=3, allow=["new", 101])
+    for method, path, body in (("PUT", "other", {"like": [100]}), ("DELETE", "new", None)):
+        status, said = service.item(method, path, body)
+        assert status == 422
+        assert "takes no changes of its items: " in said["detail"]
+        assert "line 3 is damaged" in said["detail"]
+    told = json.loads(service.get("/health")[1])
+    assert (told["items_added"], "line 3 is damaged" in told["items_damaged"]) == (1, True)
+    service.batcher.close()
+    with pytest.raises(SeqrecError, match=r"^state=.*line 3 is damaged; mend or delete it$"):
+        Changing(saved_log, tmp_path / "state")
