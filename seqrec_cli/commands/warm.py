@@ -70,6 +70,11 @@ def on_later_log(run: Restored, archive: str) -> tuple[Restored, np.ndarray]:
     Where the run refuses repeated rows, the file's are dropped, for no setting is given here. Raises SeqrecError for a
     model in closed form, which has to be counted anew.
     """
+    if run.cfg.dataset.raw_is_generated:
+        raise SeqrecError(
+            f"newer={archive}: dataset={run.cfg.dataset.name} is generated and reads no file; take a run on a log of "
+            "its own"
+        )
     dataset = run.cfg.dataset.model_copy(update={"archive": archive})
     if dataset.duplicates == "error":
         dataset = dataset.model_copy(update={"duplicates": "drop"})

@@ -79,3 +79,8 @@ def test_a_list_that_nothing_passes_is_told(run: str, capsys: pytest.CaptureFixt
     assert "no item is left: none passes the filters" in capsys.readouterr().out
     with pytest.raises(SeqrecError, match=r"^output goes with input=FILE; leave it out$"):
         seqrec_cli.run("recommend", [f"ckpt={run}", "history=[1,2]", "output=x.csv"])
+
+
+def test_generated_data_have_no_later_file(run: str) -> None:
+    with pytest.raises(SeqrecError, match=r"newer=later\.csv: dataset=synthetic is generated and reads no file"):
+        seqrec_cli.run("recommend", [f"ckpt={run}", "user=3", "newer=later.csv"])
