@@ -15,12 +15,7 @@ from seqrec_cli.reporting.tables import CLOSE, plain_table
 
 Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by metric, of every run: what `paired.Compared` holds
 DIFFERENCES = "differences to {first}; brackets are 95 % intervals, users resampled; p by Holm for all of a table"
-FIELDS = (
-    "segments",
-    "segment",
-    "users",
-    "metric",
-    "run",
+STATISTICS = (  # of one run or arm beside the first
     "value",
     "low",
     "high",
@@ -31,6 +26,14 @@ FIELDS = (
     "p",
     "p_holm",
     "detectable",
+)
+FIELDS = (
+    "segments",
+    "segment",
+    "users",
+    "metric",
+    "run",
+    *STATISTICS,
 )
 COLUMNS = ("metric", "run", "value", "difference", "95 % interval", "p", "p (Holm)", "detectable")
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from seqrec_cli.reporting.comparison import COLUMNS, Values, metric_bar, metric_rows
+from seqrec_cli.reporting.comparison import COLUMNS, STATISTICS, Values, metric_bar, metric_rows
 from seqrec_cli.reporting.html_page import heading, html_table, note, page
 from seqrec_cli.reporting.svg import forest
 from seqrec_cli.reporting.tables import CLOSE, plain_table
@@ -19,22 +19,7 @@ ARM_COLUMNS = ("arm", "users", "share", "planned", "exposures", "exposures per u
 CAPTION = (
     "differences to {first}; brackets are 95 % intervals over users (delta method); p by Holm for all of the table"
 )
-FIELDS = (
-    "metric",
-    "arm",
-    "users",
-    "exposures",
-    "value",
-    "low",
-    "high",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "error",
-    "p",
-    "p_holm",
-    "detectable",
-)
+FIELDS = ("metric", "arm", "users", "exposures", *STATISTICS)
 LEFT_OUT = {  # fields of `LeftOut`, in words
     "torn": "torn lines",
     "foreign": "lines of another form",

@@ -10,6 +10,7 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories, logged_histories
+from seqrec_cli.models.contract import full_precision
 from seqrec_cli.serving.recommending import FIRST, Recommending
 
 
@@ -45,6 +46,6 @@ def _weights(
 ) -> np.ndarray | None:
     device = recommending.precision.device
     batch = asked.batch(rows_B, recommending.max_length).to(device)
-    with recommending.precision.autocast():
+    with full_precision(device):
         weights_BLK = recommending.model.attention(batch, torch.from_numpy(items_BK).to(device))
     return None if weights_BLK is None else weights_BLK.float().cpu().numpy()

@@ -15,6 +15,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.histories import Histories
 from seqrec_cli.serving import bodies
 from seqrec_cli.serving.alike import ItemVectors
+from seqrec_cli.serving.attribution.methods import events_read
 from seqrec_cli.serving.batching import Batcher
 from seqrec_cli.serving.bodies import Body, Most, NotUnderstoodError, printable, read
 from seqrec_cli.serving.catalogue import Catalogue
@@ -181,7 +182,7 @@ class Answering:
                 question = loaded.scoring.question(recommending, shortened, history, candidates_C=items_C)
                 return (await self._batcher.answer(loaded.scoring, replace(question, exact=True)))[1]
 
-            found = await contributions(asked, score, read=recommending.max_length, most=self.most.left_out)
+            found = await contributions(asked, score, read=events_read(recommending), most=self.most.left_out)
             scores_C, events = found.scores_C, found.by_item(recommending, request.history)
         told = recommending.told(request, asked, unknown, items_K=items_C, scores_K=scores_C, by=by)
         items = _items(told.items, told.titles, told.scores)

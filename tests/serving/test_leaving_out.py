@@ -192,3 +192,15 @@ def test_scores_that_are_subtracted_are_of_fp32_whatever_the_run_computes_in(log
     served.post("/explain", body)
     assert set(formats) == {False}
     served.batcher.close()
+
+
+def test_a_model_whose_row_has_a_place_of_no_event_is_asked_about_fewer(log: PackedLog) -> None:
+    class Masking(Fading):
+        places_of_no_event = 1
+
+    recommending = Recommending(Masking(log), log, name="masking", max_length=WINDOW, precision=CPU)
+    served = Served(recommending, most=replace(MOST, left_out=50))
+    body = {"user_history": [100, 109, 103, 100, 117, 121, 104], "candidates": [110]}
+    ((_, answer),) = served.post("/explain", body)
+    assert sorted(event["position"] for event in answer["explained"][0]["events"]) == [2, 3, 4, 5, 6]
+    served.batcher.close()

@@ -10,6 +10,7 @@ from seqrec_cli.data.interactions import PackedLog
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
 pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from tests.serving.test_diversity import attributed  # noqa: F401 - a fixture
 from tests.serving.test_items import Changing, changing, made  # noqa: F401
 
 
@@ -64,3 +65,25 @@ def test_behind_a_damaged_line_no_change_is_taken_and_the_answers_stay(saved_log
     service.batcher.close()
     with pytest.raises(SeqrecError, match=r"^state=.*line 3 is damaged; mend or delete it$"):
         Changing(saved_log, tmp_path / "state")
+
+
+@pytest.mark.parametrize("index", ["none", "flat"])
+def test_filters_hold_for_items_that_change(attributed: PackedLog, tmp_path: Path, index: str) -> None:  # noqa: F811
+    if index == "flat":
+        pytest.importorskip("faiss", reason="the development extras bring it")
+    service = Changing(attributed, tmp_path / "state", index=index)
+    service.put("new", attributes={"a": "a1"})
+    service.put("100", like=[104])  # keeps the a1 of the data
+    service.put("101", attributes={"a": "a2"})  # had a1
+    asked = {"user_history": [110], "top_k": 20, "repeats": True}
+    for filters, passing in (
+        ({"where": {"a": ["a1"]}}, {"new", 100}),
+        ({"where": {"a": ["a2"]}}, {101, 104}),
+        ({"where": {"a": ["a1", "a2"]}, "deny": ["new", 104]}, {100, 101}),
+        ({"allow": ["new", 101, 102]}, {"new", 101, 102}),
+        ({"allow": ["new", 101, 102], "where": {"a": ["a1"]}}, {"new"}),
+    ):
+        assert {item for item, _ in service.best(**asked, **filters)} == passing, filters
+    first, second, *_ = (item for item, _ in service.best(**asked))
+    assert service.best(**asked, deny=[first])[0][0] == second
+    service.batcher.close()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from seqrec_cli.data.histories import Histories
-from seqrec_cli.serving.attribution.methods import How, attribute, read_of
+from seqrec_cli.serving.attribution.methods import How, attribute, events_read, read_of
 from seqrec_cli.serving.attribution.removal import scores_without
 from seqrec_cli.serving.recommending import Recommending
 
@@ -93,7 +93,7 @@ def faithfulness(
     found: list[Deletion] = []
     for row in range(len(histories)):
         asked, rng = histories.only(row), np.random.default_rng([seed, row])
-        length = min(int(asked.ends_R[0] - asked.starts_R[0]), recommending.max_length)
+        length = min(int(asked.ends_R[0] - asked.starts_R[0]), events_read(recommending))
         if length < 2 * removed:
             continue
         _, items_K, _ = recommending.best(asked, 1, repeats=None, rows_at_once=1)

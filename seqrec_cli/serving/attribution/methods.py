@@ -90,8 +90,12 @@ def attribute(recommending: Recommending, asked: Histories, items_C: Sequence[in
 
 def read_of(recommending: Recommending, asked: Histories) -> Batch:
     """The latest events of one history that the model reads, a batch of one row on its device."""
-    length = max(recommending.max_length - recommending.model.places_of_no_event, 1)
-    return asked.batch(np.zeros(1, np.int64), length).to(recommending.precision.device)
+    return asked.batch(np.zeros(1, np.int64), events_read(recommending)).to(recommending.precision.device)
+
+
+def events_read(recommending: Recommending) -> int:
+    """The latest events of a history that the model reads, at most."""
+    return max(recommending.max_length - recommending.model.places_of_no_event, 1)
 
 
 @torch.inference_mode()
