@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -375,3 +376,15 @@ def test_a_later_file_is_read_for_both(system: TwoRuns, monkeypatch: pytest.Monk
     assert (found.version, new.tolist()) == ("epoch_41+epoch_41", [5])
     assert found.model.shortlist == RETRIEVED
     assert stages.on_newer(system.ranker, "x")[0].version == "epoch_41"
+
+
+def test_a_file_of_requests_is_answered_by_both(runs: tuple[str, str], tmp_path: Path) -> None:
+    output = tmp_path / "lists.csv"
+    words = ["input=users", f"output={output}", "top=3"]
+    seqrec_cli.run("recommend", both(runs, "retrieved=9", *words))
+    lists = pd.read_csv(output)
+    for user in (3, 8):
+        alone = seqrec_cli.run("recommend", both(runs, "retrieved=9", f"user={user}", "top=3"))
+        assert lists[lists["user"] == user]["item"].tolist() == alone["items"]
+    by_ranker = seqrec_cli.run("recommend", [f"ckpt={runs[1]}", "user=3", "top=3"])["scores"]
+    assert lists[lists["user"] == 3]["score"].tolist() != pytest.approx(by_ranker)
