@@ -44,10 +44,17 @@ Examples
 """
 
 
+def _end_quickly() -> None:
+    """Do not search what ends for cycles: torch has so many that it took a second. Triton, which torch for GPUs brings,
+    would list on the terminal all that was not searched."""
+    if "triton" not in sys.modules:
+        gc.freeze()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code. Bugs keep their traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
-    atexit.register(gc.freeze)  # what ends is not searched for cycles: torch has so many that it took a second
+    atexit.register(_end_quickly)
     try:
         if sys.stdout is None:  # closed: >&-
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - of the process

@@ -37,7 +37,12 @@ def pytest_collection_finish() -> None:
     """What has been imported and collected stays; to go over it at each full collection and at the end takes long."""
     gc.collect()
     gc.freeze()
-    atexit.register(gc.freeze)
+    atexit.register(_end_quickly)
+
+
+def _end_quickly() -> None:
+    """As the command line ends: Triton would list all that is not searched."""
+    (gc.unfreeze if "triton" in sys.modules else gc.freeze)()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from seqrec_cli.evaluation.audit.order import Burst
 from seqrec_cli.evaluation.audit.perturbed import Measuring
 from seqrec_cli.evaluation.audit.report import audit
 from seqrec_cli.protocols.view.build import with_view
-from seqrec_cli.reporting.audit_report import audit_table, changes_of, changes_table, draw_audit
+from seqrec_cli.reporting.audit_report import audit_table, changes_of, changes_table, draw_audit, language_table
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
@@ -43,7 +43,16 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
         opened = count_opening(log, "audit", opening=new_opening(), run=RunFolder(folder_of(cfg.ckpt)))
         say(opened_words(opened))
     burst = Burst(cfg.burst_seconds, cfg.burst_events)
-    found = audit(log, cfg.split, burst=burst, events=cfg.events, requests=cfg.requests, how=how, given=given)
+    found = audit(
+        log,
+        cfg.split,
+        burst=burst,
+        events=cfg.events,
+        requests=cfg.requests,
+        tokens=cfg.tokens,
+        how=how,
+        given=given,
+    )
 
     title = f"{dataset.name} {log.fingerprint[:12]}, protocol {protocol.name}, {cfg.split} requests"
     facts = {"dataset": dataset.name, "fingerprint": log.fingerprint, "protocol": protocol.name, "split": cfg.split}
@@ -51,6 +60,8 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     print_table(audit_table(title, result))
     if changes := changes_of(result):
         print_table(changes_table(changes))
+    if corpora := result["findings"].get("language", {}).get("numbers"):
+        print_table(language_table(corpora))
     if folder is not None:
         (folder.path / "audit.json").write_text(to_json(result, "audit.json", indent=2) + "\n", encoding="utf-8")
         draw_audit(folder.path / "audit.png", title, log=log, found=result)

@@ -31,6 +31,9 @@ class AuditConfig(Settings):
         ge=1, description="of longer logs so many events, of users drawn at random, are reordered and counted"
     )
     requests: int = Field(ge=1, description="at most so many requests are ranked, and asked of counts")
+    tokens: int | None = Field(
+        ge=1000, description="so many events are compared with as many words of English; null: no comparison"
+    )
     seed: int = Field(ge=0, description="seed of orders and draws")
     evaluation: EvaluationConfig
     hardware: HardwareConfig

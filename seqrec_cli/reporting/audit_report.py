@@ -69,6 +69,38 @@ def changes_table(changes: Sequence[Plain]) -> Table:
     return table
 
 
+# Of a corpus, as `evaluation/audit/language.py` counts it: what stands in a row, and how it is written.
+COUNTED = {
+    "tokens": ("tokens", ",.0f"),
+    "types": ("types", ",.0f"),
+    "tokens_a_type": ("tokens a type", ".1f"),
+    "seen_once": ("types seen once", ".1%"),
+    "zipf_exponent": ("Zipf exponent", ".2f"),
+    "entropy_bits": ("entropy, bits", ".2f"),
+    "perplexity_1": ("perplexity: alone", ",.0f"),
+    "perplexity_2": ("  after one token", ",.0f"),
+    "perplexity_3": ("  after two", ",.0f"),
+    "shuffled_3": ("  after two, shuffled", ",.0f"),
+    "bits_of_order": ("bits of the order", ".2f"),
+    "repeated": ("seen in the last 100", ".1%"),
+    "pairs_a_token": ("distinct pairs a pair", ".2f"),
+    "known_pairs": ("held-out pairs known", ".1%"),
+}
+
+
+def language_table(corpora: Plain) -> Table:
+    """A column a corpus: events, help texts, titles."""
+    table = plain_table(
+        "events beside English", "perplexity: of held-out users or texts, in equally likely items or words"
+    )
+    for name in ("", *corpora):
+        table.add_column(escape(name.replace("_", " ")), justify="left" if not name else "right")
+    for key, (words, form) in COUNTED.items():
+        values = [corpus[key] for corpus in corpora.values()]
+        table.add_row(words, *("" if value is None else format(value, form) for value in values))
+    return table
+
+
 def draw_audit(png: Path, title: str, *, log: PackedLog, found: Plain) -> None:
     """Four panels: item popularity, history lengths, gaps between events, and what other orders change."""
     figure = new_figure(11, 7.4, dpi=110)

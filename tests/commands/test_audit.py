@@ -62,7 +62,13 @@ def test_ratings_of_a_form_are_told_from_choices(tmp_path: Path) -> None:
 def test_a_log_without_times_is_audited_as_far_as_it_goes(tmp_path: Path) -> None:
     rows = [(user, (user * 3 + nth) % 11, 0) for user in range(12) for nth in range(6)]
     path = write(tmp_path / "log.csv", rows)
-    words = [*COLUMNS, "dataset.time_column=null", f"dataset.archive={path}", f"data_dir={tmp_path / 'data'}"]
+    words = [
+        *COLUMNS,
+        "tokens=null",
+        "dataset.time_column=null",
+        f"dataset.archive={path}",
+        f"data_dir={tmp_path / 'data'}",
+    ]
     found = verdicts(seqrec_cli.run("audit", words))
     untold = {name for name, verdict in found.items() if verdict == "unknown"}
     assert untold == {"clock", "future", "duplicates", "ties", "bursts", "smoothness"}

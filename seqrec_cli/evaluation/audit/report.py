@@ -14,6 +14,7 @@ from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.audit.distributions import distributions
 from seqrec_cli.evaluation.audit.finding import Finding
+from seqrec_cli.evaluation.audit.language import language
 from seqrec_cli.evaluation.audit.leaks import leaks
 from seqrec_cli.evaluation.audit.order import Burst, bursts, equal_times, in_bursts, ties
 from seqrec_cli.evaluation.audit.perturbed import Measuring, changes, order_matters
@@ -46,10 +47,11 @@ def audit(
     burst: Burst,
     events: int,
     requests: int,
+    tokens: int | None,
     how: Measuring,
     given: tuple[str, Recommender] | None = None,
 ) -> Audit:
-    """Ask everything; `given` is a trained model and its name."""
+    """Ask everything; `given` is a trained model and its name, `tokens` how many are compared with language."""
     subject = Subject(log, split)
     part = Subject(_sampled(log, events, how.seed), split)
     timed = part.times_N is not None
@@ -70,6 +72,7 @@ def audit(
         *order,
         *distributions(subject),
         *shortcuts(part, requests=requests, seed=how.seed),
+        *([] if tokens is None else [language(subject, tokens=tokens, seed=how.seed)]),
     ]
     return Audit(found, log.num_users, part.log.num_users)
 
