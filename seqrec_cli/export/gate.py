@@ -26,6 +26,7 @@ Measure = Callable[[Recommender], float]
 TOP = 10
 ROUNDING = 1e-5  # of scores, summed in another order
 LISTS, PAIRS = 64, 2**24  # histories whose top 10 are compared; fewer, if these and all items would be more pairs
+AT_ONCE = 2**19  # events of pairs that a program is given: it holds several vectors of each at once
 CANDIDATES = 100  # of a timed request to a click ranker
 MANY = 256  # requests timed together
 TIMES, SECONDS = 20, 0.5  # a call is timed so often, or for so long
@@ -43,7 +44,10 @@ class Reloaded(Recommender):
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         if self._scoring.over_corpus:
             return self.score_corpus(batch).gather(1, items_BC)
-        return self._run({**self._inputs(batch), "candidates_BC": items_BC.contiguous()})
+        inputs, rows = self._inputs(batch), items_BC.shape[0]
+        width = max(1, AT_ONCE // max(1, rows * inputs["items_BL"].shape[1]))
+        parts = [self._run({**inputs, "candidates_BC": part.contiguous()}) for part in items_BC.split(width, dim=1)]
+        return torch.cat(parts, dim=1)
 
     def score_corpus(self, batch: Batch) -> Tensor:
         return self._run(self._inputs(batch)) if self._scoring.over_corpus else super().score_corpus(batch)

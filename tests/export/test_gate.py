@@ -8,7 +8,7 @@ import torch
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.export import Tolerance
-from seqrec_cli.export import formats
+from seqrec_cli.export import formats, gate
 from seqrec_cli.export.aoti_program import AotiProgram
 from seqrec_cli.export.gate import Reloaded, top10_agreement
 from seqrec_cli.export.options import Options
@@ -104,6 +104,22 @@ def test_items_that_tie_may_stand_in_any_order(saved_log) -> None:
     assert top10_agreement(nudged, scoring, saved_log) == 1.0
     other = Reloaded(lambda inputs: -scoring(**inputs), scoring, None)
     assert top10_agreement(other, scoring, saved_log) < 0.9
+
+
+def test_a_click_models_program_is_given_few_pairs_at_once(saved_log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds vectors of every event of every pair: of 64 histories and a corpus, ten gigabytes."""
+    scoring = Scoring(learnt("din", saved_log), saved_log, LENGTH)
+    given: list[tuple[int, int, int]] = []
+
+    def run(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        given.append((*inputs["items_BL"].shape, inputs["candidates_BC"].shape[1]))
+        return scoring(**inputs)
+
+    monkeypatch.setattr(gate, "AT_ONCE", 500)
+    assert top10_agreement(Reloaded(run, scoring, None), scoring, saved_log) == 1.0
+    assert sum(width for _, _, width in given) >= 25
+    assert len(given) > 1
+    assert max(rows * length * width for rows, length, width in given) <= 500
 
 
 @pytest.mark.parametrize("format", ["torch", "onnx"])
