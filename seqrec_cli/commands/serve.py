@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from seqrec_cli.serving.telemetry import Journal, Meters
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+OWN = "seqrec_cli.serving"  # the room's logger
 TOKEN = "SEQREC_TOKEN"  # of the environment, for a token in a setting would lie in files and process lists
 
 
@@ -164,10 +165,10 @@ def _log_into(journal: "Journal") -> None:
         def emit(self, record: logging.LogRecord) -> None:
             journal.write("log", level=record.levelname, logger=record.name, message=self.format(record))
 
-    for name in ("uvicorn", "asyncio"):
+    for name, level in (("uvicorn", logging.WARNING), ("asyncio", logging.WARNING), (OWN, logging.INFO)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [Handler()], False
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
 
 
 def _listening(host: str, port: int) -> socket.socket:

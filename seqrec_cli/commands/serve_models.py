@@ -66,6 +66,13 @@ def _with_items(cfg: ServeConfig, recommending: "Recommending", facts: dict[str,
     from seqrec_cli.serving.item_start import open_items
     from seqrec_cli.serving.service import Loaded
 
-    items = open_items(recommending, cfg.state, dataset=dataset, item_vectors=cfg.item_vectors, most=cfg.most_added)
+    items = open_items(
+        recommending,
+        cfg.state,
+        dataset=dataset,
+        item_vectors=cfg.item_vectors,
+        most=cfg.most_added,
+        compact_at=cfg.compact_at,
+    )
     search = None if cfg.index == "none" else Search(cfg.index, items.now().state)
     return Loaded(ScoringAt(recommending, search), ItemVectorsAt(recommending), facts, Catalogue(recommending), items)

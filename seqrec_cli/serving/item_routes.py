@@ -1,7 +1,6 @@
 """PUT, GET and DELETE of /items/{id}: how the items of a running service change."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from seqrec_cli.serving import bodies
 from seqrec_cli.serving.bodies import Attributes, Body, Most, NotUnderstoodError, RawId, RawIds, printable, read
 from seqrec_cli.serving.gate import ITEMS
 from seqrec_cli.serving.item_index import ItemIndex
-from seqrec_cli.serving.item_journal import FROM, Change
+from seqrec_cli.serving.item_lines import FROM, Change
 
 JSON = "application/json"
 LONGEST_ID = 256  # characters
@@ -166,8 +165,7 @@ def _route(answer: Callable[[str, bytes], Awaitable[dict[str, Any]]]) -> Callabl
         except (SeqrecError, NotUnderstoodError) as error:
             return _said(str(error), 422)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else "a fault of the disk"
-            return _said(f"nothing was changed: {why}", 503)
+            return _said(f"nothing was changed: {error.strerror or 'a fault of the disk'}", 503)
         return Response(to_json(found), media_type=JSON)
 
     return route
