@@ -41,6 +41,8 @@ class Quality(BaseModel):
     r2: float = Field(description="share of the vectors' variance that is explained")
     recall10: float | None = Field(description="of validation targets among the ten best, with estimated vectors")
     recall10_trained: float | None = Field(description="the same with trained vectors")
+    shown10: float | None = Field(description="share of validation lists of ten in which an estimated item would stand")
+    shown10_trained: float | None = Field(description="the same of a trained one; estimates are held to it")
 
 
 NO_UTF8 = "\N{REPLACEMENT CHARACTER}"  # in place of bytes of an address that are none
@@ -76,8 +78,8 @@ class ItemRemoved(BaseModel):
 
 
 NOTHING = (
-    "r2 is not above 0: the estimate is hardly more than the mean of all items, so the item may be recommended to "
-    "nearly everybody; give like=[items] or a vector"
+    "r2 is not above 0: what was told says nothing of an item's vector, so the item gets the mean of all, and stands "
+    "in next to no list; give like=[items] or a vector"
 )
 
 

@@ -32,7 +32,7 @@ from tests.serving.test_recommending import request
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
 pytest.importorskip("httptools", reason="the development extras bring it")
 pytest.importorskip("prometheus_client", reason="the development extras bring it")
-from seqrec_cli.serving.arms import Assignment
+from seqrec_cli.serving.assignment import Assignment
 
 ITEMS, SHOWN = 30, 3
 LIKED, OTHERWISE = 0.6, 0.1  # probabilities of a click on the next item of the circle, and on any other
@@ -216,7 +216,7 @@ def test_split_salt_and_log_reach_the_service(
         words = [f"runs=[{','.join(arms)}]", f"salt={salt}", f"split={split}", f"log={folder}"]
         served(words, monkeypatch, use)
         assert told == [200, pytest.approx(shares)]
-        (file,) = folder.iterdir()
+        (file,) = folder.glob("*.jsonl")
         assert file.read_bytes().count(b'{"kind":"exposure"') == 12
         assert read_log(folder).plans[expected.plan].salt == salt
     assert "exposures and feedback are not kept" not in capsys.readouterr().out

@@ -71,6 +71,49 @@ def test_a_newer_model_has_the_same_items_by_what_was_told(
     assert json.loads(changing.get("/health")[1])["items_unusable"] == 1
 
 
+def test_all_services_follow_a_compacted_journal(
+    saved_log: PackedLog, tmp_path: Path, made: Callable[..., Changing], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "seqrec_cli.serving")
+    one, two = (made(saved_log, tmp_path / "state", compact_at=4) for _ in range(2))
+    body = {"user_history": [105, "a"], "top_k": 100, "repeats": True}
+    for step in range(20):
+        writer, reader = (one, two) if step % 3 else (two, one)
+        writer.put("ab"[step % 2], vector=vector(step))
+        if step % 4 == 0:
+            assert reader.best(**body) == writer.best(**body)
+    assert one.best(**body) == two.best(**body) == made(saved_log, tmp_path / "state").best(**body)
+    assert (tmp_path / "state" / "items.jsonl").read_text().count("\n") < 7
+    assert any("of 4 lines had no effect, and are left out" in message for message in caplog.messages)
+
+
+def test_a_service_begins_with_a_long_journal_compacted(
+    saved_log: PackedLog, tmp_path: Path, made: Callable[..., Changing]
+) -> None:
+    for step in range(6):
+        made(saved_log, tmp_path / "state").put("a", vector=vector(step))
+    made(saved_log, tmp_path / "state", compact_at=5)
+    assert (tmp_path / "state" / "items.jsonl").read_text().count("\n") == 2
+
+
+def test_a_deleted_journal_is_written_again_while_the_service_runs(
+    changing: Changing, saved_log: PackedLog, tmp_path: Path, made: Callable[..., Changing]
+) -> None:
+    changing.put("a", vector=vector(1))
+    before = changing.best(user_history=[105], top_k=100)
+    (tmp_path / "state" / "items.jsonl").unlink()
+    assert changing.best(user_history=[105], top_k=100) == before
+    changing.put("b", vector=vector(2))
+    assert made(saved_log, tmp_path / "state").best(user_history=[105], top_k=100) == changing.best(
+        user_history=[105], top_k=100
+    )
+    assert {"a", "b"} <= {item for item, _ in changing.best(user_history=[105], top_k=100)}
+    (tmp_path / "state" / "items.jsonl").write_text("")
+    status, said = changing.item("PUT", "c", {"like": [100]})
+    assert (status, "it was cut while the service ran" in said["detail"]) == (422, True)
+    assert "it was cut" in json.loads(changing.get("/health")[1])["items_damaged"]
+
+
 REFUSED = [
     ({}, "give one of vector, attributes, text_vector, like, trained (0 are given)"),
     ({"vector": [1.0] * D, "like": [100]}, "(2 are given)"),

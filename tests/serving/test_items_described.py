@@ -61,3 +61,28 @@ def test_an_added_item_that_is_not_read_tells_taste_by_its_attributes(
     assert answer["recommendations"] == told["recommendations"]
     ((_, everything),) = changing.post("/recommend", {"user_history": [], "top_k": 100})
     assert everything["recommendations"][-1] == {"item_id": "new", "score": 0.0}
+
+
+def test_what_tells_nothing_of_an_item_brings_it_into_no_list(tmp_path: Path, made: Callable[..., Changing]) -> None:
+    """Vectors that have a common part, which everybody likes, and nothing of the genre."""
+    log = planted(tmp_path / "log")
+    changing = made(log, tmp_path / "state", _Common)
+    answer = changing.put("new", attributes={"genre": "crime"})
+    assert answer["quality"]["r2"] <= 0
+    assert "stands in next to no list" in answer["warning"]
+    assert answer["quality"]["shown10"] <= answer["quality"]["shown10_trained"]
+    lists = [[item for item, _ in changing.best(user=user, top_k=10, repeats=True)] for user in range(20)]
+    assert sum("new" in items for items in lists) <= 2
+
+
+class _Common(Tied):
+    """Nothing of the genre, and a part that all items share."""
+
+    def __init__(self, log: PackedLog) -> None:
+        super().__init__(log)
+        with torch.no_grad():
+            noise = torch.randn(self.items.weight[1:].shape, generator=torch.Generator().manual_seed(5))
+            self.items.weight[1:] = 2.0 + noise
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        return self.items(batch.items_BL)
