@@ -45,7 +45,7 @@ def load(cfg: ServeConfig, tell: Say, *, run: str | None = None) -> "Loaded":
     if run is None and cfg.has_page:  # which searches the first run's items, and should not wait
         catalogue.prepare()
     if run is None and (cfg.state is not None or cfg.index != "none"):
-        return _with_items(cfg, recommending, facts, catalogue)
+        return _with_items(cfg, recommending, facts, catalogue=catalogue)
     vectors = ItemVectors(recommending) if isinstance(found.model, SequenceEncoder) else None
     return Loaded(Scoring(recommending), vectors, facts, catalogue)
 
@@ -63,7 +63,7 @@ def load_beside(cfg: ServeConfig, run: str, first: "Loaded") -> "Loaded":
 
 
 def _with_items(
-    cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], catalogue: "Catalogue"
+    cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], *, catalogue: "Catalogue"
 ) -> "Loaded":
     """Items that may change, or are searched in an index."""
     from seqrec_cli.serving.item_scoring import ItemVectorsAt, ScoringAt

@@ -81,9 +81,10 @@ class Catalogue:
         """Raw id, title (None where the data have none) and attributes of each."""
         rows = list(rows)
         raws, titles = at.named(np.array(rows, np.int64))
+        told: Sequence[str | None] = titles or [None] * len(rows)
         return [
             {"item_id": raw, "title": title, "attributes": self._attributes(row, at)}
-            for row, raw, title in zip(rows, raws, titles or [None] * len(rows), strict=True)
+            for row, raw, title in zip(rows, raws, told, strict=True)
         ]
 
     def events(self, user: RawId, at: Recommending) -> list[Event]:

@@ -231,6 +231,6 @@ class Estimator:
         estimated_R = (queries_RY * left_out_NY[place_V[targets_R]]).sum(1)
         scores_RV[np.arange(len(targets_R)), targets_R] = -np.inf
         hits = [(scores_RV > own_R[:, None]).sum(1)[rows_R] < 10 for own_R in (estimated_R, trained_R)]
-        recalls = (float(hit_R.mean()) for hit_R in hits)
+        recall10, recall10_trained = (float(hit_R.mean()) for hit_R in hits)
         estimated = float((queries_RY @ left_out_NY.T > tenth_R[:, None]).mean())
-        return Quality(len(self.items_N), self.ridge.r2, *recalls, estimated, shown)
+        return Quality(len(self.items_N), self.ridge.r2, recall10, recall10_trained, estimated, shown)

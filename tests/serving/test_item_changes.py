@@ -84,7 +84,7 @@ def test_all_services_follow_a_compacted_journal(
             assert reader.best(**body) == writer.best(**body)
     assert one.best(**body) == two.best(**body) == made(saved_log, tmp_path / "state").best(**body)
     assert (tmp_path / "state" / "items.jsonl").read_text().count("\n") < 7
-    assert any("of 4 lines had no effect, and are left out" in message for message in caplog.messages)
+    assert any("2 of 4 lines were without effect, and are left out" in message for message in caplog.messages)
 
 
 def test_a_service_begins_with_a_long_journal_compacted(
