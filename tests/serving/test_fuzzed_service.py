@@ -36,7 +36,7 @@ class Near(Recommender):
 EXAMPLES = 120  # a kind of service
 KNOWN = st.integers(1, 50)
 STRANGE = st.sampled_from(["new", "other/x", "", "\x00", "0", "-1", "crime", "007"]) | st.integers(-2, 70)
-IDS = KNOWN | KNOWN.map(str) | KNOWN | STRANGE
+IDS = st.integers(0, 9).flatmap(lambda draw: KNOWN | KNOWN.map(str) if draw else STRANGE)
 OF_IDS = ("user_history", "candidates", "allow", "deny", "like")
 ODD: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | IDS,
@@ -63,7 +63,8 @@ def of_schema(schema: dict[str, Any], whole: dict[str, Any], name: str = "") -> 
         return wide.flatmap(lambda n: st.lists(inside, min_size=n, max_size=n))
     if kind == "object" and "properties" in schema:
         fields = {key: of_schema(value, whole, key) for key, value in schema["properties"].items()}
-        needed = {key: fields.pop(key) for key in schema.get("required", ())}
+        # Without a history nothing is asked of most routes.
+        needed = {key: fields.pop(key) for key in sorted({*schema.get("required", ()), "user_history"} & fields.keys())}
         some = st.lists(st.sampled_from(sorted(fields)), max_size=2, unique=True)
         return some.flatmap(lambda names: st.fixed_dictionaries({**needed, **{key: fields[key] for key in names}}))
     if kind == "object":
@@ -91,8 +92,8 @@ def questions(openapi: dict[str, Any]) -> st.SearchStrategy[tuple[str, str, byte
                 good = of_schema(body, body)
                 # Some fields as they should be and some that are odd; or something else altogether.
                 mixed = st.builds(lambda one, odd: {**one, **odd}, good, st.dictionaries(_names(body), ODD, max_size=2))
-                bodies = (good | good | mixed | ODD).map(lambda value: json.dumps(value).encode()) | st.binary(
-                    max_size=40
+                bodies = _often(
+                    _often(good, mixed | ODD).map(lambda value: json.dumps(value).encode()), st.binary(max_size=40)
                 )
             places = st.just(path)
             if "{item}" in path:
@@ -101,8 +102,12 @@ def questions(openapi: dict[str, Any]) -> st.SearchStrategy[tuple[str, str, byte
             if parameters:
                 query = st.dictionaries(st.sampled_from([*parameters, "x"]), IDS | st.text(max_size=6), max_size=3)
                 places = st.tuples(places, query).map(lambda pair: f"{pair[0]}?{urlencode(pair[1])}")
-            asked.append(st.tuples(st.just(method.upper()), places, bodies))
+            asked += [st.tuples(st.just(method.upper()), places, bodies)] * (1 if body is None else 3)
     return st.one_of(asked)
+
+
+def _often(usual: st.SearchStrategy[Any], seldom: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.integers(0, 3).flatmap(lambda draw: usual if draw else seldom)
 
 
 def _names(body: dict[str, Any]) -> st.SearchStrategy[str]:
