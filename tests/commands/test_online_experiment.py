@@ -122,14 +122,14 @@ def test_the_better_arm_is_found_though_a_process_is_killed(
     words = [f"runs=[{','.join(runs)}]", "split=0.4", "salt=circle", f"log={log}", "workers=2"]
     with started([sys.executable], tmp_path / "said", *words) as (process, address):
         visitors = Visitors(address)
-        visitors.come(range(100))
+        visitors.come(range(60))
         until = time.monotonic() + 200
         while (tmp_path / "said").read_text().count("nothing to do") < 4:  # two processes, two runs
             assert time.monotonic() < until
             time.sleep(0.1)
         stopped = threading.Timer(0.3, lambda: os.kill(workers_of(process)[0], signal.SIGKILL))
         stopped.start()
-        visitors.come(range(100, 200))
+        visitors.come(range(60, 120))
         stopped.join()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=100) == 0
