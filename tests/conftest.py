@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from seqrec_cli.commands.dispatch import share_cores
+from seqrec_cli.machine import cores
 from tests import warm
 
 if TYPE_CHECKING:
@@ -25,7 +26,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONG = ("test_pages.py", "test_notebooks.py", "test_warm.py", "test_onnx_program.py")  # half a minute a test
+LONG = (  # half a minute a test, or a file
+    "test_pages.py",
+    "test_notebooks.py",
+    "test_warm.py",
+    "test_onnx_program.py",
+    "test_online_experiment.py",
+    "test_aoti_program.py",
+    "test_module_graph.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`, one more than cores: for a quarter of their time tests wait for processes, sockets and timers."""
+    return cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

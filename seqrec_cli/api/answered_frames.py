@@ -14,6 +14,7 @@ from seqrec_cli.commands.restore import Restored
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.records import RecommendConfig
+from seqrec_cli.config.unused import refuse_unused
 from seqrec_cli.config.validate import validate_plain
 from seqrec_cli.data.context import logged_context
 from seqrec_cli.data.request_files import check_columns, in_plain_columns
@@ -90,6 +91,7 @@ def _record(settings: Mapping[str, Any]) -> RecommendConfig:
     assert isinstance(plain, dict)
     record = validate_plain("recommend", {**plain, **given})
     assert isinstance(record, RecommendConfig)
+    refuse_unused(record, [f"{name}={given[name]}" for name in ("mmr_pool", "mmr_by") if name in given])
     return record
 
 

@@ -22,6 +22,8 @@ def main(cfg: CardConfig) -> dict[str, Any]:
     folder = folder_of(cfg.ckpt) / "card" if cfg.out is None else Path(cfg.out).expanduser()
     if folder.exists() and not folder.is_dir():
         raise SeqrecError(f"out={folder} is a file; name a folder")
+    subject = subject_of(run, RunFolder(folder_of(cfg.ckpt)))
+    sections = sections_of(subject)
     folder.mkdir(parents=True, exist_ok=True)
     svg = folder / PICTURE
     if cfg.picture is False or missing is not None:
@@ -30,9 +32,8 @@ def main(cfg: CardConfig) -> dict[str, Any]:
         draw_modules(run.model, run.log, run.cfg.model.max_length, depth=cfg.depth, svg=svg)
     if missing is not None:
         say(f"no picture: {missing}")
-    subject = subject_of(run, RunFolder(folder_of(cfg.ckpt)))
     drawn = [svg] if svg.is_file() else []
-    written = write_card(folder, title_of(subject), sections_of(subject), picture_svg=svg if drawn else None)
+    written = write_card(folder, title_of(subject), sections, picture_svg=svg if drawn else None)
     for path in (*written, *drawn):
         say(str(path))
     return {"folder": str(folder), "files": sorted(path.name for path in (*written, *drawn))}

@@ -35,7 +35,7 @@ from seqrec_cli.serving.requests import RawId, Request
 def main(cfg: ExplainConfig) -> dict[str, Any]:
     """Print a table an item, draw them all and write all weights; what was written."""
     run = restore(cfg.ckpt, cfg.archive, cfg.data_dir, hardware=ON_CPU)
-    recommending = recommending_of(run)
+    recommending = recommending_of(run, cfg.newer)
     context = {name: str(value) for name, value in (cfg.context or {}).items()}
     png = _picture(cfg)
     request = Request(cfg.user, cfg.history, cfg.times, cfg.asked_at, context, cfg.top, None)
@@ -50,7 +50,10 @@ def main(cfg: ExplainConfig) -> dict[str, Any]:
         print_table(explanation_table(whose, each, cfg.order))
     if cfg.item is not None and _was_seen(recommending, asked, cfg.item):
         say(f"item {cfg.item} is in the history already: this run recommends no item twice (protocol.seen=remove)")
-    checked = _checked(recommending, asked, found, cfg=cfg, how=how) if cfg.check else {}
+    checked = {}
+    if cfg.check:  # a later file has no held-out events
+        validating = recommending if cfg.newer is None else recommending_of(run)
+        checked = _checked(recommending, asked, found, cfg=cfg, how=how, validating=validating)
     draw_explanation(whose, shown, png)
     told = {"user": None if cfg.user is None else str(cfg.user), "model": run.cfg.model.name, **checked}
     told |= {"method": found[0].method, "scale": found[0].scale}
@@ -77,6 +80,8 @@ def explained(
             raise SeqrecError("the history holds every item of the data, so there is nothing left to recommend")
     else:
         items_C = recommending.indices([item])
+        if recommending.left_out is not None and int(items_C[0]) in recommending.left_out.tolist():
+            raise SeqrecError(f"item={item}: training never saw it, so its score rests on nothing; take another")
     return asked, mattered(recommending, asked, items_C.tolist(), how=how)
 
 
@@ -118,9 +123,15 @@ def _picture(cfg: ExplainConfig) -> Path:
 
 
 def _checked(
-    recommending: Recommending, asked: Histories, found: list[Mattered], *, cfg: ExplainConfig, how: How
+    recommending: Recommending,
+    asked: Histories,
+    found: list[Mattered],
+    *,
+    cfg: ExplainConfig,
+    how: How,
+    validating: Recommending,
 ) -> dict[str, Any]:
-    """The deletion test of this history and of validation requests, printed."""
+    """The deletion test of this history and of the validation requests of another log, printed."""
     settings, rows = cfg.deletion, []
     rng = np.random.default_rng(settings.seed)
     own: list[Deletion | None] = []
@@ -140,7 +151,7 @@ def _checked(
     short = f"fewer than {2 * settings.removed} events"
     if None in own:
         say(f"the history has {short}: nothing is left out of it (deletion.removed={settings.removed})")
-    validation = _on_validation(recommending, cfg, how=how)
+    validation = _on_validation(validating, cfg, how=how)
     if validation is not None:
         label = f"mean of {validation.histories} validation requests"
         rows.append((label, validation.named, validation.random, validation.least))

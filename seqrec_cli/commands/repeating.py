@@ -17,7 +17,7 @@ FOUND = ("model.members", "model.weights")  # of `model=auto`, which finds them 
 
 def repeat_command(as_trained: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """`seqrec train` with what differs from its defaults; of an ensemble of runs, `seqrec ensemble` with those."""
-    if "mixed" in manifest:
+    if isinstance(manifest.get("mixed"), Mapping):
         runs = list(manifest["mixed"].values())
         return f"seqrec ensemble {shlex.quote('ckpts=' + literal('ckpts', runs))}"
     have = groups()

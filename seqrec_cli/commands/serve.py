@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from seqrec_cli.serving.telemetry import Journal, Meters
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+OWN = "seqrec_cli.serving"  # the room's logger
 TOKEN = "SEQREC_TOKEN"  # of the environment, for a token in a setting would lie in files and process lists
 
 
@@ -34,7 +36,7 @@ def main(cfg: ServeConfig) -> dict[str, Any]:
     if missing:
         raise SeqrecError(f"serve needs what is not installed here ({', '.join(missing)}): pip install 'seqrec[serve]'")
     token = _token()
-    with _listening(cfg.host, cfg.port) as listener:
+    with _listening(cfg.host, cfg.port) as listener, _log_of_ours(cfg):
         address = f"http://{_in_a_url(cfg.host)}:{listener.getsockname()[1]}"
 
         def started() -> None:
@@ -129,7 +131,8 @@ def _answering(
     meters: "Meters",
 ) -> "list[Answering]":
     """What answers, an arm each; the first is the whole service's."""
-    from seqrec_cli.serving.arms import Arms, Assignment, arm_names
+    from seqrec_cli.serving.arms import Arms
+    from seqrec_cli.serving.assignment import Assignment, arm_names
     from seqrec_cli.serving.bodies import Most
     from seqrec_cli.serving.service import Answering
 
@@ -164,10 +167,20 @@ def _log_into(journal: "Journal") -> None:
         def emit(self, record: logging.LogRecord) -> None:
             journal.write("log", level=record.levelname, logger=record.name, message=self.format(record))
 
-    for name in ("uvicorn", "asyncio"):
+    for name, level in (("uvicorn", logging.WARNING), ("asyncio", logging.WARNING), (OWN, logging.INFO)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [Handler()], False
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
+
+
+def _log_of_ours(cfg: ServeConfig) -> AbstractContextManager[None]:
+    """While the service runs, others are told that its log has a writer."""
+    if cfg.log is None:
+        return nullcontext()
+    from seqrec_cli.serving.assignment import Assignment, arm_names
+    from seqrec_cli.serving.log_writers import written_by_us
+
+    return written_by_us(cfg.log, Assignment(arm_names(cfg.checkpoints), cfg.shares, cfg.salt).plan, say)
 
 
 def _listening(host: str, port: int) -> socket.socket:

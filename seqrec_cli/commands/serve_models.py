@@ -12,6 +12,7 @@ from seqrec_cli.machine import cores
 from seqrec_cli.saying import Say
 
 if TYPE_CHECKING:
+    from seqrec_cli.serving.catalogue import Catalogue
     from seqrec_cli.serving.recommending import Recommending
     from seqrec_cli.serving.service import Loaded
 
@@ -40,10 +41,13 @@ def load(cfg: ServeConfig, tell: Say, *, run: str | None = None) -> "Loaded":
         "device": str(found.precision.device),
         **found.stages,
     }
+    catalogue = Catalogue(recommending)
+    if run is None and cfg.has_page:  # which searches the first run's items, and should not wait
+        catalogue.prepare()
     if run is None and (cfg.state is not None or cfg.index != "none"):
-        return _with_items(cfg, recommending, facts, dataset=found.cfg.dataset.name)
+        return _with_items(cfg, recommending, facts, catalogue=catalogue)
     vectors = ItemVectors(recommending) if isinstance(found.model, SequenceEncoder) else None
-    return Loaded(Scoring(recommending), vectors, facts, Catalogue(recommending))
+    return Loaded(Scoring(recommending), vectors, facts, catalogue)
 
 
 def load_beside(cfg: ServeConfig, run: str, first: "Loaded") -> "Loaded":
@@ -58,14 +62,22 @@ def load_beside(cfg: ServeConfig, run: str, first: "Loaded") -> "Loaded":
     return found
 
 
-def _with_items(cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], *, dataset: str) -> "Loaded":
+def _with_items(
+    cfg: ServeConfig, recommending: "Recommending", facts: dict[str, Any], *, catalogue: "Catalogue"
+) -> "Loaded":
     """Items that may change, or are searched in an index."""
-    from seqrec_cli.serving.catalogue import Catalogue
     from seqrec_cli.serving.item_scoring import ItemVectorsAt, ScoringAt
     from seqrec_cli.serving.item_search import Search
     from seqrec_cli.serving.item_start import open_items
     from seqrec_cli.serving.service import Loaded
 
-    items = open_items(recommending, cfg.state, dataset=dataset, item_vectors=cfg.item_vectors, most=cfg.most_added)
+    items = open_items(
+        recommending,
+        cfg.state,
+        dataset=facts["dataset"],
+        item_vectors=cfg.item_vectors,
+        most=cfg.most_added,
+        compact_at=cfg.compact_at,
+    )
     search = None if cfg.index == "none" else Search(cfg.index, items.now().state)
-    return Loaded(ScoringAt(recommending, search), ItemVectorsAt(recommending), facts, Catalogue(recommending), items)
+    return Loaded(ScoringAt(recommending, search), ItemVectorsAt(recommending), facts, catalogue, items)

@@ -20,6 +20,9 @@ class DeletionConfig(Settings):
 class ExplainConfig(RequestConfig, RestoringConfig):
     """The verb `explain`."""
 
+    newer: str | None = Field(
+        description="a later raw file of the run's kind: users and histories are from it; null: the run's own"
+    )
     item: str | int | None = Field(description="the raw id of the item to explain; null for those recommended")
     top: int = Field(ge=1, description="recommended items to explain, best first")
     method: Literal["auto", "attention", "leave_one_out", "integrated_gradients"] = Field(

@@ -241,6 +241,9 @@ class ServeConfig(ExperimentConfig):
         "items can be estimated; null: dataset.item_vectors of the run, where it has any"
     )
     most_added: int = Field(ge=1, description="items that may be added; more get status 422")
+    compact_at: int = Field(
+        ge=2, description="lines of the journal of changed items from which on those without effect are taken out of it"
+    )
     index: Literal["none", "flat", "ivf"] = Field(
         description="how the best items are found: none (all are scored), or by FAISS: flat (the same) or ivf"
     )

@@ -5,12 +5,14 @@ the run: its manifest, its metrics, its data's manifest. What a run did not reco
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts, user_training_counts, view_of
@@ -61,18 +63,30 @@ def sections_of(subject: Subject) -> list[Section]:
     """What a run's card says, in order."""
     manifest = subject.folder.read_manifest()
     metrics = subject.folder.read_metrics() if subject.folder.metrics_json.is_file() else {}
+    of_manifest = partial(_lines_of, subject.folder.manifest, subject.folder.again)
+    of_metrics = partial(_lines_of, subject.folder.metrics_json, subject.folder.again)
     found = [
-        Section("", _head(subject, manifest)),
-        Section("Data and protocol", _data(subject, metrics)),
-        Section("Metrics", _metrics(subject, metrics)),
-        Section("Parts of the targets", _parts(metrics)),
+        Section("", of_manifest(lambda: _head(subject, manifest))),
+        Section("Data and protocol", of_metrics(lambda: _data(subject, metrics))),
+        Section("Metrics", of_metrics(lambda: _metrics(subject, metrics))),
+        Section("Parts of the targets", of_metrics(lambda: _parts(metrics))),
         Section("Size", _size(subject)),
-        Section("Training", _training(manifest)),
+        Section("Training", of_manifest(lambda: _training(manifest))),
         Section("Energy", energy(subject.folder.path)),
-        Section("Limits", _limits(subject, metrics)),
+        Section("Limits", of_metrics(lambda: _limits(subject, metrics))),
         Section("To repeat it", fenced(subject.repeat, "sh")),
     ]
     return [section for section in found if section.lines]
+
+
+def _lines_of(path: Path, mend: str, made: Callable[[], list[str]]) -> list[str]:
+    """Lines of what a file of the run holds. Raises SeqrecError where a value is missing or of another kind, since
+    somebody has changed it."""
+    try:
+        return made()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SeqrecError(f"{path} is damaged, or was changed by hand ({what}); {mend}") from error
 
 
 def title_of(subject: Subject) -> str:

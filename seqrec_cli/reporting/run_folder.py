@@ -234,9 +234,13 @@ class RunFolder:
         """The final metrics: `{"val": {...}, "test": {...}, ...}`; no `test` while that is sealed."""
         write_atomically(self.metrics_json, to_json(metrics, self.metrics_json.name, indent=2) + "\n")
 
+    @property
+    def again(self) -> str:
+        """How to get metrics that were lost."""
+        return f"evaluate the run again: {shell_command('evaluate', 'ckpt', self.path)} run_dir=NEW_FOLDER"
+
     def read_metrics(self) -> dict[str, Any]:
-        again = shell_command("evaluate", "ckpt", self.path)
-        return _read_object(self.metrics_json, f"evaluate the run again: {again} run_dir=NEW_FOLDER")
+        return _read_object(self.metrics_json, self.again)
 
 
 def read_rows(metrics_jsonl: Path) -> list[dict[str, Any]]:

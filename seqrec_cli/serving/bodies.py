@@ -1,5 +1,7 @@
 """What the service is asked and what it answers, as JSON."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -222,11 +224,33 @@ def read(kind: type[B], body: bytes, most: Most) -> B:
             near = nearest(name, known) if len(name) < LONGEST else ""
             raise NotUnderstoodError(printable(f"{name}: no such field{near}") + f" (have: {', '.join(known)})")
     most.check(plain)
+    if body.count(b":") != _names(plain):  # or colons stand in texts
+        _refuse_repeated(body)
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise NotUnderstoodError(in_a_line(first)) from None
+
+
+def _names(plain: Any) -> int:
+    """How many names the objects of a JSON value have; no text that says one twice has as few colons."""
+    if isinstance(plain, dict):
+        return len(plain) + sum(_names(each) for each in plain.values() if isinstance(each, dict | list))
+    return sum(_names(each) for each in plain if isinstance(each, dict | list))
+
+
+def _refuse_repeated(body: bytes) -> None:
+    """Raises NotUnderstoodError where an object has two values of one name: readers differ in which they take."""
+
+    def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise NotUnderstoodError(printable(f"{twice}: given twice in one object; give it once"))
+        return found
+
+    json.loads(body.decode(), object_pairs_hook=unrepeated, parse_int=float)  # an int of many digits takes long
 
 
 def in_a_line(first: Mapping[str, Any]) -> str:

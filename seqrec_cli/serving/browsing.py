@@ -1,5 +1,6 @@
 """What the page asks beside recommendations: items by what is typed, a user's history, and the runs that answer."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -85,21 +86,26 @@ class Browsing:
     def __init__(self, answering: Answering, *, top: int, most: Most) -> None:
         self._answering, self._top, self._most = answering, top, most
 
+    async def prepare(self) -> None:
+        """What a search needs, where nobody has searched yet."""
+        catalogue = self._answering.run(None).catalogue
+        if not catalogue.prepared:
+            await asyncio.to_thread(catalogue.prepare)
+
     def items(self, said: AskedForItems) -> dict[str, Any]:
         """Items by a part of their title or id, whatever its case and accents; or what is known of some."""
         loaded = self._answering.run(None)
-        if said.id:
-            found = loaded.scoring.recommending.known_indices(said.id)[0].tolist()
-        else:
-            found = loaded.catalogue.found(said.q, said.limit)
-        return {"items": loaded.catalogue.described(found)}
+        at = loaded.recommending()
+        found = at.known_indices(said.id)[0].tolist() if said.id else loaded.catalogue.found(said.q, said.limit, at)
+        return {"items": loaded.catalogue.described(found, at)}
 
     def history(self, said: AskedForHistory) -> dict[str, Any]:
         """A user's events in the data."""
-        catalogue = self._answering.run(None).catalogue
-        events = catalogue.events(said.user)
+        loaded = self._answering.run(None)
+        catalogue, at = loaded.catalogue, loaded.recommending()
+        events = catalogue.events(said.user, at)
         latest = events[-min(said.limit or self._most.events, self._most.events) :]
-        described = catalogue.described(event.item for event in latest)
+        described = catalogue.described((event.item for event in latest), at)
         past = [{**item, "time": event.time} for item, event in zip(described, latest, strict=True)]
         return {"history": past, "num_events": len(events)}
 
@@ -131,6 +137,8 @@ def add_browsing(service: FastAPI, browsing: Browsing) -> None:
 
     @service.get("/items", response_model=Items, responses=REFUSALS, description=Browsing.items.__doc__)
     async def items(said: Annotated[AskedForItems, Query()]) -> Response:
+        if not said.id:
+            await browsing.prepare()
         return answer(lambda: browsing.items(said))
 
     @service.get("/history", response_model=History, responses=REFUSALS, description=Browsing.history.__doc__)

@@ -52,24 +52,39 @@ class ItemSearch:
         begin so, then titles with a word that does, then those with the letters anywhere, then those with a word for
         each typed one, which it begins; within each of these in the order given. Of the last three, only what the first
         MOST_EXAMINED places give."""
+        return [item for group in self.groups(typed, limit) for item in group][:limit]
+
+    def groups(self, typed: str, limit: int) -> list[list[int]]:
+        """The same, those that are found in one way together: six lists, at most `limit` items in all; one list where
+        nothing is typed."""
         wanted = _bytes(typed)
         if not wanted:
-            return self._order_V[:limit].tolist()
+            return [self._order_V[:limit].tolist()]
         found: dict[int, None] = {}  # lines, in the order of the answer
-        _add(found, self._numbers.alike(wanted), limit)
-        _add(found, self._names.beginning(wanted, limit), limit)
-        _add(found, self._numbers.beginning(wanted, limit), limit)
+        ends = []
+
+        def add(lines: Iterable[int]) -> None:
+            for line in lines:
+                if len(found) < limit:
+                    found[line] = None
+            ends.append(len(found))
+
+        add(self._numbers.alike(wanted))
+        add(self._names.beginning(wanted, limit))
+        add(self._numbers.beginning(wanted, limit))
+        at_a_word, inside, apart = list[int](), list[int](), list[int]()
         if len(found) < limit:
-            at_a_word, inside = list[int](), list[int]()
             for place in itertools.islice(self._places(wanted), MOST_EXAMINED):
                 (inside if _of_a_word(self._text[place - 1]) else at_a_word).append(place)
                 if len(at_a_word) == 2 * limit:
                     break
-            _add(found, self._lines(at_a_word), limit)
-            _add(found, self._lines(inside), limit)
+        add(self._lines(at_a_word))
+        add(self._lines(inside))
         if len(found) < limit and len(words := WORDS.findall(wanted)) > 1:
-            _add(found, self._lines(list(self._apart(words, limit))), limit)
-        return self._order_V[list(found)].tolist()
+            apart = list(self._apart(words, limit))
+        add(self._lines(apart))
+        items = self._order_V[list(found)].tolist()
+        return [items[first:end] for first, end in itertools.pairwise([0, *ends])]
 
     def _places(self, words: bytes) -> Iterator[int]:
         """Where they stand in the text, from the front, one a line."""
@@ -125,13 +140,6 @@ def _begin(beginnings: list[bytes], line: bytes) -> bool:
             return False
         left.remove(word)
     return True
-
-
-def _add(found: dict[int, None], lines: Iterable[int], limit: int) -> None:
-    for line in lines:
-        if len(found) >= limit:
-            return
-        found[line] = None
 
 
 def _of_a_word(byte: int) -> bool:

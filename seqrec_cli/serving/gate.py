@@ -64,7 +64,7 @@ class Gate:
     ) -> None:
         """`routes` are counted by name; `open_files` hold no data and need no token."""
         self._application, self._limits = application, limits
-        self._authorized = None if token is None else b"Bearer " + token.encode()
+        self._token = None if token is None else token.encode()
         self._journal, self._meters, self._routes = journal, meters, routes
         self._open = OPEN.union(open_files)
         self.inside = 0  # requests let in and not yet answered
@@ -109,9 +109,10 @@ class Gate:
 
     async def _pass(self, exchange: "_Exchange", receive: Receive) -> None:
         scope, headers = exchange.scope, exchange.headers
-        if self._authorized is not None and scope["path"] not in self._open:
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._authorized):
+        if self._token is not None and scope["path"] not in self._open:
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            # A scheme has no case (RFC 9110, 11.1); what follows has.
+            if not hmac.compare_digest(given.strip(b" "), self._token) or scheme.lower() != b"bearer":
                 raise RefusedError(401, "no valid bearer token", (b"www-authenticate", b"Bearer"))
         if scope["method"] not in WITH_BODY:
             await self._application(scope, receive, exchange.send)

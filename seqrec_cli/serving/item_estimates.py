@@ -3,8 +3,12 @@
 Hoerl & Kennard 1970 (Technometrics 12(1)), as a map from content to factors as in Gantner et al. 2010 (ICDM, "Learning
 Attribute-to-Feature Mappings for Cold-Start Recommendations", eq. 4: there by stochastic descent, here in closed form).
 The regularisation is the one with the smallest error on items that were left out one at a time, for which ridge has a
-formula (PRESS, Allen 1974, Technometrics 16(1)): e_i / (1 - h_ii). Regression shrinks what it cannot tell, so estimates
-are scaled to the mean length of trained vectors; where all of those have one length, each estimate gets it.
+formula (PRESS, Allen 1974, Technometrics 16(1)): e_i / (1 - h_ii).
+
+Regression shrinks towards the mean of all items what it cannot tell, and an item at the mean stands in next to no list.
+So estimates are stretched away from the mean, as far as trained vectors stand from it, but no further than to where
+items that are left out stand in as many lists of ten as trained items do: a new item is no favourite of everybody's.
+Where the regression tells nothing (r2 is not above 0) there is nothing to stretch, and the estimate is the mean.
 
 Legend: V items, N items that are learned from, F features, D width, Y = D or D + 1 (with the bias), R requests.
 """
@@ -18,6 +22,7 @@ from seqrec_cli.data.numbers import vector_features
 from seqrec_cli.serving.attribute_values import AttributeValues, Given
 
 MOST_ITEMS, MOST_VALUES = 20_000, 2_000  # that are learned from: the first drawn, the second by how many items have it
+HALVINGS = 12  # of the stretch, until it is known to a four-thousandth
 STRENGTHS = 10.0 ** np.arange(-4, 5)  # of the ridge, times the mean squared feature
 
 
@@ -31,6 +36,8 @@ class Quality:
         None  # validation targets among the ten best, each with its estimate in place of its vector
     )
     recall10_trained: float | None = None  # and with its trained vector
+    shown10: float | None = None  # validation lists of ten that an estimated item would stand in: their share
+    shown10_trained: float | None = None  # and a trained one
 
 
 class Ridge:
@@ -40,6 +47,7 @@ class Ridge:
         x_NF, y_NY = features_NF.astype(np.float64), targets_NY.astype(np.float64)
         self._mean_F, self._mean_Y, self._width = x_NF.mean(0), y_NY.mean(0), width
         x_NF, y_NY = x_NF - self._mean_F, y_NY - self._mean_Y
+        deviations_ND = y_NY[:, :width]
         squares_F, q_FF = np.linalg.eigh(x_NF.T @ x_NF)
         rotated_NF = x_NF @ q_FF
         projected_FY = rotated_NF.T @ y_NY
@@ -52,17 +60,39 @@ class Ridge:
         inverse_F = 1 / (np.maximum(squares_F, 0) + strength)
         self._weights_FY = q_FF @ (inverse_F[:, None] * projected_FY)
         self.r2 = float(1 - error / max((y_NY[:, :width] ** 2).sum(), 1e-12))
-        left_out_NY = self._left_out(rotated_NF, inverse_F, projected_FY, targets_NY=y_NY) + self._mean_Y
-        lengths_N = np.linalg.norm(targets_NY[:, :width], axis=1)
-        self._length = float(lengths_N.mean())
-        self._same_length = bool(np.ptp(lengths_N) < 1e-3 * self._length)
-        estimated = float(np.linalg.norm(left_out_NY[:, :width], axis=1).mean())
-        self._scale = self._length / max(estimated, 1e-12)
-        self.left_out_NY = self._scaled(left_out_NY)
+        self._left_out_NY = self._left_out(rotated_NF, inverse_F, projected_FY, targets_NY=y_NY)  # from the mean
+        estimated = float((self._left_out_NY[:, :width] ** 2).sum()) ** 0.5
+        trained = float((deviations_ND**2).sum()) ** 0.5
+        # How far an estimate stands from the mean, in what the regression makes of it: as far as trained vectors do, or
+        # not at all where it tells nothing of them.
+        self.stretch = trained / max(estimated, 1e-12) if self.r2 > 0 else 0.0
 
     def __call__(self, features_F: np.ndarray) -> np.ndarray:
         """[F] -> [Y]."""
-        return self._scaled(((features_F - self._mean_F) @ self._weights_FY + self._mean_Y)[None])[0]
+        return self._stretched(((features_F - self._mean_F) @ self._weights_FY)[None], self.stretch)[0]
+
+    @property
+    def left_out_NY(self) -> np.ndarray:
+        """The estimate of each item that was learned from, without it, [N, Y]."""
+        return self._stretched(self._left_out_NY, self.stretch)
+
+    def show_no_more(self, queries_RY: np.ndarray, tenth_R: np.ndarray, shown: float) -> None:
+        """Stretch estimates less, until they stand in no larger share of lists of ten than trained items do: where a
+        score is above a list's tenth."""
+
+        at_mean_RN = queries_RY @ self._stretched(self._left_out_NY, 0.0).T - tenth_R[:, None]
+        beyond_RN = queries_RY[:, : self._width] @ self._left_out_NY[:, : self._width].T
+
+        def share(stretch: float) -> float:
+            return float((at_mean_RN + stretch * beyond_RN > 0).mean())
+
+        low, high = 0.0, self.stretch
+        if share(high) <= shown:
+            return
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if share(middle) <= shown else (low, middle)
+        self.stretch = low
 
     def _left_out(
         self, rotated_NF: np.ndarray, inverse_F: np.ndarray, projected_FY: np.ndarray, *, targets_NY: np.ndarray
@@ -72,13 +102,10 @@ class Ridge:
         h_N = 1 / len(rotated_NF) + (rotated_NF**2) @ inverse_F
         return targets_NY - (targets_NY - fitted_NY) / np.maximum(1 - h_N, 1e-6)[:, None]
 
-    def _scaled(self, found_NY: np.ndarray) -> np.ndarray:
-        found_NY, vectors_ND = found_NY.copy(), found_NY[:, : self._width]
-        if self._same_length:
-            lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-            found_NY[:, : self._width] = vectors_ND / np.maximum(lengths_N1, 1e-12) * self._length
-        else:
-            found_NY[:, : self._width] = vectors_ND * self._scale
+    def _stretched(self, deviations_NY: np.ndarray, stretch: float) -> np.ndarray:
+        """A bias is what the regression makes of it."""
+        found_NY: np.ndarray = self._mean_Y + deviations_NY
+        found_NY[:, : self._width] = self._mean_Y[: self._width] + stretch * deviations_NY[:, : self._width]
         return found_NY
 
 
@@ -194,9 +221,16 @@ class Estimator:
             return Quality(len(self.items_N), self.ridge.r2)
         scores_RV = queries_RY @ table_VY.T
         trained_R = scores_RV[np.arange(len(targets_R)), targets_R].copy()
-        estimated_R = (queries_RY * self.ridge.left_out_NY[place_V[targets_R]]).sum(1)
         scores_RV[:, 0] = -np.inf
         scores_RV[seen] = -np.inf
+        listed = min(10, scores_RV.shape[1] - 1)
+        tenth_R = np.partition(scores_RV, -listed, axis=1)[:, -listed]
+        shown = listed / (len(table_VY) - 1)
+        self.ridge.show_no_more(queries_RY, tenth_R, shown)
+        left_out_NY = self.ridge.left_out_NY
+        estimated_R = (queries_RY * left_out_NY[place_V[targets_R]]).sum(1)
         scores_RV[np.arange(len(targets_R)), targets_R] = -np.inf
         hits = [(scores_RV > own_R[:, None]).sum(1)[rows_R] < 10 for own_R in (estimated_R, trained_R)]
-        return Quality(len(self.items_N), self.ridge.r2, *(float(hit_R.mean()) for hit_R in hits))
+        recall10, recall10_trained = (float(hit_R.mean()) for hit_R in hits)
+        estimated = float((queries_RY @ left_out_NY.T > tenth_R[:, None]).mean())
+        return Quality(len(self.items_N), self.ridge.r2, recall10, recall10_trained, estimated, shown)

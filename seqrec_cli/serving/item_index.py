@@ -17,7 +17,8 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.serving.item_estimates import Estimator, Quality
-from seqrec_cli.serving.item_journal import FROM, Change, ItemJournal
+from seqrec_cli.serving.item_journal import ItemJournal
+from seqrec_cli.serving.item_lines import FROM, Change
 from seqrec_cli.serving.item_state import RecommendingAt, Row, State
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import RawId

@@ -1,7 +1,6 @@
 """PUT, GET and DELETE of /items/{id}: how the items of a running service change."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from seqrec_cli.serving import bodies
 from seqrec_cli.serving.bodies import Attributes, Body, Most, NotUnderstoodError, RawId, RawIds, printable, read
 from seqrec_cli.serving.gate import ITEMS
 from seqrec_cli.serving.item_index import ItemIndex
-from seqrec_cli.serving.item_journal import FROM, Change
+from seqrec_cli.serving.item_lines import FROM, Change
 
 JSON = "application/json"
 LONGEST_ID = 256  # characters
@@ -42,6 +41,8 @@ class Quality(BaseModel):
     r2: float = Field(description="share of the vectors' variance that is explained")
     recall10: float | None = Field(description="of validation targets among the ten best, with estimated vectors")
     recall10_trained: float | None = Field(description="the same with trained vectors")
+    shown10: float | None = Field(description="share of validation lists of ten in which an estimated item would stand")
+    shown10_trained: float | None = Field(description="the same of a trained one; estimates are held to it")
 
 
 NO_UTF8 = "\N{REPLACEMENT CHARACTER}"  # in place of bytes of an address that are none
@@ -77,8 +78,8 @@ class ItemRemoved(BaseModel):
 
 
 NOTHING = (
-    "r2 is not above 0: the estimate is hardly more than the mean of all items, so the item may be recommended to "
-    "nearly everybody; give like=[items] or a vector"
+    "r2 is not above 0: what was told says nothing of an item's vector, so the item gets the mean of all, and stands "
+    "in next to no list; give like=[items] or a vector"
 )
 
 
@@ -166,8 +167,7 @@ def _route(answer: Callable[[str, bytes], Awaitable[dict[str, Any]]]) -> Callabl
         except (SeqrecError, NotUnderstoodError) as error:
             return _said(str(error), 422)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else "a fault of the disk"
-            return _said(f"nothing was changed: {why}", 503)
+            return _said(f"nothing was changed: {error.strerror or 'a fault of the disk'}", 503)
         return Response(to_json(found), media_type=JSON)
 
     return route

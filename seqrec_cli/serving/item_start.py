@@ -27,14 +27,14 @@ MEASURED = 1_000  # validation requests
 
 
 def open_items(
-    recommending: Recommending, state: str | None, *, dataset: str, item_vectors: str | None, most: int
+    recommending: Recommending, state: str | None, *, dataset: str, item_vectors: str | None, most: int, compact_at: int
 ) -> ItemIndex:
     """The items as the journal has them; without `state`, as they were trained. Raises SeqrecError where the model has
     no vectors of items, or a file cannot be read."""
     table_VD, bias_V = table_of(recommending, "state" if state is not None else "index")
     if state is None:
         return ItemIndex(recommending, None, {}, qualities={}, most=0)
-    journal = ItemJournal(Path(state).expanduser(), dataset)
+    journal = ItemJournal(Path(state).expanduser(), dataset, compact_at)
     table_VY = (table_VD if bias_V is None else torch.cat([table_VD, bias_V[:, None]], dim=1)).cpu().numpy()
     estimators = _estimators(recommending, table_VY, item_vectors, width=table_VD.shape[1])
     qualities = _qualities(recommending, estimators, table_VY)
@@ -42,6 +42,7 @@ def open_items(
     found.now()
     if found.damage is not None:
         raise SeqrecError(f"state={state}: {found.damage}")
+    journal.compact_if_due()
     return found
 
 

@@ -107,7 +107,7 @@ class RecommendingAt(Recommending):
         changed = [
             len(self.items) + 1 + nth
             for nth, row in enumerate(self.state.rows[: len(self.state) - len(self.items) - 1])
-            if (wanted & _texts(row.attributes[name]) if name in row.attributes else row.origin in having)
+            if (wanted & texts_of(row.attributes[name]) if name in row.attributes else row.origin in having)
         ]
         return np.concatenate([trained, np.array(changed, np.int64)])
 
@@ -145,6 +145,14 @@ class RecommendingAt(Recommending):
         raws = [self.items[row - 1] if row <= V else self.state.rows[row - V - 1].raw for row in rows]
         return raws, None if self.titles is None else [self.title(row) for row in rows]
 
+    def row_now(self, item: int) -> int | None:
+        """The row of an item of the catalog; None where it was removed."""
+        return self._offered.get(str(self.items[item - 1]))
+
+    def is_now(self, row: int) -> bool:
+        """Whether a row behind the catalog's is that of its item."""
+        return self.state.offered.get(str(self.state.rows[row - len(self.items) - 1].raw)) == row
+
     def title(self, row: int) -> str:
         """That given with the item, that of the data, or else its id."""
         assert self.titles is not None
@@ -166,7 +174,7 @@ class RecommendingAt(Recommending):
         return {} if row is None or row <= len(self.items) else self.state.rows[row - len(self.items) - 1].attributes
 
 
-def _texts(told: Plain | Sequence[Plain]) -> set[str]:
+def texts_of(told: Plain | Sequence[Plain]) -> set[str]:
     """A value or several, as texts."""
     several = told if isinstance(told, Sequence) and not isinstance(told, str) else [told]
     return set(map(str, several))

@@ -168,6 +168,33 @@ def test_a_picture_that_was_asked_for_and_cannot_be_drawn_is_exit_code_2(base: P
     assert "seqrec card: picture=true: the picture needs" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.json", {"val": [1, 2]}),
+        ("metrics.json", {"val": {"ndcg@10": "high"}}),
+        ("metrics.json", {"protocol": {}}),
+        ("metrics.json", {"intervals": {"val": {"ndcg@10": 3}}}),
+        ("metrics.json", {"parts": {"val": {"cold": {"targets": None}}}}),
+        ("metrics.json", {"baselines_val": 5}),
+        ("manifest.json", {"fit": {"seconds": "long"}}),
+        ("manifest.json", {"hardware": "fast"}),
+        ("manifest.json", {"mixed": 3}),
+    ],
+)
+def test_what_was_changed_by_hand_is_refused_in_a_line(
+    base: Path, tmp_path: Path, name: str, damage: dict[str, Any]
+) -> None:
+    shutil.copytree(base / "sealed", tmp_path / "run", ignore=shutil.ignore_patterns("card"))
+    found = json.loads((tmp_path / "run" / name).read_text())
+    (tmp_path / "run" / name).write_text(json.dumps(found | damage))
+    with pytest.raises(
+        SeqrecError, match=rf"{name} is damaged, or was changed by hand \(.*\); evaluate the run"
+    ) as refused:
+        card(tmp_path / "run", "picture=false")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_is_no_folder_to_write_to(base: Path) -> None:
     with pytest.raises(SeqrecError, match=r"out=.*log\.csv is a file; name a folder"):
         card(base / "run", f"out={base / 'log.csv'}", "picture=false")

@@ -143,3 +143,57 @@ def test_the_page_is_no_part_of_an_experiment() -> None:
         record = validate("serve", compose("serve", words))
         assert isinstance(record, ServeConfig)
         assert record.has_page is page
+
+
+def test_the_search_is_made_at_the_start_where_the_page_asks_for_it(run: str) -> None:
+    def prepared(*words: str, beside: str | None = None) -> bool:
+        return serve_models.load(settings(run, *words), lambda line: None, run=beside).catalogue.prepared
+
+    assert prepared()
+    assert not prepared("page=false")
+    assert not prepared(f"log={run}/log")  # an experiment has no page
+    assert not prepared(beside=run)  # whose items nobody searches
+
+
+def test_the_items_that_change_get_their_settings(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqrec_cli.serving import item_start
+
+    found: dict[str, Any] = {}
+    opened = item_start.open_items
+
+    def open_items(recommending: Any, state: Any, **given: Any) -> Any:
+        found.update(given, state=state)
+        return opened(recommending, state, **given)
+
+    monkeypatch.setattr(item_start, "open_items", open_items)
+    made = serve_models.load(
+        settings(run, f"state={tmp_path / 's'}", "most_added=7", "compact_at=9"), lambda line: None
+    )
+    expected = {"state": str(tmp_path / "s"), "dataset": "synthetic", "item_vectors": None, "most": 7, "compact_at": 9}
+    assert found == expected
+    assert made.items is not None
+    assert made.catalogue.prepared
+    assert made.items._journal is not None
+    assert made.items._journal._compact_at == 9
+
+
+def test_services_of_one_log_are_told_of_each_other(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqrec_cli.serving.assignment import Assignment, arm_names
+    from seqrec_cli.serving.log_writers import written_by_us
+    from seqrec_cli.serving.server import Server
+
+    monkeypatch.setattr(Server, "run", lambda server, sockets: said.append("served"))
+    log, said = tmp_path / "log", list[str]()
+    monkeypatch.setattr(serve, "say", said.append)
+    words = [f"runs=[{run},{run}]", "split=0.3", "salt=one", f"log={log}", "port=0"]
+    plan = Assignment(arm_names([run, run]), [0.3, 0.7], "one").plan
+    with written_by_us(str(log), plan, said.append):
+        seqrec_cli.run("serve", words)
+        assert "by the same plan: compare counts both as one experiment" in said[0]
+        assert said[-1] == "served"
+        for other in ("salt=two", "split=0.4"):
+            with pytest.raises(seqrec_cli.SeqrecError, match="writes there too, with other runs, shares or salt"):
+                seqrec_cli.run("serve", [*words, other])
+    said.clear()
+    seqrec_cli.run("serve", [*words, "salt=two"])
+    assert not [line for line in said if "plan" in line]

@@ -219,6 +219,26 @@ def test_a_later_files_users_are_recommended_what_the_model_knows(
     torch.testing.assert_close(scores(first.model, first.log), scores(later.model, later.log), rtol=1e-4, atol=1e-5)
 
 
+def test_a_later_files_user_is_explained_by_what_the_model_knows(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    asked = [f"ckpt={run[0]}", "user=u7", f"out={tmp_path / 'x.png'}"]  # of the later file alone
+    newer = f"newer={files[1]}"
+    found = seqrec_cli.run("explain", [*asked, newer, "top=2"])
+    listed = seqrec_cli.run("recommend", [f"ckpt={run[0]}", "user=u7", newer, "top=2"])
+    assert [each["item"] for each in found["items"]] == [str(item) for item in listed["items"]]
+    assert found["items"][0]["read"] == listed["events_read"]
+    with pytest.raises(SeqrecError, match="user=u7: the data have no such user"):
+        seqrec_cli.run("explain", asked)
+    later, new = on_later_log(opened(run[0]), str(files[1]))
+    item = vocabulary(later.log.folder, "items")[new[0] - 1]  # type: ignore[arg-type]
+    with pytest.raises(SeqrecError, match=f"item={item}: training never saw it"):
+        seqrec_cli.run("explain", [*asked, newer, f"item={item}"])
+    checks = ["check=true", "deletion.users=5", "deletion.removed=1", "deletion.draws=1"]
+    tested = seqrec_cli.run("explain", [*asked, newer, *checks])["check"]["validation"]
+    assert tested["histories"] + tested["too_short"] == 5  # the run's own, for a later file holds nothing out
+
+
 def test_a_later_files_counts_are_those_the_model_was_trained_with(files: tuple[Path, Path], tmp_path: Path) -> None:
     """What came later is unknown to it, however often it occurs by now."""
     cfg = settings("din", files[0], tmp_path)

@@ -55,21 +55,22 @@ def numbers(name: str) -> dict[str, Any]:
     return shipped("model", name) | CAUSAL.get(name, {})
 
 
-def small_config(name: str, **changes: Any) -> ModelConfig:
+def small_config(name: str, *, sizes: dict[str, Any] = SMALL, **changes: Any) -> ModelConfig:
     """A model's shipped settings with small sizes and no dropout, and `changes` on top."""
     plain = numbers(name)
-    return config_class("model", plain["name"]).from_plain(_shrunk(plain) | changes)  # type: ignore[return-value]
+    shrunk = _shrunk(plain, sizes) | changes
+    return config_class("model", plain["name"]).from_plain(shrunk)  # type: ignore[return-value]
 
 
-def _shrunk(plain: dict[str, Any]) -> dict[str, Any]:
+def _shrunk(plain: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
     """Settings with small sizes and no dropout, those of an ensemble's members too."""
     still = {key: 0.0 for key in plain if key.endswith("dropout")}
-    small = {key: value for key, value in SMALL.items() if key in plain}
+    small = {key: value for key, value in sizes.items() if key in plain}
     if plain["name"] == "auto":  # which training fills
         members = {name: numbers(name) for name in ("itemknn", "graph", "sasrec")}
         plain = plain | {"members": members, "weights": dict.fromkeys(members, 0.5)}
     if "members" in plain:
-        small["members"] = {key: _shrunk(member) for key, member in plain["members"].items()}
+        small["members"] = {key: _shrunk(member, sizes) for key, member in plain["members"].items()}
     return plain | small | still
 
 

@@ -19,7 +19,8 @@ from tests.serving.test_recommending import CPU, WINDOW, Encoder, request
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
 pytest.importorskip("prometheus_client", reason="the development extras bring it")
-from seqrec_cli.serving.arms import Arms, Assignment, arm_names
+from seqrec_cli.serving.arms import Arms
+from seqrec_cli.serving.assignment import Assignment, arm_names
 from seqrec_cli.serving.exposure_writer import ExposureWriter
 from seqrec_cli.serving.gate import Gate
 from seqrec_cli.serving.service import build_service

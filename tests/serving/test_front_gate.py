@@ -186,3 +186,13 @@ def test_counters_are_there_for_prometheus(served: Served) -> None:
         "seqrec_requests_waiting 0.0",
     ):
         assert line in page.splitlines(), line
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_of_a_token_has_no_case_and_the_token_has(recommending: Recommending, scheme: str) -> None:
+    served = Served(recommending, token="Secret")
+    for words, status in (("Secret", 200), (" Secret", 200), ("secret", 401), ("", 401), ("Secret x", 401)):
+        assert served.get("/metrics", authorization=f"{scheme} {words}")[0] == status, words
+    for words in ("Basic Secret", "Secret", "BearerSecret", ""):
+        assert served.get("/metrics", authorization=words)[0] == 401, words
+    served.batcher.close()

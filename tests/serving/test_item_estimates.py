@@ -34,8 +34,9 @@ def test_left_out_items_are_estimated_as_if_they_were_not_there() -> None:
     errors = {strength: float(((y_NY - found) ** 2).sum()) for strength, found in by_hand.items()}
     best = min(errors, key=errors.__getitem__)
     assert ridge.r2 == pytest.approx(1 - errors[best] / ((y_NY - y_NY.mean(0)) ** 2).sum(), rel=1e-6)
-    scale_of_length = np.linalg.norm(y_NY, axis=1).mean() / np.linalg.norm(by_hand[best], axis=1).mean()
-    assert ridge.left_out_NY == pytest.approx(by_hand[best] * scale_of_length, rel=1e-6)
+    mean = y_NY.mean(0)
+    stretch = np.linalg.norm(y_NY - mean) / np.linalg.norm(by_hand[best] - mean)
+    assert ridge.left_out_NY == pytest.approx(mean + stretch * (by_hand[best] - mean), rel=1e-6)
 
 
 def test_a_planted_map_is_found_and_noise_is_not() -> None:
@@ -48,16 +49,50 @@ def test_a_planted_map_is_found_and_noise_is_not() -> None:
     assert Ridge(x_NF, rng.standard_normal((N, D)), width=D).r2 < 0.1
 
 
-def test_lengths_are_those_of_trained_vectors_and_the_bias_is_not_scaled() -> None:
+def test_estimates_stand_as_far_from_the_mean_as_trained_vectors_and_the_bias_is_not_stretched() -> None:
     x_NF, y_NY = planted(3.0)
-    units = y_NY / np.linalg.norm(y_NY, axis=1, keepdims=True)
-    assert np.linalg.norm(Ridge(x_NF, 2 * units, width=D)(x_NF[0])) == pytest.approx(2)
     with_bias = np.concatenate([y_NY, 10 + x_NF[:, :1]], axis=1)
     ridge = Ridge(x_NF, with_bias, width=D)
-    assert np.linalg.norm(ridge.left_out_NY[:, :D], axis=1).mean() == pytest.approx(
-        np.linalg.norm(y_NY, axis=1).mean(), rel=1e-6
+    assert ridge.r2 > 0
+    assert np.linalg.norm(ridge.left_out_NY[:, :D] - y_NY.mean(0)) == pytest.approx(
+        np.linalg.norm(y_NY - y_NY.mean(0)), rel=1e-6
     )
-    assert ridge.left_out_NY[:, D].mean() == pytest.approx(10 + x_NF[:, 0].mean(), abs=0.3)
+    assert ridge.left_out_NY[:, D] == pytest.approx(10 + x_NF[:, 0], abs=0.5)
+
+
+def test_what_tells_nothing_gives_the_mean_of_all_items() -> None:
+    rng = np.random.default_rng(4)
+    x_NF, y_NY = rng.standard_normal((N, FEATURES)), 2 + rng.standard_normal((N, D))
+    ridge = Ridge(x_NF, y_NY, width=D)
+    assert ridge.r2 <= 0
+    assert ridge(x_NF[0]) == pytest.approx(y_NY.mean(0))
+
+
+def test_estimates_stand_in_as_many_lists_as_trained_items_and_no_more() -> None:
+    """Groups of items around places of their own, and users who like a group: the group's middle is near them all."""
+    rng = np.random.default_rng(1)
+    groups, items, width = 8, 400, 16
+    of_N = rng.integers(0, groups, items)
+    centres_GD = rng.standard_normal((groups, width))
+    table_VY = np.zeros((items + 1, width))
+    table_VY[1:] = 0.5 + 0.4 * centres_GD[of_N] + rng.standard_normal((items, width))
+    features = TextFeatures(np.concatenate([np.full((1, groups), np.nan), np.eye(groups)[of_N]]))
+    queries_RY = centres_GD[rng.integers(0, groups, 200)] + rng.standard_normal((200, width))
+    targets_R = rng.integers(1, items + 1, 200)
+    nothing_seen = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    estimator = Estimator(features, table_VY, np.arange(items + 1) > 0, width=width)
+    lists_R = np.sort(queries_RY @ table_VY[1:].T, axis=1)[:, -10:]
+
+    def shown() -> float:
+        return float((queries_RY @ estimator.ridge.left_out_NY.T > lists_R[:, :1]).mean())
+
+    full = estimator.ridge.stretch
+    assert shown() > 2 * 10 / items  # each in more lists than a trained item
+    found = estimator.quality(queries_RY, targets_R, nothing_seen, table_VY=table_VY)
+    assert 1 < estimator.ridge.stretch < full
+    assert found.shown10 == pytest.approx(shown())
+    assert found.shown10_trained == 10 / items
+    assert 0.9 * 10 / items < shown() <= 10 / items
 
 
 def test_text_vectors_of_new_items_are_read_as_those_of_trained_ones() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.serving.item_journal import Change, ItemJournal
+from seqrec_cli.serving.item_journal import ItemJournal
+from seqrec_cli.serving.item_lines import Change
 
 
 def change(nth: int) -> Change:

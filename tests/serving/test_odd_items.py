@@ -10,18 +10,18 @@ from seqrec_cli.data.interactions import PackedLog
 
 pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
 pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from tests.serving.changing import Changing
 from tests.serving.test_diversity import attributed  # noqa: F401 - a fixture
-from tests.serving.test_items import Changing, changing, made  # noqa: F401
 
 
-def test_a_vector_whose_length_is_no_number_is_refused(changing: Changing) -> None:  # noqa: F811
+def test_a_vector_whose_length_is_no_number_is_refused(changing: Changing) -> None:
     width = changing.answering.loaded.scoring.recommending.model.item_table().shape[1]  # type: ignore[operator]
     status, said = changing.item("PUT", "long", {"vector": [1e30] * width})
     assert (status, said["detail"]) == (422, "vector: too large for 32 bits")
     assert changing.item("GET", "long")[0] == 404
 
 
-def test_an_id_that_is_no_utf_8_is_refused(changing: Changing) -> None:  # noqa: F811
+def test_an_id_that_is_no_utf_8_is_refused(changing: Changing) -> None:
     status, said = changing.item("PUT", "\N{REPLACEMENT CHARACTER}", {"like": [100]})
     assert status == 422
     assert "as UTF-8" in said["detail"]

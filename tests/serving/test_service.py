@@ -226,6 +226,22 @@ def test_scores_that_are_no_numbers_are_told_to_all_who_asked(served: Served, re
         assert (status, "diverged" in said["detail"]) == (422, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"user_history": [100], "user_history": [101]}', "user_history: given twice in one object; give it once"),
+        (b'{"top_k": 1, "user_history": [100], "top\\u005fk": 2}', "top_k: given twice"),
+        (b'{"user_history": [100], "context": {"a": "b", "a": "b"}}', "a: given twice"),
+        (b'{"user_history": ["x"], "item_attributes": {"x": {"g": "1", "g": "2"}}}', "g: given twice"),
+    ],
+)
+def test_a_name_that_is_given_twice_is_refused(served: Served, body: bytes, says: str) -> None:
+    ((status, answer),) = served.post("/recommend", body)
+    assert (status, says in answer["detail"]) == (422, True), answer
+    ((status, answer),) = served.post("/recommend", b'{"user_history": [100, "a:b"], "user": ":\\":"}')
+    assert (status, answer["unknown_items"]) == (200, ["a:b"])
+
+
 def test_the_schema_names_fields_and_refusals(served: Served) -> None:
     route = served.schema["paths"]["/recommend"]["post"]
     fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
