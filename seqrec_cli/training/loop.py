@@ -27,7 +27,7 @@ from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_che
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
-from seqrec_cli.training.shared_steps import Share, sum_gradients
+from seqrec_cli.training.shared_steps import Share, Told, sum_gradients
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
 LOG_EVERY = 20  # steps between losses reported to the listener: reading one from a GPU waits for it
@@ -102,7 +102,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.processes = current()
-        self.stop, self.stop_agreed = StopRequest(), False
+        self.stop, self.told = StopRequest(), Told()
         self.model.to(self.precision.device)
         self.optimizer = build_optimizer(self.model, self.cfg)
         self.scaler = self.precision.scaler()
@@ -126,7 +126,7 @@ class Loop:
         """Epochs until a reason to end."""
         self.stop = stop
         while True:
-            self.stop_agreed = self.processes.any(stop.requested)
+            self.told = Told(self.processes.any(stop.requested), self.told.seconds)
             if self.stops():
                 self.save_last()
                 return "interrupted"
@@ -142,7 +142,11 @@ class Loop:
 
     def stops(self) -> bool:
         """Whether the run was asked to stop; several processes stop after the same step."""
-        return self.stop_agreed if self.processes.several else self.stop.requested
+        return self.told.stop if self.processes.several else self.stop.requested
+
+    def clock(self) -> float:
+        """Seconds so far, by which all processes decide the same."""
+        return self.told.seconds if self.processes.several else self.seconds()
 
     def run_epoch(self) -> None:
         """The steps left of this epoch, or up to a stop or the step limit."""
@@ -165,31 +169,31 @@ class Loop:
         at, device = self.progress, self.precision.device
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
-        loss, now = self.accumulate_gradients(batch), self.seconds()
+        loss = self.accumulate_gradients(batch)
         if self.processes.several:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            told = sum_gradients(parameters, loss, self.processes, stop=self.stop.requested, seconds=now)
-            self.stop_agreed, now = told.stop, told.seconds
+            own = Told(self.stop.requested, self.seconds())
+            self.told = sum_gradients(parameters, loss, self.processes, own=own)
         reported = step % LOG_EVERY == 0 or step == self.total_steps
         value = loss.item() if reported or device.type == "cpu" else None
         if value is not None:
             self.check_finite(value, step)
-        lr = learning_rate(self.cfg, step, self.expected_steps(step, now)) * self.plateau.scale
+        lr = learning_rate(self.cfg, step, self.expected_steps(step)) * self.plateau.scale
         update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        if self.seconds_allowed is not None and now >= self.seconds_allowed:
+        if self.seconds_allowed is not None and self.clock() >= self.seconds_allowed:
             self.total_steps = step  # as if trainer.max_steps had said so
         self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
 
-    def expected_steps(self, step: int, seconds: float) -> int:
+    def expected_steps(self, step: int) -> int:
         """The steps of the whole run, fewer where `trainer.minutes` will end it sooner at the pace so far: a rate that
         falls to a run's end is to get there."""
         if self.seconds_allowed is None or step <= self.cfg.warmup_steps:
             return self.total_steps
-        return min(self.total_steps, max(step, int(step * self.seconds_allowed / max(seconds, 1e-3))))
+        return min(self.total_steps, max(step, int(step * self.seconds_allowed / max(self.clock(), 1e-3))))
 
     def accumulate_gradients(self, batch: Batch) -> Tensor:
         """The batch's loss; its gradients are summed over what it is made of.

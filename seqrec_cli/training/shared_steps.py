@@ -34,8 +34,8 @@ LARGE = 1 << 16  # numbers from which a gradient is summed where it lies
 class Told:
     """What the processes agree on at a step."""
 
-    stop: bool  # one was asked to stop
-    seconds: float  # by the first one's clock
+    stop: bool = False  # one was asked to stop
+    seconds: float = 0.0  # by the first one's clock
 
 
 def share_bounds(lengths: Sequence[int], count: int) -> list[tuple[int, int]]:
@@ -115,17 +115,16 @@ def own_randomness(seed: tuple[int, ...]) -> Iterator[None]:
             torch.cuda.set_rng_state(on_gpu)
 
 
-def sum_gradients(
-    parameters: Sequence[nn.Parameter], loss: Tensor, processes: Processes, *, stop: bool, seconds: float
-) -> Told:
-    """Add up the loss, in place, and the gradients of all processes, so that each has the batch's.
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, processes: Processes, *, own: Told) -> Told:
+    """Add up the loss, in place, and the gradients of all processes, so that each has the batch's; from what each has
+    to tell, what holds for all.
 
     A parameter that is without a gradient everywhere stays so: the optimizer leaves it alone, as with one process.
     """
     sparse = [p.grad is not None and p.grad.is_sparse for p in parameters]
     W, P = processes.count, len(parameters)
     told = np.zeros(2 + P + P * W)
-    told[0], told[1] = stop, seconds if processes.is_first else 0.0
+    told[0], told[1] = own.stop, own.seconds if processes.is_first else 0.0
     told[2 : 2 + P] = [p.grad is not None for p in parameters]
     rows_PW = told[2 + P :].reshape(P, W)
     for nth, parameter in enumerate(parameters):
