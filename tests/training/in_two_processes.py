@@ -1,7 +1,6 @@
-"""What `test_many_processes.py` trains, in one process and in several: `python -m tests.training.in_two_processes`."""
+"""What `test_many_processes.py` trains, in one process and in several."""
 
 import json
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -9,8 +8,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.distributed as dist
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from configured import config
 from toylog import packed, random_histories
 from training_toys import CPU, Recorder
@@ -72,10 +69,10 @@ def trained(name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(meeting: str, rank: str, count: str) -> None:
+def main(meeting: str, rank: int, count: int) -> None:
     """One of `count` processes: every case, its result as a file of the rank."""
     torch.set_num_threads(1)
-    where, processes = Path(meeting), Processes(int(rank), int(count), int(rank), int(count))
+    where, processes = Path(meeting), Processes(rank, count, rank, count)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{where}/meeting",
@@ -92,7 +89,3 @@ def main(meeting: str, rank: str, count: str) -> None:
             found[name] = trained(name, folder)
     (where / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
