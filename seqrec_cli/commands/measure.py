@@ -24,6 +24,7 @@ from seqrec_cli.evaluation.evaluate import measuring as evaluating
 from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.processes import ALONE, together
 from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
@@ -94,6 +95,14 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     return metrics
 
 
+def assist_measuring(of: Measured, *, test: str, loss: ValidationLoss | None) -> None:
+    """What every process but the first does of `measure_run`: its share of the same evaluations. The baselines are
+    counted by the first alone."""
+    validated(of, loss)
+    if test in ("once", "all"):
+        measured(of, "test")
+
+
 def open_run(path: Path, by: str, *, archive: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Break the seal of a finished run: its best weights, from its checkpoint, on test. What it holds is completed."""
     run, folder = restore(str(path), archive, data_dir, hardware=AS_TRAINED, tell=silent), RunFolder.open(path)
@@ -139,7 +148,8 @@ def _baselines(of: Measured, split: HeldOut) -> dict[str, dict[str, float]]:
     if not cfg.evaluation.baselines:
         return {}
     length = cfg.model.max_length
-    return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=length, tell=say)
+    with together(ALONE):
+        return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=length, tell=say)
 
 
 def _print(

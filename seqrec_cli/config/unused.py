@@ -11,7 +11,7 @@ from seqrec_cli.config.card import CardConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.explain import ExplainConfig
 from seqrec_cli.config.export import ExportConfig
-from seqrec_cli.config.records import CompareConfig, RecommendConfig, ServeConfig
+from seqrec_cli.config.records import CompareConfig, PlanConfig, RecommendConfig, ServeConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.stages import StagesConfig
@@ -91,6 +91,12 @@ def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
                 raise SeqrecError(
                     f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN"
                 )
+    hardware = getattr(record, "hardware", None)
+    if hardware is not None and hardware.processes not in (None, 1) and type(record) not in (TrainConfig, PlanConfig):
+        raise SeqrecError(
+            f"hardware.processes={hardware.processes}: several processes train one model, and this verb works in one; "
+            "leave the setting out"
+        )
     if isinstance(record, CompareConfig) and record.log is not None:
         for text in overrides:
             key = text.lstrip("+").partition("=")[0]

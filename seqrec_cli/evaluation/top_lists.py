@@ -30,6 +30,7 @@ from seqrec_cli.metrics.table import (
     metric_names,
     parse_metric,
 )
+from seqrec_cli.processes import Processes
 
 if TYPE_CHECKING:
     from seqrec_cli.evaluation.ranks import Ranks
@@ -45,6 +46,9 @@ class Collector(Protocol):
 
         `seen_E` are the positions, in the flattened block, of items that are no candidates. The scores stay as is.
         """
+
+    def merge(self, processes: Processes) -> None:
+        """Take in what the others have collected, each of its share of the blocks."""
 
 
 def top_items(scores_BV: Tensor, k: int) -> Tensor:
@@ -91,6 +95,11 @@ class TopLists:
             np.add.at(counts_V1, items_BK[:, :k].ravel(), 1)
         if self._attributes:
             self._add_lists(items_BK, rows_B, ends_B)
+
+    def merge(self, processes: Processes) -> None:
+        """Add up what all have counted."""
+        for counted in (self._counts_CV1, self._sums, self._lists):
+            processes.sum_array(counted)
 
     def _add_lists(self, items_BK: np.ndarray, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         starts_B = np.asarray(self._log.offsets_U1)[rows_B]
