@@ -41,6 +41,7 @@ LEVELS = {
     "faults": 0,
     "machine": 0,
     "saying": 0,
+    "processes": 0,
     "kernels": 1,
 }
 LONGEST_FILE = 350

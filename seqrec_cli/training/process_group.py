@@ -1,0 +1,137 @@
+"""The group of processes that torchrun, or `seqrec train hardware.processes=N`, has started: joining it and leaving it.
+
+The launcher says in the environment who is who (RANK, WORLD_SIZE, MASTER_ADDR, ...). A process meets the others at a
+small store of keys that the launcher keeps. Through it they hear what to do next, however long that takes, and that
+one has failed: whoever fails first tells why, in one line, and the others end with it instead of waiting.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.processes import ALONE, Processes, together
+
+ASK_S = 0.5  # between two looks at the store
+MEETING_S = 900  # for all processes to begin, torchrun's own patience
+PARTING_S = 10  # for the first to fail to tell why, when its end has broken a connection here
+REFUSED = 2  # exit code of bad input
+
+
+def found_group(environment: Mapping[str, str] = os.environ) -> Processes | None:
+    """Which of several processes this is; None if it was started alone. Needs no meeting.
+
+    Raises SeqrecError where a launcher's variables are there in part.
+    """
+    if int(environment.get("WORLD_SIZE", "1")) < 2 or "RANK" not in environment:
+        return None
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if missing:
+        raise SeqrecError(
+            f"WORLD_SIZE={environment['WORLD_SIZE']} says that several processes were started, and {missing[0]} is not "
+            "set; start them with torchrun, or unset WORLD_SIZE"
+        )
+    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    local = int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", count))
+    return Processes(rank, count, *local)
+
+
+class Meeting:
+    """The store of keys where the processes meet, and a thread that looks there whether one has failed."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self._began, self._tasks = time.monotonic(), 0
+        # torchrun's static rendezvous keeps one store over restarts, every other one has a new store.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self._store = self._connected(attempt)
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._end_with_others, args=(self._connected(attempt),), daemon=True)
+        self._watch.start()
+
+    def _connected(self, attempt: str) -> dist.Store:
+        try:
+            store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING_S)))
+        except (RuntimeError, ValueError, OSError) as error:  # what of them depends on the version of torch
+            where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            reason = " ".join(str(error).split())[:200]
+            raise SeqrecError(f"process {self.processes.rank} found nobody at {where} ({reason})") from error
+        static = os.environ.get("TORCHELASTIC_RUN_ID", "none") == "none"
+        return dist.PrefixStore(f"seqrec/{attempt if static else 'meeting'}", store)
+
+    def announce(self, task: str) -> None:
+        """The first process tells the others what to do next."""
+        self._store.set(f"task/{self._tasks}", task)
+        self._tasks += 1
+
+    def next_task(self) -> str:
+        """What the first process announces next, whenever that is."""
+        self._wait_for(f"task/{self._tasks}")
+        self._tasks += 1
+        return str(self._store.get(f"task/{self._tasks - 1}").decode())
+
+    def all_at(self, place: str) -> None:
+        """Wait for all processes, however long one works before it gets there."""
+        self._store.set(f"{place}/{self.processes.rank}", "")
+        for rank in range(self.processes.count):
+            self._wait_for(f"{place}/{rank}")
+
+    def _wait_for(self, key: str) -> None:
+        wait = 0.01
+        while not self._store.check([key]):
+            time.sleep(wait)
+            wait = min(2 * wait, ASK_S)
+
+    @contextlib.contextmanager
+    def group(self, timeout_s: float) -> Iterator[Processes]:
+        """The processes together: torch's process group, gloo for the host's memory and nccl for GPUs."""
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(f"group/{self._tasks}", self._store),
+            rank=self.processes.rank,
+            world_size=self.processes.count,
+            timeout=timedelta(seconds=timeout_s),
+        )
+        try:
+            with together(self.processes):
+                yield self.processes
+        finally:
+            with contextlib.suppress(RuntimeError):  # of connections that others have closed
+                dist.destroy_process_group()
+
+    def fails(self) -> bool:
+        """Tell the others that this process ends with an error; whether it is the first, who is to say why."""
+        try:
+            return bool(self._store.add("failed", 1) == 1)
+        except (RuntimeError, ValueError):  # the store has gone with the launcher
+            return self.processes.is_first
+
+    def leave(self) -> None:
+        """Nothing more is heard of others."""
+        self._ended.set()
+
+    def wait_for_a_failure(self, seconds: float = PARTING_S) -> None:
+        """Of another process, if there is one: this process ends then, and `wait_for_a_failure` does not return."""
+        self._ended.wait(seconds)
+
+    def _end_with_others(self, store: Any) -> None:
+        while not self._ended.wait(ASK_S):
+            try:
+                failed = store.check(["failed"])
+            except (RuntimeError, ValueError):
+                failed = True  # the store has gone with the launcher: nobody is left to work for
+            if failed and not self._ended.wait(ASK_S):
+                sys.stderr.flush()
+                os._exit(REFUSED)
+
+
+__all__ = ["ALONE", "Meeting", "found_group"]
