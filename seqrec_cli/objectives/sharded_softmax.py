@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.layers.row_shard import RowShard, counts_of_all, from_all, summed_for_each, summed_over_ranks
+from seqrec_cli.models.layers.row_shard import RowShard, counts_of_all, from_all, summed_for_each
 from seqrec_cli.objectives.losses import add_product, chunk_rows, mean_score_difference, product_dtype
+from seqrec_cli.processes import summed
 
 BLOCK = 2**20  # logits that become exponents at once: what is made of them in fp32 stays in cache
 
@@ -220,7 +221,7 @@ def encoder_cross_entropy(
     if smoothing == 0:
         return loss
     padding = int(shard.first == 0)
-    mean_D = summed_over_ranks(table_RD[padding:].float().sum(0)) / (shard.rows - 1)
+    mean_D = summed(table_RD[padding:].float().sum(0)) / (shard.rows - 1)
     difference_MD = encoder.item_vectors(targets_M).float() - mean_D
     difference_M1 = None if bias_V is None else (F.embedding(targets_M, bias_V[:, None]) - bias_V[1:].mean()).float()
     difference = mean_score_difference(queries_MD, difference_MD, difference_M1, weights_N=weights_M)

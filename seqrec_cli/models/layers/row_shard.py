@@ -107,12 +107,6 @@ def fetch(table_RD: Tensor, rows_X: Tensor, shard: RowShard, *, sparse: bool = F
     return fetched_XD
 
 
-def summed_over_ranks(local: Tensor) -> Tensor:
-    """The sum over all ranks, on every rank; the gradients of all ranks' uses are summed likewise."""
-    summed: Tensor = _Sum.apply(local)
-    return summed
-
-
 def _swapped(numbers_W: Tensor) -> list[int]:
     """What each rank has for this one, of a number for each rank."""
     received_W = torch.empty_like(numbers_W)
@@ -141,20 +135,3 @@ class _Fetch(torch.autograd.Function):
             else grad_YD.new_zeros(ctx.shape).index_add_(0, rows_Y, grad_YD)
         )
         return grad_RD, None, None, None, None
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        return _all_reduced(local)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return _all_reduced(grads[0])
-
-
-def _all_reduced(local: Tensor) -> Tensor:
-    summed = local.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(summed)
-    return summed

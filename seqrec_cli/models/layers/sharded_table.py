@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec_cli.models.layers.embedding import padded_table, zero_padding_gradient
 from seqrec_cli.models.layers.row_shard import RowShard, fetch
+from seqrec_cli.processes import current
 
 # Tables up to this many numbers (512 MB) are made whole and then cut, with the same first weights as in one process.
 MADE_WHOLE = 1 << 27
@@ -70,12 +70,16 @@ class ShardedTable(nn.Embedding):
 def catalog_table(rows: int, dim: int) -> nn.Embedding:
     """A table that grows with the catalogue: with a padding row 0 as `padded_table`, or, while a model is built in
     shards, this rank's rows of it."""
-    return ShardedTable(shard_of(rows), dim) if _making else padded_table(rows, dim)
+    if _making:
+        return ShardedTable(shard_of(rows), dim)
+    table = padded_table(rows, dim)
+    table.of_catalog = True  # type: ignore[assignment]
+    return table
 
 
 def shard_of(rows: int) -> RowShard:
     """This rank's part of a table of so many rows."""
-    return RowShard(rows, dist.get_rank(), dist.get_world_size())
+    return RowShard(rows, current().rank, current().count)
 
 
 @contextlib.contextmanager
@@ -89,10 +93,14 @@ def made_in_shards() -> Iterator[None]:
         _making = False
 
 
-def cut(table: nn.Embedding) -> ShardedTable:
-    """This rank's rows of a whole table."""
-    shard = shard_of(table.num_embeddings)
-    return ShardedTable(shard, table.embedding_dim, table.weight.detach()[shard.first : shard.last].clone())
+def cut_tables(model: nn.Module) -> None:
+    """Keep of every `catalog_table` this rank's rows."""
+    for part in list(model.modules()):
+        for name, table in list(part.named_children()):
+            if isinstance(table, nn.Embedding) and getattr(table, "of_catalog", False):
+                shard = shard_of(table.num_embeddings)
+                rows_RD = table.weight.detach()[shard.first : shard.last].clone()
+                setattr(part, name, ShardedTable(shard, table.embedding_dim, rows_RD))
 
 
 def sharded_tables(model: nn.Module) -> dict[str, ShardedTable]:
