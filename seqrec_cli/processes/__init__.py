@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
+class ProcessLostError(RuntimeError):
+    """Another process has ended, or was not heard of for too long."""
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """Errors of the connection, which gloo and nccl raise as any RuntimeError, by their own name."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(" ".join(str(error).split())[:300]) from error
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among `count`, `local_count` of them on this machine; rank 0 is the first."""
@@ -43,7 +56,8 @@ class Processes:
         if self.several:
             import torch.distributed as dist
 
-            dist.all_reduce(tensor)
+            with _connected():
+                dist.all_reduce(tensor)
         return tensor
 
     def sum_array(self, array: "np.ndarray") -> "np.ndarray":
@@ -53,6 +67,18 @@ class Processes:
 
             self.sum(torch.from_numpy(array))
         return array
+
+    def gather_tensor(self, tensor: "Tensor") -> "list[Tensor]":
+        """Everybody's tensor, all of one shape, by rank; on the tensor's own device."""
+        if not self.several:
+            return [tensor]
+        import torch
+        import torch.distributed as dist
+
+        found = [torch.empty_like(tensor) for _ in range(self.count)]
+        with _connected():
+            dist.all_gather(found, tensor)
+        return found
 
     def any(self, flag: bool) -> bool:
         """Whether it is true of any."""
@@ -65,7 +91,8 @@ class Processes:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, value)
+        with _connected():
+            dist.all_gather_object(found, value)
         return found
 
     def from_first(self, value: Value) -> Value:
@@ -75,7 +102,8 @@ class Processes:
         import torch.distributed as dist
 
         found = [value]
-        dist.broadcast_object_list(found, src=0)
+        with _connected():
+            dist.broadcast_object_list(found, src=0)
         return found[0]
 
     def copy_from_first(self, tensors: "Sequence[Tensor]") -> None:
@@ -85,7 +113,8 @@ class Processes:
 
             for tensor in tensors:
                 dense = tensor.detach().contiguous()
-                dist.broadcast(dense, src=0)
+                with _connected():
+                    dist.broadcast(dense, src=0)
                 if dense.data_ptr() != tensor.data_ptr():
                     tensor.detach().copy_(dense)
 

@@ -21,11 +21,13 @@ from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.processes import ProcessLostError, current
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
+from seqrec_cli.training.shared_steps import Share, Told, sum_gradients
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
 LOG_EVERY = 20  # steps between losses reported to the listener: reading one from a GPU waits for it
@@ -50,7 +52,8 @@ def fit(
     Writes `folder/best.pt` at every improvement of the monitored metric and `folder/last.pt` at every epoch's end
     (and when interrupted); `header` gives their config, facts and fingerprint. `resume_from` is a loaded `last.pt`
     of the same folder. The best weights are in `model` at the end, unless interrupted: then the last ones. A run ends
-    after a validation, too, where the listener gives it up.
+    after a validation, too, where the listener gives it up. Of several processes (`processes.together`) each learns
+    from its share of a batch, and the first alone reads and writes the folder.
     Raises SeqrecError when there is nothing to train on, or when the loss or the weights stop being finite.
     """
     if rows.steps < 1:
@@ -75,7 +78,9 @@ def fit(
         finally:
             listener.on_end()
     if reason != "interrupted":
-        model.load_state_dict(load_checkpoint(folder / BEST)["model"])
+        if loop.processes.is_first:
+            model.load_state_dict(load_checkpoint(folder / BEST)["model"])
+        loop.processes.copy_from_first([*model.parameters(), *model.buffers()])
     best, at = loop.stopping, loop.progress
     return FitResult(best.best_metrics, best.best_epoch, at.epoch_under_way, at.step, loop.seconds(), reason)
 
@@ -96,6 +101,8 @@ class Loop:
     listener: Listener
 
     def __post_init__(self) -> None:
+        self.processes = current()
+        self.stop, self.told = StopRequest(), Told()
         self.model.to(self.precision.device)
         self.optimizer = build_optimizer(self.model, self.cfg)
         self.scaler = self.precision.scaler()
@@ -117,8 +124,10 @@ class Loop:
 
     def run(self, stop: StopRequest) -> Reason:
         """Epochs until a reason to end."""
+        self.stop = stop
         while True:
-            if stop.requested:
+            self.told = Told(self.processes.any(stop.requested), self.told.seconds)
+            if self.stops():
                 self.save_last()
                 return "interrupted"
             if self.given_up:
@@ -127,19 +136,31 @@ class Loop:
             if self.stopping.exhausted or done:
                 self.validate_epoch_average()
                 return "patience" if self.stopping.exhausted else "finished"
-            self.run_epoch(stop)
-            if not stop.requested:
+            self.run_epoch()
+            if not self.stops():
                 self.close_epoch()
 
-    def run_epoch(self, stop: StopRequest) -> None:
+    def stops(self) -> bool:
+        """Whether the run was asked to stop; several processes stop after the same step."""
+        return self.told.stop if self.processes.several else self.stop.requested
+
+    def clock(self) -> float:
+        """Seconds so far, by which all processes decide the same."""
+        return self.told.seconds if self.processes.several else self.seconds()
+
+    def run_epoch(self) -> None:
         """The steps left of this epoch, or up to a stop or the step limit."""
         self.model.train()
         at = self.progress
         if at.start >= self.rows.steps or at.step >= self.total_steps:
             return
         for batch in self.rows.epoch(at.epoch, at.start):
-            self.run_step(batch)
-            if stop.requested or at.step >= self.total_steps:
+            try:
+                self.run_step(batch)
+            except ProcessLostError:  # before anything was updated: what is lost is this step
+                self.save_last()
+                raise
+            if self.stops() or at.step >= self.total_steps:
                 return
         if at.start < self.rows.steps:
             raise RuntimeError(f"epoch {at.epoch} gave {at.start} batches, rows.steps promised {self.rows.steps}")
@@ -149,6 +170,10 @@ class Loop:
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
         loss = self.accumulate_gradients(batch)
+        if self.processes.several:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            own = Told(self.stop.requested, self.seconds())
+            self.told = sum_gradients(parameters, loss, self.processes, own=own)
         reported = step % LOG_EVERY == 0 or step == self.total_steps
         value = loss.item() if reported or device.type == "cpu" else None
         if value is not None:
@@ -159,7 +184,7 @@ class Loop:
             self.average.update(step)
         self.loss_sum += loss
         at.step, at.start, at.loss_steps = step, at.start + 1, at.loss_steps + 1
-        if self.seconds_allowed is not None and self.seconds() >= self.seconds_allowed:
+        if self.seconds_allowed is not None and self.clock() >= self.seconds_allowed:
             self.total_steps = step  # as if trainer.max_steps had said so
         self.listener.on_step(step, value if reported else None, lr=lr, targets=targets)
 
@@ -168,7 +193,7 @@ class Loop:
         falls to a run's end is to get there."""
         if self.seconds_allowed is None or step <= self.cfg.warmup_steps:
             return self.total_steps
-        return min(self.total_steps, max(step, int(step * self.seconds_allowed / max(self.seconds(), 1e-3))))
+        return min(self.total_steps, max(step, int(step * self.seconds_allowed / max(self.clock(), 1e-3))))
 
     def accumulate_gradients(self, batch: Batch) -> Tensor:
         """The batch's loss; its gradients are summed over what it is made of.
@@ -186,8 +211,14 @@ class Loop:
 
     def losses(self, model: Recommender, batch: Batch) -> Iterator[Tensor]:
         """What adds up to the batch's loss: all of it, or the loss of each micro-batch, made when it is asked for, and
-        at last the term of the batch as a whole."""
+        at last the term of the batch as a whole. Of several processes each has those of its rows, the first that term.
+        """
         tokens, device = self.cfg.micro_batch_tokens, self.precision.device
+        if self.processes.several:
+            seed = self.cfg.seed, self.progress.step + 1, self.processes.rank
+            share = Share(self.objective, batch, self.processes, precision=self.precision)
+            yield from share.losses(model, tokens, seed=seed)
+            return
         if tokens is None or batch.items_BL.numel() <= tokens:
             with self.precision.autocast():
                 loss = self.objective.loss(model, batch.to(device))
@@ -207,6 +238,8 @@ class Loop:
         """Count the epoch, validate if it is time, keep what was best, and save."""
         at = self.progress
         epoch, whole = at.epoch_under_way, at.start >= self.rows.steps
+        averages = [] if self.average is None else self.average.values()  # unlike processors round unlike
+        self.processes.copy_from_first([*self.model.parameters(), *self.model.buffers(), *averages])
         if whole:
             at.epoch, at.start = at.epoch + 1, 0
         self.check_finite(self.loss_sum.item(), at.step)
@@ -227,13 +260,14 @@ class Loop:
             self.plateau.update(improved)
             if improved:
                 self.save(BEST, epoch, metrics, trainer=None)
-        self.given_up = self.listener.gives_up()
+        self.given_up = self.processes.from_first(self.listener.gives_up())
         self.metrics, at.loss_steps, at.train_loss = metrics, 0, train_loss
         self.loss_sum.zero_()
 
     def validate_and_report(self, epoch: int, split: str, train_loss: float) -> dict[str, float]:
         """Validate the model's present weights, and report to the listener."""
-        metrics = {name: float(value) for name, value in self.validate().items()}
+        found = {name: float(value) for name, value in self.validate().items()}
+        metrics = self.processes.from_first(found)  # decided on once
         row = {"epoch": epoch, "step": self.progress.step, "split": split, "seconds": self.seconds()}
         self.listener.on_validation({**row, "train_loss": train_loss, **metrics})
         return metrics
@@ -285,6 +319,8 @@ class Loop:
         self.save(LAST, at.epoch, self.metrics, trainer=trainer)
 
     def save(self, name: str, epoch: int, metrics: dict[str, float], *, trainer: dict[str, Any] | None) -> None:
+        if not self.processes.is_first:
+            return
         moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
         save_checkpoint(self.folder / name, {**self.header, **moment, "model": self.model.state_dict()})
 

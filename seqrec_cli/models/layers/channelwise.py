@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.kernels.prelu_dice.op import dice, prelu
-from seqrec_cli.kernels.prelu_dice.reference import channel_moments
+from seqrec_cli.kernels.prelu_dice.reference import channel_moments, dice_reference
+from seqrec_cli.processes import current, summed
 
 NORM_EPSILON = 1e-5  # of BatchNorm's variance, torch's own
 MOMENTUM = 0.1  # share of a new batch in the running statistics
@@ -54,6 +55,16 @@ class Statistics(nn.Module):
             self.running_var.lerp_(moments[1].detach(), MOMENTUM)
 
 
+def moments_of_all(x: Tensor, real: Tensor | None) -> Tensor:
+    """Mean and variance [2, M] of each channel over the real elements of all processes that share a batch."""
+    exact = x.flatten(0, -2).to(torch.promote_types(x.dtype, torch.float32))
+    weights = exact.new_ones(len(exact)) if real is None else real.expand(x.shape[:-1]).flatten().to(exact.dtype)
+    sums = torch.cat([weights @ exact, weights @ exact.square(), weights.sum()[None]])
+    tops, count = summed(sums).split([2 * x.shape[-1], 1])
+    mean, square = (tops / count.clamp(min=1)).view(2, -1)
+    return torch.stack([mean, (square - mean * mean).clamp(min=0)])
+
+
 class Dice(Statistics):
     """PReLU with a smooth gate at the batch's mean (eq. 4): p x + (1 - p) slope x, with
     p = sigmoid((x - mean) / sqrt(variance + epsilon)) of each channel."""
@@ -68,7 +79,12 @@ class Dice(Statistics):
 
     def weighted(self, x: Tensor, real: Tensor | None, weight_M: Tensor | None) -> Tensor:
         """The sum of weight times the output over channels, [..., M] -> [...]; any number where `real` is False."""
-        y, moments = dice(x, self.slope, real, weight_M, self.running())
+        if self.training and current().several:  # the kernel's gradients are of its own rows' moments
+            moments = moments_of_all(x, real)
+            y = dice_reference(x, moments, self.slope)
+            y = y if weight_M is None else (y.float() * weight_M).sum(-1)
+        else:
+            y, moments = dice(x, self.slope, real, weight_M, self.running())
         self.update(moments)
         return y
 
@@ -85,7 +101,7 @@ class BatchNorm(Statistics):
         """[..., M] -> [..., M]."""
         moments = self.running()
         if moments is None:
-            moments = channel_moments(x, real)
+            moments = moments_of_all(x, real) if current().several else channel_moments(x, real)
             self.update(moments)
         mean, variance = moments
         scale = (variance + NORM_EPSILON).rsqrt() * self.weight
