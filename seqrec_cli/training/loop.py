@@ -27,7 +27,7 @@ from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_che
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
-from seqrec_cli.training.shared_steps import Share, Told, sum_gradients
+from seqrec_cli.training.shared_steps import Share, Told, seed_step, sum_gradients
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
 LOG_EVERY = 20  # steps between losses reported to the listener: reading one from a GPU waits for it
@@ -347,8 +347,3 @@ class Loop:
         self.progress = Progress(**trainer["progress"])
         self.loss_sum.fill_(self.progress.loss_sum)
         self.metrics = payload["metrics"]
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Random state of one step (dropout, negatives): a pure function of seed and step."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]))

@@ -38,6 +38,11 @@ class Told:
     seconds: float = 0.0  # by the first one's clock
 
 
+def seed_step(*seed: int) -> None:
+    """Random state of one step (dropout, negatives): a pure function of the run's seed and the step."""
+    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+
+
 def share_bounds(lengths: Sequence[int], count: int) -> list[tuple[int, int]]:
     """First row and last row + 1 of each process, of a batch with rows of these lengths.
 
@@ -106,7 +111,7 @@ def own_randomness(seed: tuple[int, ...]) -> Iterator[None]:
     """Within it this process draws its own numbers (its rows' dropout); afterwards all draw the same ones again."""
     before = torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    seed_step(*seed)
     try:
         yield
     finally:
