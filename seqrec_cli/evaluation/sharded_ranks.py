@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from seqrec_cli.config.schema import EvaluationConfig
@@ -25,7 +24,7 @@ from seqrec_cli.data.view import Targets
 from seqrec_cli.evaluation.ranks import BYTES_A_SCORE, counted, padded_targets, refuse_no_numbers
 from seqrec_cli.evaluation.top_lists import Collector, top_items
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
-from seqrec_cli.models.layers.row_shard import RowShard, from_all
+from seqrec_cli.models.layers.row_shard import RowShard, from_all, largest
 
 
 class ShardScorer:
@@ -125,27 +124,23 @@ def _read(scorer: ShardScorer, scores_BV: Tensor, items_BC: Tensor) -> Tensor:
     """The scores of some items, from the ranks that have them."""
     columns_BC, here_BC = scorer.columns(items_BC)
     found_BC = scores_BV.gather(1, columns_BC).where(here_BC, 0.0)
-    dist.all_reduce(found_BC)
-    return found_BC
+    return scorer.shard.processes.sum(found_BC)
 
 
-def _count(
-    scorer: ShardScorer, scores_BV: Tensor, targets_BM: Tensor, *, seen_E: Tensor
-) -> tuple[Tensor, Tensor]:
+def _count(scorer: ShardScorer, scores_BV: Tensor, targets_BM: Tensor, *, seen_E: Tensor) -> tuple[Tensor, Tensor]:
     """`ranks.count_ranks` over the items of all ranks."""
     columns_BM, here_BM = scorer.columns(targets_BM)
     own_BM = scores_BV.gather(1, columns_BM).where(here_BM, -torch.inf)
     scores_BV[:, 0] = -torch.inf
-    largest = scores_BV.amax()  # NaN where there is one
-    bad = torch.where(largest < torch.inf, 0.0, 1.0)
-    dist.all_reduce(own_BM, op=dist.ReduceOp.MAX)
+    bad = torch.where(scores_BV.amax() < torch.inf, 0, 1)  # NaN too fails the comparison
+    own_BM = largest(own_BM)
     scores_BV.view(-1).index_fill_(0, seen_E, torch.nan)
     rows_N, nth_N = here_BM.nonzero(as_tuple=True)
     scores_BV[rows_N, columns_BM[rows_N, nth_N]] = own_BM[rows_N, nth_N]
     scores_BV[:, 0] = torch.nan
     higher_BM, equal_BM, ranked_B = counted(scores_BV, own_BM)
-    sums = torch.cat([higher_BM.flatten(), equal_BM.flatten(), ranked_B, bad.long()[None]])
-    dist.all_reduce(sums)
+    sums = torch.cat([higher_BM.flatten(), equal_BM.flatten(), ranked_B, bad[None]])
+    scorer.shard.processes.sum(sums)
     if sums[-1]:  # on all ranks alike
         refuse_no_numbers(sums.new_full((1,), torch.nan, dtype=torch.float32))
     size = targets_BM.numel()
@@ -169,7 +164,9 @@ def _merged_top(scorer: ShardScorer, scores_BV: Tensor, seen_E: Tensor, *, k: in
     items_BK = torch.nn.functional.pad(items_BK, (0, missing))
     world = scorer.shard.world
     counts = [len(items_BK)] * world
-    values_BX, items_BX = (from_all(part, counts).view(world, -1, k).transpose(0, 1).flatten(1) for part in (values_BK, items_BK))
+    values_BX, items_BX = (
+        from_all(part, counts).view(world, -1, k).transpose(0, 1).flatten(1) for part in (values_BK, items_BK)
+    )
     # Ranks hold ascending items, and each list has equal scores by index: a stable sort leaves ties so.
     _, order_BX = values_BX.sort(dim=1, descending=True, stable=True)
     best_BK: Tensor = items_BX.gather(1, order_BX)[:, : min(k, scorer.shard.rows - 1)]

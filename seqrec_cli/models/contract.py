@@ -80,6 +80,11 @@ class Recommender(nn.Module):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         """Called once before training with the training events of every item and user, int64 [V + 1] and [U + 1]."""
 
+    @property
+    def shard(self) -> "RowShard | None":
+        """Which rows of the item table are this process's, where others have the others; None where all are."""
+        return None
+
     hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
     reads_context = False  # reads `Batch.context_BF`, and `context_BCF` in `score_positions`
@@ -149,11 +154,6 @@ class SequenceEncoder(Recommender):
     def encode(self, batch: Batch) -> Tensor:
         """Hidden states [B, L, D]; state l stands after event l. Padded positions hold anything finite."""
         raise NotImplementedError
-
-    @property
-    def shard(self) -> "RowShard | None":
-        """Which rows of the item table are this process's, where others have the others; None where all are."""
-        return None
 
     def item_table(self) -> Tensor:
         """Output vectors [V + 1, D], row 0 for padding; of a sharded table the rows of `shard`."""

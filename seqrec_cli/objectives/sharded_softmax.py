@@ -21,15 +21,13 @@ V items here (rows without padding).
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqrec_cli.models.contract import SequenceEncoder
-from seqrec_cli.models.layers.row_shard import RowShard, counts_of_all, from_all, summed_for_each
+from seqrec_cli.models.layers.row_shard import RowShard, counts_of_all, from_all, largest, summed_for_each
 from seqrec_cli.objectives.losses import add_product, chunk_rows, mean_score_difference, product_dtype
-from seqrec_cli.processes import summed
 
 BLOCK = 2**20  # logits that become exponents at once: what is made of them in fp32 stays in cache
 
@@ -68,9 +66,7 @@ class _ShardedCrossEntropy(torch.autograd.Function):
         queries_ND, targets_N = from_all(queries_MD.to(dtype), counts), from_all(targets_M, counts)
         weights_N = None if weights_M is None else from_all(weights_M, counts)
         padding = int(shard.first == 0)
-        local = _Local(
-            table_RD[padding:].to(dtype), None if bias_R is None else bias_R[padding:].to(dtype), padding
-        )
+        local = _Local(table_RD[padding:].to(dtype), None if bias_R is None else bias_R[padding:].to(dtype), padding)
         gradients = None
         if learns:
             gradients = _Gradients(
@@ -88,7 +84,14 @@ class _ShardedCrossEntropy(torch.autograd.Function):
                 part = slice(first, first + size)
                 weights_n = None if weights_N is None else weights_N[part]
                 losses_N[part] = _chunk(
-                    queries_ND[part], local, columns_N[part], scores=scores_nV, gradients=gradients, rows=part, weights_n=weights_n
+                    queries_ND[part],
+                    local,
+                    columns_N[part],
+                    shard=shard,
+                    scores=scores_nV,
+                    gradients=gradients,
+                    rows=part,
+                    weights_n=weights_n,
                 )
         if gradients is not None:
             ctx.save_for_backward(
@@ -108,7 +111,7 @@ class _ShardedCrossEntropy(torch.autograd.Function):
         grad_queries_MD, grad_table_RD, grad_bias_R = ctx.saved_tensors
         # A target weighs the same on whatever rank it is; a rank without targets learns it from the others.
         scale = grads[0].float() / ctx.count if ctx.count else torch.zeros((), device=grads[0].device)
-        dist.all_reduce(scale, op=dist.ReduceOp.MAX)
+        largest(scale)
         return (
             grad_queries_MD.mul_(scale.to(grad_queries_MD.dtype)),
             grad_table_RD.mul_(scale).to(ctx.table_dtype),
@@ -126,6 +129,7 @@ def _chunk(
     local: _Local,
     columns_n: Tensor,
     *,
+    shard: RowShard,
     scores: Tensor,
     gradients: _Gradients | None,
     rows: slice,
@@ -140,12 +144,10 @@ def _chunk(
     here_n = columns_n >= 0
     own_n = scores_nV.gather(1, columns_n.clamp(min=0)[:, None])[:, 0].float().where(here_n, 0.0)
     largest_n, sums_n = to_exponents(scores_nV)
-    most_n = largest_n.clone()
-    dist.all_reduce(most_n, op=dist.ReduceOp.MAX)
+    most_n = largest(largest_n.clone())
     share_n = (largest_n - most_n).exp()  # of this rank's exponents in those of all
     both_2n = torch.stack([sums_n * share_n, own_n])
-    dist.all_reduce(both_2n)
-    sums_n, own_n = both_2n
+    sums_n, own_n = shard.processes.sum(both_2n)
     if gradients is not None:
         share_n = share_n / sums_n
         if weights_n is not None:
@@ -221,7 +223,7 @@ def encoder_cross_entropy(
     if smoothing == 0:
         return loss
     padding = int(shard.first == 0)
-    mean_D = summed(table_RD[padding:].float().sum(0)) / (shard.rows - 1)
+    mean_D = shard.sum(table_RD[padding:].float().sum(0)) / (shard.rows - 1)
     difference_MD = encoder.item_vectors(targets_M).float() - mean_D
     difference_M1 = None if bias_V is None else (F.embedding(targets_M, bias_V[:, None]) - bias_V[1:].mean()).float()
     difference = mean_score_difference(queries_MD, difference_MD, difference_M1, weights_N=weights_M)

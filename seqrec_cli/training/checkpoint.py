@@ -15,6 +15,7 @@ from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_file
 
 FORMAT = 1  # raise when the keys below change their meaning
+SHARDED = 2  # the same with tensors of rows in a folder beside the file (`sharded_checkpoint.py`)
 BEST, LAST = "best.pt", "last.pt"
 RENAMED = {  # parts of parameters' names, as earlier versions wrote them
     "places": "positions",
@@ -39,9 +40,9 @@ KEYS = frozenset(
 )
 
 
-def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, payload: dict[str, Any], *, version: int = FORMAT) -> None:
     """Write `payload` (KEYS; `format` is filled in) so that `path` holds either the old file or the whole new one."""
-    payload = {**payload, "format": FORMAT}
+    payload = {**payload, "format": version}
     if payload.keys() != KEYS:
         raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
     try:
@@ -81,15 +82,16 @@ def remembering(path: Path) -> Iterator[IO[bytes]]:
             raise file.error from None
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Any]:
+def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
     """The payload of a checkpoint file, or of the best checkpoint of a run folder; tensors on the CPU.
 
-    Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
+    Without `whole`, tensors of rows that stand in shards are left there (`sharded_checkpoint.Rows`), and others are read
+    from the disk when they are used. Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
     """
     file = checkpoint_file(Path(path))
     try:
         with warnings.catch_warnings(action="ignore"):  # a foreign file gets one line, ours
-            payload = torch.load(file, map_location="cpu", weights_only=True)
+            payload = torch.load(file, map_location="cpu", weights_only=True, mmap=not whole)
     except Exception as error:  # bytes from outside: torch raises a dozen kinds
         beside = file.with_name({BEST: LAST, LAST: BEST}.get(file.name, file.name))
         whole = beside != file and is_readable(beside)
@@ -97,11 +99,15 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give {other}") from error
     if not isinstance(payload, dict) or payload.keys() != KEYS:
         raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")
-    if payload["format"] != FORMAT:
+    if payload["format"] not in (FORMAT, SHARDED):
         raise SeqrecError(
-            f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT}; train again, "
+            f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT} and {SHARDED}; train again, "
             "or use the version that wrote it"
         )
+    if whole and payload["format"] == SHARDED:
+        from seqrec_cli.training.sharded_checkpoint import read_whole  # torch.distributed: where it is needed
+
+        payload = read_whole(payload, file)
     return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
 
 

@@ -16,12 +16,9 @@ from test_micro_batches import small
 
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.sharded_table import cut_tables, sharded_tables
-from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import current
 from seqrec_cli.training.loop import seed_step
-from seqrec_cli.training.precision import Precision
 from tests.ranks import run_ranks
 
 CPU = torch.device("cpu")
@@ -66,7 +63,9 @@ def learnt(words: list[str], *, sharded: bool) -> Learnt:
         seed_step(0, 1)
         loss = objective.loss(model, batch)
         loss.backward()
-        return Learnt(loss.item(), {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None})
+        return Learnt(
+            loss.item(), {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None}
+        )
     cut_tables(model)
     if cfg.hardware.embedding == "sparse":
         for table in sharded_tables(model).values():
@@ -107,9 +106,7 @@ def by_rank(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sharded_tables_have_the_loss_and_gradients_of_one_process(
-    case: str, by_rank: list[dict[str, Learnt]]
-) -> None:
+def test_sharded_tables_have_the_loss_and_gradients_of_one_process(case: str, by_rank: list[dict[str, Learnt]]) -> None:
     whole, parts = learnt(CASES[case], sharded=False), [rank[case] for rank in by_rank]
     assert sum(part.loss for part in parts) == pytest.approx(whole.loss, rel=1e-5)
     largest = max(gradient.norm() for gradient in whole.gradients.values())

@@ -18,6 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqrec_cli.processes import Processes, connected
+from seqrec_cli.processes.sums import Summed
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
@@ -27,8 +30,17 @@ class RowShard:
     """Which rows of a table of `rows` are this rank's: `first` to `last` - 1."""
 
     rows: int
-    rank: int
-    world: int
+    processes: Processes
+
+    @property
+    def rank(self) -> int:
+        """This process's."""
+        return self.processes.rank
+
+    @property
+    def world(self) -> int:
+        """How many processes hold the table."""
+        return self.processes.count
 
     @property
     def each(self) -> int:
@@ -55,6 +67,11 @@ class RowShard:
         """Which of these rows are this rank's."""
         return (rows >= self.first) & (rows < self.last)
 
+    def sum(self, local: Tensor) -> Tensor:
+        """The sum over all ranks, through which gradients flow: those of all ranks' losses."""
+        summed: Tensor = Summed.apply(local, self.processes)
+        return summed
+
     def as_dtensor(self, local_RD: Tensor) -> "DTensor":
         """This rank's rows as a piece of the whole tensor, for `torch.distributed.checkpoint`."""
         from torch.distributed.device_mesh import init_device_mesh
@@ -69,7 +86,8 @@ class RowShard:
 def exchange(sent: Tensor, counts_sent: Sequence[int], counts_received: Sequence[int]) -> Tensor:
     """Send the first `counts_sent[0]` rows to rank 0, the next to rank 1, ...; what they send here, in their order."""
     received = sent.new_empty((sum(counts_received), *sent.shape[1:]))
-    dist.all_to_all_single(received, sent.contiguous(), list(counts_received), list(counts_sent))
+    with connected():
+        dist.all_to_all_single(received, sent.contiguous(), list(counts_received), list(counts_sent))
     return received
 
 
@@ -83,6 +101,13 @@ def from_all(local: Tensor, counts: Sequence[int]) -> Tensor:
     """Every rank's rows one after another, on every rank; rank r has `counts[r]`."""
     world = len(counts)
     return exchange(local.repeat(world, *(1 for _ in local.shape[1:])), [len(local)] * world, counts)
+
+
+def largest(tensor: Tensor) -> Tensor:
+    """The largest of all ranks' numbers, in place, one by one."""
+    with connected():
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor
 
 
 def summed_for_each(partial: Tensor, counts: Sequence[int], shard: RowShard) -> Tensor:
@@ -110,7 +135,8 @@ def fetch(table_RD: Tensor, rows_X: Tensor, shard: RowShard, *, sparse: bool = F
 def _swapped(numbers_W: Tensor) -> list[int]:
     """What each rank has for this one, of a number for each rank."""
     received_W = torch.empty_like(numbers_W)
-    dist.all_to_all_single(received_W, numbers_W)
+    with connected():
+        dist.all_to_all_single(received_W, numbers_W)
     numbers: list[int] = received_W.tolist()
     return numbers
 

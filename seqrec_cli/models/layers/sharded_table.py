@@ -79,7 +79,7 @@ def catalog_table(rows: int, dim: int) -> nn.Embedding:
 
 def shard_of(rows: int) -> RowShard:
     """This rank's part of a table of so many rows."""
-    return RowShard(rows, current().rank, current().count)
+    return RowShard(rows, current())
 
 
 @contextlib.contextmanager
