@@ -12,6 +12,7 @@ from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
 from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.sharded_tables import tables_can_be_sharded
 
 Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -122,6 +123,9 @@ class HardwareConfig(Settings):
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
+    table: Literal["replicated", "sharded"] | None = Field(
+        description="of several processes: each holds the tables of items and users whole, or some of their rows alone"
+    )
     compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
     kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
 
@@ -226,6 +230,7 @@ class TrainConfig(DataConfig):
         self._micro_batches_change_nothing()
         self._candidates_fit()
         self._rows_can_be_sparse()
+        tables_can_be_sharded(self)
         return self
 
     def _objective_can_train_the_model(self) -> None:

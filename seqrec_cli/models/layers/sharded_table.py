@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.layers.embedding import padded_table, zero_padding_gradient
 from seqrec_cli.models.layers.row_shard import RowShard, fetch
 from seqrec_cli.processes import current
@@ -53,6 +54,8 @@ class ShardedTable(nn.Embedding):
     def fill(self, std: float) -> None:
         """First weights as `initialise` draws them, cut at two deviations; each block of rows by a generator of its own, so
         that they are the same on any number of ranks and none makes the whole table."""
+        if self.weight.is_meta:
+            return
         base = int(torch.randint(2**62, ()).item())  # from the model's own stream: every rank has the same
         shard, width = self.shard, self.embedding_dim
         for block in range(shard.first // BLOCK_ROWS, -(-shard.last // BLOCK_ROWS)):
@@ -78,8 +81,14 @@ def catalog_table(rows: int, dim: int) -> nn.Embedding:
 
 
 def shard_of(rows: int) -> RowShard:
-    """This rank's part of a table of so many rows."""
-    return RowShard(rows, current())
+    """This rank's part of a table of so many rows. Raises SeqrecError where one would have none."""
+    shard = RowShard(rows, current())
+    if shard.each < 2 or shard.each * (shard.world - 1) >= rows:
+        raise SeqrecError(
+            f"hardware.table=sharded: a table of {rows - 1:,} leaves one of {shard.world} processes without rows; start "
+            "fewer, or use hardware.table=replicated"
+        )
+    return shard
 
 
 @contextlib.contextmanager
