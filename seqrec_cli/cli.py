@@ -17,6 +17,7 @@ from seqrec_cli.config import migrations
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.verbs import VERBS, verb_named
 from seqrec_cli.faults import in_words
+from seqrec_cli.processes import started
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -96,7 +97,18 @@ def _main(args: list[str]) -> int:
         return 0
     if verb.startswith("-") or "=" in verb:
         raise SeqrecError(f"the verb comes first: seqrec VERB {verb} (verbs: {', '.join(VERBS)})")
-    return _start(verb_named(migrations.verb(verb)).name, rest)
+    verb = verb_named(migrations.verb(verb)).name
+    group = started()
+    if group is None:
+        return _start(verb, rest)
+    if verb != "train" or "-m" in rest or "--multirun" in rest:
+        raise SeqrecError(
+            f"WORLD_SIZE={group.count} says that several processes were started, and only one run of train is shared "
+            "by several; start this one without torchrun, or unset WORLD_SIZE"
+        )
+    from seqrec_cli.commands.ranks import follow, lead
+
+    return lead(group, lambda: _start(verb, rest)) if group.is_first else follow(group)
 
 
 def _start(verb: str, rest: list[str]) -> int:

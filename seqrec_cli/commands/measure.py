@@ -3,8 +3,10 @@
 Test is read in `_measure_test` and nowhere else while a run is trained; each time is counted.
 """
 
+import contextlib
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from seqrec_cli.evaluation.evaluate import measuring as evaluating
 from seqrec_cli.evaluation.top_lists import not_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.processes import ALONE, together
 from seqrec_cli.reporting.lists_table import print_lists
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.reliability import draw_reliability
@@ -40,7 +43,13 @@ def measured(of: Measured, split: HeldOut, length: int | None = None) -> Evaluat
     """The run's model on a split, reading at most so many of the latest events (None: as many as in training)."""
     cfg, model, log, precision = of
     length = cfg.model.max_length if length is None else length
-    return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
+    with in_step(model):
+        return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
+
+
+def in_step(model: Recommender) -> AbstractContextManager[object]:
+    """Where tables are sharded, all processes go through the same requests, for they look up and score together."""
+    return contextlib.nullcontext() if model.shard is None else together(ALONE)
 
 
 def rules_of(of: Measured, split: HeldOut) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
     evaluation = measured(of, "val")
     if loss is None:
         return evaluation
-    with evaluating(model, precision):
+    with in_step(model), evaluating(model, precision):
         value = loss(model, evaluation.clicks.labels_N, evaluation.clicks.logits_N)
     return evaluation if value is None else replace(evaluation, metrics={**evaluation.metrics, LOSS: value})
 
@@ -92,6 +101,14 @@ def measure_run(of: Measured, folder: RunFolder, *, test: str, by: str, loss: Va
     folder.write_metrics(metrics)
     _print(of, metrics, "val", of_baselines=of_baselines, seal=f"test stays sealed (evaluation.test={test})")
     return metrics
+
+
+def assist_measuring(of: Measured, *, test: str, loss: ValidationLoss | None) -> None:
+    """What every process but the first does of `measure_run`: its share of the same evaluations. The baselines are
+    counted by the first alone."""
+    validated(of, loss)
+    if test in ("once", "all"):
+        measured(of, "test")
 
 
 def open_run(path: Path, by: str, *, archive: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
@@ -139,7 +156,8 @@ def _baselines(of: Measured, split: HeldOut) -> dict[str, dict[str, float]]:
     if not cfg.evaluation.baselines:
         return {}
     length = cfg.model.max_length
-    return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=length, tell=say)
+    with together(ALONE):
+        return baselines(log, split, cfg=cfg.evaluation, precision=precision, max_length=length, tell=say)
 
 
 def _print(

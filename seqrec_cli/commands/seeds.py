@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.commands.beginning_anew import PROCESSES, who_trains
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.measure import open_run
 from seqrec_cli.config.errors import SeqrecError
@@ -44,7 +45,7 @@ def _train_each(
 ) -> dict[str, Any]:
     parent.done.unlink(missing_ok=True)
     parent.write_config(dump(cfg))
-    parent.write_manifest({"seeds": seeds})
+    parent.write_manifest({"seeds": seeds, PROCESSES: who_trains()})
     results = []
     for nth, seed in enumerate(seeds, 1):
         say(f"seed {seed} ({nth} of {len(seeds)})")

@@ -64,7 +64,7 @@ def identity(record: Settings) -> dict[str, str | None]:
     plain = dump(record)
     for name in ("run_dir", "resume", "data_dir"):
         plain.pop(name)
-    for name in ("device", "threads"):
+    for name in ("device", "threads", "processes", "restarts", "timeout_minutes"):
         plain["hardware"].pop(name)
     for name in record.dataset.not_in_fingerprint - {"time_context"}:
         plain["dataset"].pop(name, None)

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli import kernels
+from seqrec_cli.commands.beginning_anew import PROCESSES, going_on, who_trains
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.launch import launch, processes_to_start
 from seqrec_cli.commands.measure import measure_run, validated
 from seqrec_cli.commands.portfolio import train_portfolio
+from seqrec_cli.commands.ranks import sharing
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
+from seqrec_cli.commands.training_share import handed_out, refuse_other_data
 from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
@@ -27,18 +31,21 @@ from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.features import unread
+from seqrec_cli.models.layers.sharded_table import count_parameters
+from seqrec_cli.processes import ALONE, current, together
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
 from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener, Watch
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint
+from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint, with_whole_tables
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.memory import memory_warning
-from seqrec_cli.training.precision import resolve_precision
+from seqrec_cli.training.precision import Precision, resolve_precision
+from seqrec_cli.training.shared_steps import share_of
 from seqrec_cli.training.validation_loss import ValidationLoss
 
 
@@ -49,6 +56,9 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
     suggested at the end: a candidate's limits are its portfolio's, which does so itself.
     """
     began = time.perf_counter()
+    if (count := processes_to_start(cfg.hardware)) > 1:
+        return launch(cfg, count)
+    cfg = going_on(cfg)
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
     cfg = settle(cfg, log)
@@ -59,6 +69,15 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
     if cfg.model.name == "auto":
         return train_portfolio(cfg, log, precision, train=partial(main, advised=False))
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
+    with sharing(cfg):
+        return _train(cfg, log, precision, watch=watch, advised=advised, began=began)
+
+
+def _train(
+    cfg: TrainConfig, log: PackedLog, precision: Precision, *, watch: Watch | None, advised: bool, began: float
+) -> dict[str, Any]:
+    """One run of one model; of several processes the first. What the others do is in `training_share.py`."""
+    refuse_other_data(log)
     model = fresh_model(cfg, log, precision.device)
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
@@ -69,15 +88,17 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
-        resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+        folder.write_manifest({PROCESSES: who_trains()})
+        resume_from = _last_checkpoint(folder, log, whole=model.shard is None) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
+        _, resume_from = handed_out(model, folder.path, resume_from)
         if resume_from is None:
             folder.write_config(dump(cfg))
         else:  # what has trained stays written
             folder.write_stretch(dump(cfg), resume_from["step"])
             if note := folder.mend_metrics():
                 say(note)
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = count_parameters(model)
         folder.write_manifest(
             environment(precision.device)
             | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
@@ -101,7 +122,9 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
         else:
             if resume_from is None:
                 fit_closed_form(model, log, say)
-            warning = memory_warning(model, objective, rows.largest(), precision=precision, cfg=cfg)
+            largest = share_of(rows.largest(), current())
+            with together(ALONE):
+                warning = largest and memory_warning(model, objective, largest, precision=precision, cfg=cfg)
             if warning is not None:
                 say(warning)
             listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps, watch=watch)
@@ -134,6 +157,8 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
         draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
         wall_seconds = round(time.perf_counter() - began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
+        if line := with_whole_tables(folder.best):
+            say(line)
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
@@ -147,9 +172,9 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
         return {**metrics, "run_dir": str(folder.path)}
 
 
-def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
+def _last_checkpoint(folder: RunFolder, log: PackedLog, *, whole: bool) -> dict[str, Any]:
     try:
-        payload = load_checkpoint(folder.last)
+        payload = load_checkpoint(folder.last, whole=whole)
     except SeqrecError as error:
         if not folder.last.is_file() and not folder.best.is_file():
             raise SeqrecError(
@@ -167,7 +192,7 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
         ) from error
     if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
         try:
-            load_checkpoint(folder.best)  # which the run ends with; told now, not after hours
+            load_checkpoint(folder.best, whole=whole)  # which the run ends with; told now, not after hours
         except SeqrecError as error:
             raise SeqrecError(
                 f"{folder.best} is damaged or gone, and the run's best weights with it; its last ones are whole: "

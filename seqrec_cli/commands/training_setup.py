@@ -1,5 +1,7 @@
 """What a training run consists of, made the same way for `train`, `plan` and the benchmarks."""
 
+import contextlib
+
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
@@ -17,7 +19,7 @@ from seqrec_cli.models.build import build_model, build_sharded
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
-from seqrec_cli.processes import current
+from seqrec_cli.processes import ALONE, current, started, together
 from seqrec_cli.training.closed_form import closed_form_shortage
 from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_many_negatives
 
@@ -52,7 +54,8 @@ def _one_a_row(cfg: TrainConfig) -> bool:
 def sketched_model(cfg: TrainConfig, log: PackedLog) -> Recommender:
     """The model without storage, on torch's meta device. Raises SeqrecError where even its size cannot be counted."""
     try:
-        with torch.device("meta"):
+        shares = together(started() or ALONE) if cfg.hardware.table == "sharded" else contextlib.nullcontext()
+        with torch.device("meta"), shares:
             return fresh_model(cfg, log, torch.device("meta"))
     except RuntimeError as error:
         if "overflow" not in str(error):

@@ -119,7 +119,23 @@ class HardwareConfig(Settings):
 
     device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
-    threads: int | None = Field(ge=1, le=4096, description="CPU threads; null for all cores")
+    threads: int | None = Field(
+        ge=1,
+        le=4096,
+        description="CPU threads, of each process; null for all cores, shared by this machine's processes",
+    )
+    processes: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
+        description="train: processes that share every batch on this machine; auto: one a GPU, on a CPU two; 1: this "
+        "one alone, or those that torchrun started"
+    )
+    restarts: int | None = Field(
+        ge=0,
+        description="with processes: how often all begin anew from the last checkpoint after one was lost (torchrun "
+        "has --max-restarts)",
+    )
+    timeout_minutes: float | None = Field(
+        gt=0, description="how long a process waits for the others within a step or a validation"
+    )
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
@@ -262,6 +278,11 @@ class TrainConfig(DataConfig):
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":
             return
+        if self.hardware.processes not in (None, 1):
+            raise ValueError(
+                f"hardware.processes={self.hardware.processes}: model={self.model.name} is counted in one pass by one "
+                "process; leave the setting out"
+            )
         if self.trainer.seeds > 1:
             raise ValueError(
                 f"trainer.seeds: model={self.model.name} is fitted in closed form, every seed gives the same; "

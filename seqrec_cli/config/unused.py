@@ -6,7 +6,7 @@ The same values from a default, an experiment or a debugging option are left alo
 from collections.abc import Iterable
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.records import CompareConfig, ServeConfig
+from seqrec_cli.config.records import CompareConfig, PlanConfig, ServeConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.stages import StagesConfig
@@ -44,6 +44,12 @@ def refuse_unused(record: Settings, overrides: Iterable[str]) -> None:
                 raise SeqrecError(
                     f"{text}: ckpt={record.ckpt} answers alone; it goes with retriever=RUN and ranker=RUN"
                 )
+    hardware = getattr(record, "hardware", None)
+    if hardware is not None and hardware.processes not in (None, 1) and type(record) not in (TrainConfig, PlanConfig):
+        raise SeqrecError(
+            f"hardware.processes={hardware.processes}: several processes train one model, and this verb works in one; "
+            "leave the setting out"
+        )
     if isinstance(record, CompareConfig) and record.log is not None:
         for text in overrides:
             key = text.lstrip("+").partition("=")[0]

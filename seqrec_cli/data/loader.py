@@ -22,6 +22,8 @@ from seqrec_cli.data.splits import train_ends, training_targets
 from seqrec_cli.data.view import HeldOut, LabelledRows, Targets
 from seqrec_cli.data.weights import event_weights, of_candidates, row_weights
 
+ALL = slice(None)
+
 
 def windows(
     offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, kind: Window, stride: int | None
@@ -279,15 +281,17 @@ def request_batches(
     max_length: int,
     batch_size: int,
     own: LabelledRows | None = None,
+    share: slice = ALL,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """(which requests, batch) of requests of like length, longest first so that memory peaks at once.
+    """(which requests, batch) of requests of like length, longest first so that memory peaks at once; of all batches
+    those of a `share`.
 
     `rows_R` user rows, `ends_R` the absolute positions their histories end before; `own` are the requests with times
     and contexts of their own.
     """
     lengths_R = np.minimum(ends_R - log.offsets_U1[rows_R], max_length)
     order_R = np.argsort(-lengths_R, kind="stable")
-    for first in range(0, len(order_R), batch_size):
+    for first in range(0, len(order_R), batch_size)[share]:
         picked_B = order_R[first : first + batch_size]
         asked = None if own is None else own.at(picked_B)
         rows_B, ends_B, lengths_B = rows_R[picked_B], ends_R[picked_B], lengths_R[picked_B]
@@ -295,18 +299,21 @@ def request_batches(
 
 
 def target_batches(
-    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int
+    log: PackedLog, targets: Targets, *, max_length: int, batch_size: int, share: slice = ALL
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """(which requests, batch) of every held-out request."""
-    yield from request_batches(log, targets.rows_R, targets.ends_R, max_length=max_length, batch_size=batch_size)
+    """(which requests, batch) of every held-out request, or of a share of the batches."""
+    rows_R, ends_R = targets.rows_R, targets.ends_R
+    yield from request_batches(log, rows_R, ends_R, max_length=max_length, batch_size=batch_size, share=share)
 
 
 def labelled_batches(
-    log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int
+    log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int, share: slice = ALL
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """(which rows, batch) of the fixed click candidates of a split."""
+    """(which rows, batch) of the fixed click candidates of a split, or of a share of the batches."""
     clicks = log.clicks[split]
     rows_R, ends_R = np.asarray(clicks.rows_R), np.asarray(clicks.ends_R)
-    batches = request_batches(log, rows_R, ends_R, max_length=max_length, batch_size=batch_size, own=clicks)
+    batches = request_batches(
+        log, rows_R, ends_R, max_length=max_length, batch_size=batch_size, own=clicks, share=share
+    )
     for picked_B, batch in batches:
         yield picked_B, _with_candidates(batch, clicks.items_RC[picked_B], clicks.labels_RC[picked_B])

@@ -32,6 +32,7 @@ from seqrec_cli.metrics.clicks import Calibration, calibration
 from seqrec_cli.metrics.kinds import MetricError
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.processes import current
 from seqrec_cli.training.precision import Precision
 
 
@@ -146,14 +147,15 @@ def rank(
 def score_clicks(
     model: Recommender, log: PackedLog, split: HeldOut, *, cfg: EvaluationConfig, max_length: int, device: torch.device
 ) -> StoredClicks:
-    """The scores of the fixed candidates of a split."""
-    clicks = log.clicks[split]
+    """The scores of the fixed candidates of a split; of several processes each scores some batches."""
+    clicks, processes, batch_size = log.clicks[split], current(), cfg.batch_size
     logits_RC = np.zeros(clicks.items_RC.shape)
-    for picked_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
+    batches = labelled_batches(log, split, max_length=max_length, batch_size=batch_size, share=processes.share)
+    for picked_B, batch in batches:
         moved = batch.to(device)
         assert moved.candidates_BC is not None
         logits_RC[picked_B] = model.score(moved, moved.candidates_BC).double().cpu().numpy()
-    return StoredClicks.of(clicks, logits_RC, log.offsets_U1)
+    return StoredClicks.of(clicks, processes.sum_array(logits_RC), log.offsets_U1)
 
 
 def raw_ids(log: PackedLog, name: Literal["users", "items"], indices: np.ndarray) -> np.ndarray | None:

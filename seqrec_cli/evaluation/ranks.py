@@ -25,6 +25,7 @@ from seqrec_cli.data.splits import held_out, subsample, view_of
 from seqrec_cli.data.view import HeldOut, Targets
 from seqrec_cli.evaluation.top_lists import Collector
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
+from seqrec_cli.processes import current
 
 BYTES_A_SCORE = 8  # a float32 score, and the copy made of a model's own
 COUNTED_AT_ONCE = 2**20  # scores compared at once: counting widens each comparison to eight bytes
@@ -99,7 +100,7 @@ def counted(scores_BV: Tensor, own_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _counted_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> tuple[Tensor, Tensor]:
-    """The same numbers from one sort of each row: NaN sorts as the lowest score there is, and is not counted as equal."""
+    """The same from one sort of each row: NaN sorts as the lowest score there is, and is not counted as equal."""
     gone_BV = scores_BV != scores_BV
     sorted_BV = scores_BV.masked_fill(gone_BV, -torch.inf).sort(dim=1).values
     below_BM = torch.searchsorted(sorted_BV, own_BM.contiguous())
@@ -170,7 +171,7 @@ def rank_held_out(
 
     The scores of the items `read_RC` are answered too, float64 [R, C]. A block of scores stays under `cfg.memory_mb`,
     unless one request's scores alone exceed it. `collectors` are handed every block. The caller sets evaluation mode,
-    autocast and inference mode.
+    autocast and inference mode. Of several processes each ranks some batches, and all know all ranks afterwards.
     """
     targets = subsample(held_out(log, split), cfg.ranked_users)
     if not len(targets.rows_R):
@@ -201,7 +202,9 @@ def rank_held_out(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
 
-    for picked_B, batch in target_batches(log, targets, max_length=max_length, batch_size=cfg.batch_size):
+    processes, batch_size = current(), cfg.batch_size
+    batches = target_batches(log, targets, max_length=max_length, batch_size=batch_size, share=processes.share)
+    for picked_B, batch in batches:
         start, hidden_E = 0, np.zeros(0, np.int64)
         if removes_seen and model.shortlist is not None:  # no target is among them: those that repeat are left out
             hidden_E = seen_positions(log, targets.rows_R[picked_B], targets.ends_R[picked_B])
@@ -219,6 +222,10 @@ def rank_held_out(
             ranks_BM, counts_B = count_ranks(scores_BV, tensor(items_RM[here_B, :most]), tensor(seen_E))
             ranks_RM[here_B, :most], candidates_R[here_B] = ranks_BM.cpu().numpy(), counts_B.cpu().numpy()
             del scores_BV  # before the next block is made
+    for filled in (ranks_RM, candidates_R, *([] if scores_RC is None else [scores_RC])):
+        processes.sum_array(filled)
+    for collector in collectors:
+        collector.merge(processes)
     return _ranks(log, targets, items_RM, ranks_RM=ranks_RM, candidates_R=candidates_R), scores_RC
 
 

@@ -20,6 +20,7 @@ from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.drawn import Drawing, Sampling
 from seqrec_cli.evaluation.ranks import Ranks, padded_targets, refuse_no_numbers
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.processes import current
 
 DRAWN_AT_ONCE = 1 << 13  # requests whose sampled items are held at once
 
@@ -52,8 +53,10 @@ def rank_sampled(
     """Rank the targets of every held-out request (or of `cfg.ranked_users` requests) among sampled items.
 
     The items are drawn for some thousand requests at a time, and scored by the model's own `score`. The caller sets
-    evaluation mode, autocast and inference mode. Raises SeqrecError where a score is no number.
+    evaluation mode, autocast and inference mode. Of several processes each ranks some batches, and all know all ranks
+    afterwards. Raises SeqrecError where a score is no number.
     """
+    processes = current()
     targets, drawing = subsample(held_out(log, split), cfg.ranked_users), Drawing(log, sampling, seed)
     parts = []
     for first in range(0, len(targets.rows_R), DRAWN_AT_ONCE):
@@ -61,13 +64,16 @@ def rank_sampled(
         items_RM = padded_targets(log, some)
         items_RK, whole_R = drawing.of(some)
         among_RM, above_RM = np.zeros(items_RM.shape), np.zeros(items_RM.shape)
-        for picked_B, batch in target_batches(log, some, max_length=max_length, batch_size=cfg.batch_size):
+        batches = target_batches(log, some, max_length=max_length, batch_size=cfg.batch_size, share=processes.share)
+        for picked_B, batch in batches:
             most = int(some.counts_R[picked_B].max())
             items_BC = torch.from_numpy(np.concatenate([items_RM[picked_B, :most], items_RK[picked_B]], axis=1))
             items_BC = items_BC.to(device)
             scores_BC = model.score(batch.to(device), items_BC)
             among_BM, above_BM = _standing(scores_BC, items_BC > 0, most)
             among_RM[picked_B, :most], above_RM[picked_B, :most] = among_BM.cpu().numpy(), above_BM.cpu().numpy()
+        processes.sum_array(among_RM)
+        processes.sum_array(above_RM)
         real_RM = items_RM > 0
         parts.append((among_RM[real_RM], above_RM[real_RM], (items_RK > 0).sum(axis=1), whole_R))
     among_T, above_T, sampled_R, whole_R = (np.concatenate(column) for column in zip(*parts, strict=True))

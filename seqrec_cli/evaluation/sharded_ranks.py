@@ -5,10 +5,11 @@ product that one process scores all with. What is compared with a target is coun
 is merged from every rank's own best: the numbers, ties included, are those of one process. All ranks do this in step,
 over all requests, and all have the result.
 
-Legend: W ranks, B requests of a block, M the most targets of a request, C candidates that are read, V items of this rank
-(V + 1 columns, 0 is padding; column c is item `before` + c), E seen events of a block, K items a list, D width.
+Legend: W ranks, B requests of a block, M the most targets of a request, C candidates that are read, V items of this
+rank (V + 1 columns, 0 is padding; column c is item `before` + c), E seen events of a block, K items a list, D width.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -60,7 +61,7 @@ class ShardScorer:
         """The last states of all requests; each rank encodes its share, and one at least, for look-ups are common."""
         world, rank = self.shard.world, self.shard.rank
         bounds = [len(batch) * nth // world for nth in range(world + 1)]
-        counts = [last - first for first, last in zip(bounds, bounds[1:], strict=False)]
+        counts = [last - first for first, last in itertools.pairwise(bounds)]
         first = min(bounds[rank], len(batch) - 1)
         last_BD = self._model.last(batch.rows(first, max(bounds[rank + 1], first + 1))).float()
         return from_all(last_BD[: counts[rank]], counts)

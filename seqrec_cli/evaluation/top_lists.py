@@ -30,6 +30,7 @@ from seqrec_cli.metrics.table import (
     metric_names,
     parse_metric,
 )
+from seqrec_cli.processes import Processes
 
 if TYPE_CHECKING:
     from seqrec_cli.evaluation.ranks import Ranks
@@ -50,6 +51,9 @@ class Collector(Protocol):
 
     def add_lists(self, items_BK: np.ndarray, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """The same where the requests' `longest` best items are known, the best first and 0 for none."""
+
+    def merge(self, processes: Processes) -> None:
+        """Take in what the others have collected, each of its share of the blocks."""
 
 
 def top_items(scores_BV: Tensor, k: int) -> Tensor:
@@ -100,6 +104,11 @@ class TopLists:
             np.add.at(counts_V1, items_BK[:, :k].ravel(), 1)
         if self._attributes:
             self._add_attributes(items_BK, rows_B, ends_B)
+
+    def merge(self, processes: Processes) -> None:
+        """Add up what all have counted."""
+        for counted in (self._counts_CV1, self._sums, self._lists):
+            processes.sum_array(counted)
 
     def _add_attributes(self, items_BK: np.ndarray, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         starts_B = np.asarray(self._log.offsets_U1)[rows_B]

@@ -75,7 +75,7 @@ class _ShardedCrossEntropy(torch.autograd.Function):
                 None if bias_R is None else torch.zeros(bias_R.shape, dtype=torch.float32, device=device),
             )
         columns_N = torch.where(shard.held(targets_N), targets_N - shard.first - padding, -1)
-        # As many rows a chunk on every rank, whatever rows of the table it has: they sum each chunk's exponents together.
+        # As many queries a chunk on every rank, however many items it has: they sum each chunk's exponents together.
         size = chunk_rows(shard.each, dtype.itemsize, chunk_mb, device=device)
         losses_N = torch.empty(len(queries_ND), dtype=torch.float32, device=device)
         scores_nV = torch.empty((min(size, len(queries_ND)), len(local.items_VD)), dtype=dtype, device=device)
@@ -194,9 +194,9 @@ def sharded_cross_entropy(
     with targets of its own, maybe none.
 
     The value is the mean over this rank's targets. The gradients are those of the losses of all ranks' targets,
-    summed, each as its own rank weighs it: gradients of the value over the rank's number of targets have to be the same
-    on all ranks, as they are where a rank's mean counts by its targets. `bias_V` is whole on every rank, and its gradient
-    is this rank's part of it.
+    summed: what the value's gradient is, divided by the rank's number of targets, has to be the same on all ranks, as
+    it is where a rank's mean counts by its targets. `bias_V` is whole on every rank, and its gradient is this rank's
+    part of it.
     """
     bias_R = None if bias_V is None else bias_V[shard.first : shard.last]
     loss: Tensor = _ShardedCrossEntropy.apply(

@@ -8,7 +8,8 @@ where there is somebody to tell.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +51,11 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this is the one that writes files and speaks to people."""
         return self.rank == 0
+
+    @property
+    def share(self) -> slice:
+        """Its share of a list that all have: every `count`-th, so that neighbours of like size go to all."""
+        return slice(self.rank, None, self.count)
 
     def sum(self, tensor: "Tensor") -> "Tensor":
         """The sum over all processes, in place, with the same bits in each; on the tensor's own device."""
@@ -117,6 +123,16 @@ class Processes:
                     dist.broadcast(dense, src=0)
                 if dense.data_ptr() != tensor.data_ptr():
                     tensor.detach().copy_(dense)
+
+
+def started(environment: Mapping[str, str] = os.environ) -> Processes | None:
+    """Which of several processes this is, by the variables that torchrun sets; None if it was started alone."""
+    if int(environment.get("WORLD_SIZE") or 1) < 2 or "RANK" not in environment:
+        return None
+    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    return Processes(
+        rank, count, int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", count))
+    )
 
 
 ALONE = Processes()

@@ -13,6 +13,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_file
+from seqrec_cli.machine import GIB, memory_left
 
 FORMAT = 1  # raise when the keys below change their meaning
 SHARDED = 2  # the same with tensors of rows in a folder beside the file (`sharded_checkpoint.py`)
@@ -85,8 +86,9 @@ def remembering(path: Path) -> Iterator[IO[bytes]]:
 def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
     """The payload of a checkpoint file, or of the best checkpoint of a run folder; tensors on the CPU.
 
-    Without `whole`, tensors of rows that stand in shards are left there (`sharded_checkpoint.Rows`), and others are read
-    from the disk when they are used. Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
+    Without `whole`, tensors of rows that stand in shards are left there (`sharded_checkpoint.Rows`), and others are
+    read from the disk when they are used. Raises SeqrecError when there is none, or when the file is torn or not a
+    checkpoint of this tool.
     """
     file = checkpoint_file(Path(path))
     try:
@@ -109,6 +111,21 @@ def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
 
         payload = read_whole(payload, file)
     return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
+
+
+def with_whole_tables(file: Path) -> str | None:
+    """Make one file of a checkpoint whose tables are in shards, where memory holds them; a line where it does not."""
+    payload = load_checkpoint(file, whole=False)
+    if payload.pop("format") == FORMAT:
+        return None
+    from seqrec_cli.training.sharded_checkpoint import read_whole, remove_shards, whole_bytes
+
+    needed, left = whole_bytes(payload, file), memory_left()
+    if left is not None and 2 * needed > left:
+        return f"{file}: its tables, {needed / GIB:.1f} GiB, stay in shards beside it; copy the run's folder as a whole"
+    save_checkpoint(file, read_whole(payload, file))
+    remove_shards(file)
+    return None
 
 
 def is_readable(file: Path) -> bool:

@@ -16,6 +16,8 @@ import torch
 from seqrec_cli import kernels
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.machine import cores
+from seqrec_cli.processes import Processes, started
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FAST_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # the last is Arm's name
@@ -41,14 +43,16 @@ class Precision:
 
 
 def resolve_precision(cfg: HardwareConfig) -> Precision:
-    """Settle `auto`, set the CPU threads, turn the C kernels on or off, and on a CPU keep freed memory.
+    """Settle `auto`, set the CPU threads, turn the C kernels on or off, and on a CPU keep freed memory. Each of several
+    processes has a share of the cores, and a GPU of its own.
 
     Raises SeqrecError when a CUDA device is asked for that is not there, or when a field is still null.
     """
     if cfg.device is None or cfg.precision is None:
         raise SeqrecError("hardware.device and hardware.precision are null; set both (auto is allowed)")
-    device = _device(cfg.device)
-    torch.set_num_threads(cfg.threads or _ALL_THREADS)
+    group = started()
+    device = _device(cfg.device) if group is None else _own_device(cfg.device, group)
+    torch.set_num_threads(cfg.threads or (_ALL_THREADS if group is None else max(1, cores() // group.local_count)))
     kernels.use(cfg.kernels is not False)
     if device.type == "cpu":
         keep_freed_memory()
@@ -68,6 +72,22 @@ def _device(name: str) -> torch.device:
             raise SeqrecError(f"hardware.device={name}: no CUDA device is available here; use hardware.device=cpu")
         if (device.index or 0) >= count:
             raise SeqrecError(f"hardware.device={name}: there are {count} CUDA devices, the last is cuda:{count - 1}")
+    return device
+
+
+def _own_device(name: str, processes: Processes) -> torch.device:
+    """That of one of several processes on this machine."""
+    if name.startswith("cuda:"):
+        raise SeqrecError(f"hardware.device={name} is one GPU, and each process has its own; set hardware.device=cuda")
+    device = _device(name)
+    if device.type != "cuda":
+        return device
+    if processes.local_count > (count := torch.cuda.device_count()):
+        raise SeqrecError(
+            f"{processes.local_count} processes and {count} GPUs on this machine; start {count} processes"
+        )
+    device = torch.device("cuda", processes.local_rank)
+    torch.cuda.set_device(device)
     return device
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,38 +18,26 @@ import torch
 import torch.distributed as dist
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.processes import ALONE, Processes, together
+from seqrec_cli.processes import Processes, together
 
 ASK_S = 0.5  # between two looks at the store
 MEETING_S = 900  # for all processes to begin, torchrun's own patience
-PARTING_S = 10  # for the first to fail to tell why, when its end has broken a connection here
-REFUSED = 2  # exit code of bad input
-
-
-def found_group(environment: Mapping[str, str] = os.environ) -> Processes | None:
-    """Which of several processes this is; None if it was started alone. Needs no meeting.
-
-    Raises SeqrecError where a launcher's variables are there in part.
-    """
-    if int(environment.get("WORLD_SIZE", "1")) < 2 or "RANK" not in environment:
-        return None
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
-    if missing:
-        raise SeqrecError(
-            f"WORLD_SIZE={environment['WORLD_SIZE']} says that several processes were started, and {missing[0]} is not "
-            "set; start them with torchrun, or unset WORLD_SIZE"
-        )
-    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    local = int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", count))
-    return Processes(rank, count, *local)
+PARTING_S = 5 * ASK_S  # for the first to fail to say so, when its end has broken a connection here
+ENDING_S = 60  # at the end, for the others
 
 
 class Meeting:
     """The store of keys where the processes meet, and a thread that looks there whether one has failed."""
 
-    def __init__(self, processes: Processes) -> None:
-        self.processes = processes
-        self._began, self._tasks = time.monotonic(), 0
+    def __init__(self, processes: Processes, refused: int) -> None:
+        """`refused` is the exit code of a process that ends because another one has failed."""
+        self.processes, self.refused, self._tasks = processes, refused, 0
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            if name not in os.environ:
+                raise SeqrecError(
+                    f"WORLD_SIZE={processes.count} says that several processes were started, and {name} is not set; "
+                    "start them with torchrun, or unset WORLD_SIZE"
+                )
         # torchrun's static rendezvous keeps one store over restarts, every other one has a new store.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = self._connected(attempt)
@@ -78,17 +66,18 @@ class Meeting:
         self._tasks += 1
         return str(self._store.get(f"task/{self._tasks - 1}").decode())
 
-    def all_at(self, place: str) -> None:
-        """Wait for all processes, however long one works before it gets there."""
-        self._store.set(f"{place}/{self.processes.rank}", "")
+    def part(self) -> None:
+        """At the end: wait until all have heard of it, for the store may go with the first."""
+        self._store.set(f"parted/{self.processes.rank}", "")
         for rank in range(self.processes.count):
-            self._wait_for(f"{place}/{rank}")
+            self._wait_for(f"parted/{rank}", ENDING_S)
+        self._ended.set()
 
-    def _wait_for(self, key: str) -> None:
-        wait = 0.01
-        while not self._store.check([key]):
-            time.sleep(wait)
-            wait = min(2 * wait, ASK_S)
+    def _wait_for(self, key: str, seconds: float = float("inf")) -> None:
+        pause, until = 0.01, time.monotonic() + seconds
+        while not self._store.check([key]) and time.monotonic() < until:
+            time.sleep(pause)
+            pause = min(2 * pause, ASK_S)
 
     @contextlib.contextmanager
     def group(self, timeout_s: float) -> Iterator[Processes]:
@@ -111,17 +100,16 @@ class Meeting:
     def fails(self) -> bool:
         """Tell the others that this process ends with an error; whether it is the first, who is to say why."""
         try:
-            return bool(self._store.add("failed", 1) == 1)
+            first = bool(self._store.add("failed", 1) == 1)
         except (RuntimeError, ValueError):  # the store has gone with the launcher
-            return self.processes.is_first
+            first = self.processes.is_first
+        if first:
+            self._ended.set()
+        return first
 
-    def leave(self) -> None:
-        """Nothing more is heard of others."""
-        self._ended.set()
-
-    def wait_for_a_failure(self, seconds: float = PARTING_S) -> None:
-        """Of another process, if there is one: this process ends then, and `wait_for_a_failure` does not return."""
-        self._ended.wait(seconds)
+    def wait_for_the_first_to_fail(self) -> None:
+        """This process's end may only follow from another one's: if that says so in time, this one ends here."""
+        time.sleep(PARTING_S)
 
     def _end_with_others(self, store: Any) -> None:
         while not self._ended.wait(ASK_S):
@@ -131,7 +119,4 @@ class Meeting:
                 failed = True  # the store has gone with the launcher: nobody is left to work for
             if failed and not self._ended.wait(ASK_S):
                 sys.stderr.flush()
-                os._exit(REFUSED)
-
-
-__all__ = ["ALONE", "Meeting", "found_group"]
+                os._exit(self.refused)

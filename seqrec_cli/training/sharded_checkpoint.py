@@ -8,6 +8,7 @@ That format's own table of contents is a pickle: only the classes that it consis
 any checkpoint here, no code comes out of a file.
 """
 
+import contextlib
 import io
 import pickle
 import shutil
@@ -191,7 +192,8 @@ def _reader(file: Path, folder: str) -> _Reader:
         reader.read_metadata()
     except Exception as error:  # bytes from outside
         raise SeqrecError(
-            f"{file}: its rows are in {reader.contents.parent}, which is damaged or gone; copy a run's folder as a whole"
+            f"{file}: its rows are in {reader.contents.parent}, which is damaged or gone; copy a run's folder as a "
+            "whole"
         ) from error
     return reader
 
@@ -202,6 +204,13 @@ def _new_folder(path: Path, step: int) -> str:
     while (shards / f"{path.stem}-{step}-{nth}").exists():
         nth += 1
     return f"{path.stem}-{step}-{nth}"
+
+
+def remove_shards(path: Path) -> None:
+    """Of a checkpoint that does not need them any more."""
+    _remove_others(path, None)
+    with contextlib.suppress(OSError):  # others are there
+        (path.parent / SHARDS).rmdir()
 
 
 def _remove_others(path: Path, kept: str | None) -> None:

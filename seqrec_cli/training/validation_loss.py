@@ -26,6 +26,7 @@ from seqrec_cli.data.validation_rows import SEED, ValidationRows
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
+from seqrec_cli.processes import current
 
 # A second pass over all rows would double a validation: one row in 15, but so many at least, takes 10 to 20 % of it.
 SHARE, LEAST = 15, 256
@@ -55,7 +56,8 @@ class ValidationLoss:
         return loss if loss is not None and math.isfinite(loss) else None
 
     def _over_rows(self, model: Recommender) -> float | None:
-        """The mean over rows; of an ensemble, the mean of its members' losses."""
+        """The mean over rows; of an ensemble, the mean of its members' losses. Of several processes each computes some
+        batches, and all draw for all."""
         cfg, objective, trainables = self._cfg, self._objective, model.trainable_models()
         fitting = cfg.evaluation.memory_mb * 2**20 // (BYTES_A_SCORE * (model.num_items + 1))
         batches = self._rows.batches(
@@ -67,13 +69,18 @@ class ValidationLoss:
             seen=self._seen,
             device=self._device,
         )
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        processes, of_batches, nothing = current(), [], torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(SEED)  # of negatives that the objective draws
-            for batch in batches:
+            for nth, batch in enumerate(batches):
                 for trainable in trainables:
-                    total += objective.target_loss(trainable, objective.drawn(batch)).double() * len(batch)
-        return total.item() / (len(self._rows) * len(trainables)) if len(self._rows) and trainables else None
+                    drawn, own = objective.drawn(batch), nth % processes.count == processes.rank
+                    loss = objective.target_loss(trainable, drawn).double() * len(batch) if own else nothing
+                    of_batches.append(loss)
+        if not len(self._rows) or not trainables:
+            return None
+        total = sum(processes.sum(torch.stack(of_batches)).unbind(), nothing)  # in the order of one process
+        return total.item() / (len(self._rows) * len(trainables))
 
     def _over_candidates(self, labels_N: np.ndarray, logits_N: np.ndarray) -> float | None:
         if not len(labels_N):

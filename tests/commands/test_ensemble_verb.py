@@ -28,7 +28,7 @@ TINY = [
     "hardware.device=cpu",
     "hardware.precision=fp32",
 ]
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None, kernels=None)
+AS_TRAINED = HardwareConfig(**dict.fromkeys(HardwareConfig.model_fields))
 
 
 @pytest.fixture(scope="module")

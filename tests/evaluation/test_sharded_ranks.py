@@ -1,4 +1,4 @@
-"""Ranks, logits and lists from tables that are spread over ranks: those of one process, to the last bit of every metric.
+"""Ranks, logits and lists from tables that are spread over ranks: the metrics of one process, to the last bit.
 
 Legend: D width.
 """

@@ -24,7 +24,15 @@ def _same_threads() -> Any:
 
 def hardware(device: str | None = "cpu", precision: Any = "auto", threads: int | None = 1) -> HardwareConfig:
     return HardwareConfig(
-        device=device, precision=precision, threads=threads, embedding="dense", compile=False, kernels=True
+        device=device,
+        precision=precision,
+        threads=threads,
+        embedding="dense",
+        compile=False,
+        kernels=True,
+        processes=1,
+        restarts=0,
+        timeout_minutes=1,
     )
 
 

@@ -52,8 +52,8 @@ class ShardedTable(nn.Embedding):
 
     @torch.no_grad()
     def fill(self, std: float) -> None:
-        """First weights as `initialise` draws them, cut at two deviations; each block of rows by a generator of its own, so
-        that they are the same on any number of ranks and none makes the whole table."""
+        """First weights as `initialise` draws them, cut at two deviations. Each block of rows has a generator of its
+        own, so that they are the same on any number of ranks and none makes the whole table."""
         if self.weight.is_meta:
             return
         base = int(torch.randint(2**62, ()).item())  # from the model's own stream: every rank has the same
@@ -85,8 +85,8 @@ def shard_of(rows: int) -> RowShard:
     shard = RowShard(rows, current())
     if shard.each < 2 or shard.each * (shard.world - 1) >= rows:
         raise SeqrecError(
-            f"hardware.table=sharded: a table of {rows - 1:,} leaves one of {shard.world} processes without rows; start "
-            "fewer, or use hardware.table=replicated"
+            f"hardware.table=sharded: a table of {rows - 1:,} leaves one of {shard.world} processes without rows; "
+            "start fewer, or use hardware.table=replicated"
         )
     return shard
 
@@ -110,6 +110,19 @@ def cut_tables(model: nn.Module) -> None:
                 shard = shard_of(table.num_embeddings)
                 rows_RD = table.weight.detach()[shard.first : shard.last].clone()
                 setattr(part, name, ShardedTable(shard, table.embedding_dim, rows_RD))
+
+
+def alike(model: nn.Module) -> list[Tensor]:
+    """The parameters and buffers that every process has alike."""
+    own = {id(table.weight) for table in sharded_tables(model).values()}
+    return [tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers of a model's parameters, of sharded tables those of all processes."""
+    elsewhere = (table.shard.rows - len(table.shard) for table in sharded_tables(model).values())
+    widths = (table.embedding_dim for table in sharded_tables(model).values())
+    return sum(p.numel() for p in model.parameters()) + sum(r * d for r, d in zip(elsewhere, widths, strict=True))
 
 
 def sharded_tables(model: nn.Module) -> dict[str, ShardedTable]:
