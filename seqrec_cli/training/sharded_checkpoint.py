@@ -12,6 +12,7 @@ import contextlib
 import io
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -140,7 +141,8 @@ def read_whole(payload: dict[str, Any], file: Path) -> dict[str, Any]:
         payload = _with(payload, place, whole)
     for folder, tensors in wanted.items():
         try:
-            dcp.load(tensors, storage_reader=_reader(file, folder), no_dist=True)
+            with warnings.catch_warnings(action="ignore"):  # of no process group, which is what is meant
+                dcp.load(tensors, storage_reader=_reader(file, folder), no_dist=True)
         except (OSError, RuntimeError, dcp.CheckpointException) as error:
             raise SeqrecError(f"{file}: its shards in {SHARDS}/{folder} are torn ({_first_line(error)})") from error
     return payload
