@@ -82,6 +82,10 @@ def _train(
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
             say(line)
+    if cfg.hardware.table == "sharded" and model.shard is None:
+        say(
+            "hardware.table=sharded: this process is alone and holds the tables whole; hardware.processes starts several"
+        )
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
