@@ -83,9 +83,7 @@ def _train(
         for line in unread(cfg.model, log.catalog):
             say(line)
     if cfg.hardware.table == "sharded" and model.shard is None:
-        say(
-            "hardware.table=sharded: this process is alone and holds the tables whole; hardware.processes starts several"
-        )
+        say("hardware.table=sharded: this process is alone and holds the tables whole; see hardware.processes")
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
@@ -161,8 +159,8 @@ def _train(
         draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
         wall_seconds = round(time.perf_counter() - began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
-        if line := with_whole_tables(folder.best):
-            say(line)
+        if apart := with_whole_tables(folder.best):
+            say(apart)
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)

@@ -134,7 +134,8 @@ def clip(
 ) -> None:
     """Scale all gradients by min(1, clip_norm / their norm). Of a row-sparse gradient the rows it holds count, of a
     sharded table those of all processes."""
-    alike, own = [], []
+    alike: list[Tensor] = []
+    own: list[Tensor] = []
     for p in parameters:
         if p.grad is None:
             continue

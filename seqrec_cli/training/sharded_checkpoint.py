@@ -19,10 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models.layers.row_shard import RowShard
@@ -97,8 +99,8 @@ def save_sharded(path: Path, payload: dict[str, Any], rows: dict[Place, RowShard
     folder = processes.from_first(_new_folder(path, payload["step"]) if processes.is_first else "")
     tensors = {_key(place): shard.as_dtensor(_at(payload, place)) for place, shard in rows.items()}
     try:
-        dcp.save(tensors, checkpoint_id=path.parent / SHARDS / folder)
-    except (OSError, dcp.CheckpointException) as error:
+        save(tensors, checkpoint_id=path.parent / SHARDS / folder)
+    except (OSError, CheckpointException) as error:
         raise SeqrecError(
             f"{path.parent / SHARDS / folder}: the shards cannot be written ({_first_line(error)})"
         ) from error
@@ -124,7 +126,7 @@ def read_rows(payload: dict[str, Any], file: Path, rows: dict[Place, RowShard]) 
         payload = _with(payload, place, local)
         wanted[there.folder][there.key] = shard.as_dtensor(local)
     for folder, tensors in wanted.items():
-        dcp.load(tensors, storage_reader=_reader(file, folder))
+        load(tensors, storage_reader=_reader(file, folder))
     return payload
 
 
@@ -142,8 +144,8 @@ def read_whole(payload: dict[str, Any], file: Path) -> dict[str, Any]:
     for folder, tensors in wanted.items():
         try:
             with warnings.catch_warnings(action="ignore"):  # of no process group, which is what is meant
-                dcp.load(tensors, storage_reader=_reader(file, folder), no_dist=True)
-        except (OSError, RuntimeError, dcp.CheckpointException) as error:
+                load(tensors, storage_reader=_reader(file, folder), no_dist=True)
+        except (OSError, RuntimeError, CheckpointException) as error:
             raise SeqrecError(f"{file}: its shards in {SHARDS}/{folder} are torn ({_first_line(error)})") from error
     return payload
 

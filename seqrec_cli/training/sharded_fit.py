@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import sharded_tables
 from seqrec_cli.training.checkpoint import BEST, load_checkpoint
+
+Kind = TypeVar("Kind", bound=Tensor)
 
 
 class ShardedFit:
@@ -23,10 +25,10 @@ class ShardedFit:
     def __bool__(self) -> bool:
         return bool(self.tables)
 
-    def common(self, tensors: Iterable[Tensor], of: Iterable[Tensor] | None = None) -> list[Tensor]:
+    def common(self, tensors: Iterable[Kind], of: Iterable[Tensor] | None = None) -> list[Kind]:
         """Those that every process has alike; `of` are the parameters that `tensors` stand for, if not they."""
         tensors = list(tensors)
-        owners = tensors if of is None else list(of)
+        owners: list[Tensor] = [*tensors] if of is None else list(of)
         return [tensor for tensor, owner in zip(tensors, owners, strict=True) if id(owner) not in self.shards]
 
     def save(self, path: Path, payload: dict[str, Any]) -> None:
