@@ -5,14 +5,13 @@
 Steps are those of `seqrec train` (`training/loop.py`) on random batches, SASRec of one block, fp32, gloo. For each
 number of items and objective (the full softmax in 32 MiB of scratch; 512 sampled items with row-sparse tables) the
 processes train with replicated tables, then with sharded ones. Reported for a rank: tensors that it holds in a step
-(weights, gradients, AdamW's averages), growth of its peak resident memory over that before the model, bytes that it
+(weights, gradients, AdamW's averages), peak of its resident memory in steps over that before the model, bytes that it
 sends in a step, and seconds of a step, by the clock and of its CPU: on a busy machine the latter can be compared.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -139,7 +138,7 @@ def _measured(asked: dict[str, Any], folder: Path) -> dict[str, float]:
         items = 1 + (torch.rand(B, L + 1, generator=generator).square() * V).long().clamp(max=V - 1)
         return Batch(torch.ones(B, dtype=torch.int64), items[:, :-1], torch.full((B,), L), targets_BL=items[:, 1:])
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = _resident("VmRSS:")
     build = build_sharded if asked["table"] == "sharded" else build_model
     model = build(cfg.model, Catalog(1, V), 0)
     if cfg.hardware.embedding == "sparse":
@@ -158,13 +157,14 @@ def _measured(asked: dict[str, Any], folder: Path) -> dict[str, float]:
         listener=Listener(),
     )
     model.train()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on: steps, not the first weights
     loop.run_step(batch())
     sent = _counting_sent(dist)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(asked["steps"]):
         loop.run_step(batch())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    peak = _resident("VmHWM:") - before
     moments = [value for of in loop.optimizer.state.values() for value in of.values()]
     held = [*model.parameters(), *moments]
     if cfg.hardware.embedding != "sparse":  # of a step; freed at its end
@@ -176,6 +176,12 @@ def _measured(asked: dict[str, Any], folder: Path) -> dict[str, float]:
         "seconds": wall / asked["steps"],
         "cpu": cpu / asked["steps"],
     }
+
+
+def _resident(kind: str) -> int:
+    """Bytes of this process's resident memory, as Linux tells them."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
+    return int(line.split()[1]) * 1024
 
 
 def _counting_sent(dist: Any) -> list[int]:
