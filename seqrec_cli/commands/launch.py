@@ -7,8 +7,10 @@ passes Ctrl-C on to them. The run itself is the first process's (`ranks.py`); it
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,7 +31,9 @@ from seqrec_cli.reporting.run_folder import dated_folder
 # The package is found where this process has it, whether installed or beside the working directory.
 START = "import sys; sys.path.append(sys.argv.pop(1)); from seqrec_cli.commands.ranks import begin; "
 START += "sys.exit(begin(sys.argv[1]))"
+PYTHON = [sys.executable]
 ON_A_CPU = 2  # processes of `auto` where there is no GPU
+HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 LOOK_S = 0.2  # between two looks of the agent at its processes
 SAVING_S = 600  # that processes have to save and exit after Ctrl-C
 
@@ -106,9 +110,9 @@ def _run(hardware: HardwareConfig, count: int, record: Path, *, end: Path) -> tu
     threads = hardware.threads or max(1, int(os.environ.get(THREADS[0], cores())) // count)
     settings = dict.fromkeys(THREADS, str(threads)) | {LAUNCHED: str(end)}
     settings |= {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING_S)}
-    with _environment(settings):
+    with _environment(settings), _handlers():
         try:
-            elastic_launch(launched, sys.executable)("-c", START, str(PACKAGE.parent), str(record))
+            elastic_launch(launched, PYTHON[0])(*PYTHON[1:], "-c", START, str(PACKAGE.parent), str(record))
         except SignalException:
             return True, None
         except ChildFailedError as error:
@@ -119,6 +123,20 @@ def _run(hardware: HardwareConfig, count: int, record: Path, *, end: Path) -> tu
                 "what was saved is whole: seqrec train resume=RUN_FOLDER goes on"
             )
     return False, None
+
+
+@contextmanager
+def _handlers() -> Iterator[None]:
+    """The agent leaves its own signal handlers behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager

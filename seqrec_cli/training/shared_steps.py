@@ -151,11 +151,12 @@ def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, processes: P
             continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        gradient = parameter.grad = parameter.grad.contiguous()
-        if gradient.numel() < LARGE:
-            small.append(gradient)
+        if (
+            parameter.grad.numel() < LARGE or not parameter.grad.is_contiguous()
+        ):  # strides stay: a fused update reads them
+            small.append(parameter.grad)
         else:
-            processes.sum(gradient)
+            processes.sum(parameter.grad)
     packed = processes.sum(torch.cat([each.reshape(-1).float() for each in small]))
     for each, summed in zip(small, packed.split([each.numel() for each in small]), strict=True):
         each.copy_(summed.view_as(each))
