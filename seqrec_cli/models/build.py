@@ -21,12 +21,12 @@ def build_sharded(cfg: EncoderConfig, catalog: Catalog, seed: int) -> Recommende
 
     Small tables are those of `build_model`, cut; of larger ones a process makes its rows alone.
     """
-    from seqrec_cli.models.layers.sharded_table import MADE_WHOLE, cut_tables, made_in_shards
+    from seqrec_cli.models.layers import sharded_table
 
-    small = (max(catalog.num_items, catalog.num_users) + 1) * cfg.embed_dim <= MADE_WHOLE
-    with contextlib.nullcontext() if small else made_in_shards():
+    small = (max(catalog.num_items, catalog.num_users) + 1) * cfg.embed_dim <= sharded_table.MADE_WHOLE
+    with contextlib.nullcontext() if small else sharded_table.made_in_shards():
         model = build_model(cfg, catalog, seed)
-    cut_tables(model)
+    sharded_table.cut_tables(model)
     return model
 
 

@@ -39,6 +39,7 @@ CASES = {
     "sparse": [
         *("model=gru4rec", "objective=sampled_softmax", "objective.negatives=6", "objective.shared=batch"),
         *("hardware.embedding=sparse", "trainer.swa_epochs=2", "trainer.clip_norm=0.05"),
+        "trainer.batch_size=37",  # of 38 rows: the second batch has fewer than there are ranks
     ],
 }
 
