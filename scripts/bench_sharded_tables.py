@@ -134,41 +134,45 @@ def _measured(asked: dict[str, Any], folder: Path) -> dict[str, float]:
 
     generator = torch.Generator().manual_seed(0)
 
-    def batch() -> Batch:
-        items = 1 + (torch.rand(B, L + 1, generator=generator).square() * V).long().clamp(max=V - 1)
+    def batch(items_V: int) -> Batch:
+        items = 1 + (torch.rand(B, L + 1, generator=generator).square() * items_V).long().clamp(max=items_V - 1)
         return Batch(torch.ones(B, dtype=torch.int64), items[:, :-1], torch.full((B,), L), targets_BL=items[:, 1:])
 
+    def begun(items: int) -> Loop:
+        build = build_sharded if asked["table"] == "sharded" else build_model
+        model = build(cfg.model, Catalog(1, items), 0)
+        if cfg.hardware.embedding == "sparse":
+            use_sparse_rows(model)
+        objective = build_objective(cfg.objective)
+        objective.prepare(torch.ones(items + 1, dtype=torch.int64))
+        model.train()
+        return Loop(
+            model,
+            objective,
+            Rows(),
+            cfg=cfg.trainer,
+            precision=Precision(torch.device("cpu"), "fp32"),
+            validate=dict,
+            header={},
+            folder=folder,
+            listener=Listener(),
+        )
+
+    begun(100).run_step(batch(100))  # what is imported at a first step is not the tables'
     before = _resident("VmRSS:")
-    build = build_sharded if asked["table"] == "sharded" else build_model
-    model = build(cfg.model, Catalog(1, V), 0)
-    if cfg.hardware.embedding == "sparse":
-        use_sparse_rows(model)
-    objective = build_objective(cfg.objective)
-    objective.prepare(torch.ones(V + 1, dtype=torch.int64))
-    loop = Loop(
-        model,
-        objective,
-        Rows(),
-        cfg=cfg.trainer,
-        precision=Precision(torch.device("cpu"), "fp32"),
-        validate=dict,
-        header={},
-        folder=folder,
-        listener=Listener(),
-    )
-    model.train()
+    loop = begun(V)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on: steps, not the first weights
-    loop.run_step(batch())
+    loop.run_step(batch(V))
     sent = _counting_sent(dist)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(asked["steps"]):
-        loop.run_step(batch())
+        loop.run_step(batch(V))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = _resident("VmHWM:") - before
     moments = [value for of in loop.optimizer.state.values() for value in of.values()]
-    held = [*model.parameters(), *moments]
+    held = [*loop.model.parameters(), *moments]
     if cfg.hardware.embedding != "sparse":  # of a step; freed at its end
-        held += list(model.parameters())
+        held += list(loop.model.parameters())
     return {
         "tensors": sum(tensor.numel() * tensor.element_size() for tensor in held),
         "peak": peak,
