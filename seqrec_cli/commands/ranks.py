@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from seqrec_cli.commands.dispatch import run_record, share_cores
 from seqrec_cli.config.errors import SeqrecError
@@ -122,7 +122,7 @@ def begin(record: str) -> int:
     try:
         return lead(processes, work) if processes.is_first else follow(processes)
     except SeqrecError as error:
-        found = {"refused": str(error)}
+        found: dict[str, Any] = {"refused": str(error)}
     except KeyboardInterrupt:
         found = {"interrupted": True}
     except Exception as error:

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.processes import Processes, together
@@ -45,15 +47,15 @@ class Meeting:
         self._watch = threading.Thread(target=self._end_with_others, args=(self._connected(attempt),), daemon=True)
         self._watch.start()
 
-    def _connected(self, attempt: str) -> dist.Store:
+    def _connected(self, attempt: str) -> Store:
         try:
-            store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING_S)))
+            store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=MEETING_S)))
         except (RuntimeError, ValueError, OSError) as error:  # what of them depends on the version of torch
             where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             reason = " ".join(str(error).split())[:200]
             raise SeqrecError(f"process {self.processes.rank} found nobody at {where} ({reason})") from error
         static = os.environ.get("TORCHELASTIC_RUN_ID", "none") == "none"
-        return dist.PrefixStore(f"seqrec/{attempt if static else 'meeting'}", store)
+        return PrefixStore(f"seqrec/{attempt if static else 'meeting'}", store)
 
     def announce(self, task: str) -> None:
         """The first process tells the others what to do next."""
@@ -85,7 +87,7 @@ class Meeting:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore(f"group/{self._tasks}", self._store),
+            store=PrefixStore(f"group/{self._tasks}", self._store),
             rank=self.processes.rank,
             world_size=self.processes.count,
             timeout=timedelta(seconds=timeout_s),

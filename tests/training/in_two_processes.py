@@ -63,7 +63,7 @@ def trained(name: str, folder: Path) -> dict[str, Any]:
         "reason": reason,
         "losses": [row["train_loss"] for row in told.rows],
         "targets": [targets for *_, targets in told.steps],
-        "rows": [{key: value for key, value in row.items() if key != "seconds"} for row in told.rows],
+        "rows": [{key: value for key, value in row.items() if key not in ("seconds", "split")} for row in told.rows],
         "weights": {key: value.double().tolist() for key, value in model.state_dict().items()},
         "test": evaluation.metrics,
     }

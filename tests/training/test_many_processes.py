@@ -147,6 +147,6 @@ def test_one_process_alone_tells_nobody() -> None:
         assert alone.sum_array(array) is array
         assert alone.gather("x") == ["x"]
         assert alone.from_first(3) == 3
-        assert alone.any(True) and not alone.any(False)
+        assert [alone.any(True), alone.any(False)] == [True, False]
         assert list(range(5))[alone.share] == [0, 1, 2, 3, 4]
     assert [list(range(5))[Processes(rank, 2, rank, 2).share] for rank in range(2)] == [[0, 2, 4], [1, 3]]
