@@ -23,7 +23,7 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import ProcessLostError, current
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
-from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from seqrec_cli.training.checkpoint import BEST, LAST
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
@@ -79,11 +79,7 @@ def fit(
         finally:
             listener.on_end()
     if reason != "interrupted":
-        if loop.sharded:
-            loop.sharded.load_best(folder)
-        elif loop.processes.is_first:
-            model.load_state_dict(load_checkpoint(folder / BEST)["model"])
-        loop.processes.copy_from_first(loop.sharded.common([*model.parameters(), *model.buffers()]))
+        loop.sharded.load_best(folder, loop.processes)
     best, at = loop.stopping, loop.progress
     return FitResult(best.best_metrics, best.best_epoch, at.epoch_under_way, at.step, loop.seconds(), reason)
 
@@ -243,10 +239,7 @@ class Loop:
         """Count the epoch, validate if it is time, keep what was best, and save."""
         at = self.progress
         epoch, whole = at.epoch_under_way, at.start >= self.rows.steps
-        alike = self.sharded.common([*self.model.parameters(), *self.model.buffers()])  # unlike processors round unlike
-        if self.average is not None:
-            alike += self.sharded.common(self.average.values(), of=self.average.parameters)
-        self.processes.copy_from_first(alike)
+        self.sharded.equalise(self.average, self.processes)
         if whole:
             at.epoch, at.start = at.epoch + 1, 0
         self.check_finite(self.loss_sum.item(), at.step)
@@ -328,18 +321,14 @@ class Loop:
     def save(self, name: str, epoch: int, metrics: dict[str, float], *, trainer: dict[str, Any] | None) -> None:
         moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
         payload = {**self.header, **moment, "model": self.model.state_dict()}
-        if self.sharded:
-            self.sharded.save(self.folder / name, payload)
-        elif self.processes.is_first:
-            save_checkpoint(self.folder / name, payload)
+        self.sharded.save(self.folder / name, payload, self.processes)
 
     def restore(self, payload: dict[str, Any]) -> None:
         trainer = payload["trainer"]
         if trainer is None:
             raise SeqrecError(f"this checkpoint holds weights alone; resume from the run's {LAST}")
-        if self.sharded:
-            payload = self.sharded.own(payload, self.folder / LAST)
-            trainer = payload["trainer"]
+        payload = self.sharded.own(payload, self.folder / LAST)
+        trainer = payload["trainer"]
         try:
             self.model.load_state_dict(payload["model"])
             self.optimizer.load_state_dict(trainer["optimizer"])

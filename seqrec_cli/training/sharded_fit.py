@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import sharded_tables
-from seqrec_cli.training.checkpoint import BEST, load_checkpoint
+from seqrec_cli.processes import Processes
+from seqrec_cli.training.averaging import MovingAverage
+from seqrec_cli.training.checkpoint import BEST, load_checkpoint, save_checkpoint
 
 Kind = TypeVar("Kind", bound=Tensor)
 
@@ -31,21 +33,36 @@ class ShardedFit:
         owners: list[Tensor] = [*tensors] if of is None else list(of)
         return [tensor for tensor, owner in zip(tensors, owners, strict=True) if id(owner) not in self.shards]
 
-    def save(self, path: Path, payload: dict[str, Any]) -> None:
-        """Write a checkpoint: a collective."""
-        from seqrec_cli.training.sharded_checkpoint import places, save_sharded  # torch.distributed's: slow to import
+    def equalise(self, average: MovingAverage | None, processes: Processes) -> None:
+        """Weights and averages that all have alike, as the first process has them: unlike processors round unlike."""
+        tensors = self.common([*self.model.parameters(), *self.model.buffers()])
+        if average is not None:
+            tensors += self.common(average.values(), of=average.parameters)
+        processes.copy_from_first(tensors)
 
-        rows = places(payload, self.model, self.optimizer)
-        processes = next(iter(rows.values())).processes
-        save_sharded(path, payload, rows, processes=processes)
+    def save(self, path: Path, payload: dict[str, Any], processes: Processes) -> None:
+        """Write a checkpoint: the first process all of it, but each its rows."""
+        if self.tables:
+            from seqrec_cli.training.sharded_checkpoint import (  # torch.distributed's: slow to import
+                places,
+                save_sharded,
+            )
+
+            save_sharded(path, payload, places(payload, self.model, self.optimizer), processes=processes)
+        elif processes.is_first:
+            save_checkpoint(path, payload)
 
     def own(self, payload: dict[str, Any], file: Path) -> dict[str, Any]:
-        """Of a checkpoint, however many processes wrote it, what is this process's: a collective."""
+        """What of a checkpoint is this process's, however many have written it."""
+        if not self.tables:
+            return payload
         from seqrec_cli.training.sharded_checkpoint import places, read_rows
 
         return read_rows(payload, file, places(payload, self.model, self.optimizer))
 
-    def load_best(self, folder: Path) -> None:
-        """The best weights: a collective."""
-        payload = load_checkpoint(folder / BEST, whole=False)
-        self.model.load_state_dict(self.own(payload, folder / BEST)["model"])
+    def load_best(self, folder: Path, processes: Processes) -> None:
+        """The best weights, in all processes; rows are read by each."""
+        if self.tables or processes.is_first:
+            payload = load_checkpoint(folder / BEST, whole=not self.tables)
+            self.model.load_state_dict(self.own(payload, folder / BEST)["model"])
+        processes.copy_from_first(self.common([*self.model.parameters(), *self.model.buffers()]))
