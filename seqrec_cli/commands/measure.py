@@ -3,8 +3,10 @@
 Test is read in `_measure_test` and nowhere else while a run is trained; each time is counted.
 """
 
+import contextlib
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,13 @@ def measured(of: Measured, split: HeldOut, length: int | None = None) -> Evaluat
     """The run's model on a split, reading at most so many of the latest events (None: as many as in training)."""
     cfg, model, log, precision = of
     length = cfg.model.max_length if length is None else length
-    return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
+    with in_step(model):
+        return evaluate(model, log, split, cfg=cfg.evaluation, max_length=length, precision=precision)
+
+
+def in_step(model: Recommender) -> AbstractContextManager[object]:
+    """Where tables are sharded, all processes go through the same requests, for they look up and score together."""
+    return contextlib.nullcontext() if model.shard is None else together(ALONE)
 
 
 def rules_of(of: Measured, split: HeldOut) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def validated(of: Measured, loss: ValidationLoss | None) -> Evaluation:
     evaluation = measured(of, "val")
     if loss is None:
         return evaluation
-    with evaluating(model, precision):
+    with in_step(model), evaluating(model, precision):
         value = loss(model, evaluation.clicks.labels_N, evaluation.clicks.logits_N)
     return evaluation if value is None else replace(evaluation, metrics={**evaluation.metrics, LOSS: value})
 

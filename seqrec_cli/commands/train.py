@@ -31,6 +31,7 @@ from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.features import unread
+from seqrec_cli.models.layers.sharded_table import count_parameters
 from seqrec_cli.processes import ALONE, current, together
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.advice import Course, advice
@@ -38,7 +39,7 @@ from seqrec_cli.reporting.curves import draw_curves, rising_loss
 from seqrec_cli.reporting.environment import environment, peak_memory
 from seqrec_cli.reporting.listener import TrainingListener, Watch
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint
+from seqrec_cli.training.checkpoint import is_readable, load_checkpoint, save_checkpoint, with_whole_tables
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import FitResult
 from seqrec_cli.training.loop import fit
@@ -81,6 +82,8 @@ def _train(
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
             say(line)
+    if cfg.hardware.table == "sharded" and model.shard is None:
+        say("hardware.table=sharded: this process is alone and holds the tables whole; see hardware.processes")
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
 
@@ -88,16 +91,16 @@ def _train(
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
         folder.write_manifest({PROCESSES: who_trains()})
-        resume_from = _last_checkpoint(folder, log) if cfg.resume else None
+        resume_from = _last_checkpoint(folder, log, whole=model.shard is None) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
-        resume_from = handed_out(model, resume_from)
+        _, resume_from = handed_out(model, folder.path, resume_from)
         if resume_from is None:
             folder.write_config(dump(cfg))
         else:  # what has trained stays written
             folder.write_stretch(dump(cfg), resume_from["step"])
             if note := folder.mend_metrics():
                 say(note)
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = count_parameters(model)
         folder.write_manifest(
             environment(precision.device)
             | {"seed": cfg.trainer.seed, "precision": precision.name, "parameters": parameters}
@@ -156,6 +159,8 @@ def _train(
         draw_curves(folder.metrics_jsonl, folder.curves_png, cfg.trainer.monitor)
         wall_seconds = round(time.perf_counter() - began, 2)
         folder.write_manifest(peak_memory(precision.device) | {"wall_seconds": wall_seconds})
+        if apart := with_whole_tables(folder.best):
+            say(apart)
         folder.mark_done()
         if note := rising_loss(folder.metrics_jsonl, cfg.trainer.monitor):
             say(note)
@@ -169,9 +174,9 @@ def _train(
         return {**metrics, "run_dir": str(folder.path)}
 
 
-def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
+def _last_checkpoint(folder: RunFolder, log: PackedLog, *, whole: bool) -> dict[str, Any]:
     try:
-        payload = load_checkpoint(folder.last)
+        payload = load_checkpoint(folder.last, whole=whole)
     except SeqrecError as error:
         if not folder.last.is_file() and not folder.best.is_file():
             raise SeqrecError(
@@ -189,7 +194,7 @@ def _last_checkpoint(folder: RunFolder, log: PackedLog) -> dict[str, Any]:
         ) from error
     if (payload["trainer"] or {}).get("stopping", {}).get("best_epoch"):
         try:
-            load_checkpoint(folder.best)  # which the run ends with; told now, not after hours
+            load_checkpoint(folder.best, whole=whole)  # which the run ends with; told now, not after hours
         except SeqrecError as error:
             raise SeqrecError(
                 f"{folder.best} is damaged or gone, and the run's best weights with it; its last ones are whole: "

@@ -1,8 +1,11 @@
 """What a training run consists of, made the same way for `train`, `plan` and the benchmarks."""
 
+import contextlib
+
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batching import BatchedRows, Batching
@@ -12,10 +15,11 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.numbers import training_catalog
 from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
-from seqrec_cli.models.build import build_model
+from seqrec_cli.models.build import build_model, build_sharded
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
+from seqrec_cli.processes import ALONE, current, started, together
 from seqrec_cli.training.closed_form import closed_form_shortage
 from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_many_negatives
 
@@ -27,7 +31,11 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     """
     if cfg.model.reads_times and log.times_N is None:
         raise SeqrecError(f"{cfg.model.reads_times}, and {log.without_times}")
-    model = build_model(cfg.model, training_catalog(log), cfg.trainer.seed).to(device)
+    if cfg.hardware.table == "sharded" and current().several:
+        assert isinstance(cfg.model, EncoderConfig)
+        model = build_sharded(cfg.model, training_catalog(log), cfg.trainer.seed).to(device)
+    else:
+        model = build_model(cfg.model, training_catalog(log), cfg.trainer.seed).to(device)
     counts = training_counts(log), user_training_counts(log)
     model.prepare(*(torch.from_numpy(count).to(device) for count in counts))
     if cfg.hardware.embedding == "sparse":
@@ -46,7 +54,8 @@ def _one_a_row(cfg: TrainConfig) -> bool:
 def sketched_model(cfg: TrainConfig, log: PackedLog) -> Recommender:
     """The model without storage, on torch's meta device. Raises SeqrecError where even its size cannot be counted."""
     try:
-        with torch.device("meta"):
+        shares = together(started() or ALONE) if cfg.hardware.table == "sharded" else contextlib.nullcontext()
+        with torch.device("meta"), shares:
             return fresh_model(cfg, log, torch.device("meta"))
     except RuntimeError as error:
         if "overflow" not in str(error):

@@ -17,9 +17,11 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.models.contract import Recommender
+from seqrec_cli.models.layers.sharded_table import alike
 from seqrec_cli.processes import Processes, current
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.saying import silent
+from seqrec_cli.training.checkpoint import LAST, load_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.loop import fit
@@ -38,7 +40,7 @@ def assist(cfg: TrainConfig, group: Group) -> None:
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
         rows = training_rows(cfg, objective, log, device=precision.device)
-        resume_from = handed_out(model, None)
+        folder, resume_from = handed_out(model, Path(), None)
         measured = cfg, model, log, precision
         loss = ValidationLoss(cfg, objective, log, device=precision.device)
         if resume_from is None:
@@ -51,7 +53,7 @@ def assist(cfg: TrainConfig, group: Group) -> None:
             precision=precision,
             validate=lambda: validated(measured, loss).metrics,
             header={},
-            folder=Path(),
+            folder=folder,
             listener=Listener(),
             resume_from=resume_from,
         )
@@ -70,7 +72,19 @@ def refuse_other_data(log: PackedLog) -> None:
             )
 
 
-def handed_out(model: Recommender, resume_from: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The first process's weights, and the checkpoint that it goes on from, in every process."""
-    current().copy_from_first([*model.parameters(), *model.buffers()])
-    return current().from_first(resume_from)
+def handed_out(
+    model: Recommender, folder: Path, resume_from: dict[str, Any] | None
+) -> tuple[Path, dict[str, Any] | None]:
+    """The first process's weights, the folder that it writes, and the checkpoint that it goes on from, in every
+    process. Rows of sharded tables are each process's own, and read by it from the folder."""
+    current().copy_from_first(alike(model))
+    folder = current().from_first(folder.resolve())
+    if model.shard is None:
+        return folder, current().from_first(resume_from)
+    goes_on = current().from_first(resume_from is not None)
+    if goes_on and not current().is_first:
+        try:
+            resume_from = load_checkpoint(folder / LAST, whole=False)
+        except SeqrecError as error:
+            raise SeqrecError(f"hardware.table=sharded: every process reads the run's folder; {error}") from error
+    return folder, resume_from

@@ -54,6 +54,7 @@ BEFORE: dict[str, Any] = {
     "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
+    "hardware.table": "replicated",
     "hardware.processes": 1,
     "hardware.restarts": 3,
     "hardware.timeout_minutes": 30.0,

@@ -12,6 +12,7 @@ from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
 from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.settings import Settings
+from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded
 
 Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -138,6 +139,9 @@ class HardwareConfig(Settings):
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
+    table: Literal["replicated", "sharded"] | None = Field(
+        description="of several processes: each holds the tables of items and users whole, or some of their rows alone"
+    )
     compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
     kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
 
@@ -241,7 +245,8 @@ class TrainConfig(DataConfig):
         self._rows_fit()
         self._micro_batches_change_nothing()
         self._candidates_fit()
-        self._rows_can_be_sparse()
+        rows_can_be_sparse(self)
+        tables_can_be_sharded(self)
         return self
 
     def _objective_can_train_the_model(self) -> None:
@@ -336,30 +341,4 @@ class TrainConfig(DataConfig):
             raise ValueError(
                 f"objective.negatives={objective.negatives}: protocol={protocol.name} has its own training "
                 f"candidates; set objective.negatives=1{more}"
-            )
-
-    def _rows_can_be_sparse(self) -> None:
-        if self.hardware.embedding != "sparse":
-            return
-        if self.trainer.decay_embeddings:
-            raise ValueError(
-                "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is "
-                "to avoid; set it to false, or use hardware.embedding=dense"
-            )
-        if self.trainer.ema is not None:
-            raise ValueError(
-                "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
-                "set trainer.ema=null or hardware.embedding=dense"
-            )
-        if self.hardware.compile:
-            raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
-        if not self.model.capabilities.sparse_rows:
-            raise ValueError(
-                f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "
-                "use hardware.embedding=dense"
-            )
-        if not self.objective.capabilities.sparse_rows:
-            raise ValueError(
-                f"hardware.embedding=sparse: objective={self.objective.name} needs the whole item table at every "
-                "step; use hardware.embedding=dense, or objective=sampled_softmax"
             )

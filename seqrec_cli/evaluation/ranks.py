@@ -78,29 +78,35 @@ def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[
     scores_BV.view(-1).index_fill_(0, seen_E, torch.nan)
     scores_BV.scatter_(1, targets_BM, own_BM)
     scores_BV[:, 0] = torch.nan
-    ranked_B = torch.zeros_like(targets_BM[:, 0])
+    higher_BM, equal_BM, ranked_B = counted(scores_BV, own_BM)
+    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, ranked_B
+
+
+def counted(scores_BV: Tensor, own_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How many scores are higher than each of `own_BM`, how many equal, int64 [B, M], and how many are no NaN [B]."""
+    ranked_B = torch.zeros(len(scores_BV), dtype=torch.int64, device=scores_BV.device)
     parts = scores_BV.split(max(1, COUNTED_AT_ONCE // len(scores_BV)), dim=1)
     for part_BW in parts:
         ranked_B += torch.count_nonzero(part_BW == part_BW, dim=1)
-    if targets_BM.shape[1] >= SORTED_FROM:
-        return _ranks_by_sorting(scores_BV, own_BM), ranked_B
-    higher_BM, equal_BM = torch.zeros_like(targets_BM), torch.zeros_like(targets_BM)
-    for nth in range(targets_BM.shape[1]):
+    if own_BM.shape[1] >= SORTED_FROM:
+        return *_counted_by_sorting(scores_BV, own_BM), ranked_B
+    higher_BM, equal_BM = (torch.zeros_like(own_BM, dtype=torch.int64) for _ in range(2))
+    for nth in range(own_BM.shape[1]):
         own_B1 = own_BM[:, nth : nth + 1]
         for part_BW in parts:
             higher_BM[:, nth] += torch.count_nonzero(part_BW > own_B1, dim=1)
             equal_BM[:, nth] += torch.count_nonzero(part_BW == own_B1, dim=1)
-    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, ranked_B
+    return higher_BM, equal_BM, ranked_B
 
 
-def _ranks_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> Tensor:
-    """The same ranks from one sort of each row: NaN sorts as the lowest score there is, and is not counted as equal."""
+def _counted_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from one sort of each row: NaN sorts as the lowest score there is, and is not counted as equal."""
     gone_BV = scores_BV != scores_BV
     sorted_BV = scores_BV.masked_fill(gone_BV, -torch.inf).sort(dim=1).values
     below_BM = torch.searchsorted(sorted_BV, own_BM.contiguous())
     not_above_BM = torch.searchsorted(sorted_BV, own_BM.contiguous(), right=True)
     equal_BM = not_above_BM - below_BM - torch.where(own_BM == -torch.inf, gone_BV.sum(dim=1, keepdim=True), 0)
-    return 1 + (sorted_BV.shape[1] - not_above_BM).double() + (equal_BM - 1).double() / 2
+    return sorted_BV.shape[1] - not_above_BM, equal_BM
 
 
 def refuse_no_numbers(scores: Tensor) -> None:
@@ -173,6 +179,21 @@ def rank_held_out(
             "no user has the three events that an evaluation needs; lower dataset.user_core or get more data"
         )
     items_RM = padded_targets(log, targets)
+    if isinstance(model, SequenceEncoder) and model.shard is not None:
+        from seqrec_cli.evaluation.sharded_ranks import rank_sharded
+
+        ranks_RM, candidates_R, scores_RC = rank_sharded(
+            model,
+            log,
+            targets,
+            shard=model.shard,
+            cfg=cfg,
+            max_length=max_length,
+            device=device,
+            read_RC=read_RC,
+            collectors=collectors,
+        )
+        return _ranks(log, targets, items_RM, ranks_RM=ranks_RM, candidates_R=candidates_R), scores_RC
     ranks_RM, candidates_R = np.zeros(items_RM.shape), np.zeros(len(items_RM), np.int64)
     scores_RC = None if read_RC is None else np.zeros(read_RC.shape)
     block = max(1, cfg.memory_mb * 2**20 // (BYTES_A_SCORE * (log.num_items + 1)))
@@ -205,18 +226,22 @@ def rank_held_out(
         processes.sum_array(filled)
     for collector in collectors:
         collector.merge(processes)
+    return _ranks(log, targets, items_RM, ranks_RM=ranks_RM, candidates_R=candidates_R), scores_RC
+
+
+def _ranks(
+    log: PackedLog, targets: Targets, items_RM: np.ndarray, *, ranks_RM: np.ndarray, candidates_R: np.ndarray
+) -> Ranks:
     real_RM = items_RM > 0
-    histories_R = targets.ends_R - log.offsets_U1[targets.rows_R]
-    ranks = Ranks(
+    return Ranks(
         np.asarray(targets.rows_R),
         np.asarray(targets.ends_R),
-        histories_R,
+        targets.ends_R - log.offsets_U1[targets.rows_R],
         candidates_R,
         np.asarray(targets.offsets_R1),
         items_RM[real_RM],
         ranks_RM[real_RM],
     )
-    return ranks, scores_RC
 
 
 def padded_targets(log: PackedLog, targets: Targets) -> np.ndarray:

@@ -41,11 +41,16 @@ REQUESTS_AT_ONCE = 4096
 class Collector(Protocol):
     """What is handed each block of scores before the ranks are counted."""
 
+    longest: int  # of its lists
+
     def add(self, scores_BV: Tensor, seen_E: Tensor, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Take in the scores of the requests of user rows `rows_B` whose histories end before `ends_B`.
 
         `seen_E` are the positions, in the flattened block, of items that are no candidates. The scores stay as is.
         """
+
+    def add_lists(self, items_BK: np.ndarray, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
+        """The same where the requests' `longest` best items are known, the best first and 0 for none."""
 
     def merge(self, processes: Processes) -> None:
         """Take in what the others have collected, each of its share of the blocks."""
@@ -75,7 +80,7 @@ class TopLists:
     """Collects what the metrics of lists need, of the cutoffs' first items."""
 
     def __init__(self, log: PackedLog, cutoffs: tuple[int, ...]) -> None:
-        self._log, self._cutoffs = log, cutoffs
+        self._log, self._cutoffs, self.longest = log, cutoffs, max(cutoffs)
         self._attributes = [attribute.name for attribute in log.catalog.item_attributes]
         self._of_lists = {name: metric for name, metric in METRICS.items() if isinstance(metric, ListMetric)}
         self._counts_CV1 = np.zeros((len(cutoffs), log.num_items + 1), np.int64)
@@ -88,20 +93,24 @@ class TopLists:
         kept_E, kept_B = flat[seen_E], scores_BV[:, 0].clone()
         flat[seen_E] = -torch.inf
         scores_BV[:, 0] = -torch.inf
-        items_BK = top_items(scores_BV, max(self._cutoffs)).cpu().numpy()
+        items_BK = top_items(scores_BV, self.longest).cpu().numpy()
         flat[seen_E] = kept_E
         scores_BV[:, 0] = kept_B
+        self.add_lists(items_BK, rows_B=rows_B, ends_B=ends_B)
+
+    def add_lists(self, items_BK: np.ndarray, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
+        """Count lists that are made already."""
         for counts_V1, k in zip(self._counts_CV1, self._cutoffs, strict=True):
             np.add.at(counts_V1, items_BK[:, :k].ravel(), 1)
         if self._attributes:
-            self._add_lists(items_BK, rows_B, ends_B)
+            self._add_attributes(items_BK, rows_B, ends_B)
 
     def merge(self, processes: Processes) -> None:
         """Add up what all have counted."""
         for counted in (self._counts_CV1, self._sums, self._lists):
             processes.sum_array(counted)
 
-    def _add_lists(self, items_BK: np.ndarray, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
+    def _add_attributes(self, items_BK: np.ndarray, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         starts_B = np.asarray(self._log.offsets_U1)[rows_B]
         history_M = np.asarray(self._log.items_N[ragged_ranges(starts_B, ends_B - starts_B)], np.int64)
         rows_M = np.repeat(np.arange(len(rows_B)), ends_B - starts_B)

@@ -38,7 +38,7 @@ class Model(ItemEncoder):
     def __init__(self, cfg: Config, catalog: Catalog) -> None:
         super().__init__(cfg, catalog)
         self.mask_D = nn.Parameter(torch.empty(cfg.embed_dim))
-        std = cfg.init_std or xavier_std(*self.items.weight.shape)
+        std = cfg.init_std or xavier_std(self.items.num_embeddings, self.items.embedding_dim)
         nn.init.trunc_normal_(self.mask_D, std=std, a=-2 * std, b=2 * std)
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
@@ -94,10 +94,11 @@ class Model(ItemEncoder):
         check_window(batch.items_BL, self.max_length)
         if packing is not None and batch.presence_BL is None and self._only_items_and_positions():
             table = self.positions.table
+            items_P, table_VD = self._input_table(packing.pick(batch.items_BL))
             return embed_norm_dropout(
-                packing.pick(batch.items_BL),
+                items_P,
                 packing.pick(self.positions.rows(batch.lengths_B, batch.items_BL.shape[1])),
-                self.items.weight,
+                table_VD,
                 self.mask_D,
                 None if table is None else table.weight,
                 norm=self.norm_embedding if isinstance(self.norm_embedding, nn.LayerNorm) else None,

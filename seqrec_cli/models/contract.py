@@ -5,6 +5,7 @@ padding, never a recommendation.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.saying import Say, silent
+
+if TYPE_CHECKING:
+    from seqrec_cli.models.layers.row_shard import RowShard
 
 CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
 
@@ -75,6 +79,11 @@ class Recommender(nn.Module):
 
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         """Called once before training with the training events of every item and user, int64 [V + 1] and [U + 1]."""
+
+    @property
+    def shard(self) -> "RowShard | None":
+        """Which rows of the item table are this process's, where others have the others; None where all are."""
+        return None
 
     hashed_tables: frozenset[str] = frozenset()  # parameters read by hashes of indices: of no use in another log
     sparse_rows = False  # gradients of item and user tables hold the rows a step used, and no others
@@ -147,7 +156,7 @@ class SequenceEncoder(Recommender):
         raise NotImplementedError
 
     def item_table(self) -> Tensor:
-        """Output vectors [V + 1, D], row 0 for padding."""
+        """Output vectors [V + 1, D], row 0 for padding; of a sharded table the rows of `shard`."""
         raise NotImplementedError
 
     def encode_targets(self, batch: Batch) -> Tensor:

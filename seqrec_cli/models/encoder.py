@@ -17,8 +17,10 @@ from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
 from seqrec_cli.models.features import check_widths, features
 from seqrec_cli.models.initialise import initialise
 from seqrec_cli.models.layers.dropout import Dropout
-from seqrec_cli.models.layers.embedding import FeatureEmbedding, padded_table
+from seqrec_cli.models.layers.embedding import FeatureEmbedding
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
+from seqrec_cli.models.layers.row_shard import RowShard
+from seqrec_cli.models.layers.sharded_table import ShardedTable, catalog_table
 
 
 class ItemEncoder(SequenceEncoder):
@@ -39,12 +41,12 @@ class ItemEncoder(SequenceEncoder):
         self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
-        self.items = padded_table(catalog.num_items + 1, D)
+        self.items = catalog_table(catalog.num_items + 1, D)
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
             self.join = nn.Linear(D + self.attributes.width, D, bias=False)
-        self.users = padded_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
+        self.users = catalog_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
         self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if cfg.user_dim else None
         self.features = EncoderFeatures(cfg, catalog)
         self.reads_context = self.features.of_request is not None
@@ -55,7 +57,7 @@ class ItemEncoder(SequenceEncoder):
         self.positions = PositionEmbedding(cfg.positions, cfg.max_length, D)
         self.drop = Dropout(cfg.dropout)
         self.add_layers(cfg)
-        self.output = None if cfg.tied else padded_table(catalog.num_items + 1, D)
+        self.output = None if cfg.tied else catalog_table(catalog.num_items + 1, D)
         self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1)) if cfg.item_bias else None
         initialise(self, cfg.init_std, cfg.layer_std)
 
@@ -128,14 +130,24 @@ class ItemEncoder(SequenceEncoder):
         """States [..., D] in fp32 as they are, or of length 1 / temperature."""
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
 
+    @property
+    def shard(self) -> RowShard | None:
+        table = self.items if self.output is None else self.output
+        return table.shard if isinstance(table, ShardedTable) else None
+
     def item_table(self) -> Tensor:
         table_VD = self._output()
         if self.trained_V1 is not None and self.attributes is not None:
-            table_VD = table_VD * self.trained_V1 + self.attributes.summed(self._every_item())
+            items_V = self._items_of_table()
+            table_VD = table_VD * self.trained_V1[items_V] + self.attributes.summed(items_V)
         return self._as_vectors(table_VD)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        vectors = F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows)
+        table = self.items if self.output is None else self.output
+        if isinstance(table, ShardedTable):
+            vectors: Tensor = table(items)
+        else:
+            vectors = F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows)
         if self.trained_V1 is not None and self.attributes is not None:
             vectors = vectors * self.trained_V1[items] + self.attributes.summed(items)
         return self._as_vectors(vectors)
@@ -165,8 +177,13 @@ class ItemEncoder(SequenceEncoder):
         own: Tensor = self.items(items)
         return own if self.trained_V1 is None else own * self.trained_V1[items]
 
-    def _every_item(self) -> Tensor:
-        return torch.arange(self.num_items + 1, device=self.items.weight.device)
+    def _items_of_table(self) -> Tensor:
+        first, last = (0, self.num_items + 1) if self.shard is None else (self.shard.first, self.shard.last)
+        return torch.arange(first, last, device=self.items.weight.device)
+
+    def _input_table(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors that hold those of `items`, and where among them each stands; negative numbers stay."""
+        return self.items.fetched(items) if isinstance(self.items, ShardedTable) else (items, self.items.weight)
 
     def _output(self) -> Tensor:
         table_VD = self.items.weight if self.output is None else self.output.weight

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from seqrec_cli.models.layers.sharded_table import ShardedTable
+
 
 def xavier_std(outputs: int, inputs: int) -> float:
     """The deviation that keeps the variance of values and gradients (Glorot & Bengio 2010, eq. 12)."""
@@ -17,7 +19,9 @@ def initialise(module: nn.Module, embedding_std: float | None, layer_std: float 
     An initialiser that overwrites the padding row is the usual bug: it is zeroed again here.
     """
     for part in module.modules():
-        if isinstance(part, nn.Embedding):
+        if isinstance(part, ShardedTable):
+            part.fill(embedding_std or xavier_std(part.num_embeddings, part.embedding_dim))
+        elif isinstance(part, nn.Embedding):
             _fill(part.weight, embedding_std)
             if part.padding_idx is not None:
                 nn.init.zeros_(part.weight[part.padding_idx])

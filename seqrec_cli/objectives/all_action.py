@@ -29,14 +29,13 @@ class Objective(CorpusSoftmaxObjective):
         encoder, queries_ND, targets_N, positions_N, _ = at_targets(model, batch, window=self.window)
         assert batch.targets_BL is not None
         next_only = self.cross_entropy(encoder, queries_ND, targets_N)
-        tables, bias_V = [encoder.item_table()], encoder.item_bias()
+        vectors, bias_V = [encoder.item_vectors(batch.targets_BL)], encoder.item_bias()
         if bias_V is not None:
-            tables.append(bias_V[:, None])
+            vectors.append(F.embedding(batch.targets_BL, bias_V[:, None]))
         # The normaliser is the same for all targets of a position: from the next event to the mean of several, the
         # loss grows by the difference of their scores.
         differences = []
-        for table in tables:
-            next_BLD = F.embedding(batch.targets_BL, table)
+        for next_BLD in vectors:
             mean_BLD = mean_of_future(next_BLD, batch.targets_BL, self.horizon)
             differences.append((next_BLD.float() - mean_BLD).flatten(0, 1).index_select(0, positions_N))
         return next_only + (1 - self.smoothing) * mean_score_difference(queries_ND, *differences)

@@ -15,6 +15,7 @@ from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
+from seqrec_cli.objectives.sharded_softmax import encoder_cross_entropy
 
 
 class Objective:
@@ -86,6 +87,16 @@ class CorpusSoftmaxObjective(Objective):
         self, encoder: SequenceEncoder, queries_ND: Tensor, targets_N: Tensor, *, weights_N: Tensor | None = None
     ) -> Tensor:
         """The loss of one target for each query."""
+        if encoder.shard is not None:
+            return encoder_cross_entropy(
+                encoder,
+                queries_ND,
+                targets_N,
+                shard=encoder.shard,
+                chunk_mb=self.chunk_mb,
+                smoothing=self.smoothing,
+                weights_M=weights_N,
+            )
         table_VD, bias_V = encoder.item_table(), encoder.item_bias()
         return corpus_cross_entropy(
             queries_ND,

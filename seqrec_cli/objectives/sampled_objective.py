@@ -126,6 +126,6 @@ def _looked_up(encoder: SequenceEncoder, negatives_NK: Tensor) -> tuple[Tensor, 
         return negatives_NK.flatten(), torch.arange(negatives_NK.numel(), device=negatives_NK.device).view_as(
             negatives_NK
         )
-    if encoder.sparse_rows:
+    if encoder.sparse_rows or encoder.shard is not None:
         return torch.unique(negatives_NK, return_inverse=True)
     return torch.arange(encoder.num_items + 1, device=negatives_NK.device), negatives_NK

@@ -26,7 +26,7 @@ class ProcessLostError(RuntimeError):
 
 
 @contextlib.contextmanager
-def _connected() -> Iterator[None]:
+def connected() -> Iterator[None]:
     """Errors of the connection, which gloo and nccl raise as any RuntimeError, by their own name."""
     try:
         yield
@@ -64,7 +64,7 @@ class Processes:
         if self.several:
             import torch.distributed as dist
 
-            with _connected():
+            with connected():
                 dist.all_reduce(tensor)
         return tensor
 
@@ -84,7 +84,7 @@ class Processes:
         import torch.distributed as dist
 
         found = [torch.empty_like(tensor) for _ in range(self.count)]
-        with _connected():
+        with connected():
             dist.all_gather(found, tensor)
         return found
 
@@ -99,7 +99,7 @@ class Processes:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.count
-        with _connected():
+        with connected():
             dist.all_gather_object(found, value)
         return found
 
@@ -110,7 +110,7 @@ class Processes:
         import torch.distributed as dist
 
         found = [value]
-        with _connected():
+        with connected():
             dist.broadcast_object_list(found, src=0)
         return found[0]
 
@@ -121,7 +121,7 @@ class Processes:
 
             for tensor in tensors:
                 dense = tensor.detach().contiguous()
-                with _connected():
+                with connected():
                     dist.broadcast(dense, src=0)
                 if dense.data_ptr() != tensor.data_ptr():
                     tensor.detach().copy_(dense)

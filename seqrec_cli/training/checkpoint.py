@@ -13,8 +13,10 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command, shell_override
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_file
+from seqrec_cli.machine import GIB, memory_left
 
 FORMAT = 1  # raise when the keys below change their meaning
+SHARDED = 2  # the same with tensors of rows in a folder beside the file (`sharded_checkpoint.py`)
 BEST, LAST = "best.pt", "last.pt"
 RENAMED = {  # parts of parameters' names, as earlier versions wrote them
     "places": "positions",
@@ -39,9 +41,9 @@ KEYS = frozenset(
 )
 
 
-def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, payload: dict[str, Any], *, version: int = FORMAT) -> None:
     """Write `payload` (KEYS; `format` is filled in) so that `path` holds either the old file or the whole new one."""
-    payload = {**payload, "format": FORMAT}
+    payload = {**payload, "format": version}
     if payload.keys() != KEYS:
         raise ValueError(f"a checkpoint has the keys {sorted(KEYS)}, got {sorted(payload)}")
     try:
@@ -81,15 +83,17 @@ def remembering(path: Path) -> Iterator[IO[bytes]]:
             raise file.error from None
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Any]:
+def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
     """The payload of a checkpoint file, or of the best checkpoint of a run folder; tensors on the CPU.
 
-    Raises SeqrecError when there is none, or when the file is torn or not a checkpoint of this tool.
+    Without `whole`, tensors of rows that stand in shards are left there (`sharded_checkpoint.Rows`), and others are
+    read from the disk when they are used. Raises SeqrecError when there is none, or when the file is torn or not a
+    checkpoint of this tool.
     """
     file = checkpoint_file(Path(path))
     try:
         with warnings.catch_warnings(action="ignore"):  # a foreign file gets one line, ours
-            payload = torch.load(file, map_location="cpu", weights_only=True)
+            payload = torch.load(file, map_location="cpu", weights_only=True, mmap=not whole)
     except Exception as error:  # bytes from outside: torch raises a dozen kinds
         beside = file.with_name({BEST: LAST, LAST: BEST}.get(file.name, file.name))
         whole = beside != file and is_readable(beside)
@@ -97,12 +101,31 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give {other}") from error
     if not isinstance(payload, dict) or payload.keys() != KEYS:
         raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")
-    if payload["format"] != FORMAT:
+    if payload["format"] not in (FORMAT, SHARDED):
         raise SeqrecError(
-            f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT}; train again, "
+            f"{file}: checkpoint format {payload['format']}, this version reads {FORMAT} and {SHARDED}; train again, "
             "or use the version that wrote it"
         )
+    if whole and payload["format"] == SHARDED:
+        from seqrec_cli.training.sharded_checkpoint import read_whole  # torch.distributed: where it is needed
+
+        payload = read_whole(payload, file)
     return payload | {"model": {_renamed(name): tensor for name, tensor in payload["model"].items()}}
+
+
+def with_whole_tables(file: Path) -> str | None:
+    """Make one file of a checkpoint whose tables are in shards, where memory holds them; a line where it does not."""
+    payload = load_checkpoint(file, whole=False)
+    if payload.pop("format") == FORMAT:
+        return None
+    from seqrec_cli.training.sharded_checkpoint import read_whole, remove_shards, whole_bytes
+
+    needed, left = whole_bytes(payload, file), memory_left()
+    if left is not None and 2 * needed > left:
+        return f"{file}: its tables, {needed / GIB:.1f} GiB, stay in shards beside it; copy the run's folder as a whole"
+    save_checkpoint(file, read_whole(payload, file))
+    remove_shards(file)
+    return None
 
 
 def is_readable(file: Path) -> bool:

@@ -23,10 +23,11 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import ProcessLostError, current
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
-from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from seqrec_cli.training.checkpoint import BEST, LAST
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
+from seqrec_cli.training.sharded_fit import ShardedFit
 from seqrec_cli.training.shared_steps import Share, Told, seed_step, sum_gradients
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
@@ -78,9 +79,7 @@ def fit(
         finally:
             listener.on_end()
     if reason != "interrupted":
-        if loop.processes.is_first:
-            model.load_state_dict(load_checkpoint(folder / BEST)["model"])
-        loop.processes.copy_from_first([*model.parameters(), *model.buffers()])
+        loop.sharded.load_best(folder, loop.processes)
     best, at = loop.stopping, loop.progress
     return FitResult(best.best_metrics, best.best_epoch, at.epoch_under_way, at.step, loop.seconds(), reason)
 
@@ -105,6 +104,7 @@ class Loop:
         self.stop, self.told = StopRequest(), Told()
         self.model.to(self.precision.device)
         self.optimizer = build_optimizer(self.model, self.cfg)
+        self.sharded = ShardedFit(self.model, self.optimizer)
         self.scaler = self.precision.scaler()
         self.average = None if self.cfg.ema is None else MovingAverage(self.model, self.cfg.ema)
         self.swa = None if self.cfg.swa_epochs is None else EpochAverage(self.model, self.cfg.swa_epochs)
@@ -158,7 +158,8 @@ class Loop:
             try:
                 self.run_step(batch)
             except ProcessLostError:  # before anything was updated: what is lost is this step
-                self.save_last()
+                if not self.sharded:  # whose rows are lost with the process
+                    self.save_last()
                 raise
             if self.stops() or at.step >= self.total_steps:
                 return
@@ -171,7 +172,7 @@ class Loop:
         seed_step(self.cfg.seed, step)
         loss = self.accumulate_gradients(batch)
         if self.processes.several:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            parameters = self.sharded.common(p for group in self.optimizer.param_groups for p in group["params"])
             own = Told(self.stop.requested, self.seconds())
             self.told = sum_gradients(parameters, loss, self.processes, own=own)
         reported = step % LOG_EVERY == 0 or step == self.total_steps
@@ -179,7 +180,7 @@ class Loop:
         if value is not None:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.expected_steps(step)) * self.plateau.scale
-        update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm)
+        update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm, shards=self.sharded.shards)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss
@@ -238,8 +239,7 @@ class Loop:
         """Count the epoch, validate if it is time, keep what was best, and save."""
         at = self.progress
         epoch, whole = at.epoch_under_way, at.start >= self.rows.steps
-        averages = [] if self.average is None else self.average.values()  # unlike processors round unlike
-        self.processes.copy_from_first([*self.model.parameters(), *self.model.buffers(), *averages])
+        self.sharded.equalise(self.average, self.processes)
         if whole:
             at.epoch, at.start = at.epoch + 1, 0
         self.check_finite(self.loss_sum.item(), at.step)
@@ -319,15 +319,16 @@ class Loop:
         self.save(LAST, at.epoch, self.metrics, trainer=trainer)
 
     def save(self, name: str, epoch: int, metrics: dict[str, float], *, trainer: dict[str, Any] | None) -> None:
-        if not self.processes.is_first:
-            return
         moment = {"epoch": epoch, "step": self.progress.step, "metrics": metrics, "trainer": trainer}
-        save_checkpoint(self.folder / name, {**self.header, **moment, "model": self.model.state_dict()})
+        payload = {**self.header, **moment, "model": self.model.state_dict()}
+        self.sharded.save(self.folder / name, payload, self.processes)
 
     def restore(self, payload: dict[str, Any]) -> None:
         trainer = payload["trainer"]
         if trainer is None:
             raise SeqrecError(f"this checkpoint holds weights alone; resume from the run's {LAST}")
+        payload = self.sharded.own(payload, self.folder / LAST)
+        trainer = payload["trainer"]
         try:
             self.model.load_state_dict(payload["model"])
             self.optimizer.load_state_dict(trainer["optimizer"])

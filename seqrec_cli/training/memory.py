@@ -122,6 +122,10 @@ def memory_warning(
     memory = estimated_memory(model, objective, batch, precision=precision)
     if available is None or memory.total - memory.model <= available:
         return None
+    if model.shard is not None:  # a pass would wait for the other processes
+        return shortage(
+            _with_batch(model, objective, batch, precision=precision, activations=0), available, cfg, batch=batch
+        )
     memory = measured_memory(model, objective, batch, precision=precision, available=available)
     return shortage(memory, available, cfg, batch=batch)
 

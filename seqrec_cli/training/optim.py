@@ -4,12 +4,15 @@ Legend: V rows of a table, R rows a step used, D width.
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_cli.config.schema import TrainerConfig
+from seqrec_cli.models.layers.row_shard import RowShard
 
 
 def parameter_groups(model: nn.Module, decay_embeddings: bool = False) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -107,27 +110,41 @@ def learning_rate(cfg: TrainerConfig, step: int, total_steps: int) -> float:
 
 
 def update(
-    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, lr: float, clip_norm: float | None
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    lr: float,
+    clip_norm: float | None,
+    shards: Mapping[int, RowShard] | None = None,
 ) -> None:
-    """Unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out."""
+    """Unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out. `shards`: of which
+    parameters, by their `id`, other processes have other rows."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     if clip_norm is not None:
         scaler.unscale_(optimizer)
-        clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+        clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm, shards or {})
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
 
 
-def clip(parameters: list[nn.Parameter], clip_norm: float) -> None:
-    """Scale all gradients by min(1, clip_norm / their norm). Of a row-sparse gradient the rows it holds count."""
-    gradients = []
+def clip(
+    parameters: list[nn.Parameter], clip_norm: float, shards: Mapping[int, RowShard] = MappingProxyType({})
+) -> None:
+    """Scale all gradients by min(1, clip_norm / their norm). Of a row-sparse gradient the rows it holds count, of a
+    sharded table those of all processes."""
+    alike: list[Tensor] = []
+    own: list[Tensor] = []
     for p in parameters:
-        if p.grad is not None and p.grad.is_sparse:
+        if p.grad is None:
+            continue
+        if p.grad.is_sparse:
             p.grad = p.grad.coalesce()  # no work where a table's hook has done it
-            gradients.append(p.grad.values())
-        elif p.grad is not None:
-            gradients.append(p.grad)
-    norm = nn.utils.get_total_norm(gradients, foreach=True)
-    torch._foreach_mul_(gradients, (clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        (own if id(p) in shards else alike).append(p.grad.values() if p.grad.is_sparse else p.grad)
+    norm = nn.utils.get_total_norm(alike, foreach=True)
+    if shards:
+        processes = next(iter(shards.values())).processes
+        squares = processes.sum(torch.stack([norm.new_zeros(()), *(gradient.square().sum() for gradient in own)]).sum())
+        norm = (norm.square() + squares).sqrt()
+    torch._foreach_mul_([*alike, *own], (clip_norm / (norm + 1e-6)).clamp(max=1.0))

@@ -83,6 +83,10 @@ class Share:
         process also the term of the batch as a whole. `seed` is of what it draws for its rows alone."""
         device, batch = self.precision.device, self.objective.drawn(self.batch)
         share = share_of(batch, self.processes)
+        weight = 1.0
+        if model.shard is not None and len(batch) < self.processes.count:
+            # Look-ups are common, so nobody may be without rows: each does all of them, and counts for its part.
+            share, weight = batch, 1 / self.processes.count
         parts = [] if share is None else [share] if tokens is None else share.parts(tokens)
         # What reads statistics of the whole batch is to hear of everybody's, unless one has it all.
         readers = self.processes if len(batch) >= self.processes.count else ALONE
@@ -90,7 +94,7 @@ class Share:
             for part in parts:
                 with together(readers), self.precision.autocast():
                     loss = self.objective.part_loss(model, part.to(device), of=batch)
-                yield loss
+                yield loss if weight == 1 else loss * weight
             if self.processes.is_first:
                 with self.precision.autocast():
                     penalty = model.penalty(batch.to(device))

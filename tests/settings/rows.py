@@ -286,6 +286,7 @@ OTHERWISE = {
     "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
     **{f"auto-model.{name}": "tests/commands/test_portfolio_run.py" for name in ("requests", "members", "weights")},
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
+    "hardware.table": "tests/commands/test_sharded_run.py: two processes have the numbers of one",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "hardware.processes": "tests/commands/test_processes_run.py: a run by two processes is that of one",
     "hardware.restarts": "tests/commands/test_processes_run.py: it reaches the launcher",

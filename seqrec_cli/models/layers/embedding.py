@@ -24,7 +24,7 @@ CATALOG_BUFFERS = frozenset({"numbers_RK", "trained_V1"})
 DENSE_SHARES = 1 << 20
 
 
-def _zero_padding_gradient(table: nn.Parameter) -> None:
+def zero_padding_gradient(table: nn.Parameter) -> None:
     if table.grad is None:
         return
     if table.grad.is_sparse:  # one entry a row from here on, as norms and updates need it
@@ -41,7 +41,7 @@ def padded_table(rows: int, dim: int) -> nn.Embedding:
     softmax over all its rows.
     """
     table = nn.Embedding(rows, dim, padding_idx=0)
-    table.weight.register_post_accumulate_grad_hook(_zero_padding_gradient)
+    table.weight.register_post_accumulate_grad_hook(zero_padding_gradient)
     return table
 
 

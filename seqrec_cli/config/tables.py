@@ -1,0 +1,61 @@
+"""What `hardware.embedding=sparse` and `hardware.table=sharded` ask of the other settings."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seqrec_cli.config.schema import TrainConfig
+
+
+def rows_can_be_sparse(cfg: "TrainConfig") -> None:
+    """Raises ValueError with one line where `hardware.embedding=sparse` cannot be had."""
+    if cfg.hardware.embedding != "sparse":
+        return
+    if cfg.trainer.decay_embeddings:
+        raise ValueError(
+            "trainer.decay_embeddings=true shrinks whole tables at every step, which hardware.embedding=sparse is "
+            "to avoid; set it to false, or use hardware.embedding=dense"
+        )
+    if cfg.trainer.ema is not None:
+        raise ValueError(
+            "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
+            "set trainer.ema=null or hardware.embedding=dense"
+        )
+    if cfg.hardware.compile:
+        raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
+    if not cfg.model.capabilities.sparse_rows:
+        raise ValueError(
+            f"hardware.embedding=sparse: model={cfg.model.name} has no tables that are only looked up; "
+            "use hardware.embedding=dense"
+        )
+    if not cfg.objective.capabilities.sparse_rows:
+        raise ValueError(
+            f"hardware.embedding=sparse: objective={cfg.objective.name} needs the whole item table at every "
+            "step; use hardware.embedding=dense, or objective=sampled_softmax"
+        )
+
+
+def tables_can_be_sharded(cfg: "TrainConfig") -> None:
+    """Raises ValueError with one line where `hardware.table=sharded` cannot be had."""
+    if cfg.hardware.table != "sharded":
+        return
+    if cfg.model.capabilities.family != "encoder" or cfg.model.name == "ensemble":
+        raise ValueError(
+            f"hardware.table=sharded: model={cfg.model.name} does not score by inner products with one item table; use "
+            "hardware.table=replicated, or an encoder (model=sasrec, bert4rec, gru4rec, lrurec, hstu, ...)"
+        )
+    refused = {
+        "trainer.micro_batch_tokens": (
+            cfg.trainer.micro_batch_tokens is not None,
+            "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "
+            "trainer.batch_size",
+        ),
+        "hardware.compile": (cfg.hardware.compile, "what processes send each other is not compiled; set it to false"),
+        "hardware.precision": (
+            cfg.hardware.precision == "fp16",
+            "the scale of fp16 gradients is not agreed on between processes; use bf16 or fp32",
+        ),
+        "start_from": (cfg.start_from is not None, "the earlier run's vectors are not dealt out; leave it out"),
+    }
+    for setting, (given, reason) in refused.items():
+        if given:
+            raise ValueError(f"hardware.table=sharded: {setting}: {reason}, or use hardware.table=replicated")
