@@ -1,4 +1,4 @@
-"""What is read a block at a time is what the whole is: users' blocks, arrays on disk, seen items looked up in the log."""
+"""What is read a block at a time is what the whole is: users' blocks, arrays on disk, seen items looked up."""
 
 from pathlib import Path
 
