@@ -71,9 +71,7 @@ class DatasetConfig(Option):
     @model_validator(mode="after")
     def _memory_is_kept_to(self) -> Self:
         if self.memory is not None and self.engine == "memory":
-            raise ValueError(
-                "dataset.memory is what dataset.engine=duckdb keeps to; set that engine, or auto"
-            )
+            raise ValueError("dataset.memory is what dataset.engine=duckdb keeps to; set that engine, or auto")
         return self
 
     @property

@@ -136,10 +136,10 @@ def _union(folder: Path, files: Sequence[StagedFile]) -> str:
         for column, kind in group[0].kinds.items():
             kinds.setdefault(column, []).append(kind)
     names = _columns(files)
-    return " UNION ALL ".join(_scan(folder, group, names, kinds) for group in alike.values())
+    return " UNION ALL ".join(_scan(folder, group, names=names, kinds=kinds) for group in alike.values())
 
 
-def _scan(folder: Path, files: Sequence[StagedFile], names: Sequence[str], kinds: dict[str, list[Any]]) -> str:
+def _scan(folder: Path, files: Sequence[StagedFile], *, names: Sequence[str], kinds: dict[str, list[Any]]) -> str:
     chosen = []
     for name in names:
         if name not in files[0].columns:
