@@ -38,6 +38,7 @@ class Duck:
                 "max_temp_directory_size": f"{max(disk, 1 << 20) // 1024}KiB",
                 "threads": cores(),
                 "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
                 "enable_progress_bar": False,
             }.items():
                 self._db.execute(f"SET {setting} = ?", [value])
