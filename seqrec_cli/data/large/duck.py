@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.large import definition
+from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.large.stage_state import StagedFile
 from seqrec_cli.machine import GIB, cores
 
@@ -107,11 +108,11 @@ class Duck:
         except self._errors as error:
             said = first_line(error)
             if "temp_directory" in str(error) or "temporary" in said or "No space left" in said:
-                raise SeqrecError(
+                raise ShortageError(
                     f"no disk is left for sorting in {self._scratch}: {said}; free some, or set data_dir"
                 ) from None
             if type(error).__name__ == "OutOfMemoryException":
-                raise SeqrecError(
+                raise ShortageError(
                     f"dataset.memory={self._memory / GIB:.2f}GiB is too little for this log: {said}; set a larger one"
                 ) from None
             raise SeqrecError(f"DuckDB: {said}") from None
