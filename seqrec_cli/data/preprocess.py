@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
@@ -16,9 +17,11 @@ from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
-from seqrec_cli.data.pack import Ids, pack
-from seqrec_cli.data.parts import digest_of, find, local_path
+from seqrec_cli.data.large.choose import large_room
+from seqrec_cli.data.pack import pack
+from seqrec_cli.data.parts import digest_of, find, located
 from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.remote import Address, RemoteFile
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_folder, one_builder, sweep_once, write_atomically
@@ -64,13 +67,32 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     return _open(folder, settings, verify=verify)
 
 
-def _built(cfg: DatasetConfig, path: Path | None, folder: Path, *, identity: dict[str, Any], say: Say) -> PackedLog:
-    raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
-    log, ids = pack(cfg, raw, identity, say=say)
+def _built(
+    cfg: DatasetConfig, path: Path | Address | None, folder: Path, *, identity: dict[str, Any], say: Say
+) -> PackedLog:
+    work = folder.with_name(f".{folder.name}.work")
+    room = None if path is None else large_room(cfg, path, say)
+    if room is None or path is None:
+        raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
+        log, ids = pack(cfg, raw, identity, say=say)
+        items, vocabulary = ids.items, Vocabulary(ids.users, ids.items, raw.titles)
+    else:
+        from seqrec_cli.data.large.build import pack_large
+        from seqrec_cli.data.large.room import ShortageError
+
+        try:
+            log, found = pack_large(cfg, path, identity, work=work, room=room, say=say)  # type: ignore[arg-type]
+        except ShortageError:
+            raise
+        except SeqrecError:
+            shutil.rmtree(work, ignore_errors=True)  # mended files or other settings are another log
+            raise
+        items, vocabulary = found.items, Vocabulary(*found)
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
-        log = with_item_vectors(log, ids.items, vectors, say=say)
-    _publish(log, raw, ids, folder=folder)
+        log = with_item_vectors(log, items, vectors, say=say)
+    _publish(log, vocabulary, folder)
+    shutil.rmtree(work, ignore_errors=True)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     return _open(folder, identity["settings"], verify=False)
 
@@ -112,15 +134,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> str:
+def _raw_hash(path: Path | Address | str, data_dir: Path, in_parts: str | None = None) -> str:
     """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
     some of a zip archive), `in_parts` is the setting that gave it."""
     if in_parts is not None:
-        parts = find(local_path(str(path), f"dataset.{in_parts}"), f"dataset.{in_parts}")
+        parts = find(located(str(path), f"dataset.{in_parts}"), f"dataset.{in_parts}")
         known = _file_hashes([part.file for part in parts.parts], data_dir)
         told = digest_of(parts, known.__getitem__)
         return told if isinstance(told, str) else _digest(told)
-    path = Path(path)
+    path = Path(str(path))
     if path.is_dir():
         files = files_in(path)
         known = _file_hashes(files, data_dir)
@@ -128,17 +150,21 @@ def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> 
     return _file_hashes([path], data_dir)[path]
 
 
-def _file_hashes(paths: Sequence[Path], data_dir: Path) -> dict[Path, str]:
+def _file_hashes(paths: Sequence[Path | RemoteFile], data_dir: Path) -> dict[Path | RemoteFile, str]:
     """SHA-256 of files, remembered by their path, size and time of change."""
     cache = data_dir / HASHES
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    found, before = {}, len(known)
+    found: dict[Path | RemoteFile, str] = {}
+    before = len(known)
     for path in dict.fromkeys(paths):
-        stat = path.stat()
-        key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        if isinstance(path, RemoteFile):
+            key = f"{path}|{path.size}|{path.version}"
+        else:
+            stat = path.stat()
+            key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in known:
             with path.open("rb") as file:
                 known[key] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -159,13 +185,21 @@ def _open(folder: Path, settings: dict[str, Any], *, verify: bool) -> PackedLog:
     return log
 
 
-def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
+class Vocabulary(NamedTuple):
+    """Raw ids and titles, as `write_vocabulary` takes them."""
+
+    users: Any
+    items: Any
+    titles: Any
+
+
+def _publish(log: PackedLog, vocabulary: Vocabulary, folder: Path) -> None:
     """Write the dataset's folder whole; of two processes that build the same one, the second takes the first's."""
     try:
         with atomic_folder(folder) as temporary:
             log.save(temporary)
-            write_vocabulary(temporary, "items", ids.items, titles=raw.titles)
-            write_vocabulary(temporary, "users", ids.users)
+            write_vocabulary(temporary, "items", vocabulary.items, titles=vocabulary.titles)
+            write_vocabulary(temporary, "users", vocabulary.users)
             seal(temporary)
     except OSError as error:
         if (folder / "manifest.json").exists():

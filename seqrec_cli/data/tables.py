@@ -18,7 +18,8 @@ from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.given_splits import NAMES
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.lists import Lists, one_event_a_row
-from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
+from seqrec_cli.data.parts import ROLES, Part, Parts, find, located
+from seqrec_cli.data.remote import Address
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
 EVENTS = r"rating|event|interaction|click|review|behaviou?r|log|train"  # in names of files that may hold them
@@ -42,18 +43,20 @@ class Found(NamedTuple):
         return notes
 
 
-def read_log(cfg: FilesConfig, path: Path, wanted: Sequence[Column], *, parse: Parse, lists: Lists) -> Columns:
+def read_log(
+    cfg: FilesConfig, path: Path | Address, wanted: Sequence[Column], *, parse: Parse, lists: Lists
+) -> Columns:
     """A row an event, with the column SPLIT where the files are split; notes say what was understood of them."""
     parts, notes = log_parts(cfg, path)
     return read_parts(parts, wanted, parse=parse, lists=lists).noted(*notes)
 
 
-def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
+def log_parts(cfg: FilesConfig, path: Path | Address) -> tuple[Parts, list[str]]:
     """The parts of the log; each with its split where there are files of their own for training, validation and test,
     by settings or by their names. Raises SeqrecError for some, but not all, of such names."""
     parts = find(path)
     others = {1: ("dataset.valid_file", cfg.valid_file), 2: ("dataset.test_file", cfg.test_file)}
-    given = {split: find(local_path(file, name), name) for split, (name, file) in others.items() if file is not None}
+    given = {split: find(located(file, name), name) for split, (name, file) in others.items() if file is not None}
     notes = [note for each in (parts, *given.values()) if (note := each.note()) is not None]
     if given:
         held = [replace(part, split=split) for split, each in given.items() for part in each.parts]
@@ -89,9 +92,9 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
         try:
             columns = _read(part, data, wanted, parse=parse)
         except SeqrecError as error:
-            error.args = (f"{error}{_of_several(parts, done)}",)
+            error.args = (f"{error}{of_several(parts, (done[0].label, done[0].known) if done else None)}",)
             raise
-        _refuse_other_columns(columns, done, wanted)
+        refuse_other_columns(columns, (done[0].label, done[0].known) if done else None, wanted)
         if lists is not None:
             columns, rows, empty = one_event_a_row(columns, lists)
             found = found._replace(rows=found.rows + rows, empty=found.empty + empty)
@@ -102,11 +105,10 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     return joined.noted(*found.said(len(joined)))
 
 
-def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
-    """What a message of one part says of the others."""
-    if done and done[0].known:
-        known = ", ".join(done[0].known[:10])
-        return f"; all parts of {parts.label} have the same columns, and {done[0].label} has {known}"
+def of_several(parts: Parts, first: tuple[str, tuple[str, ...]] | None) -> str:
+    """What a message of one part says of the others; `first` is the first one's label, and its columns."""
+    if first is not None and first[1]:
+        return f"; all parts of {parts.label} have the same columns, and {first[0]} has {', '.join(first[1][:10])}"
     if len(parts.parts) == 1:
         return ""
     names = ", ".join(part.name for part in parts.parts[:5])
@@ -133,12 +135,13 @@ def _read(part: Part, data: bytes | Path, wanted: Sequence[Column], *, parse: Pa
     return columns
 
 
-def _refuse_other_columns(columns: Columns, done: Sequence[Columns], wanted: Sequence[Column]) -> None:
-    """By position a column must have one name everywhere; by name it is found wherever it stands."""
-    if not done or columns.known == done[0].known or all(isinstance(column, str) for column in wanted):
+def refuse_other_columns(columns: Columns, first: tuple[str, tuple[str, ...]] | None, wanted: Sequence[Column]) -> None:
+    """By position a column must have one name everywhere; by name it is found wherever it stands. `first` is the first
+    part's label, and its columns."""
+    if first is None or columns.known == first[1] or all(isinstance(column, str) for column in wanted):
         return
     raise SeqrecError(
-        f"{done[0].label} has the columns {', '.join(done[0].known[:10])} and {columns.label} has "
+        f"{first[0]} has the columns {', '.join(first[1][:10])} and {columns.label} has "
         f"{', '.join(columns.known[:10])}; with columns given by position all parts must have the same"
     )
 
