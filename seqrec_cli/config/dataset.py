@@ -28,6 +28,7 @@ class DatasetConfig(Option):
     # What does not change the packed log: where its raw bytes are, and what is worked out when it is read.
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset(
         {"archive", "url", "checksum", "time_context", "item_vectors"}  # the vectors count by their file's bytes
+        | {"engine", "memory"}  # which make the same bytes
     )
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
@@ -50,6 +51,13 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
+    engine: Literal["auto", "memory", "duckdb"] = Field(
+        description="what preprocesses the log: all in memory, or DuckDB on disk (the extra `large`; the same bytes); "
+        "auto: by its size"
+    )
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")] | None = Field(
+        description="memory that preprocessing may take, as 8GiB; null: a share of what is left"
+    )
     item_vectors: str | None = Field(
         description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz "
         "with `ids` and `vectors`"
@@ -59,6 +67,13 @@ class DatasetConfig(Option):
     def features(self) -> tuple[str | int, ...]:
         """Columns of attributes and context that the settings name."""
         return ()
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` as a number; 0 where it is not set."""
+        number, unit = re.fullmatch(r"([\d.]+) ?(\w+)", self.memory or "0KiB").groups()  # type: ignore[union-attr]
+        power = "KMGT".index(unit[0]) + 1
+        return int(float(number) * (1024 if "i" in unit else 1000) ** power)
 
     @property
     def places(self) -> frozenset[str]:

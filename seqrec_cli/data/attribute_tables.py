@@ -58,10 +58,10 @@ def describe(
     if cfg.item_file is not None:
         ids = called[0] if cfg.item_file_id is None else cfg.item_file_id
         wanted = (*cfg.item_attribute_columns, *titles)
-        items = _beside("item", cfg.item_file, items.ids_N, wanted=(ids, *wanted), notes=notes)
+        items = beside("item", cfg.item_file, items.ids_N, wanted=(ids, *wanted), notes=notes)
     if cfg.user_file is not None:
         ids = called[1] if cfg.user_file_id is None else cfg.user_file_id
-        users = _beside("user", cfg.user_file, users.ids_N, wanted=(ids, *cfg.user_attribute_columns), notes=notes)
+        users = beside("user", cfg.user_file, users.ids_N, wanted=(ids, *cfg.user_attribute_columns), notes=notes)
     separator = cfg.value_separator
     by_title = attribute_tables(items, titles, kind="item", separator=None, notes=notes)
     return Descriptions(
@@ -71,7 +71,7 @@ def describe(
     )
 
 
-def _beside(
+def beside(
     kind: Literal["item", "user"], file: str, ids_N: np.ndarray, *, wanted: Sequence[Column], notes: list[str]
 ) -> Described:
     """The rows of a file beside the log that are of the log's ids, which `wanted` names first; what is missing on
@@ -117,7 +117,7 @@ def attribute_tables(
     """A table of each column. Text may hold several values, split by the separator; so may lists."""
     columns, tables = described.columns, {}
     for attribute, name in named(names).items():
-        joint, codes_N, texts = _texts(columns, name, separator)
+        joint, codes_N, texts = texts_of(columns, name, separator)
         known_N = codes_N >= 0
         owners, owners_N = factorize(described.ids_N[known_N])
         codes_N = codes_N[known_N]
@@ -125,7 +125,7 @@ def attribute_tables(
         differ = len(np.unique(owners_N[codes_N != picked[owners_N]]))
         if differ:
             notes.append(f"{differ} {kind}s have rows with differing {name}; each takes its first row's")
-        values = [_split(texts[code], joint) for code in picked]
+        values = [split_values(texts[code], joint) for code in picked]
         tables[attribute] = AttributeTable(owners, values)
     return tables
 
@@ -153,7 +153,7 @@ def attribute_name(name: Column) -> str:
     return re.sub(r"\W+", "_", f"column_{name}" if isinstance(name, int) else name)
 
 
-def _texts(columns: Columns, name: Column, separator: str | None) -> tuple[str | None, np.ndarray, list[str]]:
+def texts_of(columns: Columns, name: Column, separator: str | None) -> tuple[str | None, np.ndarray, list[str]]:
     """What separates values, codes int32 [N] (-1: none), and the text of each code."""
     values = columns.array(name)
     if not is_list(values):
@@ -162,6 +162,7 @@ def _texts(columns: Columns, name: Column, separator: str | None) -> tuple[str |
     return (JOINT, *columns.replaced(name, pc.binary_join(texts, JOINT)).texts(name))
 
 
-def _split(text: str, separator: str | None) -> tuple[str, ...]:
+def split_values(text: str, separator: str | None) -> tuple[str, ...]:
+    """The values of a field, each once."""
     parts = [text] if separator is None else text.split(separator)
     return tuple(dict.fromkeys(part for part in parts if part))

@@ -173,6 +173,11 @@ class Columns:
 
     def ids(self, column: Column) -> np.ndarray:
         """Raw ids: int64 where every one is written as a whole number, else an object array of str [N]."""
+        codes_N, distinct = self.distinct_ids(column)
+        return to_numpy(distinct)[codes_N]
+
+    def distinct_ids(self, column: Column) -> tuple[np.ndarray, pa.Array]:
+        """Codes int32 [N] and the raw id of each code, int64 or text."""
         values = self._table.column(self._names[column])
         if values.null_count:
             self._refuse_empty(mask_of(one_array(values).is_null()), column)
@@ -189,10 +194,9 @@ class Columns:
             numbers = _cast(distinct, pa.int64())
             if numbers is not None and numbers.cast(pa.string()).equals(distinct):  # not so for 007: it and 7 are two
                 distinct = numbers
-        distinct_K = to_numpy(distinct)
-        if distinct_K.dtype == object and "" in distinct_K:
-            self._refuse_empty(distinct_K[codes_N] == "", column)
-        return distinct_K[codes_N]
+        if pa.types.is_string(distinct.type) and (empty := pc.index(distinct, "").as_py()) >= 0:
+            self._refuse_empty(codes_N == empty, column)
+        return codes_N, distinct
 
     def numbers(self, column: Column) -> np.ndarray:
         """Finite numbers, float64 [N]."""

@@ -105,29 +105,53 @@ def read_delimited(
     closed, bytes that are not of the encoding.
     """
     try:
-        form, head = find_form(source, told, columns)
-        width = len(head.rows[0])
-        names = [name.strip() for name in head.rows[0]] if form.header else list(form.names or map(str, range(width)))
-        if len(names) != width:
-            raise SeqrecError(
-                f"{source.label}: dataset.columns names {len(names)} columns, its first line has {width} "
-                f"({', '.join(head.rows[0])[:80]})"
-            )
-        wanted = {str(resolve(column, names)) for column in columns}
-        as_codes = {str(resolve(column, names)) for column in coded}
-        whole = _Text(source, form, skipped=head.first_ends if form.header else 0)
-        kinds = {name: CODED if name in as_codes else pa.string() for name in sorted(wanted)}
-        table = whole.read(width, kinds)
+        opened = open_text(source, told, columns, resolve=resolve, coded=coded)
+        table = opened.text.read(opened.width, opened.kinds)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SeqrecError(_unreadable(source, error)) from None
-    notes = [f"read as {form.said()}"] * (AUTO in (told.delimiter, told.encoding, told.header))
-    notes += [f"rows that run over several lines of the file, in quoted fields: {whole.wrapped:,}"] * bool(
-        whole.wrapped
-    )
-    return Delimited(table, names, whole.place, tuple(notes))
+        raise SeqrecError(unreadable(source, error)) from None
+    return Delimited(table, opened.names, opened.text.place, opened.notes(told))
 
 
-def _unreadable(source: Source, error: Exception) -> str:
+class Opened(NamedTuple):
+    """A text before its rows are read: its columns' names, and the types of those that are wanted."""
+
+    text: "Text"
+    names: list[str]
+    width: int
+    kinds: dict[str, pa.DataType]
+
+    def notes(self, told: TextForm) -> tuple[str, ...]:
+        """What was recognised, and what was met while its rows were read."""
+        notes = [f"read as {self.text.form.said()}"] * (AUTO in (told.delimiter, told.encoding, told.header))
+        wrapped = self.text.wrapped
+        notes += [f"rows that run over several lines of the file, in quoted fields: {wrapped:,}"] * bool(wrapped)
+        return tuple(notes)
+
+
+def open_text(
+    source: Source,
+    told: TextForm,
+    columns: Sequence[int | str],
+    *,
+    resolve: Callable[[int | str, Sequence[str]], int],
+    coded: Collection[int | str],
+) -> Opened:
+    """The form and the columns of a text. Raises SeqrecError as `read_delimited`."""
+    form, head = find_form(source, told, columns)
+    width = len(head.rows[0])
+    names = [name.strip() for name in head.rows[0]] if form.header else list(form.names or map(str, range(width)))
+    if len(names) != width:
+        raise SeqrecError(
+            f"{source.label}: dataset.columns names {len(names)} columns, its first line has {width} "
+            f"({', '.join(head.rows[0])[:80]})"
+        )
+    wanted = {str(resolve(column, names)) for column in columns}
+    as_codes = {str(resolve(column, names)) for column in coded}
+    text = Text(source, form, skipped=head.first_ends if form.header else 0)
+    return Opened(text, names, width, {name: CODED if name in as_codes else pa.string() for name in sorted(wanted)})
+
+
+def unreadable(source: Source, error: Exception) -> str:
     said = first_line(error)
     if "Truncated compressed stream" in said or "inflate" in said or "decompress" in said.lower():
         return f"{source.label} cannot be read: it ends early or is damaged as a compressed file ({said}); copy it anew"
@@ -157,7 +181,7 @@ def _fields(count: int) -> str:
     return f"{count} field{'s' * (count != 1)}"
 
 
-class _Text:
+class Text:
     """A file's text in UTF-8 with one character between fields, and what is counted while it flows."""
 
     def __init__(self, source: Source, form: TextForm, *, skipped: int) -> None:
@@ -179,7 +203,7 @@ class _Text:
                 try:
                     data = decoder.decode(data, final).encode()
                 except UnicodeDecodeError as error:
-                    raise SeqrecError(self._undecoded(error, self.lines)) from None
+                    raise SeqrecError(_undecoded(self, error, line=self.lines + 1)) from None
             if b"\0" in data:
                 line = self.lines + 1 + data[: data.index(b"\0")].count(b"\n")
                 raise SeqrecError(f"{self.source.label}: line {line} holds a NUL byte; the file is damaged or binary")
@@ -198,25 +222,39 @@ class _Text:
 
     def read(self, width: int, types: dict[str, pa.DataType]) -> pa.Table:
         """All rows of the columns that `types` names."""
-        names = [str(place) for place in range(width)]
         try:
-            table = pa.csv.read_csv(
-                self.stream(),
-                pa.csv.ReadOptions(column_names=names, skip_rows=self.skipped, block_size=BLOCK),
-                pa.csv.ParseOptions(delimiter=self.separator.character, quote_char='"' if self.form.quoted else False),
-                pa.csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
-                ),
-            )
+            table = pa.csv.read_csv(self.stream(), *self._options(width, types))
         except pa.ArrowInvalid as error:
             raise SeqrecError(self._explain(str(error), width)) from None
-        self.row_a_line = table.num_rows + self.skipped == self.lines + self.torn
+        self._check_rows(table.num_rows, width)
+        return _with_delimiter(table, self).unify_dictionaries()
+
+    def batches(self, width: int, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+        """The same rows, a block of the file at a time; what is wrong with the whole is raised behind the last."""
+        rows = 0
+        try:
+            for batch in pa.csv.open_csv(self.stream(), *self._options(width, types)):
+                rows += batch.num_rows
+                yield _with_delimiter(pa.Table.from_batches([batch]), self)
+        except pa.ArrowInvalid as error:
+            raise SeqrecError(self._explain(str(error), width)) from None
+        self._check_rows(rows, width)
+
+    def _options(self, width: int, types: dict[str, pa.DataType]) -> tuple[Any, Any, Any]:
+        names = [str(place) for place in range(width)]
+        return (
+            pa.csv.ReadOptions(column_names=names, skip_rows=self.skipped, block_size=BLOCK),
+            pa.csv.ParseOptions(delimiter=self.separator.character, quote_char='"' if self.form.quoted else False),
+            pa.csv.ConvertOptions(
+                column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
+            ),
+        )
+
+    def _check_rows(self, rows: int, width: int) -> None:
+        """Raises SeqrecError where a quote that is not closed took in all that follows, of which Arrow says nothing."""
+        self.row_a_line = rows + self.skipped == self.lines + self.torn
         if self.quotes and self.form.quoted and not self.row_a_line:
-            # A quote that is not closed takes in all that follows, of which Arrow says nothing.
             self.wrapped = sum(lines > 1 for _, lines in self.scan(width))
-        if self.quotes and not self.separator.is_itself:
-            table = _with_delimiter(table, self.separator)
-        return table.unify_dictionaries()
 
     def scan(self, width: int | None) -> Iterator[tuple[int, int]]:
         """The line where each row begins (from 1) and how many it has. Raises SeqrecError at a row with other than
@@ -224,10 +262,8 @@ class _Text:
         label, limit = self.source.label, csv.field_size_limit(1 << 30)
         try:
             text = io.TextIOWrapper(self.stream(), "utf-8", errors="surrogateescape", newline="")
-            reader, ends = (
-                csv.reader(itertools.chain(text, [_END]), **dialect(self.separator, quoted=self.form.quoted)),
-                0,
-            )
+            form = dialect(self.separator, quoted=self.form.quoted)
+            reader, ends = csv.reader(itertools.chain(text, [_END]), **form), 0
             for row in reader:
                 begins, ends = ends + 1, reader.line_num
                 if row and row[-1].endswith((_END, _END.strip())):
@@ -277,11 +313,8 @@ class _Text:
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
-                raise SeqrecError(self._undecoded(error, lines)) from None
+                raise SeqrecError(_undecoded(self, error, line=lines + 1)) from None
             lines += chunk.count(b"\n")
-
-    def _undecoded(self, error: UnicodeDecodeError, before: int) -> str:
-        return _undecoded(self.source.label, error, self.form.encoding, line=before + 1)
 
 
 def _whole_lines(data: bytes, final: bool) -> tuple[bytes, bytes]:
@@ -289,9 +322,9 @@ def _whole_lines(data: bytes, final: bool) -> tuple[bytes, bytes]:
     return data[:end], data[end:]
 
 
-def _undecoded(label: str, error: UnicodeDecodeError, encoding: str, *, line: int) -> str:
+def _undecoded(text: Text, error: UnicodeDecodeError, *, line: int) -> str:
     """What to do about a byte that is not of the encoding, in data that begin with that line."""
-    data, at = error.object, error.start
+    label, encoding, data, at = text.source.label, text.form.encoding, error.object, error.start
     line += data[:at].count(b"\n")
     begins = max(data.rfind(mark, max(0, at - 30), at) for mark in b'\n,;\t|"') + 1 or max(0, at - 10)
     word = re.split(rb"[\n\r,;\t|\"]", data[begins : at + 30])[0].decode("latin-1")
@@ -303,8 +336,11 @@ def _undecoded(label: str, error: UnicodeDecodeError, encoding: str, *, line: in
     )
 
 
-def _with_delimiter(table: pa.Table, separator: Separator) -> pa.Table:
+def _with_delimiter(table: pa.Table, of: Text) -> pa.Table:
     """Quoted fields hold the delimiter again, not the character that stood for it."""
+    separator = of.separator
+    if separator.is_itself or not of.quotes:
+        return table
     text = " " if separator.delimiter == BLANKS else separator.delimiter
     for nth, name in enumerate(table.column_names):
         column = table.column(nth)

@@ -3,6 +3,8 @@
 Legend: N rows.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +25,14 @@ def order_key(columns: Columns, column: Column) -> np.ndarray:
 
 def sessions(columns: Columns, column: Column) -> np.ndarray:
     """The number of each row's session, int32 [N]. Raises SeqrecError where one is empty: it is in no session."""
-    codes_N, _ = columns.texts(column)
+    return session_texts(columns, column)[0].astype(np.int32)
+
+
+def session_texts(columns: Columns, column: Column) -> tuple[np.ndarray, list[str]]:
+    """The same numbers, and the text of each."""
+    codes_N, texts = columns.texts(column)
     _refuse_empty(columns, column, codes_N, rule="leave dataset.session_column out and use protocol.by=gap")
-    return codes_N.astype(np.int32)
+    return codes_N, texts
 
 
 def labels(columns: Columns, column: Column, notes: list[str]) -> np.ndarray:
@@ -55,16 +62,21 @@ def labels(columns: Columns, column: Column, notes: list[str]) -> np.ndarray:
 def odd_ids(columns: Columns, column: Column) -> list[str]:
     """A word on ids that a spreadsheet or a frame has written as no one would: they stay as they are."""
     texts = columns.coded(column)[1]
+    return odd_texts(column, texts, first=lambda among: among[0].as_py())
+
+
+def odd_texts(column: Column, texts: pa.Array, *, first: Callable[[pa.Array], str]) -> list[str]:
+    """The same of the distinct ids; `first` finds the one among some of them that comes first in the files."""
     if not pa.types.is_string(texts.type):
         return []
     rounded = texts.filter(pc.match_substring_regex(texts, r"^[+-]?\d+(\.\d+)?E\+\d+$"))
     if len(rounded):
         return [
-            f"WARNING: {column}: {len(rounded):,} ids such as {rounded[0]} look rounded by a spreadsheet, so that "
+            f"WARNING: {column}: {len(rounded):,} ids such as {first(rounded)} look rounded by a spreadsheet, so that "
             "several may have become one; export the column as text"
         ]
     if pc.all(pc.match_substring_regex(texts, r"^-?\d+\.0$")).as_py():
-        return [f"{column}: ids are written as {texts[0]}, with a point, and stay text"]
+        return [f"{column}: ids are written as {first(texts)}, with a point, and stay text"]
     return []
 
 

@@ -3,7 +3,7 @@
 Legend: N events in file order, K events that stay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,7 @@ def _steps(
     if count and cfg.duplicates == "error":
         first = int(np.argmax(repeated_N))
         place = f"row {first + 1}" if raw.place is None else raw.place(first)
-        what = "user and item" if raw.times_N is None else "user, item and time"
-        raise SeqrecError(
-            f"{count} rows repeat an earlier row (same {what}), the first is {place}; "
-            "set dataset.duplicates=drop or dataset.duplicates=keep"
-        )
+        raise SeqrecError(repeats_refused(count, place, timed=raw.times_N is not None))
     kept_K = np.flatnonzero(~repeated_N) if cfg.duplicates == "drop" else np.arange(len(users_N))
     yield f"duplicates={cfg.duplicates}", kept_K
     if raw.labels_N is not None:
@@ -68,10 +64,7 @@ def _steps(
         yield LABELS, kept_K
     if cfg.min_rating is not None:
         if raw.ratings_N is None:
-            raise SeqrecError(
-                f"dataset.min_rating={cfg.min_rating}, but this log has no ratings; name their column "
-                "(dataset.rating_column) or set it to null"
-            )
+            raise SeqrecError(without_ratings(cfg.min_rating))
         kept_K = kept_K[raw.ratings_N[kept_K] >= cfg.min_rating]
         yield f"min_rating={cfg.min_rating}", kept_K
     if cfg.user_core or cfg.item_core:
@@ -88,19 +81,54 @@ def apply_filters(
     """
     if not len(users_N):
         raise SeqrecError("the raw log holds no events")
-    counts = [_counts("raw", users_N, items_N)]
+    steps = Steps("raw", events=len(users_N), users=_distinct(users_N), items=_distinct(items_N))
     for name, kept_K in _steps(cfg, raw, users_N, items_N=items_N):
-        before = counts[-1]
-        after = _counts(name, users_N[kept_K], items_N[kept_K])
+        users, items = _distinct(users_N[kept_K]), _distinct(items_N[kept_K])
+        steps.add(name, events=len(kept_K), users=users, items=items)
+    return kept_K, steps.rows
+
+
+class Steps:
+    """A row of counts for the raw log and each filter: how many events, users and items it left, and removed."""
+
+    def __init__(self, name: str, *, events: int, users: int, items: int) -> None:
+        self.rows: list[dict[str, Any]] = [{"filter": name, "events": events, "users": users, "items": items}]
+
+    def add(self, name: str, *, events: int, users: int, items: int) -> None:
+        """What a filter left. Raises SeqrecError where that is nothing."""
+        before, after = self.rows[-1], {"filter": name, "events": events, "users": users, "items": items}
         removed = {f"removed_{kind}": before[kind] - after[kind] for kind in ("events", "users", "items")}
-        counts.append(after | removed)
-        if not len(kept_K):
+        self.rows.append(after | removed)
+        if not events:
             raise SeqrecError(f"no events are left after dataset.{name} ({before['events']} before it); loosen it")
-    return kept_K, counts
 
 
-def _counts(name: str, users_K: np.ndarray, items_K: np.ndarray) -> dict[str, Any]:
-    kinds = {"users": users_K, "items": items_K}
-    return {"filter": name, "events": len(users_K)} | {
-        kind: int(np.count_nonzero(np.bincount(codes_K))) for kind, codes_K in kinds.items()
-    }
+def removed_said(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What filters removed, in words; not the choice of clicks among labelled rows."""
+    found = []
+    for row in rows[1:]:
+        if row["removed_events"] and not row["filter"].startswith(LABELS):
+            gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
+            found.append(f"{row['filter']} removed {gone}")
+    return found
+
+
+def repeats_refused(count: int, place: str, *, timed: bool) -> str:
+    """Why rows that repeat earlier ones are refused, and what to do."""
+    what = "user, item and time" if timed else "user and item"
+    return (
+        f"{count} rows repeat an earlier row (same {what}), the first is {place}; "
+        "set dataset.duplicates=drop or dataset.duplicates=keep"
+    )
+
+
+def without_ratings(least: float) -> str:
+    """Why there is nothing that `dataset.min_rating` could compare."""
+    return (
+        f"dataset.min_rating={least}, but this log has no ratings; name their column (dataset.rating_column) or set it "
+        "to null"
+    )
+
+
+def _distinct(codes_K: np.ndarray) -> int:
+    return int(np.count_nonzero(np.bincount(codes_K)))

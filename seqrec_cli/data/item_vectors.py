@@ -8,6 +8,7 @@ Legend: K vectors of the file, V items of the catalog (row 0 is padding), W widt
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,8 @@ def vectors_file(given: str | None, setting: str = "dataset.item_vectors") -> Pa
     return path
 
 
-def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Say) -> PackedLog:
-    """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order.
+def with_item_vectors(log: PackedLog, items: Any, path: Path, *, say: Say) -> PackedLog:
+    """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order, a NumPy or an Arrow array.
 
     Says how many items have one. Raises SeqrecError as `item_vectors_of`.
     """
@@ -42,7 +43,7 @@ def with_item_vectors(log: PackedLog, items: np.ndarray, path: Path, *, say: Say
     return replace(log, catalog=replace(log.catalog, item_vectors=vectors_VW), manifest=manifest)
 
 
-def item_vectors_of(items: np.ndarray, path: Path, setting: str = "dataset.item_vectors") -> tuple[np.ndarray, str]:
+def item_vectors_of(items: Any, path: Path, setting: str = "dataset.item_vectors") -> tuple[np.ndarray, str]:
     """The vectors float32 [V + 1, W] of the items with these raw ids, NaN where the file has none, and a word on how
     many have one. Raises SeqrecError on a damaged file, vectors of several widths, NaN, an id twice, or where no item
     has a vector."""

@@ -44,7 +44,12 @@ def categories_of_numbers(raw: RawLog) -> list[str]:
     columns = {name: texts for name, (_, texts) in raw.context.items()}
     for tables in (raw.item_attributes, raw.user_attributes):
         columns |= {name: [text for values in table.values for text in values] for name, table in tables.items()}
-    counts = {name: _different(set(texts)) for name, texts in columns.items() if name not in raw.numeric}
+    return numbers_among(columns, raw.numeric)
+
+
+def numbers_among(columns: dict[str, list[str]], numeric: frozenset[str]) -> list[str]:
+    """The same, of the texts of each column; `numeric` ones are meant so."""
+    counts = {name: _different(set(texts)) for name, texts in columns.items() if name not in numeric}
     return [
         f"{name} has {count:,} different numbers, each a category: list it in dataset.numeric_columns if it measures "
         "something"
@@ -76,20 +81,33 @@ def encode_numbers(name: str, table: AttributeTable, ids: np.ndarray) -> np.ndar
     return found
 
 
+def numbers_of_texts(name: str, values: Sequence[tuple[str, ...]]) -> list[float]:
+    """The number of each field's values, of which there is one or none. Raises SeqrecError as `encode_numbers`."""
+    for texts in values:
+        if len(texts) > 1:
+            raise SeqrecError(f"dataset.numeric_columns: {name} has several values in {texts}; a number is one value")
+    return [number_of(next(iter(texts), ""), f"dataset.numeric_columns holds {name}") for texts in values]
+
+
 def number_levels(name: str, codes_N: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, list[str], str | None]:
     """A number of events as levels: codes int32 [N] (-1: none), the ascending levels as text, and a note where they
     are fewer than the numbers."""
     numbers = np.array([number_of(text, f"dataset.numeric_columns holds {name}") for text in texts] or [np.nan])
     numbers_N = np.where(codes_N >= 0, numbers[np.maximum(codes_N, 0)], np.nan)
     known_N = ~np.isnan(numbers_N)
-    levels, note = np.unique(numbers_N[known_N]), None
-    if len(levels) > LEVELS:
-        note = f"{name}: {len(levels):,} different numbers are read as the nearest of {LEVELS:,} quantiles"
-        at = np.linspace(0, 1, LEVELS)
-        levels = np.unique(np.quantile(numbers_N[known_N], at, method="nearest"))
+    levels, note = levels_of(name, numbers_N[known_N])
     found_N = np.full(len(codes_N), -1, np.int32)
     found_N[known_N] = nearest_level(levels, numbers_N[known_N])
     return found_N, [repr(level) for level in levels.tolist()], note
+
+
+def levels_of(name: str, numbers_N: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """The ascending levels of the numbers of events, and a note where they are fewer than the numbers."""
+    levels = np.unique(numbers_N)
+    if len(levels) <= LEVELS:
+        return levels, None
+    note = f"{name}: {len(levels):,} different numbers are read as the nearest of {LEVELS:,} quantiles"
+    return np.unique(np.quantile(numbers_N, np.linspace(0, 1, LEVELS), method="nearest")), note
 
 
 def nearest_level(levels: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.catalog import Attribute, Catalog, level_ranks
-from seqrec_cli.data.filters import LABELS, apply_filters
+from seqrec_cli.data.filters import apply_filters, removed_said
 from seqrec_cli.data.interactions import PackedLog, equal_to_previous
 from seqrec_cli.data.labels import Events, labelled_rows, sort_keys, unclicked
 from seqrec_cli.data.numbers import encode_numbers, number_levels
@@ -63,17 +63,16 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say)
         say(note)
     catalog, values = _catalog(raw, ids)
     whole = counts[-1]["events"] == counts[0]["events"]  # else the process did not make these histories
-    manifest = identity | {
-        "source": cfg.source,
-        "filters": counts,
-        "order": _order_in_words(raw),
-        "equal_times": 0 if events.tied_K is None else int(events.tied_K.sum()),
-        "ordered_ties": events.ordered_ties,
-        "time_span": None if events.times_K is None else [int(events.times_K.min()), int(events.times_K.max())],
-        "notes": notes,
-        **values,
-        "process": raw.process if whole else None,
-    }
+    ticks = None if raw.times_N is None else raw.ticks_per_second
+    manifest = manifest_of(
+        identity | {"source": cfg.source, "filters": counts},
+        order=order_in_words(ticks, further=bool(raw.order_keys)),
+        ties=(0 if events.tied_K is None else int(events.tied_K.sum()), events.ordered_ties),
+        time_span=None if events.times_K is None else (int(events.times_K.min()), int(events.times_K.max())),
+        notes=notes,
+        values=values,
+        process=raw.process if whole else None,
+    )
     context = [codes_N[events.kept_K] + 1 for codes_N, _ in raw.context.values()]
     return PackedLog(
         events.offsets_U1,
@@ -92,12 +91,37 @@ def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say)
     ), ids
 
 
-def _order_in_words(raw: RawLog) -> str:
-    timed, further = raw.times_N is not None, " and dataset.order_columns" if raw.order_keys else ""
-    if not timed:
-        return f"by dataset.order_columns{'; equal ones in file order' if further else ''}" if further else "file order"
-    by = "by time" if raw.ticks_per_second else "by an order without seconds (dataset.time_unit=order)"
-    return f"{by}{further}; equal times in file order (stable sort)"
+def manifest_of(
+    identity: dict[str, Any],
+    *,
+    order: str,
+    ties: tuple[int, int],
+    time_span: tuple[int, int] | None,
+    notes: list[str],
+    values: dict[str, Any],
+    process: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What is told of a log beside its arrays. `ties` are pairs of equal times, and those that further columns order;
+    `values` the texts of attributes."""
+    return identity | {
+        "order": order,
+        "equal_times": ties[0],
+        "ordered_ties": ties[1],
+        "time_span": None if time_span is None else list(time_span),
+        "notes": notes,
+        **values,
+        "process": process,
+    }
+
+
+def order_in_words(ticks: int | None, *, further: bool) -> str:
+    """What orders a user's events. `ticks` of a second (0: none) are those of the times, None where there are none;
+    `further` columns may order equal times."""
+    then = " and dataset.order_columns" * further
+    if ticks is None:
+        return f"by dataset.order_columns{'; equal ones in file order' if then else ''}" if then else "file order"
+    by = "by time" if ticks else "by an order without seconds (dataset.time_unit=order)"
+    return f"{by}{then}; equal times in file order (stable sort)"
 
 
 def _stored_ties(events: Events) -> np.ndarray | None:
@@ -113,11 +137,16 @@ def _owners(table: AttributeTable, ids: Ids, say: Say) -> np.ndarray:
     index = {str(user): nth for nth, user in enumerate(ids.users.tolist(), 1)}
     owner = dict(zip(table.ids.tolist(), table.values, strict=True))
     found = [index.get(next(iter(owner.get(item, ())), ""), 0) for item in ids.items.tolist()]
-    owned = sum(nth > 0 for nth in found)
+    return checked_owners(np.array([0, *found], np.int32), say)
+
+
+def checked_owners(owners_V1: np.ndarray, say: Say) -> np.ndarray:
+    """The same; says how many there are. Raises SeqrecError where no item has one."""
+    owned = int((owners_V1 > 0).sum())
     if not owned:
         raise SeqrecError("no owner of an item is a user of this log; see dataset.owner_column")
-    say(f"{owned:,} of {len(found):,} items belong to users of the log")
-    return np.array([0, *found], np.int32)
+    say(f"{owned:,} of {len(owners_V1) - 1:,} items belong to users of the log")
+    return owners_V1
 
 
 def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexed, Ids, list[dict[str, Any]]]:
@@ -127,10 +156,8 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
     all_items, coded = factorize(np.concatenate([raw.items_N, shown]) if len(shown) else raw.items_N)
     items_N, shown_S = coded[: len(raw.items_N)], coded[len(raw.items_N) :]
     kept_K, counts = apply_filters(cfg, raw, users_N, items_N=items_N)
-    for row in counts[1:]:
-        if row["removed_events"] and not row["filter"].startswith(LABELS):
-            gone = ", ".join(f"{row[f'removed_{kind}']:,} {kind}" for kind in ("events", "users", "items"))
-            say(f"{row['filter']} removed {gone}")
+    for line in removed_said(counts):
+        say(line)
     user_codes, rows_K = factorize(users_N[kept_K])
     unclicked_S = np.zeros(0, np.int64)
     if raw.labels_N is not None:
@@ -138,13 +165,13 @@ def _filter_and_index(cfg: DatasetConfig, raw: RawLog, say: Say) -> tuple[Indexe
         shown_S = items_N[unclicked_S]
     item_codes, coded = factorize(np.concatenate([items_N[kept_K], shown_S]))
     if len(item_codes) < 2:
-        raise SeqrecError(_one_item(cfg, len(all_items)))
+        raise SeqrecError(one_item(cfg, len(all_items)))
     unclicked_rows_S = np.searchsorted(user_codes, users_N[unclicked_S])
     indexed = Indexed(kept_K, rows_K, coded[: len(kept_K)] + 1, coded[len(kept_K) :] + 1, unclicked_S, unclicked_rows_S)
     return indexed, Ids(all_users[user_codes], all_items[item_codes]), counts
 
 
-def _one_item(cfg: DatasetConfig, before: int) -> str:
+def one_item(cfg: DatasetConfig, before: int) -> str:
     """What is wrong with a log of one item: its column is another's, or filters took the others."""
     if before == 1:
         told = getattr(cfg, "item_column", None)
@@ -193,25 +220,41 @@ def _requests(raw: RawLog, indexed: Indexed, events: Events) -> LabelledRows:
 
 def _catalog(raw: RawLog, ids: Ids) -> tuple[Catalog, dict[str, Any]]:
     """Sizes and attributes, and the texts of the attributes' values."""
-    items, item_numbers = _of_rows(raw.item_attributes, ids.items, raw.numeric)
-    users, user_numbers = _of_rows(raw.user_attributes, ids.users, raw.numeric)
-    contexts = tuple(Attribute(name, len(texts) + 1, 1) for name, (_, texts) in raw.context.items())
+    items = Known(len(ids.items), *_of_rows(raw.item_attributes, ids.items, raw.numeric))
+    users = Known(len(ids.users), *_of_rows(raw.user_attributes, ids.users, raw.numeric))
+    return catalog_of(items, users, {name: texts for name, (_, texts) in raw.context.items()}, numeric=raw.numeric)
+
+
+class Known(NamedTuple):
+    """How many items or users there are, and what is known of them: categories, with their values and the values'
+    texts, and numbers."""
+
+    count: int
+    categories: list[tuple[Attribute, np.ndarray, list[str]]]
+    numbers: dict[str, np.ndarray]
+
+
+def catalog_of(
+    items: Known, users: Known, context: dict[str, list[str]], *, numeric: frozenset[str]
+) -> tuple[Catalog, dict[str, Any]]:
+    """Sizes and attributes, and the texts of the attributes' values; `context` has those of events."""
+    contexts = tuple(Attribute(name, len(texts) + 1, 1) for name, texts in context.items())
     catalog = Catalog(
-        len(ids.users),
-        len(ids.items),
-        tuple(attribute for attribute, _, _ in items),
-        tuple(attribute for attribute, _, _ in users),
-        {attribute.name: values for attribute, values, _ in items},
-        {attribute.name: values for attribute, values, _ in users},
+        users.count,
+        items.count,
+        tuple(attribute for attribute, _, _ in items.categories),
+        tuple(attribute for attribute, _, _ in users.categories),
+        {attribute.name: values for attribute, values, _ in items.categories},
+        {attribute.name: values for attribute, values, _ in users.categories},
         contexts,
-        item_numbers,
-        user_numbers,
-        level_ranks(contexts, [name for name in raw.context if name in raw.numeric]),
+        items.numbers,
+        users.numbers,
+        level_ranks(contexts, [name for name in context if name in numeric]),
     )
     return catalog, {
-        "item_attribute_values": {attribute.name: texts for attribute, _, texts in items},
-        "user_attribute_values": {attribute.name: texts for attribute, _, texts in users},
-        "context_values": {name: texts for name, (_, texts) in raw.context.items()},
+        "item_attribute_values": {attribute.name: texts for attribute, _, texts in items.categories},
+        "user_attribute_values": {attribute.name: texts for attribute, _, texts in users.categories},
+        "context_values": context,
     }
 
 

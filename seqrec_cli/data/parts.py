@@ -4,16 +4,17 @@
 not look like a table are skipped and said.
 """
 
+import contextlib
 import fnmatch
 import functools
 import glob
 import lzma
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from seqrec_cli.config.errors import SeqrecError, first_line
@@ -77,6 +78,24 @@ class Part:
     def on_disk(self) -> Path | None:
         """Its path where it is a file of its own that Arrow can open as it is."""
         return self.file if self.member is None and PurePosixPath(self.name).suffix.lower() != ".xz" else None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        """What can be read of it a piece at a time: its path, or its bytes where it is in an archive."""
+        yield self.read() if self.on_disk is None else self.on_disk
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Its bytes, as they lie there."""
+        if self.member is None:
+            return self.file.stat().st_size
+        with whole(self.file), zipfile.ZipFile(self.file) as archive:
+            return archive.getinfo(self.member).file_size if self.member in archive.namelist() else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no byte."""
+        return self.size == 0
 
     def read(self) -> bytes:
         """Its bytes, decompressed. Raises SeqrecError where it is torn."""

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
@@ -16,7 +17,8 @@ from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
-from seqrec_cli.data.pack import Ids, pack
+from seqrec_cli.data.large.choose import large_room
+from seqrec_cli.data.pack import pack
 from seqrec_cli.data.parts import digest_of, find, local_path
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.vocabulary import write_vocabulary
@@ -65,12 +67,22 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
 
 
 def _built(cfg: DatasetConfig, path: Path | None, folder: Path, *, identity: dict[str, Any], say: Say) -> PackedLog:
-    raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
-    log, ids = pack(cfg, raw, identity, say=say)
+    work = folder.with_name(f".{folder.name}.work")
+    room = None if path is None else large_room(cfg, path, say)
+    if room is None or path is None:
+        raw: RawLog = code_of("dataset", cfg.source).read(cfg, path)
+        log, ids = pack(cfg, raw, identity, say=say)
+        items, vocabulary = ids.items, Vocabulary(ids.users, ids.items, raw.titles)
+    else:
+        from seqrec_cli.data.large.build import pack_large
+
+        log, found = pack_large(cfg, path, identity, work=work, room=room, say=say)  # type: ignore[arg-type]
+        items, vocabulary = found.items, Vocabulary(*found)
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
-        log = with_item_vectors(log, ids.items, vectors, say=say)
-    _publish(log, raw, ids, folder=folder)
+        log = with_item_vectors(log, items, vectors, say=say)
+    _publish(log, vocabulary, folder)
+    shutil.rmtree(work, ignore_errors=True)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
     return _open(folder, identity["settings"], verify=False)
 
@@ -159,13 +171,21 @@ def _open(folder: Path, settings: dict[str, Any], *, verify: bool) -> PackedLog:
     return log
 
 
-def _publish(log: PackedLog, raw: RawLog, ids: Ids, *, folder: Path) -> None:
+class Vocabulary(NamedTuple):
+    """Raw ids and titles, as `write_vocabulary` takes them."""
+
+    users: Any
+    items: Any
+    titles: Any
+
+
+def _publish(log: PackedLog, vocabulary: Vocabulary, folder: Path) -> None:
     """Write the dataset's folder whole; of two processes that build the same one, the second takes the first's."""
     try:
         with atomic_folder(folder) as temporary:
             log.save(temporary)
-            write_vocabulary(temporary, "items", ids.items, titles=raw.titles)
-            write_vocabulary(temporary, "users", ids.users)
+            write_vocabulary(temporary, "items", vocabulary.items, titles=vocabulary.titles)
+            write_vocabulary(temporary, "users", vocabulary.users)
             seal(temporary)
     except OSError as error:
         if (folder / "manifest.json").exists():

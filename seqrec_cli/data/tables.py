@@ -89,9 +89,9 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
         try:
             columns = _read(part, data, wanted, parse=parse)
         except SeqrecError as error:
-            error.args = (f"{error}{_of_several(parts, done)}",)
+            error.args = (f"{error}{of_several(parts, (done[0].label, done[0].known) if done else None)}",)
             raise
-        _refuse_other_columns(columns, done, wanted)
+        refuse_other_columns(columns, (done[0].label, done[0].known) if done else None, wanted)
         if lists is not None:
             columns, rows, empty = one_event_a_row(columns, lists)
             found = found._replace(rows=found.rows + rows, empty=found.empty + empty)
@@ -102,11 +102,10 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     return joined.noted(*found.said(len(joined)))
 
 
-def _of_several(parts: Parts, done: Sequence[Columns]) -> str:
-    """What a message of one part says of the others."""
-    if done and done[0].known:
-        known = ", ".join(done[0].known[:10])
-        return f"; all parts of {parts.label} have the same columns, and {done[0].label} has {known}"
+def of_several(parts: Parts, first: tuple[str, tuple[str, ...]] | None) -> str:
+    """What a message of one part says of the others; `first` is the first one's label, and its columns."""
+    if first is not None and first[1]:
+        return f"; all parts of {parts.label} have the same columns, and {first[0]} has {', '.join(first[1][:10])}"
     if len(parts.parts) == 1:
         return ""
     names = ", ".join(part.name for part in parts.parts[:5])
@@ -133,12 +132,13 @@ def _read(part: Part, data: bytes | Path, wanted: Sequence[Column], *, parse: Pa
     return columns
 
 
-def _refuse_other_columns(columns: Columns, done: Sequence[Columns], wanted: Sequence[Column]) -> None:
-    """By position a column must have one name everywhere; by name it is found wherever it stands."""
-    if not done or columns.known == done[0].known or all(isinstance(column, str) for column in wanted):
+def refuse_other_columns(columns: Columns, first: tuple[str, tuple[str, ...]] | None, wanted: Sequence[Column]) -> None:
+    """By position a column must have one name everywhere; by name it is found wherever it stands. `first` is the first
+    part's label, and its columns."""
+    if first is None or columns.known == first[1] or all(isinstance(column, str) for column in wanted):
         return
     raise SeqrecError(
-        f"{done[0].label} has the columns {', '.join(done[0].known[:10])} and {columns.label} has "
+        f"{first[0]} has the columns {', '.join(first[1][:10])} and {columns.label} has "
         f"{', '.join(columns.known[:10])}; with columns given by position all parts must have the same"
     )
 

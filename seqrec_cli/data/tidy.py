@@ -6,7 +6,7 @@ out or (where a word is an id after all) kept, by `dataset.missing`. Legend: N r
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,20 +36,21 @@ def tidied(
     that rule; decimal commas of `values` and `numbers` (some of `others`) are points. What was done is added to the
     notes. Raises SeqrecError where rows lack something and none may."""
     for column in dict.fromkeys([*ids, *others]):
-        columns = _without_blanks(columns, column)
+        columns, blanks = without_blanks(columns, column)
+        columns = columns.noted(*blanks.said(column))
     for column in dict.fromkeys([*values, *numbers]):
-        columns = _plain_numbers(columns, column)
+        columns = plain_numbers(columns, column)
     lacking_N = np.zeros(len(columns), bool)
     found: dict[Column, Counter[str]] = {}
     for column in dict.fromkeys([*ids, *values]):
         words = () if missing == "keep" and column in ids else MISSING_WORDS
-        here_N, count = _missing(columns, column, words)
+        here_N, count = missing_rows(columns, column, words)
         if count:
             found[column] = count
             lacking_N |= here_N
     if not found:
         return columns
-    told = "; ".join(f"{column}: {_counts(count)}" for column, count in found.items())
+    told = "; ".join(f"{column}: {counts_said(count)}" for column, count in found.items())
     wanted = ", ".join(map(str, [*ids, *values]))
     lost = f"of {len(columns):,} rows, {int(lacking_N.sum()):,} without one of {wanted} ({told})"
     if missing != "drop":
@@ -65,28 +66,41 @@ def tidied(
     return columns.where(~lacking_N).noted(f"{lost} left out: dataset.missing=drop")
 
 
-def _counts(count: Counter[str]) -> str:
+def counts_said(count: Counter[str]) -> str:
     return ", ".join(f"{word if word == EMPTY else repr(word)} {number:,}" for word, number in count.most_common())
 
 
-def _without_blanks(columns: Columns, column: Column) -> Columns:
+class Blanks(NamedTuple):
+    """Values that had blanks around them, and how many of these are then another value of the column."""
+
+    changed: Sequence[str]
+    merged: int
+
+    def said(self, column: Column) -> list[str]:
+        """In words, for people."""
+        note = f"{column}: blanks around {len(self.changed):,} distinct values left out"
+        note += f", {self.merged:,} of which are then another value" * bool(self.merged)
+        return [note] * bool(self.changed)
+
+
+def without_blanks(columns: Columns, column: Column) -> tuple[Columns, Blanks]:
+    """The columns, without blanks around the texts of one of them."""
     codes_N, distinct = columns.coded(column)
     if not pa.types.is_string(distinct.type):
-        return columns
+        return columns, Blanks((), 0)
     plain = pc.utf8_trim_whitespace(distinct)
     if plain.equals(distinct):
-        return columns
-    changed = int(mask_of(pc.not_equal(plain, distinct)).sum())
+        return columns, Blanks((), 0)
+    changed = distinct.filter(pc.not_equal(plain, distinct)).to_pylist()
     again = plain.dictionary_encode()
     merged = len(distinct) - len(again.dictionary)
-    note = f"{column}: blanks around {changed:,} distinct values left out"
-    note += f", {merged:,} of which are then another value" * bool(merged)
     recoded_N = np.append(codes_of(again), 0)[codes_N].astype(np.int32)
     codes = pc.if_else(to_mask(codes_N >= 0), from_numpy(recoded_N), pa.nulls(len(recoded_N), pa.int32()))
-    return columns.replaced(column, pa.DictionaryArray.from_arrays(codes, again.dictionary)).noted(note)
+    columns = columns.replaced(column, pa.DictionaryArray.from_arrays(codes, again.dictionary))
+    return columns, Blanks(changed, merged)
 
 
-def _plain_numbers(columns: Columns, column: Column) -> Columns:
+def plain_numbers(columns: Columns, column: Column) -> Columns:
     """Numbers and times as text, without blanks around them, which nobody means; with points for decimal commas."""
     values = columns.values(column)
     coded = pa.types.is_dictionary(values.type)
@@ -103,7 +117,7 @@ def _plain_numbers(columns: Columns, column: Column) -> Columns:
     return columns.replaced(column, plain).noted(*notes)
 
 
-def _missing(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
+def missing_rows(columns: Columns, column: Column, words: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
     """Rows without a value, bool [N], and how often it is written how."""
     values = columns.values(column)
     coded = pa.types.is_dictionary(values.type)

@@ -28,17 +28,19 @@ Form = Annotated[str, Field(pattern="%", json_schema_extra={"words": "such as %d
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "yyyymmdd", "order"] | Form
 MICROSECONDS = 1_000_000
 OTHER = "; any other form can be told, as dataset.time_unit=%d-%b-%Y"
+AN_ORDER = "times are an order alone (dataset.time_unit=order): no seconds, no sessions by pauses"
 ANY = "a time: a number since 1970, a date as 20190301, 31/12/2019 or 12/31/2019, or ISO text: 2019-03-01 12:30:00"
 
 
 class Times(NamedTuple):
     """`ticks_N` int64; `per_second` of them make a second, none (0) where they are an order alone. `said` is what was
-    found, in words; `outside` whether some lie before 1990 or after tomorrow."""
+    found, in words, and `what` the kind alone; `outside` whether some lie before 1990 or after tomorrow."""
 
     ticks_N: np.ndarray
     per_second: int
     said: str = ""
     outside: bool = False
+    what: str = ""
 
 
 def read_times(column: TimeColumn, unit: TimeUnit) -> Times:
@@ -126,21 +128,28 @@ def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
     return (numbers_N >= low) & (numbers_N <= high)
 
 
+def in_words(what: str, first: int, last: int, per_second: int) -> tuple[str, bool]:
+    """What was read from the first to the last tick, and whether some lie before 1990 or after tomorrow."""
+    low, high = (bound * per_second for bound in ranges()["s"])
+    outside = first < low or last > high
+    lasts = " to ".join(day(tick // per_second) for tick in (first, last))
+    return f"times read as {what}: {lasts}" + ", not all between 1990 and tomorrow" * outside, outside
+
+
 def _told(column: TimeColumn, times: Times, what: str, *, unit: str, form: str = "iso") -> Times:
     """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
     ticks_N, per_second = times.ticks_N, times.per_second
-    low, high = (bound * per_second for bound in ranges()["s"])
     first, last = int(ticks_N.min()), int(ticks_N.max())
-    lasts = " to ".join(day(tick // per_second) for tick in (first, last))
-    outside = first < low or last > high
+    said, outside = in_words(what, first, last, per_second)
     if outside and unit == "auto":
+        low, high = (bound * per_second for bound in ranges()["s"])
+        lasts = " to ".join(day(tick // per_second) for tick in (first, last))
         nth = int(np.argmax((ticks_N < low) | (ticks_N > high)))
         column.refuse(
             f"({what}) goes from {lasts}, and times before 1990 or after tomorrow are refused unless the unit is said; "
             f"the first is in {column.place(nth)}; mend it, or set {shell_override('dataset.time_unit', form)}"
         )
-    note = ", not all between 1990 and tomorrow" if outside else ""
-    return Times(ticks_N, per_second, f"times read as {what}: {lasts}{note}", outside)
+    return Times(ticks_N, per_second, said, outside, what)
 
 
 def _counted(column: TimeColumn, whole_N: np.ndarray | None, unit: str) -> Times:
@@ -161,7 +170,7 @@ def _order(column: TimeColumn) -> Times:
         whole_N = _iso(column, "a number, or an ISO time")[0].ticks_N
     if whole_N is None:
         whole_N = np.unique(_finite(column), return_inverse=True)[1].astype(np.int64)
-    return Times(whole_N, 0, "times are an order alone (dataset.time_unit=order): no seconds, no sessions by pauses")
+    return Times(whole_N, 0, AN_ORDER)
 
 
 def _without_a_date(column: TimeColumn, unit: str) -> Times:

@@ -4,7 +4,7 @@ Legend: N events, V items (index 1..V), U users (row 0..U-1, index 1..U), W valu
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,8 +58,11 @@ def encode_attribute(name: str, table: AttributeTable, ids: np.ndarray) -> tuple
     return Attribute(name, len(texts) + 1, width), values, texts
 
 
-def write_vocabulary(folder: Path, name: str, ids: np.ndarray, *, titles: AttributeTable | None = None) -> None:
-    """`<name>.parquet`: columns index (from 1), id, and title where the source has one."""
+def write_vocabulary(folder: Path, name: str, ids: Any, *, titles: Any = None) -> None:
+    """`<name>.parquet`: columns index (from 1), id, and title where the source has one.
+
+    Ids are a NumPy or an Arrow array, titles an `AttributeTable` or an Arrow array of texts.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,9 +70,11 @@ def write_vocabulary(folder: Path, name: str, ids: np.ndarray, *, titles: Attrib
 
     columns = {
         "index": from_numpy(np.arange(1, len(ids) + 1, dtype=np.int32)),
-        "id": from_numpy(ids),
+        "id": from_numpy(ids) if isinstance(ids, np.ndarray) else ids,
     }
-    if titles is not None:
+    if isinstance(titles, pa.Array):
+        columns["title"] = titles
+    elif titles is not None:
         by_id = dict(zip(titles.ids.tolist(), titles.values, strict=True))
         columns["title"] = from_texts([" ".join(by_id.get(raw_id, ())) for raw_id in ids.tolist()])
     pq.write_table(pa.table(columns), folder / f"{name}.parquet")

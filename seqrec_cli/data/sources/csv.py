@@ -1,10 +1,10 @@
 """Any log in files of delimited text, JSON lines or Parquet, a row an event or a user; its columns are named here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -96,12 +96,36 @@ class Config(TextConfig):
         return self.weight_column is not None
 
 
-def read(cfg: Config, path: Path) -> RawLog:
-    """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
+def wanted_columns(cfg: Config) -> list[Column]:
+    """The columns that the settings name."""
     main = (cfg.user_column, cfg.item_column, cfg.time_column, cfg.rating_column)
     others = (cfg.session_column, cfg.owner_column, cfg.label_column, cfg.weight_column, cfg.split_column)
     wanted = [column for column in (*main, *others, *cfg.order_columns) if column is not None]
-    wanted += [*columns_of_log(cfg), *cfg.context_columns]
+    return [*wanted, *columns_of_log(cfg), *cfg.context_columns]
+
+
+class Roles(NamedTuple):
+    """Columns by what may stand in them (`tidied`)."""
+
+    ids: Sequence[Column]
+    values: Sequence[Column]
+    others: Sequence[Column]
+    numbers: Sequence[Column]
+
+
+def roles_of(cfg: Config, wanted: Sequence[Column], several: Collection[Column]) -> Roles:
+    """`several` are the columns of attributes that hold lists."""
+    return Roles(
+        (cfg.user_column, cfg.item_column),
+        [column for column in (cfg.time_column, cfg.rating_column) if column is not None],
+        [column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column, *several)],
+        [column for column in wanted if column in (cfg.weight_column, *cfg.order_columns, *cfg.numeric_columns)],
+    )
+
+
+def read(cfg: Config, path: Path) -> RawLog:
+    """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
+    wanted = wanted_columns(cfg)
 
     def parse(data: bytes | Path, label: str, columns: Sequence[Column]) -> Columns:
         return Columns.parse(
@@ -121,26 +145,13 @@ def read(cfg: Config, path: Path) -> RawLog:
     try:
         whole = read_log(cfg, path, wanted, parse=parse, lists=lists)
     except NoColumnError as error:
-        raise SeqrecError(_without_column(cfg, error)) from None
-    if _name_of(whole, cfg.user_column) == _name_of(whole, cfg.item_column):
-        raise SeqrecError(
-            f"dataset.user_column={cfg.user_column} and dataset.item_column={cfg.item_column} name the same column; "
-            "users and items are in two"
-        )
+        raise SeqrecError(without_column(cfg, error)) from None
+    refuse_one_column(cfg, whole.known)
     if not len(whole):
         raise SeqrecError(f"{whole.label} holds no events, only names of columns")
     several = [column for column in attributes if is_list(whole.values(column))]
-    columns = tidied(
-        whole,
-        cfg.missing,
-        ids=(cfg.user_column, cfg.item_column),
-        values=[column for column in (cfg.time_column, cfg.rating_column) if column is not None],
-        others=[column for column in wanted[2:] if column not in (cfg.time_column, cfg.rating_column, *several)],
-        numbers=[
-            column for column in wanted if column in (cfg.weight_column, *cfg.order_columns, *cfg.numeric_columns)
-        ],
-    )
-    notes = [*columns.notes, *_not_read(whole, wanted)]
+    columns = tidied(whole, cfg.missing, **roles_of(cfg, wanted, several)._asdict())
+    notes = [*columns.notes, *not_read(whole.known, wanted)]
     users_N, items_N = columns.ids(cfg.user_column), columns.ids(cfg.item_column)
     notes += [*odd_ids(columns, cfg.user_column), *odd_ids(columns, cfg.item_column)]
     times = None
@@ -179,7 +190,7 @@ def read(cfg: Config, path: Path) -> RawLog:
     return replace(raw, notes=(*raw.notes, *categories_of_numbers(raw)))
 
 
-def _without_column(cfg: Config, error: NoColumnError) -> str:
+def without_column(cfg: Config, error: NoColumnError) -> str:
     """What to set where a column is not there, or there twice."""
     if error.column in error.known:
         place = list(error.known).index(str(error.column))
@@ -193,13 +204,20 @@ def _without_column(cfg: Config, error: NoColumnError) -> str:
     return f"{said}; give {mend}"
 
 
-def _name_of(columns: Columns, column: Column) -> Column:
-    return columns.known[column] if isinstance(column, int) and columns.known else column
+def refuse_one_column(cfg: Config, known: Sequence[str]) -> None:
+    """Raises SeqrecError where users and items are said to be in one column."""
+    names = [
+        known[column] if isinstance(column, int) and known else column for column in (cfg.user_column, cfg.item_column)
+    ]
+    if names[0] == names[1]:
+        raise SeqrecError(
+            f"dataset.user_column={cfg.user_column} and dataset.item_column={cfg.item_column} name the same column; "
+            "users and items are in two"
+        )
 
 
-def _not_read(columns: Columns, wanted: Sequence[Column]) -> list[str]:
+def not_read(known: Sequence[str], wanted: Sequence[Column]) -> list[str]:
     """A note of the columns that no setting names: they may hold labels, ratings or attributes."""
-    known = columns.known
     used = {column if isinstance(column, str) else known[column] for column in wanted if known}
     left = [name for name in known if not used & {name, name.partition(":")[0]} and not name.isdigit()]
     shown = ", ".join(left[:10]) + f" and {len(left) - 10} more" * (len(left) > 10)

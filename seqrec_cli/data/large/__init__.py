@@ -1,0 +1,1 @@
+"""Preprocessing of logs larger than memory."""

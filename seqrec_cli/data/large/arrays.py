@@ -1,0 +1,51 @@
+"""Arrays on disk, appended to a piece at a time, read by memory map.
+
+They are written as a file is, not through a map: on a full disk a write is refused, where a map would end the process.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+class ArrayWriter:
+    """A `.npy` file of a known length."""
+
+    def __init__(self, path: Path, dtype: np.dtype | type, shape: tuple[int, ...]) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        self._file = path.open("wb")
+        described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def append(self, values: np.ndarray) -> None:
+        """The next rows."""
+        self._file.write(memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"))
+
+    def close(self) -> None:
+        """No more will come."""
+        self._file.close()
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of a file, read where it lies."""
+    array: np.ndarray = np.load(path, mmap_mode="c")
+    return array
+
+
+def blocks(counts_U: np.ndarray, rows: int) -> Iterator[slice]:
+    """Slices of whole users' rows, each of about so many rows (one user's, if these are more)."""
+    offsets_U1 = np.concatenate([[0], np.cumsum(counts_U, dtype=np.int64)])
+    first = 0
+    while first < len(counts_U):
+        last = int(np.searchsorted(offsets_U1, offsets_U1[first] + rows, side="right")) - 1
+        last = max(last, first + 1)
+        if offsets_U1[last] > offsets_U1[first]:
+            yield slice(int(offsets_U1[first]), int(offsets_U1[last]))
+        first = last
+
+
+def close_all(writers: Mapping[str, ArrayWriter]) -> None:
+    """All of them."""
+    for writer in writers.values():
+        writer.close()

@@ -1,0 +1,110 @@
+"""The rows of one part of a log, some at a time: Parquet by batches of rows, text by blocks of the file.
+
+JSON lines and members of zip archives are read whole, a part at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from seqrec_cli.config.dataset_text import TextConfig
+from seqrec_cli.config.errors import SeqrecError, first_line
+from seqrec_cli.data.columns import Column, Columns, resolve
+from seqrec_cli.data.delimited import Source, open_text, unreadable
+from seqrec_cli.data.json_columns import json_columns
+from seqrec_cli.data.parts import Part
+from seqrec_cli.data.text_form import TextForm
+
+READ_AHEAD = 8 << 20  # bytes of a column of Parquet that are fetched at once
+
+
+def batches(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int) -> Iterator[Columns]:
+    """The part's rows in order, about so many at once, with the columns of its folders (`day=2024-05-01`).
+
+    What was understood of the file is noted with the last ones. Raises SeqrecError as reading it whole does.
+    """
+    keys = dict(part.keys)
+    inside = [column for column in wanted if column not in keys]
+    if part.kind == "parquet":
+        found = _of_parquet(part, inside, rows=rows)
+    elif part.kind == "lines":
+        found = iter([json_columns(part.read(), part.label, inside)])
+    else:
+        found = _of_text(part, cfg, inside, rows=rows)
+    for columns in found:
+        for column in dict.fromkeys(wanted):
+            if column in keys:
+                columns = columns.with_constant(column, keys[str(column)])
+        yield columns
+
+
+def _of_parquet(part: Part, wanted: Sequence[Column], *, rows: int) -> Iterator[Columns]:
+    import pyarrow.parquet as pq
+
+    first = 0
+    try:
+        with part.opened() as source, pq.ParquetFile(source, buffer_size=READ_AHEAD) as file:
+            known = file.schema_arrow.names
+            found = {column: resolve(column, known, part.label) for column in wanted}
+            names = list(dict.fromkeys(found.values()))
+            if not file.metadata.num_rows:
+                yield Columns(file.read(columns=names), part.label, found, known=known)
+            for batch in file.iter_batches(batch_size=rows, columns=names):
+                table = pa.Table.from_batches([batch])
+                yield Columns(table, part.label, found, place=_counted_from(first), known=known)
+                first += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise SeqrecError(f"{part.label} cannot be read: {first_line(error)}") from None
+
+
+def _of_text(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int) -> Iterator[Columns]:
+    told = TextForm(
+        cfg.delimiter, cfg.encoding, cfg.header, cfg.quoted, None if cfg.columns is None else tuple(cfg.columns)
+    )
+
+    def position(column: Column, known: Sequence[str]) -> int:
+        if isinstance(column, int) and 0 <= column < len(known):
+            return column
+        return list(known).index(resolve(column, known, part.label))
+
+    first, waiting, count = 0, list[pa.Table](), 0
+    with part.opened() as data:
+        source = Source(data, part.label)
+        try:
+            opened = open_text(source, told, wanted, resolve=position, coded=())
+            found = {column: str(position(column, opened.names)) for column in wanted}
+
+            def columns(notes: Sequence[str] = ()) -> Columns:
+                table = pa.concat_tables(waiting)
+                place = _later(opened.text.place, first)
+                return Columns(table, part.label, found, place=place, notes=notes, known=opened.names)
+
+            for table in opened.text.batches(opened.width, opened.kinds):
+                waiting.append(table)
+                count += len(table)
+                if count >= rows:
+                    yield columns()
+                    first, waiting, count = first + count, [table.slice(0, 0)], 0
+            if waiting:
+                yield columns(opened.notes(told))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise SeqrecError(unreadable(source, error)) from None
+
+
+def _counted_from(first: int):  # type: ignore[no-untyped-def]
+    return lambda row: f"row {first + row + 1}"
+
+
+def _later(place, first: int):  # type: ignore[no-untyped-def]
+    return lambda row: place(first + row)
+
+
+def place_in(part: Part, cfg: TextConfig, row: int) -> str:
+    """Where a row (from 0) of a part is, in words."""
+    if part.kind != "text":
+        return f"row {row + 1}"
+    with part.opened() as data:
+        names = None if cfg.columns is None else tuple(cfg.columns)
+        told = TextForm(cfg.delimiter, cfg.encoding, cfg.header, cfg.quoted, names)
+        opened = open_text(Source(data, part.label), told, (), resolve=lambda column, known: 0, coded=())
+        return opened.text.place(row)
