@@ -21,9 +21,9 @@ def large_room(cfg: DatasetConfig, path: Path, say: Say) -> Room | None:
     if cfg.engine == "memory":
         return None
     lacks = _lacks(cfg)
-    if cfg.engine == "duckdb":
+    if cfg.engine != "auto":
         if lacks is not None:
-            raise SeqrecError(f"dataset.engine=duckdb {lacks}; set dataset.engine=memory")
+            raise SeqrecError(f"dataset.engine={cfg.engine} {lacks}; set dataset.engine=memory")
         return Room.of(cfg)
     if not cfg.in_parts and not path.is_file():
         return None

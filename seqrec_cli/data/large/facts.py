@@ -15,7 +15,7 @@ from seqrec_cli.data.attribute_tables import JOINT, attribute_tables, beside, na
 from seqrec_cli.data.columns import Column
 from seqrec_cli.data.event_columns import odd_texts
 from seqrec_cli.data.large.attributes import Described, category, number
-from seqrec_cli.data.large.duck import Duck
+from seqrec_cli.data.large.engines import Engine
 from seqrec_cli.data.large.stage_state import StageState
 from seqrec_cli.data.numbers import numbers_among
 from seqrec_cli.data.pack import Known
@@ -37,7 +37,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
-def facts_of(cfg: Config, state: StageState, engine: Duck, vocabularies: dict[str, pa.Array]) -> Facts:
+def facts_of(cfg: Config, state: StageState, engine: Engine, vocabularies: dict[str, pa.Array]) -> Facts:
     """From the rows, or from files beside the log; `vocabularies` are all its ids by `user` and `item`."""
     facts = Facts()
 
@@ -81,7 +81,7 @@ def facts_of(cfg: Config, state: StageState, engine: Duck, vocabularies: dict[st
     return facts
 
 
-def reading_notes(cfg: Config, state: StageState, engine: Duck, vocabularies: dict[str, pa.Array], *, label: str, parts: Sequence[str]) -> list[str]:  # fmt: skip
+def reading_notes(cfg: Config, state: StageState, engine: Engine, vocabularies: dict[str, pa.Array], *, label: str, parts: Sequence[str]) -> list[str]:  # fmt: skip
     """What was understood of the files, as far as the times; `parts` are the notes on which files were read."""
     known = state.first_part[1] if state.first_part is not None else ()
     counted = Found(state.no_bytes, state.lists, state.empty_lists).said(state.rows_read)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from seqrec_cli.data.arrow import one_array, to_numpy
 from seqrec_cli.data.large.arrays import ArrayWriter, close_all, mapped
-from seqrec_cli.data.large.duck import Duck
+from seqrec_cli.data.large.engines import Engine
 from seqrec_cli.data.large.passes import Advance, Ordered
 from seqrec_cli.data.large.stage_state import print_of
 from seqrec_cli.files import write_atomically
@@ -22,7 +22,7 @@ DONE = "ordered.json"
 CODES = ("user", "item", "session")
 
 
-def vocabularies(engine: Duck, folder: Path) -> dict[str, pa.Array]:
+def vocabularies(engine: Engine, folder: Path) -> dict[str, pa.Array]:
     """The distinct ids of users and items, sorted, and of sessions in the order of their first rows; all are then codes
     of the engine. They are kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def _is_whole(path: Path, note: Path) -> bool:
         return False
 
 
-def ordered_rows(engine: Duck, folder: Path, *, rows: int, users: int, items: int, advance: Advance) -> Ordered:
+def ordered_rows(engine: Engine, folder: Path, *, rows: int, users: int, items: int, advance: Advance) -> Ordered:
     """All rows by user and then by their keys, in arrays of the folder."""
     counts_U = _finished(folder)
     if counts_U is None:
