@@ -26,7 +26,8 @@ MISSING = (
     "dataset.engine=spark needs PySpark and Java 17, and {lacks}; pip install 'seqrec[spark]', or dataset.engine=duckdb"
 )
 BATCH = 1 << 19  # ordered rows that are handed on at once
-CONFIGURED_BY = (
+# Who sets one of these configures Spark.
+CONFIGURED_BY = ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR", "SPARK_HOME")
     "PYSPARK_GATEWAY_PORT",
     "PYSPARK_SUBMIT_ARGS",
     "SPARK_CONF_DIR",
