@@ -265,7 +265,9 @@ def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table: distinct -->\nold\n<!-- end -->\nafter\n")
     assert main(["--page", str(page)]) == 0
-    assert re.fullmatch(r"before\n<!-- table: distinct -->\n\nDifferent rows.*\n\n<!-- end -->\nafter\n", page.read_text())
+    assert re.fullmatch(
+        r"before\n<!-- table: distinct -->\n\nDifferent rows.*\n\n<!-- end -->\nafter\n", page.read_text()
+    )
     with pytest.raises(KeyError):
         with_tables("<!-- table: none -->\n\n<!-- end -->", {})
 

@@ -45,7 +45,9 @@ def test_a_process_takes_a_gpu(device: str | None, processes: int | None, expect
 
 def test_what_counts_this_machine_s_gpus_is_no_request() -> None:
     assert needs_of("cuda:1", None) == Needs(1, 0)  # a job beside others here, which names its own
-    with pytest.raises(SeqrecError, match=r"hardware.device=cuda:1: a job on a cluster sees its own GPUs alone, from 0"):
+    with pytest.raises(
+        SeqrecError, match=r"hardware.device=cuda:1: a job on a cluster sees its own GPUs alone, from 0"
+    ):
         needs_on_a_cluster("cuda:1", None)
     with pytest.raises(SeqrecError, match=r"hardware.processes=auto: .* give their number, hardware.processes=4"):
         needs_on_a_cluster("auto", "auto")
@@ -85,7 +87,9 @@ def test_too_few_gpus_for_a_job_s_processes_are_refused(monkeypatch: pytest.Monk
         asked_of_ray(ray(num_gpus=0.5), {Needs(4, 4)})
     assert asked_of_ray(ray(num_gpus=0.5, num_cpus=1), {Needs(1, 1)}) == {}  # two jobs may share one
     monkeypatch.setattr(sweep_requests, "visible_gpus", lambda: 2)
-    with pytest.raises(SeqrecError, match=r"hardware.processes=4: each takes a GPU, and no machine here has more than 2"):
+    with pytest.raises(
+        SeqrecError, match=r"hardware.processes=4: each takes a GPU, and no machine here has more than 2"
+    ):
         asked_of_ray(ray(), {Needs(4, 4)})
 
 

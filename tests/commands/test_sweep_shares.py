@@ -82,7 +82,10 @@ def test_a_job_of_several_processes_has_as_many_gpus(tmp_path: Path) -> None:
         assert second_pair[VISIBLE] == "4,6"  # all are taken: those that the fewest have
     with job(3, 3) as whole:
         assert whole[VISIBLE] == "4,6,7"
-    with pytest.raises(SeqrecError, match=r"hardware.processes=4: each takes a GPU, and there are 3; lower it"), job(4, 4):
+    with (
+        pytest.raises(SeqrecError, match=r"hardware.processes=4: each takes a GPU, and there are 3; lower it"),
+        job(4, 4),
+    ):
         pass
 
 
