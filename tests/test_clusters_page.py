@@ -1,4 +1,4 @@
-"""The recipes of docs/clusters.md: YAML that parses, scripts that bash reads, commands that compose as configurations."""
+"""The recipes of docs/clusters.md: YAML that parses, scripts that bash reads, commands that are configurations."""
 
 import re
 import shlex

@@ -1,7 +1,7 @@
 """Orders staged rows by Apache Spark: on a cluster, or by all cores of this machine.
 
-The session is the one that `spark-submit` or the environment configures. What Spark hands back it writes as Parquet into
-the dataset's folder, in order, a file a partition: nothing goes through the driver's memory but what is asked for.
+The session is the one that `spark-submit` or the environment configures. What Spark hands back it writes as Parquet
+into the dataset's folder, in order, a file a partition: nothing goes through the driver's memory but what is asked for.
 """
 
 import contextlib
@@ -20,19 +20,15 @@ from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.large import definition
 from seqrec_cli.data.large.stage_state import StagedFile
 from seqrec_cli.data.large.staged_table import data_columns, union
-from seqrec_cli.machine import GIB
+from seqrec_cli.machine import GIB, cores
 
 MISSING = (
     "dataset.engine=spark needs PySpark and Java 17, and {lacks}; pip install 'seqrec[spark]', or dataset.engine=duckdb"
 )
 BATCH = 1 << 19  # ordered rows that are handed on at once
+ROWS_A_PARTITION = 1 << 20  # about 40 MB of a shuffle
 # Who sets one of these configures Spark.
 CONFIGURED_BY = ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR", "SPARK_HOME")
-    "PYSPARK_GATEWAY_PORT",
-    "PYSPARK_SUBMIT_ARGS",
-    "SPARK_CONF_DIR",
-    "SPARK_HOME",
-)  # who sets these configures
 OURS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # as in the statements of `definition.py`
@@ -54,7 +50,7 @@ class Spark:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch, self._numbers, self._errors = scratch, iter(range(1 << 30)), PySparkException
         with self._in_words():
-            self._began, self._spark = _session(scratch, memory)
+            self._began, self._spark = _session(scratch, memory, sum(file.rows for file in files))
             self._before = {name: self._spark.conf.get(name, None) for name in OURS}
             for name, value in OURS.items():
                 self._spark.conf.set(name, value)
@@ -86,10 +82,8 @@ class Spark:
     def first_of(self, column: str, among: pa.Array) -> str:
         """Which of these ids comes first in the log."""
         self._register("given", pa.table({"given_id": among}))
-        statement = (
-            f'SELECT "{column}" FROM staged LEFT SEMI JOIN given ON given_id = "{column}" ORDER BY place LIMIT 1'
-        )
-        return str(self._table(statement).column(0)[0].as_py())
+        found = f'SELECT "{column}" FROM staged LEFT SEMI JOIN given ON given_id = "{column}"'
+        return str(self._table(f"{found} ORDER BY place LIMIT 1").column(0)[0].as_py())
 
     def never_without_blanks(self, column: str) -> int:
         """How many distinct values of a column had blanks around them in every row."""
@@ -147,7 +141,7 @@ class Spark:
             raise SeqrecError(f"Spark: {said}") from None
 
 
-def _session(scratch: Path, memory: int) -> tuple[bool, Any]:
+def _session(scratch: Path, memory: int, rows: int) -> tuple[bool, Any]:
     """Whether a session was begun here, and the session. Where nobody configured one it is of this machine alone, whose
     heap is the larger part of `memory`; the rest is left for Arrow and NumPy."""
     from pyspark.sql import SparkSession
@@ -161,6 +155,7 @@ def _session(scratch: Path, memory: int) -> tuple[bool, Any]:
         for name, value in {
             "spark.driver.memory": f"{heap >> 20}m",
             "spark.local.dir": str(scratch.absolute()),
+            "spark.sql.shuffle.partitions": str(max(cores(), rows // ROWS_A_PARTITION)),
             "spark.driver.host": "localhost",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",

@@ -1,4 +1,4 @@
-"""Staged files as one table, in SQL that every engine takes: columns of several kinds as the one kind that holds all."""
+"""Staged files as one table, in SQL that every engine takes; columns of several kinds as the kind that holds all."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +29,11 @@ def union(folder: Path, files: Sequence[StagedFile], scan: Scan) -> str:
         for column, kind in group[0].kinds.items():
             kinds.setdefault(column, []).append(kind)
     names = columns_of(files)
-    return " UNION ALL ".join(
-        _select(group, names, kinds, source=scan([folder / file.name for file in group])) for group in alike.values()
-    )
+    parts = []
+    for group in alike.values():
+        source = scan([folder / file.name for file in group])
+        parts.append(_select(group, names, kinds, source=source))
+    return " UNION ALL ".join(parts)
 
 
 def _select(files: Sequence[StagedFile], names: Sequence[str], kinds: dict[str, list[Any]], *, source: str) -> str:
