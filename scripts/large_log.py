@@ -22,7 +22,7 @@ ROWS = 2_000_000  # of a part
 def write_log(folder: Path, *, events: int, users: int, items: int, text: bool, seed: int = 0) -> int:
     """Write `day=N/part-0.parquet`, each with columns user, item, time (seconds) and rating; returns the bytes."""
     parts = -(-events // ROWS)
-    # Items by a power law (exponent 1, shifted), their numbers scattered over the catalog; users by a power of a uniform.
+    # Items by a power law (exponent 1, shifted), their numbers scattered over the catalog.
     scattered = np.random.default_rng([seed, 1]).permutation(items)
     written = 0
     for part in range(parts):

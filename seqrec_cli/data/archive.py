@@ -2,13 +2,16 @@
 
 import contextlib
 import gzip
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, first_line
+from seqrec_cli.data.file_kinds import compression
+from seqrec_cli.data.remote import RemoteFile
 
 
 def read_members(path: Path, *names: str) -> list[bytes]:
@@ -25,7 +28,7 @@ def read_members(path: Path, *names: str) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def whole(path: Path, otherwise: str = "not what its name says", advice: str = "") -> Iterator[None]:
+def whole(path: Path | RemoteFile, otherwise: str = "not what its name says", advice: str = "") -> Iterator[None]:
     """What unpacking raises, as one line."""
     try:
         yield
@@ -76,3 +79,20 @@ class RawFiles:
     def path_of(self, name: str) -> Path:
         """The path of a file that is in no zip archive."""
         return self.path / name if self.path.is_dir() else self.path
+
+
+def unpacked(data: bytes, label: str) -> bytes:
+    """What gzip, bzip2, zstd, lz4 or xz have compressed, by its first bytes; anything else as it is."""
+    import pyarrow as pa
+
+    kind = compression(data)
+    try:
+        if data.startswith(b"\xfd7zXZ"):  # which Arrow does not read
+            return lzma.decompress(data)
+        if kind is None:
+            return data
+        with pa.CompressedInputStream(pa.BufferReader(data), kind) as stream:
+            return bytes(stream.read())
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        reason = first_line(error)
+        raise SeqrecError(f"{label} cannot be read: torn or not what its name says ({reason})") from None

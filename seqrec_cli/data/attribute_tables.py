@@ -16,7 +16,7 @@ from seqrec_cli.config.dataset_files import FilesConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.lists import is_list
-from seqrec_cli.data.parts import find, local_path
+from seqrec_cli.data.parts import find, located
 from seqrec_cli.data.raw import AttributeTable
 from seqrec_cli.data.tables import read_parts
 from seqrec_cli.data.text_form import AUTO
@@ -76,7 +76,7 @@ def beside(
 ) -> Described:
     """The rows of a file beside the log that are of the log's ids, which `wanted` names first; what is missing on
     either side is counted. Raises SeqrecError where it describes none of them."""
-    parts = find(local_path(file, f"dataset.{kind}_file"), f"dataset.{kind}_file")
+    parts = find(located(file, f"dataset.{kind}_file"), f"dataset.{kind}_file")
     columns = read_parts(parts, wanted, parse=_parse)
     raw_N = columns.ids(wanted[0])
     of_log = {str(raw_id): raw_id for raw_id in factorize(ids_N)[0].tolist()}

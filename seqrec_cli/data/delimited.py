@@ -19,6 +19,7 @@ import pyarrow.csv
 
 from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.file_kinds import compression
+from seqrec_cli.data.remote import RemoteFile, stream_of
 from seqrec_cli.data.text_form import (
     AUTO,
     BLANKS,
@@ -52,12 +53,12 @@ class Delimited(NamedTuple):
 class Source(NamedTuple):
     """The bytes of a file, however compressed, and how messages call it."""
 
-    data: bytes | Path
+    data: bytes | Path | RemoteFile
     label: str
 
     def open(self) -> Any:
         """Its bytes, decompressed."""
-        raw = pa.BufferReader(self.data) if isinstance(self.data, bytes) else pa.OSFile(str(self.data))
+        raw = stream_of(self.data)
         kind = compression(raw.read(16))
         raw.seek(0)
         return raw if kind is None else pa.CompressedInputStream(raw, kind)

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.parts import find, local_path
+from seqrec_cli.data.parts import find, local_path, located
+from seqrec_cli.data.remote import Address
 from seqrec_cli.faults import in_words
 from seqrec_cli.saying import Say
 
@@ -29,7 +30,7 @@ GB = 1e9
 MEND = "set dataset.archive=PATH to use a local copy"
 
 
-def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
+def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | Address | None:
     """The raw file where it is already here: `dataset.archive`, or a finished download.
 
     A dataset of several files may have a folder as its archive, and its downloads go to a folder.
@@ -37,10 +38,12 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     if cfg.raw_is_generated:
         return None
     if cfg.archive is not None:
-        path = local_path(cfg.archive)
         if cfg.in_parts:
-            find(path)
-        elif not path.is_file() and not (path.is_dir() and cfg.several_files):
+            found = located(cfg.archive)
+            find(found)
+            return found
+        path = local_path(cfg.archive)
+        if not path.is_file() and not (path.is_dir() and cfg.several_files):
             is_folder = f"it is a folder, and dataset.source={cfg.source} reads one file"
             raise SeqrecError(
                 f"dataset.archive={cfg.archive}: {is_folder if path.is_dir() else 'there is no such file'}"
@@ -57,7 +60,7 @@ def local_file(cfg: DatasetConfig, data_dir: Path) -> Path | None:
     return first.parent if cfg.several_files else first
 
 
-def fetch(cfg: DatasetConfig, data_dir: Path, say: Say) -> Path | None:
+def fetch(cfg: DatasetConfig, data_dir: Path, say: Say) -> Path | Address | None:
     """The raw file, downloaded if need be; None where the source generates its data.
 
     Raises SeqrecError when it cannot be fetched whole; what has arrived stays, and the next call goes on from there.

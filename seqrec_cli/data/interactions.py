@@ -74,6 +74,15 @@ class PackedLog:
             return self.tied_N
         return equal_to_previous(np.asarray(self.times_N), np.asarray(self.offsets_U1))
 
+    def ties_of(self, users: slice) -> np.ndarray:
+        """`ties` of the events of some users, who follow each other. The log has times, or ties."""
+        offsets = np.asarray(self.offsets_U1[users.start : users.stop + 1])
+        events = slice(int(offsets[0]), int(offsets[-1]))
+        if self.tied_N is not None:
+            return np.asarray(self.tied_N[events])
+        assert self.times_N is not None
+        return equal_to_previous(np.asarray(self.times_N[events]), offsets - offsets[0])
+
     @property
     def clicks(self) -> dict[str, LabelledRows]:
         """The protocol's labelled rows by split: val, test, maybe train."""

@@ -33,7 +33,7 @@ def vectors_file(given: str | None, setting: str = "dataset.item_vectors") -> Pa
 
 
 def with_item_vectors(log: PackedLog, items: Any, path: Path, *, say: Say) -> PackedLog:
-    """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order, a NumPy or an Arrow array.
+    """The log, its items' vectors from that file in the catalog; `items` are the raw ids in order (NumPy's or Arrow's).
 
     Says how many items have one. Raises SeqrecError as `item_vectors_of`.
     """

@@ -9,10 +9,12 @@ from typing import Self
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.data.blocks import user_blocks
+from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import train_ends, view_of
 
 ROUNDS = 16  # rejections before the few rows left are drawn from their exact complement
+LARGE = 1 << 25  # events of a log from which its keys (8 bytes each, and as much to sort them) are not kept in memory
 PIECE = 1 << 18  # draws that are looked up at once
 
 
@@ -26,8 +28,10 @@ class SeenItems:
     @classmethod
     def of(
         cls, offsets_U1: np.ndarray, items_N: np.ndarray, num_items: int, *, ends_U: np.ndarray | None = None
-    ) -> Self:
+    ) -> "SeenItems":
         """Within the whole history, or before the absolute log position `ends_U[row]`."""
+        if len(items_N) > LARGE:
+            return SeenInLog(np.zeros(0, np.int64), num_items, offsets_U1, items_N, ends_U)
         lengths_U = np.diff(offsets_U1)
         keys_N = np.repeat(np.arange(len(lengths_U)), lengths_U) * np.int64(num_items + 1) + items_N
         if ends_U is not None:
@@ -41,21 +45,34 @@ class SeenItems:
         return cls(np.zeros(0, np.int64), num_items)
 
     @classmethod
-    def in_training(cls, log: PackedLog) -> Self:
+    def in_training(cls, log: PackedLog) -> "SeenItems":
         """What training draws leave out: users' training events, or nothing where the protocol keeps seen items."""
         if view_of(log).seen == "keep":
             return cls.none(log.num_items)
         return cls.of(log.offsets_U1, log.items_N, log.num_items, ends_U=train_ends(log))
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nobody has seen anything."""
+        return not len(self.keys_N)
+
+    def counts(self, num_users: int) -> np.ndarray:
+        """How many different items each user has seen, int64 [U]."""
+        return np.bincount(self.keys_N // (self.num_items + 1), minlength=num_users)
+
+    def _keys_of(self, rows_R: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The sorted keys of these users, and perhaps of some between them."""
+        first, end = np.searchsorted(self.keys_N, (wanted.min(), wanted.max() + 1))
+        return self.keys_N[first : max(end, first + 1)]
+
     def contains(self, rows_R: np.ndarray, items_R: np.ndarray) -> np.ndarray:
         """True where the row's user has seen the item."""
-        if not len(self.keys_N):
+        if self.is_nothing:
             return np.zeros(items_R.shape, bool)
         wanted = rows_R * np.int64(self.num_items + 1) + items_R
         if not wanted.size:
             return np.zeros(wanted.shape, bool)
-        first, end = np.searchsorted(self.keys_N, (wanted.min(), wanted.max() + 1))
-        keys = self.keys_N[first : max(end, first + 1)]  # of these users alone
+        keys = self._keys_of(rows_R, wanted)
         if not len(keys):
             return np.zeros(wanted.shape, bool)
         found: np.ndarray = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
@@ -63,8 +80,7 @@ class SeenItems:
 
     def refuse_all_seen(self, num_users: int) -> None:
         """Raises SeqrecError when every user has seen every item: all labels drawn for training would be positive."""
-        counts_U = np.bincount(self.keys_N // (self.num_items + 1), minlength=num_users)
-        if num_users and (counts_U >= self.num_items).all():
+        if num_users and (self.counts(num_users) >= self.num_items).all():
             raise SeqrecError(
                 "all training labels would be positive: every user has seen every item, so no negative can be drawn; "
                 "use objective=next_item, or data with more items"
@@ -74,6 +90,44 @@ class SeenItems:
         """All items the user has not seen."""
         every = np.arange(1, self.num_items + 1)
         return every[~self.contains(np.full(len(every), row), every)]
+
+
+@dataclass(frozen=True)
+class SeenInLog(SeenItems):
+    """The same of a log whose keys would take much memory: looked up in the histories themselves, where they lie."""
+
+    offsets_U1: np.ndarray
+    items_N: np.ndarray
+    ends_U: np.ndarray | None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not len(self.items_N)
+
+    def counts(self, num_users: int) -> np.ndarray:
+        counts_U = np.zeros(num_users, np.int64)
+        for users, _ in user_blocks(self.offsets_U1):
+            keys = self._keys(np.arange(users.start, users.stop))
+            counts_U[users] = np.bincount(
+                keys // (self.num_items + 1) - users.start, minlength=users.stop - users.start
+            )
+        return counts_U
+
+    def refuse_all_seen(self, num_users: int) -> None:
+        if (np.diff(self.offsets_U1) >= self.num_items).all():  # else somebody has not, without a closer look
+            super().refuse_all_seen(num_users)
+
+    def _keys_of(self, rows_R: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        return self._keys(np.unique(rows_R))
+
+    def _keys(self, users: np.ndarray) -> np.ndarray:
+        """Of ascending users, each key once, ascending."""
+        starts = np.asarray(self.offsets_U1)[users]
+        ends = np.asarray(self.offsets_U1)[users + 1] if self.ends_U is None else np.asarray(self.ends_U)[users]
+        items = np.asarray(self.items_N[ragged_ranges(starts, ends - starts)])
+        keys = np.repeat(users, ends - starts) * np.int64(self.num_items + 1) + items
+        keys.sort()
+        return keys[np.diff(keys, prepend=-1) > 0]
 
 
 def draw_unseen(
@@ -91,7 +145,7 @@ def draw_unseen(
     Uniform, or as often as they occur in `pool_N`. Where nothing counts as seen, what a row avoids, its targets, is not
     drawn; where seen items are left out, the targets are among them.
     """
-    if len(seen.keys_N):
+    if not seen.is_nothing:
         avoid_RM = None
 
     def refused(rows: np.ndarray, nth: np.ndarray, items: np.ndarray) -> np.ndarray:

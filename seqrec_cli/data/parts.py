@@ -8,7 +8,6 @@ import contextlib
 import fnmatch
 import functools
 import glob
-import lzma
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from seqrec_cli.config.errors import SeqrecError, first_line
-from seqrec_cli.data.archive import DOWNLOADING, whole
-from seqrec_cli.data.file_kinds import compression
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.archive import DOWNLOADING, unpacked, whole
+from seqrec_cli.data.remote import Address, RemoteFile, address, remote_files
 
 PARQUET = {".parquet", ".pq"}
 LINES = {".json", ".jsonl", ".ndjson"}
@@ -44,7 +43,7 @@ class Part:
     """A file with rows of the table. `name` is its path below what all parts share, with slashes."""
 
     name: str
-    file: Path  # itself, or the zip archive that holds it
+    file: Path | RemoteFile  # itself, or the zip archive that holds it
     member: str | None
     keys: tuple[tuple[str, str | None], ...]  # of the folders `key=value` it is in
     split: int | None = None  # 0 train, 1 valid, 2 test, of a log that comes split
@@ -64,8 +63,10 @@ class Part:
         """By its ending, else by its first bytes."""
         if self.ending in LINES:
             return "lines"
+        if self.ending in PARQUET:
+            return "parquet"
         magic = self.member is None and self.file.is_file() and _first_bytes(self.file) == b"PAR1"
-        return "parquet" if magic or self.ending in PARQUET else "text"
+        return "parquet" if magic else "text"
 
     @property
     def role(self) -> int | None:
@@ -77,18 +78,21 @@ class Part:
     @property
     def on_disk(self) -> Path | None:
         """Its path where it is a file of its own that Arrow can open as it is."""
-        return self.file if self.member is None and PurePosixPath(self.name).suffix.lower() != ".xz" else None
+        itself = self.member is None and PurePosixPath(self.name).suffix.lower() != ".xz"
+        return self.file if itself and isinstance(self.file, Path) else None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Any]:
-        """What can be read of it a piece at a time: its path, or its bytes where it is in an archive."""
-        yield self.read() if self.on_disk is None else self.on_disk
+        """What can be read of it a piece at a time: its path, a file elsewhere, or its bytes where it is packed."""
+        packed = self.member is not None or PurePosixPath(self.name).suffix.lower() == ".xz"
+        yield self.read() if packed else self.file
 
     @functools.cached_property
     def size(self) -> int:
         """Its bytes, as they lie there."""
         if self.member is None:
             return self.file.stat().st_size
+        assert isinstance(self.file, Path)
         with whole(self.file), zipfile.ZipFile(self.file) as archive:
             return archive.getinfo(self.member).file_size if self.member in archive.namelist() else 0
 
@@ -103,6 +107,7 @@ class Part:
             if self.member is None:
                 data = self.file.read_bytes()
             else:
+                assert isinstance(self.file, Path)
                 with zipfile.ZipFile(self.file) as archive:
                     data = archive.read(self.member)
         return unpacked(data, self.label)
@@ -127,6 +132,11 @@ class Parts:
         return f"{self.label}: {count} ({', '.join(shown)}){_skipped(self.skipped)}"
 
 
+def located(archive: str, setting: str = "dataset.archive") -> Path | Address:
+    """What a setting names: a path, a file:// address, or one that fsspec reads. Raises SeqrecError for others."""
+    return address(archive, setting) or local_path(archive, setting)
+
+
 def local_path(archive: str, setting: str = "dataset.archive") -> Path:
     """What a setting names: a path, or a file:// address. Raises SeqrecError for an address elsewhere."""
     if not archive.startswith("file://"):
@@ -141,8 +151,10 @@ def local_path(archive: str, setting: str = "dataset.archive") -> Path:
     return Path(url2pathname(urlsplit(archive).path)).expanduser()
 
 
-def find(path: Path, setting: str = "dataset.archive") -> Parts:
+def find(path: Path | Address, setting: str = "dataset.archive") -> Parts:
     """The parts. `setting` names the path in messages. Raises SeqrecError where there is none."""
+    if isinstance(path, Address):
+        return _elsewhere(path, setting)
     if path.is_file():
         return (
             _of_zip(path, None, setting)
@@ -163,7 +175,17 @@ def find(path: Path, setting: str = "dataset.archive") -> Parts:
     raise SeqrecError(f"{setting}={path}: there is no such file")
 
 
-def digest_of(parts: Parts, digest: Callable[[Path], str]) -> object:
+def _elsewhere(path: Address, setting: str) -> Parts:
+    kind, files = remote_files(path, setting)
+    if kind == "file":
+        name, file = next(iter(files.items()))
+        if _ending(name) == ".zip":
+            raise SeqrecError(f"{setting}={path}: an archive is read where it lies here; download it and give its path")
+        return Parts(name, (Part(name, file, None, ()),), "file")
+    return _of_names(dict(files), setting, given=str(path), label=None, is_glob=kind == "glob")
+
+
+def digest_of(parts: Parts, digest: Callable[[Path | RemoteFile], str]) -> object:
     """What of the parts counts in a fingerprint: their bytes, and unless it is one file, their names and order."""
     if parts.form in ("file", "zip"):
         return digest(parts.parts[0].file)
@@ -178,7 +200,7 @@ def _is_zip(path: Path) -> bool:
     return ending == ".zip" or (ending in TEXT | {""} and _first_bytes(path) == b"PK\x03\x04")
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path | RemoteFile) -> bytes:
     with whole(path), path.open("rb") as file:
         return file.read(4)
 
@@ -193,14 +215,23 @@ def _of_glob(path: Path, setting: str) -> Parts:
 
 
 def _of_files(root: Path, files: Sequence[Path], setting: str, *, given: Path) -> Parts:
-    names = {file.relative_to(root).as_posix(): file for file in files}
+    names: dict[str, Path | RemoteFile] = {file.relative_to(root).as_posix(): file for file in files}
+    label = (given.name or str(given)) if given == root else None
+    is_glob = glob.has_magic(str(given)) and not given.exists()
+    return _of_names(names, setting, given=str(given), label=label, is_glob=is_glob)
+
+
+def _of_names(
+    names: dict[str, Path | RemoteFile], setting: str, *, given: str, label: str | None, is_glob: bool
+) -> Parts:
+    """The files by their names; `given` is how the setting has them, and what they are called where `label` is None."""
     found, skipped = _readable(names, all_names=set(names))
     if not found:
-        what = f"no readable part{_skipped(skipped)}" if files else "no file"
+        what = f"no readable part{_skipped(skipped)}" if names else "no file"
         raise SeqrecError(f"{setting}={given} holds {what}; give a file, or a folder or glob of CSV, JSON or Parquet")
     parts = tuple(Part(name, names[name], None, _keys(name)) for name in found)
-    _refuse_odd_folders(parts, given, is_glob=glob.has_magic(str(given)) and not given.exists())
-    return Parts((given.name or str(given)) if given == root else str(given), parts, "folder", tuple(skipped))
+    _refuse_odd_folders(parts, given, is_glob=is_glob)
+    return Parts(label or given, parts, "folder", tuple(skipped))
 
 
 def _of_zip(path: Path, pattern: str | None, setting: str) -> Parts:
@@ -231,7 +262,7 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
 
 
-def _readable(names: Sequence[str] | dict[str, Path], all_names: set[str]) -> tuple[list[str], list[str]]:
+def _readable(names: Sequence[str] | dict[str, Path | RemoteFile], all_names: set[str]) -> tuple[list[str], list[str]]:
     """The names of parts, in natural order, and the others."""
     found: list[str] = []
     skipped: list[str] = []
@@ -264,7 +295,7 @@ def _keys(name: str) -> tuple[tuple[str, str | None], ...]:
     return tuple((unquote(key), None if value == NULL_KEY else unquote(value)) for key, _, value in folders)
 
 
-def _refuse_odd_folders(parts: Sequence[Part], given: Path, *, is_glob: bool) -> None:
+def _refuse_odd_folders(parts: Sequence[Part], given: Path | str, *, is_glob: bool) -> None:
     """Folders in a folder are partitions (all by the same keys) or train, valid and test; a glob may name any."""
     first = parts[0]
     for part in parts:
@@ -303,20 +334,3 @@ def _skipped(names: Sequence[str]) -> str:
 def _kind_of_skipped(name: str) -> str:
     last = name.rpartition("/")[2]
     return "*.crc" if last.endswith(".crc") else last
-
-
-def unpacked(data: bytes, label: str) -> bytes:
-    """What gzip, bzip2, zstd, lz4 or xz have compressed, by its first bytes; anything else as it is."""
-    import pyarrow as pa
-
-    kind = compression(data)
-    try:
-        if data.startswith(b"\xfd7zXZ"):  # which Arrow does not read
-            return lzma.decompress(data)
-        if kind is None:
-            return data
-        with pa.CompressedInputStream(pa.BufferReader(data), kind) as stream:
-            return bytes(stream.read())
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        reason = first_line(error)
-        raise SeqrecError(f"{label} cannot be read: torn or not what its name says ({reason})") from None

@@ -19,8 +19,9 @@ from seqrec_cli.data.interactions import FORMAT, PackedLog
 from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
 from seqrec_cli.data.large.choose import large_room
 from seqrec_cli.data.pack import pack
-from seqrec_cli.data.parts import digest_of, find, local_path
+from seqrec_cli.data.parts import digest_of, find, located
 from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.remote import Address, RemoteFile
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_folder, one_builder, sweep_once, write_atomically
@@ -66,7 +67,9 @@ def _prepared(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool) -> 
     return _open(folder, settings, verify=verify)
 
 
-def _built(cfg: DatasetConfig, path: Path | None, folder: Path, *, identity: dict[str, Any], say: Say) -> PackedLog:
+def _built(
+    cfg: DatasetConfig, path: Path | Address | None, folder: Path, *, identity: dict[str, Any], say: Say
+) -> PackedLog:
     work = folder.with_name(f".{folder.name}.work")
     room = None if path is None else large_room(cfg, path, say)
     if room is None or path is None:
@@ -124,15 +127,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> str:
+def _raw_hash(path: Path | Address | str, data_dir: Path, in_parts: str | None = None) -> str:
     """SHA-256 of a raw file; of a folder, by its files' names too. Where the path may name parts of a table (a glob,
     some of a zip archive), `in_parts` is the setting that gave it."""
     if in_parts is not None:
-        parts = find(local_path(str(path), f"dataset.{in_parts}"), f"dataset.{in_parts}")
+        parts = find(located(str(path), f"dataset.{in_parts}"), f"dataset.{in_parts}")
         known = _file_hashes([part.file for part in parts.parts], data_dir)
         told = digest_of(parts, known.__getitem__)
         return told if isinstance(told, str) else _digest(told)
-    path = Path(path)
+    path = Path(str(path))
     if path.is_dir():
         files = files_in(path)
         known = _file_hashes(files, data_dir)
@@ -140,17 +143,21 @@ def _raw_hash(path: Path | str, data_dir: Path, in_parts: str | None = None) -> 
     return _file_hashes([path], data_dir)[path]
 
 
-def _file_hashes(paths: Sequence[Path], data_dir: Path) -> dict[Path, str]:
+def _file_hashes(paths: Sequence[Path | RemoteFile], data_dir: Path) -> dict[Path | RemoteFile, str]:
     """SHA-256 of files, remembered by their path, size and time of change."""
     cache = data_dir / HASHES
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    found, before = {}, len(known)
+    found: dict[Path | RemoteFile, str] = {}
+    before = len(known)
     for path in dict.fromkeys(paths):
-        stat = path.stat()
-        key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        if isinstance(path, RemoteFile):
+            key = f"{path}|{path.size}|{path.version}"
+        else:
+            stat = path.stat()
+            key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in known:
             with path.open("rb") as file:
                 known[key] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ Legend: U users, N events, R requests, V items.
 
 import numpy as np
 
+from seqrec_cli.data.blocks import user_blocks
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.view import HeldOut, Targets, View
 
@@ -43,11 +44,14 @@ def training_targets(offsets_U1: np.ndarray, ends_U: np.ndarray) -> tuple[np.nda
 
 def training_counts(log: PackedLog) -> np.ndarray:
     """Every item's training events, int64 [V + 1]; row 0 (padding) has none."""
-    every_V = np.bincount(log.items_N, minlength=log.num_items + 1)
+    counts_V = np.zeros(log.num_items + 1, np.int64)
     ends_U = train_ends(log)
-    held_U = log.offsets_U1[1:] - ends_U
-    held_H = log.items_N[ragged_ranges(ends_U, held_U)]
-    return every_V - np.bincount(held_H, minlength=log.num_items + 1)
+    for users, events in user_blocks(log.offsets_U1):  # bincount takes 8 bytes an event
+        counts_V += np.bincount(log.items_N[events], minlength=log.num_items + 1)
+        held_U = log.offsets_U1[1:][users] - ends_U[users]
+        held_H = log.items_N[ragged_ranges(ends_U[users], held_U)]
+        counts_V -= np.bincount(held_H, minlength=log.num_items + 1)
+    return counts_V
 
 
 def training_items(log: PackedLog) -> np.ndarray:

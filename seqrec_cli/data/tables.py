@@ -18,7 +18,8 @@ from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.given_splits import NAMES
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.lists import Lists, one_event_a_row
-from seqrec_cli.data.parts import ROLES, Part, Parts, find, local_path
+from seqrec_cli.data.parts import ROLES, Part, Parts, find, located
+from seqrec_cli.data.remote import Address
 
 SPLIT = "\0split"  # the column of a row's split, 0 train, 1 valid, 2 test
 EVENTS = r"rating|event|interaction|click|review|behaviou?r|log|train"  # in names of files that may hold them
@@ -42,18 +43,20 @@ class Found(NamedTuple):
         return notes
 
 
-def read_log(cfg: FilesConfig, path: Path, wanted: Sequence[Column], *, parse: Parse, lists: Lists) -> Columns:
+def read_log(
+    cfg: FilesConfig, path: Path | Address, wanted: Sequence[Column], *, parse: Parse, lists: Lists
+) -> Columns:
     """A row an event, with the column SPLIT where the files are split; notes say what was understood of them."""
     parts, notes = log_parts(cfg, path)
     return read_parts(parts, wanted, parse=parse, lists=lists).noted(*notes)
 
 
-def log_parts(cfg: FilesConfig, path: Path) -> tuple[Parts, list[str]]:
+def log_parts(cfg: FilesConfig, path: Path | Address) -> tuple[Parts, list[str]]:
     """The parts of the log; each with its split where there are files of their own for training, validation and test,
     by settings or by their names. Raises SeqrecError for some, but not all, of such names."""
     parts = find(path)
     others = {1: ("dataset.valid_file", cfg.valid_file), 2: ("dataset.test_file", cfg.test_file)}
-    given = {split: find(local_path(file, name), name) for split, (name, file) in others.items() if file is not None}
+    given = {split: find(located(file, name), name) for split, (name, file) in others.items() if file is not None}
     notes = [note for each in (parts, *given.values()) if (note := each.note()) is not None]
     if given:
         held = [replace(part, split=split) for split, each in given.items() for part in each.parts]

@@ -52,7 +52,7 @@ class Oracle(Recommender):
         self._ends_U[targets.rows_R] = targets.ends_R
         self._ends_U[clicks.rows_R] = clicks.ends_R
         seen = SeenItems.of(np.asarray(log.offsets_U1), log.items_N, log.num_items)
-        seen_U = np.bincount(seen.keys_N // (log.num_items + 1), minlength=log.num_users)
+        seen_U = seen.counts(log.num_users)
         negatives = clicks.items_RC.shape[1] - 1
         self._shift_U = np.log(np.maximum(log.num_items - seen_U, 1) / max(negatives, 1))
 

@@ -1,4 +1,4 @@
-"""Logs larger than memory: the same bytes as in memory over all options, in parts, from other file systems, after a kill."""
+"""Logs larger than memory: the same bytes as in memory, over all options of a log."""
 
 import filecmp
 from collections.abc import Callable
@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from dataset_helpers import dataset
 
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.large import room
 from seqrec_cli.data.preprocess import prepare
 

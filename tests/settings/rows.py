@@ -288,6 +288,8 @@ OTHERWISE = {
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
     "dataset.name": "a label",
+    "dataset.engine": "the same bytes by another way: tests/data/test_large_log.py",
+    "dataset.memory": "the same bytes in less memory: tests/data/test_large_ways.py",
     "dataset.source": "which reader; every dataset here has its own",
     "csv-dataset.quoted": "tests/data: text with quotes in it, which the small file has not",
     "csv-dataset.missing": "tests/data: empty ids and times, which the small file has not",

@@ -3,7 +3,8 @@
 JSON lines and members of zip archives are read whole, a part at a time.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from seqrec_cli.data.columns import Column, Columns, resolve
 from seqrec_cli.data.delimited import Source, open_text, unreadable
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.parts import Part
+from seqrec_cli.data.remote import RemoteFile
 from seqrec_cli.data.text_form import TextForm
 
 READ_AHEAD = 8 << 20  # bytes of a column of Parquet that are fetched at once
@@ -43,7 +45,10 @@ def _of_parquet(part: Part, wanted: Sequence[Column], *, rows: int) -> Iterator[
 
     first = 0
     try:
-        with part.opened() as source, pq.ParquetFile(source, buffer_size=READ_AHEAD) as file:
+        with part.opened() as found_at, contextlib.ExitStack() as stack:
+            source = stack.enter_context(found_at.open()) if isinstance(found_at, RemoteFile) else found_at
+            source = pa.BufferReader(source) if isinstance(source, bytes) else source
+            file = stack.enter_context(pq.ParquetFile(source, buffer_size=READ_AHEAD))
             known = file.schema_arrow.names
             found = {column: resolve(column, known, part.label) for column in wanted}
             names = list(dict.fromkeys(found.values()))
@@ -91,11 +96,11 @@ def _of_text(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int
             raise SeqrecError(unreadable(source, error)) from None
 
 
-def _counted_from(first: int):  # type: ignore[no-untyped-def]
+def _counted_from(first: int) -> Callable[[int], str]:
     return lambda row: f"row {first + row + 1}"
 
 
-def _later(place, first: int):  # type: ignore[no-untyped-def]
+def _later(place: Callable[[int], str], first: int) -> Callable[[int], str]:
     return lambda row: place(first + row)
 
 

@@ -32,6 +32,7 @@ from seqrec_cli.data.large.staging import Staging
 from seqrec_cli.data.numbers import levels_of, nearest_level, number_of
 from seqrec_cli.data.pack import catalog_of, checked_owners, manifest_of, one_item, order_in_words
 from seqrec_cli.data.parts import Parts
+from seqrec_cli.data.remote import Address
 from seqrec_cli.data.sources.csv import Config, refuse_one_column
 from seqrec_cli.data.tables import log_parts
 from seqrec_cli.saying import Say
@@ -46,7 +47,7 @@ class LargeIds(NamedTuple):
 
 
 def pack_large(
-    cfg: Config, path: Path, identity: dict[str, Any], *, work: Path, room: Room, say: Say
+    cfg: Config, path: Path | Address, identity: dict[str, Any], *, work: Path, room: Room, say: Say
 ) -> tuple[PackedLog, LargeIds]:
     """As `pack`, of a log that is read through an engine; its arrays lie in the folder `work`, which is kept until the
     log is published and gone on with after a kill.
@@ -70,8 +71,8 @@ def pack_large(
         with _told("distinct users, items", say) as told, progress("finding ids"):
             ids = vocabularies(engine, work / "ids")
             told(len(ids["user"]), len(ids["item"]))
-        facts = facts_of(cfg, state, engine, ids)
-        notes = reading_notes(cfg, state, engine, ids, label=parts.label, parts=notes)
+        facts = facts_of(cfg, state, engine, vocabularies=ids)
+        notes = reading_notes(cfg, state, engine, ids=ids, label=parts.label, parts=notes)
         with _told("rows in order", say) as told, progress("ordering rows", state.rows) as advance:
             sizes = {"rows": state.rows, "users": len(ids["user"]), "items": len(ids["item"])}
             log = ordered_rows(engine, work / "ordered", **sizes, advance=advance)
@@ -116,10 +117,23 @@ def _packed(
         packed = finish(log, filters, work / "packed", ticks=ticks, levels=levels, advance=advance)
     for note in notes:
         say(note)
-    return _as_log(cfg, identity | {"source": cfg.source, "filters": counts}, read, packed=packed, contexts=contexts, notes=notes, ticks=ticks, say=say)  # fmt: skip
+    identity = identity | {"source": cfg.source, "filters": counts}
+    read = read._replace(notes=notes)
+    return _as_log(cfg, identity, Written(packed, contexts, ticks), read=read, say=say)
 
 
-def _as_log(cfg: Config, identity: dict[str, Any], read: Read, *, packed: Packed, contexts: dict[str, list[str]], notes: list[str], ticks: int | None, say: Say) -> tuple[PackedLog, LargeIds]:  # fmt: skip
+class Written(NamedTuple):
+    """The arrays, the texts of context, and the ticks of a second."""
+
+    packed: Packed
+    contexts: dict[str, list[str]]
+    ticks: int | None
+
+
+def _as_log(
+    cfg: Config, identity: dict[str, Any], written: Written, *, read: Read, say: Say
+) -> tuple[PackedLog, LargeIds]:
+    packed, contexts, ticks = written
     numeric, facts = numeric_attributes(cfg), read.facts
     items = known_of(facts.items, packed.items_K, numeric)
     users = known_of(facts.users, packed.users_K, numeric)
@@ -134,7 +148,7 @@ def _as_log(cfg: Config, identity: dict[str, Any], read: Read, *, packed: Packed
         order=order_in_words(ticks, further=bool(cfg.order_columns)),
         ties=(packed.equal_times, packed.ordered_ties),
         time_span=packed.time_span,
-        notes=notes,
+        notes=read.notes,
         values=values,
         process=None,
     )

@@ -10,13 +10,14 @@ from typing import Any
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.large.room import Room
+from seqrec_cli.data.remote import Address
 from seqrec_cli.machine import GIB
 from seqrec_cli.saying import Say
 
 SMALL = 64 << 20  # bytes of all files: less is read in memory without a closer look
 
 
-def large_room(cfg: DatasetConfig, path: Path, say: Say) -> Room | None:
+def large_room(cfg: DatasetConfig, path: Path | Address, say: Say) -> Room | None:
     """The memory that an engine on disk may take; None where the log is read in memory."""
     if cfg.engine == "memory":
         return None
@@ -25,8 +26,6 @@ def large_room(cfg: DatasetConfig, path: Path, say: Say) -> Room | None:
         if lacks is not None:
             raise SeqrecError(f"dataset.engine={cfg.engine} {lacks}; set dataset.engine=memory")
         return Room.of(cfg)
-    if not cfg.in_parts and not path.is_file():
-        return None
     size, room = _files(cfg, path)
     if room is None or size is None:
         return None
@@ -42,7 +41,7 @@ def large_room(cfg: DatasetConfig, path: Path, say: Say) -> Room | None:
     return room
 
 
-def _files(cfg: DatasetConfig, path: Path) -> tuple[Any, Room | None]:
+def _files(cfg: DatasetConfig, path: Path | Address) -> tuple[Any, Room | None]:
     """The bytes of all parts, and the memory that they may not fit in; None where they do."""
     if not cfg.in_parts:
         return None, None

@@ -1,10 +1,10 @@
 """What is computed of a log larger than memory, said once for every engine that may compute it.
 
-Three parts. Rows are **staged** in batches, read and checked as a small log is (`staging.py`). An engine **orders** them:
-it finds the distinct ids, codes them, and sorts, by the statements below. What is left is done in passes over the
-ordered rows, a block of whole users at a time, in memory that does not grow with the log (`passes.py`): repeats, the
-filters, the arrays. An engine is thus needed for what needs all rows at once, and only for that, and whichever it is the
-bytes are those of the path in memory.
+Three parts. Rows are **staged** in batches, read and checked as a small log is (`staging.py`). An engine **orders**
+them: it finds the distinct ids, codes them, and sorts, by the statements below. What is left is done in passes over the
+ordered rows, a block of whole users at a time, in memory that does not grow with the log (`passes.py`, `finish.py`):
+repeats, the filters, the arrays. An engine is thus needed for what needs all rows at once, and only for that, and
+whichever it is, the bytes are those of the path in memory.
 
 A staged row has the columns
 
@@ -20,7 +20,8 @@ A staged row has the columns
     context0, ... INTEGER, codes from 0 (-1: none), in the order of their first rows
     about0, ... VARCHAR or NULL: attributes of the row's item or user, its title, its owner
 
-The statements are SQL that DuckDB and Spark both take. Texts are compared by the bytes of UTF-8, which is Python's order.
+The statements are SQL that DuckDB and Spark both take (Spark has other quotes around names). Texts are compared by the
+bytes of UTF-8, which is Python's order.
 """
 
 from collections.abc import Sequence

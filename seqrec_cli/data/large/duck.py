@@ -16,6 +16,7 @@ MISSING = (
     "dataset.engine=duckdb needs DuckDB, which is not installed; pip install 'seqrec[large]', or dataset.engine=memory"
 )
 LIBRARY = GIB  # of the memory, for Arrow, NumPy and what DuckDB does not count
+LEAST = 128 << 20  # with which DuckDB can begin at all
 BATCH = 1 << 19  # ordered rows that are handed on at once
 
 
@@ -29,7 +30,7 @@ class Duck:
             raise SeqrecError(MISSING) from None
         self._errors, self._memory, self._scratch = duckdb.Error, memory, scratch
         self._db = duckdb.connect(":memory:")
-        limit = max(memory - LIBRARY, memory * 3 // 5)
+        limit = max(memory - LIBRARY, memory * 3 // 5, LEAST)
         with self._in_words():
             for setting, value in {
                 "memory_limit": f"{limit // 1024}KiB",

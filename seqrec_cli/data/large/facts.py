@@ -37,7 +37,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
-def facts_of(cfg: Config, state: StageState, engine: Engine, vocabularies: dict[str, pa.Array]) -> Facts:
+def facts_of(cfg: Config, state: StageState, engine: Engine, *, vocabularies: dict[str, pa.Array]) -> Facts:
     """From the rows, or from files beside the log; `vocabularies` are all its ids by `user` and `item`."""
     facts = Facts()
 
@@ -81,7 +81,9 @@ def facts_of(cfg: Config, state: StageState, engine: Engine, vocabularies: dict[
     return facts
 
 
-def reading_notes(cfg: Config, state: StageState, engine: Engine, vocabularies: dict[str, pa.Array], *, label: str, parts: Sequence[str]) -> list[str]:  # fmt: skip
+def reading_notes(
+    cfg: Config, state: StageState, engine: Engine, *, ids: dict[str, pa.Array], label: str, parts: Sequence[str]
+) -> list[str]:
     """What was understood of the files, as far as the times; `parts` are the notes on which files were read."""
     known = state.first_part[1] if state.first_part is not None else ()
     counted = Found(state.no_bytes, state.lists, state.empty_lists).said(state.rows_read)
@@ -91,7 +93,7 @@ def reading_notes(cfg: Config, state: StageState, engine: Engine, vocabularies: 
     }
     notes = [*state.notes, *counted, *parts, *state.tidying.notes(merged, label), *not_read(known, wanted_columns(cfg))]
     for kind, column in (("user", cfg.user_column), ("item", cfg.item_column)):
-        notes += odd_texts(column, vocabularies[kind], first=lambda among, kind=kind: engine.first_of(kind, among))  # type: ignore[misc]
+        notes += odd_texts(column, ids[kind], first=lambda among, kind=kind: engine.first_of(kind, among))  # type: ignore[misc]
     if cfg.time_column is None:
         return notes
     if cfg.time_unit == "order":

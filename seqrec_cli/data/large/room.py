@@ -54,8 +54,8 @@ class Room:
         free = self.free(work)
         if needed > free:
             raise SeqrecError(
-                f"preprocessing this log may take {needed / GIB:,.1f} GiB of disk, and {free / GIB:,.1f} GiB are free in "
-                f"{nearest_folder(work)}; free some, or set data_dir to a larger disk"
+                f"preprocessing this log may take {needed / GIB:,.1f} GiB of disk, and {free / GIB:,.1f} GiB are free "
+                f"in {nearest_folder(work)}; free some, or set data_dir to a larger disk"
             )
 
     def would_not_hold(self, parts: Parts) -> bool:

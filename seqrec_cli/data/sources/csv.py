@@ -26,6 +26,7 @@ from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists, is_list
 from seqrec_cli.data.numbers import categories_of_numbers
 from seqrec_cli.data.raw import RawLog
+from seqrec_cli.data.remote import Address
 from seqrec_cli.data.tables import read_log, split_column, splits_of
 from seqrec_cli.data.tidy import tidied
 from seqrec_cli.data.times import TimeUnit, read_times
@@ -123,7 +124,7 @@ def roles_of(cfg: Config, wanted: Sequence[Column], several: Collection[Column])
     )
 
 
-def read(cfg: Config, path: Path) -> RawLog:
+def read(cfg: Config, path: Path | Address) -> RawLog:
     """The events, in the order of the files. An attribute of an item or user is that of its first row that has one."""
     wanted = wanted_columns(cfg)
 

@@ -16,12 +16,12 @@ from pydantic import model_validator
 
 from seqrec_cli.config.dataset_files import FilesConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.archive import unpacked
 from seqrec_cli.data.attribute_tables import Described, describe, numeric_attributes
 from seqrec_cli.data.columns import Column, Columns
 from seqrec_cli.data.given_splits import check_order
 from seqrec_cli.data.lists import Lists
 from seqrec_cli.data.numbers import categories_of_numbers
-from seqrec_cli.data.parts import unpacked
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.tables import read_log, split_column
 

@@ -13,6 +13,7 @@ import numpy as np
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.protocol import ProtocolConfig
 from seqrec_cli.config.registry import code_of
+from seqrec_cli.data.blocks import row_blocks, user_blocks
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import MIN_EVENTS
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets, View
@@ -147,7 +148,8 @@ def _trained_items(log: PackedLog, train_U: np.ndarray) -> np.ndarray:
     """True for items with a training event, [V + 1]."""
     trained_V = np.zeros(log.num_items + 1, bool)
     starts_U = np.asarray(log.offsets_U1)[:-1]
-    trained_V[np.asarray(log.items_N)[ragged_ranges(starts_U, train_U - starts_U)]] = True
+    for users, _ in user_blocks(log.offsets_U1):
+        trained_V[np.asarray(log.items_N)[ragged_ranges(starts_U[users], (train_U - starts_U)[users])]] = True
     return trained_V
 
 
@@ -169,7 +171,18 @@ def _without_repeats(log: PackedLog, targets: Targets, cfg: ProtocolConfig) -> t
 
 
 def _in_history(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, *, ends_T: np.ndarray) -> np.ndarray:
-    """True where the user met the item before the position, [T]. Only those users' events are read."""
+    """True where the user met the item before the position, [T]; `rows_T` rise. Only those users' events are read, a
+    block of them at a time."""
+    found_T = np.zeros(len(rows_T), bool)
+    for users, _ in user_blocks(log.offsets_U1):
+        first, last = np.searchsorted(rows_T, (users.start, users.stop))
+        if last > first:
+            block = slice(first, last)
+            found_T[block] = _in_histories(log, rows_T[block], items_T[block], ends_T=ends_T[block])
+    return found_T
+
+
+def _in_histories(log: PackedLog, rows_T: np.ndarray, items_T: np.ndarray, *, ends_T: np.ndarray) -> np.ndarray:
     wanted_U = np.unique(rows_T)
     starts_U = np.asarray(log.offsets_U1)[wanted_U]
     lengths_U = np.asarray(log.offsets_U1)[wanted_U + 1] - starts_U
@@ -230,7 +243,9 @@ def _nobody(log: PackedLog, cfg: ProtocolConfig, *, split: HeldOut, counts: dict
 def _notes(log: PackedLog, cfg: ProtocolConfig, targets: Targets, *, rows: LabelledRows) -> list[str]:
     found = []
     if not cfg.needs_impressions:
-        without = int((np.asarray(rows.labels_RC) + (np.asarray(rows.items_RC) == 0)).all(axis=1).sum())
+        without = 0
+        for block in row_blocks(*rows.items_RC.shape):
+            without += int(((rows.labels_RC[block] > 0) | (rows.items_RC[block] == 0)).all(axis=1).sum())
         if without:
             found.append(f"{without} evaluated users saw every item and have no click negatives")
     lengths_U = np.diff(log.offsets_U1)
@@ -245,9 +260,12 @@ def refuse_single_class(clicks: dict[str, LabelledRows], *, num_items: int | Non
     """Raises SeqrecError when a split's labels are all positive or all negative: no click metric could be computed.
     `num_items` is that of the log where the negatives are drawn."""
     for split, rows in clicks.items():
-        real_RC = np.asarray(rows.items_RC) > 0
-        positives = int(np.count_nonzero((np.asarray(rows.labels_RC) > 0) & real_RC))
-        if positives in (0, int(np.count_nonzero(real_RC))):
+        positives = real = 0
+        for block in row_blocks(*rows.items_RC.shape):
+            real_BC = rows.items_RC[block] > 0
+            real += int(np.count_nonzero(real_BC))
+            positives += int(np.count_nonzero((rows.labels_RC[block] > 0) & real_BC))
+        if positives in (0, real):
             only = "positive" if positives else "negative"
             if positives and num_items is not None:
                 raise SeqrecError(

@@ -4,11 +4,13 @@ Legend: U users, N events, R labelled rows, M targets of a row, K negatives, C =
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from seqrec_cli.config.protocol import ProtocolConfig
+from seqrec_cli.data.blocks import zeros
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems, draw_unseen
 from seqrec_cli.data.view import SPLITS, HeldOut, LabelledRows, Targets
@@ -27,6 +29,7 @@ class Sampler:
     excluded: SeenItems
     pool_N: np.ndarray | None  # drawn as often as they occur here; None: uniform
     seed: int
+    folder: Path | None  # where arrays lie that are large
 
     @classmethod
     def of(
@@ -42,7 +45,7 @@ class Sampler:
             excluded = SeenItems.none(log.num_items)
         else:
             excluded = SeenItems.of(np.asarray(log.offsets_U1), np.asarray(log.items_N), log.num_items, ends_U=ends_U)
-        return cls(np.asarray(log.items_N), excluded, pool_N, cfg.seed)
+        return cls(np.asarray(log.items_N), excluded, pool_N, cfg.seed, log.folder)
 
     def labelled(self, rows_R: np.ndarray, ends_R: np.ndarray, *, negatives: int, stream: int) -> LabelledRows:
         """The event at `ends_R` and its negatives. `stream` numbers independent draws."""
@@ -52,14 +55,14 @@ class Sampler:
         """A row a request: its targets, labelled 1, and its negatives."""
         rows_R, counts_R = targets.rows_R, targets.counts_R
         most = int(counts_R.max(initial=1))
-        items_RC = np.zeros((len(rows_R), most + negatives), np.int32)
+        items_RC = zeros((len(rows_R), most + negatives), np.int32, self.folder)
         items_RM, negatives_RK = items_RC[:, :most], items_RC[:, most:]
         filled_RM = np.arange(most) < counts_R[:, None]
         items_RM[filled_RM] = self.items_N[targets.positions_T]
         rng = np.random.default_rng([self.seed, stream])
         excluded, pool_N = self.excluded, self.pool_N
         draw_unseen(rows_R, negatives, excluded, rng=rng, pool_N=pool_N, avoid_RM=items_RM, out=negatives_RK)
-        labels_RC = np.zeros(items_RC.shape, np.float32)
+        labels_RC = zeros(items_RC.shape, np.float32, self.folder)
         labels_RC[:, :most] = filled_RM
         return LabelledRows(rows_R, targets.ends_R, items_RC, labels_RC)
 

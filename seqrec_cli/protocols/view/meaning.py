@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_cli.config.registry import config_class
+from seqrec_cli.data.blocks import user_blocks
 from seqrec_cli.data.filters import LABELS
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import view_of
@@ -43,12 +44,19 @@ def meaning(log: PackedLog, split: HeldOut) -> dict[str, Any]:
 
 def targets_in_ties(log: PackedLog, targets: Targets) -> int:
     """How many targets nothing but the file tells from other items of their user and time."""
-    tied_N, items_N = log.ties(), np.asarray(log.items_N)
-    if tied_N is None or not tied_N.any():
+    if log.tied_N is None and log.times_N is None:
         return 0
-    run_N = np.cumsum(~tied_N) - 1
-    other_N = np.zeros(len(items_N), bool)
-    other_N[1:] = tied_N[1:] & (items_N[1:] != items_N[:-1])
-    mixed = np.zeros(int(run_N[-1]) + 1, bool)
-    mixed[run_N[other_N]] = True
-    return int(mixed[run_N[np.asarray(targets.positions_T)]].sum())
+    positions_T = np.sort(np.asarray(targets.positions_T))
+    found = 0
+    for users, events in user_blocks(log.offsets_U1):  # whose first event ties with none before it
+        tied_N, items_N = log.ties_of(users), np.asarray(log.items_N[events])
+        first, last = np.searchsorted(positions_T, (events.start, events.stop))
+        if last == first or not tied_N.any():
+            continue
+        run_N = np.cumsum(~tied_N) - 1
+        other_N = np.zeros(len(items_N), bool)
+        other_N[1:] = tied_N[1:] & (items_N[1:] != items_N[:-1])
+        mixed = np.zeros(int(run_N[-1]) + 1, bool)
+        mixed[run_N[other_N]] = True
+        found += int(mixed[run_N[positions_T[first:last] - events.start]].sum())
+    return found
