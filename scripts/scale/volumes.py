@@ -55,7 +55,7 @@ def in_process(log: Log) -> dict[str, float]:
         "windows: rows_R, starts_R, lengths_R, and train_U": 4 * U * INT64,
         "order of an epoch: permutation, noisy lengths, sorted": 3 * U * INT64,
         "samplers: counts_V, ends_V": 2 * V * INT64,
-        "SeenItems.keys_N, for objectives that draw unseen items": N * INT64,
+        "rows of prefixes (click rankers, objective.window=prefixes): rows_R, ends_R, lengths_R": 3 * N * INT64,
     }
 
 

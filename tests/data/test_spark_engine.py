@@ -30,6 +30,7 @@ def parts(folder: Path) -> Path:
         "time": [5, 5, 5, 4, 5, 9],
         "kind": ["x", None, "x", "z", "x", "y"],
         "device": ["web", "web", None, "phone", "web", "web"],
+        "visit": ["v9", "v1", "v9", "v1", "v9", "v3"],
     }
     second = {
         "user": ["u1", "10", "9", "u1", "7", "u1"],
@@ -37,6 +38,7 @@ def parts(folder: Path) -> Path:
         "time": [1, 5, 5, 1, 2, 1],
         "kind": ["w", "q", None, "y", "x", "z"],
         "device": ["phone", "web", "web", "tv", None, "web"],
+        "visit": ["v2", "v9", "v1", "v2", "v4", "v2"],
     }
     for day, columns in enumerate((first, second)):
         (folder / f"day={day}").mkdir(parents=True)
@@ -62,7 +64,7 @@ def test_spark_makes_the_bytes_that_memory_makes(tmp_path: Path, monkeypatch: py
         lambda name, *a, **k: opened.append(name) or open_engine(name, *a, **k),
     )
     values = COLUMNS | {"archive": str(parts(tmp_path / "log")), "duplicates": "drop", "context_columns": ["device"]}
-    values |= {"item_attribute_columns": ["kind"], "session_column": "device"}
+    values |= {"item_attribute_columns": ["kind"], "session_column": "visit"}
     said: dict[str, list[str]] = {"memory": [], "spark": []}
     memory, spark = (built(engine, tmp_path, said[engine], **values) for engine in ("memory", "spark"))
     assert opened == ["spark"]
