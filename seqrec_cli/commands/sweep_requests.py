@@ -26,6 +26,7 @@ class Needs:
 
     processes: int
     gpus: int  # as many, where `hardware.device` finds them
+    surely: bool = False  # it cannot do without
 
 
 NO_GPU = Needs(1, 0)
@@ -34,7 +35,7 @@ NO_GPU = Needs(1, 0)
 def needs_of(device: str | None, processes: int | str | None) -> Needs:
     """Of a job with these settings of `hardware`; `processes` as in the record, or None."""
     count = processes if isinstance(processes, int) else 1
-    return Needs(count, count if device in ON_A_GPU else 0)
+    return Needs(count, count if device in ON_A_GPU else 0, device == "cuda")
 
 
 def needs_on_a_cluster(device: str | None, processes: int | str | None) -> Needs:
@@ -94,24 +95,25 @@ def asked_of_slurm(settings: Mapping[str, Any], needs: set[Needs]) -> dict[str, 
 def asked_of_ray(settings: Mapping[str, Any], needs: set[Needs]) -> dict[str, Any]:
     """The same of Ray's tasks (`hydra.launcher.ray.remote`).
 
-    A task waits for ever where no machine has what it asks for: where there are no GPUs a job asks for none, and where
-    Ray is started here it asks for no more cores than this machine has.
+    A task waits for ever where no machine has what it asks for. So where there are no GPUs, a job asks for none, unless
+    it needs one on a cluster that may yet grow; and where Ray is started here, for no more cores than this machine has.
     """
     gpus, processes = max(each.gpus for each in needs), max(each.processes for each in needs)
     remote, start = settings["ray"]["remote"], settings["ray"]["init"]
+    there, here = most_gpus(start), start["address"] is None
     found: dict[str, Any] = {}
     if remote["num_gpus"] == AUTO:
-        there = most_gpus(start)
         if there and gpus > there:
             raise SeqrecError(
                 f"hardware.processes={processes}: each takes a GPU, and no machine here has more than {there}; lower it"
             )
-        found["num_gpus"] = gpus if there else 0
+        surely = max((each.gpus for each in needs if each.surely), default=0)
+        found["num_gpus"] = gpus if there else 0 if here else surely
     elif (remote["num_gpus"] or 0) < gpus and processes > 1:
         raise _too_few("hydra.launcher.ray.remote.num_gpus", remote["num_gpus"], gpus)
     if remote["num_cpus"] == AUTO:
         wanted = CORES_A_PROCESS["ray"] * processes
-        found["num_cpus"] = min(wanted, cores()) if start["address"] is None else wanted
+        found["num_cpus"] = min(wanted, cores()) if here else wanted
     return found
 
 
@@ -122,8 +124,8 @@ def most_gpus(start: Mapping[str, Any]) -> int:
     import ray
 
     try:
-        if not ray.is_initialized():  # the launcher then uses this connection
-            ray.init(**start)
+        if not ray.is_initialized():  # the launcher then uses this connection; its own asks for an object store's size,
+            ray.init(**start)  # which a cluster that is there refuses
         return int(max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0))
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SeqrecError(f"hydra.launcher.ray.init.address={start['address']}: {one_line(error)}") from error

@@ -31,8 +31,8 @@ def ray(address: str | None = None, **remote: Any) -> dict[str, Any]:
     ("device", "processes", "expected"),
     [
         ("auto", None, Needs(1, 1)),
-        ("cuda", 1, Needs(1, 1)),
-        ("cuda", 4, Needs(4, 4)),
+        ("cuda", 1, Needs(1, 1, True)),
+        ("cuda", 4, Needs(4, 4, True)),
         (None, None, Needs(1, 1)),  # as the run was trained
         ("cpu", 3, Needs(3, 0)),
         ("mps", None, Needs(1, 0)),
@@ -98,7 +98,7 @@ def test_ray_here_is_asked_for_what_this_machine_has(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sweep_requests, "cores", lambda: 3)
     monkeypatch.setattr(sweep_requests, "visible_gpus", lambda: 0)
     assert asked_of_ray(ray(), {Needs(1, 1)}) == {"num_gpus": 0, "num_cpus": 1}
-    assert asked_of_ray(ray(), {Needs(4, 4)}) == {"num_gpus": 0, "num_cpus": 3}
+    assert asked_of_ray(ray(), {Needs(4, 4, True)}) == {"num_gpus": 0, "num_cpus": 3}  # the job says what it lacks
     monkeypatch.setattr(sweep_requests, "visible_gpus", lambda: 2)
     assert asked_of_ray(ray(), {Needs(2, 2), Needs(1, 1)}) == {"num_gpus": 2, "num_cpus": 2}
     assert asked_of_ray(ray(), {Needs(1, 0)}) == {"num_gpus": 0, "num_cpus": 1}
@@ -109,6 +109,7 @@ class FakeRay:
 
     def __init__(self, fails: str | None = None) -> None:
         self.given: dict[str, Any] | None = None
+        self.gpus = 2.0
         self.fails = fails
 
     def is_initialized(self) -> bool:
@@ -122,7 +123,7 @@ class FakeRay:
     def nodes(self) -> list[dict[str, Any]]:
         return [
             {"Alive": True, "Resources": {"CPU": 8.0}},
-            {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}},
+            {"Alive": True, "Resources": {"CPU": 8.0, "GPU": self.gpus}},
             {"Alive": False, "Resources": {"GPU": 8.0}},
         ]
 
@@ -134,6 +135,10 @@ def test_a_ray_cluster_is_asked_what_it_has(monkeypatch: pytest.MonkeyPatch) -> 
     assert cluster.given == {"address": "auto", "include_dashboard": False}
     with pytest.raises(SeqrecError, match="no machine here has more than 2"):
         asked_of_ray(ray("auto"), {Needs(4, 4)})
+    cluster.gpus = 0  # for now: a cluster may grow
+    assert asked_of_ray(ray("auto"), {Needs(1, 1), Needs(2, 2)}) == {"num_gpus": 0, "num_cpus": 2}
+    assert asked_of_ray(ray("auto"), {Needs(1, 1, True), Needs(2, 2)}) == {"num_gpus": 1, "num_cpus": 2}
+    assert asked_of_ray(ray("auto", num_gpus=4), {Needs(4, 4)}) == {"num_cpus": 4}
     monkeypatch.setitem(sys.modules, "ray", FakeRay("no cluster there\nand more"))
     with pytest.raises(SeqrecError, match=r"^hydra.launcher.ray.init.address=far:6379: no cluster there"):
         asked_of_ray(ray("far:6379"), {Needs(1, 1)})
