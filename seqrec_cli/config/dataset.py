@@ -1,9 +1,9 @@
 """What every dataset has: where its raw data are, and what of them stays."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from seqrec_cli.config.settings import Option
 
@@ -67,6 +67,12 @@ class DatasetConfig(Option):
     def features(self) -> tuple[str | int, ...]:
         """Columns of attributes and context that the settings name."""
         return ()
+
+    @model_validator(mode="after")
+    def _memory_is_kept_to(self) -> Self:
+        if self.memory is not None and self.engine == "memory":
+            raise ValueError("dataset.memory is what dataset.engine=duckdb keeps to; set that engine, or auto")
+        return self
 
     @property
     def memory_bytes(self) -> int:

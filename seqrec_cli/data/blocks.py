@@ -42,4 +42,4 @@ def zeros(shape: tuple[int, ...], dtype: type, folder: Path | None) -> np.ndarra
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, dtype, mode="r+", shape=shape)  # type: ignore[call-overload, no-any-return]
+        return np.memmap(file, dtype, mode="r+", shape=shape)

@@ -10,6 +10,7 @@ import numpy as np
 
 from seqrec_cli.config.dataset import TIME_CONTEXT
 from seqrec_cli.config.errors import SeqrecError, nearest
+from seqrec_cli.data.blocks import row_blocks
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.numbers import nearest_level, number_of
@@ -30,9 +31,13 @@ def with_time_context(log: PackedLog, names: Sequence[str]) -> PackedLog:
     for name in names:
         if name in known:
             raise SeqrecError(f"dataset.time_context: the log already has a context attribute '{name}'; leave it out")
-        values_N = of_times([name], np.asarray(log.times_N))
-        if values_N.min() == values_N.max():
-            value = TIME_VALUES[name][int(values_N.min()) - 1]
+        found: set[int] = set()
+        for rows in row_blocks(len(log.times_N)):
+            found |= set(np.unique(of_times([name], np.asarray(log.times_N[rows]))).tolist())
+            if len(found) > 1:
+                break
+        if len(found) == 1:
+            value = TIME_VALUES[name][found.pop() - 1]
             raise SeqrecError(
                 f"dataset.time_context: the {name} is {value} at every event, so it can tell nothing; leave it out"
             )

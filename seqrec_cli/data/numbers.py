@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.blocks import user_blocks
 from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.raw import MISSING_WORDS, AttributeTable, RawLog
@@ -172,10 +173,12 @@ def training_catalog(log: PackedLog) -> Catalog:
     if not catalog.context_ranks or log.context_NF is None:
         return catalog
     starts_U = np.asarray(log.offsets_U1)[:-1]
-    events_N = ragged_ranges(starts_U, train_ends(log) - starts_U)
+    lengths_U = train_ends(log) - starts_U
     names = [attribute.name for attribute in catalog.context_attributes]
-    found = {}
-    for name, untrained_A in catalog.context_ranks.items():
-        counts_A = np.bincount(log.context_NF[events_N, names.index(name)], minlength=len(untrained_A))
-        found[name] = ranks(untrained_A, counts_A)
+    counts = {name: np.zeros(len(untrained_A), np.int64) for name, untrained_A in catalog.context_ranks.items()}
+    for users, _ in user_blocks(log.offsets_U1):
+        events = ragged_ranges(starts_U[users], lengths_U[users])
+        for name, counts_A in counts.items():
+            counts_A += np.bincount(log.context_NF[events, names.index(name)], minlength=len(counts_A))
+    found = {name: ranks(untrained_A, counts[name]) for name, untrained_A in catalog.context_ranks.items()}
     return replace(catalog, context_ranks=found)

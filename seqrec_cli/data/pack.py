@@ -229,7 +229,7 @@ class Known(NamedTuple):
     """How many items or users there are, and what is known of them: categories, with their values and the values'
     texts, and numbers."""
 
-    count: int
+    rows: int
     categories: list[tuple[Attribute, np.ndarray, list[str]]]
     numbers: dict[str, np.ndarray]
 
@@ -240,8 +240,8 @@ def catalog_of(
     """Sizes and attributes, and the texts of the attributes' values; `context` has those of events."""
     contexts = tuple(Attribute(name, len(texts) + 1, 1) for name, texts in context.items())
     catalog = Catalog(
-        users.count,
-        items.count,
+        users.rows,
+        items.rows,
         tuple(attribute for attribute, _, _ in items.categories),
         tuple(attribute for attribute, _, _ in users.categories),
         {attribute.name: values for attribute, values, _ in items.categories},

@@ -128,7 +128,7 @@ def _inside(numbers_N: np.ndarray, low: int, high: int) -> np.ndarray:
     return (numbers_N >= low) & (numbers_N <= high)
 
 
-def in_words(what: str, first: int, last: int, per_second: int) -> tuple[str, bool]:
+def in_words(what: str, first: int, last: int, *, per_second: int) -> tuple[str, bool]:
     """What was read from the first to the last tick, and whether some lie before 1990 or after tomorrow."""
     low, high = (bound * per_second for bound in ranges()["s"])
     outside = first < low or last > high
@@ -140,7 +140,7 @@ def _told(column: TimeColumn, times: Times, what: str, *, unit: str, form: str =
     """With words for what was read. Raises SeqrecError where `auto` finds moments outside 1990 to tomorrow."""
     ticks_N, per_second = times.ticks_N, times.per_second
     first, last = int(ticks_N.min()), int(ticks_N.max())
-    said, outside = in_words(what, first, last, per_second)
+    said, outside = in_words(what, first, last, per_second=per_second)
     if outside and unit == "auto":
         low, high = (bound * per_second for bound in ranges()["s"])
         lasts = " to ".join(day(tick // per_second) for tick in (first, last))

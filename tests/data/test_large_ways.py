@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dataset_helpers import dataset
+from pydantic import ValidationError
 from test_large_log import ROWS, as_csv, as_parts, same, small_batches, table
 
 from seqrec_cli.config.errors import SeqrecError
@@ -188,6 +189,19 @@ def test_what_the_engine_does_not_do_is_refused(tmp_path: Path) -> None:
     assert said == "dataset.engine=duckdb does not read dataset.sequence_separator; set dataset.engine=memory"
     with pytest.raises(SeqrecError, match=r"reads dataset=csv, not dataset.source=sequences"):
         prepare(dataset("sequences", engine="duckdb", archive=archive), tmp_path / "data", lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8GiB", 8 << 30), ("1.5 GiB", 3 << 29), ("500MB", 500_000_000), ("2TB", 2 * 10**12)]
+)
+def test_memory_is_written_with_its_unit(text: str, size: int) -> None:
+    assert dataset("csv", memory=text).memory_bytes == size
+
+
+@pytest.mark.parametrize("values", [{"memory": "8"}, {"memory": "lots"}, {"memory": "1GiB", "engine": "memory"}])
+def test_memory_that_is_no_size_or_is_not_kept_to_is_refused(values: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="memory"):
+        dataset("csv", **values)
 
 
 def test_bad_parts_are_named_in_one_line(tmp_path: Path) -> None:

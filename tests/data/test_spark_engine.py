@@ -13,7 +13,7 @@ import pytest
 from dataset_helpers import dataset
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.data.large import engines, room
+from seqrec_cli.data.large import choose, room
 from seqrec_cli.data.preprocess import prepare
 
 needs_spark = pytest.mark.skipif(
@@ -56,7 +56,7 @@ def built(engine: str, folder: Path, said: list[str], **values: Any) -> Path:
 def test_spark_makes_the_bytes_that_memory_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that an engine is asked for: ids of mixed kinds, an order with ties, first values, sessions' numbers."""
     opened = []
-    open_engine = engines.open_engine
+    open_engine = choose.open_engine
     monkeypatch.setattr(room, "LEAST", 4)
     monkeypatch.setattr(room, "MOST", 4)
     monkeypatch.setattr(

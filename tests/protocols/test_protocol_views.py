@@ -104,7 +104,7 @@ def test_runs_made_when_protocols_were_settings_of_the_dataset_still_fit(
 def test_the_record_of_such_a_run_is_read_as_the_text_its_fingerprint_is_of() -> None:
     """What it does not tell is completed by what was done then; what it tells stays."""
     now = helpers.dataset("csv", delimiter=",", header=True, encoding="utf-8", missing="keep")
-    later = {*now.came_later, *now.as_before, "item_vectors"}
+    later = {*now.came_later, *now.as_before, "item_vectors", "engine", "memory"}
     then = {key: value for key, value in now.model_dump(mode="json").items() if key not in later}
     assert type(now).from_plain(migrated({"dataset": then})["dataset"]) == now
 

@@ -20,7 +20,7 @@ class ArrayWriter:
 
     def append(self, values: np.ndarray) -> None:
         """The next rows."""
-        self._file.write(memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"))
+        self._file.write(np.ascontiguousarray(values, self.dtype).data)
 
     def close(self) -> None:
         """No more will come."""

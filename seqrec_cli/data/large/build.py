@@ -20,7 +20,8 @@ from seqrec_cli.data.given_splits import count_early, split_notes
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.large import attributes
 from seqrec_cli.data.large.batches import place_in
-from seqrec_cli.data.large.engines import open_engine
+from seqrec_cli.data.large.choose import open_engine
+from seqrec_cli.data.large.engine import Engine
 from seqrec_cli.data.large.facts import Facts, category_notes, facts_of, known_of, reading_notes
 from seqrec_cli.data.large.finish import Packed, finish
 from seqrec_cli.data.large.ordering import ordered_rows, vocabularies
@@ -64,7 +65,7 @@ def pack_large(
     scratch = work / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     room.refuse_small_disk_for_sorting(state.rows, len(state.files[0].columns), work)
-    engine = open_engine(
+    engine: Engine = open_engine(
         cfg.engine, work / "staged", state.files, scratch=scratch, memory=room.memory, disk=room.free(work)
     )
     try:

@@ -69,7 +69,7 @@ class TimesFound:
 
     def said(self) -> tuple[str, bool]:
         """In words, and whether some lie before 1990 or after tomorrow."""
-        return in_words(str(self.what), self.first, self.last, self.per_second)
+        return in_words(str(self.what), self.first, self.last, per_second=self.per_second)
 
 
 def _form(what: str) -> str:

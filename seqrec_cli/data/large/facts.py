@@ -15,7 +15,7 @@ from seqrec_cli.data.attribute_tables import JOINT, attribute_tables, beside, na
 from seqrec_cli.data.columns import Column
 from seqrec_cli.data.event_columns import odd_texts
 from seqrec_cli.data.large.attributes import Described, category, number
-from seqrec_cli.data.large.engines import Engine
+from seqrec_cli.data.large.engine import Engine
 from seqrec_cli.data.large.stage_state import StageState
 from seqrec_cli.data.numbers import numbers_among
 from seqrec_cli.data.pack import Known

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from seqrec_cli.data.arrow import one_array, to_numpy
 from seqrec_cli.data.large.arrays import ArrayWriter, close_all, mapped
-from seqrec_cli.data.large.engines import Engine
+from seqrec_cli.data.large.engine import Engine
 from seqrec_cli.data.large.passes import Advance, Ordered
 from seqrec_cli.data.large.stage_state import print_of
 from seqrec_cli.files import write_atomically
