@@ -5,6 +5,7 @@ into the dataset's folder, in order, a file a partition: nothing goes through th
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import warnings
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seqrec_cli.config.errors import SeqrecError, first_line
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.large import definition
 from seqrec_cli.data.large.stage_state import StagedFile
 from seqrec_cli.data.large.staged_table import data_columns, union
@@ -47,6 +48,7 @@ class Spark:
                 from pyspark.errors import PySparkException
         except ImportError:
             raise SeqrecError(MISSING.format(lacks="PySpark is not installed")) from None
+        logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # its errors are told in one line
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch, self._numbers, self._errors = scratch, iter(range(1 << 30)), PySparkException
         with self._in_words():
@@ -133,7 +135,7 @@ class Spark:
         try:
             yield
         except self._errors as error:
-            said = first_line(error)
+            said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             if "JAVA_GATEWAY" in said:
                 raise SeqrecError(MISSING.format(lacks=f"Java did not start ({said})")) from None
             if "No space left" in str(error):

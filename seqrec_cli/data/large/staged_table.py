@@ -48,7 +48,7 @@ def _select(files: Sequence[StagedFile], names: Sequence[str], kinds: dict[str, 
 
 def _cast(name: str, kind: Any, kinds: Sequence[Any]) -> str:
     if kind == "whole" and "text" in kinds:
-        return f'CAST("{name}" AS VARCHAR)'
+        return f'CAST("{name}" AS STRING)'
     if isinstance(kind, str) or kind is None:
         return f'"{name}"'
     form, per_second = kind
