@@ -113,7 +113,9 @@ def test_commands_that_need_a_download_are_well_formed(page: Path) -> None:
 def test_every_block_is_of_a_known_kind() -> None:
     for page in PAGES:
         for kind, _ in blocks(page):
-            assert kind in ("bash", "bash network", "python", "sh", "text", "mermaid"), f"{named(page)}: ```{kind}"
+            assert kind in ("bash", "bash network", "python", "sh", "text", "mermaid", "yaml"), (
+                f"{named(page)}: ```{kind}"
+            )
 
 
 def test_ci_runs_the_readmes_first_two_blocks() -> None:

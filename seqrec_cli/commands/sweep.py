@@ -18,11 +18,12 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from seqrec_cli.commands.dispatch import record_of, run_record, share_cores
 from seqrec_cli.commands.sweep_process import run_child, settle_left_over
 from seqrec_cli.commands.sweep_report import identity, report_of, sealed
+from seqrec_cli.commands.sweep_requests import NO_GPU, asked_of_ray, asked_of_slurm, needs_of, needs_of_jobs
 from seqrec_cli.commands.sweep_retry import as_before, retried
 from seqrec_cli.commands.sweep_shares import environment_of, launch_of
 from seqrec_cli.config.errors import SeqrecError
@@ -80,6 +81,7 @@ class SweepWatcher(Callback):
         settings = OmegaConf.to_container(hydra.launcher, resolve=True)
         assert isinstance(settings, dict)
         try:
+            ask_cluster(config, launcher, settings, verb=self.verb, jobs=jobs)
             launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)  # type: ignore[arg-type]
         except SeqrecError as error:
             raise Refused(str(error)) from error
@@ -94,6 +96,33 @@ class SweepWatcher(Callback):
 def launcher_of(hydra: Any) -> str:
     """The option of `hydra/launcher` that starts the jobs."""
     return str(hydra.runtime.choices["hydra/launcher"])
+
+
+def ask_cluster(
+    config: DictConfig, launcher: str, settings: dict[str, Any], *, verb: str, jobs: list[list[str]] | None
+) -> None:
+    """Put the numbers of cores and GPUs that a job asks for where the launcher's `settings` have `auto`.
+
+    Raises SeqrecError where a job cannot run with what it would get.
+    """
+    where = {"submitit_slurm": ("hydra.launcher", asked_of_slurm), "ray": ("hydra.launcher.ray.remote", asked_of_ray)}
+    if launcher not in where:
+        return
+    folder = _config_dir(config.hydra)
+    needs = needs_of_jobs(verb, [list(config.hydra.overrides.task)] if jobs is None else jobs, folder)
+    node, asked_of = where[launcher]
+    asked = asked_of(settings, needs)
+    if len(needs) > 1 and asked:
+        print("jobs ask for as much as the largest: " + " ".join(f"{name}={value}" for name, value in asked.items()))
+    with open_dict(config), read_write(config):
+        for name, value in asked.items():
+            OmegaConf.update(config, f"{node}.{name}", value)
+
+
+def _config_dir(hydra: Any) -> str | None:
+    """The folder that `--config-dir` named."""
+    found = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return found[0] if found else None
 
 
 def in_processes(verb: str, launcher: str) -> bool:
@@ -177,9 +206,10 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
 
 
 def _in_child(verb: str, record: Settings, row: Row, *, folder: SweepFolder, launch: Launch) -> Row:
-    device = getattr(getattr(record, "hardware", None), "device", None)
+    hardware = getattr(record, "hardware", None)
+    needs = NO_GPU if hardware is None else needs_of(hardware.device, getattr(hardware, "processes", None))
     facts = {"verb": verb, "record": dump(record), "began": time.time()}
-    with environment_of(launch, row["job"], locks=folder.under_way, device=device) as environment:
+    with environment_of(launch, row["job"], locks=folder.under_way, gpus=needs.gpus) as environment:
         row = run_child(folder, row, facts, environment=environment)
     if verb != "train":  # what such a verb prints is what it was asked for
         print((folder.path / str(row["log"])).read_text(encoding="utf-8", errors="replace"), end="")

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,34 +58,35 @@ def launch_of(
 
 
 @contextmanager
-def environment_of(launch: Launch, number: int, *, locks: Path, device: str | None) -> Iterator[dict[str, str]]:
-    """What a job's process finds in its environment; its GPU is its own until the block ends.
+def environment_of(launch: Launch, number: int, *, locks: Path, gpus: int) -> Iterator[dict[str, str]]:
+    """What a job's process finds in its environment; its GPUs are its own until the block ends.
 
-    A job takes the first GPU that nobody has; where all are taken, the one of its number. A job that names its own
-    device, or runs on the processor, takes none.
+    A job takes the first GPUs that nobody has; where all are taken, those of its number. A job that names its own
+    device, or runs on the processor, takes none (`gpus` is 0). Raises SeqrecError where it wants more than there are.
     """
     found = dict(os.environ)
     if launch.threads is not None:
         found |= dict.fromkeys(THREADS, str(launch.threads))
     with ExitStack() as held:
-        if launch.gpus and device in ("auto", "cuda"):
-            found[VISIBLE] = held.enter_context(_gpu(launch, number, locks))
+        if launch.gpus and gpus:
+            if gpus > len(launch.gpus):
+                raise SeqrecError(
+                    f"hardware.processes={gpus}: each takes a GPU, and there are {len(launch.gpus)}; lower it"
+                )
+            found[VISIBLE] = ",".join(_own_gpus(launch, number, locks, count=gpus, held=held))
         yield found
 
 
-@contextmanager
-def _gpu(launch: Launch, number: int, locks: Path) -> Iterator[str]:
+def _own_gpus(launch: Launch, number: int, locks: Path, *, count: int, held: ExitStack) -> list[str]:
+    """`count` different GPUs, those that the fewest have."""
     locks.mkdir(parents=True, exist_ok=True)
-    for sharing in range(math.ceil((launch.at_once or 1) / len(launch.gpus))):
+    found: list[str] = []
+    for sharing in range(math.ceil((launch.at_once or 1) * count / len(launch.gpus))):
         for gpu in launch.gpus:
-            lock = FileLock(locks / f".gpu-{gpu}-{sharing}.lock", timeout=0)
-            try:
-                lock.acquire()
-            except Timeout:
+            if gpu in found or len(found) == count:
                 continue
-            try:
-                yield gpu
-            finally:
-                lock.release()
-            return
-    yield launch.gpus[number % len(launch.gpus)]
+            with suppress(Timeout):
+                held.enter_context(FileLock(locks / f".gpu-{gpu}-{sharing}.lock", timeout=0))
+                found.append(gpu)
+    places = [launch.gpus[(number * count + nth) % len(launch.gpus)] for nth in range(len(launch.gpus))]
+    return [*found, *(gpu for gpu in places if gpu not in found)][:count]

@@ -51,9 +51,9 @@ class DatasetConfig(Option):
     time_context: tuple[Literal["hour", "weekday"], ...] = Field(
         description="context of a request by its own, the target's, time (UTC): a protocol of its own"
     )
-    engine: Literal["auto", "memory", "duckdb"] = Field(
-        description="what preprocesses the log: all in memory, or DuckDB on disk (the extra `large`; the same bytes); "
-        "auto: by its size"
+    engine: Literal["auto", "memory", "duckdb", "spark"] = Field(
+        description="what preprocesses the log: all in memory, DuckDB on disk (the extra `large`), or Spark on a "
+        "cluster (the extra `spark`), with the same bytes; auto: in memory or by DuckDB, by its size"
     )
     memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")] | None = Field(
         description="memory that preprocessing may take, as 8GiB; null: a share of what is left"

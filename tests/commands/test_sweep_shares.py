@@ -58,18 +58,35 @@ def test_a_person_s_own_choices_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gpus_are_taken_in_turn_and_given_back(tmp_path: Path) -> None:
     launch = Launch(NUMBERS, at_once=3, threads=2, gpus=("4", "6"))
 
-    def job(number: int, device: str = "auto"):
-        return environment_of(launch, number, locks=tmp_path, device=device)
+    def job(number: int, gpus: int = 1):
+        return environment_of(launch, number, locks=tmp_path, gpus=gpus)
 
     with job(0) as first:
         with job(1) as second, job(2) as third, job(3) as fourth, job(7) as crowded:
             assert [each[VISIBLE] for each in (first, second, third, fourth)] == ["4", "6", "4", "6"]
             assert crowded[VISIBLE] == "6"  # more jobs than places: by its number
-        with job(8) as next_one, job(9, "cpu") as on_cpu, job(10, "cuda:1") as named:
+        with job(8) as next_one, job(9, gpus=0) as on_cpu:
             assert next_one[VISIBLE] == "6"  # the one that is free, whatever its number
             assert VISIBLE not in on_cpu
-            assert VISIBLE not in named
     assert first[THREADS[0]] == "2"
+
+
+def test_a_job_of_several_processes_has_as_many_gpus(tmp_path: Path) -> None:
+    launch = Launch(NUMBERS, at_once=2, threads=2, gpus=("4", "6", "7"))
+
+    def job(number: int, gpus: int):
+        return environment_of(launch, number, locks=tmp_path, gpus=gpus)
+
+    with job(0, 2) as pair, job(1, 1) as alone, job(2, 2) as second_pair:
+        assert (pair[VISIBLE], alone[VISIBLE]) == ("4,6", "7")
+        assert second_pair[VISIBLE] == "4,6"  # all are taken: those that the fewest have
+    with job(3, 3) as whole:
+        assert whole[VISIBLE] == "4,6,7"
+    with (
+        pytest.raises(SeqrecError, match=r"hardware.processes=4: each takes a GPU, and there are 3; lower it"),
+        job(4, 4),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -96,7 +113,7 @@ def test_each_job_s_process_sees_one_gpu_of_those_the_user_left_visible(
         return row
 
     monkeypatch.setattr(sweep, "run_child", child)
-    record: Any = SimpleNamespace(hardware=SimpleNamespace(device="auto"))
+    record: Any = SimpleNamespace(hardware=SimpleNamespace(device="auto", processes=1))
     monkeypatch.setattr(sweep, "dump", lambda _: {})
     sweep._in_child("train", record, empty_row(0, []), folder=SweepFolder(tmp_path), launch=launch)
     assert seen == found

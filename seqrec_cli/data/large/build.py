@@ -20,7 +20,7 @@ from seqrec_cli.data.given_splits import count_early, split_notes
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.large import attributes
 from seqrec_cli.data.large.batches import place_in
-from seqrec_cli.data.large.duck import Duck
+from seqrec_cli.data.large.choose import open_engine
 from seqrec_cli.data.large.engine import Engine
 from seqrec_cli.data.large.facts import Facts, category_notes, facts_of, known_of, reading_notes
 from seqrec_cli.data.large.finish import Packed, finish
@@ -65,7 +65,9 @@ def pack_large(
     scratch = work / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     room.refuse_small_disk_for_sorting(state.rows, len(state.files[0].columns), work)
-    engine: Engine = Duck(work / "staged", state.files, scratch, memory=room.memory, disk=room.free(work))
+    engine: Engine = open_engine(
+        cfg.engine, work / "staged", state.files, scratch=scratch, memory=room.memory, disk=room.free(work)
+    )
     try:
         with _told("distinct users, items", say) as told, progress("finding ids"):
             ids = vocabularies(engine, work / "ids")

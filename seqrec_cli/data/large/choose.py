@@ -4,8 +4,9 @@ Imported by every preprocessing, so nothing heavy is imported here.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
@@ -13,6 +14,10 @@ from seqrec_cli.data.large.room import Room
 from seqrec_cli.data.remote import Address
 from seqrec_cli.machine import GIB
 from seqrec_cli.saying import Say
+
+if TYPE_CHECKING:
+    from seqrec_cli.data.large.engine import Engine
+    from seqrec_cli.data.large.stage_state import StagedFile
 
 SMALL = 64 << 20  # bytes of all files: less is read in memory without a closer look
 
@@ -22,9 +27,9 @@ def large_room(cfg: DatasetConfig, path: Path | Address, say: Say) -> Room | Non
     if cfg.engine == "memory":
         return None
     lacks = _lacks(cfg)
-    if cfg.engine == "duckdb":
+    if cfg.engine != "auto":
         if lacks is not None:
-            raise SeqrecError(f"dataset.engine=duckdb {lacks}; set dataset.engine=memory")
+            raise SeqrecError(f"dataset.engine={cfg.engine} {lacks}; set dataset.engine=memory")
         return Room.of(cfg)
     size, room = _files(cfg, path)
     if room is None or size is None:
@@ -63,3 +68,19 @@ def _lacks(cfg: DatasetConfig) -> str | None:
         if getattr(cfg, name) is not None:
             return f"does not read dataset.{name}"
     return None
+
+
+def open_engine(
+    name: str, staged: Path, files: "Sequence[StagedFile]", *, scratch: Path, memory: int, disk: int
+) -> "Engine":
+    """The engine that `dataset.engine` names; DuckDB for `auto`. `memory` and `disk` in bytes.
+
+    Raises SeqrecError where it is not installed.
+    """
+    if name == "spark":
+        from seqrec_cli.data.large.spark import Spark
+
+        return Spark(staged, files, scratch, memory=memory, disk=disk)
+    from seqrec_cli.data.large.duck import Duck
+
+    return Duck(staged, files, scratch, memory=memory, disk=disk)

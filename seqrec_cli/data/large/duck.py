@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +10,7 @@ from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.large import definition
 from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.large.stage_state import StagedFile
+from seqrec_cli.data.large.staged_table import data_columns, union
 from seqrec_cli.machine import GIB, cores
 
 MISSING = (
@@ -43,8 +43,8 @@ class Duck:
                 "enable_progress_bar": False,
             }.items():
                 self._db.execute(f"SET {setting} = ?", [value])
-            self.columns = [name for name in _columns(files) if not name.endswith("_blank")]
-            self._db.execute(f"CREATE VIEW staged AS {_union(staged, files)}")
+            self.columns = data_columns(files)
+            self._db.execute(f"CREATE VIEW staged AS {union(staged, files, _scan)}")
 
     def ids(self, column: str) -> pa.Array:
         """The distinct raw ids of a column, sorted; int64 or text."""
@@ -124,41 +124,6 @@ def _count(rows: int) -> pa.Array:
     return pa.array(np.arange(rows, dtype=np.int32))
 
 
-def _columns(files: Sequence[StagedFile]) -> list[str]:
-    return list(dict.fromkeys(name for file in files for name in file.columns))
-
-
-def _union(folder: Path, files: Sequence[StagedFile]) -> str:
-    """All files as one table: those alike by one scan, columns of several kinds as the one kind that holds all."""
-    alike: dict[str, list[StagedFile]] = {}
-    for file in files:
-        alike.setdefault(f"{file.columns} {file.kinds}", []).append(file)
-    kinds: dict[str, list[Any]] = {}
-    for group in alike.values():
-        for column, kind in group[0].kinds.items():
-            kinds.setdefault(column, []).append(kind)
-    names = _columns(files)
-    return " UNION ALL ".join(_scan(folder, group, names=names, kinds=kinds) for group in alike.values())
-
-
-def _scan(folder: Path, files: Sequence[StagedFile], *, names: Sequence[str], kinds: dict[str, list[Any]]) -> str:
-    chosen = []
-    for name in names:
-        if name not in files[0].columns:
-            chosen.append(f'FALSE AS "{name}"')  # blanks, where there were none
-        else:
-            chosen.append(f'{_cast(name, files[0].kinds.get(name), kinds.get(name, []))} AS "{name}"')
-    paths = ", ".join("'" + str(folder / file.name).replace("'", "''") + "'" for file in files)
-    return f"SELECT {', '.join(chosen)} FROM read_parquet([{paths}])"
-
-
-def _cast(name: str, kind: Any, kinds: Sequence[Any]) -> str:
-    if kind == "whole" and "text" in kinds:
-        return f'CAST("{name}" AS VARCHAR)'
-    if isinstance(kind, str) or kind is None:
-        return f'"{name}"'
-    form, per_second = kind
-    if form == "whole" and any(other[0] == "number" for other in kinds):
-        return f'CAST("{name}" AS DOUBLE)'
-    finest = max((other[1] for other in kinds), default=0)
-    return f'"{name}" * {finest // per_second}' if per_second and finest > per_second else f'"{name}"'
+def _scan(paths: Sequence[Path]) -> str:
+    named = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{named}])"
