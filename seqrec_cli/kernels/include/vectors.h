@@ -2,7 +2,7 @@
 
 #include "number.h"
 
-/* SIMD vectors of LANES fp32 numbers, loaded from and stored to rows that may end within a vector. */
+/* SIMD vectors of LANES fp32 numbers, which is what a register holds, loaded from and stored to rows that may end within a vector. */
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t int_vector __attribute__((vector_size(4 * LANES)));
