@@ -60,6 +60,17 @@ INLINE vector load_float(const float *from, long left) {
     return *(const vector *)lanes;
 }
 
+INLINE void store_float(vector from, float *to, long left) {
+    if (left >= LANES) {
+        *(vector *)to = from;
+        return;
+    }
+    float lanes[LANES];
+    *(vector *)lanes = from;
+    for (int lane = 0; lane < LANES; lane++)
+        if (lane < left) to[lane] = lanes[lane];
+}
+
 INLINE float sum_lanes(vector x) {
     float lanes[LANES], sum = 0.0f;
     *(vector *)lanes = x;
