@@ -152,7 +152,7 @@ def score_clicks(
     for picked_B, batch in labelled_batches(log, split, max_length=max_length, batch_size=cfg.batch_size):
         moved = batch.to(device)
         assert moved.candidates_BC is not None
-        logits_RC[picked_B] = model.score(moved, moved.candidates_BC).double().cpu().numpy()
+        logits_RC[picked_B] = model.score(moved, moved.candidates_BC).cpu().double().numpy()
     return StoredClicks.of(clicks, logits_RC, log.offsets_U1)
 
 

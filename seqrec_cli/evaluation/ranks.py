@@ -19,6 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import held_out, subsample, view_of
@@ -89,7 +90,8 @@ def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[
         for part_BW in parts:
             higher_BM[:, nth] += torch.count_nonzero(part_BW > own_B1, dim=1)
             equal_BM[:, nth] += torch.count_nonzero(part_BW == own_B1, dim=1)
-    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, ranked_B
+    wide = widest_float(higher_BM.device)
+    return 1 + higher_BM.to(wide) + (equal_BM - 1).to(wide) / 2, ranked_B
 
 
 def _ranks_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> Tensor:
@@ -99,7 +101,8 @@ def _ranks_by_sorting(scores_BV: Tensor, own_BM: Tensor) -> Tensor:
     below_BM = torch.searchsorted(sorted_BV, own_BM.contiguous())
     not_above_BM = torch.searchsorted(sorted_BV, own_BM.contiguous(), right=True)
     equal_BM = not_above_BM - below_BM - torch.where(own_BM == -torch.inf, gone_BV.sum(dim=1, keepdim=True), 0)
-    return 1 + (sorted_BV.shape[1] - not_above_BM).double() + (equal_BM - 1).double() / 2
+    wide = widest_float(own_BM.device)
+    return 1 + (sorted_BV.shape[1] - not_above_BM).to(wide) + (equal_BM - 1).to(wide) / 2
 
 
 def refuse_no_numbers(scores: Tensor) -> None:
@@ -188,7 +191,7 @@ def rank_held_out(
             here_B = picked_B[start : start + len(scores_BV)]
             start += len(scores_BV)
             if read_RC is not None and scores_RC is not None:
-                scores_RC[here_B] = scores_BV.gather(1, tensor(read_RC[here_B])).double().cpu().numpy()
+                scores_RC[here_B] = scores_BV.gather(1, tensor(read_RC[here_B])).cpu().double().numpy()
             seen_E = np.zeros(0, np.int64)
             if removes_seen:
                 seen_E = seen_positions(log, targets.rows_R[here_B], targets.ends_R[here_B])

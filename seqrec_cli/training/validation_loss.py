@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.devices import forked_random, widest_float
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.validation_rows import SEED, ValidationRows
@@ -67,12 +68,12 @@ class ValidationLoss:
             seen=self._seen,
             device=self._device,
         )
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+        total = torch.zeros((), dtype=widest_float(self._device), device=self._device)
+        with forked_random(self._device):
             torch.manual_seed(SEED)  # of negatives that the objective draws
             for batch in batches:
                 for trainable in trainables:
-                    total += objective.target_loss(trainable, objective.drawn(batch)).double() * len(batch)
+                    total += objective.target_loss(trainable, objective.drawn(batch)).to(total.dtype) * len(batch)
         return total.item() / (len(self._rows) * len(trainables)) if len(self._rows) and trainables else None
 
     def _over_candidates(self, labels_N: np.ndarray, logits_N: np.ndarray) -> float | None:
