@@ -128,7 +128,7 @@ def test_sums_and_ranks_are_as_wide_as_the_device_allows(monkeypatch: pytest.Mon
     assert torch.equal(exact, narrow.double())
     _, narrow_model, narrow_told = train_toy(tmp_path / "narrow")
     assert all(map(torch.equal, model.state_dict().values(), narrow_model.state_dict().values()))
-    losses = [[line["train_loss"] for line in each.lines] for each in (told, narrow_told)]
+    losses = [[line["train_loss"] for line in each.rows] for each in (told, narrow_told)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert losses[0] != losses[1]  # the sums were narrower
 
