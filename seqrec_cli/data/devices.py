@@ -41,8 +41,8 @@ def widest_float(device: torch.device) -> torch.dtype:
 def forked_random(device: torch.device) -> AbstractContextManager[None]:
     """Within this context random numbers are drawn as one likes; afterwards they go on as if none had been."""
     if device.type == "cpu":
-        return torch.random.fork_rng([])  # type: ignore[no-any-return]
-    return torch.random.fork_rng([device.index or 0], device_type=device.type)  # type: ignore[no-any-return]
+        return torch.random.fork_rng([])
+    return torch.random.fork_rng([device.index or 0], device_type=device.type)
 
 
 def wait_for(device: torch.device) -> None:
