@@ -25,7 +25,9 @@ class Hidden(importlib.abc.MetaPathFinder):
         if name in ("fcntl", "resource", "termios", "pwd", "grp", "uvloop"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-import torch, pandas, hydra  # whose own ways on other systems are not what is tested
+# Others' ways on other systems are not what is tested.
+import filelock, hydra, matplotlib.backends.backend_agg, matplotlib.font_manager, omegaconf, pandas
+import pyarrow.csv, pyarrow.parquet, pydantic, rich.console, rich.progress, torch
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Hidden())
