@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from seqrec_cli.data.devices import wait_for
 from seqrec_cli.training.precision import DTYPES, Precision
 
 SHAPES = {  # m, n, k of the products tried: the square, a long contraction, a thin one
@@ -23,8 +24,7 @@ SLOW = 1.0  # a product that takes this long ends the search: larger ones would 
 
 def synchronize(device: torch.device) -> None:
     """Wait for the device; a CPU is always done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
 
 
 def best_seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -45,7 +45,7 @@ def best_seconds(call: Callable[[], object], device: torch.device) -> float:
 def gemm_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, tuple[int, int, int]]:
     """FLOP/s of the fastest product, and its shape."""
     fastest: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
-    for m, n, k in SHAPES[device.type]:
+    for m, n, k in SHAPES["cpu" if device.type == "cpu" else "cuda"]:
         a, b = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)
         out = torch.empty(m, n, device=device, dtype=dtype)
         seconds = best_seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)

@@ -5,6 +5,8 @@ Importing the package imports none of what they need (torch, pandas, Hydra): eac
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from seqrec_cli.api.trained import Trained
     from seqrec_cli.api.training import train
     from seqrec_cli.config.errors import SeqrecError
+
+if sys.platform == "darwin":  # read when torch is loaded: operators that Metal lacks then run on the processor
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "SeqrecError", "Study", "Trained", "dataset", "load", "run", "runs", "train", "tune"]

@@ -16,6 +16,7 @@ def unchanged_torch() -> Iterator[None]:
     threads, kind, cpu = torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state()
     fused = kernels.enabled()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield
     finally:
@@ -25,6 +26,8 @@ def unchanged_torch() -> Iterator[None]:
         torch.set_rng_state(cpu)
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
+        if apple is not None:
+            torch.mps.set_rng_state(apple)
 
 
 @contextlib.contextmanager

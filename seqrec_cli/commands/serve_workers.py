@@ -23,7 +23,10 @@ GRACE_S = 5.0  # beyond the time that requests have, until a process is killed
 
 
 def supervise(cfg: ServeConfig, listener: socket.socket, answer: Answer, *, started: Callable[[], None]) -> bool:
-    """Until a signal; whether that was an interruption. Raises SeqrecError where the first process cannot begin."""
+    """Until a signal; whether that was an interruption. Raises SeqrecError where the first process cannot begin,
+    and on a system without the signals that they are told by."""
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        raise SeqrecError(f"workers={cfg.workers}: this system has no signals to several processes; use workers=1")
     with tempfile.TemporaryDirectory(prefix="seqrec-metrics-") as folder:
         os.environ[SHARED] = folder
         try:

@@ -16,7 +16,7 @@ from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded
 
 Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")]
 
 
 class TrainerConfig(Settings):
@@ -117,7 +117,7 @@ class TrainerConfig(Settings):
 class HardwareConfig(Settings):
     """Where and in which number format the work is done. `null` in `evaluate` means: as the run was trained."""
 
-    device: Device | None = Field(description="auto, cpu, cuda or cuda:N")
+    device: Device | None = Field(description="auto, cpu, cuda, cuda:N, mps or xpu")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
     threads: int | None = Field(
         ge=1,

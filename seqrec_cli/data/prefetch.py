@@ -23,7 +23,7 @@ def prefetched(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[
 
 def _cores_to_spare() -> bool:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > torch.get_num_threads() or torch.cuda.is_available()
+    return cores > torch.get_num_threads() or torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _by_thread(make: Callable[[], Iterator[Batch]], depth: int) -> Iterator[Batch]:

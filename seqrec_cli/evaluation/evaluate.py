@@ -154,7 +154,7 @@ def score_clicks(
     for picked_B, batch in batches:
         moved = batch.to(device)
         assert moved.candidates_BC is not None
-        logits_RC[picked_B] = model.score(moved, moved.candidates_BC).double().cpu().numpy()
+        logits_RC[picked_B] = model.score(moved, moved.candidates_BC).cpu().double().numpy()
     return StoredClicks.of(clicks, processes.sum_array(logits_RC), log.offsets_U1)
 
 

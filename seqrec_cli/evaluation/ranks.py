@@ -19,6 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import held_out, subsample, view_of
@@ -79,7 +80,8 @@ def count_ranks(scores_BV: Tensor, targets_BM: Tensor, seen_E: Tensor) -> tuple[
     scores_BV.scatter_(1, targets_BM, own_BM)
     scores_BV[:, 0] = torch.nan
     higher_BM, equal_BM, ranked_B = counted(scores_BV, own_BM)
-    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, ranked_B
+    wide = widest_float(higher_BM.device)
+    return 1 + higher_BM.to(wide) + (equal_BM - 1).to(wide) / 2, ranked_B
 
 
 def counted(scores_BV: Tensor, own_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +214,7 @@ def rank_held_out(
             here_B = picked_B[start : start + len(scores_BV)]
             start += len(scores_BV)
             if read_RC is not None and scores_RC is not None:
-                scores_RC[here_B] = scores_BV.gather(1, tensor(read_RC[here_B])).double().cpu().numpy()
+                scores_RC[here_B] = scores_BV.gather(1, tensor(read_RC[here_B])).cpu().double().numpy()
             seen_E = np.zeros(0, np.int64)
             if removes_seen:
                 seen_E = seen_positions(log, targets.rows_R[here_B], targets.ends_R[here_B])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.config.schema import EvaluationConfig
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import held_out, subsample
@@ -94,11 +95,11 @@ def _standing(scores_BC: Tensor, real_BC: Tensor, most: int) -> tuple[Tensor, Te
     scores_BC = scores_BC.masked_fill(~real_BC, -torch.inf)
     refuse_no_numbers(scores_BC)
     scores_BC = scores_BC.masked_fill(~real_BC, torch.nan)  # neither higher than anything nor equal to it
-    above = []
+    above, wide = [], widest_float(scores_BC.device)
     for first, last in ((0, most), (most, scores_BC.shape[1])):
         part_BC, counts = scores_BC[:, first:last], []
         for nth in range(most):
             own_B1 = scores_BC[:, nth : nth + 1]
-            counts.append((part_BC > own_B1).sum(1).double() + (part_BC == own_B1).sum(1).double() / 2)
+            counts.append((part_BC > own_B1).sum(1).to(wide) + (part_BC == own_B1).sum(1).to(wide) / 2)
         above.append(torch.stack(counts, dim=1))
     return above[0] + 0.5, above[1]  # a target is equal to itself

@@ -20,11 +20,15 @@ from seqrec_cli.files import atomic_file, write_atomically
 INCLUDE = Path(__file__).with_name("include")
 # No -ffast-math: linked into a library it makes the whole process round tiny numbers to zero.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-# Not every compiler knows all: without the last a library has one thread.
+TARGET = os.environ.get("SEQREC_KERNELS_MARCH", "native")  # x86-64-v3: as on a processor that ends at AVX2
+# Not every compiler knows all (Apple's has no OpenMP, and some for Arm know their processor by -mcpu alone): without
+# -fopenmp a library has one thread.
 EXTRA = (
-    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
-    ("-march=native", "-fopenmp"),
-    ("-march=native",),
+    (f"-march={TARGET}", "-mprefer-vector-width=512", "-fopenmp"),
+    (f"-march={TARGET}", "-fopenmp"),
+    (f"-mcpu={TARGET}", "-fopenmp"),
+    (f"-march={TARGET}",),
+    (f"-mcpu={TARGET}",),
     (),
 )
 SECONDS = 120

@@ -15,7 +15,7 @@ from seqrec_cli.kernels.build import library
 
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 FORMATS = (torch.float32, torch.bfloat16)  # number formats of a source that is compiled with -DBF16=0 or 1
-VECTOR = 16  # numbers of the widest SIMD register, `LANES` of the sources
+VECTOR = 16  # numbers of the widest SIMD register, `PAD` of the sources
 WIDEST = 1 << 14  # channels: some rows lie on a thread's stack
 
 _ALLOWED = os.environ.get("SEQREC_KERNELS", "1") != "0"

@@ -29,6 +29,7 @@ from torch import Tensor
 from seqrec_cli.config.model.ease import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, full_precision
 from seqrec_cli.models.eigen import ROUNDS, largest_eigenpairs, random_start
 from seqrec_cli.models.neighbours import joined
@@ -95,6 +96,8 @@ class Model(SequenceEncoder):
     def _of_all_pairs(self, seen: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues and -vectors of R^-1 B R, and R's diagonal, where R = diag(P)^1/2."""
         device, columns = self.input_VD.device, self.num_items + 1
+        if widest_float(device) != torch.float64:  # which the inverse needs
+            device = torch.device("cpu")
         shared_VV = torch.zeros(columns, columns, device=device)  # whole numbers: exact in fp32
         for first in range(0, len(seen), PIECE):
             piece = seen[first : first + PIECE]

@@ -12,7 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from seqrec_cli.data.sizes import TARGETS_STEP, common_size
 
-MOST_ROWS = 1024  # on a CPU larger chunks are no faster: the passes over one already stream from memory
+# On a CPU larger chunks are no faster: the passes over one already stream from memory. In fp32 chunks that the last
+# cache holds are 7 % faster (AVX2, 3,417 items, D 64: 8,192 targets in 206 ms, 221 by 1,024 rows).
+MOST_ROWS, MOST_FP32_ROWS = 1024, 256
+FP32_BYTES = 4
 ITEM_BLOCK = 16_384  # items whose share of the table's gradient is made at once: small enough to stay in cache
 
 
@@ -27,7 +30,7 @@ def chunk_rows(columns: int, itemsize: int, chunk_mb: int, *, device: torch.devi
     Few rows make thin products: with a million items 268 of them (512 MB) were 1.5 to 2 times as fast as 67.
     """
     fitting = max(1, chunk_mb * 2**20 // (columns * itemsize))
-    return min(MOST_ROWS, fitting) if device.type == "cpu" else fitting
+    return min(MOST_FP32_ROWS if itemsize == FP32_BYTES else MOST_ROWS, fitting) if device.type == "cpu" else fitting
 
 
 def add_product(sum_VD: Tensor, weight_nV: Tensor, queries_nD: Tensor) -> None:

@@ -79,8 +79,16 @@ def hardware(device: "torch.device") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_mb": _memory_mb(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": _gpu_name(device),
     }
+
+
+def _gpu_name(device: "torch.device") -> str | None:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_model()}, {device.type}" if device.type != "cpu" else None
 
 
 def _cpu_model() -> str:
@@ -101,13 +109,14 @@ def _memory_mb() -> int | None:
 
 
 def peak_memory(device: "torch.device") -> dict[str, float]:
-    """The most memory this process has held, in MB, where the system tells; on CUDA also what torch has held there."""
+    """The most memory this process has held, in MB, where the system tells; on a GPU also what torch has held there."""
     measured = _peak_bytes()
     peak = {} if measured is None else {"peak_memory_mb": round(measured / MEGABYTE, 1)}
-    if device.type == "cuda":
-        import torch
+    if device.type != "cpu":
+        from seqrec_cli.data.devices import memory_held
 
-        peak["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / MEGABYTE, 1)
+        held = memory_held(device)
+        peak |= {} if held is None else {"peak_gpu_memory_mb": round(held / MEGABYTE, 1)}
     return peak
 
 

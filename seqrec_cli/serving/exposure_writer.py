@@ -24,7 +24,8 @@ class ExposureWriter:
             self.path = path if path.suffix == SUFFIX or path.is_file() else _own_file(path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _refuse_another(self.path)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            binary = getattr(os, "O_BINARY", 0)  # of Windows, which else writes \r\n for \n
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | binary, 0o640)
         except OSError as error:
             raise SeqrecError(f"log={log}: {os.strerror(error.errno or 0)}; give another file or folder") from error
 

@@ -22,7 +22,7 @@ BYTES_OF_AN_ITEM = 8  # int64
 
 def most_memory(device: torch.device) -> int | None:
     """Bytes that can be had at most on a device; None if unknown."""
-    return available_memory(device) if device.type == "cuda" else memory_left()
+    return memory_left() if device.type == "cpu" else available_memory(device)
 
 
 def refuse_too_much(what: str, needed: float, most: int | None, *, lower: list[str]) -> None:

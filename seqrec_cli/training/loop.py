@@ -19,6 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch, count_targets
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import ProcessLostError, current
@@ -113,7 +114,8 @@ class Loop:
         self.progress = Progress()
         self.metrics: dict[str, float] = {}  # of the last validation
         self.given_up = False  # by the listener
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.precision.device)
+        device = self.precision.device
+        self.loss_sum = torch.zeros((), dtype=widest_float(device), device=device)
         self.began = time.perf_counter()
         steps = self.cfg.max_epochs * self.rows.steps
         self.total_steps = min(steps, self.cfg.max_steps or steps)

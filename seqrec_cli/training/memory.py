@@ -9,6 +9,7 @@ from torch import nn
 from seqrec_cli.config.objective import SoftmaxConfig
 from seqrec_cli.config.schema import TrainConfig, TrainerConfig
 from seqrec_cli.data.batch import Batch, count_targets
+from seqrec_cli.data.devices import memory_free
 from seqrec_cli.machine import group_left, system_left
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
@@ -100,14 +101,14 @@ def _loss_scratch(model: Recommender, objective: Objective, batch: Batch, *, pre
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had: free on the GPU, else the less of the system's and the control group's.
+    """Bytes that can still be had: free on the GPU, else the less of the system's and the control group's; the least of
+    the three where a GPU shares the system's memory.
 
     None where the system does not tell.
     """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    known = [left for left in (system_left(), group_left()) if left is not None]
+    if device.type in ("cuda", "xpu"):
+        return memory_free(device)
+    known = [left for left in (system_left(), group_left(), memory_free(device)) if left is not None]
     return min(known, default=None)
 
 

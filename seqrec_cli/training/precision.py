@@ -16,11 +16,13 @@ import torch
 from seqrec_cli import kernels
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig
+from seqrec_cli.data.devices import ACCELERATORS, count, works
 from seqrec_cli.machine import cores
 from seqrec_cli.processes import Processes, started
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FAST_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # the last is Arm's name
+_NAMES = {"cuda": "CUDA device", "mps": "Apple GPU (Metal)", "xpu": "Intel GPU"}
 _ALL_THREADS = torch.get_num_threads()  # before any run changes it
 
 
@@ -46,7 +48,8 @@ def resolve_precision(cfg: HardwareConfig) -> Precision:
     """Settle `auto`, set the CPU threads, turn the C kernels on or off, and on a CPU keep freed memory. Each of several
     processes has a share of the cores, and a GPU of its own.
 
-    Raises SeqrecError when a CUDA device is asked for that is not there, or when a field is still null.
+    Raises SeqrecError when a device is asked for that is not there, or when a field is still null. On Apple's GPUs
+    `auto` is fp32: bf16 is slow on the first of them, and nobody has measured it here.
     """
     if cfg.device is None or cfg.precision is None:
         raise SeqrecError("hardware.device and hardware.precision are null; set both (auto is allowed)")
@@ -58,20 +61,27 @@ def resolve_precision(cfg: HardwareConfig) -> Precision:
         keep_freed_memory()
     if cfg.precision != "auto":
         return Precision(device, cfg.precision)
-    fast = _cuda_has_bf16(device) if device.type == "cuda" else bool(cpu_flags() & FAST_BF16)
-    return Precision(device, "bf16" if fast else "fp32")
+    return Precision(device, "bf16" if _has_fast_bf16(device) else "fp32")
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return _cuda_has_bf16(device)
+    return device.type == "cpu" and bool(cpu_flags() & FAST_BF16)
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = next((kind for kind in ACCELERATORS if works(kind)), "cpu")
     device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not count:
-            raise SeqrecError(f"hardware.device={name}: no CUDA device is available here; use hardware.device=cpu")
-        if (device.index or 0) >= count:
-            raise SeqrecError(f"hardware.device={name}: there are {count} CUDA devices, the last is cuda:{count - 1}")
+    if device.type != "cpu":
+        kind, there = device.type, count(device.type)
+        if not there:
+            raise SeqrecError(f"hardware.device={name}: no {_NAMES[kind]} is available here; use hardware.device=cpu")
+        if (device.index or 0) >= there:
+            raise SeqrecError(
+                f"hardware.device={name}: there are {there} {_NAMES[kind]}s, the last is {kind}:{there - 1}"
+            )
     return device
 
 
@@ -79,13 +89,13 @@ def _own_device(name: str, processes: Processes) -> torch.device:
     """That of one of several processes on this machine."""
     if name.startswith("cuda:"):
         raise SeqrecError(f"hardware.device={name} is one GPU, and each process has its own; set hardware.device=cuda")
-    device = _device(name)
-    if device.type != "cuda":
+    device = _device(("cuda" if works("cuda") else "cpu") if name == "auto" else name)
+    if device.type == "cpu":
         return device
-    if processes.local_count > (count := torch.cuda.device_count()):
-        raise SeqrecError(
-            f"{processes.local_count} processes and {count} GPUs on this machine; start {count} processes"
-        )
+    if device.type != "cuda":
+        raise SeqrecError(f"hardware.device={name}: only CUDA GPUs and CPUs are shared by several processes; use cpu")
+    if processes.local_count > (gpus := count("cuda")):
+        raise SeqrecError(f"{processes.local_count} processes and {gpus} GPUs on this machine; start {gpus} processes")
     device = torch.device("cuda", processes.local_rank)
     torch.cuda.set_device(device)
     return device

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.batching import BatchedRows
+from seqrec_cli.data.devices import forked_random, wait_for
 from seqrec_cli.data.sizes import exact_sizes
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
@@ -41,8 +42,7 @@ def forward_backward(model: Recommender, objective: Objective, batch: Batch, *, 
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     model.train()
     try:
-        devices = [precision.device] if precision.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        with forked_random(precision.device), torch.compiler.set_stance("force_eager"):
             batch = batch.to(precision.device)
             with precision.autocast():
                 losses = [objective.loss(trainable, batch) for trainable in model.trainable_models()]
@@ -133,8 +133,7 @@ def timed_steps(
     with contextlib.closing(_twice(rows)) as batches:
         for batch in batches:
             loop.run_step(batch)
-            if precision.device.type == "cuda":
-                torch.cuda.synchronize(precision.device)
+            wait_for(precision.device)
             now = time.perf_counter()
             steps.append((batch.items_BL.numel(), count_targets(batch), now - last))
             left, last = left - (now - last) * (len(steps) > WARM_UP_STEPS), now

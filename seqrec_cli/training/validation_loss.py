@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.config.schema import TrainConfig
+from seqrec_cli.data.devices import forked_random, widest_float
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.negatives import SeenItems
 from seqrec_cli.data.validation_rows import SEED, ValidationRows
@@ -69,13 +70,14 @@ class ValidationLoss:
             seen=self._seen,
             device=self._device,
         )
-        processes, of_batches, nothing = current(), [], torch.zeros((), dtype=torch.float64, device=self._device)
-        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+        wide = widest_float(self._device)
+        processes, of_batches, nothing = current(), [], torch.zeros((), dtype=wide, device=self._device)
+        with forked_random(self._device):
             torch.manual_seed(SEED)  # of negatives that the objective draws
             for nth, batch in enumerate(batches):
                 for trainable in trainables:
                     drawn, own = objective.drawn(batch), nth % processes.count == processes.rank
-                    loss = objective.target_loss(trainable, drawn).double() * len(batch) if own else nothing
+                    loss = objective.target_loss(trainable, drawn).to(wide) * len(batch) if own else nothing
                     of_batches.append(loss)
         if not len(self._rows) or not trainables:
             return None

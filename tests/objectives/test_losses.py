@@ -104,6 +104,7 @@ def test_without_gradients_it_is_the_plain_loss() -> None:
 def test_chunk_follows_from_the_budget() -> None:
     assert chunk_rows(columns=1_000_000, itemsize=2, chunk_mb=256, device=CPU) == 134  # 2 MB a row
     assert chunk_rows(columns=3416, itemsize=2, chunk_mb=256, device=CPU) == losses.MOST_ROWS
+    assert chunk_rows(columns=3416, itemsize=4, chunk_mb=256, device=CPU) == losses.MOST_FP32_ROWS
     assert chunk_rows(columns=3416, itemsize=2, chunk_mb=256, device=torch.device("cuda")) == 39_290
     assert chunk_rows(columns=10**9, itemsize=4, chunk_mb=1, device=CPU) == 1
 

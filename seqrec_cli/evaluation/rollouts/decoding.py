@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.evaluation.rollouts.continuations import Growing
 from seqrec_cli.models.contract import Recommender
 
@@ -100,11 +101,12 @@ def follow(step: Stepper, items_Bn: Tensor, on_scores: OnScores) -> None:
 
 def draw(scores_BV: Tensor, how: Decoding, uniform_B: Tensor) -> Tensor:
     """One item a row, by inversion of the nucleus's cumulated chances at a uniform number."""
-    chances_BV, items_BV = torch.softmax(scores_BV.double() / how.temperature, dim=1).sort(dim=1, descending=True)
+    wide_BV = scores_BV.to(widest_float(scores_BV.device)) / how.temperature
+    chances_BV, items_BV = wide_BV.softmax(dim=1).sort(dim=1, descending=True)
     sums_BV = chances_BV.cumsum(dim=1)
     kept_BV = sums_BV - chances_BV < how.top_p  # the smallest set whose sum reaches top_p: what stands before is less
     mass_B1 = (chances_BV * kept_BV).sum(dim=1, keepdim=True)
-    wanted_B1 = uniform_B.double()[:, None] * mass_B1
+    wanted_B1 = uniform_B.to(sums_BV.dtype)[:, None] * mass_B1
     places_B1 = torch.searchsorted(sums_BV, wanted_B1, right=True)
     last_B1 = kept_BV.sum(dim=1, keepdim=True) - 1  # rounding must not lead out of the nucleus
     return items_BV.gather(1, torch.minimum(places_B1, last_B1))[:, 0]
@@ -118,9 +120,14 @@ def highest(scores_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return scores_BV.gather(1, best_B1), best_B1
 
 
+def _logs(step: Stepper) -> Tensor:
+    scores_BV = step.scores()
+    return torch.log_softmax(scores_BV.to(widest_float(scores_BV.device)), dim=1)
+
+
 def _beam(step: Stepper, width: int, steps: int) -> Tensor:
     """The likeliest of the sequences kept, [B, n]."""
-    logs_BV = torch.log_softmax(step.scores().double(), dim=1)
+    logs_BV = _logs(step)
     rows, beams = len(logs_BV), min(width, logs_BV.shape[1])
     totals_BW, items_BW = highest(logs_BV, beams)
     first_B1 = torch.arange(rows, device=logs_BV.device)[:, None]
@@ -128,7 +135,7 @@ def _beam(step: Stepper, width: int, steps: int) -> Tensor:
     step.append(items_BW.flatten().clamp(min=1))
     paths_BWn = items_BW[:, :, None]
     for _ in range(1, steps):
-        logs_XV = torch.log_softmax(step.scores().double(), dim=1)
+        logs_XV = _logs(step)
         best_XW, items_XW = highest(logs_XV, beams)  # of each beam no more than all beams can be taken
         sums_BX = (totals_BW[:, :, None] + best_XW.view(rows, beams, beams)).flatten(1)
         totals_BW, places_BW = highest(sums_BX, beams)

@@ -6,7 +6,8 @@
 mask is kept. An element gets one random byte and is dropped where it is less than `levels`. The same numbers in torch's
 operators: dropout/reference.py. */
 
-#define GROUP (4 * LANES) /* elements whose factors are computed together */
+#define WORDS 16
+#define GROUP (4 * WORDS) /* elements whose factors are computed together, a byte of a word each */
 
 typedef struct {
     uint64_t seed;
@@ -28,11 +29,11 @@ INLINE uint32_t hash32(uint32_t index, uint32_t low, uint32_t high) {
 /* The factors of a group's elements, 0 or `scale`: a word's four bytes serve four of them. */
 INLINE void keep_factors(long group, dropout_spec drop, float *out) {
     const uint32_t low = (uint32_t)drop.seed, high = (uint32_t)(drop.seed >> 32) + (uint32_t)(group >> 28);
-    uint32_t words[LANES];
+    uint32_t words[WORDS];
 #pragma omp simd
-    for (int w = 0; w < LANES; w++) words[w] = hash32((uint32_t)group * LANES + w, low, high);
+    for (int w = 0; w < WORDS; w++) words[w] = hash32((uint32_t)group * WORDS + w, low, high);
     for (int byte = 0; byte < 4; byte++)
 #pragma omp simd
-        for (int w = 0; w < LANES; w++)
-            out[byte * LANES + w] = (int)((words[w] >> (8 * byte)) & 255) >= drop.levels ? drop.scale : 0.0f;
+        for (int w = 0; w < WORDS; w++)
+            out[byte * WORDS + w] = (int)((words[w] >> (8 * byte)) & 255) >= drop.levels ? drop.scale : 0.0f;
 }

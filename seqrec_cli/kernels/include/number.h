@@ -13,8 +13,15 @@
 /* The number format of a kernel's tensors: fp32, or bf16 with -DBF16=1. Arithmetic is fp32 in both. */
 
 #define INLINE static inline __attribute__((always_inline))
-#define LANES 16                                              /* fp32 numbers of the widest SIMD register */
-#define PADDED(count) (((count) + LANES - 1) / LANES * LANES) /* `count` rounded up to whole SIMD vectors */
+#if defined(__AVX512F__)
+#define LANES 16 /* fp32 numbers of this processor's registers: a wider vector would lie in memory at every step */
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define PAD 16 /* the widest of them: what memory is rounded up to, on every processor */
+#define PADDED(count) (((count) + PAD - 1) / PAD * PAD)
 
 #if BF16
 typedef uint16_t number;
@@ -36,14 +43,14 @@ INLINE float to_float(number x) { return x; }
 INLINE number to_number(float value) { return value; }
 #endif
 
-/* A row as PADDED(count) fp32 numbers; those past its end are `padding`. The last vector is masked: left to themselves,
+/* A row as PADDED(count) fp32 numbers; those past its end are `padding`. The last of them are masked: left to themselves,
 compilers take twice as many numbers at once and the rest one by one. */
 INLINE void load_row(const number *from, float *to, long count, float padding) {
     long i = 0;
-    for (; i + LANES <= count; i += LANES)
+    for (; i + PAD <= count; i += PAD)
 #pragma omp simd
-        for (int lane = 0; lane < LANES; lane++) to[i + lane] = to_float(from[i + lane]);
+        for (int lane = 0; lane < PAD; lane++) to[i + lane] = to_float(from[i + lane]);
     if (i < count)
 #pragma omp simd
-        for (int lane = 0; lane < LANES; lane++) to[i + lane] = i + lane < count ? to_float(from[i + lane]) : padding;
+        for (int lane = 0; lane < PAD; lane++) to[i + lane] = i + lane < count ? to_float(from[i + lane]) : padding;
 }

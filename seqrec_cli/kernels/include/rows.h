@@ -20,7 +20,7 @@ INLINE vector apply_dropout(vector x, const float *factor, dropout_spec drop) {
 
 /* A row's variance, from the lanes' sums of squared distances to the mean, less those of the zeros past its end. */
 INLINE float row_variance(vector square, float mean, long channels) {
-    const float found = (sum_lanes(square) - (PADDED(channels) - channels) * mean * mean) / channels;
+    const float found = (sum_lanes(square) - ((channels + LANES - 1) / LANES * LANES - channels) * mean * mean) / channels;
     return found < 0.0f ? 0.0f : found; /* may be below 0 by rounding; NaN stays NaN */
 }
 

@@ -2,7 +2,7 @@
 
 #include "number.h"
 
-/* SIMD vectors of LANES fp32 numbers, loaded from and stored to rows that may end within a vector. */
+/* SIMD vectors of LANES fp32 numbers, which is what a register holds, loaded from and stored to rows that may end within a vector. */
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t int_vector __attribute__((vector_size(4 * LANES)));
@@ -58,6 +58,17 @@ INLINE vector load_float(const float *from, long left) {
 #pragma omp simd
     for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane < left ? from[lane] : 0.0f;
     return *(const vector *)lanes;
+}
+
+INLINE void store_float(vector from, float *to, long left) {
+    if (left >= LANES) {
+        *(vector *)to = from;
+        return;
+    }
+    float lanes[LANES];
+    *(vector *)lanes = from;
+    for (int lane = 0; lane < LANES; lane++)
+        if (lane < left) to[lane] = lanes[lane];
 }
 
 INLINE float sum_lanes(vector x) {

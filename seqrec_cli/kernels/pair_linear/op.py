@@ -17,8 +17,16 @@ from seqrec_cli.kernels.pair_linear.reference import examples, reference, with_o
 from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, operator
 
 _SIZES = (*[LONG] * 4, INT)
-SOURCE = Source(__file__, pair_matrices=(*[POINTER] * 5, *_SIZES), pair_matrices_backward=(*[POINTER] * 6, *_SIZES))
+SOURCE = Source(
+    __file__,
+    pair_matrices=(*[POINTER] * 5, *_SIZES),
+    pair_matrices_backward=(*[POINTER] * 6, *_SIZES),
+    pair_products=(*[POINTER] * 7, LONG, *_SIZES),
+    pair_products_backward=(*[POINTER] * 10, LONG, LONG, *_SIZES),
+)
 WIDEST = 4096  # a row lies on a thread's stack
+CACHED = 1 << 14  # numbers of a candidate's matrix that the nearest cache holds beside what it multiplies
+TILE_COLUMNS, AT_ONCE = 2 * VECTOR, 64  # of the source
 
 
 def pair_linear(
@@ -70,8 +78,32 @@ def _fake(events_BLF, candidates_BCF, shifts_BCM, *_):  # type: ignore[no-untype
 def _pair_linear(
     events_BLF: Tensor, candidates_BCF: Tensor, shifts_BCM: Tensor, w_event_FM: Tensor, w_product_FM: Tensor
 ) -> Tensor:
+    if _cached(events_BLF, shifts_BCM):
+        return _products(events_BLF, candidates_BCF, shifts_BCM, w_event_FM, w_product_FM)
     matrices = _matrices(candidates_BCF, shifts_BCM, w_event_FM, w_product_FM)
     return torch.bmm(with_one(events_BLF), matrices).unflatten(-1, shifts_BCM.shape[1:])
+
+
+def _stride(count: int) -> int:
+    """`STRIDE` of the source."""
+    return count + -count % TILE_COLUMNS
+
+
+def _cached(events_BLF: Tensor, shifts_BCM: Tensor) -> bool:
+    """Whether the products are made in C too: in fp32, of matrices that stay in the nearest cache. A library's products
+    of matrices so small reach half of their rate (AVX2, 1,024 pairs of 50 events, F 32, M 64: 6.2 ms by `bmm`)."""
+    fits = events_BLF.shape[2] * _stride(shifts_BCM.shape[2]) <= CACHED
+    return fits and events_BLF.dtype == torch.float32 and shifts_BCM.numel() > 0
+
+
+def _products(
+    events_BLF: Tensor, candidates_BCF: Tensor, shifts_BCM: Tensor, w_event_FM: Tensor, w_product_FM: Tensor
+) -> Tensor:
+    (B, L, F), (_, C, M), threads = events_BLF.shape, shifts_BCM.shape, torch.get_num_threads()
+    tensors = [x.contiguous() for x in (w_event_FM, w_product_FM, events_BLF, candidates_BCF, shifts_BCM)]
+    made, scratch = events_BLF.new_empty((B, L, C, M)), events_BLF.new_empty((threads, F, _stride(M)))
+    SOURCE.load(torch.float32).pair_products(*addresses(*tensors, scratch, made), B, L, F, C, M, threads)
+    return made
 
 
 def _fake_backward(grad, events, candidates, shifts, w_event_FM, w_product_FM):  # type: ignore[no-untyped-def]
@@ -94,6 +126,8 @@ def _pair_linear_backward(
     candidates, F 32, M 64, bf16, two cores: 0.5 ms, not 4.6).
     """
     (B, _, C, M), F, threads = grad_BLCM.shape, events_BLF.shape[2], torch.get_num_threads()
+    if _cached(events_BLF, shifts_BCM):
+        return _products_backward(grad_BLCM, events_BLF, candidates_BCF, shifts_BCM, w_event_FM, w_product_FM)
     grad, candidates_BCF = grad_BLCM.flatten(2).contiguous(), candidates_BCF.contiguous()
     matrices = _matrices(candidates_BCF, None, w_event_FM, w_product_FM)
     grad_events_BLF = torch.bmm(grad, matrices.transpose(1, 2))
@@ -103,6 +137,26 @@ def _pair_linear_backward(
     given = addresses(grad_matrices, w_product_FM, candidates_BCF, grad_candidates_BCF, grad_shifts_BCM, partials)
     SOURCE.load(grad.dtype).pair_matrices_backward(*given, B, F, C, M, threads)
     return grad_events_BLF, grad_candidates_BCF, grad_shifts_BCM, partials.sum(0)[..., :M].contiguous()
+
+
+def _products_backward(
+    grad_BLCM: Tensor,
+    events_BLF: Tensor,
+    candidates_BCF: Tensor,
+    shifts_BCM: Tensor,
+    w_event_FM: Tensor,
+    w_product_FM: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (B, L, C, M), F, threads = grad_BLCM.shape, events_BLF.shape[2], torch.get_num_threads()
+    turned_2MF = torch.stack([w_event_FM.T, w_product_FM.T])
+    tensors = [x.contiguous() for x in (grad_BLCM, w_product_FM, turned_2MF, events_BLF, candidates_BCF)]
+    grads = [x.new_empty(x.shape) for x in (events_BLF, candidates_BCF, shifts_BCM)]
+    partials = w_product_FM.new_zeros((threads, 2, F, M + -M % VECTOR))
+    each = M * _stride(F) + (F + AT_ONCE + 1) * _stride(M)
+    scratch = w_product_FM.new_empty((threads, each))  # kept until the call returns
+    given = addresses(*tensors, *grads, partials, scratch)
+    SOURCE.load(torch.float32).pair_products_backward(*given, each, B, L, F, C, M, threads)
+    return grads[0], grads[1], grads[2], partials.sum(0)[..., :M].contiguous()
 
 
 @register_flop_formula(torch.ops.seqrec.pair_linear)

@@ -20,6 +20,6 @@ def with_one(events_BLF: Tensor) -> Tensor:
 
 
 def examples(dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
-    for F, M in ((4, 5), (32, 64), (33, 36)):
-        tensors = (torch.randn(5, 7, F), torch.randn(5, 3, F), torch.randn(5, 3, M))
+    for B, L, F, M in ((5, 7, 4, 5), (5, 7, 32, 64), (2, 3, 130, 130), (3, 150, 7, 19), (5, 7, 33, 36)):
+        tensors = (torch.randn(B, L, F), torch.randn(B, 3, F), torch.randn(B, 3, M))
         yield *(x.to(dtype) for x in tensors), torch.randn(F, M), torch.randn(F, M)

@@ -139,51 +139,83 @@ void prelu_dice_weighted(const number *x, const uint8_t *real, const settings *g
     }
 }
 
-/* For one vector of channels of a block of rows: the gradients of x, and the sums of the parameters' gradients. */
-INLINE void backward_block(const number *grad_y, const float *grad_sums, const number *x, const uint8_t *real,
-                           const float *parameters, number *grad_x, float *sums, long first, long last, long m,
-                           long channels, int soft) {
-    const vector scale = PARAMETER(parameters, SCALE), shift = PARAMETER(parameters, SHIFT),
-                 slope = PARAMETER(parameters, SLOPE);
-    const vector weight = PARAMETER(parameters, WEIGHT), rest = 1.0f - slope;
-    vector grad_scale = {0}, grad_shift = {0}, grad_slope = {0}, grad_weight = {0};
+/* Rows first to last, read and written in the order of memory. With `sums` the parameters' gradients are added to them;
+with grad_x, x's are written, and first + second x added at every real row where there are such coefficients [2,
+PADDED(channels)]. Which arguments are null is known where this is compiled into: a loop of each kind. */
+INLINE void backward_rows(const number *grad_y, const float *grad_sums, const number *x, const uint8_t *real,
+                          const float *parameters, const float *coefficients, number *grad_x, float *sums, long first,
+                          long last, long channels, int soft) {
     for (long row = first; row < last; row++) {
-        const long at = row * channels + m;
         if (!grad_y && !real[row]) {
-            store((vector){0}, grad_x + at, channels - m);
+            if (grad_x) memset(grad_x + row * channels, 0, channels * sizeof(number));
             continue;
         }
-        const vector values = load(x + at, channels - m), gate = gate_of(values, scale, shift, soft);
-        vector grad;
-        if (grad_y)
-            grad = load(grad_y + at, channels - m);
-        else
-            grad = grad_sums[row] * weight;
-        const vector share = slope + rest * gate, grad_share = grad * values;
-        vector grad_values = grad * share;
-        grad_slope += grad_share * (1.0f - gate);
-        if (!grad_y) grad_weight += grad_sums[row] * values * share;
-        if (soft) {
-            const vector grad_z = grad_share * rest * gate * (1.0f - gate);
-            grad_scale += grad_z * values;
-            grad_shift += grad_z;
-            grad_values += grad_z * scale;
+        const int mend = coefficients && real[row];
+        FOR_VECTORS(m, channels) {
+            const long at = row * channels + m;
+            const vector scale = PARAMETER(parameters, SCALE), slope = PARAMETER(parameters, SLOPE);
+            const vector values = load(x + at, channels - m), rest = 1.0f - slope;
+            const vector gate = gate_of(values, scale, PARAMETER(parameters, SHIFT), soft), share = slope + rest * gate;
+            vector grad, grad_z = {0};
+            if (grad_y)
+                grad = load(grad_y + at, channels - m);
+            else
+                grad = grad_sums[row] * PARAMETER(parameters, WEIGHT);
+            const vector grad_share = grad * values;
+            if (soft) grad_z = grad_share * rest * gate * (1.0f - gate);
+            if (sums) {
+                PARAMETER(sums, SLOPE) += grad_share * (1.0f - gate);
+                if (!grad_y) PARAMETER(sums, WEIGHT) += grad_sums[row] * values * share;
+                if (soft) {
+                    PARAMETER(sums, SCALE) += grad_z * values;
+                    PARAMETER(sums, SHIFT) += grad_z;
+                }
+            }
+            if (!grad_x) continue;
+            vector grad_values = grad * share;
+            if (soft) grad_values += grad_z * scale;
+            if (mend) grad_values += PARAMETER(coefficients, 0) + PARAMETER(coefficients, 1) * values;
+            store(grad_values, grad_x + at, channels - m);
         }
-        store(grad_values, grad_x + at, channels - m);
     }
-    PARAMETER(sums, SCALE) = grad_scale;
-    PARAMETER(sums, SHIFT) = grad_shift;
-    PARAMETER(sums, SLOPE) = grad_slope;
-    PARAMETER(sums, WEIGHT) = grad_weight;
 }
 
-/* Add the gradient that reaches x by way of the moments: first + second x at every real row. */
-static void moments_backward(const number *x, const uint8_t *real, const settings *given, const double *sums,
-                             number *grad_x, long rows, long channels, int threads) {
+/* A pass over all rows: for the parameters' gradients, x's, or both; see backward_rows. */
+static void backward_pass(const number *grad_y, const float *grad_sums, const number *x, const uint8_t *real,
+                          const settings *given, const float *coefficients, number *grad_x, double *partials,
+                          long rows, long channels, int threads) {
     const long padded = PADDED(channels);
-    float coefficients[2 * padded];
-    const long count = count_real(real, rows);
-    memset(coefficients, 0, sizeof coefficients);
+    const int soft = given->moments != 0;
+    FOR_BLOCKS(block, rows, threads) {
+        float parameters[PARAMETERS * padded], sums[PARAMETERS * padded];
+        const long first = block * BLOCK, last = first + BLOCK < rows ? first + BLOCK : rows;
+        load_parameters(given, channels, parameters);
+        memset(sums, 0, sizeof sums);
+        if (coefficients && grad_y)
+            backward_rows(grad_y, 0, x, real, parameters, coefficients, grad_x, 0, first, last, channels, 1);
+        else if (coefficients)
+            backward_rows(0, grad_sums, x, real, parameters, coefficients, grad_x, 0, first, last, channels, 1);
+        else if (!grad_x && grad_y)
+            backward_rows(grad_y, 0, x, real, parameters, 0, 0, sums, first, last, channels, 1);
+        else if (!grad_x)
+            backward_rows(0, grad_sums, x, real, parameters, 0, 0, sums, first, last, channels, 1);
+        else if (grad_y && soft)
+            backward_rows(grad_y, 0, x, real, parameters, 0, grad_x, sums, first, last, channels, 1);
+        else if (grad_y)
+            backward_rows(grad_y, 0, x, real, parameters, 0, grad_x, sums, first, last, channels, 0);
+        else if (soft)
+            backward_rows(0, grad_sums, x, real, parameters, 0, grad_x, sums, first, last, channels, 1);
+        else
+            backward_rows(0, grad_sums, x, real, parameters, 0, grad_x, sums, first, last, channels, 0);
+        if (partials) add_to_thread(sums, partials, PARAMETERS * padded);
+    }
+}
+
+/* What reaches x by way of the moments, as coefficients: first + second x at every real row. */
+static void moments_backward(const uint8_t *real, const settings *given, const double *sums, float *coefficients,
+                             long rows, long channels) {
+    const long padded = PADDED(channels), count = count_real(real, rows);
+    memset(coefficients, 0, 2 * padded * sizeof(float));
     for (long m = 0; m < channels && count; m++) {
         const double mean = given->moments[m], variance = given->moments[channels + m];
         const double scale = 1.0 / sqrt(variance + given->epsilon), cube = scale * scale * scale;
@@ -192,16 +224,6 @@ static void moments_backward(const number *x, const uint8_t *real, const setting
         coefficients[m] = (float)((-scale * grad_shift - 2.0 * mean * grad_variance) / count);
         coefficients[padded + m] = (float)(2.0 * grad_variance / count);
     }
-    FOR_BLOCKS(block, rows, threads)
-        FOR_VECTORS(m, channels) {
-            const vector first = PARAMETER(coefficients, 0), second = PARAMETER(coefficients, 1);
-            FOR_BLOCK_ROWS(row, block, rows) {
-                if (!real[row]) continue;
-                const long at = row * channels + m;
-                const vector more = first + second * load(x + at, channels - m);
-                store(load(grad_x + at, channels - m) + more, grad_x + at, channels - m);
-            }
-        }
 }
 
 /* Gradients of x, and of slope and weight [2, channels], from those of y or of the weighted sums (the other is null). With
@@ -210,30 +232,22 @@ int prelu_dice_backward(const number *grad_y, const float *grad_sums, const numb
                         const settings *given, int own_moments, number *grad_x, float *grad_parameters, long rows,
                         long channels, int threads) {
     const long padded = PADDED(channels);
-    const int soft = given->moments != 0;
     double *partials = calloc(threads * PARAMETERS * padded, sizeof(double));
     if (!partials) return 0;
-    FOR_BLOCKS(block, rows, threads) {
-        float parameters[PARAMETERS * padded], sums[PARAMETERS * padded];
-        const long first = block * BLOCK, last = first + BLOCK < rows ? first + BLOCK : rows;
-        load_parameters(given, channels, parameters);
-        FOR_VECTORS(m, channels)
-            if (grad_y && soft)
-                backward_block(grad_y, 0, x, real, parameters, grad_x, sums, first, last, m, channels, 1);
-            else if (grad_y)
-                backward_block(grad_y, 0, x, real, parameters, grad_x, sums, first, last, m, channels, 0);
-            else if (soft)
-                backward_block(0, grad_sums, x, real, parameters, grad_x, sums, first, last, m, channels, 1);
-            else
-                backward_block(0, grad_sums, x, real, parameters, grad_x, sums, first, last, m, channels, 0);
-        add_to_thread(sums, partials, PARAMETERS * padded);
-    }
+    float coefficients[2 * padded];
+    /* With moments of its own a batch is read twice: to make the gate again costs less than to write gradients and then
+    to read and mend them. */
+    const int twice = own_moments && given->moments;
+    backward_pass(grad_y, grad_sums, x, real, given, 0, twice ? 0 : grad_x, partials, rows, channels, threads);
     sum_threads(partials, PARAMETERS * padded, threads);
     for (long m = 0; m < channels; m++) {
         grad_parameters[m] = (float)partials[SLOPE * padded + m];
         grad_parameters[channels + m] = (float)partials[WEIGHT * padded + m];
     }
-    if (own_moments && soft) moments_backward(x, real, given, partials, grad_x, rows, channels, threads);
+    if (twice) {
+        moments_backward(real, given, partials, coefficients, rows, channels);
+        backward_pass(grad_y, grad_sums, x, real, given, coefficients, grad_x, 0, rows, channels, threads);
+    }
     free(partials);
     return 1;
 }

@@ -81,7 +81,7 @@ def delete_events(
         kept_RL=torch.from_numpy(kept_RL).to(device),
         rows_at_once=len(kept_RL),
     )[:, 0]
-    changes = (scores_R[1:] - scores_R[0]).abs().double().cpu().numpy()
+    changes = (scores_R[1:] - scores_R[0]).abs().cpu().double().numpy()
     return Deletion(removed, float(changes[0]), float(changes[2:].mean()), float(changes[1]))
 
 

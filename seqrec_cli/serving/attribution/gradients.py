@@ -23,6 +23,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.models.contract import Recommender, full_precision
 from seqrec_cli.serving.attribution.removal import repeated
 
@@ -68,20 +69,20 @@ def integrated_gradients(
 def _integrated(model: Recommender, batch: Batch, items_C: Tensor, *, points: int, rows_at_once: int) -> Integrated:
     nodes_P, weights_P = np.polynomial.legendre.leggauss(points)
     nodes_P = (nodes_P + 1) / 2
-    device = batch.items_BL.device
+    device, wide = batch.items_BL.device, widest_float(batch.items_BL.device)
     alphas_P = torch.tensor(np.concatenate([nodes_P**POWER, [0.0, 1.0]]), dtype=torch.float32, device=device)
-    steps_P = torch.tensor(weights_P / 2 * POWER * nodes_P ** (POWER - 1), dtype=torch.float64, device=device)
+    steps_P = torch.tensor(weights_P / 2 * POWER * nodes_P ** (POWER - 1), dtype=wide, device=device)
     gradients_PLC, scores_PC = [], []
     for part_P in alphas_P.split(rows_at_once):
         each = _gradients(model, batch, items_C, alphas_P=part_P)
         gradients_PLC.append(each[0])
         scores_PC.append(each[1])
     baselines_C, scores_C = torch.cat(scores_PC)[-2:]
-    weights_LC = torch.einsum("p,plc->lc", steps_P, torch.cat(gradients_PLC)[:-2].double())
-    missed_C = (weights_LC.sum(0) - (scores_C.double() - baselines_C.double())).abs()
+    weights_LC = torch.einsum("p,plc->lc", steps_P, torch.cat(gradients_PLC)[:-2].to(wide))
+    missed_C = (weights_LC.sum(0) - (scores_C.to(wide) - baselines_C.to(wide))).abs()
     # Of an item whose events cancel each other out the score moves little: the gap is a share of what is attributed.
-    whole_C = weights_LC.abs().sum(0).maximum((scores_C - baselines_C).abs().double())
-    rounding_C = 1e-5 * scores_C.abs().double().clamp(min=1e-3)  # of fp32 scores: no gap where nothing moves
+    whole_C = weights_LC.abs().sum(0).maximum((scores_C - baselines_C).abs().to(wide))
+    rounding_C = 1e-5 * scores_C.abs().to(wide).clamp(min=1e-3)  # of fp32 scores: no gap where nothing moves
     gaps_C = (missed_C - rounding_C).clamp(min=0) / whole_C.clamp(min=1e-12)
     return Integrated(weights_LC.float(), scores_C, baselines_C, gaps_C.float(), points)
 
