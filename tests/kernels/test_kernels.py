@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seqrec_cli.kernels.build import compiler
-from seqrec_cli.kernels.registry import Kernel, all_kernels
+from seqrec_cli.kernels.registry import INTERPRETED, Kernel, all_kernels, has_triton
 
 KERNELS = all_kernels()
 CASES = [
@@ -31,6 +31,8 @@ def threads() -> Iterator[Callable[[int], None]]:
 def examples(kernel: Kernel, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
     if kernel.compiled and compiler() is None:
         pytest.skip("no C compiler here")
+    if kernel.triton and not (INTERPRETED and has_triton()):
+        pytest.skip("runs under Triton's interpreter (test_triton.py)")
     torch.manual_seed(0)
     yield from kernel.examples(dtype)
 
