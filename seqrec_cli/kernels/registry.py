@@ -122,6 +122,18 @@ def on_triton(name: str, x: Tensor) -> bool:
     return found and not torch.compiler.is_exporting() and _triton_allowed(name)
 
 
+def on_tensor_cores(dtype: torch.dtype) -> bool:
+    """Whether products in this format run there. Triton's others are slower than cuBLAS's, and take minutes to compile;
+    its interpreter does not mind."""
+    return dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32 or INTERPRETED
+
+
+def product_format(x: Tensor) -> torch.dtype:
+    """That of a layer which reads x: autocast's inside autocast, else its own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def _triton_allowed(name: str) -> bool:
     return enabled() and (_TRITON is None or name in _TRITON.split(",")) and has_triton()
 

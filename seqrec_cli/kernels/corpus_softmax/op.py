@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.corpus_softmax.reference import examples, reference
-from seqrec_cli.kernels.registry import INTERPRETED, Kernel, on_triton, operator, triton_kernels
+from seqrec_cli.kernels.registry import Kernel, on_tensor_cores, on_triton, operator, triton_kernels
 
 NAME = "corpus_softmax"
 WIDEST = 256  # D: tiles of wider vectors leave no room beside them
@@ -25,11 +25,8 @@ WIDEST = 256  # D: tiles of wider vectors leave no room beside them
 
 def usable(queries_ND: Tensor, low: torch.dtype) -> bool:
     """Whether the kernel is for products in this format of queries of this width, on their device."""
-    if low == torch.float32:
-        fits = (INTERPRETED or torch.backends.cuda.matmul.allow_tf32) and queries_ND.shape[1] <= WIDEST // 2
-    else:
-        fits = queries_ND.shape[1] <= WIDEST
-    return fits and on_triton(NAME, queries_ND)
+    fits = queries_ND.shape[1] <= (WIDEST // 2 if low == torch.float32 else WIDEST)
+    return fits and on_tensor_cores(low) and on_triton(NAME, queries_ND)
 
 
 def corpus_losses(
