@@ -2,6 +2,7 @@
 
 import torch
 
+from seqrec_cli.commands.compiling import compile_model, refuse_graphs
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.config.schema import TrainConfig
@@ -13,7 +14,7 @@ from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.numbers import training_catalog
 from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.training.closed_form import closed_form_shortage
@@ -33,8 +34,10 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta":
+        if cfg.hardware.compile == "graphs":
+            refuse_graphs(cfg, device)
         for trainable in model.trainable_models():
-            compile_model(trainable, device, last=_one_a_row(cfg))
+            compile_model(trainable, device, last=_one_a_row(cfg), mode=cfg.hardware.compile)
     return model
 
 
@@ -71,33 +74,6 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     one_a_target = cfg.objective.capabilities.rows == "prefixes" or _one_a_row(cfg)
     rows = int(lengths_U.sum()) if one_a_target else int((lengths_U > 1).sum())
     refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
-
-
-def compile_model(model: Recommender, device: torch.device, *, last: bool = False) -> None:
-    """Let torch's compiler fuse what a step runs (`hardware.compile=true`): an encoder's `encode`, or its `last` where
-    that is what is learned from, any other model's scores of candidates; batch sizes stay free.
-
-    Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
-    """
-    try:
-        torch.compile(torch.sin)(torch.ones(2, device=device))
-    except Exception as error:  # the compiler's own kinds are private
-        reason = str(error).strip().splitlines()[0]
-        raise SeqrecError(
-            f"hardware.compile=true: torch cannot compile here ({reason}); install a C++ compiler such as g++"
-            f"{' and triton' if device.type == 'cuda' else ''}, or use hardware.compile=false"
-        ) from error
-    finally:
-        torch.compiler.reset()
-    if isinstance(model, SequenceEncoder) and last:
-        model.last = torch.compile(model.last, dynamic=True)  # type: ignore[method-assign]
-    elif isinstance(model, SequenceEncoder):
-        model.encode = torch.compile(model.encode, dynamic=True)  # type: ignore[method-assign]
-        if type(model).encode_targets is not SequenceEncoder.encode_targets:  # that one calls `encode`
-            model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]
-    else:
-        model.score = torch.compile(model.score, dynamic=True)  # type: ignore[method-assign]
-        model.score_positions = torch.compile(model.score_positions, dynamic=True)  # type: ignore[method-assign]
 
 
 def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:

@@ -122,8 +122,10 @@ class HardwareConfig(Settings):
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
     )
-    compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
-    kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
+    compile: bool | Literal["graphs"] | None = Field(
+        description="compile the model's forward and backward (needs a C++ compiler); graphs: as CUDA graphs too"
+    )
+    kernels: bool | None = Field(description="fused kernels (CPU: C, CUDA: Triton); false: torch's own operations")
 
 
 class EvaluationConfig(Settings):
@@ -271,7 +273,8 @@ class TrainConfig(DataConfig):
             raise ValueError(f"trainer.monitor=loss: model={self.model.name} is fitted in closed form and has no loss")
         if self.hardware.compile:
             raise ValueError(
-                f"hardware.compile=true: model={self.model.name} is fitted in closed form; set it to false"
+                f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} is fitted in closed "
+                "form; set it to false"
             )
 
     def _rows_fit(self) -> None:
@@ -331,7 +334,7 @@ class TrainConfig(DataConfig):
                 "set trainer.ema=null or hardware.embedding=dense"
             )
         if self.hardware.compile:
-            raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
+            raise ValueError("hardware.compile makes no row-sparse gradients; set it to false, or hardware.embedding=dense")
         if not self.model.capabilities.sparse_rows:
             raise ValueError(
                 f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seqrec_cli.commands.training_setup import compile_model
+from seqrec_cli.commands.compiling import compile_model
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
