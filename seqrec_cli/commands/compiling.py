@@ -1,7 +1,8 @@
 """What `hardware.compile` does to a model: fused kernels by torch's compiler, and CUDA graphs of them.
 
-A graph is recorded for each size of its inputs, so batches of histories are widened to few sizes first. A model's states
-and scores do not depend on padding (`tests/models/test_contract.py`), so only positions are told where they stand now.
+A graph is recorded for each size of its inputs, so batches of histories are widened to few sizes first. A model's
+states and scores do not depend on padding (`tests/models/test_contract.py`), so only positions are told where they
+stand now.
 
 Legend: B rows, L history events, N targets.
 """
@@ -26,8 +27,8 @@ WIDTH_STEP = 32  # events: of 200 there are seven widths to record, and 16 are r
 
 def compile_model(model: Recommender, device: torch.device, *, last: bool = False, mode: Mode = True) -> None:
     """Let torch's compiler fuse what a step runs: an encoder's `encode`, or its `last` where that is what is learned
-    from, any other model's scores of candidates; batch sizes stay free. With mode `graphs` what was compiled is recorded
-    as CUDA graphs too, of which a step of training launches one forward and one backward.
+    from, any other model's scores of candidates; batch sizes stay free. With mode `graphs` what was compiled is
+    recorded as CUDA graphs too, of which a step of training launches one forward and one backward.
 
     Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
     """

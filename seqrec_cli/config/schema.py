@@ -334,7 +334,9 @@ class TrainConfig(DataConfig):
                 "set trainer.ema=null or hardware.embedding=dense"
             )
         if self.hardware.compile:
-            raise ValueError("hardware.compile makes no row-sparse gradients; set it to false, or hardware.embedding=dense")
+            raise ValueError(
+                "hardware.compile makes no row-sparse gradients; set it to false, or hardware.embedding=dense"
+            )
         if not self.model.capabilities.sparse_rows:
             raise ValueError(
                 f"hardware.embedding=sparse: model={self.model.name} has no tables that are only looked up; "

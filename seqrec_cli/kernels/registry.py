@@ -115,10 +115,10 @@ def enabled() -> bool:
     return _ALLOWED and _on
 
 
-def on_triton(name: str, x: Tensor) -> bool:
-    """Whether the Triton kernels of that folder run for tensors where `x` is. Exported programs hold torch's own
+def on_triton(name: str, device: torch.device) -> bool:
+    """Whether the Triton kernels of that folder run for tensors on that device. Exported programs hold torch's own
     operators alone; a stand-in for a GPU without memory of its own (FakeTensor) answers as the GPU does."""
-    found = x.device.type == "cuda" or (INTERPRETED and x.device.type == "cpu")
+    found = device.type == "cuda" or (INTERPRETED and device.type == "cpu")
     return found and not torch.compiler.is_exporting() and _triton_allowed(name)
 
 

@@ -179,8 +179,8 @@ def _strides(candidates_BCF: Tensor, shifts_BCM: Tensor) -> tuple[int, ...]:
 
 
 def forward(given: tuple[Any, ...], kind: int) -> Tensor:
-    """[B, L, C] in fp32; `given` are the operator's tensors, events and w_second in the format of products, others fp32;
-    the last dimension contiguous, candidates and shifts may be shared by rows."""
+    """[B, L, C] in fp32; `given` are the operator's tensors, events and w_second in the format of products, others
+    fp32; the last dimension contiguous, candidates and shifts may be shared by rows."""
     events_BLF, (L, C, F, M, K), two = given[0], _sizes(given), given[6] is not None
     raw_BLC = torch.empty((len(events_BLF), L, C), dtype=torch.float32, device=events_BLF.device)
     if raw_BLC.numel():

@@ -107,7 +107,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _saved(most_ptr, total_ptr, shares_ptr, both, queries, L, POINTWISE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What forward kept of queries, and the sums of output x gradient; of a query that is not there the weights are 0."""
+    """What forward kept of queries, and the sums of output x gradient; weights of a query that is not there are 0."""
     most, total, shares = 0.0, 1.0, 0.0
     if not POINTWISE:
         at = both.to(tl.int64) * L + queries
@@ -175,8 +175,8 @@ def _of_queries(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _of_keys(  # type: ignore[no-untyped-def]
-    q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, grad_ptr, most_ptr, total_ptr, shares_ptr, grad_k_ptr, grad_v_ptr,
-    H, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
+    q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, grad_ptr, most_ptr, total_ptr, shares_ptr,
+    grad_k_ptr, grad_v_ptr, H, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
     PRECISION: tl.constexpr, BL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip

@@ -26,14 +26,19 @@ WIDEST = 256  # D: tiles of wider vectors leave no room beside them
 def usable(queries_ND: Tensor, low: torch.dtype) -> bool:
     """Whether the kernel is for products in this format of queries of this width, on their device."""
     fits = queries_ND.shape[1] <= (WIDEST // 2 if low == torch.float32 else WIDEST)
-    return fits and on_tensor_cores(low) and on_triton(NAME, queries_ND)
+    return fits and fused(queries_ND.device, low)
+
+
+def fused(device: torch.device, low: torch.dtype) -> bool:
+    """Whether products in this format are the kernel's there, of vectors that are not too wide."""
+    return on_tensor_cores(low) and on_triton(NAME, device)
 
 
 def corpus_losses(
     queries_ND: Tensor, table_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None, low: torch.dtype
 ) -> Tensor:
-    """The loss [N] of each target among items 1, 2, ..., in fp32, products in the format `low`; 0 where the target is 0.
-    Where `usable`. The table's gradient is summed in one order, so that it has the same bits every time."""
+    """The loss [N] of each target among items 1, 2, ..., in fp32, products in the format `low`; 0 where the target is
+    0. Where `usable`. The table's gradient is summed in one order, so that it has the same bits every time."""
     losses_N: Tensor = _corpus_softmax(queries_ND, table_VD, targets_N, bias_V, low)[0]
     return losses_N
 
@@ -111,4 +116,6 @@ def _backward_flops(grad_shape, *shapes, out_shape=None, **named) -> int:  # typ
     return 4 * _flops(*shapes)
 
 
-KERNELS = (Kernel(_corpus_softmax, reference, examples, formats=(torch.float32, torch.bfloat16), compiled=False, triton=True),)
+KERNELS = (
+    Kernel(_corpus_softmax, reference, examples, formats=(torch.float32, torch.bfloat16), compiled=False, triton=True),
+)

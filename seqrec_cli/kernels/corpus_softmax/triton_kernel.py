@@ -3,8 +3,8 @@
 Forward keeps a running maximum and sum (Milakov & Gimelshein 2018, arXiv 1805.02867, algorithm 3) and the target's own
 score; backward makes the scores again, once for the queries' gradient and once for the table's, which has the sum over
 all queries and so needs no atomic additions: its bits are the same every time. As Cut Cross-Entropy (Wijmans et al.
-2025, arXiv 2411.09009, algorithms 1 to 3) without its filter, which drops gradients below 2^-12: of a million items most
-are that small, and their sum is not.
+2025, arXiv 2411.09009, algorithms 1 to 3) without its filter, which drops gradients below 2^-12: of a million items
+most are that small, and their sum is not.
 
 Loops over items or queries are cut where there are fewer tiles than processors; the parts are summed by torch.
 

@@ -90,7 +90,7 @@ def _loop(recurrent_GH: Tensor, low: torch.dtype | None) -> ctypes.CDLL | None:
 
 def _by_triton(recurrent_GH: Tensor) -> bool:
     fits = recurrent_GH.shape[1] <= WIDEST_IN_TRITON and recurrent_GH.dtype == torch.float32
-    return fits and on_triton(NAME, recurrent_GH)
+    return fits and on_triton(NAME, recurrent_GH.device)
 
 
 def _fake_last(inputs_LBG, scales_LBC, recurrent_GH, *_):  # type: ignore[no-untyped-def]
@@ -137,7 +137,9 @@ def _gru_states(
     [L, N, H]."""
     if (loop := _loop(recurrent_GH, low)) is None:
         outside_c = triton_kernels(NAME) if _by_triton(recurrent_GH) else torch_loop
-        made: tuple[Tensor, Tensor, Tensor, Tensor] = outside_c.states(inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low)
+        made: tuple[Tensor, Tensor, Tensor, Tensor] = outside_c.states(
+            inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low
+        )
         return made
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     states_LBCH = recurrent_GH.new_empty((L, B, C, H))

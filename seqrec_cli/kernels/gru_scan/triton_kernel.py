@@ -1,8 +1,8 @@
 """The recurrence and its backward pass in one launch each: a program takes a few pairs of row and candidate through all
 steps, so that a state never leaves its processor and a step costs no launch.
 
-Backward writes the gradients before the activations; those of the weights are then one product over all steps and pairs,
-and those of inputs that candidates share one sum, by torch: no atomic additions.
+Backward writes the gradients before the activations; those of the weights are then one product over all steps and
+pairs, and those of inputs that candidates share one sum, by torch: no atomic additions.
 
 Legend: L steps, B rows, C candidates, N = B x C pairs, H hidden width, G = 3H; BN, BH a tile's sizes. Inputs are in the
 order n, r, u, recurrent weights in the order r, u, n.
@@ -62,7 +62,9 @@ def _forward(  # type: ignore[no-untyped-def]
     for t in range(L):
         step = tl.cast(t, tl.int64)
         x = inputs_ptr + step * input_step + rows[:, None] * input_row + dims[None, :]
-        scale = tl.load(scales_ptr + step * scale_step + rows * scale_row + candidates * scale_candidate, mask=real, other=0.0)
+        scale = tl.load(
+            scales_ptr + step * scale_step + rows * scale_row + candidates * scale_candidate, mask=real, other=0.0
+        )
         low = state.to(weights_ptr.dtype.element_ty)
         if not HELD:
             w_reset = _matrix(weights_ptr, 0, H, BH, True)
@@ -107,7 +109,11 @@ def _backward(  # type: ignore[no-untyped-def]
         at, at_gates = (step * N + each) * H + dims[None, :], (step * N + each) * 2 * H + dims[None, :]
         if OF_STATES:
             grad += tl.load(grad_states_ptr + at, mask=inside, other=0.0)
-        before = tl.load(states_ptr + at - tl.cast(N, tl.int64) * H, mask=inside & (pairs[:, None] < N * tl.minimum(step, 1)), other=0.0)
+        before = tl.load(
+            states_ptr + at - tl.cast(N, tl.int64) * H,
+            mask=inside & (pairs[:, None] < N * tl.minimum(step, 1)),
+            other=0.0,
+        )
         reset = tl.load(gates_ptr + at_gates, mask=inside, other=0.0)
         update = tl.load(gates_ptr + at_gates + H, mask=inside, other=0.0)
         new = tl.load(new_ptr + at, mask=inside, other=0.0)

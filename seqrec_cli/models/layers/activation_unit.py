@@ -128,7 +128,9 @@ class ActivationUnit(nn.Module):
         shifts, w_event_FM, w_product_FM = self._of_candidates(candidates)
         if candidates.dim() == 2:
             candidates, shifts = (x.expand(len(events_BLF), *x.shape) for x in (candidates, shifts))
-        first_3M, *others = (_numbers(layer, like) for layer, like in zip(self.activations, self._biases()))
+        first_3M, *others = (
+            _numbers(layer, like) for layer, like in zip(self.activations, self._biases(), strict=True)
+        )
         second = None
         if self.layers:
             (layer,) = self.layers
