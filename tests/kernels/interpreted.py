@@ -123,13 +123,13 @@ def attention_of_layers() -> None:
 @check
 def dropped_weights_are_the_same_in_backward() -> None:
     """The values are the identity, so the outputs are the weights, and those that are zero were dropped."""
-    n, drop = 40, 0.3
-    q, k = (torch.randn(2, 2, n, 4, requires_grad=True) for _ in range(2))
+    n, drop = 24, 0.3
+    q, k = (torch.randn(2, 2, n, n, requires_grad=True) for _ in range(2))
     v, bias = torch.eye(n).expand(2, 2, n, n).contiguous().requires_grad_(), torch.randn(1, 2, n, n, requires_grad=True)
 
     def dropped(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        how = {"mask_BT": None, "causal": False, "scale": 0.5, "pointwise": False, "drop": drop}
+        how = {"mask_BT": None, "causal": False, "scale": 0.1, "pointwise": False, "drop": drop}
         return biased_attention(q, k, v, bias, **how)  # type: ignore[arg-type]
 
     weights = dropped(0)
@@ -139,7 +139,7 @@ def dropped_weights_are_the_same_in_backward() -> None:
     assert abs(kept.mean().item() - (1 - drop)) < 0.03
     assert not torch.equal(kept[0, 0], kept[0, 1])
     assert not torch.equal(kept[0], kept[1])
-    whole = (q @ k.transpose(2, 3) * 0.5 + bias).softmax(-1) * kept / (1 - drop)
+    whole = (q @ k.transpose(2, 3) * 0.1 + bias).softmax(-1) * kept / (1 - drop)
     right, grad = whole @ v, torch.randn(2, 2, n, n)
     torch.testing.assert_close(weights, right)
     learning = [q, k, v, bias]

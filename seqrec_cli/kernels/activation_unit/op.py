@@ -25,7 +25,7 @@ def usable(events_BLF: Tensor, widths: tuple[int, ...], kind: int) -> bool:
     sizes = (events_BLF.shape[2], *widths)
     fits = len(sizes) <= len(WIDEST) and all(size <= most for size, most in zip(sizes, WIDEST, strict=False))
     fits = fits and (kind != DICE or not torch.is_grad_enabled())
-    return fits and on_tensor_cores(product_format(events_BLF)) and on_triton(NAME, events_BLF.device)
+    return fits and on_triton(NAME, events_BLF.device) and on_tensor_cores(product_format(events_BLF))
 
 
 def activation_unit(

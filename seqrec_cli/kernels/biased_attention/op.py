@@ -27,7 +27,7 @@ WIDEST = 128  # d
 def usable(q_BHLd: Tensor) -> bool:
     """Whether the kernel is for queries like these; one query a row is a product of vectors, better left to torch."""
     fits = q_BHLd.shape[-1] <= WIDEST and q_BHLd.shape[2] > 1
-    return fits and on_tensor_cores(q_BHLd.dtype) and on_triton(NAME, q_BHLd.device)
+    return fits and on_triton(NAME, q_BHLd.device) and on_tensor_cores(q_BHLd.dtype)
 
 
 def biased_attention(

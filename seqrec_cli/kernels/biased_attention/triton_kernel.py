@@ -5,6 +5,8 @@ where they share it.
 A bias's gradient sums over the rows and heads that share it. A program of its own makes a tile of it, going over all of
 them, so that nothing is added atomically: its bits are the same every time.
 
+A grid's first dimension counts rows and heads: the others hold no more than 65,535 programs.
+
 Legend: B rows, H heads, L queries, T keys, d a head's width; A is B or 1, K is H or 1; S parts; BL, BT, BD a tile's
 sizes.
 """
@@ -72,14 +74,14 @@ def _forward(  # type: ignore[no-untyped-def]
     PRECISION: tl.constexpr, BL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """Outputs [B x H, L, d]; of a softmax also the largest logit and the sum of exp (logit - largest), [B x H, L]."""
-    queries, both = tl.program_id(0) * BL + tl.arange(0, BL), tl.program_id(1)
+    both, queries = tl.program_id(0), tl.program_id(1) * BL + tl.arange(0, BL)
     row, head = (both // H).to(tl.int64), (both % H).to(tl.int64)
     q = _rows_of(q_ptr, both, queries, L, d, BD)
     most, total = tl.full((BL,), float("-inf"), tl.float32), tl.zeros((BL,), tl.float32)
     out = tl.zeros((BL, BD), tl.float32)
     end = T
     if CAUSAL and not MASKED:  # else a query that sees nothing weighs all keys
-        end = tl.minimum(T, (tl.program_id(0) + 1) * BL)
+        end = tl.minimum(T, (tl.program_id(1) + 1) * BL)
     for start in range(0, end, BT):
         keys = start + tl.arange(0, BT)
         k, v = _rows_of(k_ptr, both, keys, T, d, BD), _rows_of(v_ptr, both, keys, T, d, BD)
@@ -88,7 +90,7 @@ def _forward(  # type: ignore[no-untyped-def]
             CAUSAL, MASKED, PRECISION,
         )  # fmt: skip
         if POINTWISE:
-            weights = tl.where(seen, logits * tl.sigmoid(logits), 0.0)
+            weights = tl.where(seen, logits, 0.0) * tl.sigmoid(logits)
         else:
             higher = tl.maximum(most, tl.max(logits, 1))
             shrunk = tl.exp(most - higher)
@@ -132,8 +134,9 @@ def _gradients(  # type: ignore[no-untyped-def]
     of_weights = dot(grad, tl.trans(v), tl.zeros((q.shape[0], k.shape[0]), tl.float32), PRECISION)
     if POINTWISE:
         gate = tl.sigmoid(logits)
-        weights = tl.where(seen, logits * gate, 0.0)
-        found = of_weights * gate * (1 + tl.where(seen, logits, 0.0) * (1 - gate))
+        logits = tl.where(seen, logits, 0.0)
+        weights = logits * gate
+        found = of_weights * gate * (1 + logits * (1 - gate))
     else:
         most, total, shares = saved
         weights = tl.exp(logits - most[:, None]) / total[:, None]
@@ -154,14 +157,14 @@ def _of_queries(  # type: ignore[no-untyped-def]
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
     PRECISION: tl.constexpr, BL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    queries, both = tl.program_id(0) * BL + tl.arange(0, BL), tl.program_id(1)
+    both, queries = tl.program_id(0), tl.program_id(1) * BL + tl.arange(0, BL)
     row, head = (both // H).to(tl.int64), (both % H).to(tl.int64)
     q, grad = _rows_of(q_ptr, both, queries, L, d, BD), _rows_of(grad_ptr, both, queries, L, d, BD)
     saved = _saved(most_ptr, total_ptr, shares_ptr, both, queries, L, POINTWISE)
     grad_q = tl.zeros((BL, BD), tl.float32)
     end = T
     if CAUSAL:
-        end = tl.minimum(T, (tl.program_id(0) + 1) * BL)
+        end = tl.minimum(T, (tl.program_id(1) + 1) * BL)
     for start in range(0, end, BT):
         keys = start + tl.arange(0, BT)
         k, v = _rows_of(k_ptr, both, keys, T, d, BD), _rows_of(v_ptr, both, keys, T, d, BD)
@@ -180,13 +183,13 @@ def _of_keys(  # type: ignore[no-untyped-def]
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
     PRECISION: tl.constexpr, BL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    keys, both = tl.program_id(0) * BT + tl.arange(0, BT), tl.program_id(1)
+    both, keys = tl.program_id(0), tl.program_id(1) * BT + tl.arange(0, BT)
     row, head = (both // H).to(tl.int64), (both % H).to(tl.int64)
     k, v = _rows_of(k_ptr, both, keys, T, d, BD), _rows_of(v_ptr, both, keys, T, d, BD)
     grad_k, grad_v = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, BD), tl.float32)
     first = 0
     if CAUSAL and not MASKED:
-        first = tl.program_id(0) * BT // BL * BL
+        first = tl.program_id(1) * BT // BL * BL
     for start in range(first, L, BL):
         queries = start + tl.arange(0, BL)
         q, grad = _rows_of(q_ptr, both, queries, L, d, BD), _rows_of(grad_ptr, both, queries, L, d, BD)
@@ -209,10 +212,10 @@ def _of_bias(  # type: ignore[no-untyped-def]
     PRECISION: tl.constexpr, BL: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A tile of the bias's gradient [A, K, S, L, T], over a part of the `rows` x `heads` that share it."""
-    queries, keys = tl.program_id(0) * BL + tl.arange(0, BL), tl.program_id(1) * BT + tl.arange(0, BT)
-    shared, part = tl.program_id(2) // parts, tl.program_id(2) % parts
+    queries, keys = tl.program_id(1) * BL + tl.arange(0, BL), tl.program_id(2) * BT + tl.arange(0, BT)
+    shared, part = tl.program_id(0) // parts, tl.program_id(0) % parts
     grad_bias = tl.zeros((BL, BT), tl.float32)
-    if (not CAUSAL) or tl.program_id(1) * BT < (tl.program_id(0) + 1) * BL:
+    if (not CAUSAL) or tl.program_id(2) * BT < (tl.program_id(1) + 1) * BL:
         for one in range(part * each, tl.minimum((part + 1) * each, rows * heads)):
             row, head = (shared // K + one // heads).to(tl.int64), (shared % K + one % heads).to(tl.int64)
             both = row * H + head
@@ -224,7 +227,7 @@ def _of_bias(  # type: ignore[no-untyped-def]
                 L, T, scale, drop, of_row, of_head, of_query, of_key, POINTWISE, CAUSAL, MASKED, DROPPED, PRECISION,
             )  # fmt: skip
             grad_bias += found
-    at = (tl.program_id(2).to(tl.int64) * L + queries[:, None]) * T + keys[None, :]
+    at = (tl.program_id(0).to(tl.int64) * L + queries[:, None]) * T + keys[None, :]
     tl.store(grad_bias_ptr + at, grad_bias, mask=(queries[:, None] < L) & (keys[None, :] < T))
 
 
@@ -264,7 +267,7 @@ def forward(
     if out_BHLd.numel():
         other = (x if x is not None else q_BHLd for x in (mask_BT, seed))
         with on_device(q_BHLd):
-            _forward[(triton.cdiv(L, chosen["BL"]), B * H)](
+            _forward[(B * H, triton.cdiv(L, chosen["BL"]))](
                 *(q_BHLd, k_BHTd, v_BHTd, bias_AKLT, *other, out_BHLd, most, total),
                 *(H, L, T, d, scale, drop, *_bias_strides(bias_AKLT)),
                 **_switches(mask_BT, causal, pointwise, drop), **chosen,
@@ -296,10 +299,10 @@ def backward(
     given = (q_BHLd, k_BHTd, v_BHTd, bias_AKLT, *other, grad_BHLd, most, total, shares)
     sizes = (L, T, d, scale, drop, *_bias_strides(bias_AKLT))
     with on_device(q_BHLd):
-        _of_queries[(queries, B * H)](*given, grads[0], H, *sizes, **switches, **chosen)
-        _of_keys[(keys, B * H)](*given, *grads[1:], H, *sizes, **switches, **chosen)
+        _of_queries[(B * H, queries)](*given, grads[0], H, *sizes, **switches, **chosen)
+        _of_keys[(B * H, keys)](*given, *grads[1:], H, *sizes, **switches, **chosen)
         if with_bias:
-            _of_bias[(queries, keys, A * K * parts)](
+            _of_bias[(A * K * parts, queries, keys)](
                 *given, grad_bias, H, K, rows, heads, parts, each, *sizes, **switches, **chosen
             )
     return *grads, grad_bias.sum(2) if with_bias else grad_bias

@@ -31,7 +31,7 @@ def usable(queries_ND: Tensor, low: torch.dtype) -> bool:
 
 def fused(device: torch.device, low: torch.dtype) -> bool:
     """Whether products in this format are the kernel's there, of vectors that are not too wide."""
-    return on_tensor_cores(low) and on_triton(NAME, device)
+    return on_triton(NAME, device) and on_tensor_cores(low)
 
 
 def corpus_losses(
