@@ -4,6 +4,7 @@ import contextlib
 
 import torch
 
+from seqrec_cli.commands.compiling import compile_model, refuse_graphs
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.objective import WindowConfig
@@ -41,8 +42,10 @@ def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recom
     if cfg.hardware.embedding == "sparse":
         use_sparse_rows(model)
     if cfg.hardware.compile and device.type != "meta":
+        if cfg.hardware.compile == "graphs":
+            refuse_graphs(cfg, device)
         for trainable in model.trainable_models():
-            compile_model(trainable, device, last=_one_a_row(cfg))
+            compile_model(trainable, device, last=_one_a_row(cfg), mode=cfg.hardware.compile)
     return model
 
 
@@ -80,33 +83,6 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     one_a_target = cfg.objective.capabilities.rows == "prefixes" or _one_a_row(cfg)
     rows = int(lengths_U.sum()) if one_a_target else int((lengths_U > 1).sum())
     refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
-
-
-def compile_model(model: Recommender, device: torch.device, *, last: bool = False) -> None:
-    """Let torch's compiler fuse what a step runs (`hardware.compile=true`): an encoder's `encode`, or its `last` where
-    that is what is learned from, any other model's scores of candidates; batch sizes stay free.
-
-    Raises SeqrecError where nothing can be compiled (a C++ compiler is needed, on a GPU also Triton).
-    """
-    try:
-        torch.compile(torch.sin)(torch.ones(2, device=device))
-    except Exception as error:  # the compiler's own kinds are private
-        reason = str(error).strip().splitlines()[0]
-        raise SeqrecError(
-            f"hardware.compile=true: torch cannot compile here ({reason}); install a C++ compiler such as g++"
-            f"{' and triton' if device.type == 'cuda' else ''}, or use hardware.compile=false"
-        ) from error
-    finally:
-        torch.compiler.reset()
-    if isinstance(model, SequenceEncoder) and last:
-        model.last = torch.compile(model.last, dynamic=True)  # type: ignore[method-assign]
-    elif isinstance(model, SequenceEncoder):
-        model.encode = torch.compile(model.encode, dynamic=True)  # type: ignore[method-assign]
-        if type(model).encode_targets is not SequenceEncoder.encode_targets:  # that one calls `encode`
-            model.encode_targets = torch.compile(model.encode_targets, dynamic=True)  # type: ignore[method-assign]
-    else:
-        model.score = torch.compile(model.score, dynamic=True)  # type: ignore[method-assign]
-        model.score_positions = torch.compile(model.score_positions, dynamic=True)  # type: ignore[method-assign]
 
 
 def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:

@@ -142,8 +142,10 @@ class HardwareConfig(Settings):
     table: Literal["replicated", "sharded"] | None = Field(
         description="of several processes: each holds the tables of items and users whole, or some of their rows alone"
     )
-    compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
-    kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
+    compile: bool | Literal["graphs"] | None = Field(
+        description="compile the model's forward and backward (needs a C++ compiler); graphs: as CUDA graphs too"
+    )
+    kernels: bool | None = Field(description="fused kernels (CPU: C, CUDA: Triton); false: torch's own operations")
 
 
 class EvaluationConfig(Settings):
@@ -297,7 +299,8 @@ class TrainConfig(DataConfig):
             raise ValueError(f"trainer.monitor=loss: model={self.model.name} is fitted in closed form and has no loss")
         if self.hardware.compile:
             raise ValueError(
-                f"hardware.compile=true: model={self.model.name} is fitted in closed form; set it to false"
+                f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} is fitted in closed "
+                "form; set it to false"
             )
 
     def _rows_fit(self) -> None:

@@ -21,7 +21,7 @@ def rows_can_be_sparse(cfg: "TrainConfig") -> None:
             "set trainer.ema=null or hardware.embedding=dense"
         )
     if cfg.hardware.compile:
-        raise ValueError("hardware.compile=true cannot make row-sparse gradients; use hardware.embedding=dense")
+        raise ValueError("hardware.compile makes no row-sparse gradients; set it to false, or hardware.embedding=dense")
     if not cfg.model.capabilities.sparse_rows:
         raise ValueError(
             f"hardware.embedding=sparse: model={cfg.model.name} has no tables that are only looked up; "

@@ -1,7 +1,9 @@
 """What a kernel is made of: its operator, its C source, the reference it has to equal, and where it may be used."""
 
 import ctypes
+import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,13 +21,18 @@ VECTOR = 16  # numbers of the widest SIMD register, `PAD` of the sources
 WIDEST = 1 << 14  # channels: some rows lie on a thread's stack
 
 _ALLOWED = os.environ.get("SEQREC_KERNELS", "1") != "0"
+# The Triton kernels that may run, by the names of their folders; all of them if it is not set, none if it is empty.
+_TRITON = os.environ.get("SEQREC_TRITON")
+# Triton's own switch: its kernels then run on a CPU, element by element in Python, which is how they are tested.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _on = True
 _sources: dict[str, "Source"] = {}
 _ran: set[str] = set()
 
 
 def use(on: bool) -> None:
-    """Whether C code may run in this process from now on (SEQREC_KERNELS=0 forbids it); else the references run.
+    """Whether C code and Triton kernels may run in this process from now on (SEQREC_KERNELS=0 forbids it); else the
+    references run.
 
     A run begins so: `ran` then tells of what comes after it alone.
     """
@@ -35,7 +42,8 @@ def use(on: bool) -> None:
 
 
 def ran() -> list[str]:
-    """The kernels whose C code has run since the last `use`: results then differ from the references' by rounding."""
+    """The kernels whose C or Triton code has run since the last `use`: results then differ from the references' by
+    rounding."""
     return sorted(_ran)
 
 
@@ -48,6 +56,7 @@ class Kernel:
     examples: Callable[[torch.dtype], Iterable[tuple[Any, ...]]]  # arguments, odd sizes among them
     formats: tuple[torch.dtype, ...] = FORMATS
     compiled: bool = True  # whether a C compiler is needed
+    triton: bool = False  # whether it runs in Triton alone: on a GPU, or interpreted
 
 
 def all_kernels() -> dict[str, Kernel]:
@@ -102,8 +111,47 @@ _usable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def enabled() -> bool:
-    """Whether C code may run."""
+    """Whether C code and Triton kernels may run."""
     return _ALLOWED and _on
+
+
+def on_triton(name: str, device: torch.device) -> bool:
+    """Whether the Triton kernels of that folder run for tensors on that device. Exported programs hold torch's own
+    operators alone; a stand-in for a GPU without memory of its own (FakeTensor) answers as the GPU does."""
+    found = device.type == "cuda" or (INTERPRETED and device.type == "cpu")
+    return found and not torch.compiler.is_exporting() and _triton_allowed(name)
+
+
+def on_tensor_cores(dtype: torch.dtype) -> bool:
+    """Whether products in this format run there. Triton's others are slower than cuBLAS's, and take minutes to compile;
+    its interpreter does not mind."""
+    return dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32 or INTERPRETED
+
+
+def product_format(x: Tensor) -> torch.dtype:
+    """That of a layer which reads x: autocast's inside autocast, else its own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _triton_allowed(name: str) -> bool:
+    return enabled() and (_TRITON is None or name in _TRITON.split(",")) and has_triton()
+
+
+for _function in (on_tensor_cores, _triton_allowed):  # as above
+    _function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether the package is there; CUDA builds of torch bring it."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def triton_kernels(name: str) -> Any:
+    """The triton_kernel.py of that folder, imported (it takes a second) at its first use."""
+    _ran.add(name)
+    return importlib.import_module(f"seqrec_cli.kernels.{name}.triton_kernel")
 
 
 def operator(

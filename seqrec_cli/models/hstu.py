@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.hstu import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
+from seqrec_cli.kernels.biased_attention.op import biased_attention, usable
 from seqrec_cli.kernels.masked_softmax_dropout.reference import additive_mask
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.dropout import Dropout
@@ -48,6 +49,11 @@ def pointwise_attend(
     for all rows (A = 1) is part of the product.
     """
     (B, H, L, d), T = q_BHLd.shape, k_BHTd.shape[2]
+    if bias_ALT is not None and usable(q_BHLd):
+        bias_A1LT, causal = bias_ALT[:, None], mask_BT is None
+        return biased_attention(
+            q_BHLd, k_BHTd, v_BHTd, bias_A1LT, mask_BT=mask_BT, causal=causal, scale=1.0, pointwise=True
+        )
     added = additive_mask(mask_BT is None, mask_BT, q_BHLd, T, None if bias_ALT is None else bias_ALT[:, None])
     if rows_alike or H == 1:
         flat_q, flat_k = q_BHLd.reshape(B * H, L, d), k_BHTd.reshape(B * H, T, d)

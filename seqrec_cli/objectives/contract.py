@@ -13,6 +13,8 @@ from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig, Window
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
+from seqrec_cli.kernels.corpus_softmax.op import fused
+from seqrec_cli.kernels.corpus_softmax.op import scratch_bytes as fused_scratch_bytes
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
 from seqrec_cli.objectives.sharded_softmax import encoder_cross_entropy
@@ -109,6 +111,8 @@ class CorpusSoftmaxObjective(Objective):
         )
 
     def scratch_bytes(self, num_items: int, targets: int, *, dtype: torch.dtype, device: torch.device) -> int:
+        if fused(device, dtype):
+            return fused_scratch_bytes(num_items, targets)
         rows = chunk_rows(num_items, dtype.itemsize, self.chunk_mb, device=device)
         return min(rows, targets) * num_items * dtype.itemsize
 

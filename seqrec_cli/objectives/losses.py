@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqrec_cli.data.sizes import TARGETS_STEP, common_size
+from seqrec_cli.kernels.corpus_softmax.op import corpus_losses, usable
 
 # On a CPU larger chunks are no faster: the passes over one already stream from memory. In fp32 chunks that the last
 # cache holds are 7 % faster (AVX2, 3,417 items, D 64: 8,192 targets in 206 ms, 221 by 1,024 rows).
@@ -128,12 +129,16 @@ def corpus_cross_entropy(
     """Mean cross-entropy of each query's target among all items, in `chunk_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
-    format, sums and the loss in fp32. One target's loss saturates at 87 nats (the smallest fp32 probability); its
-    gradient does not. Of a target's probability all items share `label_smoothing` alike, the target included. With
-    `weights_N` it is the mean of weight x loss.
+    format, sums and the loss in fp32. On a GPU no score is written to memory (`kernels/corpus_softmax`); in chunks one
+    target's loss saturates at 87 nats (the smallest fp32 probability), its gradient does not. Of a target's probability
+    all items share `label_smoothing` alike, the target included. With `weights_N` it is the mean of weight x loss.
     """
-    if torch.is_grad_enabled():
-        loss: Tensor = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, chunk_mb, bias_V, weights_N)
+    low = product_dtype(queries_ND.device)
+    if torch.is_grad_enabled() and usable(queries_ND, low):
+        losses_N = corpus_losses(queries_ND, table_VD, targets_N, bias_V, low)
+        loss = (losses_N if weights_N is None else losses_N * weights_N).mean()
+    elif torch.is_grad_enabled():
+        loss = _CorpusCrossEntropy.apply(queries_ND, table_VD, targets_N, chunk_mb, bias_V, weights_N)
     else:
         logits_NV = queries_ND.float() @ table_VD[1:].float().T
         logits_NV = logits_NV if bias_V is None else logits_NV + bias_V[1:]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from beside_reference import compare, differentiable, leaf, results
 
 from seqrec_cli.kernels.build import compiler
 from seqrec_cli.kernels.registry import Kernel, all_kernels
@@ -17,7 +17,6 @@ KERNELS = all_kernels()
 CASES = [
     pytest.param(name, dtype, id=f"{name}-{dtype}") for name, kernel in KERNELS.items() for dtype in kernel.formats
 ]
-TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2**-6, torch.complex64: 1e-5}  # in bf16 two units of the last bit
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
 
 
@@ -31,59 +30,17 @@ def threads() -> Iterator[Callable[[int], None]]:
 def examples(kernel: Kernel, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
     if kernel.compiled and compiler() is None:
         pytest.skip("no C compiler here")
+    if kernel.triton:
+        pytest.skip("runs in Triton (test_triton.py)")
     torch.manual_seed(0)
     yield from kernel.examples(dtype)
-
-
-def leaf(given: Any, exact: bool) -> Any:
-    """An argument of the operator, or of its reference, that gradients flow to."""
-    if not isinstance(given, Tensor) or not (given.is_floating_point() or given.is_complex()):
-        return given
-    if exact:
-        given = given.to(torch.complex128 if given.is_complex() else torch.float64)
-    return given.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-
-
-def differentiable(kernel: Kernel) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(kernel.operator.name(), "Autograd")
-
-
-def results(function: Callable[..., Any], given: list[Any]) -> tuple[Tensor, ...]:
-    found = function(*given)
-    return (found,) if isinstance(found, Tensor) else tuple(found)
-
-
-def close(got: Tensor, expected: Tensor, tolerance: float) -> None:
-    scale = expected.abs().max().item() if expected.numel() else 0.0
-    assert got.shape == expected.shape
-    torch.testing.assert_close(got.to(expected.dtype), expected, rtol=tolerance, atol=tolerance * max(scale, 1e-3))
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_values_and_gradients_are_those_of_the_reference(name: str, dtype: torch.dtype) -> None:
     kernel = KERNELS[name]
     for given in examples(kernel, dtype):
-        mine, exact = ([leaf(x, is_exact) for x in given] for is_exact in (False, True))
-        expected = results(kernel.reference, exact)
-        got = results(kernel.operator, mine)[: len(expected)]
-        for value, right in zip(got, expected, strict=True):
-            close(value.detach(), right.detach(), TOLERANCE[dtype])
-        learning = [i for i, x in enumerate(mine) if isinstance(x, Tensor) and x.requires_grad]
-        if not differentiable(kernel):
-            continue
-        used = [i for i, right in enumerate(expected) if right.requires_grad and right.numel()]
-        grads = [torch.randn_like(got[i]) for i in used]
-        found = torch.autograd.grad([got[i] for i in used], [mine[i] for i in learning], grads, allow_unused=True)
-        of_exact = [grad.to(expected[i].dtype) for i, grad in zip(used, grads, strict=True)]
-        right = torch.autograd.grad(
-            [expected[i] for i in used], [exact[i] for i in learning], of_exact, allow_unused=True
-        )
-        for i, value, its in zip(learning, found, right, strict=True):
-            if value is None and its is None:
-                continue
-            assert value is not None, f"argument {i} of {name} gets no gradient"
-            assert value.dtype == mine[i].dtype
-            close(value, torch.zeros_like(exact[i]) if its is None else its, 2 * TOLERANCE[dtype])
+        compare(kernel, given, dtype)
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)

@@ -69,7 +69,7 @@ def test_each_member_learns_as_if_it_were_alone() -> None:
 def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
     monkeypatch.setattr(
-        "seqrec_cli.commands.training_setup.compile_model", lambda model, device, last: compiled.append(model)
+        "seqrec_cli.commands.training_setup.compile_model", lambda model, device, **_: compiled.append(model)
     )
     cfg = validate("train", compose("train", ["model=ensemble", "hardware.compile=true"]))
     model = fresh_model(cfg, packed([[1, 2, 3, 4]], 4), torch.device("cpu"))  # type: ignore[arg-type]

@@ -182,7 +182,7 @@ def _is_sparse(model: torch.nn.Module) -> list[bool]:
     return [module.sparse for module in model.modules() if isinstance(module, torch.nn.Embedding)]
 
 
-def _mark_compiled(model: Any, device: torch.device, *, last: bool) -> None:
+def _mark_compiled(model: Any, device: torch.device, *, last: bool, mode: object) -> None:
     """Instead of torch's compiler, which takes long."""
     model.is_compiled = True
 

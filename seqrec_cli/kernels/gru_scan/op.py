@@ -3,7 +3,8 @@ interest extractor and its AUGRU and AGRU (Zhou et al. 2019, arXiv 1809.03672, e
 which also says what a `gate` is.
 
 The loop over time is one operator with a backward pass written by hand: in C on a CPU in fp32, whose inputs may be
-bf16, else one loop in which every operation covers all pairs of row and candidate (`torch_loop.py`).
+bf16, on a GPU in Triton (`triton_kernel.py`), else one loop in which every operation covers all pairs of row and
+candidate (`torch_loop.py`).
 
 Legend: L steps, B rows, C candidates, N = B x C pairs, H hidden width, G = 3H, P is H rounded up to a multiple of 16.
 Inputs are [L, B, 3H] in the order n, r, u, the same for all candidates of a row, and may be bf16 where nothing learns;
@@ -26,9 +27,23 @@ from seqrec_cli.kernels.gru_scan.reference import (
     last_reference,
     reference,
 )
-from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, enabled, operator
+from seqrec_cli.kernels.registry import (
+    INT,
+    LONG,
+    POINTER,
+    VECTOR,
+    Kernel,
+    Source,
+    addresses,
+    enabled,
+    on_triton,
+    operator,
+    triton_kernels,
+)
 
+NAME = "gru_scan"
 WIDEST = 1024  # states: a block of rows lies on its thread's stack
+WIDEST_IN_TRITON = 64  # of 128 the weights do not fit the registers of a program (ptxas: kilobytes are spilled)
 WIDEST_BESIDE_LOW = 128  # beyond, products in 16 bits win: of 256, by 20 % to 2 times with 512 rows (two AVX512 cores)
 
 
@@ -70,7 +85,12 @@ def _loop(recurrent_GH: Tensor, low: torch.dtype | None) -> ctypes.CDLL | None:
     H = recurrent_GH.shape[1]
     fits = recurrent_GH.device.type == "cpu" and recurrent_GH.dtype == torch.float32
     widest = WIDEST if low is None else WIDEST_BESIDE_LOW
-    return SOURCE.compiled("H", H) if fits and widest >= H and enabled() else None
+    return SOURCE.compiled("H", H) if fits and widest >= H and enabled() and not _by_triton(recurrent_GH) else None
+
+
+def _by_triton(recurrent_GH: Tensor) -> bool:
+    fits = recurrent_GH.shape[1] <= WIDEST_IN_TRITON and recurrent_GH.dtype == torch.float32
+    return fits and on_triton(NAME, recurrent_GH.device)
 
 
 def _fake_last(inputs_LBG, scales_LBC, recurrent_GH, *_):  # type: ignore[no-untyped-def]
@@ -84,6 +104,10 @@ def _gru_last(
     """The last states [B, C, H]. `low`: the number format of the products where torch makes them."""
     if loop := _loop(recurrent_GH, low):
         return _forward(loop, inputs_LBG, scales_LBC, recurrent_GH, gate, None, None, None)
+    if _by_triton(recurrent_GH):
+        given = inputs_LBG, scales_LBC, recurrent_GH, gate, False, low
+        found: Tensor = triton_kernels(NAME).states(*given, all_states=False)[0]
+        return found
     return torch_loop.last(inputs_LBG, scales_LBC, recurrent_GH, gate, low)
 
 
@@ -112,7 +136,11 @@ def _gru_states(
     """The last states [B, C, H], all states [L, B, C, H], and with `keep`, for backward, gates [L, N, 2H] and n
     [L, N, H]."""
     if (loop := _loop(recurrent_GH, low)) is None:
-        return torch_loop.states(inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low)
+        outside_c = triton_kernels(NAME) if _by_triton(recurrent_GH) else torch_loop
+        made: tuple[Tensor, Tensor, Tensor, Tensor] = outside_c.states(
+            inputs_LBG, scales_LBC, recurrent_GH, gate, keep, low
+        )
+        return made
     (L, B, C), H = scales_LBC.shape, recurrent_GH.shape[1]
     states_LBCH = recurrent_GH.new_empty((L, B, C, H))
     gates_LNG, new_LNH = (recurrent_GH.new_empty((L if keep else 0, B * C, width)) for width in (2 * H, H))
@@ -168,7 +196,9 @@ def _gru_states_backward(
     """Gradients of the inputs [L, B, 3H], the scales [L, B, C] and the recurrent weights [3H, H]."""
     kept = scales_LBC, recurrent_GH, states_LBCH, gates_LNG, new_LNH
     if (loop := _loop(recurrent_GH, low)) is None:
-        return torch_loop.backward(grad_last_BCH, grad_states_LBCH, *kept, gate, low)
+        outside_c = triton_kernels(NAME) if _by_triton(recurrent_GH) else torch_loop
+        made: tuple[Tensor, Tensor, Tensor] = outside_c.backward(grad_last_BCH, grad_states_LBCH, *kept, gate, low)
+        return made
     (L, B, C), (G, H), threads = scales_LBC.shape, recurrent_GH.shape, torch.get_num_threads()
     grad_last_BCH = None if grad_last_BCH is None else grad_last_BCH.contiguous()
     grad_states_LBCH = None if grad_states_LBCH is None else _dense(grad_states_LBCH)

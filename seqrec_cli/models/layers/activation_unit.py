@@ -1,7 +1,8 @@
 """DIN's local activation unit: how much each event of a history matters to a candidate (Zhou et al. 2018, 1706.06978,
 eq. 3 and figure 2), and the history so weighted.
 
-An MLP reads [h; c; h - c; h * c], its first layer in another form (`kernels/pair_linear`).
+An MLP reads [h; c; h - c; h * c], its first layer in another form (`kernels/pair_linear`), or on a GPU all of it by one
+kernel (`kernels/activation_unit`).
 
 Legend: B rows, L events, C candidates, F features of an item, M first width of the MLP. Candidates are [B, C, ...],
 or [C, ...] where all rows share them.
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqrec_cli.config.model import UnitActivation
+from seqrec_cli.kernels.activation_unit.op import activation_unit, usable
+from seqrec_cli.kernels.activation_unit.reference import DICE, PRELU, SIGMOID
 from seqrec_cli.kernels.pair_linear.op import pair_linear
+from seqrec_cli.kernels.prelu_dice.reference import EPSILON
 from seqrec_cli.models.layers.attention import masked_softmax
 from seqrec_cli.models.layers.channelwise import Dice, PReLU, activate
 
@@ -79,6 +83,8 @@ class ActivationUnit(nn.Module):
 
     def weights(self, events_BLF: Tensor, candidates: Tensor, sees_BLC: Tensor) -> Tensor:
         """The events' weights [B, L, C], zero where a candidate does not see them."""
+        if (kind := self._kind()) is not None and usable(events_BLF, tuple(map(len, self._biases())), kind):
+            return self._normalise(self._whole(events_BLF, candidates, kind) + self.weight.bias, sees_BLC)
         *inner, last = self.activations
         weight_M, bias = self.weight.weight[0], self.weight.bias
         x = self._first(events_BLF, candidates)
@@ -98,9 +104,50 @@ class ActivationUnit(nn.Module):
 
     def _first(self, events_BLF: Tensor, candidates: Tensor) -> Tensor:
         """The first layer's output [B, L, C, M]."""
+        return pair_linear(events_BLF, candidates, *self._of_candidates(candidates))
+
+    def _of_candidates(self, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each candidate's shifts [..., C, M], and the first layer's weights [F, M] of events and products."""
         w_event, w_candidate, w_difference, w_product = self.first.weight.T.chunk(4)
         shifts = nn.functional.linear(candidates, (w_candidate - w_difference).T, self.first.bias)
-        return pair_linear(events_BLF, candidates, shifts, w_event + w_difference, w_product)
+        return shifts, w_event + w_difference, w_product
+
+    def _biases(self) -> tuple[Tensor, ...]:
+        """Of the hidden layers [M], [K], ..."""
+        return (self.first.bias, *(layer.bias for layer in self.layers))  # type: ignore[arg-type]
+
+    def _kind(self) -> int | None:
+        """The activation as `kernels/activation_unit` counts them; None for Dice in training, which the kernel has
+        not."""
+        kinds: dict[type[nn.Module], int] = {PReLU: PRELU, nn.Sigmoid: SIGMOID, Dice: DICE}
+        kind = kinds[type(self.activations[0])]
+        return None if kind == DICE and self.training else kind
+
+    def _whole(self, events_BLF: Tensor, candidates: Tensor, kind: int) -> Tensor:
+        """The raw weights [B, L, C] without the last bias, by one kernel."""
+        shifts, w_event_FM, w_product_FM = self._of_candidates(candidates)
+        if candidates.dim() == 2:
+            candidates, shifts = (x.expand(len(events_BLF), *x.shape) for x in (candidates, shifts))
+        first_3M, *others = (
+            _numbers(layer, like) for layer, like in zip(self.activations, self._biases(), strict=True)
+        )
+        second = None
+        if self.layers:
+            (layer,) = self.layers
+            assert isinstance(layer, nn.Linear)
+            second = layer.weight.T, layer.bias, *others
+        of_pairs = candidates, shifts, w_event_FM, w_product_FM
+        return activation_unit(events_BLF, *of_pairs, first_3M, second, self.weight.weight[0], kind)
+
+
+def _numbers(layer: nn.Module, like_M: Tensor) -> Tensor:
+    """An activation's slope, and scale and offset of its gate: [3, M], zeros for those that it has not."""
+    if isinstance(layer, Dice):
+        scale = (layer.running_var + EPSILON).rsqrt()
+        return torch.stack([layer.slope, scale, -layer.running_mean * scale])
+    if isinstance(layer, PReLU):
+        return nn.functional.pad(layer.slope[None], (0, 0, 0, 2))
+    return like_M.new_zeros((3, len(like_M)))
 
 
 def _recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
