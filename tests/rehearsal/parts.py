@@ -38,7 +38,7 @@ def _fit(model: str, objective: str) -> bool:
     if can.family != "encoder" or wants.causal is None or objective == "prefixes":
         return True
     causal = can.causal or model in CAUSAL
-    return causal if wants.causal else not causal or not can.causal and model not in CAUSAL
+    return causal if wants.causal else not causal or (not can.causal and model not in CAUSAL)
 
 
 def settings(model: str, objective: str, changes: dict[str, Any] | None = None, **trainer: Any) -> TrainConfig:
@@ -54,7 +54,7 @@ def settings(model: str, objective: str, changes: dict[str, Any] | None = None, 
         ),
         "trainer": base.trainer.model_copy(update=trainer),
     }
-    return TrainConfig.model_validate({**{name: value for name, value in base}, **parts})
+    return TrainConfig.model_validate({**dict(base), **parts})
 
 
 @functools.cache

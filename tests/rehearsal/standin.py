@@ -16,7 +16,7 @@ import functools
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_iter, tree_map_only
-
 
 NAME = "standin"
 DEVICE, HOST = torch.device("privateuseone", 0), torch.device("cpu")  # `standin:0` once it is installed
@@ -38,7 +37,6 @@ READS = {
     aten.nonzero,
     aten.masked_select,
     aten.equal,
-    aten.is_nonzero,
     aten.bincount,
     aten._unique2,
     aten.unique_dim,
@@ -52,7 +50,7 @@ COPIES = {aten.copy_, aten._to_copy, aten._copy_from, aten._copy_from_and_resize
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 
 
-class DeviceMix(RuntimeError):
+class DeviceMixError(RuntimeError):
     """Tensors of two devices in one operator."""
 
 
@@ -114,6 +112,9 @@ class StandIn(torch.Tensor):
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(function, args, kwargs or {})
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
     def __reduce_ex__(self, protocol: Any) -> Any:  # a checkpoint holds the numbers
         return self.numbers.detach().__reduce_ex__(protocol)
 
@@ -136,6 +137,8 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     operators_run[str(packet)] += 1
     if function.namespace == "seqrec":  # the project's own: what it is made of is looked at, not its result alone
         return function.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.PrivateUse1), *args, **kwargs)
+    if _is_made_of_others(function):  # in inference mode they come here whole
+        return function.decompose(*args, **kwargs)
     given = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     mine = {id(t.numbers): t for t in given if isinstance(t, StandIn)}
     if packet in COPIES:
@@ -146,7 +149,9 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = kwargs.get("device")
     to_host = device is not None and torch.device(device).type == "cpu"
     if device is not None:
-        kwargs = {**kwargs, "device": HOST, "pin_memory": False} if "pin_memory" in kwargs else {**kwargs, "device": HOST}
+        kwargs = (
+            {**kwargs, "device": HOST, "pin_memory": False} if "pin_memory" in kwargs else {**kwargs, "device": HOST}
+        )
     # A view, made in inference mode, of a tensor from outside it is none of that mode's own.
     outside = torch.is_inference_mode_enabled() and not any(t.is_inference() for t in mine.values())
     inference = torch.inference_mode(not (outside and _is_view(function)) and torch.is_inference_mode_enabled())
@@ -167,6 +172,11 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 @functools.cache
+def _is_made_of_others(function: Any) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
+
+
+@functools.cache
 def _is_view(function: Any) -> bool:
     return any(result.alias_info is not None and not result.alias_info.is_write for result in function._schema.returns)
 
@@ -176,7 +186,7 @@ def _refuse_mix(function: Any, packet: Any, given: list[torch.Tensor]) -> None:
     for tensor in given:
         if not isinstance(tensor, StandIn) and (tensor.dim() > 0 or (indexes and tensor.dtype == torch.int64)):
             kinds = ", ".join(f"{t.device.type}{list(t.shape)}" for t in given)
-            raise DeviceMix(f"{function} over tensors of two devices ({kinds}) at {_caller()}")
+            raise DeviceMixError(f"{function} over tensors of two devices ({kinds}) at {_caller()}")
 
 
 def _note_copy(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -196,13 +206,20 @@ def _note_copy(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 
 
 def _note_read(packet: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if packet in READS or (packet is aten.repeat_interleave and kwargs.get("output_size") is None):
+    if packet in READS or _repeats_by_numbers(function, kwargs):
         _note(str(packet).removeprefix("aten."))
-    elif packet in INDEXING and any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]):
+    elif packet in INDEXING and any(
+        index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+    ):
         if packet is aten.index or args[2].numel() > 1:  # one number is filled in where the mask says
             _note("an index of True and False")
     elif packet is aten.where and len(args) == 1:
         _note("where")
+
+
+def _repeats_by_numbers(function: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether the size of the result is the sum of a tensor."""
+    return function is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None
 
 
 def _note(what: str) -> None:
