@@ -27,7 +27,9 @@ from seqrec_cli.evaluation.evaluate import Evaluation, evaluate
 from seqrec_cli.metrics.table import request_metric
 from seqrec_cli.serving.scoring import Question, Scoring
 
-ONE_THREAD = HardwareConfig(device="cpu", precision=None, threads=1, embedding=None, compile=None, kernels=None)
+ONE_THREAD = HardwareConfig(
+    device="cpu", precision=None, threads=1, embedding=None, compile=None, log=None, kernels=None
+)
 TRAINED = {"retriever": "sasrec", "ranker": "din"}
 METRICS = ("hr@10", "ndcg@10", "mrr")
 TOP, AT_ONCE = 10, 64

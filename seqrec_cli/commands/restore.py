@@ -19,9 +19,13 @@ from seqrec_cli.saying import Say
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.precision import Precision, resolve_precision
 
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None, kernels=None)
+AS_TRAINED = HardwareConfig(
+    device=None, precision=None, threads=None, embedding=None, compile=None, log=None, kernels=None
+)
 # For exports, which are proved on a CPU in full precision, and pictures: the same anywhere.
-ON_CPU = HardwareConfig(device="cpu", precision="fp32", threads=None, embedding=None, compile=False, kernels=None)
+ON_CPU = HardwareConfig(
+    device="cpu", precision="fp32", threads=None, embedding=None, compile=False, log=None, kernels=None
+)
 
 
 def folder_of(ckpt: str | Path) -> Path:

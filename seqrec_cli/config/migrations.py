@@ -54,6 +54,7 @@ BEFORE: dict[str, Any] = {
     "evaluation.test": "once",
     "evaluation.beyond_accuracy": False,
     "hardware.kernels": True,
+    "hardware.log": "auto",
     "model.batch_norm": False,
     "model.context": "none",
     "model.event_dropout": 0.0,

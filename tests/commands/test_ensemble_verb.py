@@ -28,7 +28,9 @@ TINY = [
     "hardware.device=cpu",
     "hardware.precision=fp32",
 ]
-AS_TRAINED = HardwareConfig(device=None, precision=None, threads=None, embedding=None, compile=None, kernels=None)
+AS_TRAINED = HardwareConfig(
+    device=None, precision=None, threads=None, embedding=None, compile=None, log=None, kernels=None
+)
 
 
 @pytest.fixture(scope="module")

@@ -287,6 +287,7 @@ OTHERWISE = {
     **{f"auto-model.{name}": "tests/commands/test_portfolio_run.py" for name in ("requests", "members", "weights")},
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",
+    "hardware.log": "the same on a CPU: tests/rehearsal/test_log_place.py",
     "dataset.name": "a label",
     "dataset.source": "which reader; every dataset here has its own",
     "csv-dataset.quoted": "tests/data: text with quotes in it, which the small file has not",

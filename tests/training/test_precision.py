@@ -24,7 +24,7 @@ def _same_threads() -> Any:
 
 def hardware(device: str | None = "cpu", precision: Any = "auto", threads: int | None = 1) -> HardwareConfig:
     return HardwareConfig(
-        device=device, precision=precision, threads=threads, embedding="dense", compile=False, kernels=True
+        device=device, precision=precision, threads=threads, embedding="dense", compile=False, log="auto", kernels=True
     )
 
 
