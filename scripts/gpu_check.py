@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 NEEDED = {  # what is imported: the package that has it
     "torch": "torch",
     "numpy": "numpy",
@@ -40,6 +41,7 @@ LIMITS = {
     "pytest": 60,
 }
 IN_ALL = 345  # seconds: a part that would begin later is left out, and said to be
+LEFT_OUT, BROKEN = 3, 4  # exit codes of a part: not here; to be begun again
 GRACE = 5  # seconds between being asked to end and being ended
 
 
@@ -110,25 +112,35 @@ def _part(name: str, asked: argparse.Namespace, *, left: float, python: Sequence
         told, said = Path(folder) / "results.jsonl", Path(folder) / "output.txt"
         words = [*python, "-m", "scripts.gpu_parts", name, "--device", asked.device, "--results", str(told)]
         words += ["--tiny"] if asked.tiny else []
-        began = time.monotonic()
-        with said.open("w") as output:
-            process = subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
-            try:
-                code: int | None = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                code = None
-                _end(process)
+        began, code, results = time.monotonic(), BROKEN, -1
+        while code == BROKEN and len(read_results(told)) > results:  # as long as that leads on
+            results = len(read_results(told))
+            code = _waited_for(words, said, limit - (time.monotonic() - began))
         part["seconds"] = round(time.monotonic() - began, 1)
         part["results"] = read_results(told)
         if code is None:
             part |= {"status": "timeout", "message": f"ended after {limit:.0f} s"}
         else:
-            part["status"] = {0: "done", 3: "left out"}.get(code, "failed")
+            part["status"] = {0: "done", LEFT_OUT: "left out"}.get(code, "failed")
         if part["status"] in ("failed", "left out"):
             lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             part["message"] = lines[-1] if lines else f"exit code {code}"
             part["output"] = lines[-30:]
     return part
+
+
+def _waited_for(words: list[str], said: Path, limit: float) -> int | None:
+    """A process's exit code, or None where it was ended."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            words, stdout=output, stderr=output, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        try:
+            return process.wait(max(limit, 0.1))
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return None
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ Rates count real work (targets learned from, samples of clicks), and wait for th
 torch's own count of what tensors took at their peak; on a CPU it is not counted.
 """
 
+import functools
 import gc
 import statistics
 import time
@@ -29,7 +30,7 @@ from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.step_cost import count_flops
 
 Work = tuple[str, Callable[[], dict[str, Any]]]
-WARM_UP, SECONDS = 5, 3.0  # steps before the clock, and how long it runs
+WARM_UP, SECONDS = 5, 2.0  # steps before the clock, and how long it runs
 FLOPS_ROWS = 8
 # Dense bf16 peaks by their makers, FLOP/s; a device that is not here has the fraction of the measured product alone.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12, "RTX PRO 6000": 504e12}
@@ -61,6 +62,12 @@ def loop_of(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Loop:
         folder=Path(),
         listener=Listener(),
     )
+
+
+@functools.cache
+def _bf16_rate(device: torch.device) -> float:
+    """FLOP/s of the fastest product of large matrices here."""
+    return gemm_rate(device, torch.bfloat16)[0]
 
 
 def _forget(device: torch.device) -> None:
@@ -110,7 +117,7 @@ def _rates(cfg: TrainConfig, log: PackedLog, device: torch.device, seconds: floa
     found["flops_a_second"] = rate
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        found["of_measured_bf16"] = rate / gemm_rate(device, torch.bfloat16)[0]
+        found["of_measured_bf16"] = rate / _bf16_rate(device)
         found["of_named_bf16"] = next((rate / peak for key, peak in PEAKS.items() if key in name), None)
     return found
 

@@ -1,6 +1,8 @@
 """One part of the GPU check, in its process: `python -m scripts.gpu_parts sasrec --device cuda --results FILE`.
 
-Each result is a line of JSON in FILE, written as soon as it is there. Exit code 3: the part is left out here.
+Each result is a line of JSON in FILE, written as soon as it is there. Exit code 3: the part is left out here. 4: an error
+of the device's own (an illegal address, say), after which a process can do nothing more with it: call it again, and what
+has its result already is passed over.
 """
 
 import argparse
@@ -15,9 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scripts.gpu_check import BROKEN, LEFT_OUT, read_results
+
 ROOT = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
-LEFT_OUT = 3
+Work = tuple[str, Callable[[], Result]]
 
 
 def main() -> int:
@@ -38,11 +42,18 @@ def main() -> int:
         print(f"no CUDA device is here: torch {torch.__version__} sees none; --device cpu --tiny tries the script out")
         return 1
     wrong = 0
+    known = {result["name"] for result in read_results(asked.results)}
     with asked.results.open("a", encoding="utf-8") as file:
-        for result in PARTS[asked.part](device, asked.tiny):
+        for name, work in PARTS[asked.part](device, asked.tiny):
+            if name in known:
+                continue
+            result = tried(name, work)
             file.write(json.dumps(result) + "\n")
             file.flush()
-            wrong += not result.get("ok", True)
+            wrong += not result["ok"]
+            if "CUDA error" in result.get("error", ""):
+                print(result["error"])
+                return BROKEN
     if wrong:
         print(f"{wrong} wrong")
     return 1 if wrong else 0
@@ -60,27 +71,25 @@ def tried(name: str, work: Callable[[], Result]) -> Result:
     return found | {"seconds": round(time.perf_counter() - began, 3)}
 
 
-def _environment(device: Any, tiny: bool) -> Iterator[Result]:
+def _environment(device: Any, tiny: bool) -> Iterator[Work]:
     from seqrec_cli.reporting.environment import environment
 
-    yield {"name": "environment", **json.loads(json.dumps(environment(device), default=str))}
+    yield "environment", lambda: json.loads(json.dumps(environment(device), default=str))
 
 
-def _cases(device: Any, tiny: bool) -> Iterator[Result]:
+def _cases(device: Any, tiny: bool) -> Iterator[Work]:
     from scripts.gpu_cases import cases
 
-    for name, work in cases(device, tiny):
-        yield tried(name, work)
+    yield from cases(device, tiny)
 
 
-def _figures(which: str) -> Callable[[Any, bool], Iterator[Result]]:
-    def run(device: Any, tiny: bool) -> Iterator[Result]:
+def _figures(which: str) -> Callable[[Any, bool], Iterator[Work]]:
+    def works(device: Any, tiny: bool) -> Iterator[Work]:
         from scripts import gpu_figures
 
-        for name, work in getattr(gpu_figures, which)(device, tiny):
-            yield tried(name, work)
+        yield from getattr(gpu_figures, which)(device, tiny)
 
-    return run
+    return works
 
 
 def _pytest(results: Path) -> int:
@@ -100,7 +109,7 @@ def _pytest(results: Path) -> int:
     return done.returncode
 
 
-PARTS: dict[str, Callable[[Any, bool], Iterator[Result]]] = {
+PARTS: dict[str, Callable[[Any, bool], Iterator[Work]]] = {
     "environment": _environment,
     "cases": _cases,
     **{name: _figures(name) for name in ("bert4rec", "sasrec", "clicks", "scoring", "plan", "formats")},

@@ -77,6 +77,25 @@ if part == "clicks": sys.exit("it broke")
     assert "ended after 2 s" in capsys.readouterr().out
 
 
+def test_a_part_whose_device_broke_is_begun_again_and_passes_over_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results.jsonl"
+
+    def works(device: Any, tiny: bool) -> Any:
+        def breaks() -> Any:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        return iter([("first", dict), ("second", breaks), ("third", dict)])
+
+    monkeypatch.setattr(gpu_parts, "PARTS", {"cases": works})
+    monkeypatch.setattr(sys, "argv", ["gpu_parts", "cases", "--device", "cpu", "--results", str(file)])
+    assert gpu_parts.main() == gpu_check.BROKEN
+    assert gpu_parts.main() == 0
+    found = gpu_check.read_results(file)
+    assert [(each["name"], each["ok"]) for each in found] == [("first", True), ("second", False), ("third", True)]
+
+
 def test_what_is_missing_is_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,8 +124,8 @@ class HardwareConfig(Settings):
     )
     compile: bool | None = Field(description="compile the model's forward and backward (needs a C++ compiler)")
     log: Literal["auto", "device", "host"] | None = Field(
-        description="where the events lie that batches are cut from: device, in the GPU's memory; host, and batches are "
-        "sent; auto: device, if an eighth of what is free there holds them. On a CPU all are the same"
+        description="where the events lie that batches are cut from: device, in the GPU's memory; host, and batches "
+        "are sent; auto: device, if an eighth of what is free there holds them. On a CPU all are the same"
     )
     kernels: bool | None = Field(description="fused kernels in C on the CPU; false: torch's own operations")
 
