@@ -1,8 +1,8 @@
 """One part of the GPU check, in its process: `python -m scripts.gpu_parts sasrec --device cuda --results FILE`.
 
-Each result is a line of JSON in FILE, written as soon as it is there. Exit code 3: the part is left out here. 4: an error
-of the device's own (an illegal address, say), after which a process can do nothing more with it: call it again, and what
-has its result already is passed over.
+Each result is a line of JSON in FILE, written as soon as it is there. Exit code 3: the part is left out here. 4: an
+error of the device's own (an illegal address, say), after which a process can do nothing more with it: call it again,
+and what has its result already is passed over.
 """
 
 import argparse
