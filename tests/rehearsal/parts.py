@@ -18,8 +18,8 @@ from tests.models.toy import CAUSAL, model_names, numbers, small_config
 from tests.shipped import shipped
 from tests.training.configured import config
 
-LENGTH = 12
-LOG = packed(random_histories(14, 30, 16), 30, click_negatives=3)
+LENGTH = 8
+LOG = packed(random_histories(14, 30, 10), 30, click_negatives=3)
 CPU = torch.device("cpu")
 
 
