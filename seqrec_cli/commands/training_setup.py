@@ -23,6 +23,7 @@ from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.processes import ALONE, current, started, together
 from seqrec_cli.training.closed_form import closed_form_shortage
 from seqrec_cli.training.limits import most_memory, refuse_large_model, refuse_many_negatives
+from seqrec_cli.training.log_place import log_device
 
 
 def fresh_model(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Recommender:
@@ -111,14 +112,22 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
 
 
 def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
-    trainer, length = cfg.trainer, cfg.model.max_length
+    trainer, length, log_on = cfg.trainer, cfg.model.max_length, log_device(cfg.hardware.log, log, device)
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
         negatives, of_events = objective.negatives_per_row, cfg.model.history_negatives
         pool_N = training_items(log) if of_events and cfg.model.history_negatives_by_popularity else None
         fixed = None if objective.redraw else log.clicks.get("train")
         if fixed is not None and (cfg.protocol.name != "positions" or not _several_targets_a_row(cfg, objective)):
-            return LabelledTraining(log, length, batching, history_negatives=of_events, history_pool_N=pool_N)
+            return LabelledTraining(
+                log,
+                length,
+                batching,
+                history_negatives=of_events,
+                history_pool_N=pool_N,
+                device=device,
+                log_on=log_on,
+            )
         if _several_targets_a_row(cfg, objective):
             return PositionRows(
                 log,
@@ -130,9 +139,17 @@ def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: tor
                 history_negatives=of_events,
                 history_pool_N=pool_N,
                 fixed_negatives=fixed,
+                log_on=log_on,
             )
         return PrefixRows(
-            log, length, batching, negatives=negatives, history_negatives=of_events, history_pool_N=pool_N
+            log,
+            length,
+            batching,
+            negatives=negatives,
+            history_negatives=of_events,
+            history_pool_N=pool_N,
+            device=device,
+            log_on=log_on,
         )
     if objective.masking is not None:
         return ClozeRows(
@@ -143,6 +160,7 @@ def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: tor
             stride=objective.stride,
             masking=objective.masking,
             device=device,
+            log_on=log_on,
         )
     return WindowRows(
         log,
@@ -153,4 +171,5 @@ def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: tor
         negatives=objective.negatives_per_position,
         draws_by_row=objective.draws_by_row,
         device=device,
+        log_on=log_on,
     )

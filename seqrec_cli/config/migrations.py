@@ -60,6 +60,7 @@ BEFORE: dict[str, Any] = {
     "hardware.processes": 1,
     "hardware.restarts": 3,
     "hardware.timeout_minutes": 30.0,
+    "hardware.log": "auto",
     "model.batch_norm": False,
     "model.context": "none",
     "model.event_dropout": 0.0,

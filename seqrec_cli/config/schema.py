@@ -145,6 +145,10 @@ class HardwareConfig(Settings):
     compile: bool | Literal["graphs"] | None = Field(
         description="compile the model's forward and backward (needs a C++ compiler); graphs: as CUDA graphs too"
     )
+    log: Literal["auto", "device", "host"] | None = Field(
+        description="where the events lie that batches are cut from: device, in the GPU's memory; host, and batches "
+        "are sent; auto: device, if an eighth of what is free there holds them. On a CPU all are the same"
+    )
     kernels: bool | None = Field(description="fused kernels (CPU: C, CUDA: Triton); false: torch's own operations")
 
 

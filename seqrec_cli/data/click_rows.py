@@ -51,6 +51,7 @@ class PositionRows(BatchedRows):
 
     With `fixed_negatives`, which are the dataset's labelled training rows, a target's negatives are those of its row.
 
+    Batches are on `device`, cut from the log on `log_on` (None: there too).
     A batch holds `batching.size` targets, give or take a row, so an epoch has the steps it has with one row a prefix.
     """
 
@@ -66,11 +67,12 @@ class PositionRows(BatchedRows):
         history_negatives: int = 0,
         history_pool_N: np.ndarray | None = None,
         fixed_negatives: LabelledRows | None = None,
+        log_on: torch.device | None = None,
     ) -> None:
         self._log, self._negatives, self._device = log, negatives, device
         self._history_negatives, self._fixed_negatives = history_negatives, fixed_negatives
         self._history_pool_N = history_pool_N
-        self._events = LogTensors.of(log, device)
+        self._events = LogTensors.of(log, log_on or device)
         self._rows_R, self._starts_R, lengths_R, self._counts_R = target_runs(
             np.asarray(log.offsets_U1), train_ends(log), max_length, targets=min(TARGETS, batching.size), whole=whole
         )

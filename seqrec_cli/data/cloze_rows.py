@@ -71,11 +71,14 @@ class ClozeRows(BatchedRows):
         stride: int | None,
         masking: Masking,
         device: torch.device,
+        log_on: torch.device | None = None,
     ) -> None:
+        """Batches are on `device`, cut from the log on `log_on` (None: there too)."""
+        log_on = log_on or device
         self._masking, self._device, self._num_items = masking, device, log.num_items
-        self._events = LogTensors.of(log, device)
+        self._events = LogTensors.of(log, log_on)
         weights_N = event_weights(log)
-        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(device)
+        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(log_on)
         # A next-item window is its inputs and one event more, the last target: here that one is an input too, and
         # windows share at least one event, or a first window of one event could be left.
         stride = None if stride is None else min(stride, max_length - 1)
@@ -97,8 +100,8 @@ class ClozeRows(BatchedRows):
         columns_BM, written_BM = self._masking.draw(lengths_B, self._num_items, rng)
         L, real_BM = int(lengths_B.max()), columns_BM < lengths_B[:, None]
         positions_BM = np.arange(len(rows_B))[:, None] * L + columns_BM
-        positions_N = to_device(torch.from_numpy(positions_BM[real_BM]), self._device)
-        written_N = to_device(torch.from_numpy(written_BM[real_BM]), self._device)
+        positions_N = to_device(torch.from_numpy(positions_BM[real_BM]), self._events.items_N.device)
+        written_N = to_device(torch.from_numpy(written_BM[real_BM]), self._events.items_N.device)
         batch = self._events.histories(rows_B, starts_B, lengths_B)
         items_BL = batch.items_BL
         targets_BL = torch.zeros_like(items_BL)

@@ -23,6 +23,7 @@ from seqrec_cli.data.view import HeldOut, LabelledRows, Targets
 from seqrec_cli.data.weights import event_weights, of_candidates, row_weights
 
 ALL = slice(None)
+HOST = torch.device("cpu")
 
 
 def windows(
@@ -60,13 +61,14 @@ class LogTensors:
     times_N: Tensor | None
     context_NF: Tensor | None = None
     time_context: tuple[str, ...] = ()
+    host_times_N: np.ndarray | None = None  # the mapped file: hours are read off times on the host
 
     @classmethod
     def of(cls, log: PackedLog, device: torch.device) -> Self:
         """On that device."""
         times_N = None if log.times_N is None else torch.from_numpy(log.times_N).to(device)
         context_NF = None if log.context_NF is None else torch.from_numpy(log.context_NF).to(device)
-        return cls(torch.from_numpy(log.items_N).to(device), times_N, context_NF, log.time_context)
+        return cls(torch.from_numpy(log.items_N).to(device), times_N, context_NF, log.time_context, log.times_N)
 
     def histories(self, rows_B: np.ndarray, starts_B: np.ndarray, lengths_B: np.ndarray) -> Batch:
         """Events start to start + length - 1, of these user rows."""
@@ -74,26 +76,26 @@ class LogTensors:
             users_B=torch.from_numpy(rows_B + 1),
             items_BL=padded_rows(self.items_N, starts_B, lengths_B),
             lengths_B=torch.from_numpy(lengths_B),
-            times_BL=(times_BL := self._times(starts_B, lengths_B)),
-            context_BLF=self._contexts(starts_B, lengths_B, times_BL),
+            times_BL=self._times(starts_B, lengths_B),
+            context_BLF=self._contexts(starts_B, lengths_B),
         )
 
     def contexts_at(self, positions_B: np.ndarray) -> Tensor | None:
         """Context of events, [B, F]."""
-        alone_B = np.ones_like(positions_B)
-        context_B1F = self._contexts(positions_B, alone_B, self._times(positions_B, alone_B))
+        context_B1F = self._contexts(positions_B, np.ones_like(positions_B))
         return None if context_B1F is None else context_B1F[:, 0]
 
     def _times(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
         return None if self.times_N is None else padded_rows(self.times_N, starts_B, lengths_B)
 
-    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray, times_BL: Tensor | None) -> Tensor | None:
+    def _contexts(self, starts_B: np.ndarray, lengths_B: np.ndarray) -> Tensor | None:
         """Context of events [B, L, F], 0 past each row's end; None where the log has none."""
         parts = [] if self.context_NF is None else [padded_rows(self.context_NF, starts_B, lengths_B)]
-        if self.time_context and times_BL is not None:
+        if self.time_context and self.host_times_N is not None:
+            times_BL = padded_rows(self.host_times_N, starts_B, lengths_B)
             real_BL = torch.arange(times_BL.shape[1]) < torch.from_numpy(lengths_B)[:, None]
-            moments_BLF = torch.from_numpy(of_times(self.time_context, times_BL.cpu().numpy()))
-            parts.append((moments_BLF * real_BL[..., None]).to(times_BL.device))
+            moments_BLF = torch.from_numpy(of_times(self.time_context, times_BL.numpy()))
+            parts.append(to_device(moments_BLF * real_BL[..., None], self.items_N.device))
         return None if not parts else torch.cat(parts, dim=-1)
 
     def times_at(self, positions_B: np.ndarray) -> Tensor | None:
@@ -117,15 +119,17 @@ class WindowRows(BatchedRows):
         negatives: int,
         draws_by_row: bool,
         device: torch.device,
+        log_on: torch.device | None = None,
     ) -> None:
+        """Batches are on `device`, cut from the log on `log_on` (None: there too)."""
         self._negatives, self._draws_by_row, self._device = negatives, draws_by_row, device
         self._one_a_row = window == "prefixes"
-        self._events = LogTensors.of(log, device)
+        self._events = LogTensors.of(log, log_on or device)
         self._rows_R, self._starts_R, lengths_R = windows(
             np.asarray(log.offsets_U1), train_ends(log), max_length, kind=window, stride=stride
         )
         weights_N = event_weights(log)
-        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(device)
+        self._weights_N = None if weights_N is None else torch.from_numpy(weights_N).to(log_on or device)
         self._seen = SeenItems.in_training(log) if negatives else None
         if self._seen is not None:
             self._seen.refuse_all_seen(log.num_users)
@@ -176,8 +180,12 @@ class PrefixRows(BatchedRows):
         negatives: int,
         history_negatives: int = 0,
         history_pool_N: np.ndarray | None = None,
+        device: torch.device = HOST,
+        log_on: torch.device | None = None,
     ) -> None:
+        """Batches are on `device`, cut from the log on `log_on` (None: there too)."""
         self._log, self._negatives, self._history_negatives = log, negatives, history_negatives
+        self._device, self._events = device, LogTensors.of(log, log_on or device)
         self._history_pool_N = history_pool_N
         self._rows_R, self._ends_R = training_targets(log.offsets_U1, train_ends(log))
         self._weights_N = event_weights(log)
@@ -195,9 +203,11 @@ class PrefixRows(BatchedRows):
         negatives_BLK = unseen_at_events(
             rows_B, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
         )
-        batch = _with_candidates(_requests(self._log, rows_B, ends_B, lengths_B=lengths_B), candidates_BC, labels_BC)
+        asked = _requests(self._log, rows_B, ends_B, lengths_B=lengths_B, events=self._events)
+        batch = known_on_host(_with_candidates(asked, candidates_BC, labels_BC))
         weights_B = None if self._weights_N is None else self._weights_N[ends_B]
-        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=of_candidates(weights_B, candidates_BC))
+        weights_BC = of_candidates(weights_B, candidates_BC)
+        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=weights_BC).to(self._device)
 
 
 class LabelledTraining(BatchedRows):
@@ -211,7 +221,11 @@ class LabelledTraining(BatchedRows):
         *,
         history_negatives: int = 0,
         history_pool_N: np.ndarray | None = None,
+        device: torch.device = HOST,
+        log_on: torch.device | None = None,
     ) -> None:
+        """Batches are on `device`, cut from the log on `log_on` (None: there too)."""
+        self._device, self._events = device, LogTensors.of(log, log_on or device)
         self._log, self._rows, self._history_negatives = log, log.clicks["train"], history_negatives
         self._history_pool_N, self._weights_R = history_pool_N, row_weights(log, self._rows)
         self._seen = SeenItems.in_training(log)
@@ -221,14 +235,22 @@ class LabelledTraining(BatchedRows):
     def _batch(self, picked_B: np.ndarray, rng: np.random.Generator) -> Batch:
         rows, lengths_B = self._rows.at(picked_B), self._lengths_R[picked_B]
         widest = max(1, int((rows.items_RC > 0).sum(axis=1).max(initial=1)))  # of this batch; padding is on the right
-        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B=lengths_B, own=rows)
+        batch = _requests(self._log, rows.rows_R, rows.ends_R, lengths_B=lengths_B, own=rows, events=self._events)
         items_BC = rows.items_RC[:, :widest]
-        batch = _with_candidates(batch, items_BC, rows.labels_RC[:, :widest])
+        batch = known_on_host(_with_candidates(batch, items_BC, rows.labels_RC[:, :widest]))
         weights_B = None if self._weights_R is None else self._weights_R[picked_B]
         negatives_BLK = unseen_at_events(
             rows.rows_R, lengths_B, self._history_negatives, seen=self._seen, rng=rng, pool_N=self._history_pool_N
         )
-        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=of_candidates(weights_B, items_BC))
+        weights_BC = of_candidates(weights_B, items_BC)
+        return replace(batch, negatives_BLK=negatives_BLK, weights_BC=weights_BC).to(self._device)
+
+
+def known_on_host(batch: Batch) -> Batch:
+    """A batch of candidates, made on the host, that keeps there what a step asks of it."""
+    assert batch.candidates_BC is not None
+    taught_B = torch.count_nonzero(batch.candidates_BC, dim=1)
+    return replace(batch, host_lengths_B=batch.lengths_B, host_taught_B=taught_B)
 
 
 def unseen_at_events(
@@ -250,16 +272,23 @@ def unseen_at_events(
 
 
 def _requests(
-    log: PackedLog, rows_B: np.ndarray, ends_B: np.ndarray, *, lengths_B: np.ndarray, own: LabelledRows | None = None
+    log: PackedLog,
+    rows_B: np.ndarray,
+    ends_B: np.ndarray,
+    *,
+    lengths_B: np.ndarray,
+    own: LabelledRows | None = None,
+    events: LogTensors | None = None,
 ) -> Batch:
     """Histories that end before a log position, asked about at that event's time and in its context, or at the time
-    and in the context of rows that have their own."""
+    and in the context of rows that have their own. They are cut from `events` (None: on the host).
+    """
     if own is not None and own.asked_apart:
         times_B, context_BF = own.times_R, context_of(log, own.context_RF, own.times_R)
     else:
         times_B, context_BF = None if log.times_N is None else log.times_N[ends_B], contexts(log, ends_B)
     return replace(
-        LogTensors.of(log, torch.device("cpu")).histories(rows_B, ends_B - lengths_B, lengths_B),
+        (events or LogTensors.of(log, HOST)).histories(rows_B, ends_B - lengths_B, lengths_B),
         request_times_B=None if times_B is None else torch.from_numpy(times_B.astype(np.int64)),
         context_BF=None if context_BF is None else torch.from_numpy(context_BF),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from seqrec_cli.data.batch import MASKED, Batch
+from seqrec_cli.data.batch import MASKED, Batch, to_device
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LogTensors, unseen_at_events
 from seqrec_cli.data.negatives import SeenItems
@@ -56,13 +56,15 @@ class ValidationRows:
         draws_by_row: bool,
         seen: SeenItems | None,
         device: torch.device,
+        log_on: torch.device | None = None,
     ) -> Iterator[Batch]:
-        """Batches of like length, the longest first.
+        """Batches of like length, the longest first, on `device`, cut from the log on `log_on` (None: there too).
 
         With `masked` the target's own event is there, hidden (cloze), and the history has one event less. `negatives`
         that the user has not seen stand beside each target, as `WindowRows` has them.
         """
-        events, rng = LogTensors.of(self.log, device), np.random.default_rng(SEED)
+        log_on = log_on or device
+        events, rng = LogTensors.of(self.log, log_on), np.random.default_rng(SEED)
         most = max_length - 1 if masked else max_length
         lengths_R = np.minimum(self.ends_R - np.asarray(self.log.offsets_U1)[self.rows_R], most)
         order_R = np.argsort(-lengths_R, kind="stable")
@@ -71,14 +73,14 @@ class ValidationRows:
             rows_B, ends_B, history_B = self.rows_R[picked_B], self.ends_R[picked_B], lengths_R[picked_B]
             lengths_B = history_B + 1 if masked else history_B
             batch, last_B = events.histories(rows_B, ends_B - history_B, lengths_B), lengths_B - 1
-            at = (torch.arange(len(picked_B), device=device), torch.from_numpy(last_B).to(device))
+            at = (torch.arange(len(picked_B), device=log_on), to_device(torch.from_numpy(last_B), log_on))
             items_BL = batch.items_BL
             if masked:
                 targets_BL = torch.zeros_like(items_BL)
                 items_BL[at] = MASKED
             else:  # earlier positions have their targets too: an objective may look at what follows a position
                 targets_BL = torch.nn.functional.pad(items_BL[:, 1:], (0, 1))
-            targets_BL[at] = torch.from_numpy(self.items_R[picked_B]).to(device)
+            targets_BL[at] = to_device(torch.from_numpy(self.items_R[picked_B]), log_on)
             negatives_BLK = None
             if negatives:
                 assert seen is not None

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import EvaluationConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, to_device
 from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
@@ -142,7 +142,9 @@ class CorpusScorer:
             for start in range(0, len(batch), self._rows):
                 part = batch.rows(start, start + self._rows) if self._rows < len(batch) else batch
                 first, last = start * columns, (start + self._rows) * columns
-                here_E = hidden_E[(hidden_E >= first) & (hidden_E < last)] - first
+                here_E = hidden_E  # to choose among none would make the host wait for a GPU
+                if len(hidden_E):
+                    here_E = hidden_E[(hidden_E >= first) & (hidden_E < last)] - first
                 # A copy: the scores may be a view of the model's own buffers.
                 scores_BV = self._model.score_corpus_without(part, here_E)
                 yield scores_BV.clone(memory_format=torch.contiguous_format)
@@ -202,7 +204,7 @@ def rank_held_out(
     scorer, removes_seen = CorpusScorer(model, block), view_of(log).seen == "remove"
 
     def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.int64, copy=False)).to(device)
+        return to_device(torch.from_numpy(array.astype(np.int64, copy=False)), device)
 
     processes, batch_size = current(), cfg.batch_size
     batches = target_batches(log, targets, max_length=max_length, batch_size=batch_size, share=processes.share)

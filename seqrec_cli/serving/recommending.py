@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.batch import to_device
 from seqrec_cli.data.context import told_context
 from seqrec_cli.data.histories import Histories, logged_histories
 from seqrec_cli.data.interactions import PackedLog
@@ -259,7 +260,7 @@ class Recommending:
         positions_M, items_M = asked.seen(rows_B[without_seen])
         filtered = [row * columns + np.flatnonzero(each) for row, each in enumerate(hidden_BV1) if each is not None]
         seen_M = torch.from_numpy(np.concatenate([without_seen[positions_M] * columns + items_M, *filtered]))
-        seen_M = seen_M.to(self.precision.device)
+        seen_M = to_device(seen_M, self.precision.device)
         if self.left_out is None:
             return seen_M
         firsts_B = torch.arange(len(rows_B), device=seen_M.device) * columns

@@ -28,6 +28,7 @@ from seqrec_cli.metrics.table import LOSS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import current
+from seqrec_cli.training.log_place import log_device
 
 # A second pass over all rows would double a validation: one row in 15, but so many at least, takes 10 to 20 % of it.
 SHARE, LEAST = 15, 256
@@ -69,6 +70,7 @@ class ValidationLoss:
             draws_by_row=objective.draws_by_row,
             seen=self._seen,
             device=self._device,
+            log_on=log_device(cfg.hardware.log, self._rows.log, self._device),
         )
         wide = widest_float(self._device)
         processes, of_batches, nothing = current(), [], torch.zeros((), dtype=wide, device=self._device)

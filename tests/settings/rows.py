@@ -291,6 +291,7 @@ OTHERWISE = {
     "hardware.processes": "tests/commands/test_processes_run.py: a run by two processes is that of one",
     "hardware.restarts": "tests/commands/test_processes_run.py: it reaches the launcher",
     "hardware.timeout_minutes": "tests/commands/test_processes_run.py: it reaches the group",
+    "hardware.log": "the same on a CPU: tests/rehearsal/test_log_place.py",
     "dataset.name": "a label",
     "dataset.engine": "the same bytes by another way: tests/data/test_large_log.py",
     "dataset.memory": "the same bytes in less memory: tests/data/test_large_ways.py",

@@ -23,17 +23,9 @@ def _same_threads() -> Any:
 
 
 def hardware(device: str | None = "cpu", precision: Any = "auto", threads: int | None = 1) -> HardwareConfig:
-    return HardwareConfig(
-        device=device,
-        precision=precision,
-        threads=threads,
-        embedding="dense",
-        compile=False,
-        kernels=True,
-        processes=1,
-        restarts=0,
-        timeout_minutes=1,
-    )
+    told = {"device": device, "precision": precision, "threads": threads, "embedding": "dense", "compile": False}
+    told |= {"kernels": True, "log": "auto", "table": "replicated", "processes": 1, "restarts": 0, "timeout_minutes": 1}
+    return HardwareConfig(**told)
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,7 @@ def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_toke
     batch = next(iter(rows.epoch(0)))
     loss = loop.accumulate_gradients(batch)
     assert loss.device == META
-    by_prefix = words in (["model=dsin"], ["model=bst"])  # made on the host, then sent
-    assert batch.items_BL.device == (torch.device("cpu") if by_prefix else META)
+    assert batch.items_BL.device == META
     taught = [name for name, p in model.named_parameters() if p.grad is not None]
     assert len(taught) > 0.9 * len(list(model.parameters()))
 
