@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import BaseFileLock, FileLock, Timeout
 from hydra.conf import HydraConf
@@ -78,11 +78,10 @@ class SweepWatcher(Callback):
         settle_left_over(folder)
         jobs = jobs_of(hydra)
         batch = OmegaConf.select(hydra, "sweeper.max_batch_size")
-        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
-        assert isinstance(settings, dict)
+        settings = cast(dict[str, Any], OmegaConf.to_container(hydra.launcher, resolve=True))
         try:
             ask_cluster(config, launcher, settings, verb=self.verb, jobs=jobs)
-            launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)  # type: ignore[arg-type]
+            launch = launch_of(launcher, settings, folder.plan(jobs), batch=batch)
         except SeqrecError as error:
             raise Refused(str(error)) from error
         folder.write_launch(launch)

@@ -17,7 +17,7 @@ from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.numbers import training_catalog
 from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
 from seqrec_cli.models.build import build_model, build_sharded
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.objectives.contract import Objective, build_objective
 from seqrec_cli.processes import ALONE, current, started, together

@@ -120,9 +120,7 @@ class HardwareConfig(Settings):
     device: Device | None = Field(description="auto, cpu, cuda, cuda:N, mps or xpu")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
     threads: int | None = Field(
-        ge=1,
-        le=4096,
-        description="CPU threads, of each process; null for all cores, shared by this machine's processes",
+        ge=1, le=4096, description="CPU threads of each process; null for all cores, shared by this machine's processes"
     )
     processes: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
         description="train: processes that share every batch on this machine; auto: one a GPU, on a CPU two; 1: this "

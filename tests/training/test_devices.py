@@ -32,7 +32,15 @@ ON_THE_PROCESSOR = {
 
 
 def hardware(device: str, precision: Any = "auto") -> HardwareConfig:
-    return HardwareConfig(device=device, precision=precision, threads=1, embedding="dense", compile=False, kernels=True)
+    told = {
+        "device": device,
+        "precision": precision,
+        "threads": 1,
+        "embedding": "dense",
+        "compile": False,
+        "kernels": True,
+    }
+    return HardwareConfig(**dict.fromkeys(HardwareConfig.model_fields) | told)
 
 
 @pytest.fixture
