@@ -79,7 +79,8 @@ def _ending(meeting: Meeting) -> Iterator[None]:
         meeting.wait_for_the_first_to_fail()
         if meeting.fails():
             print(
-                f"seqrec train: process {rank} of {meeting.processes.count} lost another one ({error})", file=sys.stderr
+                f"seqrec train: process {rank} of {meeting.processes.count} has lost another one ({error})",
+                file=sys.stderr,
             )
         _leave(LOST)
     except (SeqrecError, OSError, MemoryError, RuntimeError) as error:

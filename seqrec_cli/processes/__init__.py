@@ -9,6 +9,7 @@ where there is somebody to tell.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +31,8 @@ def connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLostError(" ".join(str(error).split())[:300]) from error
+        said = re.sub(r"^\[\S+\] ", "", " ".join(str(error).split()))  # a line of the library's source comes first
+        raise ProcessLostError(said.partition(". ")[0][:200]) from error
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.processes import Processes, together
 
-ASK_S = 0.5  # between two looks at the store
+ASK_S, SOON_S = 0.5, 0.05  # between two looks at the store; while others are still to come
 MEETING_S = 900  # for all processes to begin, torchrun's own patience
 PARTING_S = 5 * ASK_S  # for the first to fail to say so, when its end has broken a connection here
 ENDING_S = 60  # at the end, for the others
@@ -40,22 +40,32 @@ class Meeting:
                     f"WORLD_SIZE={processes.count} says that several processes were started, and {name} is not set; "
                     "start them with torchrun, or unset WORLD_SIZE"
                 )
-        # torchrun's static rendezvous keeps one store over restarts, every other one has a new store.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = self._connected(attempt)
-        self._ended = threading.Event()
-        self._watch = threading.Thread(target=self._end_with_others, args=(self._connected(attempt),), daemon=True)
-        self._watch.start()
+        store, self._ended, self._name = self._connected(), threading.Event(), uuid.uuid4().hex
+        watch = threading.Thread(target=self._watch, args=(self._connected(),), daemon=True)
+        if not processes.is_first:
+            self._name = self._welcomed(store, self._name)
+        self._store: Store = PrefixStore(self._name, store)
+        watch.start()
 
-    def _connected(self, attempt: str) -> Store:
+    def _connected(self) -> Store:
         try:
             store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=MEETING_S)))
         except (RuntimeError, ValueError, OSError) as error:  # what of them depends on the version of torch
-            where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             reason = " ".join(str(error).split())[:200]
             raise SeqrecError(f"process {self.processes.rank} found nobody at {where} ({reason})") from error
-        static = os.environ.get("TORCHELASTIC_RUN_ID", "none") == "none"
-        return PrefixStore(f"seqrec/{attempt if static else 'meeting'}", store)
+        return store
+
+    def _welcomed(self, store: Store, own: str) -> str:
+        """The name of this attempt, from its first process. The launcher's store may outlive attempts, and what stands
+        there of an earlier one tells nothing to who asks by a name of its own."""
+        store.set(f"hello/{self.processes.rank}", own)
+        _wait_for(store, f"welcome/{own}", MEETING_S)
+        if not store.check([f"welcome/{own}"]):
+            raise SeqrecError(f"process {self.processes.rank} has waited {MEETING_S} s for process 0; was it started?")
+        name = str(store.get(f"welcome/{own}").decode())
+        store.add(f"{name}/here", 1)
+        return name
 
     def announce(self, task: str) -> None:
         """The first process tells the others what to do next."""
@@ -64,7 +74,7 @@ class Meeting:
 
     def next_task(self) -> str:
         """What the first process announces next, whenever that is."""
-        self._wait_for(f"task/{self._tasks}")
+        _wait_for(self._store, f"task/{self._tasks}")
         self._tasks += 1
         return str(self._store.get(f"task/{self._tasks - 1}").decode())
 
@@ -72,14 +82,8 @@ class Meeting:
         """At the end: wait until all have heard of it, for the store may go with the first."""
         self._store.set(f"parted/{self.processes.rank}", "")
         for rank in range(self.processes.count):
-            self._wait_for(f"parted/{rank}", ENDING_S)
+            _wait_for(self._store, f"parted/{rank}", ENDING_S)
         self._ended.set()
-
-    def _wait_for(self, key: str, seconds: float = float("inf")) -> None:
-        pause, until = 0.01, time.monotonic() + seconds
-        while not self._store.check([key]) and time.monotonic() < until:
-            time.sleep(pause)
-            pause = min(2 * pause, ASK_S)
 
     @contextlib.contextmanager
     def group(self, timeout_s: float) -> Iterator[Processes]:
@@ -113,12 +117,31 @@ class Meeting:
         """This process's end may only follow from another one's: if that says so in time, this one ends here."""
         time.sleep(PARTING_S)
 
-    def _end_with_others(self, store: Any) -> None:
-        while not self._ended.wait(ASK_S):
+    def _greet(self, store: Store, greeted: dict[int, bytes]) -> None:
+        for rank in range(1, self.processes.count):
+            if store.check([f"hello/{rank}"]) and (who := store.get(f"hello/{rank}")) != greeted.get(rank):
+                store.set(f"welcome/{who.decode()}", self._name)
+                greeted[rank] = who
+
+    def _watch(self, store: Store) -> None:
+        """In a thread, with a connection of its own: the first welcomes the others; all end with who fails."""
+        greeted: dict[int, bytes] = {}
+        missing = self.processes.is_first
+        while not self._ended.wait(SOON_S if missing else ASK_S):
             try:
-                failed = store.check(["failed"])
+                if missing:
+                    self._greet(store, greeted)
+                    missing = store.add(f"{self._name}/here", 0) < self.processes.count - 1
+                failed = store.check([f"{self._name}/failed"])
             except (RuntimeError, ValueError):
                 failed = True  # the store has gone with the launcher: nobody is left to work for
             if failed and not self._ended.wait(ASK_S):
                 sys.stderr.flush()
                 os._exit(self.refused)
+
+
+def _wait_for(store: Store, key: str, seconds: float = float("inf")) -> None:
+    pause, until = 0.01, time.monotonic() + seconds
+    while not store.check([key]) and time.monotonic() < until:
+        time.sleep(pause)
+        pause = min(2 * pause, ASK_S)
