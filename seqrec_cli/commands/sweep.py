@@ -206,7 +206,7 @@ def run_job(verb: str, cfg: DictConfig, hydra: HydraConf) -> float | None:
 
 def _in_child(verb: str, record: Settings, row: Row, *, folder: SweepFolder, launch: Launch) -> Row:
     hardware = getattr(record, "hardware", None)
-    needs = NO_GPU if hardware is None else needs_of(hardware.device, getattr(hardware, "processes", None))
+    needs = NO_GPU if hardware is None else needs_of(hardware.device, hardware.processes)
     facts = {"verb": verb, "record": dump(record), "began": time.time()}
     with environment_of(launch, row["job"], locks=folder.under_way, gpus=needs.gpus) as environment:
         row = run_child(folder, row, facts, environment=environment)

@@ -126,9 +126,9 @@ def _train(
                 fit_closed_form(model, log, say)
             largest = share_of(rows.largest(), current())
             with together(ALONE):
-                warning = (
-                    None if largest is None else memory_warning(model, objective, largest, precision=precision, cfg=cfg)
-                )
+                warning = None
+                if largest is not None:
+                    warning = memory_warning(model, objective, largest, precision=precision, cfg=cfg)
             if warning is not None:
                 say(warning)
             listener = TrainingListener(folder, cfg.trainer.monitor, rows.steps, watch=watch)

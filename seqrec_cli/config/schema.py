@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from seqrec_cli.config.dataset import AnyDataset
 from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
+from seqrec_cli.config.processes import ProcessesConfig
 from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded
@@ -114,25 +115,13 @@ class TrainerConfig(Settings):
         return self
 
 
-class HardwareConfig(Settings):
+class HardwareConfig(ProcessesConfig):
     """Where and in which number format the work is done. `null` in `evaluate` means: as the run was trained."""
 
     device: Device | None = Field(description="auto, cpu, cuda, cuda:N, mps or xpu")
     precision: Precision | None = Field(description="auto takes bf16 where the processor multiplies it fast")
     threads: int | None = Field(
         ge=1, le=4096, description="CPU threads of each process; null for all cores, shared by this machine's processes"
-    )
-    processes: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
-        description="train: processes that share every batch on this machine; auto: one a GPU, on a CPU two; 1: this "
-        "one alone, or those that torchrun started"
-    )
-    restarts: int | None = Field(
-        ge=0,
-        description="with processes: how often all begin anew from the last checkpoint after one was lost (torchrun "
-        "has --max-restarts)",
-    )
-    timeout_minutes: float | None = Field(
-        gt=0, description="how long a process waits for the others within a step or a validation"
     )
     embedding: Literal["dense", "sparse"] | None = Field(
         description="sparse: a step updates the rows of item and user tables that it used, and no others"
@@ -282,11 +271,7 @@ class TrainConfig(DataConfig):
     def _closed_form_takes_no_steps(self) -> None:
         if self.model.capabilities.family != "closed_form":
             return
-        if self.hardware.processes not in (None, 1):
-            raise ValueError(
-                f"hardware.processes={self.hardware.processes}: model={self.model.name} is counted in one pass by one "
-                "process; leave the setting out"
-            )
+        self.hardware.refuse_several(self.model.name)
         if self.trainer.seeds > 1:
             raise ValueError(
                 f"trainer.seeds: model={self.model.name} is fitted in closed form, every seed gives the same; "

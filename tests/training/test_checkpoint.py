@@ -11,7 +11,7 @@ import torch
 from training_toys import HEADER
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.training.checkpoint import BEST, FORMAT, LAST, load_checkpoint, save_checkpoint
+from seqrec_cli.training.checkpoint import BEST, FORMAT, LAST, SHARDED, load_checkpoint, save_checkpoint
 
 
 def payload(value: float = 1.0) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def test_torn_missing_and_other_formats(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / BEST)
     with pytest.raises(SeqrecError, match="not a seqrec checkpoint"):
         load_checkpoint(tmp_path)
-    torch.save({**payload(), "format": FORMAT + 1}, tmp_path / BEST)
-    with pytest.raises(SeqrecError, match=f"format {FORMAT + 1}"):
+    torch.save({**payload(), "format": SHARDED + 1}, tmp_path / BEST)
+    with pytest.raises(SeqrecError, match=f"format {SHARDED + 1}"):
         load_checkpoint(tmp_path)
     with pytest.raises(SeqrecError, match="no such run folder"):
         load_checkpoint(tmp_path / "nowhere")
