@@ -78,8 +78,15 @@ def _built(
         items, vocabulary = ids.items, Vocabulary(ids.users, ids.items, raw.titles)
     else:
         from seqrec_cli.data.large.build import pack_large
+        from seqrec_cli.data.large.room import ShortageError
 
-        log, found = pack_large(cfg, path, identity, work=work, room=room, say=say)  # type: ignore[arg-type]
+        try:
+            log, found = pack_large(cfg, path, identity, work=work, room=room, say=say)  # type: ignore[arg-type]
+        except ShortageError:
+            raise
+        except SeqrecError:
+            shutil.rmtree(work, ignore_errors=True)  # mended files or other settings are another log
+            raise
         items, vocabulary = found.items, Vocabulary(*found)
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:

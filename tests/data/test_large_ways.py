@@ -20,6 +20,7 @@ from seqrec_cli.data.preprocess import prepare
 pytest.importorskip("duckdb")
 __all__ = ["small_batches"]
 DROP = {"duplicates": "drop"}
+SHORT = room.ShortageError("short")
 
 
 def prepared(folder: Path, archive: Path | str, said: list[str] | None = None, **values: Any) -> PackedLog:
@@ -165,6 +166,10 @@ def test_memory_and_disk_reach_the_engine_and_too_little_is_refused(
     assert given[0]["disk"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
     monkeypatch.setattr(room.Room, "free", lambda self, folder: 1000)
     said = refusal(tmp_path, archive, name="other")
+    monkeypatch.setattr(room.Room, "free", lambda self, folder: 1 << 40)
+    monkeypatch.setattr(room.Room, "refuse_small_disk_for_sorting", lambda *args: (_ for _ in ()).throw(SHORT))
+    assert refusal(tmp_path, archive, name="another") == "short"
+    assert list((tmp_path / "data").glob(".another-*.work/staged/*.parquet")), "stages outlast a shortage"
     assert said.startswith("preprocessing this log may take ")
     assert "GiB are free in" in said
 
@@ -218,3 +223,4 @@ def test_bad_parts_are_named_in_one_line(tmp_path: Path) -> None:
     assert "no file's name fits" in refusal(tmp_path, f"{tmp_path}/none/*.parquet")
     said = refusal(tmp_path, as_csv(tmp_path / "text", table()), duplicates="error")
     assert "rows repeat an earlier row (same user, item and time), the first is line" in said
+    assert not list((tmp_path / "data").glob(".*.work")), "what was staged of refused files stays in the way of nothing"

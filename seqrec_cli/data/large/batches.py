@@ -13,6 +13,7 @@ from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.columns import Column, Columns, resolve
 from seqrec_cli.data.delimited import Source, open_text, unreadable
 from seqrec_cli.data.json_columns import json_columns
+from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.parts import Part
 from seqrec_cli.data.remote import RemoteFile
 from seqrec_cli.data.text_form import TextForm
@@ -59,7 +60,7 @@ def _of_parquet(part: Part, wanted: Sequence[Column], *, rows: int) -> Iterator[
                 yield Columns(table, part.label, found, place=_counted_from(first), known=known)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise SeqrecError(f"{part.label} cannot be read: {first_line(error)}") from None
+        raise _kind(part)(f"{part.label} cannot be read: {first_line(error)}") from None
 
 
 def _of_text(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int) -> Iterator[Columns]:
@@ -93,7 +94,12 @@ def _of_text(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int
             if waiting:
                 yield columns(opened.notes(told))
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise SeqrecError(unreadable(source, error)) from None
+            raise _kind(part)(unreadable(source, error)) from None
+
+
+def _kind(part: Part) -> type[SeqrecError]:
+    """Of a file elsewhere the next try may read what this one did not."""
+    return ShortageError if isinstance(part.file, RemoteFile) else SeqrecError
 
 
 def _counted_from(first: int) -> Callable[[int], str]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.data.large import definition
+from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.large.stage_state import StagedFile
 from seqrec_cli.data.large.staged_table import data_columns, union
 from seqrec_cli.machine import GIB, cores
@@ -38,6 +39,7 @@ class Duck:
                 "max_temp_directory_size": f"{max(disk, 1 << 20) // 1024}KiB",
                 "threads": cores(),
                 "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
                 "enable_progress_bar": False,
             }.items():
                 self._db.execute(f"SET {setting} = ?", [value])
@@ -106,11 +108,11 @@ class Duck:
         except self._errors as error:
             said = first_line(error)
             if "temp_directory" in str(error) or "temporary" in said or "No space left" in said:
-                raise SeqrecError(
+                raise ShortageError(
                     f"no disk is left for sorting in {self._scratch}: {said}; free some, or set data_dir"
                 ) from None
             if type(error).__name__ == "OutOfMemoryException":
-                raise SeqrecError(
+                raise ShortageError(
                     f"dataset.memory={self._memory / GIB:.2f}GiB is too little for this log: {said}; set a larger one"
                 ) from None
             raise SeqrecError(f"DuckDB: {said}") from None

@@ -19,6 +19,10 @@ PACKED = 6  # times as large unpacked
 IN_MEMORY = {"parquet": 60, "text": 12, "lines": 8}  # bytes of memory for a byte of the raw file
 
 
+class ShortageError(SeqrecError):
+    """Nothing is wrong with the log: memory, disk or a connection fell short. Finished stages are kept."""
+
+
 @dataclass(frozen=True)
 class Room:
     """Bytes of memory, and rows that are held at once in it."""
@@ -53,7 +57,7 @@ class Room:
     def _refuse(self, needed: int, work: Path) -> None:
         free = self.free(work)
         if needed > free:
-            raise SeqrecError(
+            raise ShortageError(
                 f"preprocessing this log may take {needed / GIB:,.1f} GiB of disk, and {free / GIB:,.1f} GiB are free "
                 f"in {nearest_folder(work)}; free some, or set data_dir to a larger disk"
             )
