@@ -54,7 +54,7 @@ def test_limits_batches_and_watching_are_as_they_were_set(run: str, monkeypatch:
     batcher, limits = batching.Batcher, gate.Limits
 
     def batched(**given: Any) -> Any:
-        found.update(batch=given["rows"], wait_ms=1000 * given["wait_s"])
+        found.update(batch=given["rows"], wait_ms=1000 * given["wait_s"], coming=given["coming"])
         return batcher(**given)
 
     def limited(most_bytes: int, waiting: int, timeout_s: float) -> Any:
@@ -64,6 +64,9 @@ def test_limits_batches_and_watching_are_as_they_were_set(run: str, monkeypatch:
     def serving(server: Any, sockets: list[socket.socket]) -> None:
         found["grace_s"] = server.grace_s if hasattr(server, "grace_s") else server.config.timeout_graceful_shutdown
         monkeypatch.undo()  # `listening` runs a server as well
+        server.config.app.inside += 7
+        found["inside"] = found["coming"]()  # as many as the gate has let in are waited for
+        server.config.app.inside -= 7
         with listening(server.config.app) as address:
             _, answer = ask(f"{address}/recommend", {"user_history": [3, 7]})
             found["top"] = len(answer["recommendations"])
@@ -84,6 +87,7 @@ def test_limits_batches_and_watching_are_as_they_were_set(run: str, monkeypatch:
         serve.answer(settings(run, *given), listener, started=lambda: None)
     for name in ("top", "batch", "wait_ms", "timeout_s", "most_bytes", "watch_s"):
         assert found[name] == pytest.approx(GIVEN[name]), name
+    assert found["inside"] == 7
     assert found["waiting"] == 5  # nine, of two processes
     assert found["grace_s"] == pytest.approx(3.5, abs=1)
     for name in ("most_events", "most_candidates"):
