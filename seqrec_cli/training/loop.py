@@ -12,7 +12,6 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.processes import ProcessLostError, current
 from seqrec_cli.training.averaging import EpochAverage, MovingAverage
 from seqrec_cli.training.checkpoint import BEST, LAST
+from seqrec_cli.training.divergence import refuse_divergence, refuse_infinite_weights
 from seqrec_cli.training.fitting import FitResult, Listener, Progress, Reason, Rows
 from seqrec_cli.training.optim import build_optimizer, learning_rate, update
 from seqrec_cli.training.precision import Precision
@@ -33,7 +33,6 @@ from seqrec_cli.training.shared_steps import Share, Told, seed_step, sum_gradien
 from seqrec_cli.training.stopping import Plateau, Stopping, StopRequest
 
 LOG_EVERY = 20  # steps between losses reported to the listener: reading one from a GPU waits for it
-SMALLEST_SCALE = 2.0**-10  # fp16: below, gradients overflow whatever the loss is scaled by
 
 
 def fit(
@@ -289,22 +288,11 @@ class Loop:
         self.save_last()
 
     def check_finite(self, loss: float, step: int) -> None:
-        if not np.isfinite(loss):
-            self.refuse(f"the loss became {loss} at step {step}")
-        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
-            self.refuse(f"fp16 gradients overflow at every scale (step {step})")
+        refuse_divergence(loss, self.scaler, self.cfg, step=step)
 
     def check_weights(self) -> None:
         """A checkpoint never holds NaN: a finite loss can still have had gradients that are not."""
-        finite = torch.stack([torch.isfinite(p).all() for p in self.model.parameters()]).all()
-        if not finite.item():
-            self.refuse(f"the weights are no longer finite at step {self.progress.step}")
-
-    def refuse(self, what: str) -> None:
-        clip = "" if self.cfg.clip_norm is not None else ", clip gradients (trainer.clip_norm=5)"
-        raise SeqrecError(
-            f"{what}; lower trainer.lr (now {self.cfg.lr:g}; try a tenth){clip}, or use hardware.precision=fp32"
-        )
+        refuse_infinite_weights(self.model, self.cfg, step=self.progress.step)
 
     def save_last(self) -> None:
         self.check_weights()
