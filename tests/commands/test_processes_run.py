@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -101,7 +101,7 @@ def test_how_many_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "visible_gpus", lambda: 4)
     assert processes_to_start(hardware(processes="auto")) == 4
     assert processes_to_start(hardware(processes="auto", device="cpu")) == launch.ON_A_CPU
-    with pytest.raises(SeqrecError, match=r"hardware\.processes=5: each takes a GPU, and there are 4"):
+    with pytest.raises(SeqrecError, match=r"hardware\.processes=5: a process takes a GPU, and there are 4"):
         processes_to_start(hardware(processes=5))
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
@@ -197,7 +197,7 @@ def test_what_torchrun_cannot_share_is_refused(of_two: pytest.MonkeyPatch, capsy
     from seqrec_cli import cli
 
     with pytest.raises(SeqrecError, match="model=markov is counted in one pass by one process"):
-        going_on(config("model=markov"))
+        going_on(cast(TrainConfig, validate("train", compose("train", ["dataset=synthetic", "model=markov"]))))
     with pytest.raises(SeqrecError, match=r"hardware\.compile=true: .*activation"):
         going_on(config("model=din", "hardware.compile=true"))
     for words in (["evaluate", "ckpt=x"], ["train", "-m", "trainer.lr=1,2"]):

@@ -81,8 +81,7 @@ def test_shares_are_all_rows_and_even(lengths: Sequence[int], count: int) -> Non
         assert max(sizes) <= -(-24 // count)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "micro", "auxiliary"])
-@pytest.mark.parametrize("count", [2, 3, 50])
+@pytest.mark.parametrize(("name", "count"), [("sasrec", 2), ("micro", 3), ("auxiliary", 50)])
 def test_the_gradients_of_all_shares_are_those_of_the_batch(name: str, count: int) -> None:
     """With as many processes as rows, and with more; each share is computed here, one after another."""
     from configured import config
@@ -112,8 +111,9 @@ def test_the_gradients_of_all_shares_are_those_of_the_batch(name: str, count: in
     whole_loss, whole = gradients(ALONE)
     shares = [gradients(Processes(rank, count, rank, count)) for rank in range(count)]
     assert sum(loss for loss, _ in shares) == pytest.approx(whole_loss, rel=1e-5)
+    largest = max(gradient.norm() for gradient in whole)
     for expected, *parts in zip(whole, *(found for _, found in shares), strict=True):
-        torch.testing.assert_close(sum(parts), expected, rtol=1e-4, atol=1e-6)
+        assert (sum(parts) - expected).norm() <= 1e-5 * expected.norm().clamp(min=1e-2 * largest)
 
 
 def test_each_process_has_dropout_of_its_own_and_draws_the_same_afterwards() -> None:
