@@ -115,7 +115,6 @@ def test_the_workflow_tries_every_system_and_python() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / ".github" / "workflows").glob("*.yml")))
 def test_workflows_are_whole(name: str) -> None:
-    text = (ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8")
     for job in workflow(name)["jobs"].values():
         assert job["runs-on"]
         assert all(("uses" in step) != ("run" in step) for step in job["steps"])
