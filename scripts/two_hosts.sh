@@ -27,16 +27,16 @@ ip -n $B addr add 10.77.0.2/24 dev cable-b
 ip -n $A link set cable-a up
 ip -n $B link set cable-b up
 
-host() { # namespace, its end of the cable, its address, the words of train
-    namespace=$1 cable=$2 address=$3
-    shift 3
+host() { # namespace, its end of the cable, its address, whether the others meet there, the words of train
+    namespace=$1 cable=$2 address=$3 meeting=$4
+    shift 4
     ip netns exec "$namespace" env GLOO_SOCKET_IFNAME="$cable" \
         torchrun --nnodes 2 --nproc-per-node 1 --max-restarts 2 --rdzv-backend c10d --rdzv-endpoint 10.77.0.1:29400 \
-        --rdzv-id two-hosts --local-addr "$address" -m seqrec_cli train "$@"
+        --rdzv-conf is_host="$meeting" --rdzv-id two-hosts --local-addr "$address" -m seqrec_cli train hardware.threads=1 "$@"
 }
-host $A cable-a 10.77.0.1 "$@" &
+host $A cable-a 10.77.0.1 1 "$@" &
 first=$!
-host $B cable-b 10.77.0.2 "$@" &
+host $B cable-b 10.77.0.2 0 "$@" &
 second=$!
 if [ -n "${KILL:-}" ]; then
     until [ -s "$run/metrics.jsonl" ]; do sleep 0.2; done

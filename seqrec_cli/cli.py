@@ -113,6 +113,9 @@ def _main(args: list[str]) -> int:
             f"WORLD_SIZE={group.count} says that several processes were started, and only one run of train is shared "
             "by several; start this one without torchrun, or unset WORLD_SIZE"
         )
+    from seqrec_cli.commands.dispatch import share_cores
+
+    share_cores()  # before torch is imported
     from seqrec_cli.commands.ranks import follow, lead
 
     return lead(group, lambda: _start(verb, rest)) if group.is_first else follow(group)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seqrec_cli.commands.dispatch import run_record, share_cores
+from seqrec_cli.commands.dispatch import run_record
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
@@ -56,7 +56,6 @@ def lead(processes: Processes, work: Callable[[], int]) -> int:
 
 def follow(processes: Processes) -> int:
     """Any other process: a share of every training that the first one announces; the exit code."""
-    share_cores()
     meeting = Meeting(processes, _refused())
     with _ending(meeting):
         while task := meeting.next_task():
