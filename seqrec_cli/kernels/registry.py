@@ -138,8 +138,8 @@ def _triton_allowed(name: str) -> bool:
     return enabled() and (_TRITON is None or name in _TRITON.split(",")) and has_triton()
 
 
-for _function in (on_tensor_cores, _triton_allowed):  # as above
-    _function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+on_tensor_cores._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
+_triton_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

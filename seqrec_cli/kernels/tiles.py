@@ -20,7 +20,7 @@ FORMATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @triton.jit
-def dot(a, b, total, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
+def dot(a, b, total, PRECISION: tl.constexpr):
     """total + a b, in fp32."""
     if INTERPRETED:
         return total + tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")

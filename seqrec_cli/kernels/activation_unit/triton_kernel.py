@@ -24,25 +24,25 @@ SIGMOID: Any = tl.constexpr(reference.SIGMOID)
 
 
 @triton.jit
-def _matrix(x_ptr, rows, columns, BR: tl.constexpr, BC: tl.constexpr):  # type: ignore[no-untyped-def]
+def _matrix(x_ptr, rows, columns, BR: tl.constexpr, BC: tl.constexpr):
     """A contiguous [rows, columns] whole."""
     down, across = tl.arange(0, BR)[:, None], tl.arange(0, BC)[None, :]
     return tl.load(x_ptr + down * columns + across, mask=(down < rows) & (across < columns), other=0.0)
 
 
 @triton.jit
-def _store_matrix(x_ptr, value, rows, columns, BR: tl.constexpr, BC: tl.constexpr):  # type: ignore[no-untyped-def]
+def _store_matrix(x_ptr, value, rows, columns, BR: tl.constexpr, BC: tl.constexpr):
     down, across = tl.arange(0, BR)[:, None], tl.arange(0, BC)[None, :]
     tl.store(x_ptr + down * columns + across, value, mask=(down < rows) & (across < columns))
 
 
 @triton.jit
-def _vector(x_ptr, size, BS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _vector(x_ptr, size, BS: tl.constexpr):
     return tl.load(x_ptr + tl.arange(0, BS), mask=tl.arange(0, BS) < size, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def _act(x, numbers_ptr, size, KIND: tl.constexpr, BS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _act(x, numbers_ptr, size, KIND: tl.constexpr, BS: tl.constexpr):
     """An activation's output, and its derivatives by x and by the slope."""
     if KIND == SIGMOID:
         y = tl.sigmoid(x)
@@ -59,7 +59,7 @@ def _act(x, numbers_ptr, size, KIND: tl.constexpr, BS: tl.constexpr):  # type: i
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     events_ptr, candidates_ptr, shifts_ptr, w_event_ptr, w_product_ptr, first_ptr, w_second_ptr, bias_ptr, second_ptr,
     weight_ptr, raw_ptr, L, C, F, M, K, candidate_row, candidate_each, shift_row, shift_each,
     KIND: tl.constexpr, TWO: tl.constexpr, PRECISION: tl.constexpr,
@@ -88,7 +88,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _backward(  # type: ignore[no-untyped-def]
+def _backward(
     grad_ptr, events_ptr, candidates_ptr, shifts_ptr, w_event_ptr, w_product_ptr, first_ptr, w_second_ptr, bias_ptr,
     second_ptr, weight_ptr, grad_events_ptr, grad_candidates_ptr, grad_shifts_ptr, of_event_ptr, of_product_ptr,
     of_second_ptr, of_first_ptr, of_inner_ptr, B, L, C, F, M, K, tiles, candidate_row, candidate_each, shift_row,

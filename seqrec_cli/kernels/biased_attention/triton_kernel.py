@@ -26,7 +26,7 @@ LOW: Any = tl.constexpr(reference.LOW)
 
 
 @triton.jit
-def _rows_of(x_ptr, row, places, size, d, BD: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rows_of(x_ptr, row, places, size, d, BD: tl.constexpr):
     """Vectors [len(places), BD] of a row and head of a contiguous [B x H, size, d]."""
     dims = tl.arange(0, BD)
     at = (row.to(tl.int64) * size + places[:, None]) * d + dims[None, :]
@@ -34,14 +34,14 @@ def _rows_of(x_ptr, row, places, size, d, BD: tl.constexpr):  # type: ignore[no-
 
 
 @triton.jit
-def _store_rows(x_ptr, value, row, places, size, d, BD: tl.constexpr):  # type: ignore[no-untyped-def]
+def _store_rows(x_ptr, value, row, places, size, d, BD: tl.constexpr):
     dims = tl.arange(0, BD)
     at = (row.to(tl.int64) * size + places[:, None]) * d + dims[None, :]
     tl.store(x_ptr + at, value, mask=(places[:, None] < size) & (dims[None, :] < d))
 
 
 @triton.jit
-def _logits(  # type: ignore[no-untyped-def]
+def _logits(
     q, k, bias_ptr, mask_ptr, row, head, queries, keys, L, T, scale, of_row, of_head, of_query, of_key,
     CAUSAL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -60,14 +60,14 @@ def _logits(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _kept(seed_ptr, row, queries, keys, T, drop):  # type: ignore[no-untyped-def]
+def _kept(seed_ptr, row, queries, keys, T, drop):
     """1 / (1 - drop) or 0 [BL, BT]: a Philox number (Salmon et al. 2011) of the row, the query and the key."""
     drawn = tl.rand(tl.load(seed_ptr) + row, queries[:, None] * T + keys[None, :])
     return tl.where(drawn >= drop, 1.0 / (1.0 - drop), 0.0)
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, out_ptr, most_ptr, total_ptr,
     H, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
@@ -108,7 +108,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _saved(most_ptr, total_ptr, shares_ptr, both, queries, L, POINTWISE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _saved(most_ptr, total_ptr, shares_ptr, both, queries, L, POINTWISE: tl.constexpr):
     """What forward kept of queries, and the sums of output x gradient; weights of a query that is not there are 0."""
     most, total, shares = 0.0, 1.0, 0.0
     if not POINTWISE:
@@ -120,7 +120,7 @@ def _saved(most_ptr, total_ptr, shares_ptr, both, queries, L, POINTWISE: tl.cons
 
 
 @triton.jit
-def _gradients(  # type: ignore[no-untyped-def]
+def _gradients(
     q, k, v, grad, saved, bias_ptr, mask_ptr, seed_ptr, row, head, both, queries, keys,
     L, T, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
@@ -151,7 +151,7 @@ def _gradients(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _of_queries(  # type: ignore[no-untyped-def]
+def _of_queries(
     q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, grad_ptr, most_ptr, total_ptr, shares_ptr, grad_q_ptr,
     H, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
@@ -177,7 +177,7 @@ def _of_queries(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _of_keys(  # type: ignore[no-untyped-def]
+def _of_keys(
     q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, grad_ptr, most_ptr, total_ptr, shares_ptr,
     grad_k_ptr, grad_v_ptr, H, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
@@ -205,7 +205,7 @@ def _of_keys(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _of_bias(  # type: ignore[no-untyped-def]
+def _of_bias(
     q_ptr, k_ptr, v_ptr, bias_ptr, mask_ptr, seed_ptr, grad_ptr, most_ptr, total_ptr, shares_ptr, grad_bias_ptr,
     H, K, rows, heads, parts, each, L, T, d, scale, drop, of_row, of_head, of_query, of_key,
     POINTWISE: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, DROPPED: tl.constexpr,
@@ -279,7 +279,7 @@ def backward(
     grad_BHLd: Tensor, q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, bias_AKLT: Tensor, mask_BT: Tensor | None,
     seed: Tensor | None, kept: tuple[Tensor, Tensor, Tensor], with_bias: bool,
     causal: bool, scale: float, pointwise: bool, drop: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of queries, keys and values, and of the bias in fp32 (nothing without `with_bias`); `kept` is what
     `forward` gave."""
     (B, H, L, d), T, (out_BHLd, most, total) = q_BHLd.shape, k_BHTd.shape[2], kept

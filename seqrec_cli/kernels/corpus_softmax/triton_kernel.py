@@ -25,7 +25,7 @@ GAIN = 1024.0  # of the probabilities in 16 bits: in fp16 those of a large catal
 
 
 @triton.jit
-def _tile_of(x_ptr, rows, end, D, BD: tl.constexpr):  # type: ignore[no-untyped-def]
+def _tile_of(x_ptr, rows, end, D, BD: tl.constexpr):
     """Rows of a contiguous [., D] up to `end`, [len(rows), BD]."""
     dims = tl.arange(0, BD)
     inside = (rows[:, None] < end) & (dims[None, :] < D)
@@ -33,7 +33,7 @@ def _tile_of(x_ptr, rows, end, D, BD: tl.constexpr):  # type: ignore[no-untyped-
 
 
 @triton.jit
-def _scores(q, items, bias_ptr, columns, V, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
+def _scores(q, items, bias_ptr, columns, V, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr):
     """[BN, BV], of columns past the last item -inf."""
     none = tl.zeros((q.shape[0], items.shape[0]), tl.float32)
     scores = dot(q, tl.trans(items), none, PRECISION)
@@ -43,7 +43,7 @@ def _scores(q, items, bias_ptr, columns, V, HAS_BIAS: tl.constexpr, PRECISION: t
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     q_ptr, table_ptr, bias_ptr, targets_ptr, sums_ptr, own_ptr, N, V, D, each,
     HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, BN: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
@@ -67,14 +67,14 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gradient(scores, sums, targets, weights, columns):  # type: ignore[no-untyped-def]
+def _gradient(scores, sums, targets, weights, columns):
     """weights (probability - 1 at the target) [BN, BV]: of the loss by the scores."""
     shares = tl.exp(scores - sums[:, None])
     return weights[:, None] * tl.where(columns[None, :] == targets[:, None], shares - 1.0, shares)
 
 
 @triton.jit
-def _of_queries(  # type: ignore[no-untyped-def]
+def _of_queries(
     q_ptr, table_ptr, bias_ptr, targets_ptr, sums_ptr, weights_ptr, grad_ptr, N, V, D, each,
     HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, BN: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
@@ -97,7 +97,7 @@ def _of_queries(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _of_items(  # type: ignore[no-untyped-def]
+def _of_items(
     q_ptr, table_ptr, bias_ptr, targets_ptr, sums_ptr, weights_ptr, grad_ptr, grad_bias_ptr, N, V, D, each,
     HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, BN: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip

@@ -24,7 +24,7 @@ KEPT: Any = tl.constexpr(reference.KEPT)
 
 
 @triton.jit
-def _matrix(weights_ptr, which, H, BH: tl.constexpr, TURNED: tl.constexpr):  # type: ignore[no-untyped-def]
+def _matrix(weights_ptr, which, H, BH: tl.constexpr, TURNED: tl.constexpr):
     """A gate's recurrent weights [BH, BH]: U, or with TURNED its transpose."""
     down, across = tl.arange(0, BH)[:, None], tl.arange(0, BH)[None, :]
     inside = (down < H) & (across < H)
@@ -33,7 +33,7 @@ def _matrix(weights_ptr, which, H, BH: tl.constexpr, TURNED: tl.constexpr):  # t
 
 
 @triton.jit
-def _share(update, scale, GATE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _share(update, scale, GATE: tl.constexpr):
     """The share [BN, BH] of the new state in the next one."""
     if GATE == REPLACED:
         share = scale[:, None] + tl.zeros_like(update)
@@ -45,7 +45,7 @@ def _share(update, scale, GATE: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     inputs_ptr, scales_ptr, weights_ptr, last_ptr, states_ptr, gates_ptr, new_ptr, L, N, C, H,
     input_step, input_row, scale_step, scale_row, scale_candidate,
     GATE: tl.constexpr, STATES: tl.constexpr, KEEP: tl.constexpr, HELD: tl.constexpr, PRECISION: tl.constexpr,
@@ -90,7 +90,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _backward(  # type: ignore[no-untyped-def]
+def _backward(
     grad_last_ptr, grad_states_ptr, scales_ptr, weights_ptr, states_ptr, gates_ptr, new_ptr, sums_ptr, grad_scales_ptr,
     L, N, C, H, scale_step, scale_row, scale_candidate,
     GATE: tl.constexpr, OF_LAST: tl.constexpr, OF_STATES: tl.constexpr, PRECISION: tl.constexpr,
