@@ -279,7 +279,7 @@ def backward(
     grad_BHLd: Tensor, q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, bias_AKLT: Tensor, mask_BT: Tensor | None,
     seed: Tensor | None, kept: tuple[Tensor, Tensor, Tensor], with_bias: bool,
     causal: bool, scale: float, pointwise: bool, drop: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of queries, keys and values, and of the bias in fp32 (nothing without `with_bias`); `kept` is what
     `forward` gave."""
     (B, H, L, d), T, (out_BHLd, most, total) = q_BHLd.shape, k_BHTd.shape[2], kept
