@@ -18,7 +18,7 @@ from tests.models.toy import CAUSAL, model_names, numbers, small_config
 from tests.shipped import shipped
 from tests.training.configured import config
 
-LENGTH = 8
+LENGTH = 12
 LOG = packed(random_histories(14, 30, 10), 30, click_negatives=3)
 CPU = torch.device("cpu")
 

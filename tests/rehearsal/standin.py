@@ -25,6 +25,8 @@ import torch
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from seqrec_cli import kernels
+
 NAME = "standin"
 DEVICE, HOST = torch.device("privateuseone", 0), torch.device("cpu")  # `standin:0` once it is installed
 POSSIBLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
@@ -87,6 +89,17 @@ def _caller() -> str:
         if frame.filename.startswith(PACKAGE):
             return f"{Path(frame.filename).relative_to(PACKAGE)}:{frame.lineno}"
     return "torch"
+
+
+@contextlib.contextmanager
+def standing_in() -> Iterator[None]:
+    """The device is there, and torch's own operators run on both sides."""
+    install()
+    kernels.use(False)
+    # Autograd counts its devices, and starts a thread for each, at a process's first backward pass: maybe before this.
+    with torch.autograd.set_multithreading_enabled(False):
+        yield
+    kernels.use(True)
 
 
 class StandIn(torch.Tensor):

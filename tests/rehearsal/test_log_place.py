@@ -1,5 +1,6 @@
 """`hardware.log`: where batches are cut from, on a device that stands in for a GPU; the batches are the same ones."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -9,24 +10,22 @@ import pytest
 import torch
 from toylog import packed
 
-from seqrec_cli import kernels
 from seqrec_cli.commands.training_setup import objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.context import with_time_context
 from seqrec_cli.training import log_place
 from seqrec_cli.training.log_place import SHARE, log_bytes, log_device
 from tests.rehearsal.parts import CPU, LOG, settings
-from tests.rehearsal.standin import DEVICE, POSSIBLE, StandIn, install, watching
+from tests.rehearsal.standin import DEVICE, POSSIBLE, StandIn, standing_in, watching
 
-standing_in = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in for a device from Python")
+needs_it = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in for a device from Python")
 KINDS = [("sasrec", "bce"), ("sasrec", "prefixes"), ("bert4rec", "cloze"), ("din", "click"), ("bst", "click")]
 
 
 @pytest.fixture(autouse=True)
-def operators_of_torch() -> Iterator[None]:
-    kernels.use(False)
-    yield
-    kernels.use(True)
+def device_that_stands_in() -> Iterator[None]:
+    with standing_in() if POSSIBLE else contextlib.nullcontext():
+        yield
 
 
 def rows_of(model: str, objective: str, device: torch.device, where: Any, log: Any = LOG) -> Any:
@@ -35,10 +34,9 @@ def rows_of(model: str, objective: str, device: torch.device, where: Any, log: A
     return training_rows(cfg, objective_for(cfg, log, device), log, device=device)
 
 
-@standing_in
+@needs_it
 @pytest.mark.parametrize(("model", "objective"), KINDS)
 def test_batches_are_the_same_wherever_the_log_lies(model: str, objective: str) -> None:
-    install()
     found = []
     for device, where in ((CPU, "auto"), (DEVICE, "device"), (DEVICE, "host")):
         rows = rows_of(model, objective, device, where)
@@ -58,9 +56,8 @@ def test_batches_are_the_same_wherever_the_log_lies(model: str, objective: str) 
             assert torch.equal(other[name].cpu(), tensor.cpu()), name
 
 
-@standing_in
+@needs_it
 def test_hours_are_read_off_the_host_s_times() -> None:
-    install()
     log = packed([[1, 2, 3, 4, 5, 6], [3, 4, 5, 6, 7]], 8)
     assert log.times_N is not None
     log = with_time_context(dataclasses.replace(log, times_N=log.times_N * 90), ["hour"])

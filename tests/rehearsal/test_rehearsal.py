@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from seqrec_cli import kernels
 from seqrec_cli.commands import train as train_command
 from seqrec_cli.commands.measure import measured
 from seqrec_cli.commands.training_setup import fresh_model
@@ -25,7 +24,7 @@ from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 from tests.models.toy import model_names
 from tests.rehearsal.parts import CPU, LOG, loop_of, pairs, settings
-from tests.rehearsal.standin import DEVICE, POSSIBLE, DeviceMixError, Watch, install, watching
+from tests.rehearsal.standin import DEVICE, POSSIBLE, DeviceMixError, Watch, standing_in, watching
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in for a device from Python")
 
@@ -52,11 +51,8 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module", autouse=True)
 def device_that_stands_in() -> Iterator[None]:
-    """torch's own operators on both sides."""
-    install()
-    kernels.use(False)
-    yield
-    kernels.use(True)
+    with standing_in():
+        yield
 
 
 def both(cfg: TrainConfig) -> tuple[Loop, Loop]:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqrec_cli import kernels
 from seqrec_cli.models.build import build_model
 from seqrec_cli.serving.attribution.gradients import Path
 from seqrec_cli.serving.attribution.methods import How, attribute
@@ -16,7 +15,7 @@ from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.precision import Precision
 from tests.models.toy import small_config
 from tests.rehearsal.parts import CPU
-from tests.rehearsal.standin import DEVICE, POSSIBLE, install
+from tests.rehearsal.standin import DEVICE, POSSIBLE, standing_in
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in for a device from Python")
 LENGTH = 8
@@ -24,10 +23,8 @@ LENGTH = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def operators_of_torch() -> Iterator[None]:
-    install()
-    kernels.use(False)
-    yield
-    kernels.use(True)
+    with standing_in():
+        yield
 
 
 def both(name: str, log: Any) -> list[Recommending]:
