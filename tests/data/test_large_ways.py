@@ -136,7 +136,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_staged_file_that_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = as_parts(tmp_path / "log", table())
     whole = same(tmp_path, archive=archive, **DROP)
-    monkeypatch.setattr(build, "Duck", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(build, "open_engine", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path, archive)
     staged = sorted((tmp_path / "data").glob(".*.work/staged/*.parquet"))
@@ -154,13 +154,13 @@ def test_memory_and_disk_reach_the_engine_and_too_little_is_refused(
 ) -> None:
     archive = as_parts(tmp_path / "log", table())
     given: list[dict[str, int]] = []
-    engine = build.Duck
+    engine = build.open_engine
 
     def watched(*args: Any, **kwargs: int) -> Any:
         given.append(kwargs)
         return engine(*args, **kwargs)
 
-    monkeypatch.setattr(build, "Duck", watched)
+    monkeypatch.setattr(build, "open_engine", watched)
     prepared(tmp_path, archive, memory="1.5GiB")
     assert given[0]["memory"] == 3 << 29
     assert given[0]["disk"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)

@@ -175,7 +175,7 @@ def _as_recorded(name: str) -> dict[str, Any]:
     """The settings that the losses were recorded with, where another number is shipped by now."""
     if name not in DOT_PRODUCTS:
         return {}
-    plain = _shrunk(numbers(name))
+    plain = _shrunk(numbers(name), SMALL)
     if "members" not in plain:
         return {"temperature": None}
     return {"members": {key: member | {"temperature": None} for key, member in plain["members"].items()}}

@@ -131,7 +131,7 @@ def _gradients(
         q, k, bias_ptr, mask_ptr, row, head, queries, keys, L, T, scale, of_row, of_head, of_query, of_key,
         CAUSAL, MASKED, PRECISION,
     )  # fmt: skip
-    of_weights = dot(grad, tl.trans(v), tl.zeros((q.shape[0], k.shape[0]), tl.float32), PRECISION)
+    of_weights = dot(grad.to(v.dtype), tl.trans(v), tl.zeros((q.shape[0], k.shape[0]), tl.float32), PRECISION)
     if POINTWISE:
         gate = tl.sigmoid(logits)
         logits = tl.where(seen, logits, 0.0)
