@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seqrec_cli.config.schema import EvaluationConfig
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import view_of
@@ -97,7 +98,7 @@ def rank_sharded(
             start += len(scores_BV)
             rows_B, ends_B = targets.rows_R[here_B], targets.ends_R[here_B]
             if read_RC is not None and scores_RC is not None:
-                scores_RC[here_B] = _read(scorer, scores_BV, tensor(read_RC[here_B])).double().cpu().numpy()
+                scores_RC[here_B] = _read(scorer, scores_BV, tensor(read_RC[here_B])).cpu().double().numpy()
             seen_E = np.zeros(0, np.int64)
             if removes_seen:
                 seen_E = _seen_here(scorer, log, rows_B, ends_B=ends_B)
@@ -146,7 +147,8 @@ def _count(scorer: ShardScorer, scores_BV: Tensor, targets_BM: Tensor, *, seen_E
         refuse_no_numbers(sums.new_full((1,), torch.nan, dtype=torch.float32))
     size = targets_BM.numel()
     higher_BM, equal_BM = (part.view_as(targets_BM) for part in (sums[:size], sums[size : 2 * size]))
-    return 1 + higher_BM.double() + (equal_BM - 1).double() / 2, sums[2 * size : -1]
+    wide = widest_float(higher_BM.device)
+    return 1 + higher_BM.to(wide) + (equal_BM - 1).to(wide) / 2, sums[2 * size : -1]
 
 
 def _merged_top(scorer: ShardScorer, scores_BV: Tensor, seen_E: Tensor, *, k: int) -> Tensor:

@@ -121,7 +121,7 @@ def every_case(folder: Path) -> dict[tuple[str, str], tuple[dict[str, float], np
     return found
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["2 ranks", "3 ranks"])
+@pytest.fixture(scope="module", params=[2], ids=["2 ranks"])
 def by_rank(request: pytest.FixtureRequest, python: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return run_ranks(
         python, "tests.evaluation.test_sharded_ranks:every_case", request.param, tmp_path_factory.mktemp("ranks")

@@ -120,6 +120,6 @@ def test_an_ensemble_sees_what_a_member_sees() -> None:
     plain = toy.numbers("ensemble")
     for time_bias in ("none", "past", "target"):
         members = {"hstu": {**toy.numbers("hstu"), "time_bias": time_bias}, **plain["members"]}
-        small = toy.small_config("ensemble", members=toy._shrunk(plain | {"members": members})["members"])
+        small = toy.small_config("ensemble", members=toy._shrunk(plain | {"members": members}, toy.SMALL)["members"])
         model = build_model(small, toy.toy_catalog(), 0).eval()
         assert model.sees_target_time is (time_bias == "target")
