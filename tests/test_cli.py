@@ -198,9 +198,7 @@ def test_bug_keeps_its_traceback(fake_train: Seen) -> None:
 
 def test_options_of_an_extra_folder(fake_train: Seen, tmp_path: Path) -> None:
     (tmp_path / "hardware").mkdir()
-    (tmp_path / "hardware" / "slow.yaml").write_text(
-        "device: cpu\nprecision: fp32\nthreads: 1\nembedding: dense\ncompile: false\nlog: auto\nkernels: true\n"
-    )
+    (tmp_path / "hardware" / "slow.yaml").write_text("defaults:\n  - auto\n  - _self_\nthreads: 1\n")
     assert cli.main(["train", "hardware=slow", "--config-dir", str(tmp_path)]) == 0
     assert fake_train[0].hardware.threads == 1
 
