@@ -221,7 +221,7 @@ def test_services_of_one_log_are_told_of_each_other(run: str, tmp_path: Path, mo
     monkeypatch.setattr(Server, "run", lambda server, sockets: said.append("served"))
     log, said, closed = tmp_path / "log", list[str](), list[ExposureWriter]()
     monkeypatch.setattr(serve, "say", said.append)
-    monkeypatch.setattr(ExposureWriter, "close", closed.append)
+    monkeypatch.setattr(ExposureWriter, "close", lambda writer: closed.append(writer))
     words = [f"runs=[{run},{run}]", "split=0.3", "salt=one", f"log={log}", "port=0"]
     plan = Assignment(arm_names([run, run]), [0.3, 0.7], "one").plan
     with written_by_us(str(log), plan, said.append):
