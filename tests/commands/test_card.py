@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.card import subject_of
 from seqrec_cli.commands.repeating import repeat_command
 from seqrec_cli.commands.restore import ON_CPU, restore
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.reporting.energy import energy
-from seqrec_cli.reporting.model_card import Section, fenced, plain, write_card
+from seqrec_cli.reporting.model_card import Section, fenced, plain, sections_of, write_card
+from seqrec_cli.reporting.run_folder import RunFolder
 
 USERS = 40
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's program dot is not here")
@@ -60,10 +63,12 @@ def test_what_the_run_recorded_is_in_the_card(base: Path, markdown: str) -> None
     assert f"{manifest['targets_per_second']:,} targets learned from a second" in markdown
     assert f"281 events of {USERS} users and 24 items" in markdown
     assert "2023-11-14 to 2023-11-16 (UTC)" in markdown
-    test, low = metrics["test"]["ndcg@10"], metrics["intervals"]["test"]["ndcg@10"][0]
+    test, (low, high) = metrics["test"]["ndcg@10"], metrics["intervals"]["test"]["ndcg@10"]
     row = next(line for line in markdown.splitlines() if line.startswith("| **sasrec** |"))
     assert f"| {test:.4f} |" in row
-    assert f"{low:.4f} to " in markdown
+    assert f"{low:.4f} to {high:.4f}" in markdown
+    low, high = metrics["intervals"]["val"]["ndcg@10"]
+    assert f"{low:.4f} to {high:.4f}" in markdown.partition("On validation:")[2]
     assert f"| most popular | {metrics['baselines']['popular']['hr@10']:.4f} |" in markdown
     assert f"| {metrics['val']['ndcg@10']:.4f} |" in markdown
     assert "cold targets | 1 |" in markdown
@@ -217,6 +222,40 @@ def test_a_checkpoint_alone_does_not_say_whether_test_is_sealed(base: Path, tmp_
     text = (tmp_path / "card" / "README.md").read_text()
     assert "Test: not known here." in text
     assert "sealed" not in text
+
+
+def test_what_model_auto_found_is_found_anew() -> None:
+    trained = {**dump(validate("train", compose("train", ["model=auto"]))), "auto": {}}
+    found = {"members": {"graph": {"name": "graph"}}, "weights": {"graph": 1.0}}
+    command = repeat_command({**trained, "model": {**trained["model"], **found}}, {})
+    assert "model=auto" in command
+    assert "members" not in command
+    assert "weights" not in command
+
+
+def test_a_model_that_reads_the_time_of_its_target_says_so(base: Path) -> None:
+    run = restore(str(base / "run"), None, None, hardware=ON_CPU, tell=lambda line: None)
+    subject = subject_of(run, RunFolder(base / "run"))
+    told = {sees: str(sections_of(replace(subject, sees_target_time=sees))) for sees in (True, False)}
+    line = "It reads the time of the event that it predicts"
+    assert (line in told[True], line in told[False]) == (True, False)
+
+
+@pytest.mark.parametrize("verb", ["card", "explain", "export"])
+def test_where_the_data_lie_is_handed_on(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    given: list[Any] = []
+
+    def restored(*args: Any, **more: Any) -> Any:
+        given.append(args)
+        raise SeqrecError("enough")
+
+    monkeypatch.setattr(importlib.import_module(f"seqrec_cli.commands.{verb}"), "restore", restored)
+    more = ["user=1"] if verb == "explain" else []
+    with pytest.raises(SeqrecError, match="enough"):
+        seqrec_cli.run(verb, ["ckpt=a", "archive=b.csv", "data_dir=c", *more])
+    assert given == [("a", "b.csv", "c")]
 
 
 def test_a_log_of_one_s_own_is_repeated_under_its_name() -> None:

@@ -91,8 +91,12 @@ def started(python: list[str], log: Path, *overrides: str) -> Iterator[tuple[sub
                 time.sleep(0.05)
             yield process, found[1]
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()  # a stand-in for Python hands this on, and could not hand on a kill
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class Asking:

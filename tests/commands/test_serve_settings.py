@@ -14,6 +14,7 @@ from seqrec_cli.config.records import ServeConfig
 from seqrec_cli.config.validate import validate
 from tests.commands.test_recommend import TINY
 from tests.serving.live import ask, listening
+from tests.serving.served import Kept
 
 for package in serve.PACKAGES:
     pytest.importorskip(package, reason="the development extras bring it")
@@ -101,9 +102,9 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
     found: dict[str, Any] = {}
     restore, recommending_of = stages.restore, serve_models.recommending_of
 
-    def restored(*args: Any, hardware: Any, **settings: Any) -> Any:
-        found.update(args=args, threads=hardware.threads, device=hardware.device)
-        return restore(*args, hardware=hardware, **settings)
+    def restored(*args: Any, hardware: Any, tell: Any, **settings: Any) -> Any:
+        found.update(args=args, threads=hardware.threads, device=hardware.device, tell=tell)
+        return restore(*args, hardware=hardware, tell=tell, **settings)
 
     def recommending(given: Any, newer: Any = None, history: Any = None) -> Any:
         found.update(newer=newer, history=history)
@@ -117,8 +118,38 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
         with pytest.raises(seqrec_cli.SeqrecError):  # there is no such archive
             serve_models.load(settings(run, *named), lambda line: None, run=beside)
         assert (found.pop("args"), found["threads"], found["device"]) == ((run, "own.zip", "d"), 1, "cpu")
-    serve_models.load(settings(run, "newer=later.csv", "history=3"), lambda line: None)
+    told = list[str]()
+    serve_models.load(settings(run, "newer=later.csv", "history=3"), told.append)
     assert (found["newer"], found["history"]) == ("later.csv", 3)
+    assert found["tell"] == told.append
+    monkeypatch.setattr(serve_models, "cores", lambda: 16)
+    for workers, threads in ((1, 15), (4, 3), (16, 1)):  # one of each process's is for the rest of it
+        serve_models.load(settings(run, f"workers={workers}"), lambda line: None)
+        assert found["threads"] == threads
+
+
+def test_what_the_room_and_its_libraries_log_are_lines_of_the_service() -> None:
+    import logging
+
+    names = ("uvicorn", "asyncio", serve.OWN)
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(each.handlers, each.propagate, each.level) for each in loggers]
+    journal = Kept()
+    try:
+        serve._log_into(journal)  # type: ignore[arg-type]
+        for name in ("uvicorn.error", "asyncio", "seqrec_cli.serving"):
+            logging.getLogger(name).warning("%s was deleted", name)
+        logging.getLogger(serve.OWN).info("compacted")
+        logging.getLogger("uvicorn").info("not this")
+    finally:
+        for each, (each.handlers, each.propagate, level) in zip(loggers, before, strict=True):
+            each.setLevel(level)
+    assert [line["message"] for line in journal.lines] == [
+        "uvicorn.error was deleted",
+        "asyncio was deleted",
+        "seqrec_cli.serving was deleted",
+        "compacted",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,18 +214,21 @@ def test_the_items_that_change_get_their_settings(run: str, tmp_path: Path, monk
 
 def test_services_of_one_log_are_told_of_each_other(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seqrec_cli.serving.assignment import Assignment, arm_names
+    from seqrec_cli.serving.exposure_writer import ExposureWriter
     from seqrec_cli.serving.log_writers import written_by_us
     from seqrec_cli.serving.server import Server
 
     monkeypatch.setattr(Server, "run", lambda server, sockets: said.append("served"))
-    log, said = tmp_path / "log", list[str]()
+    log, said, closed = tmp_path / "log", list[str](), list[ExposureWriter]()
     monkeypatch.setattr(serve, "say", said.append)
+    monkeypatch.setattr(ExposureWriter, "close", lambda writer: closed.append(writer))
     words = [f"runs=[{run},{run}]", "split=0.3", "salt=one", f"log={log}", "port=0"]
     plan = Assignment(arm_names([run, run]), [0.3, 0.7], "one").plan
     with written_by_us(str(log), plan, said.append):
         seqrec_cli.run("serve", words)
         assert "by the same plan: compare counts both as one experiment" in said[0]
         assert said[-1] == "served"
+        assert len(closed) == 1  # and so on the disk
         for other in ("salt=two", "split=0.4"):
             with pytest.raises(seqrec_cli.SeqrecError, match="writes there too, with other runs, shares or salt"):
                 seqrec_cli.run("serve", [*words, other])
