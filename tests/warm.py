@@ -71,7 +71,8 @@ class Warm:
         return [sys.executable, "-I", "-S", str(self._client), str(self.socket), *words]
 
     def close(self) -> None:
-        assert self._server.stdin is not None and self._server.stdout is not None
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait(timeout=60)  # not for its output's end: a child that a test has left alone holds that, too
         self._server.stdout.close()

@@ -188,7 +188,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on another device, without waiting for it to arrive: to a GPU from pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=device.type not in ("mps", "xpu"))  # there it may be read before it is whole
+    sure = device.type not in ("cpu", "mps", "xpu")  # on those a copy may be read before it is whole
+    return tensor.to(device, non_blocking=sure)
 
 
 def padded_rows(
