@@ -1,12 +1,14 @@
 """A program of its own, run with TRITON_INTERPRET=1 by test_triton.py: the Triton kernels on a processor.
 
-It prints a line of JSON a check: its name, and what went wrong or null. Words after it name the checks to run.
+It prints a line of JSON a check: its name, what went wrong or null, and its seconds of processor. Words after it name
+the checks to run.
 
 Legend: as in the kernels' references.
 """
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +54,7 @@ def against_reference(name: str, dtype: torch.dtype) -> None:
 
 def keeps_torchs_rules(name: str) -> None:
     kernel = KERNELS[name]
-    given = examples(kernel, FP32)[1]
+    given = min(examples(kernel, FP32), key=lambda given: sum(x.numel() for x in given if isinstance(x, Tensor)) or 1e9)
     arguments = tuple(leaf(x, False) if differentiable(kernel) else x for x in given)
     assert set(torch.library.opcheck(kernel.operator, arguments).values()) == {"SUCCESS"}
 
@@ -123,7 +125,7 @@ def attention_of_layers() -> None:
 @check
 def dropped_weights_are_the_same_in_backward() -> None:
     """The values are the identity, so the outputs are the weights, and those that are zero were dropped."""
-    n, drop = 24, 0.3
+    n, drop = 20, 0.3
     q, k = (torch.randn(2, 2, n, n, requires_grad=True) for _ in range(2))
     v, bias = torch.eye(n).expand(2, 2, n, n).contiguous().requires_grad_(), torch.randn(1, 2, n, n, requires_grad=True)
 
@@ -136,7 +138,7 @@ def dropped_weights_are_the_same_in_backward() -> None:
     assert torch.equal(weights, dropped(0))
     assert not torch.equal(weights, dropped(1))
     kept = (weights != 0).float()
-    assert abs(kept.mean().item() - (1 - drop)) < 0.03
+    assert abs(kept.mean().item() - (1 - drop)) < 0.04
     assert not torch.equal(kept[0, 0], kept[0, 1])
     assert not torch.equal(kept[0], kept[1])
     whole = (q @ k.transpose(2, 3) * 0.1 + bias).softmax(-1) * kept / (1 - drop)
@@ -197,12 +199,14 @@ def main(names: list[str]) -> None:
     for name in names or CHECKS:
         torch.manual_seed(0)
         kernels.use(True)
+        began = time.process_time()
         try:
             CHECKS[name]()
             error = None
         except Exception:
             error = traceback.format_exc(limit=-4)[-3000:]
-        print(json.dumps({"check": name, "error": error}), flush=True)
+        seconds = round(time.process_time() - began, 2)
+        print(json.dumps({"check": name, "error": error, "seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,25 @@
 chosen for tensors that are on one."""
 
 import collections
-import contextlib
 import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqrec_cli import kernels
 from seqrec_cli.kernels import registry
+from seqrec_cli.kernels.activation_unit import op as activation_unit
+from seqrec_cli.kernels.activation_unit.reference import DICE, PRELU
 from seqrec_cli.kernels.corpus_softmax import op as corpus_softmax
 from seqrec_cli.kernels.gru_scan import op as gru_scan
 from seqrec_cli.kernels.gru_scan import torch_loop
@@ -84,6 +85,8 @@ def compiled(module: Any, name: str, tiles: dict[str, Any], **switches: Any) -> 
         for argument in kernel.arg_names
         if argument.startswith(("of_", "grad_", "sums", "most", "total", "shares")) and argument.endswith("_ptr")
     }
+    if "shares_ptr" in kernel.arg_names:  # attention's gradients come in its own format
+        types["grad_ptr"] = "*bf16"
     signature = {argument: "constexpr" if argument in constants else types[argument] for argument in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     return compile(source, target=GPUTarget("cuda", 80, 32), options=options)
@@ -93,11 +96,10 @@ def compiled(module: Any, name: str, tiles: dict[str, Any], **switches: Any) -> 
 @pytest.mark.parametrize(
     ("folder", "sizes", "ways"),
     [
-        ("corpus_softmax", (64, 2), {"_forward": {}, "_of_queries": {}, "_of_items": {}}),
+        ("corpus_softmax", (64, 2), {"_of_items": {}}),
         ("gru_scan", (64, 32), {"_forward": {"STATES": True, "KEEP": True}}),
         ("gru_scan", (64, 32, True), {"_backward": {"OF_LAST": True, "OF_STATES": True}}),
-        ("biased_attention", (32, 2), {"_forward": {}, "_of_queries": {}, "_of_keys": {}, "_of_bias": {}}),
-        ("activation_unit", (32, 36, 1), {"_forward": {}}),
+        ("biased_attention", (32, 2), {"_of_keys": {"DROPPED": True}}),
         ("activation_unit", (32, 80, 40, True), {"_backward": {}}),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -115,7 +117,7 @@ def test_compiled_for_a_gpu(
     common: dict[str, dict[str, Any]] = {
         "corpus_softmax": {"HAS_BIAS": True},
         "gru_scan": {"GATE": 2},
-        "biased_attention": {"POINTWISE": False, "CAUSAL": True, "MASKED": True, "DROPPED": True},
+        "biased_attention": {"POINTWISE": False, "CAUSAL": True, "MASKED": True},
         "activation_unit": {"KIND": 0, "TWO": sizes[-1] is True},
     }
     named = {"backward": True} if sizes[-1] is True else {}
@@ -141,50 +143,49 @@ class Named(TorchDispatchMode):
 
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Triton is said to be here, and fp32 may be multiplied as TF32."""
+    """Tensors without memory on a processor that is taken for a GPU with Triton: operators tell shapes, and run
+    nothing. (A build of torch for CPUs cannot index a stand-in for a tensor on CUDA.)"""
+    monkeypatch.setattr(registry, "has_triton", lambda: True)
+    monkeypatch.setattr(registry, "_TRITON", None)
+    monkeypatch.setattr(registry, "INTERPRETED", True)
+    kernels.use(True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+    kernels.use(True)
+
+
+def test_cuda_is_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "has_triton", lambda: True)
     monkeypatch.setattr(registry, "_TRITON", None)
     monkeypatch.setattr(registry, "INTERPRETED", False)
-    kernels.use(True)
-    with tf32(True):
-        yield
-
-
-@pytest.fixture
-def its_tensors(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tensors without memory, taken for a GPU's as under the interpreter: builds of torch for CPUs have no others."""
-    monkeypatch.setattr(registry, "INTERPRETED", True)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        yield
-
-
-@contextlib.contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """It is no attribute that monkeypatch could put back."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+    on = {device: registry.on_triton("gru_scan", torch.device(device)) for device in ("cuda", "cuda:1", "cpu", "meta")}
+    assert on == {"cuda": True, "cuda:1": True, "cpu": False, "meta": False}
+    monkeypatch.setattr(registry, "_TRITON", "")
+    assert not registry.on_triton("gru_scan", torch.device("cuda"))
+    formats = (torch.bfloat16, torch.float16, torch.float32)
+    assert [registry.on_tensor_cores(dtype) for dtype in formats] == [True, True, False]
+    torch.backends.cuda.matmul.allow_tf32 = True
+    assert registry.on_tensor_cores(torch.float32)
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def loss_of_an_encoder() -> torch.Tensor:
-    return corpus_cross_entropy(torch.randn(5, 4), torch.randn(9, 4), torch.ones(5, dtype=torch.long), chunk_mb=1)
+    table_VD = torch.randn(9, 4, requires_grad=True)
+    return corpus_cross_entropy(torch.randn(5, 4), table_VD, torch.ones(5, dtype=torch.long), chunk_mb=1)
 
 
 def with_bias() -> torch.Tensor:
-    q, bias = torch.randn(2, 2, 6, 4), torch.randn(1, 2, 6, 6)
-    return attention(q, q, q, causal=True, mask_BT=None, drop=0.1, bias_AHLT=bias)
+    q, bias = torch.randn(2, 2, 6, 4), torch.randn(1, 2, 6, 6, requires_grad=True)
+    return attention(q, q, q, causal=True, mask_BT=None, drop=0.0, bias_AHLT=bias)
 
 
 def of_hstu() -> torch.Tensor:
-    q, bias = torch.randn(2, 2, 6, 4), torch.randn(1, 6, 6)
+    q, bias = torch.randn(2, 2, 6, 4), torch.randn(1, 6, 6, requires_grad=True)
     return pointwise_attend(q, q, q, bias_ALT=bias, rows_alike=True, mask_BT=None)
 
 
 def of_din(activation: str = "prelu") -> torch.Tensor:
-    unit = ActivationUnit(4, (6,), activation, softmax=False).requires_grad_(False)  # type: ignore[arg-type]
+    unit = ActivationUnit(4, (6,), activation, softmax=False)  # type: ignore[arg-type]
     return unit(torch.randn(2, 5, 4), torch.randn(2, 3, 4), torch.ones(2, 5, 1, dtype=torch.bool))
 
 
@@ -198,50 +199,51 @@ def of_din(activation: str = "prelu") -> torch.Tensor:
     ],
 )
 def test_tensors_on_a_gpu_go_to_triton(
-    function: Callable[[], torch.Tensor], name: str, its_tensors: None, monkeypatch: pytest.MonkeyPatch
+    function: Callable[[], torch.Tensor], name: str, a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def called() -> set[str]:
-        with Named() as seen, contextlib.suppress(DataDependentOutputException):  # in torch's own way
-            function()
+        with Named() as seen:
+            function().sum().backward()
         return seen.names
 
-    assert name in called()
-    monkeypatch.setattr(registry, "_TRITON", "gru_scan,pair_linear")  # SEQREC_TRITON names others
-    assert name not in called()
+    assert called() == {name, f"{name}_backward"}
+    for switched_off in ("gru_scan,pair_linear", ""):  # SEQREC_TRITON names others
+        monkeypatch.setattr(registry, "_TRITON", switched_off)
+        assert not corpus_softmax.fused(torch.device("cpu"), torch.bfloat16)
+        assert not registry.on_triton(name, torch.device("cpu"))
     monkeypatch.setattr(registry, "_TRITON", name)
-    assert name in called()
+    assert called() == {name, f"{name}_backward"}
     kernels.use(False)
     assert name not in called()
     kernels.use(True)
     monkeypatch.setattr(registry, "has_triton", lambda: False)
-    assert name not in called()
+    assert not registry.on_triton(name, torch.device("cpu"))
 
 
-def test_a_gpu_s_tensors_are_triton_s_in_formats_of_tensor_cores(a_gpu: None) -> None:
-    assert registry.on_triton("corpus_softmax", torch.device("cuda"))
-    assert not registry.on_triton("corpus_softmax", torch.device("cpu"))
-    assert registry.on_tensor_cores(torch.float32)
-    with tf32(False):
-        assert registry.on_tensor_cores(torch.bfloat16)
-        assert not registry.on_tensor_cores(torch.float32)  # in fp32 proper cuBLAS is faster
-
-
-def test_what_the_kernels_have_not_is_left_to_torch(its_tensors: None) -> None:
+def test_what_the_kernels_have_not_is_left_to_torch(a_gpu: None) -> None:
     with Named() as seen:
-        of_din("dice")
-        q = torch.randn(2, 1, 6, 256)
-        attention(q, q, q, causal=True, mask_BT=None, drop=0.0, bias_AHLT=torch.randn(1, 1, 6, 6))
-    assert not seen.names & {"activation_unit", "biased_attention"}
+        attention(
+            *[torch.randn(2, 1, 6, 256)] * 3, causal=True, mask_BT=None, drop=0.0, bias_AHLT=torch.zeros(1, 1, 6, 6)
+        )
+        attention(*[torch.randn(2, 1, 6, 4)] * 3, causal=True, mask_BT=None, drop=0.0)
+    assert seen.names == set()
     assert not corpus_softmax.usable(torch.randn(3, 257), torch.bfloat16)
     assert corpus_softmax.usable(torch.randn(3, 256), torch.bfloat16)
+    assert not corpus_softmax.usable(torch.randn(3, 256), torch.float32)
+    of_units = [
+        activation_unit.usable(torch.randn(2, 5, 64), widths, PRELU) for widths in ((128, 64), (128, 65), (8, 8, 8))
+    ]
+    assert of_units == [True, False, False]
+    assert not activation_unit.usable(torch.randn(2, 5, 4), (6,), DICE)
+    with torch.no_grad():
+        assert activation_unit.usable(torch.randn(2, 5, 4), (6,), DICE)
 
 
-def test_a_scan_of_a_gpu_s_tensors_is_triton_s(its_tensors: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gru_scan._by_triton(torch.randn(96, 32))
+def test_a_scan_of_a_gpu_s_tensors_is_triton_s(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gru_scan._by_triton(torch.randn(192, 64))
     assert not gru_scan._by_triton(torch.randn(384, 128))
-    assert gru_scan._loop(torch.randn(96, 32), None) is None
     monkeypatch.setattr(registry, "_TRITON", "")
-    assert not gru_scan._by_triton(torch.randn(96, 32))
+    assert not gru_scan._by_triton(torch.randn(192, 64))
 
 
 def test_a_scan_outside_c_is_done_by_whoever_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +275,7 @@ def test_the_memory_of_scores_is_not_planned_where_there_are_none(a_gpu: None) -
     from seqrec_cli.config.validate import validate
 
     objective = build_objective(validate("train", compose("train", ["objective=next_item"])).objective)  # type: ignore[arg-type,union-attr]
-    gpu, half = torch.device("cuda"), torch.bfloat16
-    fused = objective.scratch_bytes(100_000, 4_000, dtype=half, device=gpu)
-    in_chunks = objective.scratch_bytes(100_000, 4_000, dtype=half, device=torch.device("cpu"))
-    assert 0 < fused < in_chunks / 100
+    given = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
+    fused = objective.scratch_bytes(100_000, 4_000, **given)
     kernels.use(False)
-    assert objective.scratch_bytes(100_000, 4_000, dtype=half, device=gpu) > in_chunks / 100
-    kernels.use(True)
+    assert 0 < fused < objective.scratch_bytes(100_000, 4_000, **given) / 100
