@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from seqrec_cli.models.build import build_model
 from seqrec_cli.serving.attribution.gradients import Path
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in
 LENGTH = 8
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def operators_of_torch() -> Iterator[None]:
     with standing_in():
         yield
@@ -52,10 +53,17 @@ def test_answers(name: str, saved_log: Any) -> None:
         assert len(here.items) == 5
 
 
-@pytest.mark.parametrize(("name", "method"), [("sasrec", "leave_one_out"), ("din", "attention")])
-def test_explanations(name: str, method: Any, saved_log: Any) -> None:
-    """Integrated gradients are left out: autograd knows the stand-in only in a process that made it first."""
-    found = []
+@pytest.mark.parametrize(
+    ("name", "method"), [("sasrec", "leave_one_out"), ("sasrec", "integrated_gradients"), ("din", "attention")]
+)
+def test_explanations(name: str, method: Any, saved_log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    grad, found = torch.autograd.grad, []
+
+    def in_this_thread(*args: Any, **kwargs: Any) -> Any:  # which the end of an inference mode makes many again
+        with torch.autograd.set_multithreading_enabled(False):
+            return grad(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", in_this_thread)
     for recommending in both(name, saved_log):
         asked, _ = recommending.given(request([101, 105, 110, 111]))
         how = How(method=method, path=Path(gap=1.0, points=4))
