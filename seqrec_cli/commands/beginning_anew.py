@@ -6,6 +6,7 @@ the number of processes. A folder with that name is gone on with; any other unfi
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ PROCESSES = "processes"  # of the manifest
 UNNAMED = "none"  # what torchrun calls a run without a name
 
 
-def who_trains() -> dict[str, Any]:
-    """For the manifest: how many processes, on how many machines, and the name that their launcher gave the run."""
+def who_trains(before: Mapping[str, Any]) -> dict[str, Any]:
+    """For the manifest: how many processes, on how many machines, the name that their launcher gave the run, and how
+    often they have begun anew. `before` is the manifest so far."""
     group = started() or ALONE
     found: dict[str, Any] = {"count": group.count}
     if group.several:
         found |= {"machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")), "of_this_machine": group.local_count}
-        found |= {"run": _name(), "restarts": _restarts()}
+        earlier = before.get(PROCESSES, {}).get("restarts", -1) if _is_ours(before) else -1
+        found |= {"run": _name(), "restarts": earlier + 1}
     return found
 
 
@@ -55,9 +58,9 @@ def going_on(cfg: TrainConfig) -> TrainConfig:
             )
         return cfg
     folder = RunFolder(Path(cfg.run_dir).expanduser())
-    if not folder.path.is_dir() or folder.is_done or not _is_ours(folder):
+    if not folder.path.is_dir() or folder.is_done or not _is_ours(folder.read_manifest()):
         return cfg
-    again = f"the processes begin anew ({_restarts()} restarts so far)"
+    again = "the processes begin anew"
     if folder.last.is_file() or "seeds" in folder.read_manifest():
         say(f"{again}, from the last checkpoint of {folder.path}")
         return cfg.model_copy(update={"resume": str(folder.path), "run_dir": None})
@@ -66,14 +69,11 @@ def going_on(cfg: TrainConfig) -> TrainConfig:
     return cfg
 
 
-def _is_ours(folder: RunFolder) -> bool:
-    run = folder.read_manifest().get(PROCESSES, {}).get("run")
-    return run is not None and run == _name() and (run != UNNAMED or _restarts() > 0)
+def _is_ours(manifest: Mapping[str, Any]) -> bool:
+    run = manifest.get(PROCESSES, {}).get("run")
+    unnamed_again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return run is not None and run == _name() and (run != UNNAMED or unnamed_again)
 
 
 def _name() -> str:
     return os.environ.get("TORCHELASTIC_RUN_ID", UNNAMED)
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -8,10 +8,12 @@ work in `assist` (`training_share.py`), beside the first one's `train.main`.
 import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from seqrec_cli.commands.dispatch import run_record
@@ -20,7 +22,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import write_atomically
-from seqrec_cli.processes import Processes, ProcessLostError, started
+from seqrec_cli.processes import Processes, ProcessLostError, lost, started
 from seqrec_cli.training.process_group import Meeting
 
 LAUNCHED = "SEQREC_RESULT"  # set by `launch.py`: the file in which a group's end is told
@@ -72,6 +74,7 @@ def follow(processes: Processes) -> int:
 def _ending(meeting: Meeting) -> Iterator[None]:
     """All processes end with the first that fails, which alone says why."""
     rank = meeting.processes.rank
+    signal.signal(signal.SIGTERM, _asked_to_end)
     try:
         yield
     except ProcessLostError as error:
@@ -93,6 +96,12 @@ def _ending(meeting: Meeting) -> Iterator[None]:
     except BaseException:
         meeting.fails()
         raise
+
+
+def _asked_to_end(number: int, frame: FrameType | None) -> None:
+    """As after Ctrl-C; but where another process is lost the launcher ends all, and this one is about to say so."""
+    if not lost():
+        raise KeyboardInterrupt
 
 
 def _refused() -> int:

@@ -45,7 +45,7 @@ def _train_each(
 ) -> dict[str, Any]:
     parent.done.unlink(missing_ok=True)
     parent.write_config(dump(cfg))
-    parent.write_manifest({"seeds": seeds, PROCESSES: who_trains()})
+    parent.write_manifest({"seeds": seeds, PROCESSES: who_trains(parent.read_manifest())})
     results = []
     for nth, seed in enumerate(seeds, 1):
         say(f"seed {seed} ({nth} of {len(seeds)})")

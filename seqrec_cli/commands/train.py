@@ -90,7 +90,7 @@ def _train(
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)
     with folder.training():
-        folder.write_manifest({PROCESSES: who_trains()})
+        folder.write_manifest({PROCESSES: who_trains(folder.read_manifest())})
         resume_from = _last_checkpoint(folder, log, whole=model.shard is None) if cfg.resume else None
         started = warm_start(model, cfg, log) if cfg.start_from and resume_from is None else {}
         _, resume_from = handed_out(model, folder.path, resume_from)

@@ -25,12 +25,21 @@ class ProcessLostError(RuntimeError):
     """Another process has ended, or was not heard of for too long."""
 
 
+_lost: list[bool] = []
+
+
+def lost() -> bool:
+    """Whether this process has lost another one."""
+    return bool(_lost)
+
+
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
     """Errors of the connection, which gloo and nccl raise as any RuntimeError, by their own name."""
     try:
         yield
     except RuntimeError as error:
+        _lost.append(True)
         said = re.sub(r"^\[\S+\] ", "", " ".join(str(error).split()))  # a line of the library's source comes first
         raise ProcessLostError(said.partition(". ")[0][:200]) from error
 
