@@ -126,6 +126,8 @@ def test_the_log_the_threads_and_the_device_are_those_that_were_named(
     for workers, threads in ((1, 15), (4, 3), (16, 1)):  # one of each process's is for the rest of it
         serve_models.load(settings(run, f"workers={workers}"), lambda line: None)
         assert found["threads"] == threads
+    serve_models.load(settings(run, "hardware.threads=5", "workers=4"), lambda line: None)
+    assert found["threads"] == 5
 
 
 def test_what_the_room_and_its_libraries_log_are_lines_of_the_service() -> None:
