@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def test_tensorboard_scalars(folder):
 
 def test_resume_goes_on_with_rows_best_and_events(folder):
     train(TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console()), [0.3, 0.4])
+    time.sleep(1.1)  # TensorBoard reads files in the order of their names, which hold the second
     # The first run's second epoch was not saved: the resumed run goes over it again.
     listener = TrainingListener(folder, "ndcg@10", STEPS_PER_EPOCH, console=console())
     text = train(listener, [0.2, 0.5], first_step=4)

@@ -29,7 +29,7 @@ def test_trainers(option: str, recwarn: pytest.WarningsRecorder) -> None:
 @pytest.mark.parametrize("option", sorted(p.stem for p in (CONF / "hardware").glob("*.yaml")))
 def test_hardware(option: str) -> None:
     cfg = HardwareConfig.from_plain(group("hardware", option))
-    assert cfg.device == {"as_trained": None}.get(option, option)
+    assert cfg.device == {"as_trained": None, "ddp": "auto"}.get(option, option)
 
 
 def test_tiny_changes_trainer_settings_that_exist() -> None:
