@@ -171,7 +171,7 @@ def _sizes(given: tuple[Tensor | None, ...]) -> tuple[int, int, int, int, int]:
     assert candidates_BCF is not None
     assert shifts_BCM is not None
     K = 1 if w_second_MK is None else w_second_MK.shape[1]
-    return *events_BLF.shape[1:2], *candidates_BCF.shape[1:], shifts_BCM.shape[2], K  # type: ignore[return-value]
+    return *events_BLF.shape[1:2], *candidates_BCF.shape[1:], shifts_BCM.shape[2], K
 
 
 def _strides(candidates_BCF: Tensor, shifts_BCM: Tensor) -> tuple[int, ...]:

@@ -135,7 +135,7 @@ class ActivationUnit(nn.Module):
         if self.layers:
             (layer,) = self.layers
             assert isinstance(layer, nn.Linear)
-            second = layer.weight.T, layer.bias, *others
+            second = layer.weight.T, layer.bias, others[0]
         of_pairs = candidates, shifts, w_event_FM, w_product_FM
         return activation_unit(events_BLF, *of_pairs, first_3M, second, self.weight.weight[0], kind)
 
