@@ -161,7 +161,8 @@ def settings(F: int, M: int, K: int, *, backward: bool = False) -> dict[str, Any
     chosen = {"PRECISION": precision(), "BF": tile(F, 1024), "BM": tile(M, 1024), "BK": tile(K, 1024)}
     if INTERPRETED:
         return chosen | {"PRECISION": "ieee", "BL": 16}
-    return chosen | {"BL": 32 if backward else 64, "num_warps": 8 if M > 64 or backward else 4, "num_stages": 1}
+    warps = (16 if F * M > 4096 else 8) if backward else 8 if M > 64 else 4
+    return chosen | {"BL": 32 if backward else 64, "num_warps": warps, "num_stages": 1}
 
 
 def _sizes(given: tuple[Tensor | None, ...]) -> tuple[int, int, int, int, int]:

@@ -231,17 +231,16 @@ def _of_bias(
     tl.store(grad_bias_ptr + at, grad_bias, mask=(queries[:, None] < L) & (keys[None, :] < T))
 
 
-def settings(d: int, itemsize: int, *, backward: bool = False) -> dict[str, Any]:
-    """A launch's tiles."""
+def settings(d: int, itemsize: int) -> dict[str, Any]:
+    """A launch's tiles. With 4 warps, or 128 queries, a tile's addresses of the bias do not fit beside it."""
     if INTERPRETED:
         return {"PRECISION": "ieee", "BL": 16, "BT": 16, "BD": tile(d, 1024)}
-    large = not backward and itemsize < 4 and d <= 64
     return {
         "PRECISION": precision(),
-        "BL": 128 if large else 64,
+        "BL": 64,
         "BT": 64 if itemsize < 4 or d <= 64 else 32,
         "BD": tile(d, 1024),
-        "num_warps": 8 if large or d > 64 else 4,
+        "num_warps": 8,
         "num_stages": 2 if itemsize < 4 else 1,
     }
 
@@ -285,7 +284,7 @@ def backward(
     (B, H, L, d), T, (out_BHLd, most, total) = q_BHLd.shape, k_BHTd.shape[2], kept
     (A, K), device = bias_AKLT.shape[:2], q_BHLd.device
     grads = [torch.zeros_like(x) if not q_BHLd.numel() else torch.empty_like(x) for x in (q_BHLd, k_BHTd, v_BHTd)]
-    chosen, switches = settings(d, q_BHLd.element_size(), backward=True), _switches(mask_BT, causal, pointwise, drop)
+    chosen, switches = settings(d, q_BHLd.element_size()), _switches(mask_BT, causal, pointwise, drop)
     queries, keys = triton.cdiv(L, chosen["BL"]), triton.cdiv(T, chosen["BT"])
     rows, heads = B // max(A, 1), H // max(K, 1)  # that share a bias
     each = triton.cdiv(max(rows * heads, 1), splits(queries * keys * A * K, rows * heads, device))
