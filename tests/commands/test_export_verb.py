@@ -98,6 +98,29 @@ def test_the_metric_is_that_of_as_many_users_as_were_asked_for(runs, tmp_path, m
     assert seen == [7] * 4  # the checkpoint and the program, of each
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["format=embeddings", "quantize=fp16", "index=hnsw"], ("fp16", "hnsw")),
+        (["format=torch", "quantize=bf16"], ("bf16", None)),
+    ],
+)
+def test_the_number_format_and_the_index_are_those_that_were_given(
+    words, expected, runs, tmp_path, monkeypatch
+) -> None:
+    given = []
+
+    def refused(*args, options, **settings):
+        given.append((options.quantize, options.index))
+        raise SeqrecError("enough")
+
+    monkeypatch.setattr(export, "check_format", lambda *args: None)
+    monkeypatch.setattr(export, "export", refused)
+    with pytest.raises(SeqrecError, match="enough"):
+        seqrec_cli.run("export", [f"ckpt={runs / 'gru4rec'}", *words, f"out={tmp_path / 'out'}"])
+    assert given == [expected]
+
+
 @pytest.mark.parametrize("name", ["scores", "top10", "metric"])
 def test_the_tolerance_is_the_one_that_was_given(name, runs, tmp_path, monkeypatch) -> None:
     given = []

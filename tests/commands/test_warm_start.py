@@ -1,5 +1,6 @@
 """`train start_from=RUN` on a later file, and `recommend newer=FILE`: what both logs know keeps its vectors."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,16 @@ def test_a_later_files_users_are_recommended_what_the_model_knows(
     first = opened(run[0])
     assert len(new) == later.log.num_items - first.log.num_items
     torch.testing.assert_close(scores(first.model, first.log), scores(later.model, later.log), rtol=1e-4, atol=1e-5)
+
+
+def test_a_later_files_users_are_answered_in_a_file(
+    run: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    asked = [f"ckpt={run[0]}", f"newer={files[1]}", "top=2"]
+    seqrec_cli.run("recommend", [*asked, "input=users", f"output={tmp_path / 'x.jsonl'}"])
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    alone = seqrec_cli.run("recommend", [*asked, "user=u7"])["items"]  # of the later file alone
+    assert [row["item"] for row in rows if row["user"] == "u7"] == alone
 
 
 def test_a_later_files_user_is_explained_by_what_the_model_knows(

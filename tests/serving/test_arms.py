@@ -140,6 +140,11 @@ def test_each_user_is_answered_by_the_model_of_their_arm(experiment: Experiment,
     ):
         assert answer["arm"] == HALVES.arms[HALVES.arm_of(user)]
         assert "exposure_id" not in answer  # nothing was shown
+    bodies = [{"user": user, "user_history": [105, 103], "candidates": [101]} for user in users]
+    scored, explained = experiment.post("/score", *bodies), experiment.post("/explain", *bodies)
+    for (_, score), (_, answer) in zip(scored, explained, strict=True):
+        assert (answer["arm"], answer["model_version"]) == (score["arm"], score["model_version"])
+        assert answer["explained"][0]["score"] == pytest.approx(score["scores"][0]["score"], rel=1e-4)
     assert {HALVES.arm_of(user) for user in users} == {0, 1}
     health = json.loads(experiment.get("/health")[1])
     assert (health["status"], health["model"], health["salt"]) == ("ok", "m0", "autumn")
