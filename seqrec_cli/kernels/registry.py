@@ -26,6 +26,7 @@ _TRITON = os.environ.get("SEQREC_TRITON")
 # Triton's own switch: its kernels then run on a CPU, element by element in Python, which is how they are tested.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _on = True
+FLOPS: dict[Any, Callable[..., int]] = {}  # by operator; see `flop_formula`
 _sources: dict[str, "Source"] = {}
 _ran: set[str] = set()
 
@@ -175,6 +176,17 @@ def operator(
         if backward is not None:
             torch.library.register_autograd(name, backward, setup_context=save)
         return getattr(torch.ops.seqrec, name[len("seqrec::") :]).default
+
+    return register
+
+
+def flop_formula(*operators: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a function of shapes as the floating-point operations of these operators, for `FlopCounterMode(
+    custom_mapping=FLOPS)`. Not in torch's own registry: its module imports Triton, half a second at every start."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        FLOPS.update(dict.fromkeys(operators, function))
+        return function
 
     return register
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.batching import BatchedRows
 from seqrec_cli.data.devices import forked_random, wait_for
 from seqrec_cli.data.sizes import exact_sizes
+from seqrec_cli.kernels.registry import FLOPS
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.training.fitting import Listener
@@ -102,7 +102,9 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, *, preci
     Attention counts as plain products over the whole square, causal or not, for what a fused kernel computes again in
     its backward pass is not work of the model; so call it with a few rows.
     """
-    counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE)
+    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
+
+    counter = FlopCounterMode(display=False, custom_mapping=IN_PLACE | FLOPS)
     with exact_sizes(), counter, sdpa_kernel(SDPBackend.MATH):
         forward_backward(model, objective, batch, precision=precision)
     return int(counter.get_total_flops())

@@ -11,10 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.activation_unit.reference import DICE, examples, reference
-from seqrec_cli.kernels.registry import Kernel, on_tensor_cores, on_triton, operator, product_format, triton_kernels
+from seqrec_cli.kernels.registry import (
+    Kernel,
+    flop_formula,
+    on_tensor_cores,
+    on_triton,
+    operator,
+    product_format,
+    triton_kernels,
+)
 
 NAME = "activation_unit"
 WIDEST = (64, 128, 64)  # F, M, K: all matrices and their gradients lie in a program's registers
@@ -124,13 +131,13 @@ def _activation_unit_backward(
     )
 
 
-@register_flop_formula(torch.ops.seqrec.activation_unit)
+@flop_formula(torch.ops.seqrec.activation_unit)
 def _flops(events, candidates, shifts, w_event, w_product, first, w_second, *rest, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     (B, L, F), C, M = events, candidates[1], shifts[2]
     return 2 * B * L * C * M * (F + (1 if w_second is None else w_second[1]))
 
 
-@register_flop_formula(torch.ops.seqrec.activation_unit_backward)
+@flop_formula(torch.ops.seqrec.activation_unit_backward)
 def _backward_flops(grad_shape, *shapes, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 3 * _flops(*shapes)
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.biased_attention.reference import examples, reference
-from seqrec_cli.kernels.registry import Kernel, on_tensor_cores, on_triton, operator, triton_kernels
+from seqrec_cli.kernels.registry import Kernel, flop_formula, on_tensor_cores, on_triton, operator, triton_kernels
 
 NAME = "biased_attention"
 WIDEST = 128  # d
@@ -127,13 +126,13 @@ def _biased_attention_backward(
     return *grads, grad_bias.to(bias_AKLT.dtype)
 
 
-@register_flop_formula(torch.ops.seqrec.biased_attention)
+@flop_formula(torch.ops.seqrec.biased_attention)
 def _flops(q_shape, k_shape, *rest, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     (B, H, L, d), T = q_shape, k_shape[2]
     return 4 * B * H * L * T * d
 
 
-@register_flop_formula(torch.ops.seqrec.biased_attention_backward)
+@flop_formula(torch.ops.seqrec.biased_attention_backward)
 def _backward_flops(grad_shape, *shapes, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 2 * _flops(*shapes)
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.corpus_softmax.reference import examples, reference
-from seqrec_cli.kernels.registry import Kernel, on_tensor_cores, on_triton, operator, triton_kernels
+from seqrec_cli.kernels.registry import Kernel, flop_formula, on_tensor_cores, on_triton, operator, triton_kernels
 
 NAME = "corpus_softmax"
 WIDEST = 256  # D: tiles of wider vectors leave no room beside them
@@ -106,12 +105,12 @@ def scratch_bytes(num_items: int, targets: int, processors: int = 132) -> int:
     return 2 * 4 * targets * max(1, min(16, -(-2 * processors * 128 // max(targets, 1)), -(-num_items // 128)))
 
 
-@register_flop_formula(torch.ops.seqrec.corpus_softmax)
+@flop_formula(torch.ops.seqrec.corpus_softmax)
 def _flops(queries_shape, table_shape, *rest, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 2 * queries_shape[0] * queries_shape[1] * table_shape[0]
 
 
-@register_flop_formula(torch.ops.seqrec.corpus_softmax_backward)
+@flop_formula(torch.ops.seqrec.corpus_softmax_backward)
 def _backward_flops(grad_shape, *shapes, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 4 * _flops(*shapes)
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.gru_scan import torch_loop
 from seqrec_cli.kernels.gru_scan.in_programs import exported
@@ -36,6 +35,7 @@ from seqrec_cli.kernels.registry import (
     Source,
     addresses,
     enabled,
+    flop_formula,
     on_triton,
     operator,
     triton_kernels,
@@ -234,12 +234,12 @@ def _flops(scales_shape: Any, recurrent_shape: Any, products: int) -> int:
     return 2 * products * math.prod(scales_shape) * math.prod(recurrent_shape)
 
 
-@register_flop_formula([torch.ops.seqrec.gru_last, torch.ops.seqrec.gru_states])
+@flop_formula(torch.ops.seqrec.gru_last, torch.ops.seqrec.gru_states)
 def _forward_flops(inputs_shape, scales_shape, recurrent_shape, *rest, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return _flops(scales_shape, recurrent_shape, 1)
 
 
-@register_flop_formula(torch.ops.seqrec.gru_states_backward)
+@flop_formula(torch.ops.seqrec.gru_states_backward)
 def _backward_flops(grad_last, grad_states, scales_shape, recurrent_shape, *rest, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return _flops(scales_shape, recurrent_shape, 2)
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.pair_linear.reference import examples, reference, with_one
-from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, operator
+from seqrec_cli.kernels.registry import INT, LONG, POINTER, VECTOR, Kernel, Source, addresses, flop_formula, operator
 
 _SIZES = (*[LONG] * 4, INT)
 SOURCE = Source(
@@ -159,13 +158,13 @@ def _products_backward(
     return grads[0], grads[1], grads[2], partials.sum(0)[..., :M].contiguous()
 
 
-@register_flop_formula(torch.ops.seqrec.pair_linear)
+@flop_formula(torch.ops.seqrec.pair_linear)
 def _flops(events_shape, candidates_shape, shifts_shape, *weights, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     (B, L, F), (_, C, M) = events_shape, shifts_shape
     return 2 * B * L * (F + 1) * C * M
 
 
-@register_flop_formula(torch.ops.seqrec.pair_linear_backward)
+@flop_formula(torch.ops.seqrec.pair_linear_backward)
 def _backward_flops(grad_shape, *shapes, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 2 * _flops(*shapes)
 

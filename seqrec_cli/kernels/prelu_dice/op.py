@@ -10,10 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
 from seqrec_cli.kernels.prelu_dice.reference import EPSILON, channel_moments, dice_reference, examples, reference
-from seqrec_cli.kernels.registry import INT, LONG, POINTER, Kernel, Source, addresses, check_memory, operator, sizes
+from seqrec_cli.kernels.registry import (
+    INT,
+    LONG,
+    POINTER,
+    Kernel,
+    Source,
+    addresses,
+    check_memory,
+    flop_formula,
+    operator,
+    sizes,
+)
 
 WIDEST = 4096  # channels: some rows lie on a thread's stack
 
@@ -149,12 +159,12 @@ def _prelu_dice_backward(
     return grad_x, grad_2M
 
 
-@register_flop_formula(torch.ops.seqrec.prelu_dice)
+@flop_formula(torch.ops.seqrec.prelu_dice)
 def _flops(x_shape, real, moments, own, slope, weight_shape, *, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 0 if weight_shape is None else 2 * math.prod(x_shape)
 
 
-@register_flop_formula(torch.ops.seqrec.prelu_dice_backward)
+@flop_formula(torch.ops.seqrec.prelu_dice_backward)
 def _backward_flops(grad, *shapes, out_shape=None, **named) -> int:  # type: ignore[no-untyped-def]
     return 2 * _flops(*shapes)
 
