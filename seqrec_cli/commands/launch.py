@@ -94,7 +94,9 @@ def _run(hardware: HardwareConfig, count: int, record: Path, *, end: Path) -> tu
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what matters is said in one line
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said in one line
     restarts = hardware.restarts or 0
     launched = LaunchConfig(
         min_nodes=1,
