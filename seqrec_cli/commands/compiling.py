@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import BY_EVENT, Batch
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 
 Mode = Literal[True, "graphs"]
@@ -100,9 +100,8 @@ def widened(batch: Batch, longest: int | None) -> Batch:
     more = (wanted if longest is None else max(min(wanted, longest), width)) - width
     if not more:
         return batch
-    by_event = ("items_BL", "times_BL", "targets_BL", "presence_BL", "weights_BL", "context_BLF", "negatives_BLK")
     made = {}
-    for name in by_event:
+    for name in BY_EVENT:
         x = getattr(batch, name)
         if x is not None and x.shape[1] == width:
             made[name] = F.pad(x, (*(0,) * (2 * (x.dim() - 2)), 0, more))

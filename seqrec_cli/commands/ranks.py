@@ -65,7 +65,7 @@ def follow(processes: Processes) -> int:
 
             cfg = validate_plain("train", json.loads(task))
             assert isinstance(cfg, TrainConfig)
-            assist(cfg, lambda seconds: meeting.group(seconds))
+            assist(cfg, meeting.group)
         meeting.part()
     return 0
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from seqrec_cli.data.sizes import padded_length
 
 MASKED = -1
+BY_EVENT = ("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "negatives_BLK", "context_BLF")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Batch:
         }
         L = self.items_BL.shape[1]
         width = L if width is None else width
-        for name in ("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "negatives_BLK", "context_BLF"):
+        for name in BY_EVENT:
             if name in every and every[name].shape[1] == L:
                 every[name] = every[name][:, :width]
         if self.masked_BM is not None:

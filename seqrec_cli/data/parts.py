@@ -78,14 +78,16 @@ class Part:
     @property
     def on_disk(self) -> Path | None:
         """Its path where it is a file of its own that Arrow can open as it is."""
-        itself = self.member is None and PurePosixPath(self.name).suffix.lower() != ".xz"
-        return self.file if itself and isinstance(self.file, Path) else None
+        return self.file if not self._packed and isinstance(self.file, Path) else None
+
+    @property
+    def _packed(self) -> bool:
+        return self.member is not None or PurePosixPath(self.name).suffix.lower() == ".xz"
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Any]:
         """What can be read of it a piece at a time: its path, a file elsewhere, or its bytes where it is packed."""
-        packed = self.member is not None or PurePosixPath(self.name).suffix.lower() == ".xz"
-        yield self.read() if packed else self.file
+        yield self.read() if self._packed else self.file
 
     @functools.cached_property
     def size(self) -> int:

@@ -1,6 +1,5 @@
 """Prefetching: a thread makes the next batches while a step works on this one."""
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.devices import ACCELERATORS, count
+from seqrec_cli.machine import cores
 
 _END = object()
 
@@ -22,8 +23,7 @@ def prefetched(make: Callable[[], Iterator[Batch]], depth: int = 2) -> Iterator[
 
 
 def _cores_to_spare() -> bool:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > torch.get_num_threads() or torch.cuda.is_available() or torch.backends.mps.is_available()
+    return cores() > torch.get_num_threads() or any(count(kind) for kind in ACCELERATORS)
 
 
 def _by_thread(make: Callable[[], Iterator[Batch]], depth: int) -> Iterator[Batch]:

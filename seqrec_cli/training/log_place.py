@@ -10,9 +10,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.training.memory import available_memory, in_bytes
 
-SHARE = (
-    8  # auto: the events take one of so many parts of the free memory, at most: the rest is the model's and a step's
-)
+SHARE = 8  # auto: the events take one of so many parts of the free memory at most, the rest is the model's and a step's
 
 
 def log_bytes(log: PackedLog) -> int:

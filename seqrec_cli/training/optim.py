@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from seqrec_cli.config.schema import TrainerConfig
 from seqrec_cli.models.layers.row_shard import RowShard
 
+NO_SHARDS: Mapping[int, RowShard] = MappingProxyType({})
+
 
 def parameter_groups(model: nn.Module, decay_embeddings: bool = False) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(decayed, undecayed) trainable parameters.
@@ -115,7 +117,7 @@ def update(
     *,
     lr: float,
     clip_norm: float | None,
-    shards: Mapping[int, RowShard] | None = None,
+    shards: Mapping[int, RowShard] = NO_SHARDS,
 ) -> None:
     """Unscale, clip, step, in that order. With fp16 a step whose gradients overflowed is left out. `shards`: of which
     parameters, by their `id`, other processes have other rows."""
@@ -123,15 +125,13 @@ def update(
         group["lr"] = lr
     if clip_norm is not None:
         scaler.unscale_(optimizer)
-        clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm, shards or {})
+        clip([p for group in optimizer.param_groups for p in group["params"]], clip_norm, shards)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
 
 
-def clip(
-    parameters: list[nn.Parameter], clip_norm: float, shards: Mapping[int, RowShard] = MappingProxyType({})
-) -> None:
+def clip(parameters: list[nn.Parameter], clip_norm: float, shards: Mapping[int, RowShard] = NO_SHARDS) -> None:
     """Scale all gradients by min(1, clip_norm / their norm). Of a row-sparse gradient the rows it holds count, of a
     sharded table those of all processes."""
     alike: list[Tensor] = []

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.errors import SeqrecError, first_line
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import sharded_tables
 from seqrec_cli.processes import Processes
@@ -102,7 +102,7 @@ def save_sharded(path: Path, payload: dict[str, Any], rows: dict[Place, RowShard
         save(tensors, checkpoint_id=path.parent / SHARDS / folder)
     except (OSError, CheckpointException) as error:
         raise SeqrecError(
-            f"{path.parent / SHARDS / folder}: the shards cannot be written ({_first_line(error)})"
+            f"{path.parent / SHARDS / folder}: the shards cannot be written ({first_line(error)})"
         ) from error
     if processes.is_first:
         for place in rows:
@@ -122,9 +122,8 @@ def read_rows(payload: dict[str, Any], file: Path, rows: dict[Place, RowShard]) 
             continue
         of = _reader(file, there.folder).metadata_of(there.key)
         local = torch.empty((len(shard), *of.size[1:]), dtype=of.properties.dtype)
-        wanted.setdefault(there.folder, {})[there.key] = local
+        wanted.setdefault(there.folder, {})[there.key] = shard.as_dtensor(local)
         payload = _with(payload, place, local)
-        wanted[there.folder][there.key] = shard.as_dtensor(local)
     for folder, tensors in wanted.items():
         load(tensors, storage_reader=_reader(file, folder))
     return payload
@@ -146,7 +145,7 @@ def read_whole(payload: dict[str, Any], file: Path) -> dict[str, Any]:
             with warnings.catch_warnings(action="ignore"):  # of no process group, which is what is meant
                 load(tensors, storage_reader=_reader(file, folder), no_dist=True)
         except (OSError, RuntimeError, CheckpointException) as error:
-            raise SeqrecError(f"{file}: its shards in {SHARDS}/{folder} are torn ({_first_line(error)})") from error
+            raise SeqrecError(f"{file}: its shards in {SHARDS}/{folder} are torn ({first_line(error)})") from error
     return payload
 
 
@@ -251,7 +250,3 @@ def _with(tree: Any, place: Place, value: Any) -> Any:
     changed = tree.copy() if isinstance(tree, dict) else list(tree)
     changed[place[0]] = _with(tree[place[0]], place[1:], value)
     return changed
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

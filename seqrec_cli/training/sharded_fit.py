@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.models.layers.row_shard import RowShard
-from seqrec_cli.models.layers.sharded_table import sharded_tables
+from seqrec_cli.models.layers.sharded_table import alike, sharded_tables
 from seqrec_cli.processes import Processes
 from seqrec_cli.training.averaging import MovingAverage
 from seqrec_cli.training.checkpoint import BEST, load_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ class ShardedFit:
 
     def equalise(self, average: MovingAverage | None, processes: Processes) -> None:
         """Weights and averages that all have alike, as the first process has them: unlike processors round unlike."""
-        tensors = self.common([*self.model.parameters(), *self.model.buffers()])
+        tensors = alike(self.model)
         if average is not None:
             tensors += self.common(average.values(), of=average.parameters)
         processes.copy_from_first(tensors)
@@ -65,4 +65,4 @@ class ShardedFit:
         if self.tables or processes.is_first:
             payload = load_checkpoint(folder / BEST, whole=not self.tables)
             self.model.load_state_dict(self.own(payload, folder / BEST)["model"])
-        processes.copy_from_first(self.common([*self.model.parameters(), *self.model.buffers()]))
+        processes.copy_from_first(alike(self.model))

@@ -249,10 +249,10 @@ def test_a_loader_thread_works_alone_and_leaves_the_others_their_threads(by_thre
 
 
 def test_a_step_that_uses_every_core_leaves_none_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(prefetch.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(prefetch, "count", lambda kind: 0)
+    monkeypatch.setattr(prefetch, "cores", lambda: 3)
     for threads, spare in ((2, True), (3, False), (4, False)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert prefetch._cores_to_spare() is spare
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the processor waits for it
+    monkeypatch.setattr(prefetch, "count", lambda kind: int(kind == "cuda"))  # the processor waits for it
     assert prefetch._cores_to_spare()

@@ -3,7 +3,7 @@
 They are written as a file is, not through a map: on a full disk a write is refused, where a map would end the process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +31,6 @@ def mapped(path: Path) -> np.ndarray:
     """The array of a file, read where it lies."""
     array: np.ndarray = np.load(path, mmap_mode="c")
     return array
-
-
-def blocks(counts_U: np.ndarray, rows: int) -> Iterator[slice]:
-    """Slices of whole users' rows, each of about so many rows (one user's, if these are more)."""
-    offsets_U1 = np.concatenate([[0], np.cumsum(counts_U, dtype=np.int64)])
-    first = 0
-    while first < len(counts_U):
-        last = int(np.searchsorted(offsets_U1, offsets_U1[first] + rows, side="right")) - 1
-        last = max(last, first + 1)
-        if offsets_U1[last] > offsets_U1[first]:
-            yield slice(int(offsets_U1[first]), int(offsets_U1[last]))
-        first = last
 
 
 def close_all(writers: Mapping[str, ArrayWriter]) -> None:

@@ -5,7 +5,6 @@ Values repeat: each distinct text is split and looked up once, and items have it
 Legend: V items or users of the raw log, W values of one, D distinct texts.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,13 +37,13 @@ class Described(NamedTuple):
         return cls(codes_V, [split_values(text, separator) for text in texts], differ)
 
     @classmethod
-    def of_table(cls, table: AttributeTable, vocabulary: pa.Array, differ: int = 0) -> "Described":
+    def of_table(cls, table: AttributeTable, vocabulary: pa.Array) -> "Described":
         """From a file beside the log, whose ids are all in the vocabulary."""
         known: dict[tuple[str, ...], int] = {}
         codes = [known.setdefault(values, len(known)) for values in table.values]
         codes_V = np.full(len(vocabulary), -1, np.int32)
         codes_V[to_numpy(pc.index_in(from_numpy(table.ids).cast(vocabulary.type), vocabulary))] = codes
-        return cls(codes_V, list(known), differ)
+        return cls(codes_V, list(known), 0)
 
     def note(self, kind: str, column: Any) -> list[str]:
         """That rows contradict each other."""
@@ -93,8 +92,3 @@ def owners(found: Described, kept_V: np.ndarray, users: pa.Array) -> np.ndarray:
     firsts = pa.array([next(iter(values), "") for values in found.values_D] + [""], pa.string())
     place = pc.index_in(firsts, users.cast(pa.string())).fill_null(-1)
     return np.concatenate([[0], to_numpy(place)[found.codes_V[kept_V]] + 1]).astype(np.int32)
-
-
-def all_texts(tables: Sequence[dict[str, Described]]) -> dict[str, list[str]]:
-    """The values of each attribute, by name."""
-    return {name: found.texts() for table in tables for name, found in table.items()}

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from seqrec_cli.config.errors import SeqrecError, first_line
@@ -56,7 +57,7 @@ class Duck:
 
     def code(self, column: str, ids: pa.Array) -> None:
         """Take these ids, in their order, for the codes of a column."""
-        table = pa.table({"id": ids, "code": pa.array(range(0), pa.int32()) if not len(ids) else _count(len(ids))})
+        table = pa.table({"id": ids, "code": np.arange(len(ids), dtype=np.int32)})
         with self._in_words():
             self._db.register("given", table)
             self._db.execute(f"CREATE OR REPLACE TABLE {column}_ids AS SELECT id, code FROM given")
@@ -116,12 +117,6 @@ class Duck:
                     f"dataset.memory={self._memory / GIB:.2f}GiB is too little for this log: {said}; set a larger one"
                 ) from None
             raise SeqrecError(f"DuckDB: {said}") from None
-
-
-def _count(rows: int) -> pa.Array:
-    import numpy as np
-
-    return pa.array(np.arange(rows, dtype=np.int32))
 
 
 def _scan(paths: Sequence[Path]) -> str:

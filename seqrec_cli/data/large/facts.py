@@ -70,8 +70,8 @@ def facts_of(cfg: Config, state: StageState, engine: Engine, *, vocabularies: di
             tables = attribute_tables(rows[kind], columns, kind=kind, separator=separator, notes=notes)
             return {name: Described.of_table(table, vocabularies[kind]) for name, table in tables.items()}
         described = {name: of_log(kind, column, separator) for name, column in named(columns).items()}
-        for (name, column), each in zip(named(columns).items(), described.values(), strict=True):
-            notes.extend(each.note(kind, column) if name else [])
+        for column, each in zip(named(columns).values(), described.values(), strict=True):
+            notes.extend(each.note(kind, column))
         return described
 
     facts.titles = next(iter(found("item", titles, None).values()), None)

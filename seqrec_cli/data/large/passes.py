@@ -16,8 +16,8 @@ import numpy as np
 
 from seqrec_cli.config.dataset import DatasetConfig
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.blocks import user_blocks
 from seqrec_cli.data.filters import Steps, repeats, repeats_refused, without_ratings
-from seqrec_cli.data.large.arrays import blocks
 from seqrec_cli.data.large.definition import part_and_row
 
 Advance = Callable[[int], None]
@@ -31,13 +31,15 @@ class Ordered:
     counts_U: np.ndarray  # rows of each user
     items: int
     rows: int = field(init=False)
+    offsets_U1: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(self.columns["place"])
+        self.offsets_U1 = np.concatenate([[0], np.cumsum(self.counts_U, dtype=np.int64)])
 
     def blocks(self, rows: int) -> Iterator[slice]:
-        """Slices of whole users."""
-        return blocks(self.counts_U, rows)
+        """Slices of whole users' rows, each of about so many rows (one user's, if these are more)."""
+        return (found for _, found in user_blocks(self.offsets_U1, rows) if found.start < found.stop)
 
 
 class Filters:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_cli.data.interactions import ragged_ranges
 from seqrec_cli.data.vocabulary import titles
 from seqrec_cli.evaluation.audit.distributions import zipf_exponent
 from seqrec_cli.evaluation.audit.finding import Finding, percent
@@ -102,8 +103,9 @@ def users_as_documents(subject: Subject, *, tokens: int, seed: int) -> Corpus:
     lengths_U = np.asarray(subject.train_U) - starts_U
     drawn_U = np.random.default_rng([seed, 4]).permutation(len(starts_U))
     drawn_U = drawn_U[: int(np.searchsorted(np.cumsum(lengths_U[drawn_U]), tokens)) + 1]
-    pieces = [np.asarray(subject.log.items_N[starts_U[user] : starts_U[user] + lengths_U[user]]) for user in drawn_U]
-    return _corpus(pieces).first(tokens)
+    positions_N = ragged_ranges(starts_U[drawn_U], lengths_U[drawn_U])[:tokens]
+    documents_N = np.repeat(np.arange(len(drawn_U)), lengths_U[drawn_U])
+    return Corpus(np.asarray(subject.log.items_N[positions_N], np.int64), documents_N).first(tokens)
 
 
 def texts_as_documents(texts: Iterable[str], *, tokens: int, seed: int) -> Corpus:
@@ -219,10 +221,10 @@ def _grams(corpus: Corpus, n: int) -> tuple[np.ndarray, np.ndarray]:
 def _held_out(corpus: Corpus, seed: int) -> np.ndarray:
     """Which tokens are in documents that are asked."""
     documents = int(corpus.documents_N[-1]) + 1
-    held_D = np.zeros(documents, bool)
-    held_D[np.random.default_rng([seed, 6]).permutation(documents)[: max(1, round(HELD_OUT * documents))]] = True
     if documents == 1:
         return np.arange(len(corpus.tokens_N)) >= (1 - HELD_OUT) * len(corpus.tokens_N)
+    held_D = np.zeros(documents, bool)
+    held_D[np.random.default_rng([seed, 6]).permutation(documents)[: max(1, round(HELD_OUT * documents))]] = True
     return held_D[corpus.documents_N]
 
 

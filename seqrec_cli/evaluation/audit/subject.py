@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from seqrec_cli.data.blocks import user_blocks
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.splits import view_of
 from seqrec_cli.data.view import HeldOut, Targets, View
@@ -90,13 +91,9 @@ class Block:
 def blocks(log: PackedLog, events: int = BLOCK) -> Iterator[Block]:
     """The users of a log in blocks of about so many events, in order."""
     offsets_U1 = np.asarray(log.offsets_U1)
-    row = 0
-    while row < log.num_users:
-        last = int(np.searchsorted(offsets_U1, offsets_U1[row] + events, side="right")) - 1
-        last = min(max(last, row + 1), log.num_users)
-        lengths = np.diff(offsets_U1[row : last + 1])
-        yield Block(row, last, int(offsets_U1[row]), int(offsets_U1[last]), np.repeat(np.arange(row, last), lengths))
-        row = last
+    for users, of_users in user_blocks(offsets_U1, events):
+        rows_N = np.repeat(np.arange(users.start, users.stop), np.diff(offsets_U1[users.start : users.stop + 1]))
+        yield Block(users.start, users.stop, of_users.start, of_users.stop, rows_N)
 
 
 def training_positions(subject: Subject, block: Block) -> np.ndarray:

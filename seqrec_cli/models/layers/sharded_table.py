@@ -120,9 +120,9 @@ def alike(model: nn.Module) -> list[Tensor]:
 
 def count_parameters(model: nn.Module) -> int:
     """Numbers of a model's parameters, of sharded tables those of all processes."""
-    elsewhere = (table.shard.rows - len(table.shard) for table in sharded_tables(model).values())
-    widths = (table.embedding_dim for table in sharded_tables(model).values())
-    return sum(p.numel() for p in model.parameters()) + sum(r * d for r, d in zip(elsewhere, widths, strict=True))
+    tables = sharded_tables(model).values()
+    elsewhere = sum((table.shard.rows - len(table.shard)) * table.embedding_dim for table in tables)
+    return sum(p.numel() for p in model.parameters()) + elsewhere
 
 
 def sharded_tables(model: nn.Module) -> dict[str, ShardedTable]:
