@@ -12,6 +12,7 @@ from seqrec_cli.commands import beginning_anew, launch, ranks
 from seqrec_cli.commands.beginning_anew import going_on
 from seqrec_cli.commands.dispatch import run_verb
 from seqrec_cli.commands.launch import processes_to_start
+from seqrec_cli.commands.training_share import assist
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import HardwareConfig, TrainConfig
@@ -150,6 +151,22 @@ def test_the_timeout_reaches_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     with ranks.sharing(cfg):
         pass
     assert told == [dump(cfg), 30]
+
+
+def test_the_timeout_reaches_the_group_of_who_assists(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    class MetError(Exception):
+        """The group would begin."""
+
+    def group(seconds: float) -> Any:
+        told.append(seconds)
+        raise MetError
+
+    for setting, seconds in (("hardware.timeout_minutes=0.5", 30), ("hardware.timeout_minutes=2", 120)):
+        with pytest.raises(MetError):
+            assist(config(setting, f"data_dir={tmp_path}"), group)
+        assert told.pop() == seconds
 
 
 def test_ddp_is_an_option_of_hardware() -> None:
