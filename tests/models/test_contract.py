@@ -20,7 +20,7 @@ EMPTY = Batch(torch.tensor([0, 1]), torch.tensor([[0, 0], [5, 6]]), torch.tensor
 
 
 def families(*wanted: str) -> list[str]:
-    return [n for n in NAMES if config_class("model", toy.numbers(n)["name"]).capabilities.family in wanted]  # type: ignore[attr-defined]
+    return [n for n in NAMES if config_class("model", toy.code_of(n)).capabilities.family in wanted]  # type: ignore[attr-defined]
 
 
 LEARNED = families("encoder", "ranker")
