@@ -66,7 +66,7 @@ def test_a_signal_reaches_the_command(python: list[str], tmp_path: Path) -> None
 
 
 def test_jobs_that_it_starts_can_be_stand_ins_too(python: list[str], tmp_path: Path) -> None:
-    code = "import multiprocessing.spawn as m, sys; print(sys.executable, m.get_executable())"
+    code = "import multiprocessing.spawn as m, os, sys; print(sys.executable, os.fsdecode(m.get_executable()))"
     for given, started in (({}, sys.executable), ({warm.OF_JOBS: "/some/program"}, "/some/program")):
         done = subprocess.run([*python, "-c", code], env={**os.environ, **given}, capture_output=True, text=True)
         assert done.stdout.split() == [started, sys.executable]  # multiprocessing hands its processes more files
