@@ -3,19 +3,18 @@
 import atexit
 import gc
 import os
-import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pytest
 
 from seqrec_cli.commands.dispatch import share_cores
 from seqrec_cli.machine import cores
-from tests import warm
+from tests import painting, warm
 
 if TYPE_CHECKING:
     from seqrec_cli.data.interactions import PackedLog
@@ -37,10 +36,32 @@ LONG = (  # half a minute a test, or a file
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """All processes of the session share what they compose of `conf/` (tests/composing.py)."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="seqrec-composed-")
+        os.environ["SEQREC_TESTS_COMPOSITIONS"] = folder.name
+        config.add_cleanup(folder.cleanup)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`, one more than cores: for a quarter of their time tests wait for processes, sockets and timers."""
     return cores() + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A process that has done its tests takes half of those that another has left.
+
+    By default (`--dist load`) a process is sent a twelfth of all tests at first, the long ones together: two processes
+    had ended when the third still worked on these for a third of the time.
+    """
+    if config.getvalue("dist") != "load":  # somebody's own choice
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,25 +103,11 @@ def kept_compositions() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def unpainted() -> Iterator[Any]:
-    """Pictures of runs, studies and sweeps are laid out, and the first one of all painted: a third of a second each.
+    """Pictures of runs, studies and sweeps are laid out, and the first one of all painted (tests/painting.py).
 
-    Runs in processes of their own (the pages', the notebooks') paint theirs; so does a test that asks for `painted`.
+    The README's first command, which `.ci/run` starts, paints its own; so does a test that asks for `painted`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    pictures = "curves|reliability_\\w+|importance|slices|contour|parallel_coordinates|learning_curves"
-    paint, painted = FigureCanvasAgg.print_png, []
-
-    def print_png(canvas: FigureCanvasAgg, path: str) -> None:
-        of_a_run = re.match(rf"\.({pictures})\.png\.", Path(path).name)
-        if of_a_run and painted:
-            Path(path).write_bytes(painted[0])
-        else:
-            paint(canvas, path)
-        if of_a_run:
-            painted[:] = [Path(path).read_bytes()]
-
-    patch = mock.patch.object(FigureCanvasAgg, "print_png", print_png)
+    patch = painting.unpainted()
     patch.start()
     yield patch
     patch.stop()

@@ -90,6 +90,7 @@ def test_the_commands_of_a_page_run(page: Path, python: list[str], tmp_path: Pat
     warm.wrapper(commands / "seqrec", [*python, "-m", "seqrec_cli"])
     warm.wrapper(commands / "python", python)
     environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment[warm.OF_JOBS] = str(commands / "python")
     for kind, text in on_free_ports(local(page)):
         command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [*python, "-c", text]
         status, said = finished(command, tmp_path, environment)

@@ -63,3 +63,23 @@ def test_a_signal_reaches_the_command(python: list[str], tmp_path: Path) -> None
         assert running.stdout.readline() == b"here\n"
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_jobs_that_it_starts_can_be_stand_ins_too(python: list[str], tmp_path: Path) -> None:
+    code = "import multiprocessing.spawn as m, os, sys; print(sys.executable, os.fsdecode(m.get_executable()))"
+    for given, started in (({}, sys.executable), ({warm.OF_JOBS: "/some/program"}, "/some/program")):
+        done = subprocess.run([*python, "-c", code], env={**os.environ, **given}, capture_output=True, text=True)
+        assert done.stdout.split() == [started, sys.executable]  # multiprocessing hands its processes more files
+
+
+def test_it_composes_what_is_kept_and_lays_pictures_out_alone(python: list[str], tmp_path: Path) -> None:
+    code = (
+        "from matplotlib.backends.backend_agg import FigureCanvasAgg as Agg\n"
+        "from matplotlib.figure import Figure\nfrom hydra._internal import config_loader_impl as loader\n"
+        "for name in ('.curves.png.1', 'mine.png'): Agg(Figure(figsize=(2, 2))).print_png(name)\n"
+        "print(loader.create_defaults_list.__module__)"
+    )
+    assert run(python, "-c", code, cwd=tmp_path).stdout == "tests.composing\n"
+    blank, painted = ((tmp_path / name).read_bytes() for name in (".curves.png.1", "mine.png"))
+    assert blank.startswith(b"\x89PNG")
+    assert len(blank) < len(painted)

@@ -4,13 +4,15 @@ A Python that imports what `seqrec train` needs works for three seconds before t
 commands. `Warm` starts one that has imported it, and writes stand-ins for `python` (`python -m ...`, `python -c ...`).
 A stand-in hands its words, folder, environment and open files to that process, which forks: the child runs the module
 as `__main__`, from the command line down, and the stand-in ends as the child does. What of a cold start can go wrong is
-for test_install.py, api/test_import.py and test_cli.py.
+for test_install.py, api/test_import.py and test_cli.py. In a child compositions are kept (composing.py) and pictures of
+runs not painted (painting.py), as in the tests' own process.
 """
 
 import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -45,6 +47,9 @@ if status < 0:
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """
+OF_JOBS = (
+    "WARM_PYTHON"  # an environment variable: the program that jobs of a sweep and workers of a study are started by
+)
 SERVER = "from tests import warm; warm.serve()"
 
 
@@ -99,6 +104,11 @@ def serve() -> None:
     for name in ("hydra", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard"):
         importlib.import_module(name)
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports the compiler's front end
+    from tests import composing, painting
+
+    kept, blank = composing.kept(), painting.unpainted(painted=painting.a_picture())
+    kept.__enter__()  # for good
+    blank.start()
     gc.freeze()  # a child that ends would search all of this for cycles: a second each
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children are not waited for
     with socket.socket(socket.AF_UNIX) as door:
@@ -165,6 +175,9 @@ def _run(words: list[str], folder: str) -> None:
         import matplotlib
 
         matplotlib.rcParams["backend"] = backend
+    if program := os.environ.get(OF_JOBS):
+        multiprocessing.set_executable(sys.executable)  # whose processes are handed more files than three
+        sys.executable = program
     kind, what, *rest = words
     sys.path[0] = folder if kind == "-m" else ""
     sys.argv = [kind, *rest]

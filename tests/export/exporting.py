@@ -1,7 +1,10 @@
 """An export as the tests ask for it, with the tolerances that `conf/export.yaml` ships."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -9,12 +12,16 @@ import torch
 from seqrec_cli.config.export import Tolerance
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import training_counts
-from seqrec_cli.export import formats
+from seqrec_cli.export import formats, onnx_program, tracing
+from seqrec_cli.export import module_graph as drawing
+from seqrec_cli.export.module_graph import ModuleGraph
 from seqrec_cli.export.options import Options
+from seqrec_cli.export.scoring import Scoring
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from tests.models.toy import SMALL, small_config
 
+MOST = 45  # boxes of a picture that can be read
 TOLERANCE = Tolerance(scores=1e-4, top10=0.99, metric=0.005)
 
 
@@ -47,3 +54,38 @@ def learnt(name: str, log: PackedLog) -> Recommender:
         bounds = zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True)
         model.fit_closed_form([torch.from_numpy(log.items_N[first:end].astype(np.int64)) for first, end in bounds])
     return model
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """One model's picture and its ONNX graph are made of one trace, which is half the time of either."""
+    kept: dict[bool, torch.export.ExportedProgram] = {}
+
+    def traced(scoring: Scoring, log: PackedLog, dynamic_length: bool) -> torch.export.ExportedProgram:
+        if dynamic_length not in kept:
+            kept[dynamic_length] = tracing.trace(scoring, log, dynamic_length)
+        return kept[dynamic_length]
+
+    with mock.patch.object(drawing, "trace", traced), mock.patch.object(onnx_program, "trace", traced):
+        yield
+
+
+def assert_drawn(name: str, graph: ModuleGraph) -> None:
+    """A model's picture leads from its inputs to its scores, and can be read."""
+    from seqrec_cli.export.picture import as_digraph
+
+    steps = graph.steps
+    assert 1 <= len(steps) <= MOST
+    assert graph.output in ("logits_BV", "logits_BC")
+    assert set(graph.inputs) <= {source for source, _ in graph.edges}
+    if name != "popular":  # which reads nothing
+        assert "items_BL" in graph.inputs
+        assert graph.inputs["items_BL"].startswith("B × ")
+    assert all(target == "output" or source < target for source, target in graph.edges if isinstance(source, int))
+    reached = {"output"}
+    for _ in steps:
+        reached |= {source for source, target in graph.edges if target in reached}
+    assert reached >= set(range(len(steps)))  # nothing stands there for nothing
+    assert all(step.operators for step in steps)
+    source = as_digraph(graph).source
+    assert all(f"\t{number} [label=" in source for number in range(len(steps)))

@@ -1,4 +1,7 @@
-"""Every model's picture: its modules, what they hand to which, readable, and what is said where it cannot be drawn."""
+"""A model's picture: its modules, what they hand to which, and what is said where it cannot be drawn.
+
+That every model has one is for test_onnx_program.py, whose traces it is drawn from.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,9 +15,7 @@ from seqrec_cli.export import picture
 from seqrec_cli.export.module_graph import ModuleGraph, _between, _home, module_graph
 from seqrec_cli.export.picture import as_digraph, draw_modules, lacking
 from seqrec_cli.export.shapes import LONGEST, named_shape
-from tests.models.toy import model_names
 
-MOST = 45  # boxes of a picture that can be read
 graphviz = pytest.importorskip("graphviz")
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's program dot is not here")
 
@@ -29,26 +30,6 @@ def drawn_of(saved_log):  # type: ignore[no-untyped-def]
         return found[name, depth]
 
     return of
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_every_model_is_drawn_from_its_inputs_to_its_scores(name: str, drawn_of) -> None:  # type: ignore[no-untyped-def]
-    graph = drawn_of(name)
-    steps = graph.steps
-    assert 1 <= len(steps) <= MOST
-    assert graph.output in ("logits_BV", "logits_BC")
-    assert set(graph.inputs) <= {source for source, _ in graph.edges}
-    if name != "popular":  # which reads nothing
-        assert "items_BL" in graph.inputs
-        assert graph.inputs["items_BL"].startswith("B × ")
-    assert all(target == "output" or source < target for source, target in graph.edges if isinstance(source, int))
-    reached = {"output"}
-    for _ in steps:
-        reached |= {source for source, target in graph.edges if target in reached}
-    assert reached >= set(range(len(steps)))  # nothing stands there for nothing
-    assert all(step.operators for step in steps)
-    source = as_digraph(graph).source
-    assert all(f"\t{number} [label=" in source for number in range(len(steps)))
 
 
 def test_what_is_shown_of_sasrec(drawn_of) -> None:  # type: ignore[no-untyped-def]

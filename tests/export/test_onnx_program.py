@@ -1,4 +1,5 @@
-"""format=onnx: every model answers in ONNX Runtime as it does here, at any batch and length."""
+"""format=onnx: every model answers in ONNX Runtime as it does here, at any batch and length; and its picture, which is
+of the same trace."""
 
 import json
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
+from seqrec_cli.export.module_graph import module_graph
 from seqrec_cli.models.contract import ClosedFormModel, SequenceEncoder
-from tests.export.exporting import export, learnt
+from tests.export.exporting import assert_drawn, export, learnt, traced_once
 from tests.models.toy import model_names
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
@@ -20,14 +22,21 @@ MAX_LENGTH = 12
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_every_model_answers_alike_in_onnx_runtime(name: str, saved_log: PackedLog, tmp_path: Path) -> None:
+def test_every_model_is_drawn_and_answers_alike_in_onnx_runtime(
+    name: str, saved_log: PackedLog, tmp_path: Path
+) -> None:
     model = learnt(name, saved_log)
-    written = export(model, saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
+    with traced_once():
+        assert_drawn(name, module_graph(model, saved_log, MAX_LENGTH, depth=2))
+        written = export(model, saved_log, MAX_LENGTH, format="onnx", folder=tmp_path / "out")
     assert "model.onnx" in written["files"]
     assert written["top10"] >= 0.99
     signature = json.loads((tmp_path / "out" / "signature.json").read_text())
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     assert [out.name for out in session.get_outputs()] == [signature["output"]["name"]]
+    for each in signature["inputs"]:
+        assert each["shape"][0] == "batch"
+        assert "BL" not in each["name"] or each["shape"][1] == "length", "the model's code depends on a length"
     inputs = {
         "users_B": torch.tensor([1, 2, 0]),
         "items_BL": torch.tensor([[3, 4, 9, 5], [7, 3, 0, 0], [25, 0, 0, 0]]),

@@ -27,7 +27,7 @@ KINDS = ("absolute", "reversed", "rotary", "relative", "none")
 
 
 def config_of(name: str) -> type[EncoderConfig]:
-    return config_class("model", toy.numbers(name)["name"])  # type: ignore[return-value]
+    return config_class("model", toy.code_of(name))  # type: ignore[return-value]
 
 
 ENCODERS = [name for name in toy.model_names() if issubclass(config_of(name), EncoderConfig)]

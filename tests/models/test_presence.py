@@ -31,7 +31,7 @@ def with_presence(batch: Batch, share: float) -> Batch:
 
 
 def test_every_encoder_heeds_it_and_no_counting_model() -> None:
-    family = {name: config_class("model", toy.numbers(name)["name"]).capabilities.family for name in toy.model_names()}  # type: ignore[attr-defined]
+    family = {name: config_class("model", toy.code_of(name)).capabilities.family for name in toy.model_names()}  # type: ignore[attr-defined]
     assert {name for name, kind in family.items() if kind == "encoder"} <= set(NAMES)
     assert {"din", "dien", "dsin", "bst", "avgpool"} <= set(NAMES)
     assert not {"markov", "popular", "latest", "itemknn", "graph", "auto", "widedeep"} & set(NAMES)

@@ -17,7 +17,7 @@ def pairs() -> list[tuple[str, str]]:
     """Every model and objective that may train with row-sparse gradients."""
     found = []
     for name in toy.model_names():
-        model = config_class("model", toy.numbers(name)["name"]).capabilities  # type: ignore[attr-defined]
+        model = config_class("model", toy.code_of(name)).capabilities  # type: ignore[attr-defined]
         for loss in names("objective"):
             objective = config_class("objective", loss).capabilities  # type: ignore[attr-defined]
             if model.family in objective.families and model.sparse_rows and objective.sparse_rows:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from seqrec_cli.config.model import ModelConfig
@@ -53,6 +54,11 @@ CAUSAL = {"bsarec": {"filter": "causal", "layer_std": None}}
 def numbers(name: str) -> dict[str, Any]:
     """A model's shipped settings; of one that by them sees a whole row at every position, those of its causal kind."""
     return shipped("model", name) | CAUSAL.get(name, {})
+
+
+def code_of(name: str) -> str:
+    """The model that an option of conf/model is of: enough to collect tests, and no composition."""
+    return str(OmegaConf.load(ROOT / "conf" / "model" / f"{name}.yaml")["name"])
 
 
 def small_config(name: str, *, sizes: dict[str, Any] = SMALL, **changes: Any) -> ModelConfig:
