@@ -15,6 +15,7 @@ from torch.export import Dim
 from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.registry import config_class
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
@@ -140,10 +141,10 @@ def test_training_takes_some_users_for_unknown_ones() -> None:
     model = encoder("sasrec", user_dim=6, user_dropout=0.75, init_std=1.0).train()
     x, users = torch.zeros(4000, 2, 16), torch.ones(4000, dtype=torch.int64)
     torch.manual_seed(0)
-    told_BLD = model.add_user(x, users)
+    told_BLD = model.add_user(x, model.with_read_users(Batch(users, users[:, None], users)))
     known_B = told_BLD.any(2).any(1)
     assert known_B.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    torch.testing.assert_close(told_BLD[known_B], model.eval().add_user(x, users)[known_B])  # whole, or not at all
+    torch.testing.assert_close(told_BLD[known_B], model.eval().add_user(x, Batch(users, users[:, None], users))[known_B])  # whole, or not at all
 
 
 @pytest.mark.parametrize("name", ENCODERS)
