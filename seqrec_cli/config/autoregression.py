@@ -33,12 +33,6 @@ def steps_are_trained(cfg: "TrainConfig") -> None:
 
 def own_answers_can_be_read(cfg: "TrainConfig") -> None:
     """Raises ValueError with one line where `objective.scheduled_sampling` cannot be had."""
-    sharded = "hardware.table=sharded: each process has a part of the items" * (cfg.hardware.table == "sharded")
-    if cfg.objective.name == "multi_step" and sharded:
-        raise ValueError(
-            f"{sharded}, and objective=multi_step takes further events together; use hardware.table=replicated, or "
-            "objective=all_action"
-        )
     if not isinstance(cfg.objective, WindowConfig) or cfg.objective.scheduled_sampling == "none":
         return
     given = f"objective.scheduled_sampling={cfg.objective.scheduled_sampling}"
@@ -46,5 +40,8 @@ def own_answers_can_be_read(cfg: "TrainConfig") -> None:
         raise ValueError(
             f"{given}: the states of model={cfg.model.name} see the events that they would be asked for; set it to none"
         )
-    if sharded:
-        raise ValueError(f"{sharded}, and {given} draws from all of them; use hardware.table=replicated, or none")
+    if cfg.hardware.table == "sharded":
+        raise ValueError(
+            f"{given} draws from all items, and hardware.table=sharded gives each process a part of them; use "
+            "hardware.table=replicated, or set it to none"
+        )

@@ -16,7 +16,10 @@ from torch import Tensor
 from seqrec_cli.data.sizes import padded_length
 
 MASKED = -1
-BY_EVENT = ("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "redrawn_BL", "negatives_BLK", "context_BLF")
+BY_EVENT = (
+    *("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "redrawn_BL"),
+    *("negatives_BLK", "context_BLF"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Batch:
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     positions_N: Tensor | None = None  # the targets' positions in the flattened [B * L], ascending
     read_users_B: Tensor | None = None  # training: whose own vectors are read; None: those of `users_B`
-    redrawn_BL: Tensor | None = None  # float: below 0 where an event is read, else the chance that draws another (0 to 1)
+    redrawn_BL: Tensor | None = None  # float: where another event is to be drawn, by which chance; else -1
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     presence_BL: Tensor | None = None  # float: how much of each event's item vector is read; None: all (attributions)
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row

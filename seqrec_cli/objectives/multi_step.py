@@ -2,13 +2,13 @@
 
 Gloeckle et al. 2024 (arXiv 2404.19737, eq. 2): the state after event t asks for events t + 1 to t + n, each through its
 own head on one encoder and one output table, and the losses are added. Here their mean is taken, each further event
-counting `discount` of the one before it, and near a window's end over those that there are. Deviation: a head is one layer
-(`models/layers/user_vector.py`), theirs a transformer block. The first event has no head, so answers, exports and
+counting `discount` of the one before it, and near a window's end over those that there are. Deviation: a head is one
+layer (`models/layers/user_vector.py`), theirs a transformer block. The first event has no head, so answers, exports and
 evaluation are those of any encoder; `seqrec rollout` asks it again and again.
 
 `objective=all_action` is multi-step training without heads: one state has the next events as a set, in no order.
 
-Legend: B rows, L history events, N training targets, n of them with an event so far ahead, D width, V items.
+Legend: B rows, L history events, N training targets, S steps, D width, V items.
 """
 
 import torch
@@ -38,20 +38,14 @@ class Objective(CorpusSoftmaxObjective):
         weights_NS = weights_NS / weights_NS.sum(1, keepdim=True)
         loss = self.cross_entropy(encoder, queries_ND, targets_N, weights_N=weights_NS[:, 0])
         for step in range(2, encoder.steps_ahead + 1):
-            there_n = (ahead_NS[:, step - 1] > 0).nonzero().squeeze(1)
-            if not len(there_n):
-                break
-            of_step = self.cross_entropy(
-                encoder,
-                encoder.query_ahead(queries_ND.index_select(0, there_n), step),
-                ahead_NS[there_n, step - 1],
-                weights_N=weights_NS[there_n, step - 1],
-            )
-            loss = loss + of_step * (len(there_n) / len(targets_N))
+            # Where there is no such event any item is its target, and counts nothing: a GPU is not waited for.
+            there_N, weights_N = ahead_NS[:, step - 1].clamp(min=1), weights_NS[:, step - 1]
+            queries_ahead_ND = encoder.query_ahead(queries_ND, step)
+            loss = loss + self.cross_entropy(encoder, queries_ahead_ND, there_N, weights_N=weights_N)
         return loss
 
 
 def events_ahead(targets_BL: Tensor, steps: int) -> Tensor:
-    """The targets of each position and of those behind it, [B, L, steps]; 0 where the window has ended."""
+    """The targets of each position and of those behind it, [B, L, S]; 0 where the window has ended."""
     padded = torch.nn.functional.pad(targets_BL, (0, steps - 1))
     return padded.unfold(1, steps, 1)

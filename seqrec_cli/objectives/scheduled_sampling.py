@@ -2,15 +2,15 @@
 
 Bengio et al. 2015 (arXiv 1506.03099, section 2.4): each event is read as it came with a chance e(i) that falls while
 training goes on, else as a draw from the model's distribution after the events before it. In a causal encoder all
-positions are computed at once, so there are two passes (Mihaylova & Martins 2019, arXiv 1906.07651, section 3): the first
-reads the true events, and its draws at position j - 1 take the place of event j in the second, which learns; no gradient
-flows through the first. The targets stay the true ones. Decay, with i the epochs so far (their parts too; the paper counts
-batches, which would tie it to their size):
+positions are computed at once, so there are two passes (Mihaylova & Martins 2019, arXiv 1906.07651, section 3): the
+first reads the true events, and its draws at position j - 1 take the place of event j in the second, which learns; no
+gradient flows through the first. The targets stay the true ones. Decay, with i the epochs so far and their parts (the
+paper counts batches, which would tie it to their size):
 
-    linear: max(least, 1 - i / k)    exponential: exp(-i / k), the paper's k^i    inverse_sigmoid: k / (k + exp(i / k))
+    linear: max(least, 1 - i / k)   exponential: exp(-i / k), the paper's k^i   inverse_sigmoid: k / (k + exp(i / k))
 
-A draw is of the whole corpus at temperature 1, items seen before included; the first event of a row is always read as it
-came. Times and context stay those of the true event.
+A draw is of the whole corpus at temperature 1, items seen before included; the first event of a row is always read as
+it came. Times and context stay those of the true event.
 
 Legend: B rows, L history events, P redrawn events, D width, V items.
 """

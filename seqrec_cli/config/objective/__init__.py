@@ -69,8 +69,8 @@ class WindowConfig(ObjectiveConfig):
     def _predicts_what_follows(self) -> Self:
         if self.scheduled_sampling != "none" and not self.capabilities.causal:
             raise ValueError(
-                f"objective.scheduled_sampling={self.scheduled_sampling} replaces events by what the model says follows "
-                f"those before, and objective={self.name} guesses events between others; set it to none"
+                f"objective.scheduled_sampling={self.scheduled_sampling} reads what the model says follows the events "
+                f"before, and objective={self.name} guesses events between others; set it to none"
             )
         return self
 

@@ -1,10 +1,10 @@
 """What personalises an encoder: random vectors in place of a user's or an item's, and states that the user conditions.
 
 Stochastic Shared Embeddings (Wu et al. 2019, arXiv 1905.10630, algorithm 1 with a complete graph: SSE-SE) replaces an
-index, with a probability, by another one drawn at random from all alike, in training alone. SSE-PT (Wu et al., RecSys
-2020, arXiv 1908.05435) does so with the user of a row, once for all its events, and with the items that are read.
-Deviations from the latter's code: an event that is read as another item keeps its target, and is itself the right target
-of the event before.
+index, with a probability, by another one drawn at random from all alike, in training alone. SSE-PT (Wu et al.,
+RecSys 2020, arXiv 1908.05435) does so with the user of a row, once for all its events, and with the items that are
+read. Deviations from the latter's code: an event that is read as another item keeps its target, and is itself the
+right target of the event before.
 
 FiLM (Perez et al. 2018, arXiv 1709.07871, eq. 2): gamma * state + beta, here with gamma = 1 + W_g u and beta = W_b u,
 without a bias, so that a user of a zero vector changes nothing.
