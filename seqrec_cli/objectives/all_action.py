@@ -39,7 +39,7 @@ class Objective(CorpusSoftmaxObjective):
         differences = []
         for next_BLD in vectors:
             if self.discount < 1:
-                mean_BLD = discounted_mean(next_BLD, batch.targets_BL, self.horizon, self.discount)
+                mean_BLD = discounted_mean(next_BLD, batch.targets_BL, horizon=self.horizon, discount=self.discount)
             else:
                 mean_BLD = mean_of_future(next_BLD, batch.targets_BL, self.horizon)
             differences.append((next_BLD.float() - mean_BLD).flatten(0, 1).index_select(0, positions_N))
@@ -67,7 +67,7 @@ def mean_of_future(vectors_BLD: Tensor, targets_BL: Tensor, horizon: int) -> Ten
     return future_BLD / (ends_BL - begins_BL).clamp(min=1)[..., None]
 
 
-def discounted_mean(vectors_BLD: Tensor, targets_BL: Tensor, horizon: int, discount: float) -> Tensor:
+def discounted_mean(vectors_BLD: Tensor, targets_BL: Tensor, *, horizon: int, discount: float) -> Tensor:
     """The mean vector [B, L, D] of each position's future, in fp32, of which event j counts discount^j."""
     real_BL1 = (targets_BL > 0)[..., None].float()
     sums_BLD, weights_BL1 = torch.zeros_like(vectors_BLD, dtype=torch.float32), torch.zeros_like(real_BL1)

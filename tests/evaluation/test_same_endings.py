@@ -55,7 +55,10 @@ def log() -> PackedLog:
 
 def asked(by: str, endings: tuple[int, ...] = (1, 2), how: Measuring = HOW, given: PackedLog | None = None) -> dict:
     found = same_endings((by, Told(given or log(), by)), given or log(), "val", endings=endings, how=how)
-    return {row["events"]: row for row in found.numbers["endings"]} | {"verdict": found.verdict, "text": found.found}
+    return {row["events"]: row for row in found.numbers.get("endings", [])} | {
+        "verdict": found.verdict,
+        "text": found.found,
+    }
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_events_ahead_end_with_the_window() -> None:
 @pytest.mark.parametrize("horizon", [1, 3, 50])
 def test_a_discount_weighs_the_events_of_one_state_s_future(horizon: int) -> None:
     vectors = torch.randn(2, 5, 4)
-    found = discounted_mean(vectors, TARGETS, horizon, 0.5)
+    found = discounted_mean(vectors, TARGETS, horizon=horizon, discount=0.5)
     for row, n in ((0, 5), (1, 2)):
         for at in range(n):
             weights = torch.tensor([0.5**nth for nth in range(min(horizon, n - at))])

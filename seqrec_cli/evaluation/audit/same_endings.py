@@ -67,16 +67,16 @@ def same_endings(
     given: tuple[str, Recommender], log: PackedLog, split: HeldOut, *, endings: tuple[int, ...], how: Measuring
 ) -> Finding:
     """For every k of `endings`: natural groups of at most `ranked_users` users, and planted ones."""
-    asker = _Asker(given[1], log, split, how)
-    found = [{"events": k, **asker.natural(k), **asker.planted(k)} for k in sorted(set(endings))]
-    text = "; ".join(_words(row) for row in found)
-    shares = [row["planted"]["differ"] for row in found if row["planted"]["differ"] is not None]
-    if not shares:
-        return Finding("same_endings", "same last events", "unknown", "no user has so many events", "")
-    one_list = max(shares) < PERSONAL
-    advice = "who the user is, and what came before, hardly counts: see docs/critique/personalisation.md"
-    verdict, todo = ("look", advice) if one_list else ("ok", "")
-    return Finding("same_endings", f"same last events ({given[0]})", verdict, text, todo, {"endings": found})  # type: ignore[arg-type]
+    asker = _Asker(given[1], log, split, how=how)
+    question = f"same last events ({given[0]})"
+    found = [{"events": k, **asker.natural(k), **asker.planted(k)} for k in sorted(set(endings)) if asker.has(k)]
+    if not found:
+        return Finding("same_endings", question, "unknown", f"nobody has {min(endings)} events before a request")
+    text, numbers = "; ".join(_words(row) for row in found), {"endings": found}
+    if max(row["planted"]["differ"] or 0.0 for row in found) >= PERSONAL:
+        return Finding("same_endings", question, "ok", text, numbers=numbers)
+    advice = "who the user is, and what came before, hardly counts (model.user_dim, a longer model.max_length)"
+    return Finding("same_endings", question, "look", text, advice, numbers)
 
 
 def _words(row: dict[str, Any]) -> str:
@@ -92,13 +92,17 @@ def _words(row: dict[str, Any]) -> str:
 class _Asker:
     """Groups of rows with one ending, and the model's lists for them."""
 
-    def __init__(self, model: Recommender, log: PackedLog, split: HeldOut, how: Measuring) -> None:
+    def __init__(self, model: Recommender, log: PackedLog, split: HeldOut, *, how: Measuring) -> None:
         self._model, self._log, self._how = model, log, how
         self._removes = view_of(log).seen == "remove"
         targets = view_of(log).targets(split)
         self._rows_R, firsts = np.unique(targets.rows_R, return_index=True)
         self._ends_R = np.asarray(targets.ends_R)[firsts]
         self._lengths_R = self._ends_R - np.asarray(log.offsets_U1)[self._rows_R]
+
+    def has(self, k: int) -> bool:
+        """Whether anybody has so many events."""
+        return bool((self._lengths_R >= k).any())
 
     def natural(self, k: int) -> dict[str, Any]:
         long_R = np.flatnonzero(self._lengths_R >= k)
