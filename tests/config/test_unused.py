@@ -40,7 +40,7 @@ IDLE_GIVEN = [
     ("serve", ("most_added=5",), "most_added=5 changes nothing here: it goes with state=FOLDER", ("state=x",)),
     ("serve", ("compact_at=5",), "compact_at=5 changes nothing here: it goes with state=FOLDER", ("state=x",)),
     ("card", ("depth=1", "picture=false"), "depth=1 changes nothing .* picture=false leaves out", ("picture=true",)),
-    ("audit", ("endings=[2]", "dataset=synthetic"), "changes nothing here: it asks a model", ("dataset=null", *RUN)),
+    ("audit", ("endings=[2]", "dataset=synthetic", "ckpt=null"), "changes nothing", ("dataset=null", *RUN)),
     ("export", ("index=hnsw",), "index=hnsw changes nothing here: it goes with format=emb", ("format=embeddings",)),
 ]
 
