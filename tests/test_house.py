@@ -197,6 +197,8 @@ def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
         return
     # an objective needs a model of its family; validating with one of them is enough
     models = [[]] if group != "objective" else [[f"model={model}"] for model in groups()["model"]]
+    if option == "multi_step":  # which learns of several events
+        models = [["model=sasrec", "model.steps_ahead=2"]]
     if option.startswith("impressions"):
         models = [["dataset=trivago"]]
     refusals = []

@@ -52,6 +52,7 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
         tokens=cfg.tokens,
         how=how,
         given=given,
+        endings=cfg.endings,
     )
 
     title = f"{dataset.name} {log.fingerprint[:12]}, protocol {protocol.name}, {cfg.split} requests"

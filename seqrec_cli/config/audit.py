@@ -1,6 +1,6 @@
 """What the verb `audit` may be told."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,9 @@ class AuditConfig(Settings):
     requests: int = Field(ge=1, description="at most so many requests are ranked, and asked of counts")
     tokens: int | None = Field(
         ge=1000, description="so many events are compared with as many words of English; null: no comparison"
+    )
+    endings: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        description="with a ckpt: whether users with so many last events in common get other lists; []: not asked"
     )
     seed: int = Field(ge=0, description="seed of orders and draws")
     evaluation: EvaluationConfig

@@ -65,18 +65,27 @@ BEFORE: dict[str, Any] = {
     "model.context": "none",
     "model.event_dropout": 0.0,
     "model.ffn_dropout": 0.0,
+    "model.item_swap": 0.0,
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "model.steps_ahead": 1,
     "model.user_attributes": "none",
+    "model.user_input": "add",
+    "model.user_output": "none",
+    "model.user_swap": 0.0,
     "model.widths": None,
     "objective.log_q": True,
+    "objective.scheduled_sampling": "none",
+    "objective.scheduled_epochs": 10.0,
+    "objective.scheduled_least": 0.0,
     "trainer.bucket_by_length": True,
     "trainer.decay_embeddings": False,
     "trainer.minutes": None,
 }
 # The same of one model or objective alone.
 BEFORE_OF: dict[str, dict[str, Any]] = {
+    "all_action": {"discount": 1.0},
     "bst": {"block_activation": "leaky_relu", "activation": "leaky_relu"},
     "dien": {
         "attention": "bilinear",

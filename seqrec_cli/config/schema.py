@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seqrec_cli.config.autoregression import own_answers_can_be_read, steps_are_trained
 from seqrec_cli.config.dataset import AnyDataset
 from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
@@ -240,6 +241,8 @@ class TrainConfig(DataConfig):
         self._candidates_fit()
         rows_can_be_sparse(self)
         tables_can_be_sharded(self)
+        steps_are_trained(self)
+        own_answers_can_be_read(self)
         return self
 
     def _objective_can_train_the_model(self) -> None:

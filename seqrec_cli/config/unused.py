@@ -7,6 +7,7 @@ The same values from a default, an experiment or a debugging option are left alo
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from seqrec_cli.config.audit import AuditConfig
 from seqrec_cli.config.card import CardConfig
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.explain import ExplainConfig
@@ -51,6 +52,7 @@ class Idle(NamedTuple):
 
 
 IDLE = (
+    Idle(AuditConfig, ("endings",), lambda cfg: cfg.ckpt is None, "asks a model, and goes with ckpt=RUN"),
     Idle(RecommendConfig, ("mmr_pool", "mmr_by"), lambda cfg: cfg.mmr is None, "goes with mmr=LAMBDA"),
     Idle(
         RecommendConfig,

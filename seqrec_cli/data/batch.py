@@ -16,7 +16,10 @@ from torch import Tensor
 from seqrec_cli.data.sizes import padded_length
 
 MASKED = -1
-BY_EVENT = ("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "negatives_BLK", "context_BLF")
+BY_EVENT = (
+    *("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "redrawn_BL"),
+    *("negatives_BLK", "context_BLF"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Batch:
     times_BL: Tensor | None = None  # seconds
     targets_BL: Tensor | None = None  # the item to predict at every position, 0 where there is none
     positions_N: Tensor | None = None  # the targets' positions in the flattened [B * L], ascending
+    read_users_B: Tensor | None = None  # training: whose own vectors are read; None: those of `users_B`
+    redrawn_BL: Tensor | None = None  # float: where another event is to be drawn, by which chance; else -1
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     presence_BL: Tensor | None = None  # float: how much of each event's item vector is read; None: all (attributions)
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
@@ -57,6 +62,11 @@ class Batch:
     def mask_BL(self) -> Tensor:
         """True at real events."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
+
+    @property
+    def own_users_B(self) -> Tensor:
+        """Whose own vectors the rows read."""
+        return self.users_B if self.read_users_B is None else self.read_users_B
 
     def present(self, events_BLD: Tensor) -> Tensor:
         """What a model reads of its events' item vectors: all of them, or so much of each as `presence_BL` says."""

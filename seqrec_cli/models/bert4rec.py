@@ -71,6 +71,7 @@ class Model(ItemEncoder):
 
     def encode_targets(self, batch: Batch) -> Tensor:
         """The states [N, D] of `encode` at targets; the last block and the head leave all others out."""
+        batch = self.with_read_users(batch)
         blocks, mask_BL = [block for block in self.blocks if isinstance(block, TransformerBlock)], batch.mask_BL
         packing = pack_rows(
             batch.lengths_B,
@@ -83,7 +84,10 @@ class Model(ItemEncoder):
         x_ND = forward_targets(
             blocks, x, positions_N, columns_BM=batch.target_columns(), mask_BL=mask_BL, packing=packing
         )
-        return self.to_queries(x_ND)[: positions_N.shape[0]]
+        users_N = batch.own_users_B
+        if self.user_output is not None:
+            x_ND, users_N = x_ND[: positions_N.shape[0]], users_N[positions_N // mask_BL.shape[1]]
+        return self.to_queries(x_ND, users_N)[: positions_N.shape[0]]
 
     def last(self, batch: Batch) -> Tensor:
         """The state [B, D] of a mask behind each row's last event."""
@@ -107,8 +111,8 @@ class Model(ItemEncoder):
             )
         masked_BL = batch.items_BL == MASKED
         x_BLD = batch.present(self.embed_items(batch.items_BL.masked_fill(masked_BL, 0)))
-        x_BLD = self.add_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch.users_B)
-        x_BLD = self.features.add_context(x_BLD, batch)
+        x_BLD = self.add_user(torch.where(masked_BL[:, :, None], self.mask_D, x_BLD), batch)
+        x_BLD = self.join_user(self.features.add_context(x_BLD, batch), batch)
         x_BLD = self.norm_embedding(self.positions(x_BLD, batch.lengths_B))
         embedded: Tensor = self.drop(as_stream(x_BLD))
         return embedded if packing is None else packing.pack(embedded)
@@ -116,15 +120,15 @@ class Model(ItemEncoder):
     def _only_items_and_positions(self) -> bool:
         """Whether the input holds nothing else."""
         alone = self.attributes is None and self.users is None and not list(self.features.children())
-        return alone and not (self.training and self.event_dropout)
+        return alone and not (self.training and (self.event_dropout or self.item_swap))
 
-    def to_queries(self, x: Tensor) -> Tensor:
+    def to_queries(self, x: Tensor, users: Tensor) -> Tensor:
         if self.head is not None:
             x = self.head(self.norm_last(x))
             with full_precision(x.device):
-                return self.scale_queries(self.norm_head(x.float()))
+                return self.scale_queries(self.norm_head(x.float()), users)
         with full_precision(x.device):
-            return self.scale_queries(self.norm_last(x.float()))
+            return self.scale_queries(self.norm_last(x.float()), users)
 
     def _with_mask_behind(self, batch: Batch) -> Batch:
         """The rows with a mask behind their last event, as their only target; a full row gives up its first event."""

@@ -3,6 +3,8 @@
 Legend: B rows, L history events, N targets, D width, V items, F joined attributes' width.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from seqrec_cli.models.layers.embedding import FeatureEmbedding
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import ShardedTable, catalog_table
+from seqrec_cli.models.layers.user_vector import StepHeads, UserOutput, swapped
 
 
 class ItemEncoder(SequenceEncoder):
@@ -32,6 +35,7 @@ class ItemEncoder(SequenceEncoder):
 
     embeds_events = True
     trained_V1: Tensor | None  # 1 for items with training events
+    taught_U: Tensor | None  # True for users that training learns from; known in training alone
     reads_more = False  # than the catalog's items, after `use_item_table`
     norm: nn.Module  # in front of the product with the items
 
@@ -39,24 +43,35 @@ class ItemEncoder(SequenceEncoder):
         super().__init__(catalog)
         self.max_length, self.temperature, self.user_dropout = cfg.max_length, cfg.temperature, cfg.user_dropout
         self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
+        self.user_swap, self.item_swap = cfg.user_swap, cfg.item_swap
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
+        self.user_scale = 1.0  # of the users', where they are joined with them
         self.items = catalog_table(catalog.num_items + 1, D)
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
             self.join = nn.Linear(D + self.attributes.width, D, bias=False)
         self.users = catalog_table(catalog.num_users + 1, cfg.user_dim) if cfg.user_dim else None
-        self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if cfg.user_dim else None
+        self.joins_user = bool(cfg.user_dim) and cfg.user_input == "concat"
+        adds_user = bool(cfg.user_dim) and cfg.user_input == "add"
+        self.from_user = nn.Linear(cfg.user_dim, D, bias=False) if adds_user else None
+        self.register_buffer("taught_U", None, persistent=False)
         self.features = EncoderFeatures(cfg, catalog)
         self.reads_context = self.features.of_request is not None
         self.sees_target_time = self.reads_context and reads_time(catalog)
         self.register_buffer("trained_V1", None)
         if cfg.attributes == "tied":
             self.trained_V1 = torch.ones(catalog.num_items + 1, 1)
-        self.positions = PositionEmbedding(cfg.positions, cfg.max_length, D)
+        self.positions = PositionEmbedding(cfg.positions, cfg.max_length, cfg.layer_dim)
         self.drop = Dropout(cfg.dropout)
-        self.add_layers(cfg)
+        self.add_layers(cfg.model_copy(update={"embed_dim": cfg.layer_dim}) if self.joins_user else cfg)
+        if self.joins_user and self.scale != 1.0:  # both tables by the root of their width, as SSE-PT's code has it
+            self.scale, self.user_scale = D**0.5, cfg.user_dim**0.5
+        film = bool(cfg.user_dim) and cfg.user_output != "none"
+        self.user_output = UserOutput(cfg.user_output, cfg.user_dim, D) if film else None  # type: ignore[arg-type]
+        self.steps_ahead = cfg.steps_ahead
+        self.step_heads = StepHeads(cfg.steps_ahead, D) if cfg.steps_ahead > 1 else None
         self.output = None if cfg.tied else catalog_table(catalog.num_items + 1, D)
         self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1)) if cfg.item_bias else None
         initialise(self, cfg.init_std, cfg.layer_std)
@@ -75,10 +90,12 @@ class ItemEncoder(SequenceEncoder):
         return self.forward_layers(x_BLD, batch)[rows_B, (batch.lengths_B - 1).clamp(min=0)]
 
     def encode(self, batch: Batch) -> Tensor:
-        return self.to_queries(self.forward_layers(self.embed(batch), batch))
+        batch = self.with_read_users(batch)
+        return self.to_queries(self.forward_layers(self.embed(batch), batch), batch.own_users_B)
 
     def last(self, batch: Batch) -> Tensor:
-        return self.to_queries(self.forward_layers_last(self.embed(batch), batch))
+        batch = self.with_read_users(batch)
+        return self.to_queries(self.forward_layers_last(self.embed(batch), batch), batch.own_users_B)
 
     def embed(self, batch: Batch) -> Tensor:
         """What the layers read, [B, L, D]."""
@@ -88,13 +105,15 @@ class ItemEncoder(SequenceEncoder):
     def embed_whole(self, batch: Batch) -> Tensor:
         """The same before dropout: item, attributes, user, context and position."""
         check_window(batch.items_BL, self.max_length)
-        x_BLD = self.add_user(batch.present(self.embed_items(batch.items_BL)), batch.users_B)
-        x_BLD = self.features.add_context(x_BLD, batch)
+        x_BLD = self.add_user(batch.present(self.embed_items(batch.items_BL)), batch)
+        x_BLD = self.join_user(self.features.add_context(x_BLD, batch), batch)
         placed_BLD: Tensor = self.positions(x_BLD, batch.lengths_B)
         return placed_BLD
 
     def embed_items(self, items_BL: Tensor) -> Tensor:
         """Input vectors [B, L, D] of items with their attributes."""
+        if self.training and self.item_swap:
+            items_BL = swapped(items_BL, self.item_swap, self.num_items + 1)
         x_BLD: Tensor = self._own(items_BL)
         if self.join is not None and self.attributes is not None:
             x_BLD = self.join(torch.cat([x_BLD, self.attributes.joined(items_BL)], dim=-1))
@@ -105,30 +124,68 @@ class ItemEncoder(SequenceEncoder):
             x_BLD = x_BLD * (kept_BL / (1 - self.event_dropout)).to(x_BLD.dtype)[..., None]
         return x_BLD if self.scale == 1.0 else x_BLD * self.scale
 
-    def add_user(self, x_BLD: Tensor, users_B: Tensor) -> Tensor:
-        """x plus what is known of each row's user, at every event.
-
-        SSE-PT (Wu et al. 2020, arXiv 1908.05435) joins the two and lets the whole network be that much wider; here
-        a projection keeps the width. Instead of drawing another user at random (its SSE), training now and then
-        takes the user for an unknown one, so that rows of unknown users are no stranger to the network.
-        """
-        x_BLD = self.features.add_user_attributes(x_BLD, users_B)
-        if self.users is None or self.from_user is None:
+    def add_user(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """x plus what is known of each row's user, at every event."""
+        x_BLD = self.features.add_user_attributes(x_BLD, batch.users_B)
+        if self.from_user is None:
             return x_BLD
-        if self.training and self.user_dropout:
-            forgotten_B = torch.rand(users_B.shape, device=users_B.device) < self.user_dropout
-            users_B = users_B.masked_fill(forgotten_B, 0)
-        with_user: Tensor = x_BLD + self.from_user(self.users(users_B))[:, None]
+        with_user: Tensor = x_BLD + self.from_user(self.user_vectors(batch.own_users_B))[:, None]
         return with_user
 
-    def to_queries(self, x: Tensor) -> Tensor:
-        """What is multiplied with the item vectors, from the layers' outputs [..., D]."""
-        with full_precision(x.device):
-            return self.scale_queries(self.norm(x.float()))
+    def join_user(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """x and the user's vector side by side at every event, where the settings say so: SSE-PT's input (Wu et al.,
+        RecSys 2020, arXiv 1908.05435, section 3.2), [B, L, D + d]."""
+        if not self.joins_user:
+            return x_BLD
+        users_Bd = (self.user_vectors(batch.own_users_B) * self.user_scale).to(x_BLD.dtype)
+        return torch.cat([x_BLD, users_Bd[:, None].expand(-1, x_BLD.shape[1], -1)], dim=-1)
 
-    def scale_queries(self, states: Tensor) -> Tensor:
-        """States [..., D] in fp32 as they are, or of length 1 / temperature."""
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """Vectors [..., d]; zero for an unknown user, and for one of whom training had no two events."""
+        assert self.users is not None
+        vectors: Tensor = self.users(users)
+        return vectors
+
+    def with_read_users(self, batch: Batch) -> Batch:
+        """The batch with whose vectors its rows read, in the input and in the output alike.
+
+        Training now and then takes a user for an unknown one, so that rows of unknown users are no stranger to the
+        network, or for another, as SSE-PT does (`layers/user_vector.py`).
+        """
+        if self.users is None or not self.training:
+            return batch
+        users_B = batch.users_B
+        if self.user_swap:
+            users_B = swapped(users_B, self.user_swap, self.num_users + 1, drawn_R=self.taught_U)
+        if self.user_dropout:
+            forgotten_B = torch.rand(users_B.shape, device=users_B.device) < self.user_dropout
+            users_B = users_B.masked_fill(forgotten_B, 0)
+        return replace(batch, read_users_B=users_B)
+
+    def to_queries(self, x: Tensor, users: Tensor) -> Tensor:
+        """What is multiplied with the item vectors, from the layers' outputs [..., D] and their rows' users.
+
+        Of states that are as wide as item and user together the first D numbers count: SSE-PT multiplies the others
+        with the user's vector, which adds the same to every item's score and changes no softmax and no order.
+        """
+        with full_precision(x.device):
+            return self.scale_queries(self.norm(x.float()), users)
+
+    def scale_queries(self, states: Tensor, users: Tensor) -> Tensor:
+        """States in fp32 as the user conditions them [..., D], as they are, or of length 1 / temperature."""
+        if self.joins_user:
+            states = states[..., : self.items.embedding_dim]
+        if self.user_output is not None:
+            states = self.user_output(states, self.user_vectors(users).float())
         return states if self.temperature is None else F.normalize(states, dim=-1) / self.temperature
+
+    def query_ahead(self, queries_ND: Tensor, step: int) -> Tensor:
+        """What asks for the event `step` (2, ..., steps_ahead) after those states whose queries ask for the next."""
+        assert self.step_heads is not None
+        with full_precision(queries_ND.device):
+            states_ND = queries_ND if self.temperature is None else queries_ND * self.temperature
+            ahead_ND: Tensor = self.step_heads(states_ND, step)
+            return ahead_ND if self.temperature is None else F.normalize(ahead_ND, dim=-1) / self.temperature
 
     @property
     def shard(self) -> RowShard | None:
@@ -155,6 +212,12 @@ class ItemEncoder(SequenceEncoder):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         if self.trained_V1 is not None:
             self.trained_V1.copy_((item_counts_V > 0)[:, None])
+        if self.users is not None:
+            # Whom nothing is learned of: chance must not speak for them. A row of training is an event and the next.
+            self.taught_U, table = user_counts_U > 1, self.users
+            rows = slice(table.shard.first, table.shard.last) if isinstance(table, ShardedTable) else slice(None)
+            with torch.no_grad():
+                table.weight.mul_(self.taught_U[rows, None])
 
     def item_bias(self) -> Tensor | None:
         return self.bias_V

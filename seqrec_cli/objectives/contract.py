@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig, Window
+from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig, Window, WindowConfig
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
@@ -21,7 +21,7 @@ from seqrec_cli.objectives.sharded_softmax import encoder_cross_entropy
 
 
 class Objective:
-    """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps."""
+    """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps but for `at_epoch`."""
 
     negatives_per_position: int = 0  # windows: how many unseen items the loader draws for every position
     draws_by_row: bool = False  # windows: a row's positions share the drawn items
@@ -34,6 +34,13 @@ class Objective:
 
     def prepare(self, counts_V: Tensor) -> None:
         """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
+
+    def at_epoch(self, epochs: float) -> None:
+        """Called before every step with the epochs done so far, and parts of one."""
+
+    def measured(self) -> "Objective":
+        """What a validation takes the loss of: this one, without what is for training alone."""
+        return self
 
     def loss(self, model: Recommender, batch: Batch) -> Tensor:
         """The scalar to minimise, all of it: the mean over the batch's targets, and the model's own terms."""
@@ -120,6 +127,10 @@ class CorpusSoftmaxObjective(Objective):
 def build_objective(cfg: ObjectiveConfig) -> Objective:
     """The registered objective of that name."""
     objective: Objective = code_of("objective", cfg.name).Objective(cfg)
+    if isinstance(cfg, WindowConfig) and cfg.scheduled_sampling != "none":
+        from seqrec_cli.objectives.scheduled_sampling import ScheduledSampling
+
+        return ScheduledSampling(cfg, objective)
     return objective
 
 

@@ -47,6 +47,9 @@ def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
         name="sampled_softmax",
         window=cfg.window,
         stride=cfg.stride,
+        scheduled_sampling="none",  # this one's own is done before
+        scheduled_epochs=cfg.scheduled_epochs,
+        scheduled_least=cfg.scheduled_least,
         negatives=negatives,
         shared="batch",
         sampling="mixed",

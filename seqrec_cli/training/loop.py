@@ -171,6 +171,7 @@ class Loop:
         at, device = self.progress, self.precision.device
         step, targets = at.step + 1, count_targets(batch)
         seed_step(self.cfg.seed, step)
+        self.objective.at_epoch(at.step / self.rows.steps)
         loss = self.accumulate_gradients(batch)
         if self.processes.several:
             parameters = self.sharded.common(p for group in self.optimizer.param_groups for p in group["params"])

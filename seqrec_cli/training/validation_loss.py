@@ -40,6 +40,7 @@ class ValidationLoss:
     """Built once a run. A run that is chosen by its loss measures every row, any other a fixed sample of them."""
 
     def __init__(self, cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> None:
+        objective = objective.measured()
         self._cfg, self._objective, self._device = cfg, objective, device
         self._of_rows = cfg.objective.capabilities.rows == "windows"
         self._fixed = "train" in log.clicks and not objective.redraw

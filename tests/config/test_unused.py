@@ -1,5 +1,7 @@
 """Settings given for a model that has no use for them are refused; defaults and options that hold them are not."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from seqrec_cli.commands.dispatch import record_of
@@ -57,12 +59,19 @@ def test_a_setting_without_effect_is_refused_and_taken_with_what_gives_it_one(
     made(*given, *use)
 
 
+def test_an_audit_of_data_alone_asks_no_model() -> None:
+    for words, refused in ((["dataset=synthetic", "endings=[2]"], True), (["ckpt=run", "endings=[2]"], False)):
+        with pytest.raises(SeqrecError, match="asks a model") if refused else nullcontext():
+            record_of("audit", compose("audit", words), words)
+
+
 def test_every_idle_setting_is_in_the_table_of_this_test() -> None:
     tested = {(idle.record, key) for idle in IDLE for key in idle.keys}
     said = " ".join(word for _, given, _, _ in IDLE_GIVEN for word in given)
     assert {key for _, key in tested if f"{key}=" not in said and f"{key}." not in said} == {
         "sequence_separator",
         "batch",
+        "endings",
     }
 
 

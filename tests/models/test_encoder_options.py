@@ -15,6 +15,7 @@ from torch.export import Dim
 from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.registry import config_class
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
@@ -38,6 +39,8 @@ OPTIONS = [
     {"tied": False, "item_bias": True},
     {"temperature": 0.2, "tied": False, "attributes": "concat"},
     {"temperature": 0.2, "item_bias": True, "attributes": "add", "user_dim": 5},
+    {"user_dim": 4, "user_input": "concat", "user_output": "film"},
+    {"temperature": 0.2, "user_dim": 3, "user_input": "none", "user_output": "gate"},
 ]
 
 
@@ -138,12 +141,13 @@ def test_an_unknown_user_is_a_zero_vector_and_known_ones_differ(name: str) -> No
 
 def test_training_takes_some_users_for_unknown_ones() -> None:
     model = encoder("sasrec", user_dim=6, user_dropout=0.75, init_std=1.0).train()
-    x, users = torch.zeros(4000, 2, 16), torch.ones(4000, dtype=torch.int64)
+    x, users_B = torch.zeros(4000, 2, 16), torch.ones(4000, dtype=torch.int64)
+    batch = Batch(users_B, users_B[:, None], users_B)
     torch.manual_seed(0)
-    told_BLD = model.add_user(x, users)
+    told_BLD = model.add_user(x, model.with_read_users(batch))
     known_B = told_BLD.any(2).any(1)
     assert known_B.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    torch.testing.assert_close(told_BLD[known_B], model.eval().add_user(x, users)[known_B])  # whole, or not at all
+    torch.testing.assert_close(told_BLD[known_B], model.eval().add_user(x, batch)[known_B])  # whole, or not at all
 
 
 @pytest.mark.parametrize("name", ENCODERS)

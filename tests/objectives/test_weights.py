@@ -40,6 +40,7 @@ def test_these_objectives_read_weights() -> None:
     assert [name for name, cfg in CONFIGS.items() if not cfg.capabilities.weights] == [
         "all_action",
         "closed_form",
+        "multi_step",
         "sampled_all_action",
     ]
 

@@ -37,6 +37,8 @@ def _fit(model: str, objective: str) -> bool:
         return False
     if can.family != "encoder" or wants.causal is None or objective == "prefixes":
         return True
+    if objective == "multi_step" and "steps_ahead" not in kind.model_fields:  # an ensemble's members have theirs
+        return False
     causal = can.causal or model in CAUSAL
     return causal if wants.causal else not causal or (not can.causal and model not in CAUSAL)
 
@@ -46,6 +48,7 @@ def settings(model: str, objective: str, changes: dict[str, Any] | None = None, 
     base = _base()
     own = {} if objective != "prefixes" or model not in CAUSAL else dict.fromkeys(CAUSAL[model])
     own = {name: shipped("model", model)[name] for name in own}
+    own |= {"steps_ahead": 2} if objective == "multi_step" else {}
     chosen = small_config(model, max_length=LENGTH, **own, **(changes or {}))
     parts = {
         "model": chosen,

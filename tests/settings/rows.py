@@ -121,11 +121,21 @@ TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
 
 COUNTED = ("model.candidates=[popular, markov]",)
 
+OF_PERSONS = {
+    "user_input": Row("concat", "start", ("model.user_dim=4",)),
+    "user_output": Row("film", "start", ("model.user_dim=4",)),
+    "user_swap": Row("0.9", "steps", ("model.user_dim=4",)),
+    "item_swap": Row("0.9", "steps"),
+    "steps_ahead": Row("3", "start", ("objective=multi_step", "model.steps_ahead=2")),
+}
+
 MODELS: dict[str, dict[str, Row]] = {
-    "sasrec": {**TABLE, "norm": Row("published", "start")},
+    "sasrec": {**TABLE, **OF_PERSONS, "norm": Row("published", "start")},
     "esasrec": TABLE,
     "bert4rec": {
         **TABLE,
+        **OF_PERSONS,
+        "steps_ahead": Row("2", "refused"),
         "norm": Row("post", "start"),
         "ffn_dropout": Row("0.6", "steps"),
         "embedding_norm": Row("false", "start"),
@@ -250,8 +260,16 @@ UNSEEN = {
     "sampling": Row("uniform", "rows"),
 }
 
+OWN_ANSWERS = {
+    "scheduled_sampling": Row("exponential", "steps"),
+    "scheduled_epochs": Row("0.5", "steps", ("objective.scheduled_sampling=exponential",)),
+    "scheduled_least": Row("0.99", "steps", ("objective.scheduled_sampling=exponential",)),
+}
+
 OBJECTIVES: dict[str, dict[str, Row]] = {
-    "bce": UNSEEN,
+    "bce": UNSEEN | OWN_ANSWERS,
+    "all_action": {"discount": Row("0.5", "steps")},
+    "multi_step": {"discount": Row("0.5", "steps")},
     "bpr": UNSEEN,
     "gbce": {
         "shared": Row("position", "steps"),
@@ -259,8 +277,9 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "uniform_share": Row("0.25", "refused"),
         "t": Row("0.1", "steps", ("objective.negatives=4",)),
     },
-    "next_item": {"negatives": Row("3", "way")},
+    "next_item": {"negatives": Row("3", "way"), **OWN_ANSWERS},
     "cloze": {
+        "scheduled_sampling": Row("linear", "refused"),
         "negatives": Row("3", "way"),
         "mask": Row("0.6", "rows"),
         "random": Row("0.9", "rows"),
@@ -278,6 +297,17 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
 
 # Settings that change no number of a run on purpose, or that this table cannot show, with the reason.
 OTHERWISE = {
+    **{
+        f"{name}-model.{key}": "as of sasrec, in code that is theirs too"
+        for name in ("bsarec", "esasrec", "gru4rec", "hstu", "lrurec", "nextitnet")
+        for key in ("user_input", "user_output", "user_swap", "item_swap", "steps_ahead")
+    },
+    **{
+        f"{name}-objective.{key}": "as of next_item, in code that is theirs too"
+        for name in ("bpr", "gbce", "sampled_softmax", "all_action", "sampled_all_action", "multi_step")
+        for key in ("scheduled_sampling", "scheduled_epochs", "scheduled_least")
+    },
+    **{f"cloze-objective.scheduled_{key}": "refused with it" for key in ("epochs", "least")},
     "start_from": "tests/commands/test_warm_start.py: a run's vectors in a larger log's model",
     "auto": "filled in by the program: tests/config/test_auto_rule.py",
     "data_dir": "the folder of data: every run of this table has its own",

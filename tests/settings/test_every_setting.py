@@ -121,7 +121,8 @@ class Line(NamedTuple):
             return (*brief(self.option), *model(self.option))
         if self.group == "objective":
             taught = TAUGHT.get(self.option, "sasrec")
-            return (*brief(taught), *model(taught), f"objective={self.option}")
+            heads = ("model.steps_ahead=2",) if self.option == "multi_step" else ()
+            return (*brief(taught), *model(taught), f"objective={self.option}", *heads)
         if self.group == "protocol":
             small = [text for text in model("sasrec") if text.startswith("model.")]
             log = [text for text in data(ASKED_OF.get(self.option, "csv")) if not text.startswith("protocol.")]

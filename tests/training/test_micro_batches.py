@@ -58,6 +58,16 @@ OPTIONS = [
     ["model=bert4rec", "objective.window=sliding", "objective.stride=5", "model.item_bias=true", "model.user_dim=4"],
     ["model=sasrec", "objective.smoothing=0.1", "model.item_bias=true", "model.user_dim=4", "model.attributes=add"],
     ["model=sasrec", "objective=all_action", "objective.smoothing=0.1", "objective.horizon=3"],
+    ["model=sasrec", "objective=all_action", "objective.discount=0.5", "model.user_dim=4", "model.user_output=gate"],
+    [
+        "model=sasrec",
+        "objective=multi_step",
+        "model.steps_ahead=3",
+        "objective.discount=0.5",
+        "objective.smoothing=0.1",
+    ],
+    ["model=sasrec", "objective.scheduled_sampling=linear", "objective.scheduled_least=0.3", "model.user_dim=4"],
+    ["model=gru4rec", "objective=bce", "objective.scheduled_sampling=linear", "objective.negatives=3"],
     ["model=hstu", "model.time_bias=target", "objective.window=sliding", "objective.stride=5"],
     ["model=sasrec", "objective.window=prefixes", "objective.smoothing=0.1"],
     ["model=bsarec", "objective.window=prefixes", "model.filter=row"],
@@ -99,6 +109,10 @@ def pairs() -> list[list[str]]:
             plain = NO_DICE if "activation" in kind.model_fields else []
             plain = [*plain, "model.filter=causal"] if "filter" in kind.model_fields else plain
             few = ["objective.negatives=6"] if issubclass(how, NegativesConfig) and objective != "bce" else []
+            if objective == "multi_step":
+                if "steps_ahead" not in kind.model_fields:  # an ensemble's members have theirs
+                    continue
+                few = ["model.steps_ahead=2"]
             found.append([f"model={model}", f"objective={objective}", *plain, *few])
     return found
 

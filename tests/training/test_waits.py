@@ -18,6 +18,8 @@ META = torch.device("meta")
 WORDS = [
     *(["model=sasrec", f"objective={o}"] for o in ("next_item", "bce", "gbce", "bpr", "sampled_softmax", "all_action")),
     ["model=sasrec", "objective=sampled_all_action"],
+    ["model=sasrec", "objective=multi_step", "model.steps_ahead=3"],
+    ["model=sasrec", "model.user_dim=8", "model.user_input=concat", "model.user_output=film", "model.user_swap=0.5"],
     ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
     *([f"model={m}"] for m in ("bert4rec", "bsarec", "gru4rec", "esasrec", "hstu", "lrurec", "nextitnet")),

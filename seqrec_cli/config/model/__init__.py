@@ -11,6 +11,7 @@ from seqrec_cli.config.settings import Option
 
 Positions = Literal["absolute", "reversed", "rotary", "relative", "none"]
 IN_ATTENTION = frozenset({"rotary", "relative"})  # positions that act on a query and a key, not on the input
+OF_USER_VECTOR = ("user_input", "user_output", "user_dropout", "user_swap")
 Width = Annotated[int, Field(ge=1)]
 UnitActivation = Literal["dice", "prelu", "sigmoid"]  # of DIN's activation unit
 
@@ -112,9 +113,29 @@ class EncoderConfig(ModelConfig):
         description="widths of features that are not embed_dim wide, by name: with attributes=concat, of the items' "
         "attributes; null: none"
     )
-    user_dim: int = Field(ge=0, description="width of a vector of the user's own, projected into the input; 0: none")
+    user_dim: int = Field(ge=0, description="width of a vector of the user's own; 0: none")
+    user_input: Literal["add", "concat", "none"] = Field(
+        description="how that vector enters the input: projected and added to every event, joined with every event's "
+        "vector, so that the layers are user_dim wider (SSE-PT), or not at all"
+    )
+    user_output: Literal["none", "film", "gate"] = Field(
+        description="what it does to the states that are scored: nothing, a scale and a shift of each number (FiLM), "
+        "or a scale between 0 and 2; an unknown user's stay as they are"
+    )
     user_dropout: float = Field(
         ge=0, lt=1, description="share of training rows whose user is taken for an unknown one, who has a zero vector"
+    )
+    user_swap: float = Field(
+        ge=0, lt=1, description="share of training rows that read a random user's vector (Stochastic Shared Embeddings)"
+    )
+    item_swap: float = Field(
+        ge=0, lt=1, description="share of training events that are read as a random item; their targets stay"
+    )
+    steps_ahead: int = Field(
+        ge=1,
+        le=100,
+        description="events ahead that objective=multi_step learns, the second and later ones by a head each; answers "
+        "are the first's",
     )
     tied: bool = Field(description="events are scored against the input's item table, not a table of their own")
     item_bias: bool = Field(description="a learned number an item, added to its scores")
@@ -137,8 +158,13 @@ class EncoderConfig(ModelConfig):
     def idle(self) -> dict[str, str]:
         found = super().idle
         if not self.user_dim:
-            found["user_dropout"] = "model.user_dim=0"
+            found |= dict.fromkeys(OF_USER_VECTOR, "model.user_dim=0")
         return found
+
+    @property
+    def layer_dim(self) -> int:
+        """Width of the layers: of the item vectors, and of the user's where it is joined with them."""
+        return self.embed_dim + (self.user_dim if self.user_input == "concat" else 0)
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
@@ -147,6 +173,15 @@ class EncoderConfig(ModelConfig):
         if self.context == "request" and self.looks_ahead:
             raise ValueError(
                 f"model.context=request: model={self.name} guesses an event between others, in no request; use history"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _user_is_read(self) -> Self:
+        if self.user_dim and self.user_input == "none" and self.user_output == "none":
+            raise ValueError(
+                f"model.user_dim={self.user_dim}: nothing reads the user's vector with model.user_input=none and "
+                "model.user_output=none; set one of them, or model.user_dim=0"
             )
         return self
 
@@ -170,7 +205,7 @@ class TransformerConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
+        heads_divide(self.embed_dim, self.heads, self.positions, joined=self.layer_dim - self.embed_dim)
         return self
 
 
@@ -238,14 +273,19 @@ def mlp_statistics(activation: str, batch_norm: bool) -> dict[str, str]:
     return found | ({"model.batch_norm=true": "model.batch_norm=false"} if batch_norm else {})
 
 
-def heads_divide(embed_dim: int, heads: int, positions: str = "none") -> None:
-    """Refuse a width that does not split evenly over the attention heads, or heads that cannot be rotated."""
-    if embed_dim % heads:
-        lower = embed_dim // heads * heads
-        near = " or ".join(str(width) for width in (lower, lower + heads) if width)
-        raise ValueError(f"model.embed_dim={embed_dim} is not divisible by model.heads={heads}; try {near}")
-    if positions == "rotary" and embed_dim // heads % 2:
+def heads_divide(embed_dim: int, heads: int, positions: str = "none", *, joined: int = 0) -> None:
+    """Refuse a width that does not split evenly over the attention heads, or heads that cannot be rotated; `joined` is
+    that of a user's vector beside it."""
+    width, words = embed_dim + joined, f"model.embed_dim={embed_dim}{f' and model.user_dim={joined}' if joined else ''}"
+    if width % heads:
+        lower = width // heads * heads
+        near = " or ".join(str(better - joined) for better in (lower, lower + heads) if better > joined)
         raise ValueError(
-            f"model.positions=rotary turns pairs of numbers, and model.embed_dim={embed_dim} with model.heads={heads} "
-            f"gives heads of {embed_dim // heads}; use an even width a head"
+            f"{words} {'are together' if joined else 'is'} not divisible by model.heads={heads}; try "
+            f"{'model.embed_dim=' if joined else ''}{near}"
+        )
+    if positions == "rotary" and width // heads % 2:
+        raise ValueError(
+            f"model.positions=rotary turns pairs of numbers, and {words} with model.heads={heads} "
+            f"gives heads of {width // heads}; use an even width a head"
         )

@@ -39,5 +39,5 @@ class Config(EncoderConfig):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        heads_divide(self.embed_dim, self.heads, self.positions)
+        heads_divide(self.embed_dim, self.heads, self.positions, joined=self.layer_dim - self.embed_dim)
         return self

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from seqrec_cli.config.settings import Option
 
+SCHEDULED = ("scheduled_epochs", "scheduled_least")
 Window = Literal["last", "sliding", "prefixes"]  # how histories are cut into rows, where a row is a window
 
 
@@ -47,6 +48,31 @@ class WindowConfig(ObjectiveConfig):
     stride: int | None = Field(
         ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"
     )
+
+    scheduled_sampling: Literal["none", "linear", "exponential", "inverse_sigmoid"] = Field(
+        description="how the share of a history's training events that are read as they came falls from epoch to "
+        "epoch; the model's own draws take the others' places (Bengio et al. 2015); none: all are read as they came"
+    )
+    scheduled_epochs: float = Field(
+        gt=0,
+        description="k of its decay, of the epochs i so far: 1 - i / k, exp(-i / k), or k / (k + exp(i / k))",
+    )
+    scheduled_least: float = Field(ge=0, lt=1, description="the share below which it does not fall")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        if self.scheduled_sampling != "none":
+            return super().idle
+        return super().idle | dict.fromkeys(SCHEDULED, "objective.scheduled_sampling=none")
+
+    @model_validator(mode="after")
+    def _predicts_what_follows(self) -> Self:
+        if self.scheduled_sampling != "none" and not self.capabilities.causal:
+            raise ValueError(
+                f"objective.scheduled_sampling={self.scheduled_sampling} reads what the model says follows the events "
+                f"before, and objective={self.name} guesses events between others; set it to none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stride_slides(self) -> Self:
@@ -87,7 +113,8 @@ class EstimatedSoftmaxConfig(SoftmaxConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        return {} if self.negatives is None else {"smoothing": f"objective.negatives={self.negatives}"}
+        estimated = {} if self.negatives is None else {"smoothing": f"objective.negatives={self.negatives}"}
+        return super().idle | estimated
 
 
 class NegativesConfig(WindowConfig):
@@ -105,7 +132,8 @@ class NegativesConfig(WindowConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        return {} if self.sampling == "mixed" else {"uniform_share": f"objective.sampling={self.sampling}"}
+        unmixed = {} if self.sampling == "mixed" else {"uniform_share": f"objective.sampling={self.sampling}"}
+        return super().idle | unmixed
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:

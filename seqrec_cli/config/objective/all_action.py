@@ -15,3 +15,6 @@ class Config(SoftmaxConfig):
     needs_more_targets = "learns from several of the next events"
 
     horizon: int = Field(ge=1, description="how many of the next events are a position's targets")
+    discount: float = Field(
+        gt=0, le=1, description="what each further event counts, as a part of the one before it; 1: all alike"
+    )

@@ -18,6 +18,7 @@ from seqrec_cli.evaluation.audit.language import language
 from seqrec_cli.evaluation.audit.leaks import leaks
 from seqrec_cli.evaluation.audit.order import Burst, bursts, equal_times, in_bursts, ties
 from seqrec_cli.evaluation.audit.perturbed import Measuring, changes, order_matters
+from seqrec_cli.evaluation.audit.same_endings import same_endings
 from seqrec_cli.evaluation.audit.shortcuts import shortcuts
 from seqrec_cli.evaluation.audit.subject import Subject
 from seqrec_cli.models.contract import Recommender
@@ -50,8 +51,10 @@ def audit(
     tokens: int | None,
     how: Measuring,
     given: tuple[str, Recommender] | None = None,
+    endings: tuple[int, ...] = (),
 ) -> Audit:
-    """Ask everything; `given` is a trained model and its name, `tokens` how many are compared with language."""
+    """Ask everything; `given` is a trained model and its name, `tokens` how many are compared with language, `endings`
+    by how many last events users are alike."""
     subject = Subject(log, split)
     part = Subject(_sampled(log, events, how.seed), split)
     timed = part.times_N is not None
@@ -73,6 +76,7 @@ def audit(
         *distributions(subject),
         *shortcuts(part, requests=requests, seed=how.seed),
         *([] if tokens is None else [language(subject, tokens=tokens, seed=how.seed)]),
+        *([] if given is None or not endings else [same_endings(given, log, "val", endings=endings, how=how)]),
     ]
     return Audit(found, log.num_users, part.log.num_users)
 
