@@ -14,8 +14,8 @@ class CounterfactualConfig(RestoringConfig):
 
     split: Literal["val", "test"] = Field(description="whose logged requests are ordered anew")
     outcome: str | None = Field(
-        description="a run whose probabilities stand for relevance in the direct estimate, and for what clip cuts off in "
-        "the doubly robust one; null: neither is made"
+        description="a run whose probabilities stand for relevance in the direct estimate, and for what clip cuts off "
+        "in the doubly robust one; null: neither is made"
     )
     propensities: tuple[Chance, ...] | None = Field(min_length=1, description=PROPENSITIES)
     clip: float = Field(ge=1, description=CLIP)

@@ -7,7 +7,7 @@ p the chance that its place was looked at, r an outcome model's relevance, and 1
 - dr: r + (c - p r) / p (Oosterhuis, TOIS 2023, arXiv 2203.17118, of a policy with one order): the outcome model stands
   in for what the bound cuts off, and cancels elsewhere, since nobody sees whether an item was looked at
 
-Such labels may lie outside of 0 and 1, and the loss of one then has no lower bound: the bound on 1/p keeps it in reach.
+Such labels may lie outside of 0 and 1; `objectives/unbiased_click.py` says what its loss makes of that.
 
 Legend: R requests, C places.
 """

@@ -34,9 +34,11 @@ def propensities(rows: LabelledRows, given: Sequence[float] | None) -> np.ndarra
 def harvested(rows: LabelledRows) -> np.ndarray:
     """By AllPairs, float64 [K], the first place 1; a place that shares no item with any other has the p of the place
     before it. Raises SeqrecError where no item was shown at two places, or the first place shares none."""
+    if rows.items_RC.shape[1] == 1:
+        return np.ones(1)
     clicks_KK, shown_KK = _swaps(rows)
     linked_K = _linked(shown_KK, clicks_KK)
-    if len(linked_K) > 1 and not linked_K[1:].any():
+    if not linked_K[1:].any():
         raise SeqrecError(
             "propensities cannot be estimated: no item that was clicked at the first place of a list was shown at "
             "another place too; give them, as propensities=[1, 0.6, 0.4]"
