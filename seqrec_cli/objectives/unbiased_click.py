@@ -4,7 +4,7 @@ Unbiased pointwise learning (Saito et al., WSDM 2020, arXiv 1909.03601, eq. 8) w
 items, or, with an outcome model, its doubly robust form (Oosterhuis, TOIS 2023, arXiv 2203.17118). Labels are corrected
 in the rows (`evaluation/logged/labels.py`) before the first step.
 
-A deviation: a label y outside of 0 and 1 gives one of the loss's two halves a negative factor, and the loss has no lower
+A deviation: a label y outside of 0 and 1 gives one of the loss's halves a negative factor, and the loss has no lower
 bound (DIN on trivago's lists: logits of 10^5 within three epochs). Here no factor is below 0, as in non-negative risk
 estimators (Kiryo et al., NeurIPS 2017, arXiv 1703.00593): a click at a place of chance p counts 1/p as a positive and
 nothing as a negative one, instead of 1 - 1/p. Orders are learned as before; probabilities come out too low.

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from scripts.logged_policy import compare
 from seqrec_cli.config.compose import compose
