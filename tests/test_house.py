@@ -197,8 +197,8 @@ def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
         return
     # an objective needs a model of its family; validating with one of them is enough
     models = [[]] if group != "objective" else [[f"model={model}"] for model in groups()["model"]]
-    if option.startswith("impressions"):
-        models = [["dataset=trivago"]]
+    if option.startswith("impressions") or option == "unbiased_click":
+        models = [["dataset=trivago", "model=din"]]
     refusals = []
     for model in models:
         cfg = compose(verb, [*model, f"{plus}{group}={option}"])

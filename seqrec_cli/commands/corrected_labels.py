@@ -15,16 +15,11 @@ from seqrec_cli.evaluation.logged.position_bias import propensities
 
 
 def with_corrected_labels(cfg: TrainConfig, log: PackedLog) -> PackedLog:
-    """The log as this objective reads it; as it is for any other. Raises SeqrecError where it has no logged requests,
-    the chances cannot be estimated, or the outcome run is of other data."""
+    """The log as this objective reads it; as it is for any other. Raises SeqrecError where the chances
+    cannot be estimated, or the outcome run is of other data."""
     objective = cfg.objective
     if not isinstance(objective, Config):
         return log
-    if not cfg.protocol.needs_impressions:
-        raise SeqrecError(
-            f"objective=unbiased_click corrects logged lists, and protocol={cfg.protocol.name} draws its candidates; "
-            "use protocol=impressions or impressions_by_user, or objective=click"
-        )
     rows = log.clicks["train"]
     looked_C = propensities(rows, objective.propensities)
     shown = ", ".join(f"{each:.2f}" for each in looked_C[:5])

@@ -125,7 +125,7 @@ def test_the_test_is_counted_as_opened(run: Path, capsys: pytest.CaptureFixture[
 def test_what_cannot_be_corrected_is_refused(given: list[str], run: Path, tmp_path: Path) -> None:
     words = ["dataset=synthetic", "dataset.users=40", "dataset.items=50", f"data_dir={tmp_path}", "model=din"]
     with pytest.raises(SeqrecError, match="objective=unbiased_click corrects logged lists, and protocol="):
-        seqrec_cli.run("train", [*words, "objective=unbiased_click", "trainer.max_epochs=1"])
+        validate("train", compose("train", [*words, "objective=unbiased_click"]))
     with pytest.raises(SeqrecError, match=r"objective\.outcome="):
         batch_labels(config(given, "objective=unbiased_click", f"objective.outcome={tmp_path / 'none'}"))
     other = ["objective=unbiased_click", f"objective.outcome={run}", "protocol.seed=7"]

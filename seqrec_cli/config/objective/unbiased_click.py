@@ -1,6 +1,6 @@
 """Settings of click prediction from lists that another system ordered."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ class Config(ClickConfig):
     capabilities = Capabilities(
         families=frozenset({"encoder", "ranker"}), rows="prefixes", causal=None, sparse_rows=True, weights=True
     )
+
+    needs_impressions: ClassVar[bool] = True
 
     propensities: tuple[Chance, ...] | None = Field(min_length=1, description=PROPENSITIES)
     clip: float = Field(ge=1, description=CLIP)
