@@ -199,8 +199,8 @@ def test_every_option_composes_and_is_valid(group: str, option: str) -> None:
     models = [[]] if group != "objective" else [[f"model={model}"] for model in groups()["model"]]
     if option == "multi_step":  # which learns of several events
         models = [["model=sasrec", "model.steps_ahead=2"]]
-    if option.startswith("impressions"):
-        models = [["dataset=trivago"]]
+    if option.startswith("impressions") or option == "unbiased_click":
+        models = [["dataset=trivago", "model=din"]]
     refusals = []
     for model in models:
         cfg = compose(verb, [*model, f"{plus}{group}={option}"])

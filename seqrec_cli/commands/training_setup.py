@@ -5,6 +5,7 @@ import contextlib
 import torch
 
 from seqrec_cli.commands.compiling import compile_model, refuse_graphs
+from seqrec_cli.commands.corrected_labels import with_corrected_labels
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.objective import WindowConfig
@@ -100,7 +101,7 @@ def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
 
 def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     """The rows an objective learns from. Raises SeqrecError where there is none."""
-    rows = _rows(cfg, objective, log, device=device)
+    rows = _rows(cfg, objective, with_corrected_labels(cfg, log), device=device)
     if rows.steps < 1:
         longest = int(user_training_counts(log).max())
         raise SeqrecError(

@@ -324,6 +324,11 @@ class TrainConfig(DataConfig):
 
     def _candidates_fit(self) -> None:
         protocol, objective = self.protocol, self.objective
+        if objective.needs_impressions and not protocol.needs_impressions:
+            raise ValueError(
+                f"objective={objective.name} corrects logged lists, and protocol={protocol.name} draws its candidates; "
+                "use protocol=impressions or impressions_by_user, or objective=click"
+            )
         if not isinstance(objective, PrefixConfig):
             return
         if objective.redraw and protocol.name != "positions":

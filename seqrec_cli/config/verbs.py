@@ -158,6 +158,15 @@ VERBS = {
             ("seqrec rollout ckpt=runs/first steps=10", "seqrec rollout ckpt=runs/first by=beam width=5"),
         ),
         Verb(
+            "counterfactual",
+            "what a run's order of logged lists would have earned, though another one was shown",
+            "counterfactual.CounterfactualConfig",
+            (
+                "seqrec counterfactual ckpt=runs/first",
+                "seqrec counterfactual ckpt=runs/first outcome=runs/second clip=20 run_dir=runs/first-order",
+            ),
+        ),
+        Verb(
             "export",
             "write a trained model as a program that needs no seqrec",
             "export.ExportConfig",

@@ -6,7 +6,7 @@ from 1 in a `Batch`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -336,7 +336,7 @@ def target_batches(
 
 
 def labelled_batches(
-    log: PackedLog, split: HeldOut, *, max_length: int, batch_size: int, share: slice = ALL
+    log: PackedLog, split: HeldOut | Literal["train"], *, max_length: int, batch_size: int, share: slice = ALL
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """(which rows, batch) of the fixed click candidates of a split, or of a share of the batches."""
     clicks = log.clicks[split]

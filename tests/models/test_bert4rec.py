@@ -246,7 +246,7 @@ def test_settings_and_class_agree_on_the_direction() -> None:
         toy.small_config("bert4rec", max_length=1)
 
 
-@pytest.mark.parametrize("objective", sorted(set(names("objective")) - {"cloze", "click"}))
+@pytest.mark.parametrize("objective", sorted(set(names("objective")) - {"cloze", "click", "unbiased_click"}))
 def test_objectives_of_causal_models_are_refused(objective: str) -> None:
     with pytest.raises(SeqrecError, match=f"objective={objective} cannot train model=bert4rec") as refusal:
         validate("train", compose("train", ["model=bert4rec", f"objective={objective}"]))

@@ -32,6 +32,8 @@ def pairs() -> list[tuple[str, str]]:
 def _fit(model: str, objective: str) -> bool:
     kind = config_class("model", model)
     can, wants = kind.capabilities, config_class("objective", "next_item" if objective == "prefixes" else objective)
+    if wants.needs_impressions:  # of which the log has none
+        return False
     wants = wants.capabilities
     if can.family not in wants.families:
         return False

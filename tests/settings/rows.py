@@ -293,6 +293,14 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "smoothing": Row("0.3", "steps"),
         "positive_weight": Row("2.0", "steps"),
     },
+    "unbiased_click": {
+        "negatives": Row("3", "refused"),
+        "redraw": Row("true", "refused"),
+        "smoothing": Row("0.3", "steps"),
+        "positive_weight": Row("2.0", "steps"),
+        "propensities": Row("[1, 0.2]", "rows", ("objective.propensities=[1, 0.9]",)),
+        "clip": Row("1.5", "rows", ("objective.propensities=[1, 0.2]",)),
+    },
 }
 
 # Settings that change no number of a run on purpose, or that this table cannot show, with the reason.
@@ -308,6 +316,8 @@ OTHERWISE = {
         for key in ("scheduled_sampling", "scheduled_epochs", "scheduled_least")
     },
     **{f"cloze-objective.scheduled_{key}": "refused with it" for key in ("epochs", "least")},
+    "unbiased_click-objective.outcome": "tests/commands/test_counterfactual.py: a run that labels are made of",
+    "unbiased_click-objective.positions": "a request is a row of its own; the setting is of protocols that draw",
     "start_from": "tests/commands/test_warm_start.py: a run's vectors in a larger log's model",
     "auto": "filled in by the program: tests/config/test_auto_rule.py",
     "data_dir": "the folder of data: every run of this table has its own",

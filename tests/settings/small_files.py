@@ -148,7 +148,9 @@ def trivago(folder: Path, users: int = 16) -> Path:
     for n, (user, item, time, visit) in enumerate(_events(users)):
         asks = n % 2 == 0
         item = last if n % 5 == 0 and last else item
-        shown = "|".join(str(other) for other in (item, item % 30 + 1, (item + 6) % 30 + 1)) if asks else ""
+        listed, place = [item % 30 + 1, (item + 6) % 30 + 1], n // 2 % 3
+        listed.insert(place, item)
+        shown = "|".join(map(str, listed)) if asks else ""
         action = "clickout item" if asks else actions[n % 3]
         where = f'{"FR" if user % 2 else "DE"},"Nice, France",{"mobile" if n % 3 else "tablet"}'
         rows.append(f"u{user},s{visit},{time},1,{action},{item},{where},,{shown},{shown}")

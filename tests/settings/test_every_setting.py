@@ -100,7 +100,18 @@ def data(name: str) -> tuple[str, ...]:
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
-TAUGHT = {"cloze": "bert4rec", "click": "avgpool", "closed_form": "ease"}  # by the objective; others: sasrec
+def _small(name: str) -> tuple[str, ...]:
+    """The model's own settings, without its data."""
+    return tuple(text for text in model(name) if text.startswith("model"))
+
+
+TAUGHT = {
+    "cloze": "bert4rec",
+    "click": "avgpool",
+    "unbiased_click": "avgpool",
+    "closed_form": "ease",
+}  # by the objective; others: sasrec
+TAUGHT_ON = {"unbiased_click": "trivago"}  # by the objective; others: csv
 ASKED_OF = {"impressions": "trivago", "impressions_by_user": "trivago"}  # by the protocol; others: csv
 ASKED_WITH = {"given": (f"dataset.archive={small_files.split(FILES)}", "dataset.split_column=part")}
 
@@ -120,11 +131,12 @@ class Line(NamedTuple):
         if self.group == "model":
             return (*brief(self.option), *model(self.option))
         if self.group == "objective":
-            taught = TAUGHT.get(self.option, "sasrec")
+            taught, on = TAUGHT.get(self.option, "sasrec"), TAUGHT_ON.get(self.option)
+            parts = model(taught) if on is None else (*_small(taught), *data(on))
             heads = ("model.steps_ahead=2",) if self.option == "multi_step" else ()
-            return (*brief(taught), *model(taught), f"objective={self.option}", *heads)
+            return (*brief(taught), *parts, f"objective={self.option}", *heads)
         if self.group == "protocol":
-            small = [text for text in model("sasrec") if text.startswith("model.")]
+            small = [text for text in _small("sasrec") if text.startswith("model.")]
             log = [text for text in data(ASKED_OF.get(self.option, "csv")) if not text.startswith("protocol.")]
             return (*BRIEF, *small, *log, *ASKED_WITH.get(self.option, ()), f"protocol={self.option}")
         return data(self.option) if self.group == "dataset" else (*TRAINED, *model("sasrec"))

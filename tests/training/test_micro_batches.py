@@ -26,6 +26,7 @@ from tests.shipped import shipped
 
 MODELS = {name: cast(type[ModelConfig], config_class("model", name)) for name in names("model")}
 OBJECTIVES = {name: cast(type[ObjectiveConfig], config_class("objective", name)) for name in names("objective")}
+OBJECTIVES = {name: kind for name, kind in OBJECTIVES.items() if not kind.needs_impressions}  # the log has none
 SMALL = {"embed_dim": 8, "heads": 2, "ffn_dim": 12, "mlp": [12, 8], "hidden": 6, "blocks": 1, "session_gap": 6}
 NO_DICE = ["model.activation=prelu"]
 # Beside every model by every objective: what could differ between rows, positions, and the batch as a whole.

@@ -28,6 +28,7 @@ class ObjectiveConfig(Option):
 
     group: ClassVar[str] = "objective"
     capabilities: ClassVar[Capabilities]
+    needs_impressions: ClassVar[bool] = False  # it learns from logged requests alone
 
     name: str = Field(description="the objective")
 

@@ -1,0 +1,1 @@
+"""Lists that another system chose to show: position bias, and what an order would have earned."""
