@@ -10,7 +10,10 @@ from seqrec_cli.config.errors import SeqrecError
 
 PLAIN = re.compile(r"[A-Za-z_./][\w./+-]*", re.ASCII)  # text that needs no quotes in an override
 PATHS = frozenset(  # keys, without groups
-    {"archive", "run_dir", "ckpt", "retriever", "ranker", "beside", "data_dir", "resume", "start_from", "newer", "log"}
+    {
+        *("archive", "run_dir", "ckpt", "retriever", "ranker", "beside", "data_dir", "resume", "start_from"),
+        *("newer", "log", "teacher"),
+    }
 )
 SINGLE, DOUBLE = "'", '"'
 OTHERWISE = {"true", "false", "null"}  # but these mean something else there, and so does a number
