@@ -3,7 +3,8 @@
 Of a causal encoder whose scores are products one pass over a window answers for all its events; an ensemble's members
 read windows of their own `max_length`, and their states are joined afterwards. Histories no longer than `max_length`
 are read whole. Longer ones are read in windows that overlap, and an event is answered for by the one that has read most
-before it: all but `stride` of the latest `max_length` events at least. Any other model reads every history by itself.
+before it: all but `stride` of the latest `max_length` events at least. With a stride of 1 it has read exactly what a
+request would give it. Any other model reads every history by itself.
 
 Where the protocol removes what a user has seen from the candidates, it is removed here too: it is never asked for, and
 models that were not taught order (EASE, neighbours) like it best. Held-out events are neither read as targets nor asked
@@ -66,13 +67,14 @@ class Asked(NamedTuple):
     def at_once(self) -> bool:
         """Whether one pass over a row answers for all of its events."""
         model, cfg = self.model, self.cfg
-        # Positions counted from a row's end say of inner events that more is to come.
         readers = [model] if not isinstance(model, Ensemble) else list(model.members.values())
         settings = [cfg, *getattr(cfg, "members", {}).values()]
         return (
             all(isinstance(each, SequenceEncoder) and each.causal and each.scores_by_product for each in readers)
             and not cfg.looks_ahead
-            and all(getattr(each, "positions", None) != "reversed" for each in settings)
+            # Positions counted from a row's end say of its inner events that more is to come: as in training, but not
+            # as in an answer.
+            and (self.stride != 1 or all(getattr(each, "positions", None) != "reversed" for each in settings))
         )
 
 

@@ -25,23 +25,21 @@ from tests.toylog import packed, random_histories
 
 ITEMS, LONGEST, TOP = 40, 17, 4
 LOG = packed(random_histories(12, ITEMS, LONGEST), ITEMS)
-SMALL = ("model.embed_dim=8", "hardware.device=cpu", "hardware.precision=fp32", "dataset=synthetic")
+SMALL = ("hardware.device=cpu", "hardware.precision=fp32", "dataset=synthetic")
 ENSEMBLE = (
     *("model=ensemble", "model.members.sasrec.embed_dim=8", "model.members.lrurec.embed_dim=8"),
     *("model.members.gru4rec.embed_dim=8", "+model@model.members.ease=ease", "model.members.ease.max_length=5"),
+    *("objective=next_item", "trainer=next_item"),
 )
 
 
 def configured(*overrides: str) -> tuple[TrainConfig, Recommender, Precision]:
-    cfg = validate("train", compose("train", [*overrides, *SMALL[len(overrides) and overrides[0] in NO_WIDTH :]]))
+    cfg = validate("train", compose("train", [*overrides, *SMALL]))
     assert isinstance(cfg, TrainConfig)
     torch.manual_seed(0)
     model = build_model(cfg.model, LOG.catalog, 0)
     fit_closed_form(model, LOG)
     return cfg, model, resolve_precision(cfg.hardware)
-
-
-NO_WIDTH = {"model=ensemble", "model=markov", "model=popular", "model=itemknn"}
 
 
 def asked(cfg: TrainConfig, model: Recommender, precision: Precision, **changes: Any) -> Asked:
@@ -69,7 +67,7 @@ def one_by_one(of: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         batch = events.histories(np.array([row]), np.array([start]), np.array([position - start]))
         with torch.inference_mode():
             scores_V = of.model.score_corpus(batch)[0].float()
-        scores_V = scores_V.clamp(min=1e-38).log() if of.model.scores_are_weights else scores_V
+        scores_V = scores_V.clamp(min=1e-38).log() if of.model.scores_are_weights else scores_V.clone()
         scores_V[0] = -torch.inf
         scores_V[torch.from_numpy(LOG.items_N[first:position].astype(np.int64))] = -torch.inf
         best_K, items_K = (scores_V / of.temperature).topk(TOP)
@@ -79,24 +77,28 @@ def one_by_one(of: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("at_once", "overrides"),
     [
-        ("model=sasrec", "model.max_length=5", "model.heads=2"),
-        ("model=sasrec", "model.max_length=5", "model.positions=reversed"),  # one row a history
-        ("model=gru4rec", "model.max_length=30"),
-        ("model=ease", "model.max_length=6"),
-        (*ENSEMBLE, "model.max_length=7"),
-        ("model=markov", "model.max_length=5"),
-        ("model=itemknn", "model.max_length=5"),
+        (True, ("model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.positions=absolute")),
+        (
+            False,
+            ("model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.positions=reversed"),
+        ),  # one row a history
+        (True, ("model=gru4rec", "model.embed_dim=8", "model.max_length=30")),
+        (True, ("model=ease", "model.embed_dim=8", "model.max_length=6")),
+        (True, (*ENSEMBLE, "model.max_length=7", "model.members.sasrec.positions=rotary")),
+        (False, ("model=markov", "model.max_length=5")),
+        (False, ("model=itemknn", "model.max_length=5")),
     ],
     ids=["sasrec", "reversed", "gru4rec", "ease", "ensemble", "markov", "itemknn"],
 )
 def test_every_event_is_answered_for_from_the_latest_events_before_it(
-    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_once: bool, overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(soft_teacher, "BLOCK_EVENTS", 40)
     monkeypatch.setattr(soft_teacher, "ROW_TOKENS", 20)
     of = asked(*configured(*overrides), temperature=1.5)
+    assert of.at_once == at_once
     soft, (positions_N, items_NK, logs_NK) = told(tmp_path / "told", of), one_by_one(of)
     np.testing.assert_allclose(soft.logs_NK[positions_N].astype(float), logs_NK, rtol=2e-3, atol=2e-3)
     same = soft.items_NK[positions_N] == items_NK
@@ -107,7 +109,7 @@ def test_every_event_is_answered_for_from_the_latest_events_before_it(
 
 def test_held_out_events_are_in_no_history(tmp_path: Path) -> None:
     """Another future changes nothing of what is said of the past."""
-    cfg, model, precision = configured("model=sasrec", "model.max_length=30")
+    cfg, model, precision = configured("model=sasrec", "model.embed_dim=8", "model.max_length=30")
     items_N = LOG.items_N.copy()
     for end, last in zip(train_ends(LOG), LOG.offsets_U1[1:], strict=True):
         items_N[end:last] = 1
@@ -134,7 +136,9 @@ def test_a_stride_says_how_much_of_a_long_history_has_been_read() -> None:
 
 def test_work_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soft_teacher, "BLOCK_EVENTS", 30)
-    cfg, model, precision = configured("model=sasrec", "model.max_length=5")
+    cfg, model, precision = configured(
+        "model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.positions=none"
+    )
     of, whole = asked(cfg, model, precision), told(tmp_path / "whole", asked(cfg, model, precision))
     original, blocks = soft_teacher._by_windows, list[slice]()
 
@@ -149,13 +153,15 @@ def test_work_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch:
         told(tmp_path / "parts", of)
     assert SoftTargets.open(tmp_path / "parts", by="scores", rank_decay=1.0) is None
     parts = told(tmp_path / "parts", of)
-    assert [users.start for users in blocks[3:]][0] == blocks[2].start > 0
+    assert blocks[3].start == blocks[2].start > 0
     np.testing.assert_array_equal(parts.items_NK, whole.items_NK)
     np.testing.assert_array_equal(parts.logs_NK, whole.logs_NK)
 
 
 def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
-    cfg, model, precision = configured("model=sasrec", "model.max_length=5")
+    cfg, model, precision = configured(
+        "model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.positions=none"
+    )
     with torch.no_grad():
         model.items.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
     with pytest.raises(SeqrecError, match="not finite"):
@@ -164,7 +170,7 @@ def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
 
 def test_ranks_weigh_exponentially() -> None:
     items_NK = np.array([[3, 1, 2], [2, 3, 1]], np.int32)
-    logs_NK = np.log(np.array([[0.5, 0.3, 0.0], [0.4, 0.3, 0.2]]) + 0.0, where=True).astype(np.float16)
+    logs_NK = np.array([[-0.7, -1.2, -np.inf], [-0.9, -1.2, -1.6]], np.float16)
     items_MK, shares_MK = SoftTargets(items_NK, logs_NK, "ranks", 2.0).at(np.array([1, 0]))
     assert items_MK.tolist() == [[2, 3, 1], [3, 1, 2]]
     weights_K = np.exp(-np.array([1, 2, 3]) / 2)
