@@ -210,14 +210,14 @@ def _chunk(asked: Asked, events: int) -> int:
 
 def _first_items(asked: Asked, scores_nV: Tensor, positions_n: np.ndarray, top: int) -> tuple[Tensor, Tensor]:
     """The `top` items of each row and the logs of their shares of the softmax, with the protocol's candidates alone."""
-    scores_nV[:, 0] = -torch.inf
     if not torch.isfinite(scores_nV[:, 1:].sum()):
         raise SeqrecError("objective.teacher: its scores are not finite; it was not trained well, give another run")
     if view_of(asked.log).seen == "remove":
         _remove_seen(asked.log, scores_nV, positions_n)
     scores_nV = scores_nV / asked.temperature if asked.temperature != 1 else scores_nV
-    best_nK, items_nK = scores_nV.topk(top, dim=1)
-    return items_nK, best_nK - scores_nV.logsumexp(1, keepdim=True)
+    of_items_nV = scores_nV[:, 1:]  # without padding
+    best_nK, columns_nK = of_items_nV.topk(top, dim=1)
+    return columns_nK + 1, best_nK - of_items_nV.logsumexp(1, keepdim=True)
 
 
 def _remove_seen(log: PackedLog, scores_nV: Tensor, positions_n: np.ndarray) -> None:

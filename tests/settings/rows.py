@@ -260,6 +260,16 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "t": Row("0.1", "steps", ("objective.negatives=4",)),
     },
     "next_item": {"negatives": Row("3", "way")},
+    "distil": {
+        "teacher": Row("{another}", "rows"),
+        "top": Row("3", "rows"),
+        "alpha": Row("0.9", "steps"),
+        "temperature": Row("2.0", "rows"),
+        "soft_targets": Row("ranks", "rows"),
+        "rank_decay": Row("2.0", "rows", ("objective.soft_targets=ranks",)),
+        "next_item": Row("leave_out", "steps"),
+        "teacher_stride": Row("1", "rows"),
+    },
     "cloze": {
         "negatives": Row("3", "way"),
         "mask": Row("0.6", "rows"),

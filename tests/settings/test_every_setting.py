@@ -4,6 +4,7 @@ A run with the setting differs from the run without in the part it acts on, and 
 lost on its way, or that reaches another place, fails here. A new setting without a line in the table does too.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import GROUPS, config_class, names
 from seqrec_cli.config.schema import TrainConfig
 from tests.settings import outcomes, rows, rows_of_data, small_files
-from tests.settings.outcomes import first_difference, outcome
+from tests.settings.outcomes import first_difference, outcome, run_of
 from tests.settings.rows import Row
 from tests.shipped import shipped
 
@@ -121,7 +122,8 @@ class Line(NamedTuple):
             return (*brief(self.option), *model(self.option))
         if self.group == "objective":
             taught = TAUGHT.get(self.option, "sasrec")
-            return (*brief(taught), *model(taught), f"objective={self.option}")
+            learner = (*brief(taught), *model(taught), f"objective={self.option}")
+            return (*learner, "objective.teacher={teacher}") if self.option == "distil" else learner
         if self.group == "protocol":
             small = [text for text in model("sasrec") if text.startswith("model.")]
             log = [text for text in data(ASKED_OF.get(self.option, "csv")) if not text.startswith("protocol.")]
@@ -190,6 +192,8 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
         "{pairs}": small_files.sequences(FILES, 15),
         "{vectors}": small_files.vectors(FILES),
     }
+    if line.option == "distil":
+        files |= {"{teacher}": teacher(0), "{another}": teacher(1)}
     given = tuple(filled(text, files) for text in (*line.given(), *row.given, *BASE))
     change = f"{line.setting}={filled(row.value, files)}"
     if row.acts_on == "refused":
@@ -202,6 +206,12 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
         assert without[part] == changed[part], part
     for part in row.too:
         assert without[part] != changed[part], part
+
+
+@functools.cache
+def teacher(seed: int) -> Path:
+    """The folder of a run on the small file."""
+    return run_of((*BRIEF, *model("sasrec"), *BASE, f"trainer.seed={seed}"))
 
 
 def filled(text: str, files: dict[str, Path]) -> str:
