@@ -51,7 +51,7 @@ class _Distilled(torch.autograd.Function):
                 queries_nD, targets_n1 = queries_ND[rows].to(dtype), targets_N[rows, None] - 1
                 scores_nV = queries_nD @ items_VD.T if items_V is None else torch.addmm(items_V, queries_nD, items_VD.T)
                 hard_n, grad_nV = _next_item(scores_nV, targets_n1)
-                soft_n, soft_grad_nV = _of_teacher(scores_nV, targets_n1, soft, rows)
+                soft_n, soft_grad_nV = _of_teacher(scores_nV, targets_n1, soft, rows=rows)
                 loss_n = (1 - soft.alpha) * hard_n + soft.alpha * soft.temperature**2 * soft_n
                 grad_nV.mul_(1 - soft.alpha).add_(soft_grad_nV, alpha=soft.alpha * soft.temperature)
                 if weights_N is not None:
@@ -90,7 +90,7 @@ def _next_item(scores_nV: Tensor, targets_n1: Tensor) -> tuple[Tensor, Tensor]:
     return -_log(own_n1[:, 0]), grad_nV
 
 
-def _of_teacher(scores_nV: Tensor, targets_n1: Tensor, soft: Soft, rows: slice) -> tuple[Tensor, Tensor]:
+def _of_teacher(scores_nV: Tensor, targets_n1: Tensor, soft: Soft, *, rows: slice) -> tuple[Tensor, Tensor]:
     """Divergences [n] over the teacher's items and the remainder, and their gradients with respect to scores / T.
 
     With q the student's shares and r, R the teacher's and the student's remainder, the gradient is q_k - p_k at the

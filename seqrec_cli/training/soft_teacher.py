@@ -121,7 +121,9 @@ def _by_windows(asked: Asked, users: slice, top: int) -> Iterator[tuple[np.ndarr
         return
     parts = []
     for encoder, length in _readers(asked):
-        rows = _windows(offsets_U1, ends_U, users.start, length, stride=asked.stride or max(1, length // QUARTER))
+        rows = _windows(
+            offsets_U1, ends_U, length, first_user=users.start, stride=asked.stride or max(1, length // QUARTER)
+        )
         states_ND: Tensor | None = None
         for batch, wanted_N, targets_N in _batches(log, rows, device):
             states_nD = encoder.encode(batch).flatten(0, 1)[wanted_N.to(device)].float()
@@ -138,7 +140,7 @@ def _by_windows(asked: Asked, users: slice, top: int) -> Iterator[tuple[np.ndarr
         at_n = positions_N[first : first + size]
         with full_precision(device):
             scores_nV = corpus_scores(queries_ND[first : first + size], table_VD, bias_V)
-        yield at_n, *_first_items(asked, scores_nV, at_n, top)
+        yield at_n, *_first_items(asked, scores_nV, at_n, top=top)
 
 
 def _by_prefixes(asked: Asked, users: slice, top: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
@@ -152,7 +154,7 @@ def _by_prefixes(asked: Asked, users: slice, top: int) -> Iterator[tuple[np.ndar
             scores_nV = asked.model.score_corpus(batch).float().clone()
         if asked.model.scores_are_weights:  # counts or shares: a softmax of their logs is their own shares
             scores_nV = scores_nV.clamp(min=torch.finfo(torch.float32).tiny).log()
-        yield positions_n, *_first_items(asked, scores_nV, positions_n, top)
+        yield positions_n, *_first_items(asked, scores_nV, positions_n, top=top)
 
 
 def _readers(asked: Asked) -> list[tuple[SequenceEncoder, int]]:
@@ -164,7 +166,7 @@ def _readers(asked: Asked) -> list[tuple[SequenceEncoder, int]]:
     return [(asked.model, asked.cfg.max_length)]
 
 
-def _windows(offsets_U1: np.ndarray, ends_U: np.ndarray, first_user: int, max_length: int, *, stride: int) -> Windows:
+def _windows(offsets_U1: np.ndarray, ends_U: np.ndarray, max_length: int, *, first_user: int, stride: int) -> Windows:
     """Windows that answer for every training event with a history once: the first of a user for all its targets, a
     later one for its last `stride`."""
     stride = min(stride, max_length)
@@ -178,7 +180,7 @@ def _windows(offsets_U1: np.ndarray, ends_U: np.ndarray, first_user: int, max_le
 
 
 def _batches(
-    log: PackedLog, rows: Windows, device: torch.device, most: int | None = None
+    log: PackedLog, rows: Windows, device: torch.device, *, most: int | None = None
 ) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
     """(batch, flattened positions that are answered for, places in the log of what follows each), of like length."""
     events = LogTensors.of(log, HOST)
@@ -208,7 +210,7 @@ def _chunk(asked: Asked, events: int) -> int:
     return max(1, min(events, asked.memory_mb * 2**20 // (BYTES_A_SCORE * (asked.model.num_items + 1))))
 
 
-def _first_items(asked: Asked, scores_nV: Tensor, positions_n: np.ndarray, top: int) -> tuple[Tensor, Tensor]:
+def _first_items(asked: Asked, scores_nV: Tensor, positions_n: np.ndarray, *, top: int) -> tuple[Tensor, Tensor]:
     """The `top` items of each row and the logs of their shares of the softmax, with the protocol's candidates alone."""
     if not torch.isfinite(scores_nV[:, 1:].sum()):
         raise SeqrecError("objective.teacher: its scores are not finite; it was not trained well, give another run")

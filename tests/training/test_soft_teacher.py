@@ -123,7 +123,7 @@ def test_held_out_events_are_in_no_history(tmp_path: Path) -> None:
 
 def test_a_stride_says_how_much_of_a_long_history_has_been_read() -> None:
     offsets_U1, ends_U = np.array([0, 30]), np.array([30])
-    rows = soft_teacher._windows(offsets_U1, ends_U, 0, 8, stride=3)
+    rows = soft_teacher._windows(offsets_U1, ends_U, 8, first_user=0, stride=3)
     reach = {}
     for start, length, wanted in zip(rows.starts_R, rows.lengths_R, rows.wanted_R, strict=True):
         for target in range(start + length - wanted + 1, start + length + 1):
