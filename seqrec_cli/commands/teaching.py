@@ -128,7 +128,8 @@ def _top(objective: Config, log: PackedLog) -> int:
 
 
 def _temperature(objective: Config) -> float:
-    return 1.0 if objective.soft_targets == "ranks" else objective.temperature
+    """What the teacher's scores are divided by."""
+    return 1.0 if objective.soft_targets == "ranks" else objective.temperature / objective.teacher_scale
 
 
 def _opened(folder: Path, objective: Config) -> SoftTargets | None:

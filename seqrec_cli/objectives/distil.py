@@ -1,14 +1,15 @@
 """Knowledge distillation: the next item, and what a trained model says of it (Hinton, Vinyals & Dean 2015, arXiv
 1503.02531, equation 1 and section 2).
 
-With the student's scores s, the next item y, the teacher's shares p of a softmax at temperature T, and alpha:
+With the student's scores s, the next item y, the teacher's shares p = softmax(c z / T) of its scores z, and alpha:
 
   loss = (1 - alpha) CE(y, softmax(s)) + alpha T^2 KL(p || softmax(s / T))
 
-Of p the first K items are kept (`data/soft_targets.py`), and all others are one outcome, the remainder, for the teacher
-and for the student. That is the divergence of two distributions over K + 1 outcomes: it is never more than the one over
-all items (the log sum inequality), nothing where the two agree, and it tells the student how little the others
-together are worth. A softmax over the K items alone, renormalised, would leave it free to put anything on all others.
+The factor c (`teacher_scale`) is ours: a teacher need not be calibrated, and T softens both sides. Of p the first K
+items are kept (`data/soft_targets.py`), and all others are one outcome, the remainder, for the teacher and for the
+student. That is the divergence of two distributions over K + 1 outcomes: it is never more than the one over all items
+(the log sum inequality), nothing where the two agree, and it tells the student how little the others together are
+worth. A softmax over the K items alone, renormalised, would leave it free to put anything on all others.
 
 `next_item=leave_out` takes the next item out of both distributions (the non-target part of Decoupled Knowledge
 Distillation, Zhao et al. 2022, arXiv 2203.08679): the teacher has seen in its own training what came here, so what it

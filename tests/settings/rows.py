@@ -265,6 +265,7 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "top": Row("3", "rows"),
         "alpha": Row("0.9", "steps"),
         "temperature": Row("2.0", "rows"),
+        "teacher_scale": Row("2.0", "rows"),
         "soft_targets": Row("ranks", "rows"),
         "rank_decay": Row("2.0", "rows", ("objective.soft_targets=ranks",)),
         "next_item": Row("leave_out", "steps"),

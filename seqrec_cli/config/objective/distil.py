@@ -18,7 +18,12 @@ class Config(SoftmaxConfig):
     top: int = Field(ge=1, description="items that are kept of what the teacher says after each history")
     alpha: float = Field(gt=0, le=1, description="the teacher's share of the loss; the next event has the rest")
     temperature: float = Field(
-        gt=0, description="the teacher's and the student's scores are divided by it before the teacher's softmax"
+        gt=0, description="the teacher's and the student's scores are divided by it where the two are compared"
+    )
+    teacher_scale: float = Field(
+        gt=0,
+        description="what the teacher's scores are multiplied by first: above 1 for one that is less sure than it may "
+        "be (the mean of unlike models' scores), below 1 for one that is too sure",
     )
     soft_targets: Literal["scores", "ranks"] = Field(
         description="scores: the teacher's softmax, all but its first items in one remainder; ranks: its order alone, "
@@ -37,5 +42,5 @@ class Config(SoftmaxConfig):
 
     @property
     def idle(self) -> dict[str, str]:
-        of_ranks = self.soft_targets == "ranks"
-        return {"temperature" if of_ranks else "rank_decay": f"objective.soft_targets={self.soft_targets}"}
+        without = ("temperature", "teacher_scale") if self.soft_targets == "ranks" else ("rank_decay",)
+        return dict.fromkeys(without, f"objective.soft_targets={self.soft_targets}")
