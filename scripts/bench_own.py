@@ -20,6 +20,7 @@ from scripts.bench_ceiling import ceiling, synchronize
 from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
@@ -71,7 +72,13 @@ def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), tell), cfg.protocol, tell)
     cfg = settle(cfg, log, tell=tell)
     objective = objective_for(cfg, log, precision.device)
-    return Setup(cfg, log, precision, objective, training_rows(cfg, objective, log, device=precision.device))
+    return Setup(
+        cfg,
+        log,
+        precision,
+        objective,
+        training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log)),
+    )
 
 
 def take_turn(

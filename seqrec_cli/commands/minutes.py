@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
@@ -68,7 +69,7 @@ def needed_seconds(cfg: TrainConfig, log: PackedLog, precision: Precision) -> fl
     """About what all steps of an encoder's run take, by a few of them. Raises SeqrecError as its training would."""
     refuse_too_large(cfg, log, precision.device)
     objective = objective_for(cfg, log, precision.device)
-    rows = training_rows(cfg, objective, log, device=precision.device)
+    rows = training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log))
     model = fresh_model(cfg, log, precision.device)
     _, _, seconds_P = timed_steps(model, objective, rows, cfg=cfg.trainer, precision=precision)
     steps = cfg.trainer.max_epochs * rows.steps

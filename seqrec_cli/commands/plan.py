@@ -15,6 +15,7 @@ from torch import nn
 
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import (
     fresh_model,
     objective_for,
@@ -76,7 +77,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         refuse_too_large(cfg, log, precision.device, model=False)
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
-        rows = training_rows(cfg, objective, log, device=precision.device)
+        rows = training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log))
         available = available_memory(precision.device)
         largest = largest_part(rows.largest(), cfg.trainer)
         memory = measured_memory(model, objective, largest, precision=precision, available=available)

@@ -17,6 +17,7 @@ from seqrec_cli.commands.portfolio import train_portfolio
 from seqrec_cli.commands.ranks import sharing
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
+from seqrec_cli.commands.teaching import be_taught
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.commands.training_share import handed_out, refuse_other_data
 from seqrec_cli.commands.warm import warm_start
@@ -26,6 +27,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.data.soft_targets import SoftTargets
 from seqrec_cli.data.splits import user_training_counts
 from seqrec_cli.evaluation.top_lists import monitor_is_measured
 from seqrec_cli.metrics.table import LOSS
@@ -69,12 +71,20 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
     if cfg.model.name == "auto":
         return train_portfolio(cfg, log, precision, train=partial(main, advised=False))
     refuse_too_large(cfg, log, precision.device)  # before anything is allocated, or a folder made
+    soft = be_taught(cfg, log, precision)
     with sharing(cfg):
-        return _train(cfg, log, precision, watch=watch, advised=advised, began=began)
+        return _train(cfg, log, precision, soft=soft, watch=watch, advised=advised, began=began)
 
 
 def _train(
-    cfg: TrainConfig, log: PackedLog, precision: Precision, *, watch: Watch | None, advised: bool, began: float
+    cfg: TrainConfig,
+    log: PackedLog,
+    precision: Precision,
+    *,
+    soft: SoftTargets | None,
+    watch: Watch | None,
+    advised: bool,
+    began: float,
 ) -> dict[str, Any]:
     """One run of one model; of several processes the first. What the others do is in `training_share.py`."""
     refuse_other_data(log)
@@ -85,7 +95,9 @@ def _train(
     if cfg.hardware.table == "sharded" and model.shard is None:
         say("hardware.table=sharded: this process is alone and holds the tables whole; see hardware.processes")
     objective = objective_for(cfg, log, precision.device)
-    rows = training_rows(cfg, objective, log, device=precision.device) if model.trainable_models() else None
+    rows = None
+    if model.trainable_models():
+        rows = training_rows(cfg, objective, log, device=precision.device, soft=soft)
 
     label = f"{cfg.model.name}_{cfg.dataset.name}"
     folder = RunFolder.open(cfg.resume) if cfg.resume else RunFolder.allocate(cfg.run_dir, label)

@@ -16,7 +16,9 @@ from seqrec_cli.data.cloze_rows import ClozeRows
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.loader import LabelledTraining, PrefixRows, WindowRows
 from seqrec_cli.data.numbers import training_catalog
+from seqrec_cli.data.soft_targets import SoftTargets
 from seqrec_cli.data.splits import training_counts, training_items, user_training_counts
+from seqrec_cli.data.taught_rows import TaughtRows
 from seqrec_cli.models.build import build_model, build_sharded
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import use_sparse_rows
@@ -99,9 +101,17 @@ def _several_targets_a_row(cfg: TrainConfig, objective: Objective) -> bool:
     return objective.positions and cfg.model.capabilities.all_positions
 
 
-def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
-    """The rows an objective learns from. Raises SeqrecError where there is none."""
-    rows = _rows(cfg, objective, with_corrected_labels(cfg, log), device=device)
+def training_rows(
+    cfg: TrainConfig,
+    objective: Objective,
+    log: PackedLog,
+    *,
+    device: torch.device,
+    soft: SoftTargets | None = None,
+) -> BatchedRows:
+    """The rows an objective learns from; `soft` is what a teacher says of them, for one that learns from it. Raises
+    SeqrecError where there is none."""
+    rows = _rows(cfg, objective, with_corrected_labels(cfg, log), device=device, soft=soft)
     if rows.steps < 1:
         longest = int(user_training_counts(log).max())
         raise SeqrecError(
@@ -112,7 +122,9 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
     return rows
 
 
-def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
+def _rows(
+    cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device, soft: SoftTargets | None
+) -> BatchedRows:
     trainer, length, log_on = cfg.trainer, cfg.model.max_length, log_device(cfg.hardware.log, log, device)
     batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
     if cfg.objective.capabilities.rows == "prefixes":
@@ -160,6 +172,18 @@ def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: tor
             window=objective.window,
             stride=objective.stride,
             masking=objective.masking,
+            device=device,
+            log_on=log_on,
+        )
+    if objective.reads_soft_targets:
+        assert soft is not None
+        return TaughtRows(
+            log,
+            length,
+            batching,
+            soft=soft,
+            window=objective.window,
+            stride=objective.stride,
             device=device,
             log_on=log_on,
         )

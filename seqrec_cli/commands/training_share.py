@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.measure import assist_measuring, validated
+from seqrec_cli.commands.teaching import taught_before
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -39,7 +40,7 @@ def assist(cfg: TrainConfig, group: Group) -> None:
         refuse_other_data(log)
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
-        rows = training_rows(cfg, objective, log, device=precision.device)
+        rows = training_rows(cfg, objective, log, device=precision.device, soft=taught_before(cfg, log))
         folder, resume_from = handed_out(model, Path(), None)
         measured = cfg, model, log, precision
         loss = ValidationLoss(cfg, objective, log, device=precision.device)

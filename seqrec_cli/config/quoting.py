@@ -12,7 +12,7 @@ PLAIN = re.compile(r"[A-Za-z_./][\w./+-]*", re.ASCII)  # text that needs no quot
 PATHS = frozenset(  # keys, without groups
     {
         *("archive", "run_dir", "ckpt", "retriever", "ranker", "beside", "data_dir", "resume", "start_from"),
-        *("newer", "log", "outcome"),
+        *("newer", "log", "outcome", "teacher"),
     }
 )
 SINGLE, DOUBLE = "'", '"'

@@ -44,6 +44,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             "hardware.table=replicated, or an encoder (model=sasrec, bert4rec, gru4rec, lrurec, hstu, ...)"
         )
     refused = {
+        "objective": (
+            cfg.objective.name == "distil",
+            "distil reads the scores of all items in one process",
+        ),
         "trainer.micro_batch_tokens": (
             cfg.trainer.micro_batch_tokens is not None,
             "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "

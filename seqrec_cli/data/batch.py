@@ -18,13 +18,14 @@ from seqrec_cli.data.sizes import padded_length
 MASKED = -1
 BY_EVENT = (
     *("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "redrawn_BL"),
-    *("negatives_BLK", "context_BLF"),
+    *("negatives_BLK", "context_BLF", "soft_items_BLK", "soft_shares_BLK"),
 )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step; what a step does not need is None. All int64 but labels, weights and presence (float32).
+    """Tensors of one step; what a step does not need is None. All int64 but labels, weights, presence and shares
+    (float32).
 
     Those named `host_` stay in the host's memory when the others go to a GPU, so that reading them never waits for it.
     """
@@ -40,6 +41,8 @@ class Batch:
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     presence_BL: Tensor | None = None  # float: how much of each event's item vector is read; None: all (attributions)
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
+    soft_items_BLK: Tensor | None = None  # that a teacher ranks first for every target; or L is 1: for the last one
+    soft_shares_BLK: Tensor | None = None  # float: of its distribution
     candidates_BC: Tensor | None = None
     labels_BC: Tensor | None = None
     weights_BL: Tensor | None = None  # of the targets; None: all count alike

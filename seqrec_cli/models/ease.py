@@ -16,7 +16,8 @@ products with those factors. Memory then grows with items times `embed_dim`, and
 
 Alone it is a weak next-item model. Beside models of order it is worth its seconds: it errs elsewhere.
 
-Legend: B rows, L history events, D width, K vectors carried, V items, U users (of a piece), N events.
+Legend: B rows, L history events, S of a stretch of them, D width, K vectors carried, V items, U users (of a piece), N
+events.
 """
 
 import math
@@ -36,6 +37,7 @@ from seqrec_cli.models.neighbours import joined
 from seqrec_cli.saying import Say, silent
 
 PIECE = 1024  # users counted at once
+STRETCH = 64  # events summed by one product: those before them are one vector, so that the work grows with the length
 REFINED = 3  # products that remove the diagonal: the start is nearly right
 # Bytes of a pair of items at the height of fitting: the inverse in fp64, the eigenvectors in fp32, their work space.
 BYTES_A_PAIR = 48
@@ -155,12 +157,19 @@ class Model(SequenceEncoder):
 
     def encode(self, batch: Batch) -> Tensor:
         """States [B, L, D]: the events so far, each fading from its own position on."""
-        positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)
-        ages_LL = positions_L[:, None] - positions_L
         events_BLD = batch.present(F.embedding(batch.items_BL, self.input_VD))
-        weights_LL = torch.where(ages_LL >= 0, torch.exp(-self.fading * ages_LL), 0.0)
-        with full_precision(weights_LL.device):
-            return self.scale * torch.einsum("lk,bkd->bld", weights_LL, events_BLD)
+        positions_S = torch.arange(min(STRETCH, events_BLD.shape[1]), device=batch.items_BL.device)
+        ages_SS = positions_S[:, None] - positions_S
+        weights_SS = torch.where(ages_SS >= 0, torch.exp(-self.fading * ages_SS), 0.0)
+        fading_S1 = torch.exp(-self.fading * (positions_S + 1))[:, None]
+        states, before_B1D = [], torch.zeros_like(events_BLD[:, :1])
+        with full_precision(weights_SS.device):
+            for stretch_BSD in events_BLD.split(STRETCH, dim=1):
+                S = stretch_BSD.shape[1]
+                own_BSD = torch.einsum("sk,bkd->bsd", weights_SS[:S, :S], stretch_BSD)
+                states.append(own_BSD + fading_S1[:S] * before_B1D)
+                before_B1D = states[-1][:, -1:]
+            return self.scale * torch.cat(states, dim=1)
 
     def last(self, batch: Batch) -> Tensor:
         positions_L = torch.arange(batch.items_BL.shape[1], device=batch.items_BL.device)

@@ -107,6 +107,7 @@ def _cut(batch: Batch, length: int, *, starts_BP: Tensor, ends_BP: Tensor) -> Ba
     cut["request_times_B"] = None if request_times_B is None else asked_after(request_times_B, times_BL)
     cut["context_BF"] = None if context_BF is None else asked_after(context_BF, context_BLF)
     none = dict.fromkeys(("targets_BL", "positions_N", "masked_BM", "negatives_BLK", "candidates_BC", "labels_BC"))
+    none |= dict.fromkeys(("soft_items_BLK", "soft_shares_BLK"))
     hosts = dict.fromkeys(("ends_BC", "weights_BL", "weights_BC", "context_BCF", "host_lengths_B", "host_taught_B"))
     return replace(
         batch,

@@ -27,6 +27,7 @@ class Objective:
     draws_by_row: bool = False  # windows: a row's positions share the drawn items
     window: Window = "last"  # windows: which part of a history they cover, and where they have targets
     stride: int | None = None  # events between sliding windows; None: max_length
+    reads_soft_targets = False  # windows: what a teacher says of every target (`data/soft_targets.py`)
     masking: Masking | None = None  # windows: events to hide, whose items are then the targets (cloze)
     negatives_per_row: int = 0  # prefixes: how many unseen items stand beside each positive
     redraw: bool = False  # prefixes: draw those anew every epoch even where the dataset has fixed ones

@@ -37,6 +37,14 @@ def test_an_event_scores_by_the_papers_weights(item: int) -> None:
     assert scores_V[0] == 0
 
 
+def test_the_states_of_a_long_history_are_those_of_its_beginnings() -> None:
+    model, items = ease(half_life=30.0), torch.arange(150) % toy.ITEMS + 1
+    states_LD = model.encode(Batch(torch.tensor([1]), items[None], torch.tensor([150])))[0]
+    for length in (1, 63, 64, 65, 128, 129, 150):  # around the ends of stretches
+        of_its_own = model.last(Batch(torch.tensor([1]), items[None, :length], torch.tensor([length])))[0]
+        torch.testing.assert_close(states_LD[length - 1], of_its_own, rtol=1e-4, atol=1e-5)
+
+
 def test_an_event_of_a_half_life_ago_counts_half() -> None:
     scores_V = ease(scale=3.0).score_corpus(after(4, 9, 12))[0]
     one, two, three = (weights_VV()[item - 1] for item in (4, 9, 12))

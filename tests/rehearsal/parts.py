@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from toylog import packed, random_histories
 
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.config.schema import TrainConfig
@@ -71,7 +72,7 @@ def loop_of(cfg: TrainConfig, precision: Precision, folder: Path = Path(), log: 
     """The loop of `seqrec train`, before its first step."""
     device = precision.device
     objective, model = objective_for(cfg, log, device), fresh_model(cfg, log, device)
-    rows = training_rows(cfg, objective, log, device=device)
+    rows = training_rows(cfg, objective, log, device=device, soft=stand_in(cfg, log))
     model.train()
     return Loop(
         model,

@@ -22,7 +22,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.evaluation import evaluate, ranks
 from seqrec_cli.objectives import contract as objectives
-from seqrec_cli.objectives import losses
+from seqrec_cli.objectives import losses, soft_losses
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.fitting import Listener
 from tests.settings.composed import record
@@ -200,6 +200,14 @@ def outcome(overrides: tuple[str, ...], until: str, change: str | None = None) -
     return kept[1]
 
 
+def run_of(overrides: tuple[str, ...]) -> Path:
+    """The folder of a whole run with these overrides."""
+    before = set(Path(FOLDER.name).glob("run*"))
+    _outcome(overrides, "measured", None)
+    (folder,) = set(Path(FOLDER.name).glob("run*")) - before
+    return folder
+
+
 def _outcome(overrides: tuple[str, ...], until: str, change: str | None) -> Outcome:
     run, folder = _Run(until), Path(FOLDER.name)
     run_dir = folder / f"run{next(_NUMBERS)}"
@@ -250,7 +258,7 @@ def _listened_to(run: _Run) -> Iterator[None]:
         )
         stack.enter_context(mock.patch.object(ranks, "CorpusScorer", run.scorer))
         stack.enter_context(mock.patch.object(training_setup, "compile_model", _mark_compiled))
-        for module in (losses, objectives):
+        for module in (losses, objectives, soft_losses):
             stack.enter_context(mock.patch.object(module, "chunk_rows", run.noted(losses.chunk_rows)))
         yield
 

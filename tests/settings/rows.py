@@ -278,6 +278,18 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "t": Row("0.1", "steps", ("objective.negatives=4",)),
     },
     "next_item": {"negatives": Row("3", "way"), **OWN_ANSWERS},
+    "distil": {
+        "teacher": Row("{another}", "rows"),
+        "top": Row("3", "rows"),
+        "alpha": Row("0.9", "steps"),
+        "temperature": Row("2.0", "rows"),
+        "teacher_scale": Row("2.0", "rows"),
+        "soft_targets": Row("ranks", "rows"),
+        "rank_decay": Row("2.0", "rows", ("objective.soft_targets=ranks",)),
+        "next_item": Row("leave_out", "steps"),
+        "teacher_stride": Row("1", "rows"),
+        "scheduled_sampling": Row("linear", "refused"),
+    },
     "cloze": {
         "scheduled_sampling": Row("linear", "refused"),
         "negatives": Row("3", "way"),
@@ -315,7 +327,11 @@ OTHERWISE = {
         for name in ("bpr", "gbce", "sampled_softmax", "all_action", "sampled_all_action", "multi_step")
         for key in ("scheduled_sampling", "scheduled_epochs", "scheduled_least")
     },
-    **{f"cloze-objective.scheduled_{key}": "refused with it" for key in ("epochs", "least")},
+    **{
+        f"{name}-objective.scheduled_{key}": "refused with it"
+        for name in ("cloze", "distil")
+        for key in ("epochs", "least")
+    },
     "unbiased_click-objective.outcome": "tests/commands/test_counterfactual.py: a run that labels are made of",
     "unbiased_click-objective.positions": "a request is a row of its own; the setting is of protocols that draw",
     "start_from": "tests/commands/test_warm_start.py: a run's vectors in a larger log's model",

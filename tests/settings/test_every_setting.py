@@ -4,6 +4,7 @@ A run with the setting differs from the run without in the part it acts on, and 
 lost on its way, or that reaches another place, fails here. A new setting without a line in the table does too.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import GROUPS, config_class, names
 from seqrec_cli.config.schema import TrainConfig
 from tests.settings import outcomes, rows, rows_of_data, small_files
-from tests.settings.outcomes import first_difference, outcome
+from tests.settings.outcomes import first_difference, outcome, run_of
 from tests.settings.rows import Row
 from tests.shipped import shipped
 
@@ -111,6 +112,7 @@ TAUGHT = {
     "unbiased_click": "avgpool",
     "closed_form": "ease",
 }  # by the objective; others: sasrec
+TAUGHT_WITH = {"multi_step": ("model.steps_ahead=2",), "distil": ("objective.teacher={teacher}",)}
 TAUGHT_ON = {"unbiased_click": "trivago"}  # by the objective; others: csv
 ASKED_OF = {"impressions": "trivago", "impressions_by_user": "trivago"}  # by the protocol; others: csv
 ASKED_WITH = {"given": (f"dataset.archive={small_files.split(FILES)}", "dataset.split_column=part")}
@@ -133,8 +135,7 @@ class Line(NamedTuple):
         if self.group == "objective":
             taught, on = TAUGHT.get(self.option, "sasrec"), TAUGHT_ON.get(self.option)
             parts = model(taught) if on is None else (*_small(taught), *data(on))
-            heads = ("model.steps_ahead=2",) if self.option == "multi_step" else ()
-            return (*brief(taught), *parts, f"objective={self.option}", *heads)
+            return (*brief(taught), *parts, f"objective={self.option}", *TAUGHT_WITH.get(self.option, ()))
         if self.group == "protocol":
             small = [text for text in _small("sasrec") if text.startswith("model.")]
             log = [text for text in data(ASKED_OF.get(self.option, "csv")) if not text.startswith("protocol.")]
@@ -203,6 +204,8 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
         "{pairs}": small_files.sequences(FILES, 15),
         "{vectors}": small_files.vectors(FILES),
     }
+    if line.option == "distil":
+        files |= {"{teacher}": teacher(0), "{another}": teacher(1)}
     given = tuple(filled(text, files) for text in (*line.given(), *row.given, *BASE))
     change = f"{line.setting}={filled(row.value, files)}"
     if row.acts_on == "refused":
@@ -215,6 +218,12 @@ def test_a_setting_acts_where_it_says(line: Line) -> None:
         assert without[part] == changed[part], part
     for part in row.too:
         assert without[part] != changed[part], part
+
+
+@functools.cache
+def teacher(seed: int) -> Path:
+    """The folder of a run on the small file."""
+    return run_of((*BRIEF, *model("sasrec"), *BASE, f"trainer.seed={seed}"))
 
 
 def filled(text: str, files: dict[str, Path]) -> str:

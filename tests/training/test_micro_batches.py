@@ -13,6 +13,7 @@ import yaml
 from configured import LOG, config
 from training_toys import CPU, Recorder
 
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import ModelConfig
@@ -150,7 +151,7 @@ def learnt(cfg: TrainConfig, whole: bool) -> tuple[float, dict[str, torch.Tensor
     """The loss and gradients of a batch that has long and short rows, and how often a backward pass was made."""
     model, objective = fresh_model(cfg, LOG, CPU.device), objective_for(cfg, LOG, CPU.device)
     trainer = cfg.trainer.model_copy(update={"micro_batch_tokens": None}) if whole else cfg.trainer
-    rows = training_rows(cfg, objective, LOG, device=CPU.device)
+    rows = training_rows(cfg, objective, LOG, device=CPU.device, soft=stand_in(cfg, LOG))
     loop = Loop(
         model,
         objective,

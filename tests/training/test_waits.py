@@ -9,6 +9,7 @@ import torch
 from configured import LOG, config
 from training_toys import Recorder
 
+from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.objectives import samplers
 from seqrec_cli.training import loop as training_loop
@@ -20,6 +21,7 @@ WORDS = [
     ["model=sasrec", "objective=sampled_all_action"],
     ["model=sasrec", "objective=multi_step", "model.steps_ahead=3"],
     ["model=sasrec", "model.user_dim=8", "model.user_input=concat", "model.user_output=film", "model.user_swap=0.5"],
+    ["model=sasrec", "objective=distil", "objective.teacher=x", "objective.next_item=leave_out"],
     ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
     *([f"model={m}"] for m in ("bert4rec", "bsarec", "gru4rec", "esasrec", "hstu", "lrurec", "nextitnet")),
@@ -55,7 +57,7 @@ def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_toke
     instead = [] if micro_batch_tokens == "null" else config(words).model.batch_statistics.values()
     cfg = config([*words, *instead, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
-    rows = training_rows(cfg, objective, LOG, device=META)
+    rows = training_rows(cfg, objective, LOG, device=META, soft=stand_in(cfg, LOG))
     loop = training_loop.Loop(
         model,
         objective,
