@@ -52,4 +52,4 @@ class Config(SoftmaxConfig):
     @property
     def idle(self) -> dict[str, str]:
         without = ("temperature", "teacher_scale") if self.soft_targets == "ranks" else ("rank_decay",)
-        return dict.fromkeys(without, f"objective.soft_targets={self.soft_targets}")
+        return super().idle | dict.fromkeys(without, f"objective.soft_targets={self.soft_targets}")
