@@ -200,7 +200,7 @@ class SequenceEncoder(Recommender):
 class Generator(Recommender):
     """A model that gives every item a probability, from parts of it that it predicts one after another."""
 
-    def target_losses(self, batch: Batch, *, one_a_row: bool) -> Tensor:
+    def target_losses(self, batch: Batch, one_a_row: bool) -> Tensor:
         """The negative log probability [N] of each target of a batch; `one_a_row`: there is one, after its last
         event."""
         raise NotImplementedError

@@ -208,7 +208,7 @@ class Model(Generator):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         self.history.prepare(item_counts_V, user_counts_U)
 
-    def target_losses(self, batch: Batch, *, one_a_row: bool) -> Tensor:
+    def target_losses(self, batch: Batch, one_a_row: bool) -> Tensor:
         states_ND = self.history.last(batch) if one_a_row else self.history.encode_targets(batch)
         assert batch.targets_BL is not None
         return -self.log_probability(states_ND, batch.targets_BL.flatten()[batch.target_positions()])
@@ -250,7 +250,7 @@ class Model(Generator):
 
     def score(self, batch: Batch, items_BC: Tensor) -> Tensor:
         B, C = items_BC.shape
-        if sum(self.tree.runs) < C * self.tree.K:  # the whole tree is less work
+        if not torch.compiler.is_compiling() and sum(self.tree.runs) < C * self.tree.K:  # the tree is less work
             return self.score_corpus(batch).gather(1, items_BC)
         states_BD = self.history.last(batch)
         states_ND = states_BD[:, None].expand(-1, C, -1).reshape(B * C, -1)

@@ -21,7 +21,7 @@ class Objective(contract.Objective):
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
         assert isinstance(model, Generator)
-        losses_N = model.target_losses(batch, one_a_row=self.window == "prefixes")
+        losses_N = model.target_losses(batch, self.window == "prefixes")
         if batch.weights_BL is not None:
             losses_N = losses_N * batch.weights_BL.flatten()[batch.target_positions()]
         return losses_N.mean()

@@ -58,7 +58,7 @@ RANKER_DATA = (
     "dataset.user_attribute_columns=[plan]",
     "dataset.context_columns=[place]",
 )
-OF_FAMILY = {"encoder": rows.OF_ENCODERS, "ranker": rows.OF_RANKERS, "closed_form": {}}
+OF_FAMILY = {"encoder": rows.OF_ENCODERS, "generator": rows.OF_ENCODERS, "ranker": rows.OF_RANKERS, "closed_form": {}}
 FILES = Path(outcomes.FOLDER.name)
 
 
@@ -100,7 +100,12 @@ def data(name: str) -> tuple[str, ...]:
     return (f"dataset={name}", *archive, *OF_DATASET.get(name, ()))
 
 
-TAUGHT = {"cloze": "bert4rec", "click": "avgpool", "closed_form": "ease"}  # by the objective; others: sasrec
+TAUGHT = {
+    "cloze": "bert4rec",
+    "codes": "semantic",
+    "click": "avgpool",
+    "closed_form": "ease",
+}  # by the objective; others: sasrec
 ASKED_OF = {"impressions": "trivago", "impressions_by_user": "trivago"}  # by the protocol; others: csv
 ASKED_WITH = {"given": (f"dataset.archive={small_files.split(FILES)}", "dataset.split_column=part")}
 
