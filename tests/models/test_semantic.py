@@ -173,6 +173,19 @@ def test_each_source_of_vectors_gives_codes_of_its_own() -> None:
     assert len({tuple(each.flatten().tolist()) for each in found.values()}) == 4
 
 
+def test_the_quantiser_is_the_one_that_is_asked_for() -> None:
+    kmeans, rqvae = (toy.toy_model("semantic", quantiser=name) for name in ("kmeans", "rqvae"))
+    sizes = {"rqvae_hidden": 9, "rqvae_latent": 3}
+    small = toy.toy_model("semantic", quantiser="rqvae", **sizes)
+    assert isinstance(kmeans, Model)
+    assert isinstance(rqvae, Model)
+    assert isinstance(small, Model)
+    assert not kmeans.quantiser.up_WH.numel()
+    assert (rqvae.quantiser.up_WH.shape[1], rqvae.quantiser.centroids_SCZ.shape) == (128, (3, 7, 32))
+    assert (small.quantiser.up_WH.shape[1], small.quantiser.centroids_SCZ.shape) == (9, (3, 7, 3))
+    assert not torch.equal(kmeans.tuples_VK, rqvae.tuples_VK)
+
+
 def test_new_items_take_the_codes_of_their_attributes_or_of_their_neighbours() -> None:
     catalog = toy.toy_catalog()
     more = {name: np.concatenate([rows, rows[7:8], rows[9:10]]) for name, rows in catalog.item_values.items()}
