@@ -92,14 +92,17 @@ class CodeTree(nn.Module):
 
 def forward_tree(block: TransformerBlock, tokens: Sequence[Tensor], tree: CodeTree, rows: int) -> list[Tensor]:
     """A causal block's outputs [B, R, D] at the run nodes of every level, from its inputs [A, R, D]."""
-    outputs, keys, values = [], list[Tensor](), list[Tensor]()
+    outputs: list[Tensor] = []
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
     attention = block.attention
     for level, x_ARD in enumerate(tokens):
         inner = block.attention_input(x_ARD)
         q, k, v = split_heads((attention.query, attention.key_value), inner, attention.heads, 3)
         if level:
             up_R = tree.at("up", level)
-            keys, values = ([each.index_select(2, up_R) for each in kept] for kept in (keys, values))
+            keys = [each.index_select(2, up_R) for each in keys]
+            values = [each.index_select(2, up_R) for each in values]
         keys, values = [*keys, k], [*values, v]
         logits = [(q * each).sum(-1).float() * q.shape[-1] ** -0.5 for each in keys]
         weights = torch.stack(torch.broadcast_tensors(*logits)).softmax(0).to(v.dtype)
