@@ -33,7 +33,7 @@ def by_number(num_items: int, codes: int, levels: int) -> np.ndarray:
     return found
 
 
-def at_random(num_items: int, codes: int, levels: int, seed: int) -> np.ndarray:
+def at_random(num_items: int, codes: int, levels: int, *, seed: int) -> np.ndarray:
     """Tuples [V + 1, K] that say nothing of an item, as evenly dealt out as there can be."""
     refuse_few_tuples(num_items, codes, levels)
     draw = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def with_last_codes(tuples_VK: np.ndarray, items_N: np.ndarray, codes: int) -> n
     return found
 
 
-def add_tuples(tuples_VK: np.ndarray, items_N: np.ndarray, z_NZ: Tensor, quantiser: Quantiser) -> np.ndarray:
+def add_tuples(tuples_VK: np.ndarray, items_N: np.ndarray, z_NZ: Tensor, *, quantiser: Quantiser) -> np.ndarray:
     """The tuples with those of `items_N`, whose quantised vectors are given; other items keep theirs.
 
     Raises SeqrecError where more items are alike than tuples can tell apart.
@@ -107,7 +107,7 @@ def add_tuples(tuples_VK: np.ndarray, items_N: np.ndarray, z_NZ: Tensor, quantis
 
 
 def neighbours_mean(
-    histories: Iterable[Tensor], items_N: np.ndarray, tuples_VK: np.ndarray, quantiser: Quantiser
+    histories: Iterable[Tensor], items_N: np.ndarray, *, tuples_VK: np.ndarray, quantiser: Quantiser
 ) -> tuple[np.ndarray, Tensor]:
     """Of items without vectors, those that stand in a history near an item with a tuple, and the means [N, Z] of what
     these neighbours' codes stand for."""

@@ -34,7 +34,7 @@ def clustered(cfg: Config, vectors_VW: Tensor, *, seed: int, tell: Say) -> Made:
     quantiser.fit(vectors_VW[told_N], cfg.levels, cfg.codes, rqvae=rqvae, seed=seed, tell=tell)
     none_VK = np.full((items + 1, cfg.levels + 1), code_tuples.NONE, np.int32)
     z_VZ = quantiser.latent(vectors_VW[1:])
-    tuples_VK = code_tuples.add_tuples(none_VK, np.arange(1, items + 1), z_VZ, quantiser)
+    tuples_VK = code_tuples.add_tuples(none_VK, np.arange(1, items + 1), z_VZ, quantiser=quantiser)
     tell(_in_words(tuples_VK, cfg.codes))
     return Made(tuples_VK, quantiser)
 
@@ -48,12 +48,12 @@ def completed(cfg: Config, made: Made, histories: Iterable[Tensor], *, seed: int
         return made
     if cfg.vectors == RANDOM:
         tuples_VK = tuples_VK.copy()
-        dealt_VK = code_tuples.at_random(len(tuples_VK) - 1, cfg.codes, cfg.levels, seed)
+        dealt_VK = code_tuples.at_random(len(tuples_VK) - 1, cfg.codes, cfg.levels, seed=seed)
         tuples_VK[new_N, :-1] = dealt_VK[new_N, :-1]
         return Made(code_tuples.with_last_codes(tuples_VK, new_N, cfg.codes), quantiser)
-    found_N, z_NZ = code_tuples.neighbours_mean(histories, new_N, tuples_VK, quantiser)
+    found_N, z_NZ = code_tuples.neighbours_mean(histories, new_N, tuples_VK=tuples_VK, quantiser=quantiser)
     tell(f"semantic ids: {len(found_N):,} of {len(new_N):,} new items have the codes of their neighbours")
-    return Made(code_tuples.add_tuples(tuples_VK, found_N, z_NZ, quantiser), quantiser)
+    return Made(code_tuples.add_tuples(tuples_VK, found_N, z_NZ, quantiser=quantiser), quantiser)
 
 
 def _in_words(tuples_VK: np.ndarray, codes: int) -> str:

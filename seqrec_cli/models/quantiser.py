@@ -56,9 +56,9 @@ class Quantiser(nn.Module):
         self.mean_W = x_NW.mean(0)
         if rqvae is None:
             self.up_WH = self.up_bias_H = self.down_HZ = self.down_bias_Z = torch.zeros(0)
-            self.centroids_SCZ = residual_kmeans(self.latent(x_NW), levels, codes, generator)
+            self.centroids_SCZ = residual_kmeans(self.latent(x_NW), levels, codes, generator=generator)
         else:
-            _train(self, x_NW - self.mean_W, levels, codes, cfg=rqvae, generator=generator, tell=tell)
+            _train(self, x_NW - self.mean_W, (levels, codes), cfg=rqvae, generator=generator, tell=tell)
 
     def latent(self, x_NW: Tensor) -> Tensor:
         """What is quantised [N, Z] of vectors [N, W]."""
@@ -101,7 +101,7 @@ def squared_distances(x_NZ: Tensor, centroids_CZ: Tensor) -> Tensor:
     return torch.cat(parts).clamp(min=0)
 
 
-def residual_kmeans(x_NZ: Tensor, levels: int, codes: int, generator: torch.Generator) -> Tensor:
+def residual_kmeans(x_NZ: Tensor, levels: int, codes: int, *, generator: torch.Generator) -> Tensor:
     """Centroids [S, C, Z] of each level, of what the levels before it leave over."""
     found, residual_NZ = [], x_NZ
     for _ in range(levels):
@@ -149,19 +149,18 @@ def _plus_plus(x_NZ: Tensor, codes: int, generator: torch.Generator) -> Tensor:
 def _train(
     into: Quantiser,
     x_NW: Tensor,
-    levels: int,
-    codes: int,
+    size: tuple[int, int],
     *,
     cfg: RqVae,
     generator: torch.Generator,
     tell: Say,
 ) -> None:
-    """RQ-VAE's training; fills the quantiser's buffers."""
+    """RQ-VAE's training, of so many levels and codes; fills the quantiser's buffers."""
 
     def weights(inputs: int, outputs: int) -> Tensor:
         return (torch.randn(inputs, outputs, generator=generator) * inputs**-0.5).requires_grad_()
 
-    W, H, Z = x_NW.shape[1], cfg.hidden, cfg.latent
+    (levels, codes), W, H, Z = size, x_NW.shape[1], cfg.hidden, cfg.latent
     up, down, back_up, back_down = weights(W, H), weights(H, Z), weights(Z, H), weights(H, W)
     biases = [torch.zeros(size, requires_grad=True) for size in (H, Z, H, W)]
 
@@ -169,7 +168,7 @@ def _train(
         return torch.relu(x @ up + biases[0]) @ down + biases[1]
 
     with torch.no_grad():
-        books_SCZ = residual_kmeans(encode(x_NW), levels, codes, generator)
+        books_SCZ = residual_kmeans(encode(x_NW), levels, codes, generator=generator)
     books_SCZ.requires_grad_()
     optimizer = torch.optim.Adam([up, down, back_up, back_down, *biases, books_SCZ], RATE)
     used_SC = torch.zeros(levels, codes, dtype=torch.bool)

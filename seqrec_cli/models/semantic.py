@@ -178,7 +178,7 @@ class Model(Generator):
         if self._carried is not None:
             return completed(cfg, self._carried, histories, seed=self.seed, tell=tell)
         if cfg.vectors == RANDOM:
-            tuples_VK = code_tuples.at_random(items, cfg.codes, cfg.levels, self.seed)
+            tuples_VK = code_tuples.at_random(items, cfg.codes, cfg.levels, seed=self.seed)
             return Made(tuples_VK, Quantiser())
         if cfg.vectors == HISTORIES:
             vectors_VW = history_vectors(histories, items, cfg.embed_dim)
@@ -198,7 +198,7 @@ class Model(Generator):
         if self.cfg.vectors == ATTRIBUTES:
             new_N = np.flatnonzero(items_V1[1:] == 0) + 1
             vectors_NW = attribute_vectors(described)[torch.from_numpy(new_N)]
-            tuples_VK = code_tuples.add_tuples(tuples_VK, new_N, quantiser.latent(vectors_NW), quantiser)
+            tuples_VK = code_tuples.add_tuples(tuples_VK, new_N, quantiser.latent(vectors_NW), quantiser=quantiser)
         self._carried = Made(tuples_VK, quantiser)
         if not current().several:  # else buffers of other sizes than the others' would be told to these
             self._take(self._carried)
@@ -274,7 +274,7 @@ class Model(Generator):
             tokens.append((before_RD + self.levels.weight[level])[None])
         tokens = [self.drop(x_ARD) for x_ARD in tokens]
         for block in self.blocks:
-            tokens = forward_tree(block, tokens, tree, last_BD.shape[0])  # type: ignore[arg-type]
+            tokens = forward_tree(block, tokens, tree, rows=last_BD.shape[0])  # type: ignore[arg-type]
         logs = []
         for level, states_BRD in enumerate(tokens):
             logits_BRC = self._logits(states_BRD, level)
@@ -303,4 +303,8 @@ class Model(Generator):
                 logits_BWC = logits_BWC.masked_fill(keys_P[at_BWC] != keys_BWC, -torch.inf)
             return logits_BWC.log_softmax(-1)
 
-        return beam_search(self.tree, step, hidden_M, rows=len(batch), columns=columns, beam=beam)
+        found_BV = beam_search(self.tree, step, hidden_M, rows=len(batch), columns=columns, beam=beam)
+        short_B = (found_BV > NO_ITEM).sum(1) < top  # beginnings with few items: what is missing is not known
+        if short_B.any():
+            found_BV[short_B] = self._scores(last_BD[short_B])
+        return found_BV

@@ -108,7 +108,7 @@ def none(items: int, levels: int) -> np.ndarray:
 def tuples(quantiser: Quantiser, x_NW: Tensor) -> np.ndarray:
     items = len(x_NW)
     empty = none(items, len(quantiser.centroids_SCZ))
-    return code_tuples.add_tuples(empty, np.arange(1, items + 1), quantiser.latent(x_NW), quantiser)
+    return code_tuples.add_tuples(empty, np.arange(1, items + 1), quantiser.latent(x_NW), quantiser=quantiser)
 
 
 def test_items_alike_are_told_apart_by_the_last_code() -> None:
@@ -138,8 +138,8 @@ def test_items_added_later_leave_the_others_as_they_are() -> None:
     before_VK = tuples(quantiser, x_NW)
     longer_VK = np.concatenate([before_VK, none(1, 2)])  # padding and one item: two new ones
     new_N = np.array([321, 322])
-    after_VK = code_tuples.add_tuples(longer_VK, new_N[:1], quantiser.latent(x_NW[4:5]), quantiser)
-    after_VK = code_tuples.add_tuples(after_VK, new_N[1:], quantiser.latent(x_NW[4:5]), quantiser)
+    after_VK = code_tuples.add_tuples(longer_VK, new_N[:1], quantiser.latent(x_NW[4:5]), quantiser=quantiser)
+    after_VK = code_tuples.add_tuples(after_VK, new_N[1:], quantiser.latent(x_NW[4:5]), quantiser=quantiser)
     assert np.array_equal(after_VK[:321], before_VK)
     assert after_VK[321:, :2].tolist() == [before_VK[5, :2].tolist()] * 2
     assert len({tuple(row) for row in after_VK[1:].tolist()}) == 322

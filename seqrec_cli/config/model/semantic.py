@@ -45,8 +45,8 @@ class Config(TransformerConfig):
     )
     beam: int | None = Field(
         ge=1,
-        description="recommend and serve follow so many of the best beginnings of tuples, and score no other item; "
-        "null: all, exactly",
+        description="recommend and serve follow so many of the best beginnings of tuples, and score all items where "
+        "a list would be too short otherwise; null: always all",
     )
     tied: bool = Field(description="codes are predicted against the vectors they are read by, not by others")
     item_bias: bool = Field(description="a learned number a code, added to its score")

@@ -90,7 +90,7 @@ class CodeTree(nn.Module):
         return nn.functional.pad(total_BP, (0, 1), value=NO_ITEM).index_select(1, self.leaf_V)
 
 
-def forward_tree(block: TransformerBlock, tokens: Sequence[Tensor], tree: CodeTree, rows: int) -> list[Tensor]:
+def forward_tree(block: TransformerBlock, tokens: Sequence[Tensor], tree: CodeTree, *, rows: int) -> list[Tensor]:
     """A causal block's outputs [B, R, D] at the run nodes of every level, from its inputs [A, R, D]."""
     outputs: list[Tensor] = []
     keys: list[Tensor] = []
