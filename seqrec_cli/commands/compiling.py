@@ -19,7 +19,7 @@ from torch import Tensor
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batch import BY_EVENT, Batch
-from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.models.contract import Generator, Recommender, SequenceEncoder
 
 Mode = Literal[True, "graphs"]
 WIDTH_STEP = 32  # events: of 200 there are seven widths to record, and 16 are read in vain on average
@@ -54,6 +54,8 @@ def refuse_graphs(cfg: TrainConfig, device: torch.device) -> None:
 
 def compiled_methods(model: Recommender, last: bool) -> tuple[str, ...]:
     """The names of the methods that training calls."""
+    if isinstance(model, Generator):
+        return ("target_losses",)
     if not isinstance(model, SequenceEncoder):
         return ("score", "score_positions")
     if last:

@@ -20,6 +20,7 @@ from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.teaching import be_taught
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.commands.training_share import handed_out, refuse_other_data
+from seqrec_cli.commands.vectors_of_run import give_vectors
 from seqrec_cli.commands.warm import warm_start
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.quoting import shell_command
@@ -89,6 +90,7 @@ def _train(
     """One run of one model; of several processes the first. What the others do is in `training_share.py`."""
     refuse_other_data(log)
     model = fresh_model(cfg, log, precision.device)
+    give_vectors(model, cfg, log)
     if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
             say(line)

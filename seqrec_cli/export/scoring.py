@@ -1,6 +1,6 @@
 """What is exported, whatever the format: a model's scoring as a function of plain tensors.
 
-Encoders and counting models answer with the whole corpus, click rankers with the candidates they are given.
+Encoders, generators and counting models answer with the whole corpus, click rankers with the candidates they are given.
 
 Legend: B rows, L history events, C candidates, F context attributes, V items (V + 1 columns, column 0 is padding).
 """
@@ -16,7 +16,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Generator, Recommender, SequenceEncoder
 from seqrec_cli.models.reading import optional_inputs
 
 AXES = {"B": "batch", "L": "length", "C": "candidates"}
@@ -33,7 +33,7 @@ class Scoring(nn.Module):
     def __init__(self, model: Recommender, log: PackedLog, max_length: int) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-        self.over_corpus = isinstance(model, SequenceEncoder | ClosedFormModel)
+        self.over_corpus = isinstance(model, SequenceEncoder | Generator | ClosedFormModel)
         self.max_length = max_length
         self.num_items = log.num_items
         self.spare_place = (

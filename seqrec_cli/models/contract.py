@@ -17,6 +17,8 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.saying import Say, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from seqrec_cli.models.layers.row_shard import RowShard
 
 CORPUS_CHUNK = 1024  # candidates scored at once by the default `score_corpus`
@@ -101,6 +103,10 @@ class Recommender(nn.Module):
     def fit_closed_form(self, histories: Iterable[Tensor], tell: Say = silent) -> None:
         """Fit what is counted, not taught, before training: each history int64 [n], one user's events in order. Of long
         work `tell` hears how far it is."""
+
+    def carry_over(self, earlier: "Recommender", items_V1: "np.ndarray", described: Catalog) -> None:
+        """Take from the same model of an earlier log what it knows of items beside parameters: `items_V1` are their
+        indices there, 0 for new ones, and `described` has their attributes by the values that the earlier log had."""
 
     def closed_form_bytes(self, events: int) -> int:
         """What `fit_closed_form` of so many events needs at its height where that is much, else 0."""
@@ -189,6 +195,19 @@ class SequenceEncoder(Recommender):
         last_BD = self.last(batch)
         with full_precision(last_BD.device):
             return corpus_scores(last_BD, self.item_table(), self.item_bias())
+
+
+class Generator(Recommender):
+    """A model that gives every item a probability, from parts of it that it predicts one after another."""
+
+    def target_losses(self, batch: Batch, one_a_row: bool) -> Tensor:
+        """The negative log probability [N] of each target of a batch; `one_a_row`: there is one, after its last
+        event."""
+        raise NotImplementedError
+
+    def use_vectors(self, vectors_VW: Tensor) -> None:
+        """Vectors of another model's items, which `fit_closed_form` is to cluster."""
+        raise NotImplementedError
 
 
 class ClosedFormModel(Recommender):

@@ -47,7 +47,7 @@ class ItemEncoder(SequenceEncoder):
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
         self.user_scale = 1.0  # of the users', where they are joined with them
-        self.items = catalog_table(catalog.num_items + 1, D)
+        self.items = self.make_items(cfg, catalog)
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
@@ -75,6 +75,10 @@ class ItemEncoder(SequenceEncoder):
         self.output = None if cfg.tied else catalog_table(catalog.num_items + 1, D)
         self.bias_V = nn.Parameter(torch.zeros(catalog.num_items + 1)) if cfg.item_bias else None
         initialise(self, cfg.init_std, cfg.layer_std)
+
+    def make_items(self, cfg: EncoderConfig, catalog: Catalog) -> nn.Embedding:
+        """Make the table of what items are read by."""
+        return catalog_table(catalog.num_items + 1, cfg.embed_dim)
 
     def add_layers(self, cfg: EncoderConfig) -> None:
         """Make the layers and `norm`."""

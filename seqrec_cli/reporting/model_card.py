@@ -28,6 +28,7 @@ MEGABYTE = 2**20
 FAMILIES = {
     "encoder": "a next-item encoder: a history becomes a vector, which is multiplied with every item's",
     "ranker": "a click ranker: a history and one candidate become one logit",
+    "generator": "a generative retriever: an item is a tuple of codes, and the next one's are predicted one by one",
     "closed_form": "a model in closed form: it counts, and takes no training steps",
 }
 

@@ -9,7 +9,7 @@ Legend: R rows of an axis in the later model, K rows of it in the earlier one, A
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,15 @@ def start_from(
             and buffers[name].shape == buffer.shape
         ):
             buffer.copy_(buffers[name])
+    model.carry_over(earlier, matched.items_V1, _in_earlier_values(catalog, matched))
+
+
+def _in_earlier_values(catalog: Catalog, matched: Matched) -> Catalog:
+    """The later catalog with its items' attributes by the earlier one's values, 0 for those that it lacks."""
+    values = {
+        name: matched.values["item_attributes", name][values_VW] for name, values_VW in catalog.item_values.items()
+    }
+    return replace(catalog, item_attributes=matched.earlier.item_attributes, item_values=values)
 
 
 def _moved(

@@ -23,7 +23,7 @@ def families(*wanted: str) -> list[str]:
     return [n for n in NAMES if config_class("model", toy.code_of(n)).capabilities.family in wanted]  # type: ignore[attr-defined]
 
 
-LEARNED = families("encoder", "ranker")
+LEARNED = families("encoder", "ranker", "generator")
 # Settings whose programs are other ones.
 FORMS = [
     ("bst", {"batch_norm": True, "activation": "relu"}),

@@ -19,7 +19,7 @@ from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.models.contract import ClosedFormModel, Recommender, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Generator, Recommender, SequenceEncoder
 from tests.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,8 @@ SMALL: dict[str, Any] = {
     "states": 12,
     "session_gap": 600,
     "session_events": 3,
+    "codes": 7,
+    "rqvae_steps": 20,
 }
 
 # Recorded in tests/golden before cosines (`temperature`) were the default.
@@ -147,12 +149,14 @@ def toy_model(name: str, seed: int = 0, **changes: Any) -> Recommender:
 
 
 def toy_loss(model: Recommender, batch: Batch) -> Tensor:
-    """A loss of the kind the model is trained by: softmax over items, or cross-entropy of labelled candidates."""
+    """A loss of the kind the model is trained by: of items' probabilities, or cross-entropy of labelled candidates."""
     assert batch.targets_BL is not None
     if isinstance(model, SequenceEncoder) and model.causal:
         real_BL = batch.targets_BL > 0
         scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
         return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+    if isinstance(model, Generator):
+        return model.target_losses(batch, False).mean()
     if isinstance(model, SequenceEncoder | ClosedFormModel):
         last_B = batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
         return F.cross_entropy(model.score_corpus(batch), last_B)

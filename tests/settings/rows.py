@@ -119,6 +119,7 @@ OF_RANKERS = {
 ADDED = Row("none", "start")  # what lies in a table of its own
 TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
 
+BY_RQVAE = ("model.quantiser=rqvae", "model.rqvae_steps=40")
 COUNTED = ("model.candidates=[popular, markov]",)
 
 OF_PERSONS = {
@@ -162,6 +163,18 @@ MODELS: dict[str, dict[str, Row]] = {
         "item_bias": Row("false", "start"),
     },
     "nextitnet": {"dilations": Row("[1, 2]", "start"), "kernel": Row("2", "start")},
+    "semantic": {
+        **TABLE,
+        "vectors": Row("random", "steps"),
+        "levels": Row("2", "start"),
+        "codes": Row("9", "start"),
+        "rqvae_hidden": Row("5", "steps", BY_RQVAE),
+        "rqvae_latent": Row("3", "steps", BY_RQVAE),
+        "rqvae_steps": Row("9", "steps", BY_RQVAE),
+        "commitment": Row("3.0", "steps", BY_RQVAE),
+        "decoder_blocks": Row("2", "start"),
+        "normalise": Row("all", "steps"),
+    },
     "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
     "popular": {"max_length": Row("3", "blocks")},
     "markov": {"max_length": Row("3", "blocks")},
@@ -290,6 +303,7 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "teacher_stride": Row("1", "rows"),
         "scheduled_sampling": Row("linear", "refused"),
     },
+    "codes": {"scheduled_sampling": Row("linear", "refused")},
     "cloze": {
         "scheduled_sampling": Row("linear", "refused"),
         "negatives": Row("3", "way"),
@@ -319,7 +333,7 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
 OTHERWISE = {
     **{
         f"{name}-model.{key}": "as of sasrec, in code that is theirs too"
-        for name in ("bsarec", "esasrec", "gru4rec", "hstu", "lrurec", "nextitnet")
+        for name in ("bsarec", "esasrec", "gru4rec", "hstu", "lrurec", "nextitnet", "semantic")
         for key in ("user_input", "user_output", "user_swap", "item_swap", "steps_ahead")
     },
     **{
@@ -329,7 +343,7 @@ OTHERWISE = {
     },
     **{
         f"{name}-objective.scheduled_{key}": "refused with it"
-        for name in ("cloze", "distil")
+        for name in ("cloze", "codes", "distil")
         for key in ("epochs", "least")
     },
     "unbiased_click-objective.outcome": "tests/commands/test_counterfactual.py: a run that labels are made of",
@@ -341,6 +355,8 @@ OTHERWISE = {
     "resume": "tests/training/test_loop.py and tests/commands/test_end_to_end.py: a resumed run has the same bits",
     "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
     **{f"auto-model.{name}": "tests/commands/test_portfolio_run.py" for name in ("requests", "members", "weights")},
+    "semantic-model.quantiser": "tests/models/test_semantic.py: kmeans leaves the steps that make the other brief idle",
+    "semantic-model.beam": "tests/models/test_semantic.py: of lists, not of what training measures",
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.table": "tests/commands/test_sharded_run.py: two processes have the numbers of one",
     "hardware.device": "another device is needed: tests/training/test_cuda.py",

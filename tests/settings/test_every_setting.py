@@ -59,7 +59,7 @@ RANKER_DATA = (
     "dataset.user_attribute_columns=[plan]",
     "dataset.context_columns=[place]",
 )
-OF_FAMILY = {"encoder": rows.OF_ENCODERS, "ranker": rows.OF_RANKERS, "closed_form": {}}
+OF_FAMILY = {"encoder": rows.OF_ENCODERS, "generator": rows.OF_ENCODERS, "ranker": rows.OF_RANKERS, "closed_form": {}}
 FILES = Path(outcomes.FOLDER.name)
 
 
@@ -108,6 +108,7 @@ def _small(name: str) -> tuple[str, ...]:
 
 TAUGHT = {
     "cloze": "bert4rec",
+    "codes": "semantic",
     "click": "avgpool",
     "unbiased_click": "avgpool",
     "closed_form": "ease",

@@ -33,6 +33,7 @@ WORDS = [
     ["model=din"],
     ["model=dien"],
     ["model=bst"],
+    ["model=semantic", "model.embed_dim=32"],
 ]
 
 

@@ -24,7 +24,7 @@ WORDS = [
     ["model=sasrec", "objective=distil", "objective.teacher=x", "objective.next_item=leave_out"],
     ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
-    *([f"model={m}"] for m in ("bert4rec", "bsarec", "gru4rec", "esasrec", "hstu", "lrurec", "nextitnet")),
+    *([f"model={m}"] for m in ("bert4rec", "bsarec", "gru4rec", "esasrec", "hstu", "lrurec", "nextitnet", "semantic")),
     ["model=hstu", "model.time_bias=past"],
     ["model=sasrec", "objective.window=prefixes"],
     ["model=bsarec", "model.filter=row", "objective=bce", "objective.window=prefixes"],

@@ -19,7 +19,7 @@ UnitActivation = Literal["dice", "prelu", "sigmoid"]  # of DIN's activation unit
 class Capabilities(NamedTuple):
     """What a model can do. Every model says all of it: a setting that needs more is refused."""
 
-    family: Literal["encoder", "ranker", "closed_form"]
+    family: Literal["encoder", "ranker", "generator", "closed_form"]
     causal: bool  # the state at a position sees no later event
     attends: bool  # has queries and keys, which some kinds of `positions` act on
     recurrent: bool  # its states depend on where a row begins: no row may exceed max_length

@@ -73,6 +73,11 @@ class WindowConfig(ObjectiveConfig):
                 f"objective.scheduled_sampling={self.scheduled_sampling} reads what the model says follows the events "
                 f"before, and objective={self.name} guesses events between others; set it to none"
             )
+        if self.scheduled_sampling != "none" and "encoder" not in self.capabilities.families:
+            raise ValueError(
+                f"objective.scheduled_sampling={self.scheduled_sampling} draws by the vectors of all items, and models "
+                f"of objective={self.name} have none; set it to none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -163,6 +163,10 @@ class TransformerBlock(nn.Module):
         normed: Tensor = self.norm_attention(x) if self.pre else x
         return normed
 
+    def forward_attended(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The block's output for inputs whose attention somebody else has computed, up to its last projection."""
+        return self._after_attention(x, attended)
+
     def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
         """The block's output; `attended` is what attention gives before its last projection."""
         drop, out, down = self.drop.current, self.attention.out, self.feed_forward.down
