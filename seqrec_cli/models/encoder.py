@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.data.numbers import item_features
+from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
+from seqrec_cli.data.numbers import item_features, vector_features
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
 from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
-from seqrec_cli.models.features import check_widths, features
+from seqrec_cli.models.features import check_widths
 from seqrec_cli.models.initialise import initialise
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import FeatureEmbedding
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import ShardedTable, catalog_table
+from seqrec_cli.models.layers.text_items import TextItems
 
 
 class ItemEncoder(SequenceEncoder):
@@ -41,7 +42,9 @@ class ItemEncoder(SequenceEncoder):
         self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
-        self.items = catalog_table(catalog.num_items + 1, D)
+        self.items: nn.Embedding | TextItems = (
+            catalog_table(catalog.num_items + 1, D) if cfg.items == "ids" else _text_items(cfg, catalog)
+        )
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
@@ -144,7 +147,7 @@ class ItemEncoder(SequenceEncoder):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         table = self.items if self.output is None else self.output
-        if isinstance(table, ShardedTable):
+        if isinstance(table, ShardedTable | TextItems):
             vectors: Tensor = table(items)
         else:
             vectors = F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows)
@@ -155,6 +158,8 @@ class ItemEncoder(SequenceEncoder):
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         if self.trained_V1 is not None:
             self.trained_V1.copy_((item_counts_V > 0)[:, None])
+        if isinstance(self.items, TextItems):
+            self.items.see(item_counts_V)
 
     def item_bias(self) -> Tensor | None:
         return self.bias_V
@@ -167,6 +172,8 @@ class ItemEncoder(SequenceEncoder):
     def use_item_table(self, table_RD: Tensor) -> None:
         assert self.reads_what_it_scores
         own_VD, added_AD = self.items.weight[: self.num_items + 1], table_RD[self.num_items + 1 :]
+        if isinstance(self.items, TextItems):
+            self.items = nn.Embedding(1, own_VD.shape[1], padding_idx=0)
         if self.temperature is not None:  # an output is of length 1, and an input of a length of its own
             added_AD = F.normalize(added_AD, dim=1) * own_VD[1:].norm(dim=1).mean()
         self.reads_more = True
@@ -196,8 +203,21 @@ class ItemEncoder(SequenceEncoder):
             return F.normalize(rows.float(), dim=-1)
 
 
+def _text_items(cfg: EncoderConfig, catalog: Catalog) -> TextItems:
+    if catalog.item_vectors is None:
+        raise SeqrecError(
+            f"model.items={cfg.items}: the data have no vectors of items' texts; set dataset.item_text (tfidf, or a "
+            "model's name or folder) or dataset.item_vectors=FILE, or use model.items=ids"
+        )
+    texts_VW = vector_features(catalog.item_vectors)
+    ids = cfg.items == "both"
+    return TextItems(texts_VW, cfg.embed_dim, ids=ids, experts=cfg.experts, drop=cfg.text_dropout)
+
+
 def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
-    if not features(catalog)["items"]:
+    # What makes the items' own vectors is no attribute beside them.
+    numbers = {name: each for name, each in item_features(catalog).items() if cfg.items == "ids" or name != ITEM_VECTORS}
+    if not catalog.item_attributes and not numbers:
         raise SeqrecError(
             f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
         )
@@ -207,6 +227,6 @@ def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
         catalog.item_values,
         dim=cfg.embed_dim,
         own=False,
-        numbers=item_features(catalog),
+        numbers=numbers,
         widths=cfg.widths,
     )
