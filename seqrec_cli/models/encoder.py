@@ -3,6 +3,8 @@
 Legend: B rows, L history events, N targets, D width, V items, F joined attributes' width.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -163,6 +165,12 @@ class ItemEncoder(SequenceEncoder):
 
     def item_bias(self) -> Tensor | None:
         return self.bias_V
+
+    def vectors_of_texts(self) -> Callable[[Tensor], Tensor] | None:
+        """What makes output vectors [R, D] of what the model reads of texts [R, W] (`vector_features`), also after
+        `use_item_table`; None where items are not made of texts."""
+        items = self.items
+        return (lambda numbers_RW: self._as_vectors(items.of_texts(numbers_RW))) if isinstance(items, TextItems) else None
 
     @property
     def reads_what_it_scores(self) -> bool:
