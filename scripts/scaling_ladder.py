@@ -54,7 +54,10 @@ def cost(cfg: TrainConfig) -> Cost:
     cfg = settle(cfg, log, "plan")
     model, objective = fresh_model(cfg, log, precision.device), objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device)
-    flops, sizes = epoch_flops(model, objective, rows, precision=precision), parameters_by_part(sketched_model(cfg, log))
+    flops, sizes = (
+        epoch_flops(model, objective, rows, precision=precision),
+        parameters_by_part(sketched_model(cfg, log)),
+    )
     layers, events = sizes["total"] - sum(sizes[part] for part in TABLES), int(user_training_counts(log).sum())
     return Cost(flops / rows.steps, rows.steps, sizes["total"], layers, events)
 

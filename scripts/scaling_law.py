@@ -72,7 +72,9 @@ def read(path: Path) -> Run:
 def runs_table(runs: Sequence[Run]) -> Iterator[str]:
     yield "| model | data | events | d | blocks | layers | parameters | FLOPs | val. loss | val. NDCG@10 | s |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
-    for run in sorted(runs, key=lambda run: (run.model, run.dataset, run.events, round(np.log10(run.flops), 1), run.loss)):
+    for run in sorted(
+        runs, key=lambda run: (run.model, run.dataset, run.events, round(np.log10(run.flops), 1), run.loss)
+    ):
         ndcg = run.metrics.get("ndcg@10", float("nan"))
         yield (
             f"| {run.model} | {run.dataset} | {run.events:,} | {run.dim} | {run.blocks} | {run.layers:,} | "

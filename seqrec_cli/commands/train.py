@@ -79,7 +79,9 @@ def _train(
     """One run of one model; of several processes the first. What the others do is in `training_share.py`."""
     refuse_other_data(log)
     model = fresh_model(cfg, log, precision.device)
-    if cfg.dataset.features or cfg.dataset.item_vectors or cfg.dataset.item_text:  # given with the log: said where they have no effect
+    if (
+        cfg.dataset.features or cfg.dataset.item_vectors or cfg.dataset.item_text
+    ):  # given with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
             say(line)
     if cfg.hardware.table == "sharded" and model.shard is None:

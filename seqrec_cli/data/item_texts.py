@@ -78,9 +78,7 @@ def with_text_vectors(log: PackedLog, cfg: DatasetConfig, items: Any, *, titles:
     return replace(log, catalog=replace(log.catalog, item_vectors=vectors_VW), manifest=manifest)
 
 
-def texts_of(
-    log: PackedLog, fields: Sequence[str], items: Any, *, titles: Any
-) -> tuple[list[str], tuple[str, ...]]:
+def texts_of(log: PackedLog, fields: Sequence[str], items: Any, *, titles: Any) -> tuple[list[str], tuple[str, ...]]:
     """Each item's text, from index 1 on, and what it is made of. Raises SeqrecError on a field that the data lack."""
     values, of_values = log.catalog.item_values, log.manifest.get("item_attribute_values", {})
     have = [*([TITLE] if titles is not None else []), *(name for name in values if name in of_values)]

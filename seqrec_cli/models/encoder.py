@@ -164,13 +164,18 @@ class ItemEncoder(SequenceEncoder):
             self.items.see(item_counts_V)
 
     def item_bias(self) -> Tensor | None:
-        return self.bias_V
+        added_V = self.items.training_bias() if self.training and isinstance(self.items, TextItems) else None
+        if added_V is None or self.bias_V is None:
+            return self.bias_V if added_V is None else added_V
+        return self.bias_V + added_V
 
     def vectors_of_texts(self) -> Callable[[Tensor], Tensor] | None:
         """What makes output vectors [R, D] of what the model reads of texts [R, W] (`vector_features`), also after
         `use_item_table`; None where items are not made of texts."""
         items = self.items
-        return (lambda numbers_RW: self._as_vectors(items.of_texts(numbers_RW))) if isinstance(items, TextItems) else None
+        return (
+            (lambda numbers_RW: self._as_vectors(items.of_texts(numbers_RW))) if isinstance(items, TextItems) else None
+        )
 
     @property
     def reads_what_it_scores(self) -> bool:
@@ -224,7 +229,9 @@ def _text_items(cfg: EncoderConfig, catalog: Catalog) -> TextItems:
 
 def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
     # What makes the items' own vectors is no attribute beside them.
-    numbers = {name: each for name, each in item_features(catalog).items() if cfg.items == "ids" or name != ITEM_VECTORS}
+    numbers = {
+        name: each for name, each in item_features(catalog).items() if cfg.items == "ids" or name != ITEM_VECTORS
+    }
     if not catalog.item_attributes and not numbers:
         raise SeqrecError(
             f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"

@@ -18,7 +18,8 @@ from seqrec_cli.data.preprocess import prepare
 TITLES = {"a": "The Red House", "b": "Red house, blue door", "c": "Space war", "d": "War in space", "e": ""}
 LOG = "user,item,time\n" + "".join(f"{u},{'abcde'[(u + n) % 5]},{n}\n" for u in range(4) for n in range(4))
 ITEMS = "item,name,kind\n" + "".join(
-    f'{item},"{title}",{"" if item == "e" else "tale|old" if item in "ab" else "film"}\n' for item, title in TITLES.items()
+    f'{item},"{title}",{"" if item == "e" else "tale|old" if item in "ab" else "film"}\n'
+    for item, title in TITLES.items()
 )
 
 
@@ -169,7 +170,21 @@ def test_a_real_model_of_sentence_transformers(tmp_path: Path) -> None:
     """Made here from scratch, so that nothing is fetched: it is loaded from its folder and gives unit vectors."""
     sentence_transformers = pytest.importorskip("sentence_transformers")
     transformers = pytest.importorskip("transformers")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "house", "space", "war", "kind", "film", "old", "tale"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "red",
+        "house",
+        "space",
+        "war",
+        "kind",
+        "film",
+        "old",
+        "tale",
+    ]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     bert = tmp_path / "bert"
     transformers.BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(bert)

@@ -12,12 +12,19 @@ import toy
 from pydantic import ValidationError
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.layers.text_items import LEAST_NOISE, Adaptor, TextItems, as_tables
+from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
-W, SILENT, COLD = 6, 7, 11  # numbers a text; an item without a text, and one without training events
+W, SILENT, COLD = 6, 7, 22  # numbers a text; an item without a text, and one without training events
 ENCODERS = ("bert4rec", "bsarec", "esasrec", "gru4rec", "hstu", "lrurec", "nextitnet", "sasrec")
+
+
+def objective_config() -> Any:
+    return config_class("objective", "next_item").from_plain(shipped("objective", "next_item"))
 
 
 def told_catalog() -> Catalog:
@@ -74,6 +81,27 @@ def test_a_cold_item_has_the_vector_of_its_text_and_no_other_part() -> None:
     torch.testing.assert_close(table_VD[SILENT], model.items.own.weight[SILENT])
     assert not table_VD[0].any()
     assert not built(items="text", temperature=None).item_table()[[0, SILENT]].any()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_items_that_training_never_saw_are_no_negatives(bias: bool) -> None:
+    model, batch = built(items="text", item_bias=bias, text_dropout=0.0), toy.toy_batch()
+    assert batch.targets_BL is not None
+    batch = replace(batch, targets_BL=batch.targets_BL.masked_fill(batch.targets_BL == COLD, 0))
+    model.train()
+    objective = build_objective(objective_config())
+    torch.manual_seed(0)
+    objective.target_loss(model, batch).backward()
+    table = model.items.adaptor.experts.weight.grad.clone()
+    model.zero_grad()
+    with torch.no_grad():  # its text has no part in the loss
+        model.items.numbers_RK[COLD] = 9.0
+    read_BL = batch.items_BL == COLD
+    assert not read_BL.any()
+    torch.manual_seed(0)
+    objective.target_loss(model, batch).backward()
+    torch.testing.assert_close(model.items.adaptor.experts.weight.grad, table)
+    assert (model.eval().item_bias() is None) is not bias
 
 
 @pytest.mark.parametrize("items", ["text", "both"])
@@ -168,7 +196,7 @@ def test_texts_travel_with_the_weights() -> None:
 def test_what_cannot_be_had_is_refused_in_words() -> None:
     with pytest.raises(ValidationError, match=r"model.items=text scores items by their texts; set model.tied=true"):
         toy.small_config("sasrec", items="text", tied=False)
-    with pytest.raises(ValidationError, match="use model.attributes=none, add or concat"):
+    with pytest.raises(ValidationError, match=r"use model.attributes=none, add or concat"):
         toy.small_config("sasrec", items="both", attributes="tied")
     with pytest.raises(SeqrecError, match=r"the data have no vectors of items' texts; set dataset.item_text"):
         build_model(toy.small_config("sasrec", items="text"), toy.toy_catalog(), 0)

@@ -27,6 +27,7 @@ from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import WHOLE_CATALOG, padded_table
 
 LEAST_NOISE = 0.01
+UNSEEN = -1e4  # added to a score: its exponential is 0 in any number format
 
 
 class Adaptor(nn.Module):
@@ -74,11 +75,18 @@ class TextItems(nn.Module):
         self.own = padded_table(len(texts_VW), dim) if ids else None
         self.register_buffer("numbers_RK", torch.from_numpy(np.array(texts_VW, dtype=np.float32)))
         self.register_buffer("trained_V1", torch.ones(len(texts_VW), 1))
+        self.some_unseen = False
         self._kept: tuple[tuple[Any, ...], Tensor] | None = None
 
     def see(self, counts_V: Tensor) -> None:
         """Learn which items have training events, from int64 [V + 1]."""
         self.trained_V1.copy_((counts_V > 0)[:, None])
+        self.some_unseen = not counts_V.is_meta and not bool((counts_V[1:] > 0).all())
+
+    def training_bias(self) -> Tensor | None:
+        """What keeps items without training events out of the softmax that teaches, [V + 1]: as negatives in all of it
+        they would teach the adaptor that texts such as theirs are never wanted. None where there are no such items."""
+        return (1 - self.trained_V1[:, 0]) * UNSEEN if self.some_unseen else None
 
     @property
     def weight(self) -> Tensor:
