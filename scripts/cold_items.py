@@ -4,15 +4,15 @@
     python -m scripts.cold_items table outputs/RUN [outputs/RUN ...]
 
 `hold-out` draws a tenth of the items that have five events or more (`--share`, `--least`, `--seed`). None of their
-events trains or validates: they test, all of a user's at once, beside the last event of the user's others; the one before
-that validates. FOLDER gets log.csv and items.csv (titles and attributes), for `dataset=csv protocol=given`; the settings
-are printed.
+events trains or validates: they test, all of a user's at once, beside the last event of the user's others; the one
+before that validates. FOLDER gets log.csv and items.csv (titles and attributes), for `dataset=csv protocol=given`;
+the settings are printed.
 
-`table` (Markdown) ranks each held-out target, by the user's history of training events, among the whole corpus and among
-the held-out items alone, without the items of the history and the request's other targets; equal scores share their
-places. Beside each run of ids stand estimates of the held-out items' vectors by ridge regression from their texts or
-attributes, as `PUT /items/{id}` makes them, and popularity, to which they are all alike. Half of a 95 % interval is given,
-by how much users differ.
+`table` (Markdown) ranks each held-out target, by the user's history of training events, among the whole corpus and
+among the held-out items alone, without the items of the history and the request's other targets; equal scores share
+their places. Beside each run of ids stand estimates of the held-out items' vectors by ridge regression from their
+texts or attributes, as `PUT /items/{id}` makes them, and popularity, to which they are all alike. Half of a 95 %
+interval is given, by how much users differ.
 
 Legend: R requests, T targets, V items, D width, Y = D or D + 1 (with the bias), L events, W width of text vectors.
 """
@@ -117,10 +117,12 @@ def ranked(
         against_V[np.asarray(log.items_N[starts_U[row] : targets.ends_R[r]])] = False
         against_V[items_T] = against_V[0] = False
         others = scores_RV[r, against_V]
+        if not len(others):
+            continue
         own_T = scores_RV[r, asked_T][:, None]
         ranks_T = 1 + (others > own_T).sum(1) + (others == own_T).sum(1) / 2
         ndcg_T = np.where(ranks_T <= TOP, 1 / np.log2(1 + ranks_T), 0)
-        auc_T = 1 - (ranks_T - 1) / max(len(others), 1)
+        auc_T = 1 - (ranks_T - 1) / len(others)
         found.append(((ranks_T <= TOP).mean(), ndcg_T.mean(), auc_T.mean()))
     return Found(*np.array(found).reshape(-1, 3).T)
 

@@ -1,11 +1,12 @@
 """Fit of a scaling law: L = E + sum over terms k of A_k x_k^-alpha_k, and how far it can be trusted.
 
-After Hoffmann et al. 2022 (arXiv 2203.15556, section 3.3 and appendix D.3: "Chinchilla", approach 3): the sum of Huber's
-loss (delta 1e-3) of log L is minimised from a grid of starting points by L-BFGS, with every amplitude as exp(a) and the
-sum as a log-sum-exp. Deviations: exponents are held between 0 and 3; x is divided by its geometric mean, so that A is the
-term's part of the loss in the middle of the runs. Errors are of runs drawn again with replacement (bootstrap), and of
-runs predicted by the fit to the others. Whether a term is there at all is asked by permuting its x among the runs: the
-share of permutations that fit as well, where there is no connection, is the p-value.
+After Hoffmann et al. 2022 (arXiv 2203.15556, section 3.3 and appendix D.3: "Chinchilla", approach 3): the sum of
+Huber's loss (delta 1e-3) of log L is minimised from a grid of starting points by L-BFGS, with every amplitude as
+exp(a) and the sum as a log-sum-exp. Deviations: exponents are held between 0 and 3; x is divided by its geometric
+mean, so that A is the term's part of the loss in the middle of the runs. Errors are of runs drawn again with
+replacement (bootstrap), and of runs predicted by the fit to the others. Whether a term is there at all is asked by
+permuting its x among the runs: the share of permutations that fit as well, where there is no connection, is the
+p-value.
 
 Legend: R runs, K terms.
 """
@@ -19,6 +20,7 @@ from scipy.optimize import minimize
 
 DELTA = 1e-3  # of Huber's loss: relative errors beyond a thousandth count linearly
 MOST_EXPONENT = 3.0
+FLAT = 1e-3
 EXPONENTS = (0.1, 0.5, 1.0)  # where exponents begin
 PARTS = (-4.0, -1.0)  # and log amplitudes, below the log of the mean loss
 
@@ -47,8 +49,8 @@ class Law:
 
 
 def fit(x_RK: np.ndarray, loss_R: np.ndarray, *, near: Law | None = None) -> Law:
-    """The law of these runs; `near` gives a start beside which no others are tried. Raises ValueError on fewer runs than
-    parameters, and on numbers that are not positive."""
+    """The law of these runs; `near` gives a start beside which no others are tried. Raises ValueError on fewer runs
+    than parameters, and on numbers that are not positive."""
     x_RK, loss_R = np.asarray(x_RK, float), np.asarray(loss_R, float)
     R, K = x_RK.shape
     if R < 2 * K + 1:
@@ -74,7 +76,11 @@ def fit(x_RK: np.ndarray, loss_R: np.ndarray, *, near: Law | None = None) -> Law
     found = (minimize(misfit, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in _starts(mean, K, near))
     best = min(found, key=lambda each: float(each.fun))
     theta = best.x
-    return Law(float(np.exp(theta[0])), np.exp(theta[1 : K + 1]), theta[K + 1 :].copy(), centre_K, float(best.fun))
+    floor, amplitudes_K, exponents_K = np.exp(theta[0]), np.exp(theta[1 : K + 1]), theta[K + 1 :].copy()
+    flat_K = exponents_K < FLAT  # a term that does not change is a part of E
+    floor, amplitudes_K = floor + amplitudes_K[flat_K].sum(), np.where(flat_K, 0.0, amplitudes_K)
+    exponents_K[flat_K] = 0.0
+    return Law(float(floor), amplitudes_K, exponents_K, centre_K, float(best.fun))
 
 
 def _starts(mean: float, terms: int, near: Law | None) -> Iterator[np.ndarray]:

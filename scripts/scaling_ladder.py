@@ -3,11 +3,11 @@
     python -m scripts.scaling_ladder --models sasrec esasrec hstu --dims 16 32 64 128 --blocks 1 2 4 \\
         --flops 2e10 1e11 --out outputs/ladder experiment=synthetic_scaling > ladder.sh
 
-What a step of each model computes is counted on its own batches (matrix products forward and backward, padding included,
-as `seqrec plan` does); `trainer.max_steps` is the budget over it, so that all runs of a budget compute the same and each
-has its whole schedule. Feed-forward layers are four times as wide as the model, heads 32 wide. A model of which fewer than
-`--least` steps fit is left out, and said. With `--run` the runs are made here, one after another; those that are finished
-stay as they are. `python -m scripts.scaling_law outputs/ladder/*` fits the law.
+What a step of each model computes is counted on its own batches (matrix products forward and backward, padding
+included, as `seqrec plan` does); `trainer.max_steps` is the budget over it, so that all runs of a budget compute the
+same and each has its whole schedule. Feed-forward layers are four times as wide as the model, heads 32 wide. A model
+of which fewer than `--least` steps fit is left out, and said. With `--run` the runs are made here, one after another;
+those that are finished stay as they are. `python -m scripts.scaling_law outputs/ladder/*` fits the law.
 """
 
 import argparse

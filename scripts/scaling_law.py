@@ -4,10 +4,11 @@
 
 A law L = E + A (size / size_0)^-alpha + B (compute / compute_0)^-beta is fitted to the runs of each model and dataset
 (`power_law.py`); size_0 and compute_0 are the runs' geometric means. Terms are `layers` (parameters without tables),
-`parameters` (all), `flops` (of the run's steps, counted as by `scaling_ladder`) and `events` (training events of the log:
-for runs on logs of growing size). Markdown on standard output: the runs, the best shape of each budget, the law with 95 %
-intervals of the bootstrap, its error on runs that are left out, beside a constant's, and for each term whether it can be
-told from a constant (permutations, p below 0.05). A law that a constant predicts as well is no law, and is called so.
+`parameters` (all), `flops` (of the run's steps, counted as by `scaling_ladder`) and `events` (training events of the
+log: for runs on logs of growing size). Markdown on standard output: the runs, the best shape of each budget, the law
+with 95 % intervals of the bootstrap, its error on runs that are left out, beside a constant's, and for each term
+whether it can be told from a constant (permutations, p at most 0.05). A law that a constant predicts as well is no
+law, and is called so.
 """
 
 import argparse
@@ -110,16 +111,17 @@ def stated(title: str, terms: Sequence[str], law: Law, *, error: Trust, runs: in
     for k, name in enumerate(terms):
         told = (
             f"p = {error.p_values[k]:.3f}"
-            if error.p_values[k] < SIGNIFICANT
+            if error.p_values[k] <= SIGNIFICANT
             else f"p = {error.p_values[k]:.2f}: cannot be told from a constant"
         )
         low, high = error.exponents[k]
         yield (
-            f"- {name}: exponent {law.exponents_K[k]:.3f} ({low:.3f} to {high:.3f}), falls by {error.falls[k][0]:.4f} to "
-            f"{error.falls[k][1]:.4f} over these runs; {told}"
+            f"- {name}: exponent {law.exponents_K[k]:.3f} ({low:.3f} to {high:.3f}), falls by "
+            f"{error.falls[k][0]:.4f} to {error.falls[k][1]:.4f} over these runs; {told}"
         )
     worse = "" if error.left_out < error.constant else ": no law, a constant predicts as well"
-    yield f"- a run that is left out is missed by {error.left_out:.4f} on average, by a constant by {error.constant:.4f}{worse}"
+    missed = f"- a run that is left out is missed by {error.left_out:.4f} on average"
+    yield f"{missed}, by a constant by {error.constant:.4f}{worse}"
 
 
 def laws(runs: Sequence[Run], terms: Sequence[str], *, draws: int) -> Iterator[str]:

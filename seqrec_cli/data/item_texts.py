@@ -1,10 +1,10 @@
 """Vectors of items' texts (`dataset.item_text`): made once, when a log is prepared, and kept with it.
 
 A text is an item's title and its attributes' values. `tfidf`: TF-IDF of its words, brought to `text_width` numbers by
-SVD (latent semantic analysis, Deerwester et al. 1990), of length 1. Anything else names a model of sentence-transformers
-(Reimers & Gurevych 2019, arXiv 1908.10084), which stays as it is: its vectors of length 1 and, where they have more than
-`text_width` numbers, their projection onto as many principal components. No event of the log has a part in either, so
-an item without training events has a vector like any other.
+SVD (latent semantic analysis, Deerwester et al. 1990), of length 1. Anything else names a model of
+sentence-transformers (Reimers & Gurevych 2019, arXiv 1908.10084), which stays as it is: its vectors of length 1 and,
+where they have more than `text_width` numbers, their projection onto as many principal components. No event of the
+log has a part in either, so an item without training events has a vector like any other.
 
 Legend: V items (row 0 is padding), T items with a text, W width.
 """
@@ -33,8 +33,8 @@ Hashes = Callable[[Sequence[Path]], Mapping[Path, str]]  # SHA-256 of files
 def text_identity(cfg: DatasetConfig, data_dir: Path, hashes: Hashes) -> dict[str, Any] | None:
     """What vectors of texts are made by, for a log's fingerprint; None where there are none.
 
-    A model's folder counts by its files' bytes. They are remembered, so that data which are prepared (and a run on them)
-    need the folder no more; a name that is no folder counts as it is.
+    A model's folder counts by its files' bytes. They are remembered, so that data which are prepared (and a run on
+    them) need the folder no more; a name that is no folder counts as it is.
     """
     if cfg.item_text is None:
         return None
@@ -165,4 +165,4 @@ def _needs(module: str, by: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        raise SeqrecError(f"dataset.item_text={by} needs {module}, which is not installed: pip install 'seqrec[text]'")
+        raise SeqrecError(f"dataset.item_text={by} needs {module}, which is missing: pip install 'seqrec[text]'")

@@ -1,8 +1,8 @@
 """Vectors of items that training never saw, made of their text vectors by the model's own adaptor (`model.items`).
 
-Such a model scores any item by its text, so nothing has to be estimated: an added item has the vector that it would have
-had in training, but for that of an id. What is told of its worth is in the sample: the trained items' vectors by their
-texts alone, which the adaptor learned from. `scripts/cold_items.py` measures items that are held out.
+Such a model scores any item by its text, so nothing has to be estimated: an added item has the vector that it would
+have had in training, but for that of an id. What is told of its worth is in the sample: the trained items' vectors by
+their texts alone, which the adaptor learned from. `scripts/cold_items.py` measures items that are held out.
 
 Legend: V items, N trained items with a text, Y = D or D + 1 (with the bias), R requests.
 """

@@ -126,8 +126,8 @@ def start_from(
 
 
 def _refuse_other_texts(cfg: ModelConfig, catalog: Catalog, matched: Matched) -> None:
-    """An adaptor reads the vectors that it was trained with, and TF-IDF's (or principal components) are fitted to a log's
-    own items. Raises SeqrecError where known items have others now."""
+    """An adaptor reads the vectors that it was trained with, and TF-IDF's (or principal components) are fitted to a
+    log's own items. Raises SeqrecError where known items have others now."""
     each = (cfg, *getattr(cfg, "members", {}).values())
     ours_VW, theirs_VW = catalog.item_vectors, matched.earlier.item_vectors
     if ours_VW is None or theirs_VW is None or all(getattr(model, "items", "ids") == "ids" for model in each):

@@ -102,7 +102,7 @@ def test_a_later_log_needs_the_same_vectors(base: Path, run: str, tmp_path: Path
     titles = (base / "items.csv").read_text(encoding="utf-8").replace("red", "tall old")
     (tmp_path / "items.csv").write_text(titles, encoding="utf-8")
     other = [f"start_from={run}", f"dataset.item_file={tmp_path / 'items.csv'}", f"run_dir={tmp_path / 'other'}"]
-    with pytest.raises(SeqrecError, match="prepare both logs with one dataset.item_vectors=FILE"):
+    with pytest.raises(SeqrecError, match=r"prepare both logs with one dataset\.item_vectors=FILE"):
         seqrec_cli.run("train", other)
 
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_made_is_refused_in_a_line(tmp_path: Path, encoder: Path)
 
 def test_a_missing_library_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "needs sklearn, which is not installed: pip install 'seqrec[text]'" in refused(tmp_path, "tfidf")
+    assert "needs sklearn, which is missing: pip install 'seqrec[text]'" in refused(tmp_path, "tfidf")
 
 
 def test_texts_without_a_common_word_are_refused(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ Hou et al., KDD 2022 (arXiv 2206.05941), section 2.1.2, with x an item's text ve
     g = softmax(x W_g + delta)                  delta = normal noise * (softplus(x W_n) + 0.01), in training
     v = sum over k of g_k x_k                   the item's vector, in the history and in the scores
 
-`ids` adds the vector of an id of its own (the paper's transductive setting, v + e); one that training never saw is left
-out. As in the authors' code the gates begin at zero, all experts alike, dropout acts on x, and the noise is never below
-0.01. Deviations: x is centred, at one scale and of length about 1 (`vector_features`), which b and W could do as well;
-one dropout mask serves all experts; experts begin as embeddings do (`init_std`). The paper learns the adaptor on logs of
-other shops first; here it is trained with the encoder on the log at hand.
+`ids` adds the vector of an id of its own (the paper's transductive setting, v + e); one that training never saw is
+left out. As in the authors' code the gates begin at zero, all experts alike, dropout acts on x, and the noise is
+never below 0.01. Deviations: x is centred, at one scale and of length about 1 (`vector_features`), which b and W
+could do as well; one dropout mask serves all experts; experts begin as embeddings do (`init_std`). The paper learns
+the adaptor on logs of other shops first; here it is trained with the encoder on the log at hand, and items without
+training events are no negatives of it (`training_bias`).
 
 Legend: V items, R rows, W numbers a text vector, K experts, D width.
 """
@@ -100,7 +101,7 @@ class TextItems(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         """[...] -> [..., D]."""
-        if not self.training and not torch.is_grad_enabled() or self.num_embeddings <= WHOLE_CATALOG:
+        if (not self.training and not torch.is_grad_enabled()) or self.num_embeddings <= WHOLE_CATALOG:
             return F.embedding(items, self.weight)
         distinct_R, index = torch.unique(items, return_inverse=True)
         return F.embedding(index, self._rows(distinct_R))
