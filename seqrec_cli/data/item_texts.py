@@ -27,7 +27,7 @@ from seqrec_cli.saying import Say
 TITLE = "title"
 KNOWN_MODELS = "text-models.json"  # in the data's folder: of models' folders, the hash of their files
 LEAST_ITEMS = 2  # whose texts hold a word that counts
-Hashes = Callable[[Sequence[Path]], Mapping[Path, str]]  # SHA-256 of files
+Hashes = Callable[[Sequence[Path]], Mapping[Any, str]]  # SHA-256 of files
 
 
 def text_identity(cfg: DatasetConfig, data_dir: Path, hashes: Hashes) -> dict[str, Any] | None:
@@ -147,8 +147,8 @@ def model_vectors(texts: Sequence[str], width: int, by: str) -> tuple[np.ndarray
         encoded = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
     except Exception as error:  # a folder from outside, or a hub that is not reached: a dozen kinds
         raise SeqrecError(
-            f"dataset.item_text={by}: no model of sentence-transformers can be loaded: {first_line(error)}; give tfidf, "
-            "a folder, or a name of its hub that can be reached"
+            f"dataset.item_text={by}: no model of sentence-transformers can be loaded: {first_line(error)}; give "
+            "tfidf, a folder, or a name of its hub that can be reached"
         ) from None
     vectors_TW = np.asarray(encoded, np.float32)
     if width >= min(vectors_TW.shape):

@@ -120,7 +120,7 @@ def _settings(cfg: DatasetConfig, data_dir: Path) -> tuple[dict[str, Any], str]:
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
         settings["item_vectors"] = _raw_hash(vectors, data_dir)
-    if made := text_identity(cfg, data_dir, lambda files: _file_hashes(files, data_dir)):  # type: ignore[arg-type]
+    if made := text_identity(cfg, data_dir, lambda files: _file_hashes(files, data_dir)):
         settings["item_text"] = made
     return settings, f"{cfg.name}-{_digest(settings | {'format': FORMAT})[:DIGITS]}"
 
