@@ -46,11 +46,10 @@ from seqrec_cli.training.memory import (
     shortage,
 )
 from seqrec_cli.training.precision import Precision, resolve_precision
-from seqrec_cli.training.step_cost import count_flops, timed_steps
+from seqrec_cli.training.step_cost import epoch_flops, padded_events, timed_steps
 
 # By the names models give them.
 PARTS = {"items": "item_table", "output": "item_table", "positions": "positions", "blocks": "blocks"}
-COUNTED_ROWS = 8  # whose operations stand for all others
 EVALUATED_BATCHES = 3
 EVALUATION_SECONDS = 2.0  # after which a second pass is not worth waiting for
 
@@ -85,10 +84,8 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
 
         steps = cfg.trainer.max_epochs * rows.steps
         plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
-        tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
-        usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
-        few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
-        flops = count_flops(model, objective, few, precision=precision) / few.items_BL.numel() * float(tokens_S.sum())
+        tokens_S = padded_events(rows)
+        flops = epoch_flops(model, objective, rows, precision=precision)
         plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
     if plan["warning"] is None:
         tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg=cfg.trainer, precision=precision)

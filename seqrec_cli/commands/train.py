@@ -91,7 +91,8 @@ def _train(
     refuse_other_data(log)
     model = fresh_model(cfg, log, precision.device)
     give_vectors(model, cfg, log)
-    if cfg.dataset.features or cfg.dataset.item_vectors:  # given with the log: said where they have no effect
+    given = cfg.dataset.features or cfg.dataset.item_vectors or cfg.dataset.item_text
+    if given:  # with the log: said where they have no effect
         for line in unread(cfg.model, log.catalog):
             say(line)
     if cfg.hardware.table == "sharded" and model.shard is None:

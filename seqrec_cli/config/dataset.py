@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, mod
 
 from seqrec_cli.config.settings import Option
 
+TFIDF = "tfidf"  # the one way to make vectors of texts that is no model's name
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
 
 
@@ -29,6 +30,7 @@ class DatasetConfig(Option):
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset(
         {"archive", "url", "checksum", "time_context", "item_vectors"}  # the vectors count by their file's bytes
         | {"engine", "memory"}  # which make the same bytes
+        | {"item_text", "text_fields", "text_width"}  # which count where texts are read
     )
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
@@ -62,11 +64,33 @@ class DatasetConfig(Option):
         description="a file of pre-trained item vectors: Parquet or CSV (the id, then a list or the numbers), or .npz "
         "with `ids` and `vectors`"
     )
+    item_text: str | None = Field(
+        min_length=1,
+        description="what makes item vectors of the items' texts when the log is prepared (the extra `text`): tfidf "
+        "(TF-IDF and SVD), or a model of sentence-transformers by its folder or name; null: nothing",
+    )
+    text_fields: tuple[str, ...] = Field(
+        description="what an item's text is made of: title, and attributes by name; []: all that the data have"
+    )
+    text_width: int = Field(ge=1, description="numbers of a text's vector at most: of its SVD, or principal components")
 
     @property
     def features(self) -> tuple[str | int, ...]:
         """Columns of attributes and context that the settings name."""
         return ()
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found = super().idle
+        if self.item_text is None:
+            found |= dict.fromkeys(("text_fields", "text_width"), "dataset.item_text=null")
+        return found
+
+    @model_validator(mode="after")
+    def _vectors_are_of_one_kind(self) -> Self:
+        if self.item_text is not None and self.item_vectors is not None:
+            raise ValueError("dataset.item_text and item_vectors both give items their vectors; set one of them")
+        return self
 
     @model_validator(mode="after")
     def _memory_is_kept_to(self) -> Self:

@@ -27,6 +27,7 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
 NEUTRAL_PROTOCOL = {"seen": "remove", "candidates": "full", "ties": "file"}
 # What was done before there was a setting, by models and objectives that have it now.
 BEFORE: dict[str, Any] = {
+    "dataset.item_text": None,
     "dataset.item_vectors": None,
     "dataset.numeric_columns": [],
     "dataset.encoding": "utf-8",
@@ -46,6 +47,8 @@ BEFORE: dict[str, Any] = {
     "dataset.split_column": None,
     "dataset.split_leaks": False,
     "dataset.test_file": None,
+    "dataset.text_fields": [],
+    "dataset.text_width": 128,
     "dataset.title_column": None,
     "dataset.user_attribute_columns": [],
     "dataset.user_file": None,
@@ -64,12 +67,15 @@ BEFORE: dict[str, Any] = {
     "model.batch_norm": False,
     "model.context": "none",
     "model.event_dropout": 0.0,
+    "model.experts": 8,
     "model.ffn_dropout": 0.0,
     "model.item_swap": 0.0,
+    "model.items": "ids",
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
     "model.steps_ahead": 1,
+    "model.text_dropout": 0.2,
     "model.user_attributes": "none",
     "model.user_input": "add",
     "model.user_output": "none",

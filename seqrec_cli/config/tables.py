@@ -20,6 +20,11 @@ def rows_can_be_sparse(cfg: "TrainConfig") -> None:
             "trainer.ema averages whole tables at every step, which hardware.embedding=sparse is to avoid; "
             "set trainer.ema=null or hardware.embedding=dense"
         )
+    if _reads_texts(cfg):
+        raise ValueError(
+            "hardware.embedding=sparse: model.items=text and both learn an adaptor from every item's text; use "
+            "hardware.embedding=dense, or model.items=ids"
+        )
     if cfg.hardware.compile:
         raise ValueError("hardware.compile makes no row-sparse gradients; set it to false, or hardware.embedding=dense")
     if not cfg.model.capabilities.sparse_rows:
@@ -48,6 +53,7 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             cfg.objective.name == "distil",
             "distil reads the scores of all items in one process",
         ),
+        "model.items": (_reads_texts(cfg), "vectors made of texts are no table that processes could part; use ids"),
         "trainer.micro_batch_tokens": (
             cfg.trainer.micro_batch_tokens is not None,
             "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "
@@ -63,3 +69,9 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
     for setting, (given, reason) in refused.items():
         if given:
             raise ValueError(f"hardware.table=sharded: {setting}: {reason}, or use hardware.table=replicated")
+
+
+def _reads_texts(cfg: "TrainConfig") -> bool:
+    """Whether item vectors are made of texts, in a member of an ensemble too."""
+    each = (cfg.model, *getattr(cfg.model, "members", {}).values())
+    return any(getattr(model, "items", "ids") != "ids" for model in each)

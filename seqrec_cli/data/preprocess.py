@@ -16,6 +16,7 @@ from seqrec_cli.data.context import with_time_context
 from seqrec_cli.data.download import fetch, local_file
 from seqrec_cli.data.integrity import DamagedError, damaged, seal
 from seqrec_cli.data.interactions import FORMAT, PackedLog
+from seqrec_cli.data.item_texts import text_identity, with_text_vectors
 from seqrec_cli.data.item_vectors import vectors_file, with_item_vectors
 from seqrec_cli.data.large.choose import large_room
 from seqrec_cli.data.pack import pack
@@ -91,6 +92,8 @@ def _built(
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
         log = with_item_vectors(log, items, vectors, say=say)
+    if cfg.item_text is not None:
+        log = with_text_vectors(log, cfg, items, titles=vocabulary.titles, say=say)
     _publish(log, vocabulary, folder)
     shutil.rmtree(work, ignore_errors=True)
     say(f"{folder} is built: {log.num_users:,} users, {log.num_items:,} items, {len(log.items_N):,} events")
@@ -117,6 +120,8 @@ def _settings(cfg: DatasetConfig, data_dir: Path) -> tuple[dict[str, Any], str]:
     vectors = vectors_file(cfg.item_vectors)
     if vectors is not None:
         settings["item_vectors"] = _raw_hash(vectors, data_dir)
+    if made := text_identity(cfg, data_dir, lambda files: _file_hashes(files, data_dir)):
+        settings["item_text"] = made
     return settings, f"{cfg.name}-{_digest(settings | {'format': FORMAT})[:DIGITS]}"
 
 

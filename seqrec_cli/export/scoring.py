@@ -17,6 +17,7 @@ from seqrec_cli.data.batch import Batch, padded_rows
 from seqrec_cli.data.context import contexts
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import ClosedFormModel, Generator, Recommender, SequenceEncoder
+from seqrec_cli.models.layers.text_items import as_tables
 from seqrec_cli.models.reading import optional_inputs
 
 AXES = {"B": "batch", "L": "length", "C": "candidates"}
@@ -33,6 +34,7 @@ class Scoring(nn.Module):
     def __init__(self, model: Recommender, log: PackedLog, max_length: int) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+        as_tables(self.model)
         self.over_corpus = isinstance(model, SequenceEncoder | Generator | ClosedFormModel)
         self.max_length = max_length
         self.num_items = log.num_items

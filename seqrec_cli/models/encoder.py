@@ -3,6 +3,7 @@
 Legend: B rows, L history events, N targets, D width, V items, F joined attributes' width.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,17 +13,18 @@ from torch import Tensor, nn
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.catalog import Catalog
-from seqrec_cli.data.numbers import item_features
+from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
+from seqrec_cli.data.numbers import item_features, vector_features
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
 from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
-from seqrec_cli.models.features import check_widths, features
+from seqrec_cli.models.features import check_widths
 from seqrec_cli.models.initialise import initialise
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import FeatureEmbedding
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import ShardedTable, catalog_table
+from seqrec_cli.models.layers.text_items import TextItems
 from seqrec_cli.models.layers.user_vector import StepHeads, UserOutput, swapped
 
 
@@ -47,7 +49,9 @@ class ItemEncoder(SequenceEncoder):
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
         self.scale = 1.0  # of the item vectors in the input
         self.user_scale = 1.0  # of the users', where they are joined with them
-        self.items = self.make_items(cfg, catalog)
+        self.items: nn.Embedding | TextItems = (
+            self.make_items(cfg, catalog) if cfg.items == "ids" else _text_items(cfg, catalog)
+        )
         self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
@@ -205,7 +209,7 @@ class ItemEncoder(SequenceEncoder):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         table = self.items if self.output is None else self.output
-        if isinstance(table, ShardedTable):
+        if isinstance(table, ShardedTable | TextItems):
             vectors: Tensor = table(items)
         else:
             vectors = F.embedding(items, self._output(), padding_idx=0, sparse=self.sparse_rows)
@@ -222,9 +226,22 @@ class ItemEncoder(SequenceEncoder):
             rows = slice(table.shard.first, table.shard.last) if isinstance(table, ShardedTable) else slice(None)
             with torch.no_grad():
                 table.weight.mul_(self.taught_U[rows, None])
+        if isinstance(self.items, TextItems):
+            self.items.see(item_counts_V)
 
     def item_bias(self) -> Tensor | None:
-        return self.bias_V
+        added_V = self.items.training_bias() if self.training and isinstance(self.items, TextItems) else None
+        if added_V is None or self.bias_V is None:
+            return self.bias_V if added_V is None else added_V
+        return self.bias_V + added_V
+
+    def vectors_of_texts(self) -> Callable[[Tensor], Tensor] | None:
+        """What makes output vectors [R, D] of what the model reads of texts [R, W] (`vector_features`), also after
+        `use_item_table`; None where items are not made of texts."""
+        items = self.items
+        return (
+            (lambda numbers_RW: self._as_vectors(items.of_texts(numbers_RW))) if isinstance(items, TextItems) else None
+        )
 
     @property
     def reads_what_it_scores(self) -> bool:
@@ -234,6 +251,8 @@ class ItemEncoder(SequenceEncoder):
     def use_item_table(self, table_RD: Tensor) -> None:
         assert self.reads_what_it_scores
         own_VD, added_AD = self.items.weight[: self.num_items + 1], table_RD[self.num_items + 1 :]
+        if isinstance(self.items, TextItems):
+            self.items = nn.Embedding(1, own_VD.shape[1], padding_idx=0)
         if self.temperature is not None:  # an output is of length 1, and an input of a length of its own
             added_AD = F.normalize(added_AD, dim=1) * own_VD[1:].norm(dim=1).mean()
         self.reads_more = True
@@ -263,8 +282,23 @@ class ItemEncoder(SequenceEncoder):
             return F.normalize(rows.float(), dim=-1)
 
 
+def _text_items(cfg: EncoderConfig, catalog: Catalog) -> TextItems:
+    if catalog.item_vectors is None:
+        raise SeqrecError(
+            f"model.items={cfg.items}: the data have no vectors of items' texts; set dataset.item_text (tfidf, or a "
+            "model's name or folder) or dataset.item_vectors=FILE, or use model.items=ids"
+        )
+    texts_VW = vector_features(catalog.item_vectors)
+    ids = cfg.items == "both"
+    return TextItems(texts_VW, cfg.embed_dim, ids=ids, experts=cfg.experts, drop=cfg.text_dropout)
+
+
 def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
-    if not features(catalog)["items"]:
+    # What makes the items' own vectors is no attribute beside them.
+    numbers = {
+        name: each for name, each in item_features(catalog).items() if cfg.items == "ids" or name != ITEM_VECTORS
+    }
+    if not catalog.item_attributes and not numbers:
         raise SeqrecError(
             f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
         )
@@ -274,6 +308,6 @@ def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
         catalog.item_values,
         dim=cfg.embed_dim,
         own=False,
-        numbers=item_features(catalog),
+        numbers=numbers,
         widths=cfg.widths,
     )

@@ -49,6 +49,8 @@ def _remedy(cfg: EncoderConfig | RankerConfig, kind: str) -> str:
 def unread(cfg: ModelConfig, catalog: Catalog) -> list[str]:
     """A word on each kind of feature that the data have and this model does not read."""
     have, reads = features(catalog), _reads(cfg)
+    if isinstance(cfg, EncoderConfig) and cfg.items != "ids":  # read as the items themselves
+        have["items"] = [name for name in have["items"] if name != ITEM_VECTORS]
     words = {"items": "item attributes", "users": "user attributes", "context": "context"}
     return [
         f"{words[kind]} {', '.join(names)}: not read by model={cfg.name}{'; ' + remedy if remedy else ''}"

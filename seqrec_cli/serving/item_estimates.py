@@ -201,6 +201,11 @@ class Estimator:
         self.items_N = items_N
         self.ridge = Ridge(features_VF[items_N], table_VY[items_N], width=width)
 
+    @property
+    def r2(self) -> float:
+        """Share of the trained vectors' variance that is explained, of items left out."""
+        return self.ridge.r2
+
     def estimate(self, told: Given | list[float]) -> np.ndarray:
         """[Y]. Raises SeqrecError on what is not understood."""
         return self.ridge(self._features.of(told))  # type: ignore[arg-type]

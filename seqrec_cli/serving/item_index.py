@@ -22,6 +22,7 @@ from seqrec_cli.serving.item_lines import FROM, Change
 from seqrec_cli.serving.item_state import RecommendingAt, Row, State
 from seqrec_cli.serving.recommending import Recommending
 from seqrec_cli.serving.requests import RawId
+from seqrec_cli.serving.text_estimates import AdaptedTexts
 
 ESTIMATED = ("attributes", "text_vector")
 
@@ -46,7 +47,7 @@ class ItemIndex:
         self,
         recommending: Recommending,
         journal: ItemJournal | None,
-        estimators: Mapping[str, Estimator],
+        estimators: Mapping[str, Estimator | AdaptedTexts],
         *,
         qualities: Mapping[str, Quality],
         most: int,

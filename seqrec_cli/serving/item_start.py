@@ -21,6 +21,7 @@ from seqrec_cli.serving.item_estimates import AttributeFeatures, Estimator, Qual
 from seqrec_cli.serving.item_index import ItemIndex, table_of
 from seqrec_cli.serving.item_journal import ItemJournal
 from seqrec_cli.serving.recommending import Recommending
+from seqrec_cli.serving.text_estimates import AdaptedTexts
 
 SETTING = "item_vectors"
 MEASURED = 1_000  # validation requests
@@ -48,18 +49,20 @@ def open_items(
 
 def _estimators(
     recommending: Recommending, table_VY: np.ndarray, item_vectors: str | None, *, width: int
-) -> dict[str, Estimator]:
+) -> dict[str, Estimator | AdaptedTexts]:
     log = recommending.log
     known_V = training_counts(log) > 0
     if recommending.left_out is not None:
         known_V[recommending.left_out.cpu().numpy()] = False
-    found: dict[str, Estimator] = {}
+    found: dict[str, Estimator | AdaptedTexts] = {}
     values, vectors_VW = AttributeValues(log, "item"), _text_vectors(log, item_vectors)
     if values.names:
         found["attributes"] = Estimator(AttributeFeatures(values), table_VY, known_V, width=width)
     if vectors_VW is not None:
         text_V = known_V & ~np.isnan(vectors_VW[:, 0])
-        found["text_vector"] = Estimator(TextFeatures(vectors_VW), table_VY, text_V, width=width)
+        adapted = AdaptedTexts.of(recommending.model, vectors_VW, table_VY, known_V=text_V)
+        own = adapted if item_vectors is None else None  # another file's vectors are not those the model reads
+        found["text_vector"] = own or Estimator(TextFeatures(vectors_VW), table_VY, text_V, width=width)
     return found
 
 
@@ -74,13 +77,13 @@ def _text_vectors(log: PackedLog, given: str | None) -> np.ndarray | None:
 
 
 def _qualities(
-    recommending: Recommending, estimators: dict[str, Estimator], table_VY: np.ndarray
+    recommending: Recommending, estimators: dict[str, Estimator | AdaptedTexts], table_VY: np.ndarray
 ) -> dict[str, Quality]:
     """On validation requests, whose test counterparts stay sealed."""
     log = recommending.log
     targets = subsample(view_of(log).val, MEASURED)
     if not estimators or not len(targets.rows_R):
-        return {kind: Quality(len(each.items_N), each.ridge.r2) for kind, each in estimators.items()}
+        return {kind: Quality(len(each.items_N), each.r2) for kind, each in estimators.items()}
     asked = _until(logged_histories(log, targets.rows_R), log, targets.rows_R, ends_R=targets.ends_R)
     some = np.flatnonzero(asked.ends_R > asked.starts_R)
     queries_RY = recommending.encode(_at(asked, some), 64)

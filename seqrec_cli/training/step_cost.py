@@ -33,6 +33,7 @@ from seqrec_cli.training.precision import Precision
 
 WARM_UP_STEPS = 2  # the first calls choose kernels and fetch memory
 TIMED_SECONDS = 2.0
+COUNTED_ROWS = 8  # whose operations stand for all others
 
 
 def forward_backward(model: Recommender, objective: Objective, batch: Batch, *, precision: Precision) -> None:
@@ -108,6 +109,20 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, *, preci
     with exact_sizes(), counter, sdpa_kernel(SDPBackend.MATH):
         forward_backward(model, objective, batch, precision=precision)
     return int(counter.get_total_flops())
+
+
+def epoch_flops(model: Recommender, objective: Objective, rows: BatchedRows, *, precision: Precision) -> float:
+    """Floating-point operations of an epoch, padding included: those of a few usual rows, by their padded events."""
+    tokens_S = padded_events(rows)
+    usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
+    few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
+    counted = count_flops(model, objective, few, precision=precision)
+    return counted / few.items_BL.numel() * float(tokens_S.sum())
+
+
+def padded_events(rows: BatchedRows) -> np.ndarray:
+    """Rows times length of each batch of epoch 0."""
+    return np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
 
 
 def timed_steps(

@@ -24,6 +24,7 @@ from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import CATALOG_BUFFERS
 
 KINDS = ("item_attributes", "user_attributes", "context_attributes")
+TEXTS_ALIKE = 1e-3  # numbers of vectors of length 1
 Source = tuple[str, str]  # ("items", ""), ("users", "") or (kind of attribute, its name)
 
 
@@ -100,6 +101,7 @@ def start_from(
         raise SeqrecError(
             f"start_from: model={cfg.name} is fitted in closed form and has no weights to begin with; leave it out"
         )
+    _refuse_other_texts(cfg, catalog, matched)
     axes, weights = counted_axes(cfg, catalog), dict(earlier.named_parameters())
     counted = {name for name, _ in model.named_parameters() if axes[name]}
     for name, parameter in model.named_parameters():
@@ -130,6 +132,23 @@ def _in_earlier_values(catalog: Catalog, matched: Matched) -> Catalog:
         name: matched.values["item_attributes", name][values_VW] for name, values_VW in catalog.item_values.items()
     }
     return replace(catalog, item_attributes=matched.earlier.item_attributes, item_values=values)
+
+
+def _refuse_other_texts(cfg: ModelConfig, catalog: Catalog, matched: Matched) -> None:
+    """An adaptor reads the vectors that it was trained with, and TF-IDF's (or principal components) are fitted to a
+    log's own items. Raises SeqrecError where known items have others now."""
+    each = (cfg, *getattr(cfg, "members", {}).values())
+    ours_VW, theirs_VW = catalog.item_vectors, matched.earlier.item_vectors
+    if ours_VW is None or theirs_VW is None or all(getattr(model, "items", "ids") == "ids" for model in each):
+        return
+    known_V = matched.items_V1 > 0
+    ours, theirs = ours_VW[known_V], theirs_VW[matched.items_V1[known_V]]
+    if ours.shape != theirs.shape or not np.allclose(ours, theirs, atol=TEXTS_ALIKE, equal_nan=True):
+        raise SeqrecError(
+            "the items' text vectors are others than those that the run's model.items was trained with (TF-IDF and its "
+            "SVD are fitted to a log's own items); prepare both logs with one dataset.item_vectors=FILE, or with a "
+            "model of sentence-transformers at its own width"
+        )
 
 
 def _moved(

@@ -27,6 +27,7 @@ UNIFORM = ("objective=bce", "objective.sampling=uniform")
 ITEM_KINDS = ("dataset.item_attribute_columns=[kind]",)
 USER_PLANS = ("dataset.user_attribute_columns=[plan]",)
 PLACES = ("dataset.context_columns=[place]",)
+TEXTS = ("dataset.item_vectors={vectors}", "model.items=text")
 
 TRAINER = {
     "max_epochs": Row("1", "seeds"),
@@ -75,6 +76,9 @@ OF_MODELS = {"max_length": Row("3", "rows")}
 
 OF_ENCODERS = {
     "embed_dim": Row("16", "start"),
+    "items": Row("both", "start", TEXTS[:1]),
+    "experts": Row("2", "start", TEXTS),
+    "text_dropout": Row("0.6", "steps", TEXTS),
     "dropout": Row("0.6", "steps"),
     "event_dropout": Row("0.6", "steps"),
     "positions": Row("absolute", "start"),
@@ -375,5 +379,7 @@ OTHERWISE = {
     "dataset.url": "of the download: tests/data/test_download.py",
     "dataset.checksum": "of the download: tests/data/test_download.py",
     "dataset.title_column": "names for people: tests/data/test_beside.py",
+    "trivago-dataset.text_fields": "its items have no texts",
+    "trivago-dataset.text_width": "its items have no texts",
     "dataset.publisher": "of the download: tests/data/test_amazon.py",
 }

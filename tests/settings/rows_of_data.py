@@ -36,6 +36,7 @@ PROTOCOLS: dict[str, dict[str, Row]] = {
     },
 }
 
+TFIDF = ("dataset.item_text=tfidf",)
 OF_DATASETS = {
     "archive": Row("{other}", "log"),
     "min_rating": Row("3", "log"),
@@ -44,7 +45,18 @@ OF_DATASETS = {
     "duplicates": Row("drop", "log"),
     "time_context": Row("[hour]", "log", ("model=avgpool",)),
     "item_vectors": Row("{vectors}", "log"),
+    "item_text": Row("tfidf", "log"),
+    "text_fields": Row("[nothing]", "refused", TFIDF),
+    "text_width": Row("2", "log", TFIDF),
 }
+
+
+def texts(*given: str) -> dict[str, Row | None]:
+    """Rows of a dataset whose items have texts by other settings."""
+    fields, width = ("[title]", "refused", (*TFIDF, *given)), ("2", "log", (*TFIDF, *given))
+    return {"item_text": Row("tfidf", "log", given), "text_fields": Row(*fields), "text_width": Row(*width)}
+
+
 UNRATED = {"min_rating": Row("3", "refused")}
 ITEMS = ("dataset.item_file={items}", "dataset.item_attribute_columns=[tags]")
 USER_FILE = ("dataset.user_file={users}", "dataset.user_attribute_columns=[town]")
@@ -59,7 +71,8 @@ BESIDE = {
 HEADERLESS = ("dataset.archive={headerless}", "dataset.header=false")
 
 DATASETS: dict[str, dict[str, Row | None]] = {
-    "csv": {
+    "csv": texts("dataset.item_attribute_columns=[tags]")
+    | {
         "user_column": Row("visit", "log"),
         "item_column": Row("maker", "log", ("protocol.seen=keep",)),
         "time_column": Row("visit", "log", ("dataset.time_unit=s",)),
@@ -92,6 +105,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     },
     "sequences": UNRATED
     | BESIDE
+    | texts(*ITEMS)
     | {
         "time_context": Row("[hour]", "refused", ("model=avgpool",)),
         "valid_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
@@ -143,6 +157,9 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     },
     "trivago": UNRATED
     | {
+        "item_text": Row("tfidf", "refused"),
+        "text_fields": None,
+        "text_width": None,
         "user_core": Row("9", "log", ("protocol.seen=keep",)),
         "item_core": Row("6", "log", ("protocol.seen=keep",)),
         "actions": Row("['search for item']", "log"),

@@ -87,6 +87,12 @@ class EncoderConfig(ModelConfig):
     """What every next-item encoder has in front of its own layers or behind them (`models/encoder.py`)."""
 
     embed_dim: int = Field(ge=1, description="width of item vectors and hidden states")
+    items: Literal["ids", "text", "both"] = Field(
+        description="what an item's vector is: one of its id, made of its text's vector (dataset.item_text or "
+        "item_vectors) by UniSRec's adaptor, or the sum of both; an item that training never saw has that of its text"
+    )
+    experts: int = Field(ge=1, le=64, description="items=text or both: whitening experts that the adaptor mixes")
+    text_dropout: float = Field(ge=0, lt=1, description="items=text or both: dropout of the text vectors' numbers")
     dropout: float = Field(ge=0, lt=1, description="dropout of embeddings and layer outputs (CPU: steps of 1/256)")
     event_dropout: float = Field(
         ge=0,
@@ -159,6 +165,8 @@ class EncoderConfig(ModelConfig):
         found = super().idle
         if not self.user_dim:
             found |= dict.fromkeys(OF_USER_VECTOR, "model.user_dim=0")
+        if self.items == "ids":
+            found |= dict.fromkeys(("experts", "text_dropout"), "model.items=ids")
         return found
 
     @property
@@ -170,6 +178,13 @@ class EncoderConfig(ModelConfig):
     def _features_fit(self) -> Self:
         if self.attributes == "tied" and not self.tied:
             raise ValueError("model.attributes=tied scores events by the input's table; set model.tied=true")
+        if self.items != "ids" and not self.tied:
+            raise ValueError(f"model.items={self.items} scores items by their texts; set model.tied=true")
+        if self.items != "ids" and self.attributes == "tied":
+            raise ValueError(
+                f"model.items={self.items} has the items' vectors of their texts, attributes among them; use "
+                "model.attributes=none, add or concat, or model.items=ids with tied"
+            )
         if self.context == "request" and self.looks_ahead:
             raise ValueError(
                 f"model.context=request: model={self.name} guesses an event between others, in no request; use history"

@@ -76,4 +76,9 @@ class Config(TransformerConfig):
                 "model.attributes=tied: model=semantic scores items by their codes, not by vectors of theirs; use add, "
                 "concat or none, or model.vectors=attributes"
             )
+        if self.items != "ids":
+            raise ValueError(
+                f"model.items={self.items}: model=semantic reads items by their codes, not by vectors of theirs; use "
+                "model.items=ids, with model.vectors=attributes for codes made of texts"
+            )
         return self
