@@ -1,5 +1,6 @@
 """How much memory this machine still has, as far as its system tells, how many cores, and whose."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
 def processor_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """As an x86 processor names its maker (GenuineIntel, AuthenticAMD), where Linux tells."""
     try:

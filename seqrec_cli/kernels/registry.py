@@ -120,7 +120,6 @@ def enabled() -> bool:
     return _ALLOWED and _on
 
 
-@functools.cache
 def products_in_c() -> bool:
     """Whether large fp32 products, the softmax over the corpus among them, are made in C on this processor.
 
