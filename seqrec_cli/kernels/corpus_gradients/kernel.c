@@ -53,11 +53,6 @@ static chunk chunk_at(float *at, corpus of) {
     return c;
 }
 
-INLINE vector larger(vector a, vector b) {
-    const int_vector where = a > b;
-    return (vector)((where & (int_vector)a) | (~where & (int_vector)b));
-}
-
 /* Exponentials of a panel's scores, less the largest so far, and their sums. */
 INLINE void add_exponentials(float *scores, long items, long step, chunk c, float *against) {
     for (long r = 0; r < step; r += LANES) {

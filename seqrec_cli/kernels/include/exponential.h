@@ -21,13 +21,12 @@ INLINE float exponential(float x) {
     return x < -87.0f ? 0.0f : sum * power;
 }
 
-/* The same of a vector. */
+/* The same of a vector of numbers that are not above 0, as a softmax has them once its largest is taken off. */
 INLINE vector exponentials(vector x) {
     const float rounder = 12582912.0f; /* 1.5 times 2^23: what is left of a sum with it is a whole number */
-    const int_vector low = x < -87.0f, high = x > 88.0f;
+    const int_vector low = x < -87.0f;
     const vector zero = {0};
-    const vector below = (vector)((low & (int_vector)(zero - 87.0f)) | (~low & (int_vector)x));
-    const vector within = (vector)((high & (int_vector)(zero + 88.0f)) | (~high & (int_vector)below));
+    const vector within = (vector)((low & (int_vector)(zero - 87.0f)) | (~low & (int_vector)x));
     const vector shifted = within * 1.44269504f + rounder, n = shifted - rounder;
     const vector r = within - n * 0.693359375f + n * 2.12194440e-4f;
     vector sum = r * 1.9875691500e-4f + 1.3981999507e-3f;
