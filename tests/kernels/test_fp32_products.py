@@ -4,6 +4,7 @@ operators."""
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from seqrec_cli.kernels.bias_activation_dropout.op import linear_activation_drop
 from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.kernels.build import compiler
 from seqrec_cli.kernels.linear.op import FEWEST_ROWS, linear
+from seqrec_cli.kernels.masked_softmax_dropout.op import attention
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.layers.transformer import TransformerBlock
 from seqrec_cli.objectives.losses import corpus_cross_entropy
@@ -93,6 +95,34 @@ def test_a_block_is_the_same_by_torchs_operations(norm: str, products: Products)
     assert "linear" in called(lambda: block(x, causal=True), low=False)
     for mine, torchs in zip(run("1"), run("0"), strict=True):
         close(mine, torchs, 2e-5)
+
+
+@needs_compiler
+def test_attention_in_fp32_is_in_c_without_dropout_and_bias(products: Products) -> None:
+    torch.manual_seed(5)
+    q, k, v = (torch.randn(3, 2, 40, 8) for _ in range(3))
+    mask_BT = torch.arange(40) < torch.tensor([[40], [3], [1]])
+    ways: list[dict[str, Any]] = [{"causal": True, "mask_BT": None}, {"causal": False, "mask_BT": mask_BT}]
+    for way in ways:
+        found = []
+        for on in ("1", "0"):
+            products(on)
+            leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+            made = attention(*leaves, drop=0.0, **way)
+            found.append([made.detach(), *torch.autograd.grad(made.square().sum(), leaves)])
+            names = ["attention"] if on == "1" else []
+            assert called(lambda way=way: attention(q, k, v, drop=0.0, **way), low=False) == names  # type: ignore[misc]
+        for mine, torchs in zip(*found, strict=True):
+            close(mine, torchs, 2e-5)
+    products("1")
+    for more in ({"drop": 0.1}, {"drop": 0.0, "bias_AHLT": torch.zeros(1, 2, 40, 40)}):
+        use = lambda more=more: attention(q, k, v, **ways[0], **more)  # noqa: E731
+        assert "attention" not in called(use, low=False)  # type: ignore[arg-type]
+    both = lambda: attention(q, k, v, causal=True, mask_BT=mask_BT, drop=0.0)  # noqa: E731
+    assert called(both, low=False) == []
+    assert called(lambda: attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), drop=0.0, **ways[0]), low=False) == [
+        "masked_softmax_dropout"
+    ]
 
 
 @needs_compiler

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from seqrec_cli.kernels.corpus_gradients.reference import examples, reference
 from seqrec_cli.kernels.registry import (
-    POINTER,
     WIDEST,
     Kernel,
     Source,
@@ -87,9 +86,14 @@ def _corpus_gradients(
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     queries, items, columns_N = queries_ND.contiguous(), table_VD[1:].contiguous(), targets_N - 1
-    bias, weights = (None if x is None else x.contiguous() for x in (bias_V if bias_V is None else bias_V[1:], weights_N))
+    bias, weights = (
+        None if x is None else x.contiguous() for x in (bias_V if bias_V is None else bias_V[1:], weights_N)
+    )
     losses_N = queries.new_empty(len(columns_N))
-    grad_queries, grad_table = torch.zeros_like(queries), torch.zeros_like(table_VD, memory_format=torch.contiguous_format)
+    grad_queries, grad_table = (
+        torch.zeros_like(queries),
+        torch.zeros_like(table_VD, memory_format=torch.contiguous_format),
+    )
     grad_bias = table_VD.new_zeros(0 if bias_V is None else len(bias_V))
     given = addresses(queries, items, columns_N, bias, weights)
     of = _Corpus(*given, len(queries), *items.shape, chunk, torch.get_num_threads())

@@ -34,7 +34,12 @@ def reference(
 
 
 def examples(dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
-    shapes = ((7, 2, 4, 1.0, True, 32), (37, 75, 20, 1.0, False, 32), (70, 150, 17, 30.0, True, 32), (5, 100, 64, 1.0, True, 64))
+    shapes = (
+        (7, 2, 4, 1.0, True, 32),
+        (37, 75, 20, 1.0, False, 32),
+        (70, 150, 17, 30.0, True, 32),
+        (5, 100, 64, 1.0, True, 64),
+    )
     for N, V, D, scale, more, chunk in shapes:
         targets_N = torch.randint(1, V, (N,))
         bias_V, weights_N = (torch.randn(V), torch.rand(N)) if more else (None, None)

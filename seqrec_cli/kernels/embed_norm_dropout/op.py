@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from seqrec_cli.kernels.dropout.op import SPEC, draw, spec
 from seqrec_cli.kernels.embed_norm_dropout.reference import examples, reference
-from seqrec_cli.kernels.registry import POINTER, WIDEST, Kernel, Source, addresses, check_memory, operator, product_format
+from seqrec_cli.kernels.registry import (
+    POINTER,
+    WIDEST,
+    Kernel,
+    Source,
+    addresses,
+    check_memory,
+    operator,
+    product_format,
+)
 
 
 class _Events(ctypes.Structure):

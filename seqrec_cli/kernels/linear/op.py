@@ -46,19 +46,23 @@ SOURCE = Source(
 )
 
 
-def fused(layer: nn.Linear, x: Tensor) -> bool:
+def fused(layer: nn.Linear, x: Tensor, rows: int | None = None) -> bool:
     """Whether kernels that add a layer's bias themselves pay: on a CPU, in eager mode, the bias in fp32, the output in
-    bf16, or in fp32 where `in_c`. Where a library makes fp32 products, what stands between them is a few percent."""
+    bf16, or in fp32 where `in_c`. Where a library makes fp32 products, what stands between them is a few percent.
+
+    With `rows` the layer's inputs are so many rows like those of x.
+    """
     if x.device.type != "cpu" or torch.compiler.is_compiling() or layer.out_features > WIDEST:
         return False
     if layer.bias is None or layer.bias.dtype != torch.float32:
         return False
-    return product_format(x) == torch.bfloat16 or in_c(x, layer.weight)
+    return product_format(x) == torch.bfloat16 or in_c(x, layer.weight, rows)
 
 
-def in_c(x: Tensor, weight_MD: Tensor) -> bool:
+def in_c(x: Tensor, weight_MD: Tensor, rows: int | None = None) -> bool:
     """Whether the product is made here."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or sizes(x)[0] < FEWEST_ROWS:
+    rows = sizes(x)[0] if rows is None else rows
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or rows < FEWEST_ROWS:
         return False
     fp32 = product_format(x) == x.dtype == weight_MD.dtype == torch.float32
     return fp32 and products_in_c() and SOURCE.usable(torch.float32)

@@ -16,7 +16,17 @@ def reference(x: Tensor, weight_MD: Tensor, bias_M: Tensor | None) -> Tensor:
 
 
 def examples(dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
-    shapes = (((3, 5), 7, True), ((2, 100, 64), 33, True), ((4100, 17), 40, False), ((9, 300), 64, True), ((0, 4), 5, True))
+    shapes = (
+        ((3, 5), 7, True),
+        ((2, 100, 64), 33, True),
+        ((4100, 17), 40, False),
+        ((9, 300), 64, True),
+        ((0, 4), 5, True),
+    )
     for shape, M, biased in shapes:
         yield torch.randn(shape, dtype=dtype), torch.randn(M, shape[-1]), torch.randn(M) if biased else None
-    yield torch.randn(8300, 20, dtype=dtype), torch.randn(6, 20), torch.randn(6)  # more rows than a slab of the gradient
+    yield (
+        torch.randn(8300, 20, dtype=dtype),
+        torch.randn(6, 20),
+        torch.randn(6),
+    )  # more rows than a slab of the gradient

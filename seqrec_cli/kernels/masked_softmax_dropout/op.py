@@ -59,7 +59,12 @@ def attention(
         return biased_attention(
             q_BHLd, k_BHTd, v_BHTd, bias_AHLT, mask_BT=mask_BT, causal=causal, scale=scale, pointwise=False, drop=drop
         )
-    if drop == 0.0 and bias_AHLT is None and not (causal and mask_BT is not None) and usable_in_c(q_BHLd, k_BHTd, causal):
+    if (
+        drop == 0.0
+        and bias_AHLT is None
+        and not (causal and mask_BT is not None)
+        and usable_in_c(q_BHLd, k_BHTd, causal)
+    ):
         return attention_in_c(q_BHLd, k_BHTd, v_BHTd, mask_BT, causal)
     on_cpu, T = q_BHLd.device.type == "cpu", k_BHTd.shape[2]
     if not on_cpu or (q_BHLd.dtype == torch.float32 and drop == 0.0 and bias_AHLT is None):
