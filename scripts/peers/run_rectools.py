@@ -1,7 +1,8 @@
-"""RecTools: SASRecModel or BERT4RecModel with the softmax over all items, fitted and asked for recommendations by its own methods.
+"""RecTools: SASRecModel or BERT4RecModel with the softmax over all items, fitted and asked for recommendations by its
+own methods.
 
-Its SASRec layer has a feed-forward width equal to the embedding's, BERT4Rec's has four times it; there is no setting for
-either.
+Its SASRec layer has a feed-forward width equal to the embedding's, BERT4Rec's has four times it; there is no setting
+for either.
 """
 
 import warnings
@@ -99,7 +100,8 @@ def main() -> None:
         seconds = now() - began
         what = "recommend(k=20, filter_viewed=True) and calc_metrics (HitRate, NDCG, MRR)"
         evaluate = evaluation_answer(what, len(users), request["items"], seconds, seen_removed=True)
-    shape = f"{type(model).__name__}, ffn_dim={request['embed_dim'] * (4 if bidirectional else 1)}, {request['heads']} heads"
+    inner = request["embed_dim"] * (4 if bidirectional else 1)
+    shape = f"{type(model).__name__}, ffn_dim={inner}, {request['heads']} heads"
     give(request, "rectools", "rectools", shape, train=train, evaluate=evaluate)
 
 

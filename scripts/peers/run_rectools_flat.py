@@ -1,5 +1,5 @@
-"""RecTools' `fast_transformers`: FlatSASRecNet on its own prebuilt sequences. The package has no loop for this network: here it
-is the shortest one, AdamW and the cross-entropy of its logits among all items.
+"""RecTools' `fast_transformers`: FlatSASRecNet on its own prebuilt sequences. The package has no loop for this network:
+here it is the shortest one, AdamW and the cross-entropy of its logits among all items.
 
 Its blocks have a feed-forward width of four times the embedding's.
 """

@@ -123,8 +123,8 @@ def enabled() -> bool:
 def products_in_c() -> bool:
     """Whether large fp32 products, the softmax over the corpus among them, are made in C on this processor.
 
-    On x86-64 that is not Intel's, where MKL is at half to three quarters of the peak: on one AVX2 core of an EPYC, whose
-    peak is 117 GFLOP/s, layers' products ran at 60 to 99 in C and 48 to 87 in MKL. Intel's have not been measured, and
+    On x86-64 that is not Intel's, where MKL is at half to three quarters of the peak: on one AVX2 core of an EPYC (its
+    peak is 117 GFLOP/s) layers' products ran at 62 to 105 in C and 54 to 87 in MKL. Intel's have not been measured, and
     Apple's library multiplies on hardware that C cannot reach.
     """
     if _PRODUCTS is not None:

@@ -1,5 +1,5 @@
-"""A linear layer over many rows in fp32, in C: the same small matrix meets them all and is packed once, rows are read where
-they lie, and the bias's gradient is summed on the way.
+"""A linear layer over many rows in fp32, in C: the same small matrix meets them all and is packed once, rows are read
+where they lie, and the bias's gradient is summed on the way.
 
 Legend: D inputs, M outputs; leading dimensions are free.
 """
