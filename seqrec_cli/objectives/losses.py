@@ -138,10 +138,11 @@ def corpus_cross_entropy(
     """Mean cross-entropy of each query's target among all items, in `chunk_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
-    format, sums and the loss in fp32. On a GPU no score is written to memory (`kernels/corpus_softmax`); on a CPU in fp32
-    C code does it where it is faster (`kernels/corpus_gradients`); in torch's chunks one target's loss saturates at 87
-    nats (the smallest fp32 probability), its gradient does not. Of a target's probability
-    all items share `label_smoothing` alike, the target included. With `weights_N` it is the mean of weight x loss.
+    format, sums and the loss in fp32. On a GPU no score is written to memory (`kernels/corpus_softmax`); on a CPU in
+    fp32 C makes gradients and scores in one pass where that is faster (`kernels/corpus_gradients`); in torch's chunks
+    one target's loss saturates at 87 nats (the smallest fp32 probability), its gradient does not. Of a target's
+    probability all items share `label_smoothing` alike, the target included. With `weights_N` it is the mean of
+    weight x loss.
     """
     low = product_dtype(queries_ND.device)
     if torch.is_grad_enabled() and usable(queries_ND, low):

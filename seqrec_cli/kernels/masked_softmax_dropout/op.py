@@ -48,10 +48,10 @@ def attention(
     """softmax(q k' / sqrt(d) + bias + mask) v -> [B, H, L, d]; `drop` is the dropout of the weights (0 in evaluation).
 
     `scaled_dot_product_attention` where it is fast: on accelerators (there a bias has a kernel of its own), and on CPUs
-    in fp32 (forward and backward 13 ms against 39 ms of plain products, B=128 H=2 L=100 d=32, two cores),
-    unless `kernels/attention` is faster. In bf16 on a CPU its backward pass is slow (34 against 5 ms; L=200: 51 against 19), and with dropout or a learned bias it has no
-    fused path there. The softmax in C knows the masks by itself (causal, B=128 H=1 L=200 d=64, with dropout: 16 ms, 18
-    with a mask added).
+    in fp32 (forward and backward 13 ms against 39 ms of plain products, B=128 H=2 L=100 d=32, two cores), unless
+    `kernels/attention` is faster. In bf16 on a CPU its backward pass is slow (34 against 5 ms; L=200: 51 against 19),
+    and with dropout or a learned bias it has no fused path there. The softmax in C knows the masks by itself (causal,
+    B=128 H=1 L=200 d=64, with dropout: 16 ms, 18 with a mask added).
     """
     if bias_AHLT is not None and usable_with_bias(q_BHLd):
         scale = q_BHLd.shape[-1] ** -0.5
