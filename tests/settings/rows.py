@@ -134,7 +134,7 @@ OF_PERSONS = {
     "steps_ahead": Row("3", "start", ("objective=multi_step", "model.steps_ahead=2")),
 }
 
-MODELS: dict[str, dict[str, Row]] = {
+MODELS: dict[str, dict[str, Row | None]] = {
     "sasrec": {**TABLE, **OF_PERSONS, "norm": Row("published", "start")},
     "esasrec": TABLE,
     "bert4rec": {
@@ -168,6 +168,9 @@ MODELS: dict[str, dict[str, Row]] = {
     },
     "nextitnet": {"dilations": Row("[1, 2]", "start"), "kernel": Row("2", "start")},
     "semantic": {
+        "items": Row("text", "refused", TEXTS[:1]),
+        "experts": None,
+        "text_dropout": None,
         **TABLE,
         "vectors": Row("random", "steps"),
         "levels": Row("2", "start"),
@@ -360,6 +363,7 @@ OTHERWISE = {
     "trainer.minutes": "tests/training/test_loop.py: a run ends by the clock, which no run of this table can wait for",
     **{f"auto-model.{name}": "tests/commands/test_portfolio_run.py" for name in ("requests", "members", "weights")},
     "semantic-model.quantiser": "tests/models/test_semantic.py: kmeans leaves the steps that make the other brief idle",
+    **{f"semantic-model.{key}": "of model.items=text, which it refuses" for key in ("experts", "text_dropout")},
     "semantic-model.beam": "tests/models/test_semantic.py: of lists, not of what training measures",
     "trainer.seeds": "tests/commands/test_seeds.py: a run a seed",
     "hardware.table": "tests/commands/test_sharded_run.py: two processes have the numbers of one",
