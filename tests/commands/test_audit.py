@@ -85,7 +85,12 @@ def test_a_runs_model_is_measured_on_reordered_histories(tmp_path: Path) -> None
     data = [*COLUMNS, f"dataset.archive={path}", f"data_dir={tmp_path / 'data'}"]
     run = tmp_path / "run"
     seqrec_cli.run("train", [*data, "model=markov", "evaluation.baselines=false", f"run_dir={run}"])
-    found = seqrec_cli.run("audit", [f"ckpt={run}", "repetitions=2"])
+    found = seqrec_cli.run("audit", [f"ckpt={run}", "repetitions=2", "endings=[2,1]"])
+    same = found["findings"]["same_endings"]
+    assert same["question"] == "same last events (markov)"
+    assert [row["events"] for row in same["numbers"]["endings"]] == [1, 2]
+    assert all(row["planted"]["differ"] == 0 for row in same["numbers"]["endings"])  # the last event says it all
+    assert same["verdict"] == "look"
     changes = found["findings"]["ties_effect"]["numbers"]["changes"]
     mine = [change["order"] for change in changes if change["model"] == "markov"]
     assert mine.count("ties shuffled, targets kept") == 2  # the baseline counted anew, and the run's own
@@ -99,7 +104,8 @@ def test_the_split_that_is_asked_for_is_looked_at_and_a_runs_test_is_counted(tmp
     seqrec_cli.run("train", [*data, *words])
     ledger = tmp_path / "data" / LEDGER
     for split, read in (("val", []), ("test", ["audit"])):
-        found = seqrec_cli.run("audit", [f"ckpt={run}", f"split={split}"])
+        found = seqrec_cli.run("audit", [f"ckpt={run}", f"split={split}", "endings=[]"])
+        assert "same_endings" not in found["findings"]
         assert f"training and {split} popularity" in found["findings"]["shift"]["found"]
         lines = ledger.read_text().splitlines() if ledger.exists() else []
         assert [json.loads(line)["by"] for line in lines] == read
