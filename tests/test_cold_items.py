@@ -62,8 +62,9 @@ def test_ranks_are_those_counted_one_by_one(run: Any) -> None:
         items_T = log.items_N[test.positions_T[test.offsets_R1[r] : test.offsets_R1[r + 1]]]
         read = set(log.items_N[log.offsets_U1[row] : test.ends_R[r]].tolist())
         others = [v for v in np.flatnonzero(cold_V) if v not in read and v not in items_T]
-        each = [np.mean([scores_RV[r, t] > scores_RV[r, v] for v in others]) for t in items_T if cold_V[t]]
-        auc += [np.mean(each)] if each and others else []
+        asked = [t for t in items_T if cold_V[t]]
+        if asked and others:
+            auc.append(np.mean([scores_RV[r, t] > scores_RV[r, v] for t in asked for v in others]))
     np.testing.assert_allclose(found.auc_R, auc, atol=1e-6)
     assert len(found.hits_R) == len(auc)
 
