@@ -86,7 +86,7 @@ def add_tuples(tuples_VK: np.ndarray, items_N: np.ndarray, z_NZ: Tensor, *, quan
     for centroids_CZ, codes_N in zip(quantiser.centroids_SCZ, before.unbind(1), strict=False):
         residual_NZ -= centroids_CZ[codes_N]
     order_NC = squared_distances(residual_NZ, quantiser.centroids_SCZ[-1]).argsort(dim=1, stable=True).cpu().numpy()
-    room = {}
+    room: dict[bytes, int] = {}
     for item, row in enumerate(found[:, :-1]):
         if item and found[item, -1] != NONE:
             room[row.tobytes()] = room.get(row.tobytes(), 0) + 1

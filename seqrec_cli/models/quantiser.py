@@ -193,7 +193,7 @@ def _train(
         restored = torch.relu(quantised @ back_up + biases[2]) @ back_down + biases[3]
         loss = (x - restored).square().sum(1).mean() + torch.stack(terms).sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if step % RESTARTED_EVERY == 0 and step + RESTARTED_EVERY <= cfg.steps:
             with torch.no_grad():

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.model import EncoderConfig
+from seqrec_cli.config.model import EncoderConfig, Positions
 from seqrec_cli.config.model.semantic import ATTRIBUTES, HISTORIES, RANDOM, Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
@@ -99,7 +99,7 @@ class History(ItemEncoder):
         return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
 
 
-def _block(cfg: Config, positions: str) -> TransformerBlock:
+def _block(cfg: Config, positions: Positions) -> TransformerBlock:
     return TransformerBlock(
         cfg.embed_dim,
         cfg.heads,
@@ -147,13 +147,16 @@ class Model(Generator):
         self.tree = CodeTree(tuples_VK, cfg.codes, every=cfg.normalise == "all")
         self.register_load_state_dict_post_hook(lambda model, _: model.use_tuples(model.tuples_VK.cpu().numpy()))
 
-    # --- tuples
+    @property
+    def _items(self) -> CodeEmbedding:
+        assert isinstance(self.history.items, CodeEmbedding)
+        return self.history.items
 
     def use_tuples(self, tuples_VK: np.ndarray) -> None:
         """From now on items have these tuples [V + 1, K], -1 for none."""
         device = self.tuples_VK.device
         self.tuples_VK = torch.from_numpy(tuples_VK.astype(np.int32)).to(device)
-        self.history.items.use(tuples_VK)  # type: ignore[operator]
+        self._items.use(tuples_VK)
         self.tree = CodeTree(tuples_VK, self.cfg.codes, every=self.cfg.normalise == "all").to(device)
 
     def use_vectors(self, vectors_VW: Tensor) -> None:
@@ -181,10 +184,11 @@ class Model(Generator):
         if cfg.vectors == RANDOM:
             tuples_VK = code_tuples.at_random(items, cfg.codes, cfg.levels, seed=self.seed)
             return Made(tuples_VK, Quantiser())
+        vectors_VW = self._run_vectors_VW
         if cfg.vectors == HISTORIES:
             vectors_VW = history_vectors(histories, items, cfg.embed_dim)
-        else:
-            vectors_VW = self._attribute_vectors() if cfg.vectors == ATTRIBUTES else self._run_vectors_VW
+        elif cfg.vectors == ATTRIBUTES:
+            vectors_VW = self._attribute_vectors()
         if vectors_VW is None:
             raise SeqrecError(f"model.vectors={cfg.vectors}: the run's item table was not read")
         return clustered(cfg, vectors_VW, seed=self.seed, tell=tell)
@@ -204,8 +208,6 @@ class Model(Generator):
         if not current().several:  # else buffers of other sizes than the others' would be told to these
             self._take(self._carried)
 
-    # --- probabilities
-
     def prepare(self, item_counts_V: Tensor, user_counts_U: Tensor) -> None:
         self.history.prepare(item_counts_V, user_counts_U)
 
@@ -217,7 +219,7 @@ class Model(Generator):
     def log_probability(self, states_ND: Tensor, items_N: Tensor) -> Tensor:
         """Of each item's tuple behind its own state, [N] in fp32; NO_ITEM for an item without a tuple."""
         codes_NK = self.tuples_VK[items_N].long()
-        before_NkD = self.history.items.each(items_N)[:, :-1].cumsum(1)  # type: ignore[operator]
+        before_NkD = self._items.each(items_N)[:, :-1].cumsum(1)
         tokens_NKD = torch.cat([states_ND[:, None].to(before_NkD.dtype), before_NkD], dim=1)
         logits_NKC = self._logits(self._decoded(tokens_NKD))
         certain_NK = torch.zeros_like(codes_NK, dtype=torch.bool)
@@ -238,7 +240,7 @@ class Model(Generator):
     def _logits(self, states: Tensor, level: int | None = None) -> Tensor:
         """Scores [..., K, C] of each level's codes from states [..., K, D]; of one level [..., C] from [..., D]."""
         with full_precision(states.device):
-            table = self.history.items.table.weight[1:] if self.output is None else self.output.weight
+            table = self._items.table.weight[1:] if self.output is None else self.output.weight
             codes_KCD = table.float().view(self.tree.K, self.cfg.codes, -1)
             queries = self.norm(states.float())
             if self.cfg.temperature is not None:
@@ -267,7 +269,7 @@ class Model(Generator):
 
     def _scores(self, last_BD: Tensor) -> Tensor:
         """The log probabilities [B, V + 1] of all items behind these states."""
-        tree, table = self.tree, self.history.items.table
+        tree, table = self.tree, self._items.table
         tokens, before_RD = [(last_BD.to(self.levels.weight.dtype) + self.levels.weight[0])[:, None]], None
         for level in range(1, tree.K):
             own_RD = table(tree.at("code", level))
@@ -293,7 +295,7 @@ class Model(Generator):
         def step(codes_BWl: Tensor, nodes_BW: Tensor) -> Tensor:
             B, W, level = codes_BWl.shape
             first_l = 1 + torch.arange(level, device=codes_BWl.device) * self.cfg.codes
-            before = self.history.items.table(codes_BWl + first_l).cumsum(2)  # type: ignore[operator, union-attr]
+            before = self._items.table(codes_BWl + first_l).cumsum(2)
             states = last_BD[:, None, None].expand(-1, W, -1, -1).to(before.dtype)
             tokens = torch.cat([states, before], dim=2).flatten(0, 1)
             logits_BWC = self._logits(self._decoded(tokens)[:, -1], level).view(B, W, -1)
