@@ -311,7 +311,7 @@ class TrainConfig(DataConfig):
             )
 
     def _micro_batches_change_nothing(self) -> None:
-        found = self.model.batch_statistics
+        found = self.model.batch_statistics | self.objective.batch_statistics
         if self.trainer.micro_batch_tokens is not None and found:
             raise ValueError(
                 f"trainer.micro_batch_tokens={self.trainer.micro_batch_tokens}: model={self.model.name} with "

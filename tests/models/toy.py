@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {
     "states": 12,
     "session_gap": 600,
     "session_events": 3,
+    "sparsity": 1e-4,
 }
 
 # Recorded in tests/golden before cosines (`temperature`) were the default.
@@ -47,7 +48,10 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
-CAUSAL = {"bsarec": {"filter": "causal", "layer_std": None}}
+CAUSAL = {
+    "bsarec": {"filter": "causal", "layer_std": None},
+    "fmlprec": {"filter": "causal", "layer_std": None, "filter_std": 1.0},
+}
 
 
 def numbers(name: str) -> dict[str, Any]:
@@ -144,15 +148,24 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
     """A loss of the kind the model is trained by: softmax over items, or cross-entropy of labelled candidates."""
     assert batch.targets_BL is not None
     if isinstance(model, SequenceEncoder) and model.causal:
-        real_BL = batch.targets_BL > 0
-        scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
-        return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+        return _with_terms(model, batch, model.estimated_loss(lambda: _next_item_loss(model, batch)))
     if isinstance(model, SequenceEncoder | ClosedFormModel):
         last_B = batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
         return F.cross_entropy(model.score_corpus(batch), last_B)
     assert batch.candidates_BC is not None
     assert batch.labels_BC is not None
     loss = F.binary_cross_entropy_with_logits(model.score(batch, batch.candidates_BC), batch.labels_BC)
+    return _with_terms(model, batch, loss)
+
+
+def _next_item_loss(model: SequenceEncoder, batch: Batch) -> Tensor:
+    assert batch.targets_BL is not None
+    real_BL = batch.targets_BL > 0
+    scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
+    return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+
+
+def _with_terms(model: Recommender, batch: Batch, loss: Tensor) -> Tensor:
     for term in (model.auxiliary_loss(), model.penalty(batch)):
         loss = loss if term is None else loss + term
     return loss
