@@ -15,8 +15,9 @@ step (Hutchinson); beta is `sparsity`, gamma `smoothness`.
 Deviations. The blocks are those of model=sasrec norm=pre, and any objective trains them (the paper: SASRec's as published,
 with binary cross-entropy). Both passes drop out the same elements, so that their losses differ by the masks alone. Pairs
 that no causal query sees are not counted in the second term. |J|^2 is that of a block without dropout, and an event's
-mean, as L is a target's. U is drawn once a step, and in micro-batches or several processes once for each part: each is an
-estimate without bias. The start of Phi is a setting (`mask_open`).
+mean, as L is a target's. U and the projections are drawn from the seed that a step sets (`shared_steps.seed_step`), so that
+micro-batches have the same; of several processes each has its own, which is an estimate without bias too. The start of
+Phi is a setting (`mask_open`).
 
 Legend: B rows, L history events, M max_length, D width.
 """
@@ -55,23 +56,24 @@ class Model(ItemEncoder):
         self.masks = nn.ModuleList(MaskLogits(cfg.max_length, cfg.mask_open) for _ in range(cfg.blocks))
         self.norm = nn.LayerNorm(cfg.embed_dim)
         self._drawn: list[Tensor] | None = None  # the step's masks, within `estimated_loss`
-        self._measures = False  # whether a forward pass is to measure Jacobians
+        self._directions: list[Tensor] = []  # in which a forward pass is to measure Jacobians
         self._jacobian: Tensor | None = None
 
     def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         masks, jacobians = self._masks(), []
-        for block, mask_MM in zip(self.blocks, masks, strict=True):
+        for nth, (block, mask_MM) in enumerate(zip(self.blocks, masks, strict=True)):
             assert isinstance(block, MaskedBlock)
             mask_BLL = mask_of_rows(mask_MM, batch.lengths_B, x_BLD.shape[1])
-            if self._measures:
-                jacobians.append(squared_jacobian(block, x_BLD, mask_BLL, batch.mask_BL))
+            if self._directions:
+                real_BL, direction_MD = batch.mask_BL, self._directions[nth]
+                jacobians.append(squared_jacobian(block, x_BLD, mask_BLL, real_BL=real_BL, direction_MD=direction_MD))
             x_BLD = block(x_BLD, mask_BLL)
         self._jacobian = torch.stack(jacobians).sum() if jacobians else None
         return x_BLD
 
     def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         ends_B = batch.lengths_B.clamp(min=1) - 1
-        if self._measures:  # whose rows have one target, and the same Jacobians
+        if self._directions:  # whose rows have one target, and the same Jacobians
             return self.forward_layers(x_BLD, batch)[torch.arange(len(x_BLD), device=x_BLD.device), ends_B]
         *lower, top = self.blocks
         *masks, of_top_MM = (mask_of_rows(mask_MM, batch.lengths_B, x_BLD.shape[1]) for mask_MM in self._masks())
@@ -93,20 +95,29 @@ class Model(ItemEncoder):
         if not self.training:
             return loss()
         logits = [mask.square for mask in self.masks if isinstance(mask, MaskLogits)]
-        uniform = [torch.rand_like(logit_MM) for logit_MM in logits]
+        uniform, directions = self._draws(logits[0].device)
         try:
             with forked_random(logits[0].device):
                 # With gradients, for a softmax in chunks makes them; they end here.
                 self._drawn = [(u > (-phi).sigmoid()).float() for u, phi in zip(uniform, logits, strict=True)]
                 opposite = loss().detach()
             self._drawn = [(u < phi.sigmoid()).float() for u, phi in zip(uniform, logits, strict=True)]
-            self._measures = self.smoothness > 0
+            self._directions = directions
             own = loss()
         finally:
-            self._drawn, self._measures = None, False
+            self._drawn, self._directions = None, []
         away = opposite - own.detach()
         learned = torch.stack([((u - 0.5) * phi).sum() for u, phi in zip(uniform, logits, strict=True)]).sum()
         return own + away * (learned - learned.detach())  # of the second term the gradient alone
+
+    def _draws(self, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+        """Of a step: U [M, M] for each layer's mask, and a direction [M, D] for each block's Jacobian."""
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        M, D, layers = self.max_length, self.items.embedding_dim, range(len(self.blocks))
+        uniform = [torch.rand(M, M, generator=generator).to(device) for _ in layers]
+        if not self.smoothness:
+            return uniform, []
+        return uniform, [torch.randn(M, D, generator=generator).to(device) for _ in layers]
 
     def auxiliary_loss(self) -> Tensor | None:
         jacobian, self._jacobian = self._jacobian, None

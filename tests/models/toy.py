@@ -36,7 +36,9 @@ SMALL: dict[str, Any] = {
     "states": 12,
     "session_gap": 600,
     "session_events": 3,
+    "mask_open": 0.995,
     "sparsity": 1e-4,
+    "smoothness": 1e-5,
 }
 
 # Recorded in tests/golden before cosines (`temperature`) were the default.

@@ -74,7 +74,14 @@ class MaskedBlock(nn.Module):
     """A pre-norm block of torch's operators alone: gradients of gradients go through it."""
 
     def __init__(
-        self, dim: int, heads: int, ffn_dim: int, *, drop: float, attention_drop: float, positions: Rotary | RelativeBias | None
+        self,
+        dim: int,
+        heads: int,
+        ffn_dim: int,
+        *,
+        drop: float,
+        attention_drop: float,
+        positions: Rotary | RelativeBias | None,
     ) -> None:
         super().__init__()
         self.attention = MaskedAttention(dim, heads, attention_drop, positions=positions)
@@ -101,17 +108,19 @@ class MaskedBlock(nn.Module):
         return output
 
 
-def squared_jacobian(block: MaskedBlock, x_BLD: Tensor, mask_BLL: Tensor, real_BL: Tensor) -> Tensor:
-    """An unbiased estimate of the squared Frobenius norm of the block's Jacobian, an event: with a random projection,
-    E |n' J|^2 = |J|^2 for n ~ N(0, 1). Without dropout, in fp32; its gradient reaches the block and x."""
+def squared_jacobian(
+    block: MaskedBlock, x_BLD: Tensor, mask_BLL: Tensor, *, real_BL: Tensor, direction_MD: Tensor
+) -> Tensor:
+    """An unbiased estimate of the squared Frobenius norm of the block's Jacobian, an event: E |n' J|^2 = |J|^2 for a
+    direction n ~ N(0, 1), which all rows may share. Without dropout, in fp32; its gradient reaches the block and x."""
     training = block.training
     block.eval()
     try:
         with torch.enable_grad(), torch.autocast(x_BLD.device.type, enabled=False):
             x_BLD = x_BLD.float()
             x_BLD = x_BLD if x_BLD.requires_grad else x_BLD.requires_grad_()
-            random_BLD = torch.randn_like(x_BLD) * real_BL[..., None]
-            (product_BLD,) = torch.autograd.grad(block(x_BLD, mask_BLL), x_BLD, random_BLD, create_graph=True)
+            direction_BLD = direction_MD[: x_BLD.shape[1]] * real_BL[..., None]
+            (product_BLD,) = torch.autograd.grad(block(x_BLD, mask_BLL), x_BLD, direction_BLD, create_graph=True)
     finally:
         block.train(training)
     return product_BLD.square().sum() / real_BL.sum().clamp(min=1)
