@@ -237,6 +237,11 @@ class TrainConfig(DataConfig):
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
+        if self.hardware.compile and self.model.not_compiled:
+            raise ValueError(
+                f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} "
+                f"{self.model.not_compiled}; set it to false"
+            )
         self._candidates_fit()
         rows_can_be_sparse(self)
         tables_can_be_sharded(self)

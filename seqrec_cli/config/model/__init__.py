@@ -74,6 +74,11 @@ class ModelConfig(Option):
         return "" if self.capabilities.causal else "objective=cloze"
 
     @property
+    def not_compiled(self) -> str:
+        """What of it `hardware.compile` cannot take; empty if it can."""
+        return ""
+
+    @property
     def batch_statistics(self) -> dict[str, str]:
         """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
         return {}

@@ -16,3 +16,6 @@ class Config(TransformerConfig):
     sparsity: float = Field(ge=0, description="beta: what each attention that a mask may keep adds to the loss")
     smoothness: float = Field(ge=0, description="gamma: weight of the blocks' squared Jacobians an event")
 
+    @property
+    def not_compiled(self) -> str:
+        return "takes gradients of gradients, and draws its masks around the forward pass, which are not compiled"
