@@ -240,7 +240,7 @@ class TrainConfig(DataConfig):
         if self.hardware.compile and self.model.not_compiled:
             raise ValueError(
                 f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} "
-                f"{self.model.not_compiled}; set it to false"
+                f"{self.model.not_compiled}: set it to false"
             )
         self._candidates_fit()
         rows_can_be_sparse(self)

@@ -57,8 +57,8 @@ class Model(ItemEncoder):
         self.blocks = nn.ModuleList(self._block(cfg) for _ in range(cfg.blocks))
         self.norm = nn.LayerNorm(cfg.embed_dim)
         kind = cfg.agreement
-        self.agreement = None if kind == "none" else Agreement(
-            kind, blocks=cfg.blocks, heads=cfg.heads, dim=cfg.embed_dim
+        self.agreement = (
+            None if kind == "none" else Agreement(kind, blocks=cfg.blocks, heads=cfg.heads, dim=cfg.embed_dim)
         )
 
     @staticmethod

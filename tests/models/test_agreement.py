@@ -66,7 +66,9 @@ def test_pooling_by_a_loop() -> None:
     row = 5
     for i in range(int(batch.lengths_B[row])):
         x_LD, e_LD = x_BLD[row, : i + 1], items_BLD[row, : i + 1]
-        weights_L = (made.agreement.sharpness * (F.normalize(x_LD, dim=-1) * F.normalize(e_LD, dim=-1)).sum(-1)).softmax(0)
+        weights_L = (
+            made.agreement.sharpness * (F.normalize(x_LD, dim=-1) * F.normalize(e_LD, dim=-1)).sum(-1)
+        ).softmax(0)
         expected_D = made.norm(x_LD[-1] + made.agreement.gain_D * (weights_L[:, None] * e_LD).sum(0))
         torch.testing.assert_close(made.encode(batch)[row, i], expected_D, rtol=1e-4, atol=1e-5)
 

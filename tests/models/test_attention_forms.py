@@ -128,9 +128,7 @@ def test_the_form_reaches_every_model_that_has_it(model: str, changes: dict[str,
     assert not torch.allclose(encoder.score_corpus(batch), other.score_corpus(batch), atol=1e-4)
     ends_B = batch.lengths_B - 1
     states_BLD = encoder.encode(batch)
-    torch.testing.assert_close(
-        encoder.last(batch), states_BLD[torch.arange(len(batch)), ends_B], rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(encoder.last(batch), states_BLD[torch.arange(len(batch)), ends_B], rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_blocks_have_it_too() -> None:

@@ -53,7 +53,7 @@ def encoder(name: str, **changes: object) -> ItemEncoder:
 
 def test_the_encoders_are_found() -> None:
     assert {"sasrec", "bert4rec", "gru4rec", "lrurec"} <= set(ENCODERS)
-    assert {"sasrec", "bert4rec", "bsarec", "hstu", "esasrec"} == set(ATTENDING)
+    assert {"sasrec", "bert4rec", "bsarec", "hstu", "esasrec", "recdenoiser"} == set(ATTENDING)
 
 
 @pytest.mark.parametrize("changes", OPTIONS)

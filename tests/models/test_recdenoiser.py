@@ -171,7 +171,7 @@ def test_what_is_added_to_the_loss() -> None:
 
 
 def test_compilation_is_refused_in_a_line() -> None:
-    said = "hardware.compile=true: model=recdenoiser takes gradients of gradients.*set it to false"
+    said = "hardware.compile=true: model=recdenoiser takes gradients of gradients.*: set it to false"
     with pytest.raises(SeqrecError, match=said) as refused:
         validate("train", compose("train", ["model=recdenoiser", "hardware.compile=true"]))
     assert "\n" not in str(refused.value)

@@ -24,7 +24,11 @@ EVERY = [
     ("next_item", {}),
     ("next_item", {"negatives": 4}),
     ("sampled_softmax", {"negatives": 4, "sampling": "uniform"}),
-    *((name, {"sampling": "uniform", "shared": shared}) for name in ("bce", "bpr", "gbce") for shared in ("position", "sequence")),
+    *(
+        (name, {"sampling": "uniform", "shared": shared})
+        for name in ("bce", "bpr", "gbce")
+        for shared in ("position", "sequence")
+    ),
 ]
 
 
@@ -170,7 +174,10 @@ def test_log_probabilities_in_chunks_with_a_bias(monkeypatch: pytest.MonkeyPatch
     ("words", "said"),
     [
         (["objective.known=running", "trainer.micro_batch_tokens=512"], "statistics of the whole batch.*known=none"),
-        (["objective=prefixes", "objective.known=running"], "window=prefixes has one a row; use objective.known=agreement"),
+        (
+            ["objective=prefixes", "objective.known=running"],
+            "window=prefixes has one a row; use objective.known=agreement",
+        ),
         (["objective=prefixes", "objective.known=leave_one_out"], "compares a row's targets"),
         (["objective.known=agreement", "objective.known_decay=0.5"], "known_decay=0.5 has no effect"),
         (["objective.known_sharpness=2.0"], "known_sharpness=2.0 has no effect with objective.known=none"),

@@ -121,9 +121,21 @@ TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
 
 COUNTED = ("model.candidates=[popular, markov]",)
 
+FORM = {
+    "attention_form": Row("linear", "steps", ("model.attention_dropout=0.0",)),
+    "attention_window": Row("2", "steps", ("model.attention_form=local",)),
+}
+
 MODELS: dict[str, dict[str, Row]] = {
-    "sasrec": {**TABLE, "norm": Row("published", "start")},
-    "esasrec": TABLE,
+    "sasrec": {**TABLE, **FORM, "norm": Row("published", "start"), "agreement": Row("pooling", "start")},
+    "esasrec": {**TABLE, **FORM},
+    "recdenoiser": {
+        **TABLE,
+        "mask_open": Row("0.6", "start"),
+        "sparsity": Row("0.5", "steps"),
+        "smoothness": Row("0.5", "steps"),
+    },
+    "fmlprec": {**TABLE, "filter": Row("causal", "start"), "filter_std": Row("0.5", "start")},
     "bert4rec": {
         **TABLE,
         "norm": Row("post", "start"),
@@ -236,6 +248,9 @@ OF_WINDOWS = {
     "smoothing": Row("0.3", "steps"),
     "chunk_mb": Row("1", "way"),
     "horizon": Row("2", "steps"),
+    "known": Row("running", "steps"),
+    "known_decay": Row("0.1", "steps", ("objective.known=running",)),
+    "known_sharpness": Row("-2.0", "steps", ("objective.known=leave_one_out",)),
 }
 OF_NEGATIVES = {
     "negatives": Row("3", "steps"),

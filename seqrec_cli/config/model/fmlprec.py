@@ -11,7 +11,13 @@ class Config(EncoderConfig):
     """FMLP-Rec's sizes and variants."""
 
     capabilities = Capabilities(
-        "encoder", causal=True, attends=False, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
+        "encoder",
+        causal=True,
+        attends=False,
+        recurrent=False,
+        sparse_rows=True,
+        inner_product=True,
+        all_positions=False,
     )
 
     blocks: int = Field(ge=1, le=1000, description="filters, each with a feed-forward layer")
