@@ -8,16 +8,16 @@ Phi is the paper's, augment-REINFORCE-merge (Yin & Zhou 2019), from two forward 
 
     (L(Z = 1[U > g(-Phi)]) - L(Z = 1[U < g(Phi)])) (U - 1/2) + beta g'(Phi)
 
-All other weights learn from the second pass. In evaluation Z is its expectation g(Phi), and 0 where that is at most 1/2:
-what is probably noise is dropped for good. J is the Jacobian of a block, its norm estimated with one random projection a
-step (Hutchinson); beta is `sparsity`, gamma `smoothness`.
+All other weights learn from the second pass. In evaluation Z is its expectation g(Phi), and 0 where that is at most
+1/2: what is probably noise is dropped for good. J is the Jacobian of a block, its norm estimated with one random
+projection a step (Hutchinson); beta is `sparsity`, gamma `smoothness`.
 
-Deviations. The blocks are those of model=sasrec norm=pre, and any objective trains them (the paper: SASRec's as published,
-with binary cross-entropy). Both passes drop out the same elements, so that their losses differ by the masks alone. Pairs
-that no causal query sees are not counted in the second term. |J|^2 is that of a block without dropout, and an event's
-mean, as L is a target's. U and the projections are drawn from the seed that a step sets (`shared_steps.seed_step`), so that
-micro-batches have the same; of several processes each has its own, which is an estimate without bias too. The start of
-Phi is a setting (`mask_open`).
+Deviations. The blocks are those of model=sasrec norm=pre, and any objective trains them (the paper: SASRec's as
+published, with binary cross-entropy). Both passes drop out the same elements, so that their losses differ by the masks
+alone. Pairs that no causal query sees are not counted in the second term. |J|^2 is that of a block without dropout, and
+an event's mean, as L is a target's. U and the projections are drawn from the seed that a step sets
+(`shared_steps.seed_step`), so that micro-batches have the same; of several processes each has its own, which is an
+estimate without bias too. The start of Phi is a setting (`mask_open`).
 
 Legend: B rows, L history events, M max_length, D width.
 """

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_contract import Scores, plain_inputs
-from toy import padded, toy_batch, toy_model
 from torch import Tensor
 from torch.export import Dim
+from toy import padded, toy_batch, toy_model
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError

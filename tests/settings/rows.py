@@ -135,7 +135,7 @@ MODELS: dict[str, dict[str, Row]] = {
         "sparsity": Row("0.5", "steps"),
         "smoothness": Row("0.5", "steps"),
     },
-    "fmlprec": {**TABLE, "filter": Row("causal", "start"), "filter_std": Row("0.5", "start")},
+    "fmlprec": {**TABLE, "filter": Row("causal", "steps"), "filter_std": Row("0.5", "start")},
     "bert4rec": {
         **TABLE,
         "norm": Row("post", "start"),

@@ -147,7 +147,7 @@ class CorpusNegativesConfig(NegativesConfig):
 
 
 class KnownItemsConfig(WindowConfig):
-    """An objective whose targets may also count by how well the model does on known items (`objectives/known_items`)."""
+    """An objective whose targets may also count by known items (`objectives/known_items.py`)."""
 
     known: Literal["none", "running", "leave_one_out", "agreement"] = Field(
         description="what a target also counts by: nothing; how well the model predicts the known items before it, or "

@@ -49,7 +49,7 @@ class LocalAttention(MultiHeadAttention):
     ) -> Tensor:
         assert bias_BHLT is None
         L, w, drop = q_BHLd.shape[2], self.window, self._weight_drop()
-        if positions_BL is not None or torch.compiler.is_exporting() or L <= w:
+        if positions_BL is not None or torch.compiler.is_exporting() or w >= L:
             places_T = torch.arange(k_BHTd.shape[2], device=k_BHTd.device)
             asked_AL = places_T[None] if positions_BL is None else positions_BL
             bias = self._bias(asked_AL[:, :, None] - places_T, q_BHLd)
