@@ -74,7 +74,7 @@ class Model(ItemEncoder):
     def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         ends_B = batch.lengths_B.clamp(min=1) - 1
         if self._directions:  # whose rows have one target, and the same Jacobians
-            return self.forward_layers(x_BLD, batch)[torch.arange(len(x_BLD), device=x_BLD.device), ends_B]
+            return self.forward_layers(x_BLD, batch)[torch.arange(x_BLD.shape[0], device=x_BLD.device), ends_B]
         *lower, top = self.blocks
         *masks, of_top_MM = (mask_of_rows(mask_MM, batch.lengths_B, x_BLD.shape[1]) for mask_MM in self._masks())
         for block, mask_BLL in zip(lower, masks, strict=True):

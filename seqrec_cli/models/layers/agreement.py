@@ -51,7 +51,7 @@ class Agreement(nn.Module):
     def last(self, blocks: Sequence[nn.Module], x_BLD: Tensor, items_BLD: Tensor, *, lengths_B: Tensor) -> Tensor:
         """The same [B, D] at each row's last event (its first position, if it has none)."""
         if self.pools:
-            rows_B = torch.arange(len(x_BLD), device=x_BLD.device)
+            rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
             return self(blocks, x_BLD, items_BLD)[rows_B, (lengths_B - 1).clamp(min=0)]  # type: ignore[no-any-return]
         x_BLD = self._through(blocks[:-1], x_BLD, items_BLD)
         bias_BH1T = self._bias(len(blocks) - 1, x_BLD, items_BLD, queries=1)

@@ -71,7 +71,7 @@ class LocalAttention(MultiHeadAttention):
         bias = self._bias(places_2w[None, w:, None] - places_2w, q_BHLd)
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # [B n, H, ...]
         rest = attention(q, k, v, causal=False, mask_BT=None, drop=drop, bias_AHLT=bias)
-        rest = rest.unflatten(0, (len(q_BHLd), -1)).transpose(1, 2).flatten(2, 3)
+        rest = rest.unflatten(0, (q_BHLd.shape[0], -1)).transpose(1, 2).flatten(2, 3)
         return torch.cat([first, rest], dim=2)[:, :, :L]
 
     def _bias(self, distances_ALT: Tensor, q_BHLd: Tensor) -> Tensor:

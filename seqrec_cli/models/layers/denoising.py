@@ -95,7 +95,7 @@ class MaskedBlock(nn.Module):
 
     def forward_last(self, x_BLD: Tensor, mask_BLL: Tensor, ends_B: Tensor) -> Tensor:
         """The block's output [B, D] at one position of each row."""
-        inner, rows_B = self.norm_attention(x_BLD), torch.arange(len(x_BLD), device=x_BLD.device)
+        inner, rows_B = self.norm_attention(x_BLD), torch.arange(x_BLD.shape[0], device=x_BLD.device)
         mask_B1L, queries_B1D = mask_BLL[rows_B, ends_B, None], inner[rows_B, ends_B, None]
         attended_B1D = self.attention.masked(queries_B1D, inner, mask_B1L, positions_BL=ends_B[:, None])
         return self._output(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
