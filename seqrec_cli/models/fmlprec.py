@@ -9,12 +9,12 @@ behind LayerNorm, then dropout, of the embeddings. GELU is that of the authors' 
 filter is a circular convolution: `filtered` is a sum of the row's events, each weighed by its distance alone, with a
 learned kernel as long as max_length, wherever the padding is.
 
-`filter: row` is the published one. It is not causal: a position's output has later events in it, n ahead by the weight of
-distance max_length - n. The authors train one row a target, with the loss at the row's last event alone, where all
-others are earlier ones; that is objective.window=prefixes here, and any other is refused. Deviation of `filter: causal`:
-the sum is cut to the events up to a position, so that all positions of a row can be learned from at once. With one block
-its last state is that of `row`; with more it is not, for lower blocks of `row` have read later events at earlier
-positions. Deviations of both: padding is zero to the filter (in the authors' code its positions' vectors are filtered).
+`filter: row` is the published one. It is not causal: a position's output has later events in it, n ahead by the weight
+of distance max_length - n. The authors train one row a target, with the loss at the row's last event alone, where all
+others are earlier ones; that is objective.window=prefixes here, and any other is refused. Deviation of `filter:
+causal`: the sum is cut to the events up to a position, so that all positions of a row can be learned from at once. With
+one block its last state is that of `row`; with more it is not, for lower blocks of `row` have read later events at
+earlier positions. Deviations of both: padding is zero to the filter (in the authors' code it is filtered too).
 
 Training convolves by Fourier transforms, an exported program by a product with the kernel laid out for all pairs of
 positions: the same sums.

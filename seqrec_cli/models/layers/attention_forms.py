@@ -71,8 +71,8 @@ class LocalAttention(MultiHeadAttention):
         bias = self._bias(places_2w[None, w:, None] - places_2w, q_BHLd)
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # [B n, H, ...]
         rest = attention(q, k, v, causal=False, mask_BT=None, drop=drop, bias_AHLT=bias)
-        rest = rest.unflatten(0, (q_BHLd.shape[0], -1)).transpose(1, 2).flatten(2, 3)
-        return torch.cat([first, rest], dim=2)[:, :, :L]
+        rest_BHnwd = rest.unflatten(0, (q_BHLd.shape[0], -1)).transpose(1, 2)
+        return torch.cat([first[:, :, None], rest_BHnwd], dim=2).flatten(2, 3)[:, :, :L]
 
     def _bias(self, distances_ALT: Tensor, q_BHLd: Tensor) -> Tensor:
         """What is added to the logits, [A, H or 1, L, T]: very low outside the window."""
