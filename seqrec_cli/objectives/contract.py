@@ -149,7 +149,9 @@ def at_targets(model: Recommender, batch: Batch, *, window: Window, known: Known
     targets_N = batch.targets_BL.flatten()[positions_N]
     queries_ND = model.last(batch) if window == "prefixes" else model.encode_targets(batch)
     if known is not None:
-        weights_N = known.weights(model, batch, queries_ND, targets_N, positions_N=positions_N, weights_N=weights_N)
+        weights_N = known.weights(
+            model, batch, queries_ND, targets_N=targets_N, positions_N=positions_N, weights_N=weights_N
+        )
     return AtTargets(model, queries_ND, targets_N, positions_N, weights_N)
 
 

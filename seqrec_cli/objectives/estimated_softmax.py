@@ -43,7 +43,7 @@ class EstimatedSoftmax(CorpusSoftmaxObjective):
 
 
 def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
-    by_known = isinstance(cfg, KnownItemsConfig)
+    by_known = cfg if isinstance(cfg, KnownItemsConfig) else None
     return SampledConfig(
         name="sampled_softmax",
         window=cfg.window,
@@ -53,7 +53,7 @@ def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
         sampling="mixed",
         uniform_share=0.5,
         log_q=True,
-        known=cfg.known if by_known else "none",
-        known_decay=cfg.known_decay if by_known else 1.0,
-        known_sharpness=cfg.known_sharpness if by_known else 1.0,
+        known="none" if by_known is None else by_known.known,
+        known_decay=1.0 if by_known is None else by_known.known_decay,
+        known_sharpness=1.0 if by_known is None else by_known.known_sharpness,
     )

@@ -52,8 +52,8 @@ class KnownItems:
         encoder: "SequenceEncoder",
         batch: Batch,
         queries_ND: Tensor,
-        targets_N: Tensor,
         *,
+        targets_N: Tensor,
         positions_N: Tensor,
         weights_N: Tensor | None,
     ) -> Tensor | None:
@@ -61,11 +61,12 @@ class KnownItems:
         if not encoder.training:
             return weights_N
         with full_precision(queries_ND.device):
-            quality_N, known_N = self.qualities(encoder, batch, queries_ND, targets_N, positions_N=positions_N)
-            return scaled_weights(quality_N, known_N, self.sharpness, weights_N)
+            at = {"targets_N": targets_N, "positions_N": positions_N}
+            quality_N, known_N = self.qualities(encoder, batch, queries_ND, **at)
+            return scaled_weights(quality_N, known_N, self.sharpness, weights_N=weights_N)
 
     def qualities(
-        self, encoder: "SequenceEncoder", batch: Batch, queries_ND: Tensor, targets_N: Tensor, *, positions_N: Tensor
+        self, encoder: "SequenceEncoder", batch: Batch, queries_ND: Tensor, *, targets_N: Tensor, positions_N: Tensor
     ) -> tuple[Tensor, Tensor]:
         """q of each target, and whether there is anything known it is of."""
         if self.kind == "agreement":
@@ -107,7 +108,7 @@ def log_probabilities(encoder: "SequenceEncoder", queries_ND: Tensor, targets_N:
     return torch.cat(found) if found else queries_ND.new_zeros(0, dtype=torch.float32)
 
 
-def scaled_weights(quality_N: Tensor, known_N: Tensor, sharpness: float, weights_N: Tensor | None) -> Tensor:
+def scaled_weights(quality_N: Tensor, known_N: Tensor, sharpness: float, *, weights_N: Tensor | None = None) -> Tensor:
     """The weights of qualities, times `weights_N`; of several processes that share a batch, over all its targets."""
     known_N = known_N.to(quality_N.dtype)
     count, total = current().sum(torch.stack([known_N.sum(), (known_N * quality_N).sum()]))

@@ -3,6 +3,8 @@
 Legend: B rows, L positions, N targets.
 """
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +88,7 @@ def test_qualities_by_a_loop(kind: str, decay: float) -> None:
     queries_ND = encoder.encode(batch).flatten(0, 1)[positions_N]
     targets_N = batch.targets_BL.flatten()[positions_N]
     quality_N, known_N = known(built("next_item", **changes)).qualities(
-        encoder, batch, queries_ND, targets_N, positions_N=positions_N
+        encoder, batch, queries_ND, targets_N=targets_N, positions_N=positions_N
     )
     expected = quality(kind, batch, decay)
     assert known_N.tolist() == [value is not None for value in expected]
@@ -99,7 +101,7 @@ def test_agreement_is_of_the_event_before_the_target_and_its_own_item() -> None:
     queries_ND = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
     positions_N = batch.target_positions()
     found_N, _ = known(built("next_item", known="agreement")).qualities(
-        encoder, batch, queries_ND, batch.targets_BL.flatten()[positions_N], positions_N=positions_N
+        encoder, batch, queries_ND, targets_N=batch.targets_BL.flatten()[positions_N], positions_N=positions_N
     )
     events_N = torch.cat([batch.items_BL[0, :4], batch.items_BL[1, :2]])
     torch.testing.assert_close(found_N, F.cosine_similarity(queries_ND, encoder.table[events_N], dim=-1))
@@ -110,12 +112,41 @@ def test_weights_by_hand_with_and_without_the_datas(sharpness: float) -> None:
     quality_N, known_N = torch.tensor([1.0, 3.0, 2.0, 9.0]), torch.tensor([True, True, True, False])
     z_N = torch.tensor([-1.0, 1.0, 0.0, 0.0]) / (2 / 3) ** 0.5  # of the known ones, whose mean is 2
     own_N = torch.sigmoid(sharpness * z_N)
-    torch.testing.assert_close(scaled_weights(quality_N, known_N, sharpness, None), own_N / own_N.mean())
+    torch.testing.assert_close(scaled_weights(quality_N, known_N, sharpness), own_N / own_N.mean())
     given_N = torch.tensor([4.0, 0.5, 0.0, 1.5])
     expected_N = given_N * own_N * 6.0 / (given_N * own_N).sum()
-    torch.testing.assert_close(scaled_weights(quality_N, known_N, sharpness, given_N), expected_N)
-    alike_N = scaled_weights(torch.full((4,), 0.3), known_N, sharpness, None)
+    torch.testing.assert_close(scaled_weights(quality_N, known_N, sharpness, weights_N=given_N), expected_N)
+    alike_N = scaled_weights(torch.full((4,), 0.3), known_N, sharpness)
     torch.testing.assert_close(alike_N, torch.ones(4))
+
+
+class Two:
+    """Two processes, as threads that wait for each other."""
+
+    def __init__(self) -> None:
+        self.barrier, self.given = threading.Barrier(2), {}
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.given[threading.get_ident()] = tensor
+        self.barrier.wait(10)
+        total = torch.stack(list(self.given.values())).sum(0)
+        self.barrier.wait(10)
+        return total
+
+
+def test_two_processes_weigh_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    quality_N, given_N = torch.randn(9, generator=generator), torch.rand(9, generator=generator)
+    known_N = torch.arange(9) % 4 > 0
+    whole_N = scaled_weights(quality_N, known_N, 1.5, weights_N=given_N)
+    two = Two()
+    monkeypatch.setattr("seqrec_cli.objectives.known_items.current", lambda: two)
+    with ThreadPoolExecutor(2) as pool:
+        parts = [
+            pool.submit(scaled_weights, quality_N[part], known_N[part], 1.5, weights_N=given_N[part])
+            for part in (slice(0, 5), slice(5, 9))
+        ]
+    torch.testing.assert_close(torch.cat([part.result() for part in parts]), whole_N)
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -135,7 +166,7 @@ def test_the_loss_is_that_of_its_weights_and_nothing_flows_through_them(
             theirs,
             batch,
             states_ND.detach(),
-            targets_N,
+            targets_N=targets_N,
             positions_N=positions_N,
             weights_N=None if weights_BL is None else weights_BL.flatten()[positions_N],
         )

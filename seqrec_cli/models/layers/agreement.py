@@ -17,7 +17,6 @@ make their outputs agree. As a weight of the loss, agreement is `objective.known
 Legend: B rows, L events, T keys, H heads, D width.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,22 +42,23 @@ class Agreement(nn.Module):
         else:
             self.heads, self.gain_N = heads, nn.Parameter(torch.zeros((blocks - 1) * heads))  # of blocks but the first
 
-    def forward(self, blocks: Sequence[nn.Module], x_BLD: Tensor, items_BLD: Tensor) -> Tensor:
+    def forward(self, blocks: nn.ModuleList, x_BLD: Tensor, items_BLD: Tensor) -> Tensor:
         """The last block's outputs [B, L, D], with what is pooled."""
         x_BLD = self._through(blocks, x_BLD, items_BLD)
         return self._pooled(x_BLD, items_BLD) if self.pools else x_BLD
 
-    def last(self, blocks: Sequence[nn.Module], x_BLD: Tensor, items_BLD: Tensor, *, lengths_B: Tensor) -> Tensor:
+    def last(self, blocks: nn.ModuleList, x_BLD: Tensor, items_BLD: Tensor, *, lengths_B: Tensor) -> Tensor:
         """The same [B, D] at each row's last event (its first position, if it has none)."""
         if self.pools:
             rows_B = torch.arange(x_BLD.shape[0], device=x_BLD.device)
-            return self(blocks, x_BLD, items_BLD)[rows_B, (lengths_B - 1).clamp(min=0)]  # type: ignore[no-any-return]
+            pooled_BLD: Tensor = self(blocks, x_BLD, items_BLD)
+            return pooled_BLD[rows_B, (lengths_B - 1).clamp(min=0)]
         x_BLD = self._through(blocks[:-1], x_BLD, items_BLD)
         bias_BH1T = self._bias(len(blocks) - 1, x_BLD, items_BLD, queries=1)
         last_BD: Tensor = blocks[-1].forward_last(x_BLD, lengths_B, bias_BH1T)  # type: ignore[operator]
         return last_BD
 
-    def _through(self, blocks: Sequence[nn.Module], x_BLD: Tensor, items_BLD: Tensor) -> Tensor:
+    def _through(self, blocks: nn.ModuleList, x_BLD: Tensor, items_BLD: Tensor) -> Tensor:
         for nth, block in enumerate(blocks):
             bias_BHLT = self._bias(nth, x_BLD, items_BLD, queries=x_BLD.shape[1])
             x_BLD = block(x_BLD, causal=True, bias_BHLT=bias_BHLT)

@@ -89,6 +89,7 @@ class TransformerBlock(nn.Module):
         x_BLD: Tensor,
         causal: bool = False,
         mask_BL: Tensor | None = None,
+        *,
         bias_BHLT: Tensor | None = None,
     ) -> Tensor:
         inner = self.attention_input(x_BLD)
