@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_cli.config.model.recdenoiser import Config
-from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.batch import Batch, to_device
 from seqrec_cli.data.devices import forked_random
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.denoising import MaskedBlock, MaskLogits, mask_of_rows, squared_jacobian
@@ -114,10 +114,10 @@ class Model(ItemEncoder):
         """Of a step: U [M, M] for each layer's mask, and a direction [M, D] for each block's Jacobian."""
         generator = torch.Generator().manual_seed(torch.initial_seed())
         M, D, layers = self.max_length, self.items.embedding_dim, range(len(self.blocks))
-        uniform = [torch.rand(M, M, generator=generator).to(device) for _ in layers]
+        uniform = [to_device(torch.rand(M, M, generator=generator), device) for _ in layers]
         if not self.smoothness:
             return uniform, []
-        return uniform, [torch.randn(M, D, generator=generator).to(device) for _ in layers]
+        return uniform, [to_device(torch.randn(M, D, generator=generator), device) for _ in layers]
 
     def auxiliary_loss(self) -> Tensor | None:
         jacobian, self._jacobian = self._jacobian, None
