@@ -238,6 +238,11 @@ class TrainConfig(DataConfig):
         self._closed_form_takes_no_steps()
         self._rows_fit()
         self._micro_batches_change_nothing()
+        if self.hardware.compile and self.model.not_compiled:
+            raise ValueError(
+                f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} "
+                f"{self.model.not_compiled}: set it to false"
+            )
         self._candidates_fit()
         rows_can_be_sparse(self)
         tables_can_be_sharded(self)
@@ -314,7 +319,7 @@ class TrainConfig(DataConfig):
             )
 
     def _micro_batches_change_nothing(self) -> None:
-        found = self.model.batch_statistics
+        found = self.model.batch_statistics | self.objective.batch_statistics
         if self.trainer.micro_batch_tokens is not None and found:
             raise ValueError(
                 f"trainer.micro_batch_tokens={self.trainer.micro_batch_tokens}: model={self.model.name} with "

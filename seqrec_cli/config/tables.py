@@ -59,6 +59,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "
             "trainer.batch_size",
         ),
+        "objective.known": (
+            bool(cfg.objective.batch_statistics),
+            "it compares targets with all items, of which a process has a part; set it to none",
+        ),
         "hardware.compile": (cfg.hardware.compile, "what processes send each other is not compiled; set it to false"),
         "hardware.precision": (
             cfg.hardware.precision == "fp16",

@@ -4,7 +4,7 @@ Legend: B rows, L history events, C candidates, D width, V items. `score_corpus`
 padding, never a recommendation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,6 +128,11 @@ class Recommender(nn.Module):
     def auxiliary_count(self, batch: Batch) -> int:
         """How many terms `auxiliary_loss` is the mean of; the counts of a batch's parts add up to the batch's."""
         return count_targets(batch)
+
+    def estimated_loss(self, loss: Callable[[], Tensor]) -> Tensor:
+        """The batch's (or a part's) mean loss over its targets, which `loss` makes by a forward pass; a model with
+        random choices inside may make it several times, for an estimate of their gradients."""
+        return loss()
 
     def penalty(self, batch: Batch) -> Tensor | None:
         """A term of the loss that a training batch has once, as a whole, and not by the row: its rows' parts would not

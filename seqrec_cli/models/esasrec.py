@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.esasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.attention_forms import causal_attention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import SwiGLU
-from seqrec_cli.models.layers.positions import attention_positions
 from seqrec_cli.models.layers.transformer import forward_causal, forward_causal_last, row_ends
 
 
@@ -28,8 +27,7 @@ class GatedBlock(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         D = cfg.embed_dim
-        positions = attention_positions(cfg.positions, cfg.heads, D // cfg.heads, longest=cfg.max_length)
-        self.attention = MultiHeadAttention(D, cfg.heads, cfg.attention_dropout, positions=positions)
+        self.attention = causal_attention(cfg)
         self.feed_forward = SwiGLU(D, cfg.ffn_dim, cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(D), nn.LayerNorm(D)
         self.gate_attention, self.gate_feed_forward = nn.Linear(D, D), nn.Linear(D, D)

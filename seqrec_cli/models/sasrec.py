@@ -3,7 +3,7 @@
 `norm: published` is the authors' network: queries alone are normed, the residual continues from the normed
 queries, heads are joined without a projection, ReLU inside (with ffn_dim = embed_dim), items scaled by sqrt(D).
 `norm: pre` is today's pre-norm transformer with GELU, which trains better with softmax losses (SASRec+,
-arXiv 2309.07602).
+arXiv 2309.07602). `agreement` adds what `layers/agreement.py` says of known events.
 
 Legend: B rows, L history events, D width, V items.
 """
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from seqrec_cli.config.model.sasrec import Config
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.models.layers.attention import MultiHeadAttention
+from seqrec_cli.models.layers.agreement import Agreement
+from seqrec_cli.models.layers.attention_forms import causal_attention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import FeedForward
-from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
 from seqrec_cli.models.layers.transformer import TransformerBlock, forward_causal, forward_causal_last, row_ends
 
 
@@ -25,23 +25,22 @@ class PublishedBlock(nn.Module):
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
-        positions = _attention_positions(cfg)
-        self.attention = MultiHeadAttention(
-            cfg.embed_dim, cfg.heads, cfg.attention_dropout, project=False, positions=positions
-        )
+        self.attention = causal_attention(cfg, project=False)
         self.feed_forward = FeedForward(cfg.embed_dim, cfg.ffn_dim, "relu", drop=cfg.dropout)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
+    def forward(self, x_BLD: Tensor, causal: bool, bias_BHLT: Tensor | None = None) -> Tensor:
         queries = self.norm_attention(x_BLD)
-        return self._output(queries, self.attention(queries, x_BLD, causal=causal))
+        return self._output(queries, self.attention(queries, x_BLD, causal=causal, bias_BHLT=bias_BHLT))
 
-    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, bias_BHLT: Tensor | None = None) -> Tensor:
         """The block's output [B, D] at each row's last event (its first position, if it has none)."""
         rows_B, ends_B, seen_BL = row_ends(x_BLD, lengths_B)
         queries_B1D = self.norm_attention(x_BLD[rows_B, ends_B, None])
-        attended_B1D = self.attention(queries_B1D, x_BLD, mask_BT=seen_BL, positions_BL=ends_B[:, None])
+        attended_B1D = self.attention(
+            queries_B1D, x_BLD, mask_BT=seen_BL, positions_BL=ends_B[:, None], bias_BHLT=bias_BHLT
+        )
         return self._output(queries_B1D, attended_B1D)[:, 0]
 
     def _output(self, queries: Tensor, attended: Tensor) -> Tensor:
@@ -57,6 +56,10 @@ class Model(ItemEncoder):
         self.scale = cfg.embed_dim**0.5 if cfg.norm == "published" else 1.0
         self.blocks = nn.ModuleList(self._block(cfg) for _ in range(cfg.blocks))
         self.norm = nn.LayerNorm(cfg.embed_dim)
+        kind = cfg.agreement
+        self.agreement = (
+            None if kind == "none" else Agreement(kind, blocks=cfg.blocks, heads=cfg.heads, dim=cfg.embed_dim)
+        )
 
     @staticmethod
     def _block(cfg: Config) -> nn.Module:
@@ -69,16 +72,22 @@ class Model(ItemEncoder):
             norm="pre",
             activation="gelu",
             drop=cfg.dropout,
-            attention_drop=cfg.attention_dropout,
-            positions=_attention_positions(cfg),
+            attention=causal_attention(cfg),
         )
 
     def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal(self.blocks, x_BLD)
+        if self.agreement is None:
+            return forward_causal(self.blocks, x_BLD)
+        return self.agreement(self.blocks, x_BLD, self.known_vectors(batch))
 
     def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
+        if self.agreement is None:
+            return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
+        return self.agreement.last(self.blocks, x_BLD, self.known_vectors(batch), lengths_B=batch.lengths_B)
 
-
-def _attention_positions(cfg: Config) -> Rotary | RelativeBias | None:
-    return attention_positions(cfg.positions, cfg.heads, cfg.embed_dim // cfg.heads, longest=cfg.max_length)
+    def known_vectors(self, batch: Batch) -> Tensor:
+        """The item vectors [B, L, D] of the events, as the input's table has them."""
+        vectors_BLD = self._own(batch.items_BL)
+        if self.trained_V1 is not None and self.attributes is not None:
+            vectors_BLD = vectors_BLD + self.attributes.summed(batch.items_BL)
+        return batch.present(vectors_BLD)

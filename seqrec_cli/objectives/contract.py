@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec_cli.config.objective import ObjectiveConfig, SoftmaxConfig, Window, WindowConfig
+from seqrec_cli.config.objective import KnownItemsConfig, ObjectiveConfig, SoftmaxConfig, Window, WindowConfig
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
 from seqrec_cli.kernels.corpus_softmax.op import fused
 from seqrec_cli.kernels.corpus_softmax.op import scratch_bytes as fused_scratch_bytes
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from seqrec_cli.objectives.known_items import KnownItems
 from seqrec_cli.objectives.losses import chunk_rows, corpus_cross_entropy
 from seqrec_cli.objectives.sharded_softmax import encoder_cross_entropy
 
@@ -58,7 +59,7 @@ class Objective:
 
         The losses of all parts and the model's `penalty` of the whole are `loss`.
         """
-        loss = self.target_loss(model, part)
+        loss = model.estimated_loss(lambda: self.target_loss(model, part))
         if part is not of:
             loss = loss * (count_targets(part) / max(count_targets(of), 1))
         auxiliary = model.auxiliary_loss()
@@ -88,9 +89,10 @@ class CorpusSoftmaxObjective(Objective):
     def __init__(self, cfg: SoftmaxConfig) -> None:
         self.window, self.stride = cfg.window, cfg.stride
         self.smoothing, self.chunk_mb = cfg.smoothing, cfg.chunk_mb
+        self.known = known_items(cfg)
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        at = at_targets(model, batch, window=self.window)
+        at = at_targets(model, batch, window=self.window, known=self.known)
         return self.cross_entropy(at.encoder, at.queries_ND, at.targets_N, weights_N=at.weights_N)
 
     def cross_entropy(
@@ -145,7 +147,12 @@ class AtTargets(NamedTuple):
     weights_N: Tensor | None  # how much each target counts; None: all alike
 
 
-def at_targets(model: Recommender, batch: Batch, *, window: Window) -> AtTargets:
+def known_items(cfg: ObjectiveConfig) -> KnownItems | None:
+    """What targets also count by; None for nothing."""
+    return KnownItems(cfg) if isinstance(cfg, KnownItemsConfig) and cfg.known != "none" else None
+
+
+def at_targets(model: Recommender, batch: Batch, *, window: Window, known: KnownItems | None = None) -> AtTargets:
     """Encode the batch, and keep what its targets need: of `prefixes` nothing but each row's last state."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
@@ -153,6 +160,10 @@ def at_targets(model: Recommender, batch: Batch, *, window: Window) -> AtTargets
     weights_N = None if batch.weights_BL is None else batch.weights_BL.flatten()[positions_N]
     targets_N = batch.targets_BL.flatten()[positions_N]
     queries_ND = model.last(batch) if window == "prefixes" else model.encode_targets(batch)
+    if known is not None:
+        weights_N = known.weights(
+            model, batch, queries_ND, targets_N=targets_N, positions_N=positions_N, weights_N=weights_N
+        )
     return AtTargets(model, queries_ND, targets_N, positions_N, weights_N)
 
 

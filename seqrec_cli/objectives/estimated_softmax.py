@@ -9,7 +9,7 @@ so that they do not stay where they began, above those that training has pushed 
 import torch
 from torch import Tensor
 
-from seqrec_cli.config.objective import EstimatedSoftmaxConfig
+from seqrec_cli.config.objective import EstimatedSoftmaxConfig, KnownItemsConfig
 from seqrec_cli.config.objective.sampled_softmax import Config as SampledConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
@@ -43,6 +43,7 @@ class EstimatedSoftmax(CorpusSoftmaxObjective):
 
 
 def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
+    by_known = cfg if isinstance(cfg, KnownItemsConfig) else None
     return SampledConfig(
         name="sampled_softmax",
         window=cfg.window,
@@ -55,4 +56,7 @@ def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
         sampling="mixed",
         uniform_share=0.5,
         log_q=True,
+        known="none" if by_known is None else by_known.known,
+        known_decay=1.0 if by_known is None else by_known.known_decay,
+        known_sharpness=1.0 if by_known is None else by_known.known_sharpness,
     )

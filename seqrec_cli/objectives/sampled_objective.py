@@ -36,6 +36,7 @@ class SampledObjective(contract.Objective):
         self.negatives_per_position = cfg.negatives if cfg.sampling == "unseen" else 0
         self.draws_by_row = cfg.shared == "sequence" or cfg.one_a_row
         self.own = cfg.shared == "position" or (cfg.shared == "sequence" and cfg.one_a_row)  # each target has others
+        self.known = contract.known_items(cfg)
         self.sampler: Sampler | None = None
 
     def prepare(self, counts_V: Tensor) -> None:
@@ -68,7 +69,8 @@ class SampledObjective(contract.Objective):
         return replace(batch, negatives_BLK=items_BLK)
 
     def target_loss(self, model: Recommender, batch: Batch) -> Tensor:
-        encoder, queries_ND, targets_N, positions_N, weights_N = contract.at_targets(model, batch, window=self.window)
+        at = contract.at_targets(model, batch, window=self.window, known=self.known)
+        encoder, queries_ND, targets_N, positions_N, weights_N = at
         B, L = batch.items_BL.shape
         negatives_GK, log_expected_GK = self._negatives(batch, positions_N)
         if self.own:
@@ -93,6 +95,8 @@ class SampledObjective(contract.Objective):
             queries_GMD = queries_GMD.view(B, L, -1)
             targets_GM = targets_N.new_zeros(B * L).index_copy(0, positions_N, targets_N).view(B, L)
             weights_GM = batch.weights_BL
+            if self.known is not None and weights_N is not None:
+                weights_GM = weights_N.new_zeros(B * L).index_copy(0, positions_N, weights_N).view(B, L)
         queries_GMD, positives_GMD, vectors_GKD = contract.to_score(encoder, queries_GMD, targets_GM, negatives_GK)
         return loss_with_shared_negatives(
             self.criterion,

@@ -30,6 +30,9 @@ FORMS = [
     ("dien", {"evolution": "augru_keep", "attention": "unit", "pooled": "sum", "auxiliary_mlp": [6, 4]}),
     ("din", {"score": "additive"}),
     ("din", {"score": "dot", "softmax": True}),
+    ("sasrec", {"attention_form": "local", "attention_window": 3}),
+    ("sasrec", {"attention_form": "linear", "agreement": "pooling"}),
+    ("sasrec", {"agreement": "bias"}),
 ]
 
 

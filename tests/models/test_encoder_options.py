@@ -56,7 +56,7 @@ def encoder(name: str, **changes: object) -> ItemEncoder:
 
 def test_the_encoders_are_found() -> None:
     assert {"sasrec", "bert4rec", "gru4rec", "lrurec"} <= set(ENCODERS)
-    assert {"sasrec", "bert4rec", "bsarec", "hstu", "esasrec"} == set(ATTENDING)
+    assert {"sasrec", "bert4rec", "bsarec", "hstu", "esasrec", "recdenoiser"} == set(ATTENDING)
 
 
 @pytest.mark.parametrize("changes", OPTIONS)
@@ -221,6 +221,8 @@ def test_positions_in_attention_export_and_compile(name: str, kind: str) -> None
     program = torch.export.export(Scores(model), inputs, dynamic_shapes=shapes, strict=False)
     few = plain_inputs(toy.padded(toy.rows(batch, slice(2, 7)), 1))
     torch.testing.assert_close(program.module()(*few), Scores(model)(*few), rtol=1e-5, atol=1e-5)
+    if toy.small_config(name).not_compiled:
+        return
     torch._dynamo.reset()
     compiled = torch.compile(Scores(model.train()), backend="aot_eager", fullgraph=True)
     compiled(*inputs).sum().backward()

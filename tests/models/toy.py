@@ -39,6 +39,9 @@ SMALL: dict[str, Any] = {
     "session_events": 3,
     "codes": 7,
     "rqvae_steps": 20,
+    "mask_open": 0.995,
+    "sparsity": 1e-4,
+    "smoothness": 1e-5,
 }
 
 # Recorded in tests/golden before cosines (`temperature`) were the default.
@@ -50,7 +53,10 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
-CAUSAL = {"bsarec": {"filter": "causal", "layer_std": None}}
+CAUSAL = {
+    "bsarec": {"filter": "causal", "layer_std": None},
+    "fmlprec": {"filter": "causal", "layer_std": None, "filter_std": 1.0},
+}
 
 
 def numbers(name: str) -> dict[str, Any]:
@@ -152,9 +158,7 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
     """A loss of the kind the model is trained by: of items' probabilities, or cross-entropy of labelled candidates."""
     assert batch.targets_BL is not None
     if isinstance(model, SequenceEncoder) and model.causal:
-        real_BL = batch.targets_BL > 0
-        scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
-        return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+        return _with_terms(model, batch, model.estimated_loss(lambda: _next_item_loss(model, batch)))
     if isinstance(model, Generator):
         return model.target_losses(batch, False).mean()
     if isinstance(model, SequenceEncoder | ClosedFormModel):
@@ -163,6 +167,17 @@ def toy_loss(model: Recommender, batch: Batch) -> Tensor:
     assert batch.candidates_BC is not None
     assert batch.labels_BC is not None
     loss = F.binary_cross_entropy_with_logits(model.score(batch, batch.candidates_BC), batch.labels_BC)
+    return _with_terms(model, batch, loss)
+
+
+def _next_item_loss(model: SequenceEncoder, batch: Batch) -> Tensor:
+    assert batch.targets_BL is not None
+    real_BL = batch.targets_BL > 0
+    scores_NV, bias_V = model.encode(batch)[real_BL] @ model.item_table().T, model.item_bias()
+    return F.cross_entropy(scores_NV if bias_V is None else scores_NV + bias_V, batch.targets_BL[real_BL])
+
+
+def _with_terms(model: Recommender, batch: Batch, loss: Tensor) -> Tensor:
     for term in (model.auxiliary_loss(), model.penalty(batch)):
         loss = loss if term is None else loss + term
     return loss

@@ -133,10 +133,27 @@ OF_PERSONS = {
     "item_swap": Row("0.9", "steps"),
     "steps_ahead": Row("3", "start", ("objective=multi_step", "model.steps_ahead=2")),
 }
+FORM = {
+    "attention_form": Row("linear", "steps", ("model.attention_dropout=0.0",)),
+    "attention_window": Row("2", "steps", ("model.attention_form=local",)),
+}
 
 MODELS: dict[str, dict[str, Row | None]] = {
-    "sasrec": {**TABLE, **OF_PERSONS, "norm": Row("published", "start")},
-    "esasrec": TABLE,
+    "sasrec": {
+        **TABLE,
+        **FORM,
+        **OF_PERSONS,
+        "norm": Row("published", "start"),
+        "agreement": Row("pooling", "start"),
+    },
+    "esasrec": {**TABLE, **FORM},
+    "recdenoiser": {
+        **TABLE,
+        "mask_open": Row("0.6", "start"),
+        "sparsity": Row("0.5", "steps"),
+        "smoothness": Row("0.5", "steps"),
+    },
+    "fmlprec": {**TABLE, "filter": Row("causal", "steps"), "filter_std": Row("0.5", "start")},
     "bert4rec": {
         **TABLE,
         **OF_PERSONS,
@@ -266,6 +283,9 @@ OF_WINDOWS = {
     "smoothing": Row("0.3", "steps"),
     "chunk_mb": Row("1", "way"),
     "horizon": Row("2", "steps"),
+    "known": Row("running", "steps"),
+    "known_decay": Row("0.1", "steps", ("objective.known=running",)),
+    "known_sharpness": Row("-2.0", "steps", ("objective.known=leave_one_out",)),
 }
 OF_NEGATIVES = {
     "negatives": Row("3", "steps"),
@@ -340,7 +360,17 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
 OTHERWISE = {
     **{
         f"{name}-model.{key}": "as of sasrec, in code that is theirs too"
-        for name in ("bsarec", "esasrec", "gru4rec", "hstu", "lrurec", "nextitnet", "semantic")
+        for name in (
+            "bsarec",
+            "esasrec",
+            "gru4rec",
+            "hstu",
+            "lrurec",
+            "nextitnet",
+            "semantic",
+            "fmlprec",
+            "recdenoiser",
+        )
         for key in ("user_input", "user_output", "user_swap", "item_swap", "steps_ahead")
     },
     **{

@@ -75,6 +75,11 @@ class ModelConfig(Option):
         return "" if self.capabilities.causal else "objective=cloze"
 
     @property
+    def not_compiled(self) -> str:
+        """What of it `hardware.compile` cannot take; empty if it can."""
+        return ""
+
+    @property
     def batch_statistics(self) -> dict[str, str]:
         """The settings by which training reads statistics of the whole batch, and what to set instead of each."""
         return {}
@@ -221,6 +226,34 @@ class TransformerConfig(EncoderConfig):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         heads_divide(self.embed_dim, self.heads, self.positions, joined=self.layer_dim - self.embed_dim)
+        return self
+
+
+class CausalTransformerConfig(TransformerConfig):
+    """One whose attention may have another form (`models/layers/attention_forms.py`)."""
+
+    attention_form: Literal["softmax", "linear", "local"] = Field(
+        description="softmax over all earlier events; linear: kernel features, whose cost grows with the length alone; "
+        "local: softmax over the latest attention_window events"
+    )
+    attention_window: int = Field(ge=1, description="for local: events that a position sees, itself included")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found, form = super().idle, f"model.attention_form={self.attention_form}"
+        if self.attention_form != "local":
+            found["attention_window"] = form
+        if self.attention_form == "linear":
+            found["attention_dropout"] = form
+        return found
+
+    @model_validator(mode="after")
+    def _form_has_positions(self) -> Self:
+        if self.attention_form == "linear" and self.positions in IN_ATTENTION:
+            raise ValueError(
+                f"model.attention_form=linear has no logits that model.positions={self.positions} could act on; use "
+                "absolute, reversed or none"
+            )
         return self
 
 

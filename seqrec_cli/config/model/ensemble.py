@@ -30,6 +30,11 @@ class Config(ModelConfig):
         return any(member.reads_context for member in self.members.values())
 
     @property
+    def not_compiled(self) -> str:
+        found = ((key, member.not_compiled) for key, member in self.members.items())
+        return next((f"with the member {key}, which {why}" for key, why in found if why), "")
+
+    @property
     def looks_ahead(self) -> str:
         found = ((key, member.looks_ahead) for key, member in self.members.items())
         return next((way.replace("model.", f"model.members.{key}.") for key, way in found if way), "")

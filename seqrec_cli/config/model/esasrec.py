@@ -1,9 +1,9 @@
 """Settings of eSASRec."""
 
-from seqrec_cli.config.model import Capabilities, TransformerConfig
+from seqrec_cli.config.model import Capabilities, CausalTransformerConfig
 
 
-class Config(TransformerConfig):
+class Config(CausalTransformerConfig):
     """Those of any transformer; ffn_dim is the inner width of SwiGLU, twice (the paper: 4 embed_dim)."""
 
     capabilities = Capabilities(

@@ -32,6 +32,11 @@ class ObjectiveConfig(Option):
 
     name: str = Field(description="the objective")
 
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        """The settings by which its loss reads statistics of the whole batch, and what to set instead of each."""
+        return {}
+
 
 AnyObjective = Annotated[SerializeAsAny[ObjectiveConfig], BeforeValidator(ObjectiveConfig.chosen)]
 
@@ -171,6 +176,43 @@ class CorpusNegativesConfig(NegativesConfig):
             raise ValueError(
                 "objective.log_q=true cannot take objective.sampling=unseen: negatives that leave seen items out do "
                 "not stand for the corpus; use uniform, popularity, in_batch or mixed, or objective.log_q=false"
+            )
+        return self
+
+
+class KnownItemsConfig(WindowConfig):
+    """An objective whose targets may also count by known items (`objectives/known_items.py`)."""
+
+    known: Literal["none", "running", "leave_one_out", "agreement"] = Field(
+        description="what a target also counts by: nothing; how well the model predicts the known items before it, or "
+        "all others of its row; or how well its output at the event before agrees with that event's item"
+    )
+    known_decay: float = Field(
+        gt=0, le=1, description="for known=running: what a known item counts beside the one after it"
+    )
+    known_sharpness: float = Field(
+        ge=-20, le=20, description="how much more the better known ones count; below 0, the worse known"
+    )
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found, kind = super().idle, f"objective.known={self.known}"
+        if self.known != "running":
+            found["known_decay"] = kind
+        if self.known == "none":
+            found["known_sharpness"] = kind
+        return found
+
+    @property
+    def batch_statistics(self) -> dict[str, str]:
+        return {} if self.known == "none" else {f"objective.known={self.known}": "objective.known=none"}
+
+    @model_validator(mode="after")
+    def _row_has_known_targets(self) -> Self:
+        if self.one_a_row and self.known in ("running", "leave_one_out"):
+            raise ValueError(
+                f"objective.known={self.known} compares a row's targets, and objective.window=prefixes has one a row; "
+                "use objective.known=agreement, or objective.window=sliding"
             )
         return self
 

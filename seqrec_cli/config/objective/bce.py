@@ -1,9 +1,9 @@
 """Settings of SASRec's published objective."""
 
-from seqrec_cli.config.objective import Capabilities, NegativesConfig
+from seqrec_cli.config.objective import Capabilities, KnownItemsConfig, NegativesConfig
 
 
-class Config(NegativesConfig):
+class Config(KnownItemsConfig, NegativesConfig):
     """Sigmoid of target and negatives."""
 
     capabilities = Capabilities(

@@ -1,9 +1,9 @@
 """Settings of Bayesian personalised ranking."""
 
-from seqrec_cli.config.objective import Capabilities, NegativesConfig
+from seqrec_cli.config.objective import Capabilities, KnownItemsConfig, NegativesConfig
 
 
-class Config(NegativesConfig):
+class Config(KnownItemsConfig, NegativesConfig):
     """Sigmoid of the target's lead over each negative."""
 
     capabilities = Capabilities(

@@ -4,10 +4,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.objective import Capabilities, NegativesConfig
+from seqrec_cli.config.objective import Capabilities, KnownItemsConfig, NegativesConfig
 
 
-class Config(NegativesConfig):
+class Config(KnownItemsConfig, NegativesConfig):
     """Sigmoid of target and negatives, calibrated."""
 
     capabilities = Capabilities(

@@ -1,9 +1,9 @@
 """Settings of the next item by a full softmax."""
 
-from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig
+from seqrec_cli.config.objective import Capabilities, EstimatedSoftmaxConfig, KnownItemsConfig
 
 
-class Config(EstimatedSoftmaxConfig):
+class Config(KnownItemsConfig, EstimatedSoftmaxConfig):
     """Softmax over all items."""
 
     capabilities = Capabilities(

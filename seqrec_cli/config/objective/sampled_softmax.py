@@ -1,9 +1,9 @@
 """Settings of the sampled softmax."""
 
-from seqrec_cli.config.objective import Capabilities, CorpusNegativesConfig
+from seqrec_cli.config.objective import Capabilities, CorpusNegativesConfig, KnownItemsConfig
 
 
-class Config(CorpusNegativesConfig):
+class Config(KnownItemsConfig, CorpusNegativesConfig):
     """Softmax over target and negatives."""
 
     capabilities = Capabilities(

@@ -50,9 +50,12 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         mask_BT: Tensor | None = None,
         positions_BL: Tensor | None = None,
+        bias_BHLT: Tensor | None = None,
     ) -> Tensor:
         """Every query attends to the memory -> [B, L, D]; `positions_BL` are the queries' in it, if not 0, 1, ..."""
-        attended = self.attend(queries_BLD, memory_BTD, causal=causal, mask_BT=mask_BT, positions_BL=positions_BL)
+        attended = self.attend(
+            queries_BLD, memory_BTD, causal=causal, mask_BT=mask_BT, positions_BL=positions_BL, bias_BHLT=bias_BHLT
+        )
         return attended if self.out is None else self.out(attended)
 
     def attend(
@@ -64,12 +67,26 @@ class MultiHeadAttention(nn.Module):
         mask_BT: Tensor | None = None,
         positions_BL: Tensor | None = None,
         packing: Packing | None = None,
+        bias_BHLT: Tensor | None = None,
     ) -> Tensor:
-        """`forward` before its last projection.
+        """`forward` before its last projection; `bias_BHLT` is added to the logits.
 
         With a packing the memory is [P, D], and so are the queries, and what they get, if they are it.
         """
-        own, bias = packing if queries_BLD is memory_BTD else None, None
+        own = packing if queries_BLD is memory_BTD else None
+        q, k, v = self.queries_keys_values(queries_BLD, memory_BTD, positions_BL, packing=packing)
+        mixed = self.mix(q, k, v, causal=causal, mask_BT=mask_BT, positions_BL=positions_BL, bias_BHLT=bias_BHLT)
+        return join_heads(mixed, own)
+
+    def queries_keys_values(
+        self,
+        queries_BLD: Tensor,
+        memory_BTD: Tensor,
+        positions_BL: Tensor | None,
+        *,
+        packing: Packing | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """By heads, turned to their positions where these are rotary."""
         if queries_BLD is memory_BTD:
             q, k, v = split_heads((self.query, self.key_value), memory_BTD, self.heads, 3, packing)
         else:
@@ -77,10 +94,27 @@ class MultiHeadAttention(nn.Module):
             (q,) = split_heads((self.query,), queries_BLD, self.heads, 1)
         if isinstance(self.positions, Rotary):
             q, k = self.positions(q, positions_BL), self.positions(k)
-        elif self.positions is not None:
-            bias = self.positions(k.shape[2], positions_BL)
-        attended = attention(q, k, v, causal=causal, mask_BT=mask_BT, drop=self._weight_drop(), bias_AHLT=bias)
-        return join_heads(attended, own)
+        return q, k, v
+
+    def mix(
+        self,
+        q_BHLd: Tensor,
+        k_BHTd: Tensor,
+        v_BHTd: Tensor,
+        *,
+        causal: bool,
+        mask_BT: Tensor | None,
+        positions_BL: Tensor | None,
+        bias_BHLT: Tensor | None,
+    ) -> Tensor:
+        """The queries' sums of values [B, H, L, d]; other forms of attention have another one."""
+        bias = bias_BHLT
+        if isinstance(self.positions, RelativeBias):
+            by_distance = self.positions(k_BHTd.shape[2], positions_BL)
+            bias = by_distance if bias is None else bias + by_distance
+        return attention(
+            q_BHLd, k_BHTd, v_BHTd, causal=causal, mask_BT=mask_BT, drop=self._weight_drop(), bias_AHLT=bias
+        )
 
     def project_kv(self, memory_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, T, d]: made once, attended to by any number of candidates."""

@@ -73,17 +73,28 @@ class TransformerBlock(nn.Module):
         attention_drop: float = 0.0,
         ffn_drop: float = 0.0,
         positions: Rotary | RelativeBias | None = None,
+        attention: MultiHeadAttention | None = None,
     ) -> None:
+        """`attention` instead of the usual one, which `heads`, `attention_drop` and `positions` describe."""
         super().__init__()
         self.pre = norm == "pre"
-        self.attention = MultiHeadAttention(dim, heads, attention_drop, positions=positions)
+        usual = MultiHeadAttention(dim, heads, attention_drop, positions=positions) if attention is None else attention
+        self.attention = usual
         self.feed_forward = FeedForward(dim, ffn_dim, activation, drop=ffn_drop)
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = Dropout(drop)
 
-    def forward(self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BLD: Tensor,
+        causal: bool = False,
+        mask_BL: Tensor | None = None,
+        *,
+        bias_BHLT: Tensor | None = None,
+    ) -> Tensor:
         inner = self.attention_input(x_BLD)
-        return self._after_attention(x_BLD, self.attention.attend(inner, inner, causal=causal, mask_BT=mask_BL))
+        attended = self.attention.attend(inner, inner, causal=causal, mask_BT=mask_BL, bias_BHLT=bias_BHLT)
+        return self._after_attention(x_BLD, attended)
 
     def forward_and_norm(
         self, x: Tensor, inner: Tensor, *, mask_BL: Tensor, packing: Packing | None, following: "TransformerBlock"
@@ -136,11 +147,13 @@ class TransformerBlock(nn.Module):
         attended_ND = attended_BMD.flatten(0, 1).index_select(0, targets_N)
         return self._after_attention(x.flatten(0, -2).index_select(0, positions_N), attended_ND)
 
-    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
+    def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, bias_BHLT: Tensor | None = None) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first position, if it has none)."""
         inner, (rows_B, ends_B, seen_BL) = self.attention_input(x_BLD), row_ends(x_BLD, lengths_B)
         queries_B1D = inner[rows_B, ends_B, None]
-        attended_B1D = self.attention.attend(queries_B1D, inner, mask_BT=seen_BL, positions_BL=ends_B[:, None])
+        attended_B1D = self.attention.attend(
+            queries_B1D, inner, mask_BT=seen_BL, positions_BL=ends_B[:, None], bias_BHLT=bias_BHLT
+        )
         return self._after_attention(x_BLD[rows_B, ends_B], attended_B1D[:, 0])
 
     def project_kv(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
