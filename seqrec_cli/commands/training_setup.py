@@ -113,7 +113,8 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
 
 def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     trainer, length, log_on = cfg.trainer, cfg.model.max_length, log_device(cfg.hardware.log, log, device)
-    batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
+    packed = isinstance(cfg.objective, WindowConfig) and cfg.objective.window == "packed"
+    batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens, packed)
     if cfg.objective.capabilities.rows == "prefixes":
         negatives, of_events = objective.negatives_per_row, cfg.model.history_negatives
         pool_N = training_items(log) if of_events and cfg.model.history_negatives_by_popularity else None
