@@ -36,7 +36,7 @@ class PaddedConfig(TransformerConfig):
     def _padded_rows_are_counted_from_their_end(self) -> Self:
         if self.padding != "none" and self.positions == "absolute":
             raise ValueError(
-                f"model.positions=absolute counts from a row's first event, and model.padding={self.padding} fills it up "
-                "before that; use reversed, which is what SASRec's left-padded rows had, or model.padding=none"
+                f"model.positions=absolute counts from a row's first event, and model.padding={self.padding} fills it "
+                "up before that; use reversed, which is what SASRec's left-padded rows had, or model.padding=none"
             )
         return self

@@ -91,8 +91,8 @@ class Unit(nn.Module):
         """The layer of rows that are laid end to end, with the buckets [b, l, l] of each of their groups."""
         of_group = iter(buckets)
 
-        def attend(_: Group, q_bLD: Tensor, k_bLD: Tensor, v_bLD: Tensor) -> Tensor:
-            return self._attended(q_bLD, k_bLD, v_bLD, buckets_BLT=next(of_group))
+        def attend(_: Group, *qkv_bLD: Tensor) -> Tensor:
+            return self._attended(*qkv_bLD, buckets_BLT=next(of_group))
 
         u, *qkv = F.silu(self.project(self.norm(x_PD))).chunk(4, dim=-1)
         return self._output(x_PD, u, rows.each(attend, *qkv))

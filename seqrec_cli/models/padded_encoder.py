@@ -33,7 +33,7 @@ class PaddedEncoder(ItemEncoder):
     def place(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         if self.padding is None:
             return super().place(x_BLD, batch)
-        return self.padding.placed(x_BLD, batch.lengths_B, self.positions, self.scale)
+        return self.padding.placed(x_BLD, batch.lengths_B, self.positions, scale=self.scale)
 
     def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         if self.padding is None:

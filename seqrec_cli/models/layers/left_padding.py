@@ -46,7 +46,7 @@ class LeftPadding(nn.Module):
         """[B, M]: True at events."""
         return torch.arange(self.length, device=lengths_B.device) >= self.length - lengths_B[:, None]
 
-    def placed(self, x_BLD: Tensor, lengths_B: Tensor, positions: PositionEmbedding, scale: float) -> Tensor:
+    def placed(self, x_BLD: Tensor, lengths_B: Tensor, positions: PositionEmbedding, *, scale: float) -> Tensor:
         """Events [B, L, D] at the right end of rows [B, M, D], with padding before them and all positions added."""
         real_BM1 = self.real(lengths_B)[..., None]
         wanted_BM = (torch.arange(self.length, device=x_BLD.device) - (self.length - lengths_B[:, None])).clamp(
