@@ -4,6 +4,7 @@ rows."""
 from typing import TYPE_CHECKING
 
 from seqrec_cli.config.objective import WindowConfig
+from seqrec_cli.config.padding import PaddedConfig
 
 if TYPE_CHECKING:
     from seqrec_cli.config.schema import TrainConfig
@@ -47,9 +48,9 @@ def _rows_can_be_packed(cfg: "TrainConfig") -> None:
             f"objective.window=packed: model={cfg.model.name} has layers that read rows, padding and all; use "
             "objective.window=sliding, or model=sasrec, esasrec or hstu"
         )
-    if getattr(cfg.model, "padding", "none") != "none":
+    if isinstance(cfg.model, PaddedConfig) and cfg.model.padding != "none":
         raise ValueError(
-            f"model.padding={cfg.model.padding}: objective.window=packed lays histories end to end without any; "  # type: ignore[attr-defined]
+            f"model.padding={cfg.model.padding}: objective.window=packed lays histories end to end without any; "
             "use one of the two (model.padding=none, or objective.window=sliding)"
         )
     if cfg.hardware.compile:
