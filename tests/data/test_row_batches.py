@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec_cli.commands.training_setup import objective_for, training_rows
+from seqrec_cli.commands.training_setup import objective_for, training_rows, worked_positions
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
@@ -88,6 +88,20 @@ def test_the_command_line_reaches_the_batches() -> None:
 def test_a_longer_batch_than_its_setting_is_no_surprise_to_the_memory_plan() -> None:
     rows = rows_by("objective.window=packed", "trainer.batch_tokens=40", "trainer.bucket_by_length=false")
     assert int(rows.largest().lengths_B.sum()) <= 40
+
+
+@pytest.mark.parametrize(
+    ("words", "worked"),
+    [
+        (["objective.window=sliding"], 3 * 6),
+        (["objective.window=packed"], 5 + 2 + 1),
+        (["model.padding=zero"], 3 * 9),
+        (["model.padding=none"], 3 * 6),
+    ],
+)
+def test_a_plan_counts_the_positions_that_layers_work_on(words: list[str], worked: int) -> None:
+    cfg = cast(TrainConfig, validate("train", compose("train", ["model.max_length=9", *words])))
+    assert worked_positions(cfg, np.array([5, 2, 1]), 6) == worked
 
 
 @pytest.mark.parametrize(

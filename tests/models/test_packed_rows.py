@@ -164,6 +164,7 @@ def test_rows_of_like_length_are_one_group() -> None:
     ("words", "said"),
     [
         (["model=gru4rec"], "objective.window=packed: model=gru4rec has layers that read rows"),
+        (["model=bert4rec"], "objective.window=packed: model=bert4rec has layers that read rows"),
         (["model=ensemble"], "objective.window=packed: model=ensemble has layers"),
         (["model.padding=zero"], "model.padding=zero: objective.window=packed lays histories end to end without any"),
         (["hardware.compile=true"], "hardware.compile=true: objective.window=packed has other groups"),

@@ -1,7 +1,7 @@
 """Rows padded on the left to max_length, as SASRec was published, and what its padding does to the events.
 
 The house pads rows on the right to their own batch, where no event of a causal row looks, and needs none of this. The
-kinds reproduce what published code does: Kang & McAuley's, in TensorFlow, and the port github.com/pmixer/SASRec.pytorch.
+kinds reproduce what published code does (Kang & McAuley's, in TensorFlow; its port github.com/pmixer/SASRec.pytorch):
 
 - `masked`: keys at padding are masked, and its vectors cleared (TensorFlow). To an event the same as no padding.
 - `cleared`: vectors at padding are set to zero before every block, with their position, but no key is masked: a key of

@@ -62,13 +62,18 @@ class PackedRows:
         groups = []
         for first, last in alike(lengths_B.tolist(), waste):
             of_N = slice(int(starts_B[first]), int(starts_B[last - 1] + lengths_B[last - 1]))
-            width, events = int(lengths_B[first:last].max()), of_N.stop - of_N.start
+            width, events = max(1, int(lengths_B[first:last].max())), of_N.stop - of_N.start
             places_N = None
             if events < width * (last - first):
                 places_N = to_device((rows_P[of_N] - first) * width + within_P[of_N], device)
             groups.append(Group(first, last, width, events, places_N))
-        where = (rows_P * L + within_P, rows_P, starts_B)
-        return cls(*(to_device(x, device) for x in where), L, tuple(groups))
+        return cls(
+            places_P=to_device(rows_P * L + within_P, device),
+            rows_P=to_device(rows_P, device),
+            starts_B=to_device(starts_B, device),
+            width=L,
+            groups=tuple(groups),
+        )
 
     def pick(self, x_BL: Tensor) -> Tensor:
         """Of [B, L, ...] what stands at the events, [P, ...]."""
@@ -86,7 +91,7 @@ class PackedRows:
         """`function(group, *tensors [b, l, ...])` -> [b, l, ...] of every group, joined to [P, ...]; `packed` are
         [P, ...], zeros at padding. What the function gives at padding is left out, and so is its gradient."""
         sizes = [group.events for group in self.groups]
-        parts: list[Sequence[Tensor]] = [x.split(sizes) for x in packed]  # type: ignore[no-untyped-call]
+        parts: list[Sequence[Tensor]] = [x.split(sizes) for x in packed]
         found = []
         for group, *given in zip(self.groups, *parts, strict=True):
             found.append(_joined(function(group, *(_cut(x, group) for x in given)), group))
@@ -148,4 +153,5 @@ class _FromRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].new_zeros(ctx.shape).index_copy_(0, *ctx.saved_tensors, grads[0]), None
+        (places_N,) = ctx.saved_tensors
+        return grads[0].new_zeros(ctx.shape).index_copy_(0, places_N, grads[0]), None
