@@ -5,7 +5,7 @@ kinds reproduce what published code does (Kang & McAuley's, in TensorFlow; its p
 
 - `masked`: keys at padding are masked, and its vectors cleared (TensorFlow). To an event the same as no padding.
 - `cleared`: vectors at padding are set to zero before every block, with their position, but no key is masked: a key of
-  zeros is the layer's bias, and takes its share of every softmax (the port's first versions, `key_padding_mask` commented out).
+  zeros is the layer's bias, and takes its share of every softmax (the port's first versions, which masked no key).
 - `zero`: row 0 of the item table is zero and does not learn; attention looks at it, and after the first block it is
   no longer zero (its later version, whose positions skip padding: padding_positions=false).
 - `initial`: as `zero`, but row 0 starts like any other, for an initialiser ran over it after `padding_idx` had zeroed
