@@ -7,6 +7,7 @@ nothing but the preprocessed data.
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from seqrec_cli.commands.training_setup import (
     refuse_too_large,
     sketched_model,
     training_rows,
+    worked_positions,
 )
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
@@ -85,7 +87,7 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         steps = cfg.trainer.max_epochs * rows.steps
         plan["steps"] = {"epoch": rows.steps, "total": min(steps, cfg.trainer.max_steps or steps)}
         tokens_S = padded_events(rows)
-        flops = epoch_flops(model, objective, rows, precision=precision)
+        flops = epoch_flops(model, objective, rows, precision=precision, worked=partial(worked_positions, cfg))
         plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
     if plan["warning"] is None:
         tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg=cfg.trainer, precision=precision)

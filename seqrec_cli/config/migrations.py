@@ -77,6 +77,8 @@ BEFORE: dict[str, Any] = {
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "model.padding": "none",
+    "model.padding_positions": False,
     "model.steps_ahead": 1,
     "model.text_dropout": 0.2,
     "model.user_attributes": "none",

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.model.sasrec import Config
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.agreement import Agreement
 from seqrec_cli.models.layers.attention_forms import causal_attention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import FeedForward
-from seqrec_cli.models.layers.transformer import TransformerBlock, forward_causal, forward_causal_last, row_ends
+from seqrec_cli.models.layers.packed_rows import Group, PackedRows
+from seqrec_cli.models.layers.transformer import TransformerBlock, row_ends
+from seqrec_cli.models.padded_encoder import PaddedEncoder
 
 
 class PublishedBlock(nn.Module):
@@ -30,9 +31,21 @@ class PublishedBlock(nn.Module):
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, causal: bool, bias_BHLT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, causal: bool, mask_BL: Tensor | None = None, bias_BHLT: Tensor | None = None
+    ) -> Tensor:
         queries = self.norm_attention(x_BLD)
-        return self._output(queries, self.attention(queries, x_BLD, causal=causal, bias_BHLT=bias_BHLT))
+        attended = self.attention(queries, x_BLD, causal=causal, mask_BT=mask_BL, bias_BHLT=bias_BHLT)
+        return self._output(queries, attended)
+
+    def forward_packed(self, x_PD: Tensor, rows: PackedRows) -> Tensor:
+        """The block of rows that are laid end to end."""
+
+        def attend(_: Group, queries_bLD: Tensor, keys_bLD: Tensor) -> Tensor:
+            return self.attention(queries_bLD, keys_bLD, causal=True)
+
+        queries = self.norm_attention(x_PD)
+        return self._output(queries, rows.each(attend, queries, x_PD))
 
     def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, bias_BHLT: Tensor | None = None) -> Tensor:
         """The block's output [B, D] at each row's last event (its first position, if it has none)."""
@@ -49,7 +62,7 @@ class PublishedBlock(nn.Module):
         return wide
 
 
-class Model(ItemEncoder):
+class Model(PaddedEncoder):
     """Causal transformer whose output layer is the item table."""
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
@@ -77,12 +90,12 @@ class Model(ItemEncoder):
 
     def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         if self.agreement is None:
-            return forward_causal(self.blocks, x_BLD)
+            return super().forward_layers(x_BLD, batch)
         return self.agreement(self.blocks, x_BLD, self.known_vectors(batch))
 
     def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
         if self.agreement is None:
-            return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
+            return super().forward_layers_last(x_BLD, batch)
         return self.agreement.last(self.blocks, x_BLD, self.known_vectors(batch), lengths_B=batch.lengths_B)
 
     def known_vectors(self, batch: Batch) -> Tensor:

@@ -111,13 +111,27 @@ def count_flops(model: Recommender, objective: Objective, batch: Batch, *, preci
     return int(counter.get_total_flops())
 
 
-def epoch_flops(model: Recommender, objective: Objective, rows: BatchedRows, *, precision: Precision) -> float:
-    """Floating-point operations of an epoch, padding included: those of a few usual rows, by their padded events."""
+def whole_rows(lengths_B: np.ndarray, width: int) -> int:
+    """Positions of a batch of rows that are all `width` wide."""
+    return len(lengths_B) * width
+
+
+def epoch_flops(
+    model: Recommender,
+    objective: Objective,
+    rows: BatchedRows,
+    *,
+    precision: Precision,
+    worked: Callable[[np.ndarray, int], int] = whole_rows,
+) -> float:
+    """Floating-point operations of an epoch: those of a few usual rows, by the positions that the layers work on in a
+    batch of rows of these lengths and in one so wide (`worked`)."""
     tokens_S = padded_events(rows)
     usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
     few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
     counted = count_flops(model, objective, few, precision=precision)
-    return counted / few.items_BL.numel() * float(tokens_S.sum())
+    positions = sum(worked(lengths_B, int(lengths_B.max())) for lengths_B, _ in rows.sizes(0))
+    return counted / worked(np.array(few.lengths()), few.items_BL.shape[1]) * float(positions)
 
 
 def padded_events(rows: BatchedRows) -> np.ndarray:

@@ -122,6 +122,10 @@ OF_RANKERS = {
 
 ADDED = Row("none", "start")  # what lies in a table of its own
 TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
+PADDED = {
+    "padding": Row("initial", "start"),
+    "padding_positions": Row("true", "steps", ("model.padding=initial",)),
+}
 
 BY_RQVAE = ("model.quantiser=rqvae", "model.rqvae_steps=40")
 COUNTED = ("model.candidates=[popular, markov]",)
@@ -142,11 +146,12 @@ MODELS: dict[str, dict[str, Row | None]] = {
     "sasrec": {
         **TABLE,
         **FORM,
+        **PADDED,
         **OF_PERSONS,
         "norm": Row("published", "start"),
         "agreement": Row("pooling", "start"),
     },
-    "esasrec": {**TABLE, **FORM},
+    "esasrec": {**TABLE, **FORM, **PADDED},
     "recdenoiser": {
         **TABLE,
         "mask_open": Row("0.6", "start"),
