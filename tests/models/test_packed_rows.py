@@ -10,7 +10,7 @@ import toy
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.registry import config_class, names
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.layers import packed_rows
@@ -28,6 +28,11 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("hstu", {"positions": "none", "time_bias": "target"}),
 ]
 WASTES = (0, 400, 1 << 20)  # a group a length, some groups, one group
+
+
+def test_every_model_that_says_so_is_here() -> None:
+    packing = {name for name in names("model") if config_class("model", name).capabilities.packs}  # type: ignore[attr-defined]
+    assert packing == {name for name, _ in MODELS}
 
 
 def objective(name: str, window: str, **changes: Any) -> Objective:

@@ -5,9 +5,8 @@ What works on each event alone (norms, linear layers, losses) runs on the row as
 [b, l, D], cut out of the row, padded to the longest of them, and joined again. That is attention under a
 block-diagonal causal mask, product for product, and what is outside the blocks costs nothing; it needs no kernel but
 those of padded rows, so it is the same on a CPU and a GPU, in fp32 and bf16, with rotations, learned biases and dropout
-of the weights. The alternatives in torch 2.11 and 2.13: a mask of the whole row costs its square; `flex_attention`
-skips empty blocks but runs under torch.compile alone, without dropout of the weights; nested tensors have no fused
-kernel on a CPU and none with a bias.
+of the weights. What torch 2.11 and 2.13 have beside was not tried: a mask of the whole row costs its square,
+`flex_attention` runs under torch.compile alone and without dropout of the weights, nested tensors take no learned bias.
 
 Positions begin anew with each history. Rows may come in any order; longest first, as batches have them, gives the
 fewest groups.
