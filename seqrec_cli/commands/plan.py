@@ -21,6 +21,7 @@ from seqrec_cli.commands.training_setup import (
     refuse_too_large,
     sketched_model,
     training_rows,
+    worked_positions,
 )
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.interactions import PackedLog
@@ -87,7 +88,9 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         tokens_S = np.array([len(lengths_B) * lengths_B.max() for lengths_B, _ in rows.sizes(0)])
         usual = next(rows.epoch(0, int(np.argsort(tokens_S)[len(tokens_S) // 2])))
         few = usual.part(len(usual) // 2, min(len(usual) // 2 + COUNTED_ROWS, len(usual)))
-        flops = count_flops(model, objective, few, precision=precision) / few.items_BL.numel() * float(tokens_S.sum())
+        worked = sum(worked_positions(cfg, lengths_B, int(lengths_B.max())) for lengths_B, _ in rows.sizes(0))
+        flops = count_flops(model, objective, few, precision=precision) * float(worked)
+        flops /= worked_positions(cfg, np.array(few.lengths()), few.items_BL.shape[1])
         plan["flops"] = {"step": flops / rows.steps, "epoch": flops}
     if plan["warning"] is None:
         tokens_P, targets_P, seconds_P = timed_steps(model, objective, rows, cfg=cfg.trainer, precision=precision)

@@ -2,12 +2,14 @@
 
 import contextlib
 
+import numpy as np
 import torch
 
 from seqrec_cli.commands.compiling import compile_model, refuse_graphs
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.config.objective import WindowConfig
+from seqrec_cli.config.padding import PaddedConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.data.batching import BatchedRows, Batching
 from seqrec_cli.data.click_rows import PositionRows
@@ -86,6 +88,19 @@ def refuse_too_large(cfg: TrainConfig, log: PackedLog, device: torch.device, *, 
     refuse_many_negatives(cfg, rows, int(lengths_U.max(initial=1)), most=most)
 
 
+def worked_positions(cfg: TrainConfig, lengths_B: np.ndarray, width: int) -> int:
+    """On how many the layers work in a batch `width` wide of rows of these lengths."""
+    if _packed(cfg):
+        return int(lengths_B.sum())
+    padded = isinstance(cfg.model, PaddedConfig) and cfg.model.padding != "none"
+    return len(lengths_B) * (cfg.model.max_length if padded else width)
+
+
+def _packed(cfg: TrainConfig) -> bool:
+    """Whether rows are laid end to end."""
+    return isinstance(cfg.objective, WindowConfig) and cfg.objective.window == "packed"
+
+
 def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Objective:
     """The objective, with the items' training counts."""
     objective = build_objective(cfg.objective)
@@ -113,7 +128,9 @@ def training_rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, dev
 
 def _rows(cfg: TrainConfig, objective: Objective, log: PackedLog, *, device: torch.device) -> BatchedRows:
     trainer, length, log_on = cfg.trainer, cfg.model.max_length, log_device(cfg.hardware.log, log, device)
-    batching = Batching(trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens)
+    batching = Batching(
+        trainer.batch_size, trainer.seed, trainer.bucket_by_length, trainer.batch_tokens, packed=_packed(cfg)
+    )
     if cfg.objective.capabilities.rows == "prefixes":
         negatives, of_events = objective.negatives_per_row, cfg.model.history_negatives
         pool_N = training_items(log) if of_events and cfg.model.history_negatives_by_popularity else None

@@ -68,6 +68,8 @@ BEFORE: dict[str, Any] = {
     "model.layer_std": None,
     "model.l2_counts": "once",
     "model.l2_attributes": False,
+    "model.padding": "none",
+    "model.padding_positions": False,
     "model.user_attributes": "none",
     "model.widths": None,
     "objective.log_q": True,

@@ -12,6 +12,7 @@ from seqrec_cli.config.model import AnyModel
 from seqrec_cli.config.objective import AnyObjective, PrefixConfig, WindowConfig
 from seqrec_cli.config.processes import ProcessesConfig
 from seqrec_cli.config.protocol import AnyProtocol
+from seqrec_cli.config.rows import rows_fit
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded
 
@@ -32,10 +33,13 @@ class TrainerConfig(Settings):
     )
     batch_size: int = Field(ge=1, description="rows a batch")
     batch_tokens: int | None = Field(
-        ge=1, description="for next-item objectives: padded tokens a batch, instead of batch_size rows"
+        ge=1,
+        description="for next-item objectives: tokens a batch, padding included (window=packed has none), instead of "
+        "batch_size rows",
     )
-    bucket_by_length: bool = Field(
-        description="rows of like length share a batch, so little is padded; false: rows of any length, as drawn"
+    bucket_by_length: bool | Literal["equal"] = Field(
+        description="rows of like length share a batch, so little is padded; equal: of the same length, so nothing is; "
+        "false: rows of any length, as drawn"
     )
     micro_batch_tokens: int | None = Field(
         ge=1,
@@ -235,7 +239,7 @@ class TrainConfig(DataConfig):
         self._context_is_read()
         self._weights_are_read()
         self._closed_form_takes_no_steps()
-        self._rows_fit()
+        rows_fit(self)
         self._micro_batches_change_nothing()
         self._candidates_fit()
         rows_can_be_sparse(self)
@@ -288,26 +292,6 @@ class TrainConfig(DataConfig):
             raise ValueError(
                 f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} is fitted in closed "
                 "form; set it to false"
-            )
-
-    def _rows_fit(self) -> None:
-        trainer, objective = self.trainer, self.objective
-        if isinstance(objective, WindowConfig) and (objective.stride or 0) > self.model.max_length:
-            raise ValueError(
-                f"objective.stride={objective.stride} would leave events out between windows of "
-                f"model.max_length={self.model.max_length}; set it to at most that"
-            )
-        if trainer.batch_tokens is None:
-            return
-        if objective.capabilities.rows != "windows":
-            raise ValueError(
-                f"trainer.batch_tokens counts windows' tokens; objective={objective.name} has no windows: "
-                "set trainer.batch_size instead"
-            )
-        if not trainer.bucket_by_length:
-            raise ValueError(
-                "trainer.batch_tokens fills batches with rows of like length: set trainer.bucket_by_length=true, "
-                "or trainer.batch_tokens=null"
             )
 
     def _micro_batches_change_nothing(self) -> None:

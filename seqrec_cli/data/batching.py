@@ -7,6 +7,7 @@ Legend: R rows, B rows of one batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -29,22 +30,29 @@ class Batching:
 
     size: int  # rows a batch (targets a batch, where a row holds several examples)
     seed: int
-    bucket_by_length: bool  # rows of like length together; else any rows, as they are drawn
-    tokens: int | None  # padded tokens a batch, instead of `size` rows
+    bucket_by_length: bool | Literal["equal"]  # rows of like length together, or of the same; else as they are drawn
+    tokens: int | None  # tokens a batch, padding included, instead of `size` rows
+    packed: bool = False  # rows have no padding: any of them share a batch, and `tokens` are events
 
     def shuffled(self, lengths_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """All rows, in the order that `split` divides into batches."""
         shuffled_R = rng.permutation(len(lengths_R))
         if not self.bucket_by_length:
             return shuffled_R
-        if self.tokens is not None:  # sorted without noise, so that the number of batches is the same every epoch
+        if (
+            self.tokens is not None or self.bucket_by_length == "equal"
+        ):  # sorted without noise, so that the number of batches is the same every epoch
             return shuffled_R[np.argsort(-lengths_R[shuffled_R], kind="stable")]
         return shuffled_R[noisily_sorted(lengths_R[shuffled_R], rng)]
 
     def split(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
-        """Consecutive rows of an order, `size` to a batch, or as many as fit in `tokens` padded tokens."""
+        """Consecutive rows of an order, `size` to a batch, or as many as fit in `tokens` tokens."""
         if not len(order_R):  # `np.split` would make one empty batch of nothing
             return []
+        if self.bucket_by_length == "equal":
+            return self._of_equal_length(order_R, lengths_R)
+        if self.tokens is not None and self.packed:
+            return self._of_events(order_R, lengths_R)
         if self.tokens is None:
             return np.split(order_R, range(self.size, len(order_R), self.size))
         bounds, start = [], 0
@@ -52,6 +60,25 @@ class Batching:
             start += self._rows_of(int(lengths_R[order_R[start]]))
             bounds.append(start)
         return np.split(order_R, bounds[:-1])
+
+    def _of_equal_length(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
+        """Of rows in order of length: batches of one length each, as few as can be and of even sizes."""
+        batches: list[np.ndarray] = []
+        for same_B in np.split(order_R, np.flatnonzero(np.diff(lengths_R[order_R])) + 1):
+            batches += np.array_split(same_B, -(-len(same_B) // self._rows_of(int(lengths_R[same_B[0]]))))
+        return batches
+
+    def _of_events(self, order_R: np.ndarray, lengths_R: np.ndarray) -> list[np.ndarray]:
+        """Batches of even numbers of events, at most `tokens`, and so many in every order: each ends with the first row
+        that reaches its share, which is smaller than `tokens` by what that row may have beyond it."""
+        assert self.tokens is not None
+        rows, ends_R, longest = len(order_R), np.cumsum(lengths_R[order_R]), int(lengths_R.max())
+        batches = min(rows, -(-int(ends_R[-1]) // max(self.tokens - longest + 1, 1)))
+        nth = np.arange(1, batches)
+        bounds = np.searchsorted(ends_R, ends_R[-1] * nth / batches) + 1
+        # Where one row reaches two shares, the second batch has the row behind it: none is empty.
+        bounds = np.maximum.accumulate(bounds - nth) + nth
+        return np.split(order_R, np.minimum(bounds, rows - batches + nth))
 
     def most_rows(self, lengths_R: np.ndarray) -> int:
         """How many of the longest rows can share a batch."""

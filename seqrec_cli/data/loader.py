@@ -32,8 +32,9 @@ def windows(
     """Training windows as (user rows, starts, lengths), each of at most max_length inputs and the event after them.
 
     `last` keeps each user's latest window; `sliding` divides the whole history from its end on: each event is a target
-    once, or more often if windows `stride` events apart overlap. `prefixes` ends a window with every event that has
-    one before it. Users with fewer than two training events have no target and no window.
+    once, or more often if windows `stride` events apart overlap. `packed` does so without overlap: consecutive blocks,
+    of which the first of a history is the shorter one. `prefixes` ends a window with every event that has one before
+    it. Users with fewer than two training events have no target and no window.
     """
     starts_U = offsets_U1[:-1]
     if kind == "prefixes":

@@ -164,6 +164,11 @@ class SequenceEncoder(Recommender):
         # `index_select`, for its backward on a CPU is ten times as fast as that of `hidden[positions]`.
         return self.encode(batch).flatten(0, 1).index_select(0, batch.target_positions())
 
+    def encode_packed(self, batch: Batch) -> Tensor:
+        """`encode_targets` of a batch whose rows are laid end to end, for models whose settings have `packs`: no layer
+        reads padding."""
+        raise NotImplementedError
+
     def item_bias(self) -> Tensor | None:
         """What is added to the inner products, [V + 1]; None for nothing."""
         return None

@@ -18,6 +18,7 @@ from seqrec_cli.models.features import check_widths, features
 from seqrec_cli.models.initialise import initialise
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.embedding import FeatureEmbedding
+from seqrec_cli.models.layers.packed_rows import PackedRows
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 from seqrec_cli.models.layers.row_shard import RowShard
 from seqrec_cli.models.layers.sharded_table import ShardedTable, catalog_table
@@ -80,6 +81,28 @@ class ItemEncoder(SequenceEncoder):
     def last(self, batch: Batch) -> Tensor:
         return self.to_queries(self.forward_layers_last(self.embed(batch), batch))
 
+    def encode_packed(self, batch: Batch) -> Tensor:
+        rows = PackedRows.of(batch)
+        states_PD = self.forward_packed(self.drop(self.embed_packed(batch, rows)), batch, rows)
+        positions_N = batch.target_positions()
+        if len(positions_N) < len(states_PD):  # in training every event has a target
+            states_PD = states_PD.index_select(0, rows.index(positions_N))
+        return self.to_queries(states_PD)
+
+    def embed_packed(self, batch: Batch, rows: PackedRows) -> Tensor:
+        """`embed_whole` of rows that are laid end to end, [P, D]: its tables are looked up for events alone."""
+        check_window(batch.items_BL, self.max_length)
+        x_P1D = self.embed_items(rows.pick(batch.items_BL)[:, None])
+        if self.users is not None or self.features.users is not None:  # of each row once: dropout hides whole users
+            of_users_B1D = self.add_user(x_P1D.new_zeros((len(batch), 1, x_P1D.shape[-1])), batch.users_B)
+            x_P1D = x_P1D + rows.of_rows(of_users_B1D)
+        x_P1D = self.features.add_packed(x_P1D, batch, rows)
+        return self.positions.add_packed(x_P1D[:, 0], batch.lengths_B, rows)
+
+    def forward_packed(self, x_PD: Tensor, batch: Batch, rows: PackedRows) -> Tensor:
+        """`forward_layers` of rows that are laid end to end, [P, D], for models whose settings have `packs`."""
+        raise NotImplementedError
+
     def embed(self, batch: Batch) -> Tensor:
         """What the layers read, [B, L, D]."""
         embedded: Tensor = self.drop(self.embed_whole(batch))
@@ -89,7 +112,10 @@ class ItemEncoder(SequenceEncoder):
         """The same before dropout: item, attributes, user, context and position."""
         check_window(batch.items_BL, self.max_length)
         x_BLD = self.add_user(batch.present(self.embed_items(batch.items_BL)), batch.users_B)
-        x_BLD = self.features.add_context(x_BLD, batch)
+        return self.place(self.features.add_context(x_BLD, batch), batch)
+
+    def place(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """x with the vectors of its positions."""
         placed_BLD: Tensor = self.positions(x_BLD, batch.lengths_B)
         return placed_BLD
 

@@ -18,6 +18,7 @@ from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.numbers import context_features, user_features
 from seqrec_cli.models.features import features
 from seqrec_cli.models.layers.embedding import ContextEmbedding, FeatureEmbedding
+from seqrec_cli.models.layers.packed_rows import PackedRows
 
 
 def reads_time(catalog: Catalog) -> bool:
@@ -50,12 +51,26 @@ class EncoderFeatures(nn.Module):
             context_BLF = batch.context_BLF.masked_fill((batch.items_BL == MASKED)[..., None], 0)
             x_BLD = x_BLD + self.of_events.summed(context_BLF)
         if self.of_request is not None:
-            asked_BLF = _asked(batch)
+            asked_BLF = asked_contexts(batch)
             x_BLD = x_BLD if asked_BLF is None else x_BLD + self.of_request.summed(asked_BLF)
         return x_BLD
 
+    def add_packed(self, x_P1D: Tensor, batch: Batch, rows: PackedRows) -> Tensor:
+        """`add_context` of rows that are laid end to end: each event is a row of its own."""
+        if self.of_events is None:
+            return x_P1D
+        asked_BLF = asked_contexts(batch)
+        given = {
+            "context_BLF": None if batch.context_BLF is None else rows.pick(batch.context_BLF)[:, None],
+            "context_BF": None if asked_BLF is None else rows.pick(asked_BLF),
+        }
+        items_P1 = rows.pick(batch.items_BL)[:, None]
+        return self.add_context(
+            x_P1D, Batch(rows.of_rows(batch.users_B), items_P1, torch.ones_like(items_P1[:, 0]), **given)
+        )
 
-def _asked(batch: Batch) -> Tensor | None:
+
+def asked_contexts(batch: Batch) -> Tensor | None:
     """The context of the event behind each event: of the next one, and of the request at the row's last; else 0."""
     if batch.context_BF is None:
         return None

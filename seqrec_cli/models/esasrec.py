@@ -13,13 +13,13 @@ Legend: B rows, L history events, D width.
 from torch import Tensor, nn
 
 from seqrec_cli.config.model.esasrec import Config
-from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import SwiGLU
+from seqrec_cli.models.layers.packed_rows import Group, PackedRows
 from seqrec_cli.models.layers.positions import attention_positions
-from seqrec_cli.models.layers.transformer import forward_causal, forward_causal_last, row_ends
+from seqrec_cli.models.layers.transformer import row_ends
+from seqrec_cli.models.padded_encoder import PaddedEncoder
 
 
 class GatedBlock(nn.Module):
@@ -35,9 +35,17 @@ class GatedBlock(nn.Module):
         self.gate_attention, self.gate_feed_forward = nn.Linear(D, D), nn.Linear(D, D)
         self.drop = Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
+    def forward(self, x_BLD: Tensor, causal: bool, mask_BL: Tensor | None = None) -> Tensor:
         inner = self.norm_attention(x_BLD)
-        return self._output(x_BLD, self.attention(inner, inner, causal=causal))
+        return self._output(x_BLD, self.attention(inner, inner, causal=causal, mask_BT=mask_BL))
+
+    def forward_packed(self, x_PD: Tensor, rows: PackedRows) -> Tensor:
+        """The causal block of rows that are laid end to end."""
+
+        def attend(_: Group, inner_bLD: Tensor) -> Tensor:
+            return self.attention(inner_bLD, inner_bLD, causal=True)
+
+        return self._output(x_PD, rows.each(attend, self.norm_attention(x_PD)))
 
     def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The causal block's output [B, D] at each row's last event (its first position, if it has none)."""
@@ -51,15 +59,9 @@ class GatedBlock(nn.Module):
         return x + self.gate_feed_forward(x).sigmoid() * self.drop(fed)
 
 
-class Model(ItemEncoder):
+class Model(PaddedEncoder):
     """Causal gated transformer."""
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
         self.blocks = nn.ModuleList(GatedBlock(cfg) for _ in range(cfg.blocks))
         self.norm = nn.LayerNorm(cfg.embed_dim)
-
-    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal(self.blocks, x_BLD)
-
-    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)

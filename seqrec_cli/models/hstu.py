@@ -16,6 +16,8 @@ Deviations: one width for Q, K, U and V, embed_dim over heads; buckets as in `ag
 Legend: B rows, L events, T keys, H heads, D width, d = D / H.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from seqrec_cli.kernels.biased_attention.op import biased_attention, usable
 from seqrec_cli.kernels.masked_softmax_dropout.reference import additive_mask
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.dropout import Dropout
+from seqrec_cli.models.layers.packed_rows import Group, PackedRows
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary
 from seqrec_cli.models.layers.time_bias import TimeBias, query_times, time_buckets
 from seqrec_cli.models.layers.transformer import row_ends
@@ -83,6 +86,16 @@ class Unit(nn.Module):
     def forward(self, x_BLD: Tensor, buckets_BLT: Tensor | None) -> Tensor:
         u, q, k, v = F.silu(self.project(self.norm(x_BLD))).chunk(4, dim=-1)
         return self._output(x_BLD, u, self._attended(q, k, v, buckets_BLT=buckets_BLT))
+
+    def forward_packed(self, x_PD: Tensor, rows: PackedRows, buckets: Sequence[Tensor | None]) -> Tensor:
+        """The layer of rows that are laid end to end, with the buckets [b, l, l] of each of their groups."""
+        of_group = iter(buckets)
+
+        def attend(_: Group, *qkv_bLD: Tensor) -> Tensor:
+            return self._attended(*qkv_bLD, buckets_BLT=next(of_group))
+
+        u, *qkv = F.silu(self.project(self.norm(x_PD))).chunk(4, dim=-1)
+        return self._output(x_PD, u, rows.each(attend, *qkv))
 
     def forward_last(self, x_BLD: Tensor, lengths_B: Tensor, buckets_B1T: Tensor | None) -> Tensor:
         """The layer's output [B, D] at each row's last event (its first position, if it has none)."""
@@ -150,6 +163,14 @@ class Model(ItemEncoder):
         return top.forward_last(
             x_BLD, batch.lengths_B, None if buckets_BLT is None else buckets_BLT[rows_B, ends_B, None]
         )
+
+    def forward_packed(self, x_PD: Tensor, batch: Batch, rows: PackedRows) -> Tensor:
+        groups = rows.groups
+        buckets = [self._buckets(batch.rows(group.first, group.last, group.width)) for group in groups]
+        for block in self.blocks:
+            assert isinstance(block, Unit)
+            x_PD = block.forward_packed(x_PD, rows, buckets)
+        return x_PD
 
     def _buckets(self, batch: Batch) -> Tensor | None:
         if self.time_bias == "none":

@@ -11,13 +11,13 @@ Legend: B rows, L history events, D width, V items.
 from torch import Tensor, nn
 
 from seqrec_cli.config.model.sasrec import Config
-from seqrec_cli.data.batch import Batch
-from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import FeedForward
+from seqrec_cli.models.layers.packed_rows import Group, PackedRows
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
-from seqrec_cli.models.layers.transformer import TransformerBlock, forward_causal, forward_causal_last, row_ends
+from seqrec_cli.models.layers.transformer import TransformerBlock, row_ends
+from seqrec_cli.models.padded_encoder import PaddedEncoder
 
 
 class PublishedBlock(nn.Module):
@@ -33,9 +33,18 @@ class PublishedBlock(nn.Module):
         self.norm_attention, self.norm_feed_forward = nn.LayerNorm(cfg.embed_dim), nn.LayerNorm(cfg.embed_dim)
         self.drop = Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, causal: bool) -> Tensor:
+    def forward(self, x_BLD: Tensor, causal: bool, mask_BL: Tensor | None = None) -> Tensor:
         queries = self.norm_attention(x_BLD)
-        return self._output(queries, self.attention(queries, x_BLD, causal=causal))
+        return self._output(queries, self.attention(queries, x_BLD, causal=causal, mask_BT=mask_BL))
+
+    def forward_packed(self, x_PD: Tensor, rows: PackedRows) -> Tensor:
+        """The block of rows that are laid end to end."""
+
+        def attend(_: Group, queries_bLD: Tensor, keys_bLD: Tensor) -> Tensor:
+            return self.attention(queries_bLD, keys_bLD, causal=True)
+
+        queries = self.norm_attention(x_PD)
+        return self._output(queries, rows.each(attend, queries, x_PD))
 
     def forward_last(self, x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """The block's output [B, D] at each row's last event (its first position, if it has none)."""
@@ -50,7 +59,7 @@ class PublishedBlock(nn.Module):
         return wide
 
 
-class Model(ItemEncoder):
+class Model(PaddedEncoder):
     """Causal transformer whose output layer is the item table."""
 
     def add_layers(self, cfg: Config) -> None:  # type: ignore[override]
@@ -72,12 +81,6 @@ class Model(ItemEncoder):
             attention_drop=cfg.attention_dropout,
             positions=_attention_positions(cfg),
         )
-
-    def forward_layers(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal(self.blocks, x_BLD)
-
-    def forward_layers_last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
-        return forward_causal_last(self.blocks, x_BLD, batch.lengths_B)
 
 
 def _attention_positions(cfg: Config) -> Rotary | RelativeBias | None:

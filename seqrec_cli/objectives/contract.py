@@ -134,13 +134,15 @@ class AtTargets(NamedTuple):
 
 
 def at_targets(model: Recommender, batch: Batch, *, window: Window) -> AtTargets:
-    """Encode the batch, and keep what its targets need: of `prefixes` nothing but each row's last state."""
+    """Encode the batch, and keep what its targets need: of `prefixes` nothing but each row's last state. Of `packed`
+    rows are laid end to end."""
     assert isinstance(model, SequenceEncoder)
     assert batch.targets_BL is not None
     positions_N = batch.target_positions()
     weights_N = None if batch.weights_BL is None else batch.weights_BL.flatten()[positions_N]
     targets_N = batch.targets_BL.flatten()[positions_N]
-    queries_ND = model.last(batch) if window == "prefixes" else model.encode_targets(batch)
+    way = {"prefixes": model.last, "packed": model.encode_packed}.get(window, model.encode_targets)
+    queries_ND = way(batch)
     return AtTargets(model, queries_ND, targets_N, positions_N, weights_N)
 
 

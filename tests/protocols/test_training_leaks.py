@@ -33,6 +33,7 @@ ROWS = {
     "windows, sliding": ("objective.window=sliding",),
     "windows, overlapping": ("objective.window=sliding", "objective.stride=2"),
     "windows, one a target": ("objective.window=prefixes",),
+    "windows, packed": ("objective.window=packed", "trainer.batch_tokens=40"),
     "windows, negatives a target": ("objective=bce", "objective.window=prefixes", "objective.negatives=2"),
     "windows, several targets": ("objective=all_action",),
     "windows, negatives a position": ("objective=bce", "objective.shared=position", "objective.negatives=2"),

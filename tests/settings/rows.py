@@ -118,12 +118,16 @@ OF_RANKERS = {
 
 ADDED = Row("none", "start")  # what lies in a table of its own
 TABLE = {"max_length": Row("3", "start"), "positions": ADDED}
+PADDED = {
+    "padding": Row("initial", "start"),
+    "padding_positions": Row("true", "steps", ("model.padding=initial",)),
+}
 
 COUNTED = ("model.candidates=[popular, markov]",)
 
 MODELS: dict[str, dict[str, Row]] = {
-    "sasrec": {**TABLE, "norm": Row("published", "start")},
-    "esasrec": TABLE,
+    "sasrec": {**TABLE, **PADDED, "norm": Row("published", "start")},
+    "esasrec": {**TABLE, **PADDED},
     "bert4rec": {
         **TABLE,
         "norm": Row("post", "start"),

@@ -25,6 +25,7 @@ class Capabilities(NamedTuple):
     sparse_rows: bool  # looks rows of its tables up and never reads a whole one in training
     inner_product: bool  # scores are inner products of a history's vector and the items'
     all_positions: bool  # a ranker that scores candidates at any position of a history in one forward pass
+    packs: bool = False  # runs on histories laid end to end (`models/layers/packed_rows.py`), which few do
 
 
 # Of what is counted, in tables of its own kind.

@@ -1,11 +1,19 @@
 """Settings of eSASRec."""
 
-from seqrec_cli.config.model import Capabilities, TransformerConfig
+from seqrec_cli.config.model import Capabilities
+from seqrec_cli.config.padding import PaddedConfig
 
 
-class Config(TransformerConfig):
+class Config(PaddedConfig):
     """Those of any transformer; ffn_dim is the inner width of SwiGLU, twice (the paper: 4 embed_dim)."""
 
     capabilities = Capabilities(
-        "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
+        "encoder",
+        causal=True,
+        attends=True,
+        recurrent=False,
+        sparse_rows=True,
+        inner_product=True,
+        all_positions=False,
+        packs=True,
     )

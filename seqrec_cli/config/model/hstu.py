@@ -11,7 +11,14 @@ class Config(EncoderConfig):
     """HSTU's sizes and variants."""
 
     capabilities = Capabilities(
-        "encoder", causal=True, attends=True, recurrent=False, sparse_rows=True, inner_product=True, all_positions=False
+        "encoder",
+        causal=True,
+        attends=True,
+        recurrent=False,
+        sparse_rows=True,
+        inner_product=True,
+        all_positions=False,
+        packs=True,
     )
 
     blocks: int = Field(ge=1, le=1000, description="layers (the paper on ML-1M: 2, and 8 in the large one)")

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from seqrec_cli.config.settings import Option
 
-Window = Literal["last", "sliding", "prefixes"]  # how histories are cut into rows, where a row is a window
+Window = Literal["last", "sliding", "prefixes", "packed"]  # how histories are cut into rows, where a row is a window
 
 
 class Capabilities(NamedTuple):
@@ -42,7 +42,7 @@ class WindowConfig(ObjectiveConfig):
     window: Window = Field(
         description="last: each user's latest max_length events; sliding: the whole history, in windows of max_length "
         "that share no event, unless a stride says so; prefixes: one row a target, the latest max_length events "
-        "before it, with a loss at the last of them alone"
+        "before it, with a loss at the last of them alone; packed: those of sliding, laid end to end without padding"
     )
     stride: int | None = Field(
         ge=1, description="for window=sliding: events between windows, which then overlap; null for model.max_length"

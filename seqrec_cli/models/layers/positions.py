@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import IN_ATTENTION, Positions
+from seqrec_cli.models.layers.packed_rows import PackedRows
 
 LONGEST_AGE = 10 * 365 * 86400  # seconds; older events share the last bucket
 
@@ -55,6 +56,13 @@ class PositionEmbedding(nn.Module):
             return x_BLD + self.table.weight[: x_BLD.shape[1]]
         vectors_BLD: Tensor = self.table(self.rows(lengths_B, x_BLD.shape[1]))
         return x_BLD + vectors_BLD
+
+    def add_packed(self, x_PD: Tensor, lengths_B: Tensor, rows: PackedRows) -> Tensor:
+        """The same of rows that are laid end to end."""
+        if self.table is None:
+            return x_PD
+        vectors_PD: Tensor = self.table(rows.pick(self.rows(lengths_B, rows.width)))
+        return x_PD + vectors_PD
 
     def rows(self, lengths_B: Tensor, width: int) -> Tensor:
         """The table's row of each position, [B, L]."""

@@ -17,6 +17,7 @@ from seqrec_cli.kernels.split_heads.packing import Packing
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.dropout import Dropout
 from seqrec_cli.models.layers.mlp import Activation, FeedForward
+from seqrec_cli.models.layers.packed_rows import Group, PackedRows
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary
 
 
@@ -49,6 +50,13 @@ def forward_causal(blocks: Iterable[nn.Module], x_BLD: Tensor) -> Tensor:
     for block in blocks:
         x_BLD = block(x_BLD, causal=True)
     return x_BLD
+
+
+def forward_packed(blocks: Iterable[nn.Module], x_PD: Tensor, rows: PackedRows) -> Tensor:
+    """`forward_causal` of rows that are laid end to end."""
+    for block in blocks:
+        x_PD = block.forward_packed(x_PD, rows)  # type: ignore[operator]
+    return x_PD
 
 
 def forward_causal_last(blocks: Iterable[nn.Module], x_BLD: Tensor, lengths_B: Tensor) -> Tensor:
@@ -84,6 +92,14 @@ class TransformerBlock(nn.Module):
     def forward(self, x_BLD: Tensor, causal: bool = False, mask_BL: Tensor | None = None) -> Tensor:
         inner = self.attention_input(x_BLD)
         return self._after_attention(x_BLD, self.attention.attend(inner, inner, causal=causal, mask_BT=mask_BL))
+
+    def forward_packed(self, x_PD: Tensor, rows: PackedRows) -> Tensor:
+        """The causal block of rows that are laid end to end."""
+
+        def attend(_: Group, inner_bLD: Tensor) -> Tensor:
+            return self.attention.attend(inner_bLD, inner_bLD, causal=True)
+
+        return self._after_attention(x_PD, rows.each(attend, self.attention_input(x_PD)))
 
     def forward_and_norm(
         self, x: Tensor, inner: Tensor, *, mask_BL: Tensor, packing: Packing | None, following: "TransformerBlock"
