@@ -33,7 +33,7 @@ from seqrec_cli.training.precision import resolve_precision
 from seqrec_cli.training.warm_start import counted_axes, start_from
 
 TRAINED = ["avgpool", "bert4rec", "bst", "dien", "din", "dsin", "ensemble", "esasrec", "gru4rec", "hstu", "lrurec"]
-TRAINED += ["nextitnet", "sasrec", "widedeep"]
+TRAINED += ["nextitnet", "sasrec", "semantic", "widedeep"]
 COLUMNS = [
     "dataset=csv",
     "dataset.name=shop",
