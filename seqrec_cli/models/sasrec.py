@@ -32,7 +32,7 @@ class PublishedBlock(nn.Module):
         self.drop = Dropout(cfg.dropout)
 
     def forward(
-        self, x_BLD: Tensor, causal: bool, mask_BL: Tensor | None = None, bias_BHLT: Tensor | None = None
+        self, x_BLD: Tensor, causal: bool, mask_BL: Tensor | None = None, *, bias_BHLT: Tensor | None = None
     ) -> Tensor:
         queries = self.norm_attention(x_BLD)
         attended = self.attention(queries, x_BLD, causal=causal, mask_BT=mask_BL, bias_BHLT=bias_BHLT)

@@ -232,8 +232,7 @@ def test_learns_sequences_until_the_held_out_item_ranks_first(last: float) -> No
         masking=Masking(0.2, 0.1, 0.1, last),
         device=torch.device("cpu"),
     )
-    plain = {"name": "cloze", "window": "last", "stride": None, "chunk_mb": 1, "smoothing": 0.0, "negatives": None}
-    plain |= {"mask": 0.2, "random": 0.1, "keep": 0.1, "last": last}
+    plain = shipped("objective", "cloze") | {"negatives": None, "last": last}
     objective = build_objective(config_class("objective", "cloze").from_plain(plain))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for epoch in range(60):

@@ -31,7 +31,11 @@ def config_of(name: str) -> type[EncoderConfig]:
     return config_class("model", toy.code_of(name))  # type: ignore[return-value]
 
 
-ENCODERS = [name for name in toy.model_names() if issubclass(config_of(name), EncoderConfig)]
+ENCODERS = [
+    name
+    for name in toy.model_names()
+    if issubclass(config_of(name), EncoderConfig) and config_of(name).capabilities.family == "encoder"
+]
 ATTENDING = [name for name in ENCODERS if config_of(name).capabilities.attends]
 CAUSAL = [name for name in ENCODERS if config_of(name).capabilities.causal]
 PLACED = [(name, kind) for name, kind in itertools.product(ATTENDING, KINDS)]
