@@ -1,4 +1,4 @@
-"""A layer's bias, an activation and dropout in one pass over its output, on a CPU.
+"""A layer's bias, an activation and dropout in one pass over its output, on a CPU in bf16.
 
 Legend: D width, M the layer's outputs; leading dimensions are free.
 """
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from seqrec_cli.kernels.bias_activation_dropout.reference import ACTIVATIONS, examples, reference
 from seqrec_cli.kernels.dropout.op import SPEC, draw, dropout, spec
-from seqrec_cli.kernels.linear.op import fused, product
 from seqrec_cli.kernels.registry import (
     INT,
     LONG,
@@ -18,9 +17,10 @@ from seqrec_cli.kernels.registry import (
     Kernel,
     Source,
     addresses,
+    bf16_linear,
     check_memory,
     operator,
-    product_format,
+    product,
     sizes,
 )
 
@@ -33,10 +33,10 @@ SOURCE = Source(
 
 def linear_activation_dropout(layer: nn.Linear, x: Tensor, activation: str, probability: float) -> Tensor:
     """dropout(activation(layer(x))): [..., D] -> [..., M]; `activation` is one of ACTIVATIONS."""
-    if fused(layer, x) and SOURCE.usable(product_format(x)):
+    if bf16_linear(layer, x) and SOURCE.usable(torch.bfloat16):
         kind = list(ACTIVATIONS).index(activation)
-        made: Tensor = _bias_activation_dropout(product(x, layer.weight), layer.bias, kind, *draw(probability))
-        return made
+        fused: Tensor = _bias_activation_dropout(product(layer, x), layer.bias, kind, *draw(probability))
+        return fused
     return dropout(ACTIVATIONS[activation](layer(x)), probability)
 
 
