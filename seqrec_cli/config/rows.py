@@ -56,7 +56,7 @@ def _rows_can_be_packed(cfg: "TrainConfig") -> None:
     others = {"agreement": ("none", "pooling", "bias"), "user_input": ("add", "concat")}
     for name, (instead, *refused) in others.items():
         found = getattr(cfg.model, name, instead)
-        if found in refused and (name != "user_input" or getattr(cfg.model, "user_dim", 0)):
+        if found in refused and (name != "user_input" or getattr(cfg.model, "user_dim", None)):
             raise ValueError(
                 f"model.{name}={found} reads whole rows, and objective.window=packed has none; use "
                 f"model.{name}={instead}, or objective.window=sliding"

@@ -22,6 +22,7 @@ positions: the same sums.
 Legend: B rows, L events, M max_length, K = M // 2 + 1 frequencies, D width.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,13 +48,14 @@ class LearnableFilter(nn.Module):
         frequencies = length // 2 + 1
         self.weight_KD2 = nn.Parameter(torch.randn(frequencies, dim, 2) * std)
         # The inverse transform as a product: each frequency but the first and the middle one stands for two.
-        twice_K = torch.full((frequencies,), 2.0, dtype=torch.float64)
+        twice_K = np.full(frequencies, 2.0)
         twice_K[0] = 1.0
         if length % 2 == 0:
             twice_K[-1] = 1.0
-        angles_MK = torch.arange(length)[:, None] * torch.arange(frequencies) % length * (2 * torch.pi / length)
-        self.register_buffer("cosine_MK", (angles_MK.double().cos() * twice_K / length).float(), persistent=False)
-        self.register_buffer("sine_MK", (angles_MK.double().sin() * twice_K / length).float(), persistent=False)
+        angles_MK = np.arange(length)[:, None] * np.arange(frequencies) % length * (2 * np.pi / length)
+        for name, wave_MK in (("cosine_MK", np.cos(angles_MK)), ("sine_MK", np.sin(angles_MK))):
+            scaled_MK = (wave_MK * twice_K / length).astype(np.float32)
+            self.register_buffer(name, torch.from_numpy(scaled_MK).to(self.weight_KD2.device), persistent=False)
 
     def kernel(self) -> Tensor:
         """What an event counts that is so many positions back (circularly: `row`), [M, D]."""

@@ -227,7 +227,7 @@ class Model(Generator):
             run_NK = self.tree.run_VK[items_N]
             masks = [self.tree.at("mask", level)[run_NK[:, level]] for level in range(self.tree.K)]
             logits_NKC = logits_NKC.masked_fill(~torch.stack(masks, dim=1), -torch.inf)
-            certain_NK = run_NK == torch.tensor(self.tree.runs, device=run_NK.device)
+            certain_NK = run_NK == self.tree.runs_K
         logs_NK = logits_NKC.log_softmax(-1).gather(2, codes_NK.clamp(min=0)[..., None])[..., 0]
         logs_N = logs_NK.masked_fill(certain_NK, 0.0).sum(1)
         return logs_N.masked_fill(codes_NK[:, 0] < 0, NO_ITEM)

@@ -21,7 +21,7 @@ from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import Recommender
 from tests.models.toy import SMALL, small_config
 
-MOST = 45  # boxes of a picture that can be read
+MOST = 60  # boxes of a picture that can be read
 TOLERANCE = Tolerance(scores=1e-4, top10=0.99, metric=0.005)
 
 

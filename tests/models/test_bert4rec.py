@@ -25,6 +25,7 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.layers import transformer
 from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 from tests.toylog import batching, packed
 
 VARIANTS = [

@@ -17,6 +17,7 @@ from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.ensemble import Model
 from seqrec_cli.models.windows import Windowed
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 from tests.toylog import packed
 
 
@@ -46,14 +47,7 @@ def test_scores_are_the_members_mean(bias: bool) -> None:
 
 def test_each_member_learns_as_if_it_were_alone() -> None:
     model, batch = ensemble(), toy.toy_batch()
-    settings = {
-        "name": "next_item",
-        "negatives": None,
-        "window": "last",
-        "stride": None,
-        "smoothing": 0.0,
-        "chunk_mb": 1,
-    }
+    settings = shipped("objective", "next_item") | {"negatives": None}
     objective = build_objective(config_class("objective", "next_item").from_plain(settings))  # type: ignore[arg-type]
     for trainable in model.trainable_models():
         objective.loss(trainable, batch).backward()

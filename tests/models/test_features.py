@@ -24,7 +24,8 @@ from seqrec_cli.training.warm_start import Matched, start_from
 DEVICE, PRICE = Attribute("device", 4, 1), Attribute("price", 6, 1)
 FAMILIES = {name: toy.small_config(name).capabilities for name in toy.model_names()}
 ENCODERS = [name for name in FAMILIES if isinstance(toy.small_config(name), EncoderConfig)]
-CAUSAL = [name for name in ENCODERS if FAMILIES[name].causal]
+CAUSAL = [name for name in ENCODERS if FAMILIES[name].causal and FAMILIES[name].family == "encoder"]
+BY_END = ("recdenoiser",)  # whose masks are counted from a row's end, as reversed positions are
 RANKERS = [name for name, able in FAMILIES.items() if able.family == "ranker"]
 COLD = 40  # an item that the toy training below never sees
 
@@ -82,13 +83,13 @@ def test_no_state_of_a_causal_encoder_sees_context_of_later_requests(name: str, 
     model, batch = built(name, context=context), told()
     with torch.inference_mode():
         before, after = (model.encode(each)[:, :4] for each in (batch, changed(batch, 3)))  # type: ignore[operator]
-    differs_L = (before != after).any(-1).any(0)
+    differs_L = (before - after).abs().amax((0, 2)) > 1e-5 * before.abs().max()  # more than a transform's rounding
     first = 2 if context == "request" else 3  # the state that asks for event 3 may know in what context that happens
     assert not differs_L[:first].any()
     assert differs_L[first]
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", [name for name in CAUSAL if name not in BY_END])
 def test_what_is_trained_at_a_position_is_what_a_request_there_is_answered_by(name: str) -> None:
     by_end = toy.numbers(name).get("positions") == "reversed"  # such positions are others in a row cut short
     model, batch = built(name, context="request", **{"positions": "absolute"} if by_end else {}), told()

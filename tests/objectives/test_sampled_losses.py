@@ -14,6 +14,7 @@ from seqrec_cli.objectives import sampled_losses
 from seqrec_cli.objectives.sampled_losses import loss_with_own_negatives, loss_with_shared_negatives, softmax
 from seqrec_cli.objectives.sampled_softmax import Objective
 from seqrec_cli.objectives.samplers import UniformSampler, build_sampler
+from tests.shipped import shipped
 
 V, D = 12, 5
 COUNTS_V = torch.tensor([0, 5, 0, 1, 9, 2, 2, 7, 1, 4, 3, 8, 6])
@@ -162,7 +163,7 @@ def test_bf16_products_stay_close() -> None:
 
 
 def objective(**changes: Any) -> Objective:
-    plain = {"name": "sampled_softmax", "window": "last", "stride": None, "uniform_share": 0.5, "log_q": True}
+    plain = shipped("objective", "sampled_softmax") | {"uniform_share": 0.5, "log_q": True}
     plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
     built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
     built.prepare(COUNTS_V)

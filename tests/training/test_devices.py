@@ -28,6 +28,7 @@ MPS, CPU = torch.device("mps"), torch.device("cpu")
 ON_THE_PROCESSOR = {
     *("data/devices.py", "models/neighbours.py", "models/bsarec.py", "models/ease.py", "models/latest.py"),
     *("models/itemknn.py", "evaluation/online.py", "training/validation_loss.py"),
+    *("evaluation/logged/position_bias.py", "models/quantiser.py"),
 }
 
 

@@ -72,7 +72,8 @@ class Agreement(nn.Module):
             gain_H = self.gain_N.unflatten(0, (-1, self.heads))[nth - 1]
             bias_BHT = gain_H[:, None] * agreement(x_BLD, items_BLD)[:, None]
         bias_BHLT = bias_BHT[:, :, None].expand(-1, -1, queries, -1)
-        return bias_BHLT if x_BLD.device.type == "cpu" else bias_BHLT.contiguous()
+        as_is = x_BLD.device.type == "cpu" and not torch.compiler.is_compiling()
+        return bias_BHLT if as_is else bias_BHLT.contiguous()
 
     def _pooled(self, x_BLD: Tensor, items_BLD: Tensor) -> Tensor:
         with full_precision(x_BLD.device):

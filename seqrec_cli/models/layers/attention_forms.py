@@ -103,7 +103,9 @@ class LinearAttention(MultiHeadAttention):
     ) -> Tensor:
         assert bias_BHLT is None
         with full_precision(q_BHLd.device):
-            q, k, v = F.elu(q_BHLd.float()) + 1, F.elu(k_BHTd.float()) + 1, v_BHTd.float()
+            # Contiguous, as the gradient of `elu` is, whatever the strides that a compiler takes it to have.
+            q, k = (F.elu(x.float().contiguous()) + 1 for x in (q_BHLd, k_BHTd))
+            v = v_BHTd.float()
             if mask_BT is not None:
                 k = k * mask_BT[:, None, :, None]
             mixed = _causal_sums(q, k, v) if causal else _sums(q, k, v)

@@ -26,6 +26,7 @@ class CodeTree(nn.Module):
 
     leaf_V: Tensor  # each item's leaf; the number of leaves where it has none
     item_P: Tensor  # each leaf's item
+    runs_K: Tensor  # nodes that are run, of each level
     run_VK: Tensor  # the run node that each code of an item is behind; of its level, R where that one is not run
 
     def __init__(self, tuples_VK: np.ndarray, codes: int, *, every: bool) -> None:
@@ -66,7 +67,8 @@ class CodeTree(nn.Module):
         item_P[of_items[-1]] = items
         run_VK = np.zeros(tuples_VK.shape, np.int64) + self.runs
         run_VK[items] = np.stack([at[nodes] for at, nodes in zip(at_run, of_items, strict=False)], axis=1)
-        for name, array in (("leaf_V", leaf_V), ("item_P", item_P), ("run_VK", run_VK)):
+        arrays = {"leaf_V": leaf_V, "item_P": item_P, "run_VK": run_VK, "runs_K": np.array(self.runs)}
+        for name, array in arrays.items():
             self._keep(name, array)
 
     def _keep(self, name: str, array: np.ndarray) -> None:
