@@ -18,7 +18,7 @@ LAUNCHERS = {
     "ray": 'pip install -c constraints-ray.txt "seqrec[ray]", in an environment of its own',
 }
 Composer = Callable[[list[str]], DictConfig]
-LISTED = 24  # words of a list that a line can still hold
+LISTED = 30  # words of a list that a line can still hold
 FILES = {".csv", ".tsv", ".txt", ".dat", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".inter"}  # likely logs
 
 

@@ -9,6 +9,7 @@ any checkpoint here, no code comes out of a file.
 """
 
 import contextlib
+import enum
 import io
 import pickle
 import shutil
@@ -155,6 +156,13 @@ def whole_bytes(payload: dict[str, Any], file: Path) -> int:
     return sum(of.size.numel() * of.properties.dtype.itemsize for of in found)
 
 
+def _member(kind: Any, name: str) -> Any:
+    """Of an enumeration, and of nothing else."""
+    if not isinstance(kind, enum.EnumType):
+        raise pickle.UnpicklingError(f"{name} of {kind!r} is no part of a table of contents")
+    return kind[name]
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "pathlib" and name in (
@@ -164,6 +172,8 @@ class _Unpickler(pickle.Unpickler):
             "PureWindowsPath",
         ):
             return PurePosixPath
+        if (module, name) == ("builtins", "getattr"):  # how Python 3.11.0 to 3.11.3 write a member of an enumeration
+            return _member
         if name not in _CONTENTS.get(module, ()):
             raise pickle.UnpicklingError(f"{module}.{name} is no part of a table of contents")
         return super().find_class(module, name)

@@ -35,8 +35,8 @@ def test_groups_keys_and_their_parts() -> None:
 
 
 def test_options_and_values() -> None:
-    assert complete("train", "model=s") == ["model=sasrec"]
-    assert complete("train", "model=bst,s") == ["model=bst,sasrec"]
+    assert complete("train", "model=sa") == ["model=sasrec"]
+    assert complete("train", "model=bst,sa") == ["model=bst,sasrec"]
     assert complete("train", "trainer.schedule=") == ["trainer.schedule=cosine", "trainer.schedule=constant"]
     assert complete("train", "evaluation.baselines=t") == ["evaluation.baselines=true"]
 
@@ -100,7 +100,7 @@ source <("$SEQREC" completion bash)
 tab() { COMP_LINE="seqrec $1"; COMP_POINT=${#COMP_LINE}; PATH="$FOLDER:$PATH" _seqrec; echo "${COMPREPLY[*]}"; }
 complete -p seqrec
 tab tr
-tab 'train model=s'
+tab 'train model=sa'
 tab 'train model=bst trainer.schedule=co'
 tab 'evaluate ck'
 """
@@ -120,7 +120,7 @@ compadd() { while [[ "$1" != -- ]]; do shift; done; shift; print -l -- "$@"; }
 source <("$SEQREC" completion zsh)
 tab() { words=("$SEQREC" "$@"); CURRENT=$#words; PREFIX="$words[-1]"; _seqrec; }
 tab tr
-tab train model=s
+tab train model=sa
 tab train ''  | grep trainer
 """
 
@@ -136,7 +136,7 @@ FISH = r"""
 set -gx PATH $FOLDER $PATH
 seqrec completion fish | source
 complete -C 'seqrec tr'
-complete -C 'seqrec train model=s'
+complete -C 'seqrec train model=sa'
 complete -C 'seqrec train trainer.sc'
 """
 

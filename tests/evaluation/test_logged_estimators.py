@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from scripts.logged_policy import compare
-from seqrec_cli.config.compose import compose
-from seqrec_cli.config.validate import validate
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.evaluation.logged.estimators import Shown, as_plain, estimates, expected_worth, places_of, worths
 from seqrec_cli.evaluation.logged.labels import corrected
 from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 NAMES = ("click", "unbiased_click")
+WEIGHED = {"positive_weight": 3.0, "negatives": 1}
 # Two users; the second has two requests.
 SHOWN = Shown(
     users_N=np.array([1, 1, 1, 2, 2, 2, 2]),
@@ -88,8 +89,10 @@ def test_they_are_written_as_they_are() -> None:
 
 
 def test_no_half_of_the_loss_has_a_negative_factor() -> None:
-    cfgs = [compose("train", ["model=din", f"objective={name}", "objective.positive_weight=3"]) for name in NAMES]
-    plain, unbiased = (build_objective(validate("train", cfg).objective) for cfg in cfgs)  # type: ignore[attr-defined]
+    plain, unbiased = (
+        build_objective(config_class("objective", name).from_plain(shipped("objective", name) | WEIGHED))  # type: ignore[arg-type]
+        for name in NAMES
+    )
     logits_BC, labels_BC = torch.linspace(-3, 3, 4)[None], torch.tensor([[0.0, 1.0, 1.0, 0.0]])
     expected_BC = plain.losses_of_candidates(logits_BC, labels_BC)
     assert torch.allclose(unbiased.losses_of_candidates(logits_BC, labels_BC), expected_BC)

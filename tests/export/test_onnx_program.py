@@ -12,7 +12,7 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.module_graph import module_graph
-from seqrec_cli.models.contract import ClosedFormModel, SequenceEncoder
+from seqrec_cli.models.contract import ClosedFormModel, Generator, SequenceEncoder
 from tests.export.exporting import assert_drawn, export, learnt, traced_once
 from tests.models.toy import model_names
 
@@ -46,7 +46,7 @@ def test_every_model_is_drawn_and_answers_alike_in_onnx_runtime(
     }
     candidates_BC = torch.tensor([[1, 2, 3, 9, 25, 7]]).expand(3, -1).contiguous()
     with torch.no_grad():
-        if isinstance(model, SequenceEncoder | ClosedFormModel):
+        if isinstance(model, SequenceEncoder | Generator | ClosedFormModel):
             expected = model.score_corpus(Batch(**inputs))
         else:
             expected = model.score(Batch(**inputs), candidates_BC)

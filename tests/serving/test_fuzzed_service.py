@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
@@ -33,7 +33,7 @@ class Near(Recommender):
         return -(items_BC - batch.items_BL[:, :1]).abs().float()
 
 
-EXAMPLES = 120  # a kind of service
+EXAMPLES = 160  # a kind of service
 KNOWN = st.integers(1, 50)
 STRANGE = st.sampled_from(["new", "other/x", "", "\x00", "0", "-1", "crime", "007"]) | st.integers(-2, 70)
 IDS = st.integers(0, 9).flatmap(lambda draw: KNOWN | KNOWN.map(str) if draw else STRANGE)
@@ -137,6 +137,11 @@ def served(request: Any, tmp_path: Path, made: Callable[..., Changing]) -> Itera
     found.batcher.close()
 
 
+def plain_question(path: str, **body: Any) -> tuple[str, str, bytes]:
+    """Of a history that is known."""
+    return "POST", path, json.dumps({"user_history": [1, 2], **body}).encode()
+
+
 def test_nothing_that_is_asked_is_a_fault_of_the_service(served: Served) -> None:
     asked = list[tuple[str, str, bytes]]()
     answered: dict[int, list[str]] = {200: [], 404: [], 422: []}
@@ -144,6 +149,9 @@ def test_nothing_that_is_asked_is_a_fault_of_the_service(served: Served) -> None
     @settings(
         max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
+    @example(plain_question("/recommend"))  # what is drawn depends on all modules that are loaded
+    @example(plain_question("/score", candidates=[3, 4]))
+    @example(plain_question("/explain", candidates=[3]))
     @given(questions(served.schema))
     def ask(question: tuple[str, str, bytes]) -> None:
         method, path, body = question

@@ -1,6 +1,7 @@
 """Training with tables that are spread over ranks: the losses, weights and metrics of one process, and runs that go on
 with another number of them."""
 
+import io
 import pickle
 import shutil
 import sys
@@ -11,6 +12,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint import metadata
 
 if __name__ != "test_sharded_fit":  # a rank, whose pytest is another process
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -23,7 +25,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump
 from seqrec_cli.evaluation.evaluate import evaluate
 from seqrec_cli.processes import ALONE, current, together
-from seqrec_cli.training import loop
+from seqrec_cli.training import loop, sharded_checkpoint
 from seqrec_cli.training.checkpoint import BEST, LAST, load_checkpoint
 from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.precision import Precision
@@ -227,3 +229,21 @@ def test_no_code_comes_out_of_a_table_of_contents(folder: Path, by_two: Any, tmp
     with pytest.raises(SeqrecError, match="damaged or gone"):
         load_checkpoint(tmp_path / "run" / LAST)
     assert not (tmp_path / "written").exists()
+
+
+class _Got:
+    """Pickled as `getattr(of, name)`, the way in which Python 3.11.0 to 3.11.3 write a member of an enumeration."""
+
+    def __init__(self, of: Any, name: str) -> None:
+        self.of, self.name = of, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.of, self.name)
+
+
+def test_a_member_of_an_enumeration_is_read_and_no_other_attribute() -> None:
+    encoding = metadata._MEM_FORMAT_ENCODING
+    read = sharded_checkpoint._Unpickler(io.BytesIO(pickle.dumps(_Got(encoding, "TORCH_CONTIGUOUS_FORMAT")))).load()
+    assert read is encoding.TORCH_CONTIGUOUS_FORMAT
+    with pytest.raises(pickle.UnpicklingError, match="no part of a table of contents"):
+        sharded_checkpoint._Unpickler(io.BytesIO(pickle.dumps(_Got(metadata.Metadata, "__init__")))).load()
