@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model.semantic import Config
+from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.described_items import attribute_vectors, history_vectors
 from seqrec_cli.models.layers.code_tree import NO_ITEM
@@ -229,3 +230,9 @@ def test_what_does_not_fit_is_refused() -> None:
     assert isinstance(cfg, Config)
     assert cfg.idle["rqvae_steps"] == "model.quantiser=kmeans"
     assert "rqvae_steps" not in toy.small_config("semantic", quantiser="rqvae").idle
+
+
+def test_a_level_of_the_tree_may_have_no_node() -> None:
+    layer = torch.nn.Linear(8, 24)
+    for part in split_heads((layer,), torch.zeros(1, 0, 8), 2, 3):
+        assert part.shape == (1, 2, 0, 4)

@@ -72,7 +72,7 @@ def split_heads(
     found: list[Tensor] = []
     for layer in reversed(layers):  # keys and values before queries: the order in which gradients of x are summed
         found = [*layer(x).chunk(layer.out_features // channels, dim=-1), *found]
-    return tuple(part.view(B, L, heads, -1).transpose(1, 2) for part in found)
+    return tuple(part.view(B, L, heads, channels // heads).transpose(1, 2) for part in found)  # L may be 0
 
 
 def join_heads(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:
