@@ -26,6 +26,7 @@ from seqrec_cli.models.contract import full_precision
 from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.models.initialise import xavier_std
 from seqrec_cli.models.layers.positions import attention_positions, check_window
+from seqrec_cli.models.layers.sharded_table import ShardedTable
 from seqrec_cli.models.layers.transformer import TransformerBlock, as_stream, forward_targets
 
 
@@ -98,7 +99,9 @@ class Model(ItemEncoder):
         check_window(batch.items_BL, self.max_length)
         if packing is not None and batch.presence_BL is None and self._only_items_and_positions():
             table = self.positions.table
-            items_P, table_VD = self._input_table(packing.pick(batch.items_BL))
+            items_P, table_VD = packing.pick(batch.items_BL), self.items.weight
+            if isinstance(self.items, ShardedTable):  # a table of those of `items_P` alone; negative numbers stay
+                items_P, table_VD = self.items.fetched(items_P)
             return embed_norm_dropout(
                 items_P,
                 packing.pick(self.positions.rows(batch.lengths_B, batch.items_BL.shape[1])),

@@ -10,17 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
 from seqrec_cli.data.batch import Batch
-from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
-from seqrec_cli.data.numbers import item_features, vector_features
+from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import SequenceEncoder, full_precision
 from seqrec_cli.models.encoder_features import EncoderFeatures, reads_time
+from seqrec_cli.models.encoder_items import item_attributes, text_items
 from seqrec_cli.models.features import check_widths
 from seqrec_cli.models.initialise import initialise
-from seqrec_cli.models.layers.dropout import Dropout
-from seqrec_cli.models.layers.embedding import FeatureEmbedding
+from seqrec_cli.models.layers.dropout import Dropout, drop_events
 from seqrec_cli.models.layers.packed_rows import PackedRows
 from seqrec_cli.models.layers.positions import PositionEmbedding, check_window
 from seqrec_cli.models.layers.row_shard import RowShard
@@ -45,15 +43,14 @@ class ItemEncoder(SequenceEncoder):
     def __init__(self, cfg: EncoderConfig, catalog: Catalog) -> None:
         super().__init__(catalog)
         self.max_length, self.temperature, self.user_dropout = cfg.max_length, cfg.temperature, cfg.user_dropout
-        self.event_dropout, D = cfg.event_dropout, cfg.embed_dim
-        self.user_swap, self.item_swap = cfg.user_swap, cfg.item_swap
+        self.event_dropout, self.user_swap, self.item_swap = cfg.event_dropout, cfg.user_swap, cfg.item_swap
+        D = cfg.embed_dim
         check_widths(cfg, catalog, {"items"} if cfg.attributes == "concat" else ())
-        self.scale = 1.0  # of the item vectors in the input
-        self.user_scale = 1.0  # of the users', where they are joined with them
+        self.scale = self.user_scale = 1.0  # of the item vectors in the input, and of the users' that join them
         self.items: nn.Embedding | TextItems = (
-            self.make_items(cfg, catalog) if cfg.items == "ids" else _text_items(cfg, catalog)
+            self.make_items(cfg, catalog) if cfg.items == "ids" else text_items(cfg, catalog)
         )
-        self.attributes = None if cfg.attributes == "none" else _attributes(cfg, catalog)
+        self.attributes = None if cfg.attributes == "none" else item_attributes(cfg, catalog)
         self.join = None
         if self.attributes is not None and cfg.attributes == "concat":
             self.join = nn.Linear(D + self.attributes.width, D, bias=False)
@@ -153,9 +150,8 @@ class ItemEncoder(SequenceEncoder):
             x_BLD = self.join(torch.cat([x_BLD, self.attributes.joined(items_BL)], dim=-1))
         elif self.attributes is not None:
             x_BLD = x_BLD + self.attributes.summed(items_BL)
-        if self.training and self.event_dropout:  # as Gal & Ghahramani drop words (arXiv 1512.05287)
-            kept_BL = torch.rand(items_BL.shape, device=x_BLD.device) >= self.event_dropout
-            x_BLD = x_BLD * (kept_BL / (1 - self.event_dropout)).to(x_BLD.dtype)[..., None]
+        if self.training and self.event_dropout:
+            x_BLD = drop_events(x_BLD, self.event_dropout)
         return x_BLD if self.scale == 1.0 else x_BLD * self.scale
 
     def add_user(self, x_BLD: Tensor, batch: Batch) -> Tensor:
@@ -293,10 +289,6 @@ class ItemEncoder(SequenceEncoder):
         first, last = (0, self.num_items + 1) if self.shard is None else (self.shard.first, self.shard.last)
         return torch.arange(first, last, device=self.items.weight.device)
 
-    def _input_table(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors that hold those of `items`, and where among them each stands; negative numbers stay."""
-        return self.items.fetched(items) if isinstance(self.items, ShardedTable) else (items, self.items.weight)
-
     def _output(self) -> Tensor:
         table_VD = self.items.weight if self.output is None else self.output.weight
         return table_VD[: self.num_items + 1] if self.reads_more else table_VD
@@ -306,34 +298,3 @@ class ItemEncoder(SequenceEncoder):
             return rows
         with full_precision(rows.device):
             return F.normalize(rows.float(), dim=-1)
-
-
-def _text_items(cfg: EncoderConfig, catalog: Catalog) -> TextItems:
-    if catalog.item_vectors is None:
-        raise SeqrecError(
-            f"model.items={cfg.items}: the data have no vectors of items' texts; set dataset.item_text (tfidf, or a "
-            "model's name or folder) or dataset.item_vectors=FILE, or use model.items=ids"
-        )
-    texts_VW = vector_features(catalog.item_vectors)
-    ids = cfg.items == "both"
-    return TextItems(texts_VW, cfg.embed_dim, ids=ids, experts=cfg.experts, drop=cfg.text_dropout)
-
-
-def _attributes(cfg: EncoderConfig, catalog: Catalog) -> FeatureEmbedding:
-    # What makes the items' own vectors is no attribute beside them.
-    numbers = {
-        name: each for name, each in item_features(catalog).items() if cfg.items == "ids" or name != ITEM_VECTORS
-    }
-    if not catalog.item_attributes and not numbers:
-        raise SeqrecError(
-            f"model.attributes={cfg.attributes}: the dataset has no item attributes; use model.attributes=none"
-        )
-    return FeatureEmbedding(
-        catalog.num_items + 1,
-        catalog.item_attributes,
-        catalog.item_values,
-        dim=cfg.embed_dim,
-        own=False,
-        numbers=numbers,
-        widths=cfg.widths,
-    )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model import EncoderConfig
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import ITEM_VECTORS, Attribute, Catalog, level_ranks
 from seqrec_cli.models.build import build_model
@@ -22,8 +23,9 @@ from seqrec_cli.models.windows import Windowed
 from seqrec_cli.training.warm_start import Matched, start_from
 
 DEVICE, PRICE = Attribute("device", 4, 1), Attribute("price", 6, 1)
-FAMILIES = {name: toy.small_config(name).capabilities for name in toy.model_names()}
-ENCODERS = [name for name in FAMILIES if isinstance(toy.small_config(name), EncoderConfig)]
+KINDS = {name: config_class("model", toy.code_of(name)) for name in toy.model_names()}
+FAMILIES = {name: kind.capabilities for name, kind in KINDS.items()}  # type: ignore[attr-defined]
+ENCODERS = [name for name, kind in KINDS.items() if issubclass(kind, EncoderConfig)]
 CAUSAL = [name for name in ENCODERS if FAMILIES[name].causal and FAMILIES[name].family == "encoder"]
 BY_END = ("recdenoiser",)  # whose masks are counted from a row's end, as reversed positions are
 RANKERS = [name for name, able in FAMILIES.items() if able.family == "ranker"]

@@ -1,5 +1,9 @@
-"""Dropout as a module."""
+"""Dropout as a module, and of whole events.
 
+Legend: B rows, L history events, D width.
+"""
+
+import torch
 from torch import Tensor, nn
 
 from seqrec_cli.kernels.dropout.op import dropout
@@ -22,3 +26,10 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}"
+
+
+def drop_events(x_BLD: Tensor, probability: float) -> Tensor:
+    """Each event's vector zero with this probability, else larger by 1 / (1 - p), as Gal & Ghahramani drop words (arXiv
+    1512.05287)."""
+    kept_BL = torch.rand(x_BLD.shape[:-1], device=x_BLD.device) >= probability
+    return x_BLD * (kept_BL / (1 - probability)).to(x_BLD.dtype)[..., None]
