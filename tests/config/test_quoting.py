@@ -7,7 +7,7 @@ import pytest
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.quoting import paths_as_they_are, shell_command
-from tests.test_house import PACKAGE, SOURCES
+from tests.test_house import SOURCES
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,9 @@ def test_a_plain_folder_is_printed_plainly() -> None:
     assert shell_command("evaluate", "ckpt", "s/1_model=din") == """seqrec evaluate 'ckpt="s/1_model=din"'"""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_command_is_printed_with_a_bare_folder(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if "seqrec " in line and ("resume={" in line or "ckpt={" in line)] == []
+def test_no_command_is_printed_with_a_bare_folder() -> None:
+    lines = {(path, line) for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines()}
+    assert [each for each in lines if "seqrec " in each[1] and ("resume={" in each[1] or "ckpt={" in each[1])] == []
 
 
 @pytest.mark.parametrize("path", ["a b", "a=b/run", "a (1)/b", "a[1]{2}", "it's", "~/x", "a\\b=c"])

@@ -22,6 +22,7 @@ from seqrec_cli.models.layers.attention import MultiHeadAttention
 from seqrec_cli.models.layers.embedding import use_sparse_rows
 from seqrec_cli.models.layers.positions import RelativeBias, Rotary, attention_positions
 from seqrec_cli.objectives.contract import build_objective
+from tests.covering import covering
 from tests.shipped import shipped
 
 KINDS = ("absolute", "reversed", "rotary", "relative", "none")
@@ -215,8 +216,7 @@ def test_losses_see_the_scores(objective: str, changes: dict[str, object]) -> No
         assert loss.item() == pytest.approx(expected.item(), rel=0.02)
 
 
-@pytest.mark.parametrize("kind", ["rotary", "relative"])
-@pytest.mark.parametrize("name", ATTENDING)
+@pytest.mark.parametrize(("name", "kind"), covering([*itertools.product(ATTENDING, ["rotary", "relative"])]))
 def test_positions_in_attention_export_and_compile(name: str, kind: str) -> None:
     model, batch = encoder(name, positions=kind, item_bias=True, temperature=0.1), toy.toy_batch()
     inputs = plain_inputs(batch)

@@ -10,6 +10,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.models.contract import Recommender
 from seqrec_cli.models.layers.embedding import AttributeEmbedding, use_sparse_rows
 from seqrec_cli.objectives.contract import build_objective
+from tests.covering import covering
 from tests.shipped import shipped
 
 
@@ -59,7 +60,7 @@ def test_there_are_such_pairs() -> None:
     assert not any(objective == "next_item" for _, objective in pairs())
 
 
-@pytest.mark.parametrize(("name", "objective"), pairs())
+@pytest.mark.parametrize(("name", "objective"), covering(pairs()))
 def test_rows_in_use_get_the_dense_gradient_and_others_none(name: str, objective: str) -> None:
     (dense, loss_), (sparse, loss) = gradients(name, objective, False), gradients(name, objective, True)
     assert loss == pytest.approx(loss_, rel=1e-5)

@@ -5,6 +5,7 @@ bit. What is held out stays among the items that a negative may be: to leave it 
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -24,6 +25,7 @@ from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.splits import train_ends, training_counts, training_items, user_training_counts
 from seqrec_cli.training.closed_form import training_histories
+from tests.covering import covering
 from tests.protocols.asking import asked, log_of, view_of
 from tests.shipped import shipped
 
@@ -48,6 +50,7 @@ ROWS = {
     "history negatives by popularity": ("model=dien", "model.auxiliary_negatives=popularity"),
     "positions, drawn anew": ("model=din", "protocol=positions", "objective.redraw=true"),
 }
+IDS = [" ".join(map(str, [name, *given.values()])) for name, given in ASKED]
 ITS_OWN = {"last"}  # whose fixed negatives are drawn by popularity in the whole log, as published
 
 
@@ -94,8 +97,11 @@ def asked_twice(nth: int) -> tuple[PackedLog, PackedLog]:
     return log, other
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("nth", range(len(ASKED)), ids=[" ".join(map(str, [n, *g.values()])) for n, g in ASKED])
+@pytest.mark.parametrize(
+    ("nth", "kind"),
+    covering([*itertools.product(range(len(ASKED)), ROWS)], times=3),
+    ids=lambda of: of if isinstance(of, str) else IDS[of],
+)
 def test_what_is_held_out_changes_no_training_batch(nth: int, kind: str) -> None:
     name, (log, other) = ASKED[nth][0], asked_twice(nth)
     if "protocol=positions" in ROWS[kind] and name != "positions":
@@ -152,7 +158,7 @@ def test_a_protocol_without_labelled_training_rows_refuses_to_draw_them_anew() -
         validate("train", compose("train", ["model=din", "objective.redraw=true"]))
 
 
-@pytest.mark.parametrize("nth", range(len(ASKED)), ids=[" ".join(map(str, [n, *g.values()])) for n, g in ASKED])
+@pytest.mark.parametrize("nth", range(len(ASKED)), ids=IDS)
 def test_what_is_counted_is_of_training_events_alone(nth: int) -> None:
     log, other = asked_twice(nth)
     assert all(torch.equal(a, b) for a, b in zip(training_histories(log), training_histories(other), strict=True))

@@ -22,6 +22,7 @@ from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.loop import Loop
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
+from tests.covering import covering
 from tests.models.toy import model_names
 from tests.rehearsal.parts import CPU, LOG, loop_of, pairs, settings
 from tests.rehearsal.standin import DEVICE, POSSIBLE, DeviceMixError, Watch, standing_in, watching
@@ -72,7 +73,7 @@ def no_waits(watch: Watch, allowed: int = 0) -> None:
     assert not watch.in_other_threads  # nor the thread that makes batches
 
 
-@pytest.mark.parametrize(("model", "objective"), TAUGHT)
+@pytest.mark.parametrize(("model", "objective"), covering(TAUGHT))
 def test_a_step_is_the_cpu_s_and_waits_for_nothing(model: str, objective: str) -> None:
     on_cpu, loop = both(settings(model, objective, clip_norm=1.0, ema=0.9))
     stepped(on_cpu)

@@ -1,6 +1,7 @@
 """No step waits for a GPU: torch's meta device has no numbers to look at, so a step that reads one fails there."""
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from seqrec_cli.commands.training_setup import fresh_model, objective_for, train
 from seqrec_cli.objectives import samplers
 from seqrec_cli.training import loop as training_loop
 from seqrec_cli.training.precision import Precision
+from tests.covering import covering
 
 META = torch.device("meta")
 WORDS = [
@@ -51,10 +53,13 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_loop, "build_optimizer", lambda model, cfg: None)
 
 
-@pytest.mark.parametrize("micro_batch_tokens", ["null", "60"])
-@pytest.mark.parametrize("words", WORDS, ids=lambda words: "-".join(words))
-def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
-    instead = [] if micro_batch_tokens == "null" else config(words).model.batch_statistics.values()
+@pytest.mark.parametrize(
+    ("words", "micro_batch_tokens"),
+    covering([*itertools.product(map(tuple, WORDS), ["null", "60"])]),
+    ids=lambda of: of if isinstance(of, str) else "-".join(of),
+)
+def test_a_step_asks_its_device_for_no_number(words: tuple[str, ...], micro_batch_tokens: str) -> None:
+    instead = [] if micro_batch_tokens == "null" else config([*words]).model.batch_statistics.values()
     cfg = config([*words, *instead, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, device=META, soft=stand_in(cfg, LOG))
