@@ -1,11 +1,14 @@
 # What a contributor types. Every target is one or two commands: read them here and run them without make just as well.
-.PHONY: install test lint format types docs bench golden
+.PHONY: install test exhaustive lint format types docs bench golden
 
 install:  ## into the environment that is active
 	pip install -c constraints.txt -e ".[dev,docs]"
 
 test:
 	pytest -n auto --maxprocesses 4
+
+exhaustive:  ## the cases that `make test` leaves out
+	pytest -n auto --maxprocesses 4 -m exhaustive
 
 lint:
 	ruff check .

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -117,14 +118,25 @@ def kept_compositions() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def unpainted() -> Iterator[Any]:
-    """Pictures of runs, studies and sweeps are laid out, and the first one of all painted (tests/painting.py).
+    """Pictures of runs, studies and sweeps are not painted but for the first one (tests/painting.py).
 
     The README's first command, which `.ci/run` starts, paints its own; so does a test that asks for `painted`.
     """
-    patch = painting.unpainted()
+    patch = painting.Unpainted()
     patch.start()
     yield patch
     patch.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """No file waits for the disk, as a run's do twenty times: what a power cut needs is tested where it is counted."""
+
+    def fsync(file: int) -> None:
+        """Nothing."""
+
+    with mock.patch.object(os, "fsync", fsync):
+        yield
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 
-def by_place(case: Any) -> Sequence[Hashable]:
-    """A case's own values: of a tuple each, else itself."""
-    return case if isinstance(case, tuple) else (case,)
+def by_place(case: tuple[Hashable, ...]) -> Iterable[Hashable]:
+    """A case's values, each with its place."""
+    return enumerate(case)
 
 
 def covering(
@@ -23,10 +23,10 @@ def covering(
 ) -> list[Any]:
     """The cases for `parametrize`, in their order; marked `exhaustive` are those that the others make needless.
 
-    Of `parts` (what a case is made of, place by place) each occurs in at least `times` cases without the mark, or in
+    Of `parts` (what a case is made of) each occurs in at least `times` cases without the mark, or in
     all that there are. A case is taken for having most parts that are still wanted, then for those taken least.
     """
-    made_of = [list(enumerate(parts(case))) for case in cases]
+    made_of = [list(parts(case)) for case in cases]
     occurs = Counter(part for of_case in made_of for part in of_case)
     kept = {number for number, of_case in enumerate(made_of) if min(map(occurs.__getitem__, of_case)) <= times}
     taken = Counter(part for number in kept for part in made_of[number])

@@ -59,4 +59,4 @@ def test_what_is_left_out_by_default_is_run_by_night(pytestconfig: pytest.Config
     night = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))
     assert night[True]["schedule"]  # `on`, as YAML 1.1 reads it
     steps = [step.get("run", "") for job in night["jobs"].values() for step in job["steps"]]
-    assert any(step.startswith("pytest ") and step.endswith("-m exhaustive") for step in steps)
+    assert any(step.startswith("pytest ") and "-m exhaustive" in step for step in steps)

@@ -1,8 +1,9 @@
 """The README and the pages of docs/ stay true: the commands of each are run, in order, in an empty folder of its own.
 
-```bash and ```python blocks run. Blocks marked `network` need a download: their commands are composed and validated,
-not started. ```sh and ```text blocks are for reading. The README's first two blocks install, run and test: `.ci/run`
-takes those from the README itself. The site is built strictly, so that a broken link fails.
+```bash and ```python blocks run: by default those of pages that have every verb between them twice, by night all. Those
+of the other pages, and of blocks marked `network`, which need a download, are composed and validated. ```sh and ```text
+blocks are for reading. The README's first two blocks install, run and test: `.ci/run` takes those from the README
+itself. The site is built strictly, so that a broken link fails.
 """
 
 import importlib.util
@@ -21,7 +22,9 @@ import pytest
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.migrations import RENAMED, VERBS
 from seqrec_cli.config.validate import validate
+from seqrec_cli.config.verbs import VERBS as CONFIGURED
 from tests import warm
+from tests.covering import covering
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -41,6 +44,30 @@ def local(page: Path) -> list[Block]:
 
 def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each `seqrec` of a block, a sweep's as its first job's; without those that a shell fills in."""
+    words = shlex.shlex(text.replace("\\\n", " ").replace("\n", "\n\n"), posix=True, punctuation_chars="();<>|&\n")
+    words.whitespace, words.whitespace_split = " \t", True
+    found: list[list[str]] = [[]]
+    for word in words:  # a comment takes the end of its line with it: each is doubled
+        if set(word) <= set("();<>|&\n"):
+            found.append([])
+        else:
+            found[-1].append(word)
+    found = [given[1:] for given in found if given[:1] == ["seqrec"] and "$" not in "".join(given)]
+    return [
+        [word if "[" in word else word.partition(",")[0] for word in given if word != "-m"] if "-m" in given else given
+        for given in found
+    ]
+
+
+def used(page: Path) -> set[tuple[str, bool]]:
+    """The verbs that a page runs, alone or in a sweep, and whether it has Python."""
+    text = "\n".join(text for _, text in local(page)).replace("\\\n", " ")
+    verbs = {(verb, " -m " in rest) for verb, rest in re.findall(r"\b(?:seqrec|python -m) ([\w.]+)(.*)", text)}
+    return verbs | {(kind, False) for kind, _ in local(page)}
 
 
 def on_free_ports(found: list[Block]) -> list[Block]:
@@ -83,7 +110,11 @@ def test_a_page_s_services_get_ports_of_their_own() -> None:
     assert on_free_ports([("bash", "seqrec train")]) == [("bash", "seqrec train")]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if local(page)], ids=named)
+RUN = covering([page for page in PAGES if local(page)], used, times=2)
+CHECKED = [page for page in PAGES if any(kind == "bash network" for kind, _ in blocks(page)) or page not in RUN]
+
+
+@pytest.mark.parametrize("page", RUN, ids=named)
 def test_the_commands_of_a_page_run(page: Path, python: list[str], tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -97,18 +128,18 @@ def test_the_commands_of_a_page_run(page: Path, python: list[str], tmp_path: Pat
         assert status == 0, f"{text}\n{said}"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(k == "bash network" for k, _ in blocks(p))], ids=named)
-def test_commands_that_need_a_download_are_well_formed(page: Path) -> None:
-    lines = [
-        line.split("#")[0].strip() for kind, text in blocks(page) if kind == "bash network" for line in text.split("\n")
-    ]
-    assert any(lines)
-    for line in filter(None, lines):
-        program, verb, *overrides = shlex.split(line)
-        assert program == "seqrec"
-        if "-m" in overrides:  # a sweep: its first job
-            overrides = [word if "[" in word else word.partition(",")[0] for word in overrides if word != "-m"]
-        assert validate(verb, compose(verb, overrides)) is not None
+def test_words_are_told_apart() -> None:
+    text = 'ls > x  # seqrec no\nseqrec a b="c d" \\\n  e=[f,g] | tail\n! seqrec h & seqrec -m i=1,2 # j\nseqrec "$k"'
+    assert commands(f"{text} && seqrec l") == [["a", "b=c d", "e=[f,g]"], ["i=1"], ["l"]]
+
+
+@pytest.mark.parametrize("page", CHECKED, ids=named)
+def test_commands_that_are_not_run_are_well_formed(page: Path) -> None:
+    kinds = ("bash network",) if page in RUN else ("bash", "bash network")
+    found = [words for kind, text in blocks(page) if kind in kinds for words in commands(text)]
+    for verb, *overrides in found:
+        if verb in CONFIGURED and "--help" not in overrides:
+            assert validate(verb, compose(verb, overrides)) is not None
 
 
 def test_every_block_is_of_a_known_kind() -> None:

@@ -106,7 +106,7 @@ def serve() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports the compiler's front end
     from tests import composing, painting
 
-    kept, blank = composing.kept(), painting.unpainted(painted=painting.a_picture())
+    kept, blank = composing.kept(), painting.Unpainted(painted=painting.a_picture())
     kept.__enter__()  # for good
     blank.start()
     gc.freeze()  # a child that ends would search all of this for cycles: a second each

@@ -247,7 +247,6 @@ def _listened_to(run: _Run) -> Iterator[None]:
         for name in (
             "commands.measure.draw_reliability",
             "reporting.run_folder.RunFolder.write_config",
-            "files.os.fsync",
         ):
             stack.enter_context(mock.patch(f"seqrec_cli.{name}"))
         stack.enter_context(

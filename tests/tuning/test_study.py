@@ -1,7 +1,6 @@
 """A study of fake runs: who names settings, which runs end early, what a budget allows, and how one goes on."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +23,6 @@ from seqrec_cli.tuning.study import Claim, Outcome, Study
 from seqrec_cli.tuning.worker import work
 
 pytest.importorskip("optuna")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 SHIPPED = OmegaConf.to_container(OmegaConf.load(conf_folder() / "tune.yaml").tune)
