@@ -42,5 +42,5 @@ def covering(
 
 
 def _by_night(case: Any) -> Any:
-    values = case if isinstance(case, tuple) else (case,)
+    values = case if type(case) is tuple else (case,)  # a named tuple is one argument
     return pytest.param(*values, marks=pytest.mark.exhaustive)

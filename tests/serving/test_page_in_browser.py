@@ -1,125 +1,21 @@
-"""The page in a headless Chromium: typing, moving, removing, two runs, the token, keys alone; hostile titles."""
+"""The page in a headless Chromium: typing, moving, removing, two runs, the token; hostile titles."""
 
-import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.serving.recommending import Recommending
-from tests.serving.browser import browser, requested
+from tests.serving import opened
 from tests.serving.live import ask, listening
-
-pytest.importorskip("fastapi", reason="the development extras bring FastAPI")
-pytest.importorskip("httptools", reason="the development extras bring it")
-pytest.importorskip("prometheus_client", reason="the development extras bring it")
+from tests.serving.opened import ENTER, Page
 from tests.serving.served import Served
 from tests.serving.test_recommending import CPU, WINDOW, Clock
-from tests.serving.titled import HOSTILE, TITLES, fading, titled
+from tests.serving.titled import HOSTILE, TITLES, fading
 
-ENTER, TAB, ESCAPE, UP, DOWN, SPACE = "\ue007", "\ue004", "\ue00c", "\ue013", "\ue015", "\ue00d"
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def log(saved_log: PackedLog, tmp_path_factory: pytest.TempPathFactory) -> PackedLog:
-    folder: Path = tmp_path_factory.mktemp("titled")
-    return titled(saved_log, folder)
-
-
-@pytest.fixture(scope="module")
-def address(log: PackedLog) -> Iterator[str]:
-    served = Served(fading(log), beside=fading(log, 1))
-    with listening(served.gate) as found:
-        yield found
-    served.batcher.close()
-
-
-class Page:
-    """The page as somebody sees it."""
-
-    def __init__(self, driver: Any, address: str) -> None:
-        self.driver, self.address = driver, address
-        driver.get_log("browser")
-        requested(driver)
-        driver.get(f"{address}/")
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements("css selector", selector))
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def texts(self, selector: str) -> list[str]:
-        words = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
-        found: list[str] = self.driver.execute_script(words, selector)
-        return found
-
-    def until(self, holds: Callable[[], Any], seconds: float = 20) -> Any:
-        limit = time.monotonic() + seconds
-        while not (found := holds()):
-            assert time.monotonic() < limit, (self.texts("body"), self.driver.get_log("browser"))
-            time.sleep(0.02)
-        return found
-
-    def type(self, text: str) -> None:
-        self.one("#typed").send_keys(text)
-        self.until(lambda: self.one("#typed").get_attribute("aria-expanded") == "true")
-
-    def add(self, text: str, title: str) -> None:
-        self.type(text)
-        self.until(lambda: self.texts("#found [aria-selected=true] div") == [title])
-        self.one("#typed").send_keys(ENTER)
-
-    def history(self) -> list[str]:
-        return self.texts("#history .name")
-
-    def listed(self, run: str = "A") -> list[str]:
-        items = "return [...document.querySelectorAll(arguments[0])].map(e => e.dataset.item)"
-        found: list[str] = self.driver.execute_script(items, f"[data-run={run}] li")
-        return found
-
-    def shows(self, run: str = "A", **body: Any) -> list[str]:
-        """Waits until the run's list is what the service recommends; its items."""
-        status, answer = ask(f"{self.address}/recommend", {"run": run, **body})
-        assert status == 200
-        expected = [str(item["item_id"]) for item in answer["recommendations"]]
-        self.until(lambda: self.texts(f"[data-run={run}] .name") and self.listed(run) == expected)
-        return expected
-
-    def press(self, label: str) -> None:
-        self.one(f"#history button[aria-label^='{label}']").click()
-
-    def focused(self) -> str:
-        found: str = self.driver.execute_script(
-            "const e = document.activeElement; return e.getAttribute('aria-label') || e.id || e.tagName"
-        )
-        return found
-
-    def told_nothing_to_others(self) -> None:
-        """No request to another address, no complaint in the console, and no title that became a program."""
-        for asked in requested(self.driver):
-            assert asked.startswith(self.address), asked
-        assert self.driver.get_log("browser") == []
-        assert self.driver.execute_script("return window.caught === undefined")
-
-
-@pytest.fixture
-def page(driver: Any, address: str) -> Iterator[Page]:
-    found = Page(driver, address)
-    found.until(lambda: len(found.listed("A")) == len(found.listed("B")) == 4)
-    yield found
-    found.told_nothing_to_others()
+driver, log, address, page = opened.driver, opened.log, opened.address, opened.page  # fixtures
 
 
 def test_a_typed_title_becomes_an_event_and_the_list_follows(page: Page) -> None:
@@ -291,71 +187,6 @@ def test_a_hostile_title_is_a_text(page: Page) -> None:
     assert page.all("main img") == []
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
-    from selenium.webdriver import ActionChains
-
-    def keys(*pressed: str) -> None:
-        ActionChains(page.driver).send_keys(*pressed).perform()
-
-    assert page.focused() == "typed"
-    for text in ("heat", "brazil"):
-        keys(text)
-        page.until(lambda: page.one("#typed").get_attribute("aria-expanded") == "true")
-        keys(ENTER)
-    keys("he")
-    page.until(lambda: len(page.all("#found li")) == 3)
-    active = [page.one("#typed").get_attribute("aria-activedescendant")]
-    for key in (DOWN, DOWN, DOWN, UP):
-        keys(key)
-        active.append(page.one("#typed").get_attribute("aria-activedescendant"))
-    assert active == ["found-0", "found-1", "found-2", "found-0", "found-2"]
-    assert [option.get_attribute("aria-selected") for option in page.all("#found li")] == ["false", "false", "true"]
-    keys(ESCAPE)
-    assert not page.one("#found").is_displayed()
-    assert page.history() == ["Heat", "Brazil"]
-    # Up to the last event's button, by the tabulator alone.
-    for _ in range(20):
-        keys(TAB)
-        if page.focused().startswith("Move Brazil up"):
-            break
-    keys(SPACE)
-    assert page.history() == ["Brazil", "Heat"]
-    assert page.focused().startswith("Move Brazil down")  # the first event has no way up
-    page.shows(user_history=[105, 101])
-    keys(ENTER)
-    assert page.history() == ["Heat", "Brazil"]
-    assert page.focused().startswith("Move Brazil up")
-    keys(TAB, SPACE)
-    assert (page.history(), page.focused()) == (["Heat"], "Remove Heat")
-    keys(SPACE)
-    assert (page.history(), page.focused()) == ([], "typed")
-    page.shows(user_history=[])
-    for _ in range(30):
-        keys(TAB)
-        if page.focused().startswith("Add "):
-            break
-    first = page.focused()
-    keys(ENTER)
-    page.until(lambda: [f"Add {name} to the history" for name in page.history()] == [first])
-    page.until(lambda: page.focused().startswith("Add ") and page.focused() != first)  # the same place of the new list
-
-
-def test_every_control_has_a_name_and_every_region_a_role(page: Page) -> None:
-    page.add("heat", "Heat")
-    page.shows("A", user_history=[101])
-    page.shows("B", user_history=[101])
-    for control in page.all("input, select, button, [role=listbox], section, ol"):
-        if control.is_displayed():
-            assert control.accessible_name, control.get_attribute("outerHTML")
-    assert page.one("#typed").aria_role == "combobox"
-    assert page.one("#typed").get_attribute("aria-controls") == page.one("[role=listbox]").get_attribute("id")
-    assert [page.one(each).get_attribute("role") for each in ("#said", "#done", "#fault")] == [
-        "status",
-        "status",
-        "alert",
-    ]
-
-
 def test_a_stale_answer_never_takes_the_place_of_a_later_one(page: Page) -> None:
     page.driver.execute_script(
         """const real = window.fetch; let nth = 0;
@@ -371,53 +202,6 @@ def test_a_stale_answer_never_takes_the_place_of_a_later_one(page: Page) -> None
     expected = page.shows(user_history=[101, 105])
     time.sleep(0.5)
     assert page.listed() == expected
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark_texts_can_be_read(page: Page, scheme: str) -> None:
-    page.add("heat", "Heat")
-    page.add("amel", "Amélie")
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    names = ("paper", "raised", "ink", "quiet", "accent", "on-accent", "for", "against")
-    found = page.driver.execute_script(
-        "const s = getComputedStyle(document.documentElement);"
-        "return Object.fromEntries(arguments[0].map(n => [n, s.getPropertyValue('--' + n).trim()]))",
-        names,
-    )
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    assert (luminance(found["paper"]) < luminance(found["ink"])) is (scheme == "dark")
-    for text, ground in itertools.product(("ink", "quiet", "for", "against", "accent"), ("paper", "raised")):
-        assert contrast(found[text], found[ground]) >= 4.5, (text, ground)
-    assert contrast(found["on-accent"], found["accent"]) >= 4.5
-
-
-def luminance(colour: str) -> float:
-    """WCAG 2.2, relative luminance."""
-    digits = colour.lstrip("#")
-    digits = "".join(2 * each for each in digits) if len(digits) == 3 else digits
-    parts = [int(digits[nth : nth + 2], 16) / 255 for nth in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_a_phone_s_width_holds_it(page: Page) -> None:
-    page.add("<img", HOSTILE)
-    page.add("amel", "Amélie")
-    page.until(lambda: any(page.texts("[data-run=A] .because")))
-    device = {"width": 320, "height": 640, "deviceScaleFactor": 2, "mobile": True}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
-    width = page.driver.execute_script("return document.documentElement.scrollWidth")
-    outside = page.driver.execute_script(
-        "return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 321).length"
-    )
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert (width, outside) == (320, 0)
 
 
 def test_a_model_that_reads_times_is_told_them_in_their_order(driver: Any, saved_log: PackedLog) -> None:
