@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqrec_cli.commands.resume import resumed, started
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.leftovers import refuse_leftovers
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.tuning import TuneConfig
 from seqrec_cli.config.unused import refuse_unused
@@ -40,6 +41,7 @@ def record_of(verb: str, cfg: DictConfig, overrides: list[str], *, config_dir: s
     elif start is not None:
         record = started(str(start), verb, overrides)
     else:
+        refuse_leftovers(cfg, overrides)
         record = validate(verb, cfg)
     refuse_unused(record, overrides)
     if isinstance(record, TuneConfig):  # its trials are composed of the same overrides

@@ -5,6 +5,7 @@ Text is parsed as text and converted here. Rows count from 1 and leave out a hea
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NoReturn
@@ -73,15 +74,8 @@ class Columns:
         `header` the columns are called by position. Those in `coded` repeat their values, which are kept once. Raises
         SeqrecError on a missing column, a line with another number of fields, a torn file.
         """
-        form = TextForm(delimiter, encoding, header, quoted, None if names is None else tuple(names))
-
-        def position(column: Column, known: Sequence[str]) -> int:
-            return (
-                column
-                if isinstance(column, int) and 0 <= column < len(known)
-                else known.index(resolve(column, known, label))
-            )
-
+        form = TextForm.told(delimiter, encoding, header, quoted=quoted, names=names)
+        position = partial(position_of, label=label)
         read = read_delimited(Source(data, label), form, columns, resolve=position, coded=coded)
         found = {column: str(position(column, read.names)) for column in columns}
         return cls(read.table, label, found, place=read.place, notes=read.notes, known=read.names)
@@ -269,6 +263,13 @@ class Columns:
 
     def _refuse_empty(self, empty_N: np.ndarray, column: Column) -> NoReturn:
         raise SeqrecError(f"{self.label}: {self.place(int(np.argmax(empty_N)))} has an empty {column}; remove the row")
+
+
+def position_of(column: Column, known: Sequence[str], label: str) -> int:
+    """Where a column stands among `known`: at its place, or by `resolve` at its name's."""
+    if isinstance(column, int) and 0 <= column < len(known):
+        return column
+    return known.index(resolve(column, known, label))
 
 
 def resolve(column: Column, known: Sequence[str], label: str) -> str:

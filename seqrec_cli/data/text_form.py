@@ -51,6 +51,13 @@ class TextForm(NamedTuple):
     quoted: bool
     names: tuple[str, ...] | None
 
+    @classmethod
+    def told(
+        cls, delimiter: str, encoding: str, header: Header, *, quoted: bool, names: Sequence[str] | None
+    ) -> "TextForm":
+        """Of settings, whose names of columns are a list."""
+        return cls(delimiter, encoding, header, quoted, None if names is None else tuple(names))
+
     def said(self) -> str:
         """In words, for people."""
         return f"{self.word()}-separated, {self.encoding.upper()}, {'with' if self.header else 'without'} a header"

@@ -5,12 +5,13 @@ JSON lines and members of zip archives are read whole, a part at a time.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from seqrec_cli.config.dataset_text import TextConfig
 from seqrec_cli.config.errors import SeqrecError, first_line
-from seqrec_cli.data.columns import Column, Columns, resolve
+from seqrec_cli.data.columns import Column, Columns, position_of, resolve
 from seqrec_cli.data.delimited import Source, open_text, unreadable
 from seqrec_cli.data.json_columns import json_columns
 from seqrec_cli.data.large.room import ShortageError
@@ -64,15 +65,8 @@ def _of_parquet(part: Part, wanted: Sequence[Column], *, rows: int) -> Iterator[
 
 
 def _of_text(part: Part, cfg: TextConfig, wanted: Sequence[Column], *, rows: int) -> Iterator[Columns]:
-    told = TextForm(
-        cfg.delimiter, cfg.encoding, cfg.header, cfg.quoted, None if cfg.columns is None else tuple(cfg.columns)
-    )
-
-    def position(column: Column, known: Sequence[str]) -> int:
-        if isinstance(column, int) and 0 <= column < len(known):
-            return column
-        return list(known).index(resolve(column, known, part.label))
-
+    told = TextForm.told(cfg.delimiter, cfg.encoding, cfg.header, quoted=cfg.quoted, names=cfg.columns)
+    position = partial(position_of, label=part.label)
     first, waiting, count = 0, list[pa.Table](), 0
     with part.opened() as data:
         source = Source(data, part.label)
@@ -115,7 +109,6 @@ def place_in(part: Part, cfg: TextConfig, row: int) -> str:
     if part.kind != "text":
         return f"row {row + 1}"
     with part.opened() as data:
-        names = None if cfg.columns is None else tuple(cfg.columns)
-        told = TextForm(cfg.delimiter, cfg.encoding, cfg.header, cfg.quoted, names)
+        told = TextForm.told(cfg.delimiter, cfg.encoding, cfg.header, quoted=cfg.quoted, names=cfg.columns)
         opened = open_text(Source(data, part.label), told, (), resolve=lambda column, known: 0, coded=())
         return opened.text.place(row)
