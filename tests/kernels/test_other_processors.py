@@ -40,6 +40,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.exhaustive  # compiles every kernel anew, as the job `avx2` of test.yml does for all their tests
 def test_kernels_for_a_processor_that_ends_at_avx2(tmp_path: Path) -> None:
     source = tmp_path / "width" / "kernel.c"
     source.parent.mkdir()
