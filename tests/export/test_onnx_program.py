@@ -1,7 +1,12 @@
 """format=onnx: every model answers in ONNX Runtime as it does here, at any batch and length; and its picture, which is
-of the same trace."""
+of the same trace.
+
+By default as many models as have every layer and kernel between them; the others are traced and drawn, and answer in
+ONNX Runtime by night.
+"""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +14,35 @@ import pytest
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.registry import PACKAGE
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.module_graph import module_graph
 from seqrec_cli.models.contract import ClosedFormModel, Generator, SequenceEncoder
+from tests.covering import covering
 from tests.export.exporting import assert_drawn, export, learnt, traced_once
-from tests.models.toy import model_names
+from tests.models.toy import code_of, model_names
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
 pytest.importorskip("onnxscript", reason="the development extras bring ONNX Script")
 MAX_LENGTH = 12
 
 
-@pytest.mark.parametrize("name", model_names())
+def made_of(name: str) -> set[str]:
+    """The modules of layers and kernels that a model's file imports, and that it is one."""
+    text = (PACKAGE / "models" / f"{code_of(name)}.py").read_text(encoding="utf-8")
+    return {"model", *re.findall(r"^from (seqrec_cli\.(?:models|kernels)[\w.]*) import", text, re.M)}
+
+
+EXPORTED = covering(model_names(), made_of)
+
+
+@pytest.mark.parametrize("name", [name for name in model_names() if name not in EXPORTED])
+def test_the_other_models_are_traced_at_any_length_and_drawn(name: str, saved_log: PackedLog) -> None:
+    assert_drawn(name, module_graph(learnt(name, saved_log), saved_log, MAX_LENGTH, depth=2))
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_every_model_is_drawn_and_answers_alike_in_onnx_runtime(
     name: str, saved_log: PackedLog, tmp_path: Path
 ) -> None:

@@ -2,12 +2,13 @@
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 import toy
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
 
 from seqrec_cli.config.registry import config_class
@@ -24,6 +25,7 @@ def families(*wanted: str) -> list[str]:
 
 
 LEARNED = families("encoder", "ranker", "generator")
+BY_NIGHT = pytest.mark.exhaustive
 # Settings whose programs are other ones.
 FORMS = [
     ("bst", {"batch_norm": True, "activation": "relu"}),
@@ -202,17 +204,39 @@ def test_can_be_exported_with_any_batch_and_length(name: str, changes: dict[str,
     torch.testing.assert_close(program.module()(*inputs), Scores(model)(*inputs), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in LEARNED), *FORMS])
+COMPILED = [*((name, {}) for name in LEARNED), *FORMS]
+
+
+@pytest.mark.parametrize(("name", "changes"), COMPILED)
 def test_training_compiles_without_a_graph_break(name: str, changes: dict[str, object]) -> None:
-    torch._dynamo.reset()
-    with_dropout = {key: 0.2 for key in toy.numbers(name) if key.endswith("dropout")}
-    model, batch = toy.toy_model(name, **with_dropout, **changes).train(), toy.toy_batch()
-    compiled = torch.compile(Scores(model), backend="aot_eager", fullgraph=True)
+    model, compiled = _compiled(name, changes, backend="eager")  # captured whole, and run as it was
+    compiled(*plain_inputs(toy.toy_batch())).sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        case if case[0] in ("bert4rec", "dien", "sasrec") and case[1] == {} else pytest.param(*case, marks=BY_NIGHT)
+        for case in COMPILED
+    ],
+)
+def test_a_compiled_model_with_its_gradient_traced_scores_alike(name: str, changes: dict[str, object]) -> None:
+    model, compiled = _compiled(name, changes, backend="aot_eager")
+    batch = toy.toy_batch()
     compiled(*plain_inputs(batch)).sum().backward()
     model.eval()
     torch.testing.assert_close(
         compiled(*plain_inputs(batch)), Scores(model)(*plain_inputs(batch)), rtol=1e-4, atol=1e-5
     )
+
+
+def _compiled(name: str, changes: dict[str, object], *, backend: str) -> tuple[Recommender, Callable[..., Tensor]]:
+    """A model in training with dropout, and its scores compiled as one graph."""
+    torch._dynamo.reset()
+    with_dropout = {key: 0.2 for key in toy.numbers(name) if key.endswith("dropout")}
+    model = toy.toy_model(name, **with_dropout, **changes).train()
+    return model, torch.compile(Scores(model), backend=backend, fullgraph=True)
 
 
 def test_who_is_told_the_hour_of_a_request_says_that_it_sees_the_targets_time() -> None:
