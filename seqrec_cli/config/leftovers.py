@@ -21,7 +21,7 @@ def refuse_leftovers(cfg: DictConfig, overrides: list[str]) -> None:
 
     Raises `SeqrecError` where the file sets it to anything else.
     """
-    given = dict(text.partition("=")[::2] for text in overrides)
+    given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
     files = [f"{group}={given[group]}" for group in FILES if given.get(group, "null") != "null"]
     added = {text.lstrip("+").partition("=")[0] for text in overrides}
     for group in GROUPS:

@@ -228,7 +228,7 @@ def test_positions_in_attention_export_and_compile(name: str, kind: str) -> None
     if toy.small_config(name).not_compiled:
         return
     torch._dynamo.reset()
-    compiled = torch.compile(Scores(model.train()), backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(Scores(model.train()), backend="eager", fullgraph=True)
     compiled(*inputs).sum().backward()
     torch.testing.assert_close(compiled(*inputs), Scores(model)(*inputs), rtol=1e-4, atol=1e-5)
 
