@@ -117,7 +117,11 @@ def unrun(page: Path) -> list[list[str]]:
     """A page's commands that are not run by default, and have settings."""
     kinds = ("bash network",) if page in RUN else ("bash", "bash network")
     found = [words for kind, text in blocks(page) if kind in kinds for words in commands(text)]
-    return [words for words in found if words[0] in CONFIGURED and not any(word.startswith("--") for word in words)]
+    return [
+        words
+        for words in found
+        if words[:1] and words[0] in CONFIGURED and not any(word.startswith("--") for word in words)
+    ]
 
 
 @pytest.mark.parametrize("page", RUN, ids=named)
