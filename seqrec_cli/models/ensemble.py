@@ -92,9 +92,6 @@ class Model(SequenceEncoder):
         return torch.cat([member.item_vectors(items) for member in self._members()], dim=-1)
 
     def item_bias(self) -> Tensor | None:
-        biases = [
-            weight * bias_V
-            for member, weight in zip(self._members(), self._weights(), strict=True)
-            if (bias_V := member.item_bias()) is not None
-        ]
+        found = ((member.item_bias(), weight) for member, weight in zip(self._members(), self._weights(), strict=True))
+        biases = [weight * bias_V for bias_V, weight in found if bias_V is not None]
         return torch.stack(biases).sum(0) if biases else None

@@ -72,7 +72,8 @@ def wide_and_deep() -> Model:
     members = {"lrurec": small, "ease": ease.model_dump(mode="json")}
     cfg = config_class("model", "ensemble").from_plain({**settings, "members": members})
     model = toy.build_model(cfg, toy.toy_catalog(), 0)  # type: ignore[arg-type]
-    assert isinstance(model, Model) and list(model.members) == ["lrurec", "ease"]
+    assert isinstance(model, Model)
+    assert list(model.members) == ["lrurec", "ease"]
     model.fit_closed_form(toy.toy_histories())
     assert model.members["ease"].item_table().abs().sum() > 0
     return model.eval()
@@ -109,7 +110,10 @@ def test_towers_of_one_network_add_their_scores_by_weights_that_learn_from_the_l
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["+model@model.members.recdenoiser=recdenoiser"], "model.members.recdenoiser adds terms of its own to the loss"),
+        (
+            ["+model@model.members.recdenoiser=recdenoiser"],
+            "model.members.recdenoiser adds terms of its own to the loss",
+        ),
         (["model.members.lrurec=null", f"+model.members.ease={EASE}"], "none learns"),
         (["model.members.lrurec=null"], "model.members"),
     ],

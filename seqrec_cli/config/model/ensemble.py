@@ -25,8 +25,9 @@ class Config(ModelConfig):
         min_length=1, description="causal encoders by any name, each with the settings of its own model"
     )
     trained: Literal["apart", "together"] = Field(
-        description="each member by its own loss, their scores averaged; or as towers of one network by one loss, their "
-        "scores added with weights that learn: those in closed form are fitted first, and the others learn what is left"
+        description="each member by its own loss, their scores averaged; or as towers of one network by one loss, "
+        "their scores added with weights that learn: those in closed form are fitted first, the others learn what is "
+        "left"
     )
 
     @property
