@@ -19,6 +19,7 @@ Legend: R requests, T targets, V items, D width, Y = D or D + 1 (with the bias),
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from scripts.refusing import exit_code
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
@@ -235,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scripts.refusing import exit_code
 from seqrec_cli.commands.restore import restore
 from seqrec_cli.config.schema import HardwareConfig
 from seqrec_cli.evaluation.delong import placements
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -12,11 +12,13 @@ one click in the form of trivago's, to train on; `truth` tells how well runs ord
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from scripts.refusing import exit_code
 from seqrec_cli.evaluation.intervals import user_interval
 from seqrec_cli.evaluation.logged.estimators import ESTIMATES, Shown, expected_worth, values, worths
 from seqrec_cli.evaluation.stored import StoredClicks
@@ -196,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

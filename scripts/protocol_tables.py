@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scripts.refusing import exit_code
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.commands.train import main as train
 from seqrec_cli.config.compose import compose
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

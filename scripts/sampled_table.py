@@ -9,9 +9,11 @@ columns' orders are compared with.
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from scripts.refusing import exit_code
 from seqrec_cli.evaluation.candidates import orders
 
 METRICS = ("hr@10", "ndcg@10", "mrr")
@@ -60,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

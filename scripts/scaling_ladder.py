@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import seqrec_cli
+from scripts.refusing import exit_code
 from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, sketched_model, training_rows
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

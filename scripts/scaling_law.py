@@ -12,6 +12,7 @@ law, and is called so.
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scripts.power_law import Law, Trust, fit, trust
+from scripts.refusing import exit_code
 from scripts.scaling_ladder import cost
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.migrations import migrated
@@ -154,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -9,6 +9,7 @@ thread: of a user in the evaluation, of a request that is scored alone, and of o
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import seqrec_cli
+from scripts.refusing import exit_code
 from seqrec_cli.commands.dispatch import share_cores
 from seqrec_cli.commands.recommend import recommending_of
 from seqrec_cli.commands.restore import Restored, restore
@@ -120,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

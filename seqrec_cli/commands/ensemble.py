@@ -76,6 +76,7 @@ def _config(members: dict[str, Restored], first: Restored) -> TrainConfig:
     settings = {key: dump(run.cfg.model) for key, run in members.items()}
     model = {
         "name": "ensemble",
+        "trained": "apart",
         "max_length": max(run.cfg.model.max_length for run in members.values()),
         "members": settings,
     }

@@ -60,6 +60,5 @@ def _override(
             OmegaConf.update(tree, key, override.value(), force_add=True)  # validation refuses what is no key
         else:
             shown = ", ".join([*groups_may, *(name + "*" if name.endswith(".") else name for name in may)])
-            raise SeqrecError(
-                f"{of} keeps the run's own settings; leave out {override.input_line} (may change: {shown})"
-            )
+            given = str(override.input_line).lstrip("+")
+            raise SeqrecError(f"{of} keeps the run's own settings; leave out {given} (may change: {shown})")

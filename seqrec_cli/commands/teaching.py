@@ -20,11 +20,20 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.soft_targets import SoftTargets, SoftTargetsFile
 from seqrec_cli.files import one_builder
 from seqrec_cli.models.build import build_model
-from seqrec_cli.training.checkpoint import load_checkpoint
+from seqrec_cli.training.checkpoint import checkpoint_file, load_checkpoint
 from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.soft_teacher import Asked, ask
 
 FOLDER = "soft_targets"  # in the packed log's
+
+
+def teacher_is_there(cfg: TrainConfig) -> None:
+    """Raises SeqrecError where the teacher's file is missing: before the data are prepared."""
+    if isinstance(cfg.objective, Config):
+        try:
+            checkpoint_file(Path(cfg.objective.teacher).expanduser())
+        except SeqrecError as error:
+            raise SeqrecError(f"objective.teacher: {error}") from error
 
 
 def be_taught(cfg: TrainConfig, log: PackedLog, precision: Precision) -> SoftTargets | None:
@@ -47,6 +56,8 @@ def be_taught(cfg: TrainConfig, log: PackedLog, precision: Precision) -> SoftTar
         model = build_model(of.model, log.catalog, of.trainer.seed)
         model.load_state_dict(payload["model"])
         file = SoftTargetsFile(folder, log, _top(objective, log))
+        if objective.top > log.num_items:
+            say(f"objective.top={objective.top}: all of the {log.num_items:,} items are kept")
         say(f"asking the teacher, {of.model.name} of {objective.teacher}, what follows every training event, once")
         asked = Asked(
             model=model,
@@ -86,7 +97,7 @@ def stand_in(cfg: TrainConfig, log: PackedLog) -> SoftTargets | None:
 
 def _teacher(objective: Config, log: PackedLog) -> dict[str, Any]:
     try:
-        payload = load_checkpoint(Path(objective.teacher).expanduser())
+        payload = load_checkpoint(Path(objective.teacher).expanduser(), setting="objective.teacher")
     except SeqrecError as error:
         raise SeqrecError(f"objective.teacher: {error}") from error
     if not log.fits(payload["fingerprint"]):

@@ -17,7 +17,7 @@ from seqrec_cli.commands.portfolio import train_portfolio
 from seqrec_cli.commands.ranks import sharing
 from seqrec_cli.commands.seeds import holds_seeds, train_seeds
 from seqrec_cli.commands.settle import settle
-from seqrec_cli.commands.teaching import be_taught
+from seqrec_cli.commands.teaching import be_taught, teacher_is_there
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, refuse_too_large, training_rows
 from seqrec_cli.commands.training_share import handed_out, refuse_other_data
 from seqrec_cli.commands.vectors_of_run import give_vectors
@@ -63,6 +63,7 @@ def main(cfg: TrainConfig, watch: Watch | None = None, *, advised: bool = True) 
         return launch(cfg, count)
     cfg = going_on(cfg)
     precision = resolve_precision(cfg.hardware)  # first: a device that is not there is refused before data is built
+    teacher_is_there(cfg)
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), say), cfg.protocol, say)
     cfg = settle(cfg, log)
     if cfg.trainer.seeds > 1 or holds_seeds(cfg.resume):

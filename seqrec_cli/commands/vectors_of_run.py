@@ -33,7 +33,7 @@ def give_vectors(model: Recommender, cfg: TrainConfig, log: PackedLog) -> None:
             f"{given}: neither a run's folder nor {', '.join(SOURCES)}{nearest(cfg.model.vectors, SOURCES)}"
         )
     try:
-        payload = load_checkpoint(folder)
+        payload = load_checkpoint(folder, setting="model.vectors")
     except SeqrecError as error:
         raise SeqrecError(f"{given}: {error}") from error
     if not log.fits(payload["fingerprint"]):

@@ -110,6 +110,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
     },
     "din": {"score": "unit"},
     "ease": {"exact_items": 5000},
+    "ensemble": {"trained": "apart"},
     "next_item": {"negatives": None},
     "cloze": {"negatives": None},
 }

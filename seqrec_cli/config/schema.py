@@ -15,7 +15,7 @@ from seqrec_cli.config.processes import ProcessesConfig
 from seqrec_cli.config.protocol import AnyProtocol
 from seqrec_cli.config.rows import rows_fit
 from seqrec_cli.config.settings import Settings
-from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded
+from seqrec_cli.config.tables import rows_can_be_sparse, tables_can_be_sharded, texts_are_there
 
 Cutoff = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -248,6 +248,7 @@ class TrainConfig(DataConfig):
                 f"{self.model.not_compiled}: set it to false"
             )
         self._candidates_fit()
+        texts_are_there(self)
         rows_can_be_sparse(self)
         tables_can_be_sharded(self)
         steps_are_trained(self)

@@ -75,6 +75,15 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             raise ValueError(f"hardware.table=sharded: {setting}: {reason}, or use hardware.table=replicated")
 
 
+def texts_are_there(cfg: "TrainConfig") -> None:
+    """Raises ValueError where item vectors are to be made of texts and the data have none."""
+    if _reads_texts(cfg) and cfg.dataset.item_text is None and cfg.dataset.item_vectors is None:
+        raise ValueError(
+            "model.items=text and both make items' vectors of texts, and the data have none; set dataset.item_text "
+            "(tfidf, or a model's name or folder) or dataset.item_vectors=FILE, or use model.items=ids"
+        )
+
+
 def _reads_texts(cfg: "TrainConfig") -> bool:
     """Whether item vectors are made of texts, in a member of an ensemble too."""
     each = (cfg.model, *getattr(cfg.model, "members", {}).values())

@@ -37,16 +37,17 @@ def validate(verb: str, cfg: DictConfig) -> Settings:
         raise SeqrecError(where + one_line(str(error).splitlines()[0])) from error
     assert isinstance(plain, dict)
     record = validate_plain(verb, with_nominal(renamed(plain)))  # type: ignore[arg-type]
-    _refuse([told for group in ("model", "objective") for told in _idle(getattr(record, group, None), group)])
+    options = {group: getattr(record, group, None) for group in ("dataset", "model", "objective")}
+    _refuse([told for group, option in options.items() for told in _idle(option, group)])
     return record
 
 
 def _idle(option: Any, where: str) -> Iterator[str]:
-    """Settings of a model or an objective that were changed though another one leaves them without a use."""
+    """Settings of an option that were changed though another one leaves them without a use."""
     for name, member in getattr(option, "members", {}).items():
         yield from _idle(member, f"{where}.members.{name}")
     for name, why in getattr(option, "idle", {}).items():
-        value, given = getattr(option, name), shipped(option.group, option.name)[name]
+        value, given = getattr(option, name), shipped(option.group, _shipped_as(option))[name]
         value = list(value) if isinstance(value, tuple) else value
         if value != given:
             yield (
@@ -55,9 +56,16 @@ def _idle(option: Any, where: str) -> Iterator[str]:
             )
 
 
+def _shipped_as(option: Any) -> str:
+    """The file of the option's settings. A dataset's name is its user's own: those of its settings that may be idle are
+    in every dataset's file alike."""
+    name: str = "synthetic" if option.group == "dataset" else option.name
+    return name
+
+
 @functools.cache
 def shipped(group: str, name: str) -> dict[str, Any]:
-    """The settings that a model or an objective comes with."""
+    """The settings that an option comes with."""
     found = OmegaConf.to_container(compose("train", [f"{group}={name}"])[group], resolve=True)
     assert isinstance(found, dict)
     return found  # type: ignore[return-value]

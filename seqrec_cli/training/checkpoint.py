@@ -83,12 +83,12 @@ def remembering(path: Path) -> Iterator[IO[bytes]]:
             raise file.error from None
 
 
-def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
+def load_checkpoint(path: Path | str, *, whole: bool = True, setting: str = "ckpt") -> dict[str, Any]:
     """The payload of a checkpoint file, or of the best checkpoint of a run folder; tensors on the CPU.
 
     Without `whole`, tensors of rows that stand in shards are left there (`sharded_checkpoint.Rows`), and others are
     read from the disk when they are used. Raises SeqrecError when there is none, or when the file is torn or not a
-    checkpoint of this tool.
+    checkpoint of this tool; `setting` is what another one would be given as.
     """
     file = checkpoint_file(Path(path))
     try:
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path | str, *, whole: bool = True) -> dict[str, Any]:
     except Exception as error:  # bytes from outside: torch raises a dozen kinds
         beside = file.with_name({BEST: LAST, LAST: BEST}.get(file.name, file.name))
         whole = beside != file and is_readable(beside)
-        other = f"{shell_override('ckpt', beside)}, beside it" if whole else "another ckpt, or train anew"
+        other = f"{shell_override(setting, beside)}, beside it" if whole else f"another {setting}, or train anew"
         raise SeqrecError(f"{file}: not a readable checkpoint (torn or foreign); give {other}") from error
     if not isinstance(payload, dict) or payload.keys() != KEYS:
         raise SeqrecError(f"{file}: not a seqrec checkpoint; give a run folder, or its {BEST} or {LAST}")

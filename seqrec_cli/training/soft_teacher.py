@@ -132,7 +132,7 @@ def _by_windows(asked: Asked, users: slice, top: int) -> Iterator[tuple[np.ndarr
             states_ND[torch.from_numpy(np.searchsorted(positions_N, targets_N)).to(device)] = states_nD
         assert states_ND is not None
         parts.append(states_ND)
-    queries_ND = torch.cat(parts, dim=1) / len(parts)
+    queries_ND = model.joined(parts) if isinstance(model, Ensemble) else parts[0]
     assert isinstance(model, SequenceEncoder)
     table_VD, bias_V = model.item_table(), model.item_bias()
     size = _chunk(asked, len(positions_N))

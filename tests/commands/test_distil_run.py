@@ -153,6 +153,25 @@ def test_what_cannot_be_learned_from_is_refused_in_a_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_missing_teacher_is_told_before_the_data_are_prepared_and_a_torn_one_by_its_own_setting(
+    base: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "data"
+    with pytest.raises(SeqrecError, match=r"objective\.teacher: .*: no such run folder"):
+        seqrec_cli.run("train", of(base, "nothing", f"data_dir={nowhere}"))
+    assert not nowhere.exists()
+    torn = tmp_path / "torn"
+    shutil.copytree(base / "teacher", torn)
+    (torn / "best.pt").write_bytes((torn / "best.pt").read_bytes()[:300])
+    with pytest.raises(SeqrecError, match=r"torn or foreign\); give objective\.teacher=\S*torn/last\.pt, beside it"):
+        seqrec_cli.run("train", of(base, str(torn)))
+
+
+def test_more_items_than_there_are_is_told(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seqrec_cli.run("train", of(base, "teacher", "objective.top=5000", f"run_dir={tmp_path / 'run'}"))
+    assert "objective.top=5000: all of the " in "".join(capsys.readouterr())
+
+
 def test_a_full_disk_is_told_before_anything_is_asked(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,12 @@ def asked(*overrides: str) -> None:
             "objective.sampling=mixed",
             "objective.sampling=popularity",
         ),
+        (
+            "dataset=csv dataset.archive=a.csv dataset.name=mine dataset.text_width=8",
+            "dataset.item_text=tfidf",
+            "=null",
+        ),
+        ("dataset.text_fields=[title]", "dataset.item_text=tfidf", "dataset.item_text=null"),
         ("model=bert4rec objective.last=1 objective.keep=0.2", "objective.last=0.5", "objective.last=1"),
         (
             "model=ensemble model.members.lrurec.user_dropout=0.1",

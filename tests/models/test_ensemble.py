@@ -60,6 +60,69 @@ def test_each_member_learns_as_if_it_were_alone() -> None:
             assert torch.equal(joint[f"members.{key}.{name}"], p.grad)
 
 
+WIDE = ("model=ensemble", "model.members.sasrec=null", "model.members.gru4rec=null", "model.trained=together")
+EASE = "{name: ease, max_length: 10, embed_dim: 8, exact_items: 99, l2: 5.0, half_life: 9.0, scale: 2.0}"
+
+
+def wide_and_deep() -> Model:
+    """LRURec and EASE as one network, EASE fitted to random histories."""
+    small = toy.small_config("lrurec", max_length=10).model_dump(mode="json")
+    ease = validate("train", compose("train", [*WIDE, f"+model.members.ease={EASE}"])).model.members["ease"]  # type: ignore[attr-defined]
+    settings = {"name": "ensemble", "max_length": 10, "trained": "together"}
+    members = {"lrurec": small, "ease": ease.model_dump(mode="json")}
+    cfg = config_class("model", "ensemble").from_plain({**settings, "members": members})
+    model = toy.build_model(cfg, toy.toy_catalog(), 0)  # type: ignore[arg-type]
+    assert isinstance(model, Model)
+    assert list(model.members) == ["lrurec", "ease"]
+    model.fit_closed_form(toy.toy_histories())
+    assert model.members["ease"].item_table().abs().sum() > 0
+    return model.eval()
+
+
+def test_towers_of_one_network_add_their_scores_by_weights_that_learn_from_the_loss_of_the_sum() -> None:
+    model, batch = wide_and_deep(), toy.toy_batch()
+    assert model.trainable_models() == (model,)
+    assert model.log_weights_M is not None
+    with torch.no_grad():
+        model.log_weights_M.copy_(torch.tensor([0.3, -0.4]))
+        torch.nn.init.normal_(model.members["lrurec"].bias_V)
+    deep, wide = (member.score_corpus(batch) for member in model.members.values())
+    sum_BV = model.log_weights_M[0].exp() * deep + model.log_weights_M[1].exp() * wide
+    torch.testing.assert_close(model.score_corpus(batch)[:, 1:], sum_BV[:, 1:])
+    last_B, rows_B = batch.lengths_B - 1, torch.arange(len(batch))
+    states_BD = model.encode(batch)[rows_B, last_B]
+    torch.testing.assert_close(states_BD, model.last(batch))
+    settings = shipped("objective", "next_item") | {"negatives": None}
+    objective = build_objective(config_class("objective", "next_item").from_plain(settings))  # type: ignore[arg-type]
+    before = model.members["ease"].item_table().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = objective.loss(model, batch)
+    targets_N, states_ND = batch.targets_BL[batch.targets_BL > 0], model.encode_targets(batch)  # type: ignore[index]
+    logits_NV = states_ND @ model.item_table()[1:].T + model.item_bias()[1:]  # type: ignore[index]
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits_NV, targets_N - 1), rtol=1e-4, atol=1e-5)
+    loss.backward()
+    assert (model.log_weights_M.grad != 0).all()
+    optimizer.step()
+    assert objective.loss(model, batch) < loss
+    assert torch.equal(model.members["ease"].item_table(), before)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            ["+model@model.members.recdenoiser=recdenoiser"],
+            "model.members.recdenoiser adds terms of its own to the loss",
+        ),
+        (["model.members.lrurec=null", f"+model.members.ease={EASE}"], "none learns"),
+        (["model.members.lrurec=null"], "model.members"),
+    ],
+)
+def test_what_cannot_be_one_network_is_refused(more: list[str], words: str) -> None:
+    with pytest.raises(SeqrecError, match=words):
+        validate("train", compose("train", [*WIDE, *more]))
+
+
 def test_compiling_reaches_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
     monkeypatch.setattr(

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 import toy
 from pydantic import ValidationError
 
+from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.validate import validate
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.layers.text_items import LEAST_NOISE, Adaptor, TextItems, as_tables
@@ -200,6 +202,8 @@ def test_what_cannot_be_had_is_refused_in_words() -> None:
         toy.small_config("sasrec", items="both", attributes="tied")
     with pytest.raises(SeqrecError, match=r"the data have no vectors of items' texts; set dataset.item_text"):
         build_model(toy.small_config("sasrec", items="text"), toy.toy_catalog(), 0)
+    with pytest.raises(SeqrecError, match=r"the data have none; set dataset.item_text"):  # before the data are read
+        validate("train", compose("train", ["model=ensemble", "model.members.gru4rec.items=both"]))
 
 
 def test_attributes_beside_texts_leave_the_texts_out() -> None:

@@ -204,7 +204,11 @@ MODELS: dict[str, dict[str, Row | None]] = {
         "decoder_blocks": Row("2", "start"),
         "normalise": Row("all", "steps"),
     },
-    "ensemble": {"max_length": Row("3", "start"), "members": Row("{sasrec: {embed_dim: 16}}", "start")},
+    "ensemble": {
+        "max_length": Row("3", "start"),
+        "members": Row("{sasrec: {embed_dim: 16}}", "start"),
+        "trained": Row("together", "start"),
+    },
     "popular": {"max_length": Row("3", "blocks")},
     "markov": {"max_length": Row("3", "blocks")},
     "latest": {"max_length": Row("3", "blocks")},

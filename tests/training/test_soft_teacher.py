@@ -39,6 +39,9 @@ def configured(*overrides: str) -> tuple[TrainConfig, Recommender, Precision]:
     torch.manual_seed(0)
     model = build_model(cfg.model, LOG.catalog, 0)
     fit_closed_form(model, LOG)
+    with torch.no_grad():
+        for parameter in model.parameters(recurse=False):  # weights of towers, which begin alike
+            parameter.uniform_(-1, 1)
     return cfg, model, resolve_precision(cfg.hardware)
 
 
@@ -87,10 +90,11 @@ def one_by_one(of: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (True, ("model=gru4rec", "model.embed_dim=8", "model.max_length=30")),
         (True, ("model=ease", "model.embed_dim=8", "model.max_length=6")),
         (True, (*ENSEMBLE, "model.max_length=7", "model.members.sasrec.positions=rotary")),
+        (True, (*ENSEMBLE, "model.max_length=7", "model.members.sasrec.positions=rotary", "model.trained=together")),
         (False, ("model=markov", "model.max_length=5")),
         (False, ("model=itemknn", "model.max_length=5")),
     ],
-    ids=["sasrec", "reversed", "gru4rec", "ease", "ensemble", "markov", "itemknn"],
+    ids=["sasrec", "reversed", "gru4rec", "ease", "ensemble", "towers", "markov", "itemknn"],
 )
 def test_every_event_is_answered_for_from_the_latest_events_before_it(
     at_once: bool, overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,6 +71,11 @@ class ModelConfig(Option):
         return ""
 
     @property
+    def loss_of_its_own(self) -> str:
+        """What it adds to the objective's loss, as the end of a sentence; empty if nothing."""
+        return ""
+
+    @property
     def looks_ahead(self) -> str:
         """What to use instead where the state at a position sees later events of its row; empty where it sees none."""
         return "" if self.capabilities.causal else "objective=cloze"

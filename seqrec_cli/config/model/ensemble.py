@@ -1,6 +1,6 @@
 """Settings of an ensemble."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,11 @@ class Config(ModelConfig):
     members: dict[str, AnyModel] = Field(
         min_length=1, description="causal encoders by any name, each with the settings of its own model"
     )
+    trained: Literal["apart", "together"] = Field(
+        description="each member by its own loss, their scores averaged; or as towers of one network by one loss, "
+        "their scores added with weights that learn: those in closed form are fitted first, the others learn what is "
+        "left"
+    )
 
     @property
     def reads_context(self) -> bool:
@@ -42,8 +47,11 @@ class Config(ModelConfig):
     @field_validator("members", mode="before")
     @classmethod
     def _are_causal_encoders(cls, members: Any) -> Any:
-        """Said first: another model's settings would fit in nothing."""
-        for key, member in members.items() if isinstance(members, dict) else ():
+        """Said first: another model's settings would fit in nothing. A member set to null is left out."""
+        if not isinstance(members, dict):
+            return members
+        members = {key: member for key, member in members.items() if member is not None}
+        for key, member in members.items():
             name = member.get("name") if isinstance(member, dict) else None
             if name not in names("model"):
                 continue
@@ -61,6 +69,12 @@ class Config(ModelConfig):
                     f"model.members.{key}.max_length={member.max_length} is more than "
                     f"model.max_length={self.max_length}, which its rows have; raise that"
                 )
+        if self.trained == "together":
+            for key, member in self.members.items():
+                if member.loss_of_its_own:
+                    raise ValueError(
+                        f"model.trained=together: model.members.{key} {member.loss_of_its_own}; use model.trained=apart"
+                    )
         if not any(member.capabilities.family == "encoder" for member in self.members.values()):
             raise ValueError("model.members: every one is fitted in closed form and none learns; add an encoder")
         return self

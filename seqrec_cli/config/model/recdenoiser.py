@@ -19,3 +19,7 @@ class Config(TransformerConfig):
     @property
     def not_compiled(self) -> str:
         return "takes gradients of gradients, and draws its masks around the forward pass, which are not compiled"
+
+    @property
+    def loss_of_its_own(self) -> str:
+        return "adds terms of its own to the loss, and estimates its masks' gradients from two passes"
