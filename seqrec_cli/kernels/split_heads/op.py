@@ -47,7 +47,7 @@ SOURCE = Source(
 def pack_rows(lengths_B: Tensor, width: int, layer: nn.Linear, x: Tensor, *, step: Callable[[], int]) -> Packing | None:
     """How rows of these lengths are packed, to a multiple of `step()` positions, where that is faster: where the C code
     cuts the heads of `layer`'s output for inputs like x. None: they stay padded."""
-    usable = fused(layer, x, len(lengths_B) * width) and SOURCE.usable(product_format(x))
+    usable = fused(layer, x, lengths_B.shape[0] * width) and SOURCE.usable(product_format(x))  # `len` fixes a length
     return Packing.of(lengths_B, width, step()) if usable else None
 
 
