@@ -58,10 +58,10 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         weights_N: Tensor | None,
     ) -> Tensor:
         dtype, total = product_dtype(queries_ND.device), len(queries_ND)
-        if in_c.usable(queries_ND, table_VD, dtype):
-            rows = chunk_rows(len(table_VD) - 1, FP32_BYTES, chunk_mb, device=queries_ND.device)
+        fitting = chunk_rows(len(table_VD) - 1, dtype.itemsize, chunk_mb, device=queries_ND.device)
+        if in_c.usable(queries_ND, table_VD, dtype, rows=fitting):
             losses_N, *grads = in_c.corpus_gradients(
-                queries_ND, table_VD, targets_N, bias_V=bias_V, weights_N=weights_N, rows=rows
+                queries_ND, table_VD, targets_N, bias_V=bias_V, weights_N=weights_N, rows=fitting
             )
             ctx.save_for_backward(*grads)
             ctx.total, ctx.table_dtype = total, table_VD.dtype
@@ -73,7 +73,6 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         items_V = None if bias_V is None else bias_V[1:].to(dtype)
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
-        fitting = chunk_rows(len(items_VD), items_VD.element_size(), chunk_mb, device=items_VD.device)
         each = -(-total // max(-(-total // fitting), 1))  # even chunks: a small last one costs more than its share
         size = min(common_size(each, TARGETS_STEP, items_VD.device), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqrec_cli import machine
 from seqrec_cli.kernels import registry
+from seqrec_cli.kernels.attention.op import LONGEST, WIDEST, usable
 from seqrec_cli.kernels.bias_activation_dropout.op import linear_activation_dropout
 from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.kernels.build import compiler
@@ -126,6 +127,50 @@ def test_attention_in_fp32_is_in_c_without_dropout_and_bias(products: Products) 
 
 
 @needs_compiler
+def test_attention_that_c_has_not_is_left_to_torch(products: Products) -> None:
+    products("1")
+    x = torch.randn(2, 2, 6, 4)
+    mask_BT = torch.ones(2, 6, dtype=torch.bool)
+
+    def fits(q: Tensor = x, k: Tensor = x, v: Tensor = x, mask: Tensor | None = None, causal: bool = False) -> bool:
+        return usable(q, k, v, mask_BT=mask, causal=causal)
+
+    assert fits()
+    assert fits(causal=True)
+    assert fits(x[:, :, :3])
+    assert fits(mask=mask_BT)
+    assert not fits(x[:, :, :3], causal=True)
+    assert not fits(mask=mask_BT, causal=True)
+    assert not fits(mask=mask_BT.float())
+    assert not fits(x[:1])  # one row of queries for all
+    assert not fits(v=x[..., :2])
+    assert not fits(v=x.double())
+    assert not fits(k=x[:, :, :0], v=x[:, :, :0])
+    assert not fits(*[torch.empty(1, 1, LONGEST + 1, 1)] * 3)
+    assert not fits(*[torch.empty(1, 1, 1, WIDEST + 1)] * 3)
+    assert not fits(*[x.to("meta")] * 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fits()
+
+
+@needs_compiler
+@pytest.mark.parametrize("biased", [False, True])
+def test_gradients_of_gradients(biased: bool, products: Products) -> None:
+    """Of a layer's input and weight, as in the norm of a Jacobian."""
+    torch.manual_seed(2)
+    x, weight, direction = torch.randn(FEWEST_ROWS, 4), torch.randn(3, 4), torch.randn(FEWEST_ROWS, 3)
+    found = []
+    for on in ("1", "0"):
+        products(on)
+        leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        made = linear(*leaves, torch.ones(3, requires_grad=True) if biased else None).tanh()
+        first = torch.autograd.grad(made, leaves, direction, create_graph=True)
+        found.append([*torch.autograd.grad(sum(each.square().sum() for each in first), leaves)])  # type: ignore[arg-type]
+    for mine, torchs in zip(*found, strict=True):
+        close(mine, torchs, 2e-5)
+
+
+@needs_compiler
 def test_a_block_in_evaluation_has_no_gradients_to_make(products: Products) -> None:
     products("1")
     block = TransformerBlock(32, 4, 72, norm="pre", activation="relu", drop=0.1).eval()
@@ -151,6 +196,11 @@ def test_the_softmax_over_the_corpus_is_in_c(weighted: bool, products: Products)
     assert called(lambda: corpus_cross_entropy(q, given[1], targets, chunk_mb=1), low=False) == ["corpus_gradients"]
     for mine, torchs in zip(run("1"), run("0"), strict=True):
         close(mine, torchs, 2e-5)
+    products("1")
+    large = torch.zeros(2**15 + 1, 9)  # 8 rows of scores are a megabyte, and C has 32 at least
+    assert called(lambda: corpus_cross_entropy(q, large, targets, chunk_mb=1), low=False) == []
+    enough = 4 * torch.get_num_threads()
+    assert called(lambda: corpus_cross_entropy(q, large, targets, chunk_mb=enough), low=False) == ["corpus_gradients"]
 
 
 @needs_compiler

@@ -19,6 +19,7 @@ from seqrec_cli.kernels.registry import (
     check_memory,
     flop_formula,
     operator,
+    product_format,
     products_in_c,
 )
 
@@ -46,13 +47,15 @@ _PROBLEM = ctypes.POINTER(_Problem)
 SOURCE = Source(__file__, attention=(_PROBLEM,), attention_backward=(_PROBLEM, _PROBLEM))
 
 
-def usable(q_BHLd: Tensor, k_BHTd: Tensor, causal: bool) -> bool:
-    """Whether the C code is for such queries and keys: fp32 on a CPU, in eager mode, where products are made in C."""
-    if q_BHLd.device.type != "cpu" or torch.compiler.is_compiling() or q_BHLd.dtype != torch.float32:
+def usable(q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, *, mask_BT: Tensor | None, causal: bool) -> bool:
+    """Whether the C code is for these: products in fp32 on a CPU, in eager mode, where they are made in C."""
+    if q_BHLd.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    (*_, L, d), T = q_BHLd.shape, k_BHTd.shape[2]
-    fits = 0 < T <= LONGEST and d <= WIDEST and k_BHTd.dtype == torch.float32 and (L == T or not causal)
-    return fits and products_in_c() and SOURCE.usable(torch.float32)
+    fp32 = product_format(q_BHLd) == q_BHLd.dtype == k_BHTd.dtype == v_BHTd.dtype == torch.float32
+    (B, H, L, d), T = q_BHLd.shape, k_BHTd.shape[2]
+    alike = k_BHTd.shape == v_BHTd.shape == (B, H, T, d) and 0 < T <= LONGEST and d <= WIDEST
+    masked = mask_BT is None if causal else mask_BT is None or mask_BT.dtype == torch.bool
+    return fp32 and alike and masked and (L == T or not causal) and products_in_c() and SOURCE.usable(torch.float32)
 
 
 def attention_in_c(q_BHLd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, mask_BT: Tensor | None, causal: bool) -> Tensor:

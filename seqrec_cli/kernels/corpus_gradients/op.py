@@ -42,12 +42,13 @@ class _Results(ctypes.Structure):
 SOURCE = Source(__file__, corpus_gradients=(ctypes.POINTER(_Corpus), ctypes.POINTER(_Results)))
 
 
-def usable(queries_ND: Tensor, table_VD: Tensor, product_dtype: torch.dtype) -> bool:
-    """Whether the C code is for these tensors and products in that format."""
+def usable(queries_ND: Tensor, table_VD: Tensor, product_dtype: torch.dtype, *, rows: int) -> bool:
+    """Whether the C code is for these tensors, products in that format, and scores of so many queries at a time."""
     fp32 = queries_ND.dtype == table_VD.dtype == product_dtype == torch.float32
     if queries_ND.device.type != "cpu" or not fp32 or torch.compiler.is_compiling() or queries_ND.shape[1] > WIDEST:
         return False
-    return len(table_VD) > 1 and products_in_c() and SOURCE.usable(torch.float32)
+    fits = len(table_VD) > 1 and rows >= STEP * torch.get_num_threads()
+    return fits and products_in_c() and SOURCE.usable(torch.float32)
 
 
 def corpus_gradients(
@@ -60,13 +61,14 @@ def corpus_gradients(
     rows: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The cross-entropy [N] of each query's target among items 1, 2, ..., and the gradients of its sum (weighted, where
-    there are weights) by queries, table and biases. About `rows` queries are worked on at once: their scores take
+    there are weights) by queries, table and biases. At most `rows` queries are worked on at once: their scores take
     memory.
 
     Where `usable`, and without autograd.
     """
-    chunk = max(rows // torch.get_num_threads() // STEP, 1) * STEP
-    given = queries_ND, table_VD, targets_N, bias_V, None if weights_N is None else weights_N.float(), chunk
+    chunk = rows // torch.get_num_threads() // STEP * STEP
+    bias_V, weights_N = (None if x is None else x.float() for x in (bias_V, weights_N))
+    given = queries_ND, table_VD, targets_N.long(), bias_V, weights_N, chunk
     losses_N, grad_queries, grad_table, grad_bias = _corpus_gradients(*given)
     return losses_N, grad_queries, grad_table, None if bias_V is None else grad_bias
 

@@ -61,11 +61,11 @@ def fused(layer: nn.Linear, x: Tensor, rows: int | None = None) -> bool:
 
 def in_c(x: Tensor, weight_MD: Tensor, rows: int | None = None) -> bool:
     """Whether the product is made here."""
-    rows = sizes(x)[0] if rows is None else rows
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or rows < FEWEST_ROWS:
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
+    many = (sizes(x)[0] if rows is None else rows) >= FEWEST_ROWS
     fp32 = product_format(x) == x.dtype == weight_MD.dtype == torch.float32
-    return fp32 and products_in_c() and SOURCE.usable(torch.float32)
+    return many and fp32 and products_in_c() and SOURCE.usable(torch.float32)
 
 
 def linear(x: Tensor, weight_MD: Tensor, bias_M: Tensor | None) -> Tensor:
@@ -94,6 +94,10 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs_x = ctx.needs_input_grad[0]
+    if torch.is_grad_enabled():  # with create_graph: gradients of these gradients are asked for (RecDenoiser)
+        x, weight_MD = ctx.saved_tensors
+        grad_rows, rows = grad.flatten(0, -2), x.flatten(0, -2)
+        return grad @ weight_MD if needs_x else None, grad_rows.T @ rows, grad_rows.sum(0) if ctx.biased else None
     grad_x, grad_weight, grad_bias = _linear_backward(grad, *ctx.saved_tensors, needs_x, ctx.biased)
     return grad_x if needs_x else None, grad_weight, grad_bias if ctx.biased else None
 

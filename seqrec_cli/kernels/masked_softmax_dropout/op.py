@@ -58,15 +58,11 @@ def attention(
         return biased_attention(
             q_BHLd, k_BHTd, v_BHTd, bias_AHLT, mask_BT=mask_BT, causal=causal, scale=scale, pointwise=False, drop=drop
         )
-    if (
-        drop == 0.0
-        and bias_AHLT is None
-        and not (causal and mask_BT is not None)
-        and usable_in_c(q_BHLd, k_BHTd, causal)
-    ):
+    plain = drop == 0.0 and bias_AHLT is None
+    if plain and usable_in_c(q_BHLd, k_BHTd, v_BHTd, mask_BT=mask_BT, causal=causal):
         return attention_in_c(q_BHLd, k_BHTd, v_BHTd, mask_BT, causal)
     on_cpu, T = q_BHLd.device.type == "cpu", k_BHTd.shape[2]
-    if not on_cpu or (q_BHLd.dtype == torch.float32 and drop == 0.0 and bias_AHLT is None):
+    if not on_cpu or (q_BHLd.dtype == torch.float32 and plain):
         unmasked = mask_BT is None and bias_AHLT is None
         mask = None if unmasked else additive_mask(causal, mask_BT, q_BHLd, T, bias_AHLT)
         return nn.functional.scaled_dot_product_attention(

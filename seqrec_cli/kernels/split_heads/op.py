@@ -58,23 +58,26 @@ def split_heads(
     [B, H, L, d]; x is [B, L, M], or with a packing [P, M]: positions that it leaves out are zeros. In C several layers
     are one product."""
     low = product_format(x)
-    if fused(layers[0], x) and (low == torch.bfloat16 or packing is not None) and SOURCE.usable(low):
+    if fused(layers[0], x) and SOURCE.usable(low):
         weight, bias = _joint(layers)
+        if low == torch.float32 and packing is None:  # attention in C reads heads where they lie
+            return tuple(_by_heads(part, heads) for part in linear(x, weight, bias).chunk(parts, dim=-1))
         B, L = x.shape[:2] if packing is None else packing.shape
         starts_B1 = None if packing is None else packing.starts_B1
         cut: tuple[Tensor, ...] = _split_heads(product(x, weight), bias, heads, parts, B, L, starts_B1)
         return cut[:parts]
     if packing is not None:
         x = packing.unpack(x)
-    B, L, _ = x.shape
     channels = sum(layer.out_features for layer in layers) // parts
     found: list[Tensor] = []
-    if fused(layers[0], x):  # one product in C; attention in fp32 reads heads where they lie
-        found = [*linear(x, *_joint(layers)).chunk(parts, dim=-1)]
-    else:
-        for layer in reversed(layers):  # keys and values before queries: the order in which gradients of x are summed
-            found = [*layer(x).chunk(layer.out_features // channels, dim=-1), *found]
-    return tuple(part.view(B, L, heads, channels // heads).transpose(1, 2) for part in found)  # L may be 0
+    for layer in reversed(layers):  # keys and values before queries: the order in which gradients of x are summed
+        found = [*layer(x).chunk(layer.out_features // channels, dim=-1), *found]
+    return tuple(_by_heads(part, heads) for part in found)
+
+
+def _by_heads(x_BLD: Tensor, heads: int) -> Tensor:
+    """A view [B, H, L, d]; L may be 0."""
+    return x_BLD.unflatten(-1, (heads, x_BLD.shape[-1] // heads)).transpose(1, 2)
 
 
 def _joint(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:
