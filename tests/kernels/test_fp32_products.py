@@ -139,6 +139,7 @@ def test_attention_that_c_has_not_is_left_to_torch(products: Products) -> None:
     assert fits(causal=True)
     assert fits(x[:, :, :3])
     assert fits(mask=mask_BT)
+    assert not fits(x[:, :, :1])
     assert not fits(x[:, :, :3], causal=True)
     assert not fits(mask=mask_BT, causal=True)
     assert not fits(mask=mask_BT.float())
@@ -147,7 +148,7 @@ def test_attention_that_c_has_not_is_left_to_torch(products: Products) -> None:
     assert not fits(v=x.double())
     assert not fits(k=x[:, :, :0], v=x[:, :, :0])
     assert not fits(*[torch.empty(1, 1, LONGEST + 1, 1)] * 3)
-    assert not fits(*[torch.empty(1, 1, 1, WIDEST + 1)] * 3)
+    assert not fits(*[torch.empty(1, 1, 2, WIDEST + 1)] * 3)
     assert not fits(*[x.to("meta")] * 3)
     with torch.autocast("cpu", torch.bfloat16):
         assert not fits()
