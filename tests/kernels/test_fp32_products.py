@@ -18,9 +18,10 @@ from seqrec_cli.kernels.attention.op import LONGEST, WIDEST, usable
 from seqrec_cli.kernels.bias_activation_dropout.op import linear_activation_dropout
 from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.kernels.build import compiler
+from seqrec_cli.kernels.corpus_gradients import op as corpus_gradients
 from seqrec_cli.kernels.linear.op import FEWEST_ROWS, linear
 from seqrec_cli.kernels.masked_softmax_dropout.op import attention
-from seqrec_cli.kernels.split_heads.op import split_heads
+from seqrec_cli.kernels.split_heads.op import pack_rows, split_heads
 from seqrec_cli.models.layers.transformer import TransformerBlock
 from seqrec_cli.objectives.losses import corpus_cross_entropy
 
@@ -202,6 +203,31 @@ def test_the_softmax_over_the_corpus_is_in_c(weighted: bool, products: Products)
     assert called(lambda: corpus_cross_entropy(q, large, targets, chunk_mb=1), low=False) == []
     enough = 4 * torch.get_num_threads()
     assert called(lambda: corpus_cross_entropy(q, large, targets, chunk_mb=enough), low=False) == ["corpus_gradients"]
+
+
+@needs_compiler
+def test_threads_share_the_memory_of_scores(products: Products, monkeypatch: pytest.MonkeyPatch) -> None:
+    products("1")
+    queries, table, seen = torch.randn(5, 3), torch.randn(9, 3), []
+
+    def made(*given: Any) -> tuple[Any, ...]:
+        seen.append(given[-1])
+        return given[:4]
+
+    monkeypatch.setattr(corpus_gradients, "_corpus_gradients", made)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert corpus_gradients.usable(queries, table, torch.float32, rows=96)
+    assert not corpus_gradients.usable(queries, table, torch.float32, rows=95)
+    corpus_gradients.corpus_gradients(queries, table, torch.ones(5).long(), bias_V=None, weights_N=None, rows=256)
+    assert seen == [64]
+
+
+@needs_compiler
+def test_rows_are_packed_where_their_positions_are_many(products: Products) -> None:
+    layer, lengths_B = nn.Linear(4, 4), torch.ones(FEWEST_ROWS // 8, dtype=torch.int64)
+    for on, width, packed in (("1", 8, True), ("1", 7, False), ("0", 8, False)):
+        products(on)
+        assert (pack_rows(lengths_B, width, layer, layer.weight, step=lambda: 1) is not None) == packed
 
 
 @needs_compiler
