@@ -4,12 +4,12 @@ A fraction of the ceiling says more than a rate: useful FLOPs of the timed steps
 large matrix product in the same number format.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from scripts.clock import now
 from seqrec_cli.data.devices import wait_for
 from seqrec_cli.training.precision import DTYPES, Precision
 
@@ -31,12 +31,12 @@ def best_seconds(call: Callable[[], object], device: torch.device) -> float:
     """The fastest of a few calls, after one to warm up."""
     call()
     synchronize(device)
-    best, calls, began = float("inf"), 0, time.perf_counter()
-    while calls < 3 or time.perf_counter() - began < SECONDS:
-        start = time.perf_counter()
+    best, calls, began = float("inf"), 0, now()
+    while calls < 3 or now() - began < SECONDS:
+        start = now()
         call()
         synchronize(device)
-        best, calls = min(best, time.perf_counter() - start), calls + 1
+        best, calls = min(best, now() - start), calls + 1
         if best > SLOW:
             break
     return best

@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from scripts.bench_own import Setup, time_training
 from scripts.bench_peers import ratios
 from scripts.click_peers import PEERS, answer, known_pairs, pythons, request_of
 from scripts.click_samples import BATCH, SHAPES, Samples, click_log, set_up, settings, training_samples
+from scripts.clock import now
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.reporting.environment import environment as environment_of
@@ -70,12 +70,12 @@ def time_scoring(setup: Setup, samples: Samples) -> dict[str, Any]:
         for batch in batches[:3]:
             model.score(batch, batch.candidates_BC)
         synchronize(device)
-        began = time.perf_counter()
-        while not passes or time.perf_counter() - began < SCORING_SECONDS:
+        began = now()
+        while not passes or now() - began < SCORING_SECONDS:
             for batch in batches:
                 model.score(batch, batch.candidates_BC).cpu()
             passes += 1
-        seconds = (time.perf_counter() - began) / passes
+        seconds = (now() - began) / passes
     what = "score of labelled candidates in batches of like length"
     return {"what": what, "seconds": seconds, "scores_s": len(samples) / seconds}
 

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from scripts.bench_ceiling import ceiling, synchronize
 from scripts.bench_flops import by_part, flops_of_terms, useful_terms
+from scripts.clock import now
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.teaching import stand_in
@@ -147,7 +147,7 @@ class Marks(Listener):
     def on_step(self, step: int, loss: float | None, *, lr: float, targets: int) -> None:
         if step == self.last:
             self.end()
-        self.at.append(time.perf_counter())
+        self.at.append(now())
         self.targets.append(targets)
 
 
@@ -194,7 +194,7 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     def begin() -> None:
         forget_peak(device)
         synchronize(device)
-        began[0] = time.perf_counter()
+        began[0] = now()
 
     model, rows, marks = drive(setup, warm_up(setup), count, begin, lambda: synchronize(device))
     ends_S = np.array([began[0], *marks.at[-count:]])
@@ -253,7 +253,7 @@ def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str,
     users, passes = len(held_out(setup.log, "test").rows_R), list[float]()
     forget_peak(device)
     while len(passes) < EVALUATIONS and sum(passes) < EVALUATION_SECONDS:
-        began = time.perf_counter()
+        began = now()
         evaluate(
             model,
             setup.log,
@@ -263,7 +263,7 @@ def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str,
             precision=setup.precision,
         )
         synchronize(device)
-        passes.append(time.perf_counter() - began)
+        passes.append(now() - began)
     seconds = statistics.median(passes)
     return {
         "what": "evaluation.evaluate on test: ranks in the whole corpus, seen items removed, click metrics too",

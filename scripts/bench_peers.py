@@ -41,12 +41,21 @@ class Peer:
 
 
 REPLAY = ("replay-rec==0.22.0", "lightning==2.6.6")
+RECTOOLS = ("rectools[torch]==0.19.0", "pytorch-lightning==2.5.2")
 RECBOLE = ("recbole==1.2.1", "setuptools<81", "numpy==1.26.4", "pandas==2.2.3", "scipy==1.14.1")
 PEERS = {
     "replay": Peer("replay", REPLAY, "replay.nn.sequential", "run_replay.py"),
     "replay-buckets": Peer("replay", REPLAY, "replay.nn.sequential", "run_replay.py"),
     "rectools": Peer(
-        "rectools", ("rectools[torch]==0.19.0", "pytorch-lightning==2.5.2"), "rectools.models", "run_rectools.py"
+        "rectools",
+        RECTOOLS,
+        "rectools.models",
+        "run_rectools.py",
+        models=("sasrec", "bert4rec"),
+        objectives=("next_item", "cloze"),
+    ),
+    "rectools-flat": Peer(
+        "rectools", RECTOOLS, "rectools.fast_transformers", "run_rectools_flat.py", models=("sasrec",)
     ),
     "recbole": Peer("recbole", RECBOLE, "recbole.trainer", "run_recbole.py"),
     "torch-rechub": Peer(

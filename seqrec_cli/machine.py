@@ -1,5 +1,6 @@
-"""How much memory this machine still has, as far as its system tells, and how many cores."""
+"""How much memory this machine still has, as far as its system tells, how many cores, and whose."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -60,3 +61,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@functools.cache
+def processor_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """As an x86 processor names its maker (GenuineIntel, AuthenticAMD), where Linux tells."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), None)

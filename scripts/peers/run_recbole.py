@@ -5,12 +5,11 @@ RecBole cuts every history into prefixes: a row teaches one target, so a batch o
 
 import logging
 import os
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-from peer_timing import Clock, Counted, evaluation_answer, give, read_histories, read_request
+from peer_timing import Clock, Counted, evaluation_answer, give, now, read_histories, read_request
 
 request = read_request()
 
@@ -68,13 +67,13 @@ def main() -> None:
     scratch = Path(request["scratch"])
     users = write_events(scratch)
     os.chdir(scratch)  # RecBole writes log_tensorboard/ where it stands
-    began = time.perf_counter()
+    began = now()
     config = Config(model="SASRec", dataset="bench", config_dict=settings(scratch))
     init_seed(config["seed"], config["reproducibility"])
     torch.set_num_threads(request["threads"])
     dataset = create_dataset(config)
     train_data, _, test_data = data_preparation(config, dataset)
-    preparation = time.perf_counter() - began
+    preparation = now() - began
     model = SASRec(config, train_data.dataset).to(config["device"])
     trainer = Trainer(config, model)
     train = evaluate = None
@@ -84,9 +83,9 @@ def main() -> None:
         train = clock.answer("Trainer._train_epoch of SASRec, loss CE over all items, one target a prefix")
     if "evaluate" in request["parts"]:
         trainer.eval_collector.data_collect(train_data)
-        began = time.perf_counter()
+        began = now()
         trainer.evaluate(test_data, load_best_model=False)
-        seconds = time.perf_counter() - began
+        seconds = now() - began
         what = "Trainer.evaluate, full sort, Hit, NDCG, MRR; RecBole does not remove seen items from sequential models"
         evaluate = evaluation_answer(what, users, request["items"], seconds, seen_removed=False)
     prepare = {"what": "Config, create_dataset and data_preparation from a .inter file", "seconds": preparation}

@@ -1,13 +1,14 @@
-"""RecTools: SASRecModel with the softmax over all items, fitted and asked for recommendations by its own methods.
+"""RecTools: SASRecModel or BERT4RecModel with the softmax over all items, fitted and asked for recommendations by its
+own methods.
 
-Its SASRec layer has a feed-forward width equal to the embedding's; there is no setting for it.
+Its SASRec layer has a feed-forward width equal to the embedding's, BERT4Rec's has four times it; there is no setting
+for either.
 """
 
-import time
 import warnings
 from typing import Any
 
-from peer_timing import Clock, evaluation_answer, give, read_histories, read_request
+from peer_timing import Clock, evaluation_answer, give, now, read_histories, read_request
 
 request = read_request()
 
@@ -18,8 +19,9 @@ import torch  # noqa: E402
 from rectools import Columns  # noqa: E402
 from rectools.dataset import Dataset  # noqa: E402
 from rectools.metrics import MRR, NDCG, HitRate, calc_metrics  # noqa: E402
-from rectools.models import SASRecModel  # noqa: E402
+from rectools.models import BERT4RecModel, SASRecModel  # noqa: E402
 
+MASKED = 0.2  # of BERT4Rec's events, as ours
 CLOCK = Clock(request)  # of the module: RecTools copies its trainer, callbacks and all
 
 
@@ -68,7 +70,8 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     torch.manual_seed(request["seed"])
     histories = read_histories(request)
-    model = SASRecModel(
+    bidirectional = request["model"] == "bert4rec"
+    model = (BERT4RecModel if bidirectional else SASRecModel)(
         n_blocks=request["blocks"],
         n_heads=request["heads"],
         n_factors=request["embed_dim"],
@@ -78,23 +81,27 @@ def main() -> None:
         recommend_batch_size=request["eval_batch_size"],
         loss="softmax",
         get_trainer_func=trainer,
+        **({"mask_prob": MASKED} if bidirectional else {}),
     )
     model.fit(Dataset.construct(table(histories, None, -2)))
     train = evaluate = None
     if "train" in request["parts"]:
-        train = CLOCK.answer("SASRecModel.fit by Lightning, loss softmax over all items, real targets of timed steps")
+        train = CLOCK.answer(
+            f"{type(model).__name__}.fit by Lightning, loss softmax over all items, real targets of timed steps"
+        )
     if "evaluate" in request["parts"]:
         known, targets = table(histories, None, -1), table(histories, -1, None)
         dataset = Dataset.construct(known)
         users = targets[Columns.User].to_numpy()
         metrics = {f"{m.__name__}@{k}": m(k) for m in (HitRate, NDCG, MRR) for k in (5, 10, 20)}
-        began = time.perf_counter()
+        began = now()
         advice = model.recommend(users, dataset, k=20, filter_viewed=True)
         calc_metrics(metrics, advice, targets)
-        seconds = time.perf_counter() - began
+        seconds = now() - began
         what = "recommend(k=20, filter_viewed=True) and calc_metrics (HitRate, NDCG, MRR)"
         evaluate = evaluation_answer(what, len(users), request["items"], seconds, seen_removed=True)
-    shape = f"SASRecModel, ffn_dim={request['embed_dim']}, {request['heads']} heads"
+    inner = request["embed_dim"] * (4 if bidirectional else 1)
+    shape = f"{type(model).__name__}, ffn_dim={inner}, {request['heads']} heads"
     give(request, "rectools", "rectools", shape, train=train, evaluate=evaluate)
 
 

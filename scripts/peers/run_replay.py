@@ -3,12 +3,11 @@
 `replay-buckets` wraps the encoder in RePlay's LengthBucketedQueryEncoder, which its authors offer but do not switch on.
 """
 
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-from peer_timing import Clock, evaluation_answer, give, read_histories, read_request
+from peer_timing import Clock, evaluation_answer, give, now, read_histories, read_request
 
 request = read_request()
 
@@ -126,9 +125,9 @@ def main() -> None:
             item_count=items,
             verbose=False,
         )
-        began = time.perf_counter()
+        began = now()
         lightning.Trainer(callbacks=[callback], **quiet).validate(module, data, verbose=False)
-        seconds = time.perf_counter() - began
+        seconds = now() - began
         what = "Lightning validate with ComputeMetricsCallback and SeenItemsFilter, top 20 of all items"
         evaluate = evaluation_answer(what, len(histories), items, seconds, seen_removed=True)
     shape = f"replay.nn.sequential.SasRec.from_params, hidden_dim={request['ffn_dim']}, {request['heads']} heads"

@@ -5,15 +5,17 @@ import functools
 import importlib
 import importlib.util
 import os
+import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqrec_cli.kernels.build import library
+from seqrec_cli.machine import processor_vendor
 
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 FORMATS = (torch.float32, torch.bfloat16)  # number formats of a source that is compiled with -DBF16=0 or 1
@@ -25,6 +27,8 @@ _ALLOWED = os.environ.get("SEQREC_KERNELS", "1") != "0"
 _TRITON = os.environ.get("SEQREC_TRITON")
 # Triton's own switch: its kernels then run on a CPU, element by element in Python, which is how they are tested.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+# Whether large matrix products in fp32 are made in C: 1 or 0; if it is not set, by the processor.
+_PRODUCTS = os.environ.get("SEQREC_PRODUCTS")
 _on = True
 FLOPS: dict[Any, Callable[..., int]] = {}  # by operator; see `flop_formula`
 _sources: dict[str, "Source"] = {}
@@ -116,6 +120,18 @@ def enabled() -> bool:
     return _ALLOWED and _on
 
 
+def products_in_c() -> bool:
+    """Whether large fp32 products, the softmax over the corpus among them, are made in C on this processor.
+
+    On x86-64 that is not Intel's, where MKL is at half to three quarters of the peak: on one AVX2 core of an EPYC (its
+    peak is 117 GFLOP/s) layers' products ran at 62 to 105 in C and 54 to 87 in MKL. Intel's have not been measured, and
+    Apple's library multiplies on hardware that C cannot reach.
+    """
+    if _PRODUCTS is not None:
+        return _PRODUCTS != "0"
+    return platform.machine().lower() in ("x86_64", "amd64") and processor_vendor() not in (None, "GenuineIntel")
+
+
 def on_triton(name: str, device: torch.device) -> bool:
     """Whether the Triton kernels of that folder run for tensors on that device. Exported programs hold torch's own
     operators alone; a stand-in for a GPU without memory of its own (FakeTensor) answers as the GPU does."""
@@ -189,21 +205,6 @@ def flop_formula(*operators: Any) -> Callable[[Callable[..., int]], Callable[...
         return function
 
     return register
-
-
-def bf16_linear(layer: nn.Linear, x: Tensor) -> bool:
-    """Whether a layer's output is bf16 on a CPU, in eager mode, with a bias in fp32: where kernels that add the bias
-    themselves pay. There, what stands between the products costs a third of them; in fp32 the products cost twice as
-    much."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or layer.out_features > WIDEST:
-        return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    return dtype == torch.bfloat16 and layer.bias is not None and layer.bias.dtype == torch.float32
-
-
-def product(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The layer's output without its bias."""
-    return nn.functional.linear(x, layer.weight)
 
 
 def addresses(*tensors: Tensor | None) -> list[int | None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqrec_cli.data.sizes import TARGETS_STEP, common_size
+from seqrec_cli.kernels.corpus_gradients import op as in_c
 from seqrec_cli.kernels.corpus_softmax.op import corpus_losses, usable
 
 # On a CPU larger chunks are no faster: the passes over one already stream from memory. In fp32 chunks that the last
@@ -57,6 +58,14 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         weights_N: Tensor | None,
     ) -> Tensor:
         dtype, total = product_dtype(queries_ND.device), len(queries_ND)
+        fitting = chunk_rows(len(table_VD) - 1, dtype.itemsize, chunk_mb, device=queries_ND.device)
+        if in_c.usable(queries_ND, table_VD, dtype, rows=fitting):
+            losses_N, *grads = in_c.corpus_gradients(
+                queries_ND, table_VD, targets_N, bias_V=bias_V, weights_N=weights_N, rows=fitting
+            )
+            ctx.save_for_backward(*grads)
+            ctx.total, ctx.table_dtype = total, table_VD.dtype
+            return (losses_N.sum() if weights_N is None else losses_N @ weights_N) / total
         items_VD = table_VD[1:].to(dtype)  # without padding; target t stands in column t - 1
         columns_N = targets_N - 1
         grad_queries_ND = torch.empty(queries_ND.shape, dtype=queries_ND.dtype, device=queries_ND.device)
@@ -64,7 +73,6 @@ class _CorpusCrossEntropy(torch.autograd.Function):
         items_V = None if bias_V is None else bias_V[1:].to(dtype)
         grad_bias_V = None if bias_V is None else torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device)
         loss = queries_ND.new_zeros((), dtype=torch.float32)
-        fitting = chunk_rows(len(items_VD), items_VD.element_size(), chunk_mb, device=items_VD.device)
         each = -(-total // max(-(-total // fitting), 1))  # even chunks: a small last one costs more than its share
         size = min(common_size(each, TARGETS_STEP, items_VD.device), fitting)
         chunk_nV = torch.empty((size, len(items_VD)), dtype=dtype, device=items_VD.device)  # the same memory for all
@@ -129,9 +137,11 @@ def corpus_cross_entropy(
     """Mean cross-entropy of each query's target among all items, in `chunk_mb` of scratch memory.
 
     An item's score is its inner product with the query, and its bias where there is one. Products run in autocast's
-    format, sums and the loss in fp32. On a GPU no score is written to memory (`kernels/corpus_softmax`); in chunks one
-    target's loss saturates at 87 nats (the smallest fp32 probability), its gradient does not. Of a target's probability
-    all items share `label_smoothing` alike, the target included. With `weights_N` it is the mean of weight x loss.
+    format, sums and the loss in fp32. On a GPU no score is written to memory (`kernels/corpus_softmax`); on a CPU in
+    fp32 C makes gradients and scores in one pass where that is faster (`kernels/corpus_gradients`); in torch's chunks
+    one target's loss saturates at 87 nats (the smallest fp32 probability), its gradient does not. Of a target's
+    probability all items share `label_smoothing` alike, the target included. With `weights_N` it is the mean of
+    weight x loss.
     """
     low = product_dtype(queries_ND.device)
     if torch.is_grad_enabled() and usable(queries_ND, low):

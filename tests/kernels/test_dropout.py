@@ -1,13 +1,14 @@
 """Dropout's random numbers: their statistics, on the C path and the reference's, and what does not change them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seqrec_cli import kernels
+from seqrec_cli.kernels import registry
 from seqrec_cli.kernels.bias_activation_dropout.op import linear_activation_dropout
 from seqrec_cli.kernels.bias_dropout_add_norm.op import linear_dropout_add, linear_dropout_add_norm
 from seqrec_cli.kernels.build import compiler
@@ -84,14 +85,11 @@ def test_seeds_have_64_random_bits() -> None:
     assert draw(0.999_999)[1] == 255
 
 
-def low(made: Callable[[], Tensor]) -> Tensor:
-    with torch.autocast("cpu", BF16):
-        return made()
-
-
 @needs_compiler
-def test_fused_kernels_keep_the_mean_and_draw_anew() -> None:
-    layer, ones, zero = nn.Linear(64, 64), torch.ones(5_000, 64, dtype=BF16), torch.zeros(5_000, 64, dtype=BF16)
+@pytest.mark.parametrize("dtype", [BF16, torch.float32])
+def test_fused_kernels_keep_the_mean_and_draw_anew(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_PRODUCTS", "1")
+    layer, ones, zero = nn.Linear(64, 64), torch.ones(5_000, 64, dtype=dtype), torch.zeros(5_000, 64, dtype=dtype)
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     nothing_P, table = torch.zeros(5_000, dtype=torch.int64), torch.ones(1, 64)
@@ -105,7 +103,8 @@ def test_fused_kernels_keep_the_mean_and_draw_anew() -> None:
             nothing_P, nothing_P, table, table[0], None, norm=None, probability=0.25, size=5_000
         ),
     ):
-        gone = (low(made) == 0).double()
+        with torch.autocast("cpu", BF16, enabled=dtype == BF16):
+            gone = (made() == 0).double()
         error = 5 * math.sqrt(0.25 * 0.75 / 5_000)
         assert (gone.mean(0) - 0.25).abs().max() < error  # at every channel
         assert (gone.view(50, -1).mean(1) - 0.25).abs().max() < error  # and in every part of the rows

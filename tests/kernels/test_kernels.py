@@ -64,6 +64,24 @@ def test_threads_change_no_value_and_no_draw(name: str, dtype: torch.dtype, thre
 
 
 @needs_compiler
+def test_threads_change_no_gradient_of_a_product(threads: Callable[[int], None]) -> None:
+    """Each thread has memory of its own, over a millisecond's work, in which others run."""
+    long = [torch.randn(3, 1, steps, 8) for steps in (64, 3000, 3000)]
+    for kernel, given in (
+        (KERNELS["attention"], [*long, None, False]),
+        (KERNELS["linear"], [*KERNELS["linear"].examples(torch.float32)][-1]),
+    ):
+        found = []
+        for count in [1, *[2, 3] * 10]:
+            threads(count)
+            leaves = [leaf(x, False) for x in given]
+            results(kernel.operator, leaves)[0].square().sum().backward()
+            found.append([x.grad for x in leaves if isinstance(x, torch.Tensor)])
+        for others in found[1:]:
+            assert all(torch.equal(mine, other) for mine, other in zip(found[0], others, strict=True))
+
+
+@needs_compiler
 def test_backward_has_the_same_bits_every_time() -> None:
     kernel, found = KERNELS["prelu_dice"], []
     *_, given = examples(kernel, torch.bfloat16)

@@ -152,6 +152,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(registry, "has_triton", lambda: True)
     monkeypatch.setattr(registry, "_TRITON", None)
     monkeypatch.setattr(registry, "INTERPRETED", True)
+    monkeypatch.setattr(registry, "_PRODUCTS", "0")  # it has no C
     kernels.use(True)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield

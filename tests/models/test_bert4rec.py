@@ -18,7 +18,9 @@ from seqrec_cli.data.batch import MASKED, Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.cloze_rows import ClozeRows, Masking
 from seqrec_cli.data.sizes import PACKED_STEP, TARGETS_STEP
+from seqrec_cli.kernels import registry
 from seqrec_cli.kernels.build import compiler
+from seqrec_cli.kernels.linear import op as linear
 from seqrec_cli.models import bert4rec
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.contract import SequenceEncoder
@@ -126,11 +128,16 @@ def test_in_training_sizes_come_again_and_change_nothing(
 
 
 @pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])
-def test_in_bf16_rows_are_read_without_their_padding(
-    changes: dict[str, object], training: bool, monkeypatch: pytest.MonkeyPatch
+def test_in_kernels_rows_are_read_without_their_padding(
+    changes: dict[str, object], training: bool, low: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In bf16, and in fp32 where products are made in C."""
+    monkeypatch.setattr(registry, "_PRODUCTS", "1")
+    monkeypatch.setattr(linear, "FEWEST_ROWS", 1)
+    tolerance = 2**-6 if low == torch.bfloat16 else 1e-5
     model, seen = small(**changes, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0).train(training), []
     batch = masked(toy.toy_batch(), [(0, 1), (2, 0), (2, 2), (2, 4), (7, 8), (7, 9)])
     attend = MultiHeadAttention.attend
@@ -141,7 +148,7 @@ def test_in_bf16_rows_are_read_without_their_padding(
 
     def run() -> list[torch.Tensor]:
         seen.clear()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low == torch.bfloat16):
             states_ND = model.encode_targets(batch)
         weights_ND = torch.linspace(-1, 1, states_ND.numel()).view_as(states_ND)
         used = [p for p in model.parameters() if p is not model.bias_V]
@@ -155,7 +162,7 @@ def test_in_bf16_rows_are_read_without_their_padding(
     with_padding = run()
     assert seen == [batch.items_BL.shape] * len(model.blocks)
     for mine, its in zip(without, with_padding, strict=True):
-        assert (mine - its).norm() <= 2**-6 * its.norm() + 1e-6
+        assert (mine - its).norm() <= tolerance * its.norm() + 1e-6
 
 
 @pytest.mark.parametrize("changes", [{}, *VARIANTS])

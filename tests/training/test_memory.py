@@ -9,6 +9,7 @@ from configured import built, config
 from training_toys import update
 
 from seqrec_cli.config.registry import config_class, names
+from seqrec_cli.kernels import registry
 from seqrec_cli.training import memory
 from seqrec_cli.training.memory import (
     StepMemory,
@@ -49,7 +50,9 @@ def test_the_estimate_is_more_than_is_needed(overrides: list[str]) -> None:
 
 
 @pytest.mark.parametrize("overrides", [["model=sasrec"], ["model=din"], ["model=bert4rec"]], ids=str)
-def test_a_few_rows_tell_what_all_take(overrides: list[str]) -> None:
+def test_a_few_rows_tell_what_all_take(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kernels pack rows, and fill the packed row up to a step (`PACKED_STEP`) that is longer than a few of these.
+    monkeypatch.setattr(registry, "_PRODUCTS", "0")
     model, objective, rows = built([*overrides, "trainer.batch_size=40"])
     batch = rows.largest()
     whole = measured_memory(model, objective, batch, precision=CPU, available=None)

@@ -1,6 +1,7 @@
 /* dropout(activation(x + bias)) over [rows, channels] and its gradients, in one pass each, where torch's operators read
 and write the numbers three times. fp32, or with -DBF16=1 bf16 with fp32 arithmetic. */
 
+#include "exponential.h"
 #include "rows.h"
 
 enum { RELU, LEAKY_RELU, GELU };
@@ -10,6 +11,7 @@ INLINE vector choose(int_vector where, vector yes, vector no) {
     return (vector)((where & (int_vector)yes) | (~where & (int_vector)no));
 }
 
+#if BF16
 /* 1/2 + x P(x^2) for |x| < EDGE; beyond it the limits 0 and 1. The polynomials are minimax fits; their argument is scaled to
 [-1, 1]. */
 #define EDGE 4.5f
@@ -40,6 +42,37 @@ INLINE vector derivative(vector x, int kind) {
     const vector zero = {0};
     return choose(x <= 0.0f, zero + (kind == LEAKY_RELU ? LEAK : 0.0f), zero + 1.0f);
 }
+
+#else
+/* The normal distribution function at x, to 1e-7 (erf by Abramowitz and Stegun, 7.1.26), and its density times root(2 pi). */
+INLINE vector normal(vector x, vector *density) {
+    const vector size = (vector)((int_vector)x & 0x7fffffff);
+    const vector t = 1.0f / (size * (0.3275911f * 0.70710678f) + 1.0f), e = exponentials(x * x * -0.5f);
+    vector sum = t * 1.061405429f - 1.453152027f;
+    sum = sum * t + 1.421413741f;
+    sum = sum * t - 0.284496736f;
+    sum = sum * t + 0.254829592f;
+    const vector tail = sum * t * e * 0.5f;
+    *density = e;
+    return choose(x > 0.0f, 1.0f - tail, tail);
+}
+
+INLINE vector activation(vector x, int kind) {
+    vector density;
+    if (kind == GELU) return x * normal(x, &density);
+    return choose(x <= 0.0f, x * (kind == LEAKY_RELU ? LEAK : 0.0f), x);
+}
+
+INLINE vector derivative(vector x, int kind) {
+    vector density;
+    if (kind == GELU) {
+        const vector below = normal(x, &density);
+        return below + x * density * 0.39894228f;
+    }
+    const vector zero = {0};
+    return choose(x <= 0.0f, zero + (kind == LEAKY_RELU ? LEAK : 0.0f), zero + 1.0f);
+}
+#endif
 
 INLINE void activate_row(const number *x, const float *bias, number *out, long row, long channels, dropout_spec drop,
                          int kind) {

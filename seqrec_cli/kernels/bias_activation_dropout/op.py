@@ -1,4 +1,4 @@
-"""A layer's bias, an activation and dropout in one pass over its output, on a CPU in bf16.
+"""A layer's bias, an activation and dropout in one pass over its output, on a CPU.
 
 Legend: D width, M the layer's outputs; leading dimensions are free.
 """
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqrec_cli.kernels.bias_activation_dropout.reference import ACTIVATIONS, examples, reference
 from seqrec_cli.kernels.dropout.op import SPEC, draw, dropout, spec
+from seqrec_cli.kernels.linear.op import fused, product
 from seqrec_cli.kernels.registry import (
     INT,
     LONG,
@@ -17,10 +18,9 @@ from seqrec_cli.kernels.registry import (
     Kernel,
     Source,
     addresses,
-    bf16_linear,
     check_memory,
     operator,
-    product,
+    product_format,
     sizes,
 )
 
@@ -33,10 +33,10 @@ SOURCE = Source(
 
 def linear_activation_dropout(layer: nn.Linear, x: Tensor, activation: str, probability: float) -> Tensor:
     """dropout(activation(layer(x))): [..., D] -> [..., M]; `activation` is one of ACTIVATIONS."""
-    if bf16_linear(layer, x) and SOURCE.usable(torch.bfloat16):
+    if fused(layer, x) and SOURCE.usable(product_format(x)):
         kind = list(ACTIVATIONS).index(activation)
-        fused: Tensor = _bias_activation_dropout(product(layer, x), layer.bias, kind, *draw(probability))
-        return fused
+        made: Tensor = _bias_activation_dropout(product(x, layer.weight), layer.bias, kind, *draw(probability))
+        return made
     return dropout(ACTIVATIONS[activation](layer(x)), probability)
 
 

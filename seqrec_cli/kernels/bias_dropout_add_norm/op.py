@@ -1,5 +1,5 @@
 """A layer's output, with its bias and dropout, added to the residual stream, and the layer norm of the sum, in one pass
-over the numbers, on a CPU in bf16.
+over the numbers, on a CPU.
 
 Legend: D the stream's width, M the layer's inputs; leading dimensions are free.
 """
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from seqrec_cli.kernels.bias_dropout_add_norm.reference import add_examples, add_reference, examples, reference
 from seqrec_cli.kernels.dropout.op import SPEC, draw, dropout, spec
+from seqrec_cli.kernels.linear.op import fused, product
 from seqrec_cli.kernels.registry import (
     LONG,
     POINTER,
     Kernel,
     Source,
     addresses,
-    bf16_linear,
     check_memory,
     operator,
-    product,
+    product_format,
     sizes,
 )
 
@@ -46,7 +46,7 @@ SOURCE = Source(
 def linear_dropout_add(x: Tensor, layer: nn.Linear, inner: Tensor, probability: float) -> Tensor:
     """x + dropout(layer(inner)): [..., D], of [..., D] and [..., M]."""
     if _usable(x, layer, inner):
-        total: Tensor = _bias_dropout_add(x, product(layer, inner), layer.bias, *draw(probability))
+        total: Tensor = _bias_dropout_add(x, product(inner, layer.weight), layer.bias, *draw(probability))
         return total
     return x + dropout(layer(inner), probability)
 
@@ -57,15 +57,15 @@ def linear_dropout_add_norm(
     """The same sum, and its norm."""
     if _usable(x, layer, inner):
         parameters = layer.bias, norm.weight, norm.bias, norm.eps
-        total, normed, _ = _bias_dropout_add_norm(x, product(layer, inner), *parameters, *draw(probability))
+        total, normed, _ = _bias_dropout_add_norm(x, product(inner, layer.weight), *parameters, *draw(probability))
         return total, normed
     x = x + dropout(layer(inner), probability)
     return x, norm(x)
 
 
 def _usable(x: Tensor, layer: nn.Linear, inner: Tensor) -> bool:
-    fits = x.dtype == torch.bfloat16 and bf16_linear(layer, inner) and x.shape[:-1] == inner.shape[:-1]
-    return fits and SOURCE.usable(torch.bfloat16)
+    fits = x.dtype == product_format(inner) and fused(layer, inner) and x.shape[:-1] == inner.shape[:-1]
+    return fits and SOURCE.usable(x.dtype)
 
 
 def _save_sum(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

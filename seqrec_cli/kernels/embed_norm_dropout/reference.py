@@ -21,6 +21,7 @@ def reference(
     size: int,
     seed: int,
     levels: int,
+    low: torch.dtype,
 ) -> tuple[Tensor]:
     x_PD = torch.where(items_P[:, None] < 0, mask_D, nn.functional.embedding(items_P.clamp(min=0), table_VD))
     if table_TD is not None:
@@ -36,7 +37,7 @@ def examples(dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
         items_P[torch.rand(131) < 0.2] = -1
         table_VD, mask_D, table_TD = torch.randn(40, width), torch.randn(width), torch.randn(9, width)
         norm = 1 + 0.3 * torch.randn(width), torch.randn(width)
-        yield items_P, positions_P, table_VD, mask_D, table_TD, *norm, 1e-5, 140, -(2**61), 64
-        yield items_P, positions_P, table_VD, mask_D, None, None, None, 0.0, 131, 0, 0
+        yield items_P, positions_P, table_VD, mask_D, table_TD, *norm, 1e-5, 140, -(2**61), 64, dtype
+        yield items_P, positions_P, table_VD, mask_D, None, None, None, 0.0, 131, 0, 0, dtype
     nothing_P = torch.zeros(0, dtype=torch.int64)
-    yield nothing_P, nothing_P, torch.randn(4, 8), torch.randn(8), None, None, None, 0.0, 1, 0, 0
+    yield nothing_P, nothing_P, torch.randn(4, 8), torch.randn(8), None, None, None, 0.0, 1, 0, 0, dtype

@@ -30,6 +30,11 @@ INLINE vector to_floats(number_vector from) { return from; }
 INLINE number_vector to_numbers(vector from) { return from; }
 #endif
 
+INLINE vector larger(vector a, vector b) { /* b where one of them is NaN */
+    const int_vector where = a > b;
+    return (vector)((where & (int_vector)a) | (~where & (int_vector)b));
+}
+
 /* The vector at `from`, of whose row `left` numbers remain; lanes past the row's end are 0. */
 INLINE vector load(const number *from, long left) {
     if (left >= LANES) return to_floats(*(const number_vector *)from);

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqrec_cli.kernels.attention.op import attention_in_c
+from seqrec_cli.kernels.attention.op import usable as usable_in_c
 from seqrec_cli.kernels.biased_attention.op import biased_attention
 from seqrec_cli.kernels.biased_attention.op import usable as usable_with_bias
 from seqrec_cli.kernels.dropout.op import SPEC, draw, dropout, spec
@@ -46,18 +48,21 @@ def attention(
     """softmax(q k' / sqrt(d) + bias + mask) v -> [B, H, L, d]; `drop` is the dropout of the weights (0 in evaluation).
 
     `scaled_dot_product_attention` where it is fast: on accelerators (there a bias has a kernel of its own), and on CPUs
-    in fp32 (forward and backward 13 ms against 39 ms of plain products, B=128 H=2 L=100 d=32, two cores). In bf16 on a
-    CPU its backward pass is slow (34 against 5 ms; L=200: 51 against 19), and with dropout or a learned bias it has no
-    fused path there. The softmax in C knows the masks by itself (causal, B=128 H=1 L=200 d=64, with dropout: 16 ms, 18
-    with a mask added).
+    in fp32 (forward and backward 13 ms against 39 ms of plain products, B=128 H=2 L=100 d=32, two cores), unless
+    `kernels/attention` is faster. In bf16 on a CPU its backward pass is slow (34 against 5 ms; L=200: 51 against 19),
+    and with dropout or a learned bias it has no fused path there. The softmax in C knows the masks by itself (causal,
+    B=128 H=1 L=200 d=64, with dropout: 16 ms, 18 with a mask added).
     """
     if bias_AHLT is not None and usable_with_bias(q_BHLd):
         scale = q_BHLd.shape[-1] ** -0.5
         return biased_attention(
             q_BHLd, k_BHTd, v_BHTd, bias_AHLT, mask_BT=mask_BT, causal=causal, scale=scale, pointwise=False, drop=drop
         )
+    plain = drop == 0.0 and bias_AHLT is None
+    if plain and usable_in_c(q_BHLd, k_BHTd, v_BHTd, mask_BT=mask_BT, causal=causal):
+        return attention_in_c(q_BHLd, k_BHTd, v_BHTd, mask_BT, causal)
     on_cpu, T = q_BHLd.device.type == "cpu", k_BHTd.shape[2]
-    if not on_cpu or (q_BHLd.dtype == torch.float32 and drop == 0.0 and bias_AHLT is None):
+    if not on_cpu or (q_BHLd.dtype == torch.float32 and plain):
         unmasked = mask_BT is None and bias_AHLT is None
         mask = None if unmasked else additive_mask(causal, mask_BT, q_BHLd, T, bias_AHLT)
         return nn.functional.scaled_dot_product_attention(

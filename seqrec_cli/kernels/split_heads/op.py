@@ -1,5 +1,5 @@
-"""Layers' outputs plus their biases, cut into attention heads, and heads joined again, in one pass each, on a CPU in
-bf16; of packed rows too (`packing.py`).
+"""Layers' outputs plus their biases, cut into attention heads, and heads joined again, in one pass each, on a
+CPU; of packed rows too (`packing.py`).
 
 Legend: B rows, L positions, P packed positions, H heads, d a head's width, M the layer's inputs.
 """
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqrec_cli.kernels.linear.op import fused, linear, product
 from seqrec_cli.kernels.registry import (
     POINTER,
     Kernel,
     Source,
     addresses,
-    bf16_linear,
     check_memory,
     operator,
+    product_format,
 )
 from seqrec_cli.kernels.split_heads.packing import Packing
 from seqrec_cli.kernels.split_heads.reference import join_examples, join_reference, split_examples, split_reference
@@ -46,7 +47,7 @@ SOURCE = Source(
 def pack_rows(lengths_B: Tensor, width: int, layer: nn.Linear, x: Tensor, *, step: Callable[[], int]) -> Packing | None:
     """How rows of these lengths are packed, to a multiple of `step()` positions, where that is faster: where the C code
     cuts the heads of `layer`'s output for inputs like x. None: they stay padded."""
-    usable = bf16_linear(layer, x) and SOURCE.usable(torch.bfloat16)
+    usable = fused(layer, x, lengths_B.shape[0] * width) and SOURCE.usable(product_format(x))  # `len` fixes a length
     return Packing.of(lengths_B, width, step()) if usable else None
 
 
@@ -56,29 +57,40 @@ def split_heads(
     """The layers' outputs side by side, of `parts` (queries, keys, values) times H times d channels, as so many tensors
     [B, H, L, d]; x is [B, L, M], or with a packing [P, M]: positions that it leaves out are zeros. In C several layers
     are one product."""
-    if bf16_linear(layers[0], x) and SOURCE.usable(torch.bfloat16):
-        weight, bias = ([getattr(layer, name) for layer in layers] for name in ("weight", "bias"))
-        joint = (weight[0], bias[0]) if len(layers) == 1 else (torch.cat(weight), torch.cat(bias))
+    low = product_format(x)
+    if fused(layers[0], x) and SOURCE.usable(low):
+        weight, bias = _joint(layers)
+        if low == torch.float32 and packing is None:  # attention in C reads heads where they lie
+            return tuple(_by_heads(part, heads) for part in linear(x, weight, bias).chunk(parts, dim=-1))
         B, L = x.shape[:2] if packing is None else packing.shape
         starts_B1 = None if packing is None else packing.starts_B1
-        cut: tuple[Tensor, ...] = _split_heads(
-            nn.functional.linear(x, joint[0]), joint[1], heads, parts, B, L, starts_B1
-        )
+        cut: tuple[Tensor, ...] = _split_heads(product(x, weight), bias, heads, parts, B, L, starts_B1)
         return cut[:parts]
     if packing is not None:
         x = packing.unpack(x)
-    B, L, _ = x.shape
     channels = sum(layer.out_features for layer in layers) // parts
     found: list[Tensor] = []
     for layer in reversed(layers):  # keys and values before queries: the order in which gradients of x are summed
         found = [*layer(x).chunk(layer.out_features // channels, dim=-1), *found]
-    return tuple(part.view(B, L, heads, channels // heads).transpose(1, 2) for part in found)  # L may be 0
+    return tuple(_by_heads(part, heads) for part in found)
+
+
+def _by_heads(x_BLD: Tensor, heads: int) -> Tensor:
+    """A view [B, H, L, d]; L may be 0."""
+    return x_BLD.unflatten(-1, (heads, x_BLD.shape[-1] // heads)).transpose(1, 2)
+
+
+def _joint(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:
+    """The weights and the biases, one below the other."""
+    weight, bias = ([getattr(layer, name) for layer in layers] for name in ("weight", "bias"))
+    return (weight[0], bias[0]) if len(layers) == 1 else (torch.cat(weight), torch.cat(bias))
 
 
 def join_heads(x_BHLd: Tensor, packing: Packing | None = None) -> Tensor:
     """The heads side by side, [B, L, H d], or with a packing [P, H d]."""
-    eager_bf16 = x_BHLd.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-    if x_BHLd.device.type == "cpu" and eager_bf16 and SOURCE.usable(torch.bfloat16):
+    # In fp32 attention leaves heads side by side already, unless rows are packed.
+    fits = x_BHLd.dtype == torch.bfloat16 or (x_BHLd.dtype == torch.float32 and packing is not None)
+    if x_BHLd.device.type == "cpu" and fits and not torch.compiler.is_compiling() and SOURCE.usable(x_BHLd.dtype):
         size, starts_B1 = (0, None) if packing is None else (packing.size, packing.starts_B1)
         joined: Tensor = _join_heads(x_BHLd, size, starts_B1)
         return joined
