@@ -18,8 +18,8 @@ class Config(SoftmaxConfig):
         ge=0, description="weight of the loss between an item's vector and the mean state of its users; 0: next_item"
     )
     consistency_form: Literal["cosine", "contrast"] = Field(
-        description="cosine: one less the cosine of the two; contrast: the cross-entropy of the item among all items, by "
-        "their cosines with the mean state"
+        description="cosine: one less the cosine of the two; contrast: the cross-entropy of the item among all items, "
+        "by their cosines with the mean state"
     )
     consistency_moves: Literal["both", "items", "states"] = Field(
         description="what the consistency loss teaches; the other side is taken as given (no gradient)"
