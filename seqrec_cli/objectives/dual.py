@@ -94,6 +94,5 @@ def made_of_users(states_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None
     counts_S = counted_N.new_zeros(places).index_add(0, place_N, counted_N)
     sums_SD = states_ND.new_zeros(places, states_ND.shape[1]).index_add(0, place_N, states_ND * counted_N[:, None])
     items_S = targets_N.new_ones(places).scatter(0, place_N, sorted_N)
-    return OfUsers(
-        items_S, sums_SD / counts_S.clamp(min=torch.finfo(torch.float32).tiny)[:, None], (counts_S > 0).float()
-    )
+    means_SD = sums_SD / counts_S.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    return OfUsers(items_S, means_SD, (counts_S > 0).float())

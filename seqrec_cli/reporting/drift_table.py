@@ -5,29 +5,32 @@ from typing import Any
 
 from rich.table import Table
 
-from seqrec_cli.reporting.tables import plain_table
+from seqrec_cli.reporting.tables import CLOSE, plain_table
 
-WAYS = {"own": "its users in the log", "shown": "whom it is shown to"}
-COLUMNS = ("items", "turn", "back", "cosine", "neighbours kept", "different", "popularity")
+WAYS = {"before": "users before they had it", "now": "users who have had it", "shown": "users shown it"}
+COLUMNS = ("turns", "back", "cosine", "neighbours", "different", "popularity")
 
 
 def drift_table(found: Mapping[str, Any]) -> Table:
-    """A row a turn, of all starts, and of the rarest and the most popular quarter the last turn."""
+    """A row a turn (the first two and the last) of all starts, and what the last leaves of the rarest and of the most
+    popular quarter."""
     any_two = found["cosine_of_any_two"]
     told = "" if any_two is None else f"; cosine of any two items {any_two:.3f}"
-    table = plain_table("item to users to item", f"{found['starts']:,} items, states of {found['users']:,} users{told}")
+    caption = f"{found['starts']:,} items, states of {found['users']:,} users{told}"
+    table = plain_table("item to users to item", caption, padding=CLOSE)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "items" else "right")
-    for way, words in WAYS.items():
-        turned = found[way]
+        table.add_column(column, justify="left" if column == "turns" else "right")
+    for turned in found["ways"]:
         table.add_section()
+        table.add_row(f"{WAYS[turned['way']]}, by {turned['fit']}")
         rank = f"median rank {turned['median_rank_of_made']:,.0f}"
-        table.add_row(words, "made of users", "", f"{turned['cosine_of_made']:.3f}", rank, "", "")
-        for turn, row in enumerate(turned["turns"], 1):
-            table.add_row("", str(turn), *_cells(row))
+        table.add_row("vector of users", "", f"{turned['cosine_of_made']:.3f}", rank)
+        rows, last = turned["turns"], len(turned["turns"])
+        for turn in sorted({1, 2, last} & set(range(1, last + 1))):
+            table.add_row(str(turn), *_cells(rows[turn - 1]))
         for part in (turned["by_popularity"][0], turned["by_popularity"][-1]):
             low, high = part["events"]
-            table.add_row(f"of {low:,} to {high:,} events", str(len(part["turns"])), *_cells(part["turns"][-1]))
+            table.add_row(f"{last}, {low:,}-{high:,} events", *_cells(part["turns"][-1]))
     return table
 
 
