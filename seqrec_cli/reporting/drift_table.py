@@ -7,8 +7,11 @@ from rich.table import Table
 
 from seqrec_cli.reporting.tables import CLOSE, plain_table
 
-WAYS = {"before": "users before they had it", "now": "users who have had it", "shown": "users shown it"}
-COLUMNS = ("turns", "back", "cosine", "neighbours", "different", "popularity")
+LEGEND = (
+    "users in their states before they had the item, as they are now, or whom it would be shown; made: the vector made "
+    "of the users, and the median rank that it gives the item"
+)
+NUMBERS = ("back", "cosine", "neighbours", "different", "popularity")
 
 
 def drift_table(found: Mapping[str, Any]) -> Table:
@@ -16,21 +19,20 @@ def drift_table(found: Mapping[str, Any]) -> Table:
     popular quarter."""
     any_two = found["cosine_of_any_two"]
     told = "" if any_two is None else f"; cosine of any two items {any_two:.3f}"
-    caption = f"{found['starts']:,} items, states of {found['users']:,} users{told}"
+    caption = f"{found['starts']:,} items, states of {found['users']:,} users{told}\n{LEGEND}"
     table = plain_table("item to users to item", caption, padding=CLOSE)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "turns" else "right")
+    for column in ("users", "fit", "turns", *NUMBERS):
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     for turned in found["ways"]:
         table.add_section()
-        table.add_row(f"{WAYS[turned['way']]}, by {turned['fit']}")
-        rank = f"median rank {turned['median_rank_of_made']:,.0f}"
-        table.add_row("vector of users", "", f"{turned['cosine_of_made']:.3f}", rank)
+        rank = f"rank {turned['median_rank_of_made']:,.0f}"
+        table.add_row(turned["way"], turned["fit"], "made", "", f"{turned['cosine_of_made']:.3f}", rank)
         rows, last = turned["turns"], len(turned["turns"])
         for turn in sorted({1, 2, last} & set(range(1, last + 1))):
-            table.add_row(str(turn), *_cells(rows[turn - 1]))
+            table.add_row("", "", str(turn), *_cells(rows[turn - 1]))
         for part in (turned["by_popularity"][0], turned["by_popularity"][-1]):
             low, high = part["events"]
-            table.add_row(f"{last}, {low:,}-{high:,} events", *_cells(part["turns"][-1]))
+            table.add_row("", "", f"{last}, {low:,}-{high:,} events", *_cells(part["turns"][-1]))
     return table
 
 

@@ -1,4 +1,4 @@
-"""The next item, and items that agree with their users: against a loop over items, and nothing where it has no weight."""
+"""The next item, and items that agree with their users: against a loop over items, and nothing without a weight."""
 
 import dataclasses
 from typing import Any
@@ -138,8 +138,8 @@ def test_in_evaluation_the_next_item_stands_alone() -> None:
     ],
 )
 def test_what_it_cannot_train_is_refused_in_a_line(words: list[str], says: str) -> None:
+    given = [*([] if "objective=click" in words else ["objective=dual"]), *words]
     with pytest.raises(SeqrecError, match=says) as refusal:
-        given = [*([] if "objective=click" in words else ["objective=dual"]), *words]
         record_of("train", compose("train", given), given)
     assert "\n" not in str(refusal.value)
     validate("train", compose("train", ["objective=dual", "objective.consistency=0", "hardware.processes=2"]))

@@ -21,6 +21,8 @@ WORDS = [
     ["model=sasrec", "objective=sampled_all_action"],
     ["model=sasrec", "objective=multi_step", "model.steps_ahead=3"],
     ["model=sasrec", "model.user_dim=8", "model.user_input=concat", "model.user_output=film", "model.user_swap=0.5"],
+    ["model=sasrec", "objective=dual", "objective.consistency=1"],
+    ["model=sasrec", "objective=dual", "objective.consistency=1", "objective.consistency_form=contrast"],
     ["model=sasrec", "objective=distil", "objective.teacher=x", "objective.next_item=leave_out"],
     ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
@@ -54,7 +56,9 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("micro_batch_tokens", ["null", "60"])
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: "-".join(words))
 def test_a_step_asks_its_device_for_no_number(words: list[str], micro_batch_tokens: str) -> None:
-    instead = [] if micro_batch_tokens == "null" else config(words).model.batch_statistics.values()
+    given = config(words)
+    statistics = given.model.batch_statistics | given.objective.batch_statistics
+    instead = [] if micro_batch_tokens == "null" else statistics.values()
     cfg = config([*words, *instead, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, device=META, soft=stand_in(cfg, LOG))

@@ -90,9 +90,10 @@ def drift(given: tuple[str, Recommender], log: PackedLog, *, turns: int, most: i
         }
     of_ways = [(found["way"], found["fit"], found["turns"]) for found in numbers["ways"]]
     text = "; ".join(
-        f"{way} users, by {fit}: {percent(found[0]['back'])} back after one turn, {percent(found[-1]['back'])} after "
-        f"{turns} (cosine {found[-1]['cosine']:.2f}, {found[-1]['different']:,} different items)"
+        f"{way}: {percent(found[0]['back'])} back after one turn, {percent(found[-1]['back'])} after {turns} (cosine "
+        f"{found[-1]['cosine']:.2f}, {found[-1]['different']:,} different items)"
         for way, fit, found in of_ways
+        if fit == "score"
     )
     question = f"item to users to item ({name})"
     if min(found[0]["back"] for _, _, found in of_ways) >= HOME:
