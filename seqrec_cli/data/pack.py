@@ -43,7 +43,8 @@ class Indexed(NamedTuple):
 
 def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say) -> tuple[PackedLog, Ids]:
     """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
-    raw, before = _with_levels(raw), []
+    raw = _with_levels(raw)
+    before: list[dict[str, Any]] = []
     if cfg.predict == "users":
         cfg, raw, before = turned(cfg, raw, say)
     indexed, ids, counts = _filter_and_index(cfg, raw, say)

@@ -128,12 +128,15 @@ def test_in_evaluation_the_next_item_stands_alone() -> None:
     [
         (["model=din"], "objective=dual cannot train model=din"),
         (["model=bert4rec"], "objective=dual cannot train model=bert4rec"),
-        (["hardware.processes=2"], "hardware.processes=2: objective.consistency=0.1: an item's users are in the rows"),
+        (["hardware.processes=2"], "hardware.processes=2: objective.consistency=1: an item's users are in the rows"),
         (["hardware.table=sharded"], "objective.consistency: an item's users are in the rows of several processes"),
         (["hardware.embedding=sparse"], "objective=dual needs the whole item table"),
-        (["trainer.micro_batch_tokens=100"], "objective.consistency=0.1 learns from statistics of the whole batch"),
+        (["trainer.micro_batch_tokens=100"], "objective.consistency=1 learns from statistics of the whole batch"),
         (["objective.consistency=-1"], "objective.consistency"),
-        (["objective.consistency_temperature=0.5"], "objective.consistency_temperature"),
+        (
+            ["objective.consistency_form=cosine", "objective.consistency_temperature=0.5"],
+            "objective.consistency_temperature=0.5 has no effect with objective.consistency_form=cosine",
+        ),
         (["objective=click", "model=din", "+objective.consistency=0.1"], "objective.consistency"),
     ],
 )

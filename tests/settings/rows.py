@@ -337,9 +337,9 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
     },
     "dual": {
         "consistency": Row("0", "steps"),
-        "consistency_form": Row("contrast", "steps"),
+        "consistency_form": Row("cosine", "steps"),
         "consistency_moves": Row("items", "steps"),
-        "consistency_temperature": Row("0.5", "steps", ("objective.consistency_form=contrast",)),
+        "consistency_temperature": Row("0.5", "steps"),
     },
     "codes": {"scheduled_sampling": Row("linear", "refused")},
     "cloze": {

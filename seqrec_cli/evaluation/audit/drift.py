@@ -76,19 +76,20 @@ def drift(given: tuple[str, Recommender], log: PackedLog, *, turns: int, most: i
     with torch.inference_mode():  # outside of the run's number format
         known = np.flatnonzero(space.had_V.cpu().numpy())
         starts_S = np.sort(np.random.default_rng([how.seed, 5]).permutation(known)[:most])
+        ways = [
+            _turned(space, starts_S, counts_V, way=way, fit=fit, turns=turns)
+            for way in (*space.of_log, SHOWN)
+            for fit in FITS
+        ]
         numbers = {
             "users": len(space.states_RD),
             "starts": len(starts_S),
             "shown_to": min(USERS, len(space.states_RD)),
             "neighbours": NEIGHBOURS,
             "cosine_of_any_two": space.cosine_of_any_two(known),
-            "ways": [
-                _turned(space, starts_S, counts_V, way=way, fit=fit, turns=turns)
-                for way in (*space.of_log, SHOWN)
-                for fit in FITS
-            ],
+            "ways": ways,
         }
-    of_ways = [(found["way"], found["fit"], found["turns"]) for found in numbers["ways"]]
+    of_ways = [(found["way"], found["fit"], found["turns"]) for found in ways]
     text = "; ".join(
         f"{way}: {percent(found[0]['back'])} back after one turn, {percent(found[-1]['back'])} after {turns} (cosine "
         f"{found[-1]['cosine']:.2f}, {found[-1]['different']:,} different items)"
