@@ -128,10 +128,10 @@ class Space:
             states_RD[torch.from_numpy(picked_B).to(device)] = model.last(batch.to(device)).float()
         if not torch.isfinite(states_RD).all():
             raise SeqrecError("the model gives states that are NaN or infinite; its training has diverged")
-        now_VD, had_V = _means_now(log, rows_R, states_RD, len(table_VD))
+        now_VD, had_V = _means_now(log, rows_R, states_RD, size=len(table_VD))
         of_log: dict[Way, Tensor] = {"now": now_VD}
         if model.causal:
-            of_log = {"before": _means_before(model, log, rows_R, now_VD, how=how), **of_log}
+            of_log = {"before": _means_before(model, log, rows_R, now_VD=now_VD, how=how), **of_log}
         bias_V = None if bias_V is None else bias_V.float()
         return cls(states_RD, table_VD, bias_V, of_log, had_V, cfg.memory_mb)
 
@@ -174,7 +174,7 @@ class Space:
         return float((total - own) / (len(items) * (len(items) - 1)))
 
 
-def _means_now(log: PackedLog, rows_R: np.ndarray, states_RD: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _means_now(log: PackedLog, rows_R: np.ndarray, states_RD: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
     """The mean state of the users who had each item in training, [V + 1, D], and whether anybody had it, [V + 1]."""
     sums_VD, counts_V = states_RD.new_zeros(size, states_RD.shape[1]), states_RD.new_zeros(size)
     starts_R, ends_R = np.asarray(log.offsets_U1)[rows_R], train_ends(log)[rows_R]
@@ -190,7 +190,7 @@ def _means_now(log: PackedLog, rows_R: np.ndarray, states_RD: Tensor, size: int)
 
 
 def _means_before(
-    model: SequenceEncoder, log: PackedLog, rows_R: np.ndarray, now_VD: Tensor, *, how: Measuring
+    model: SequenceEncoder, log: PackedLog, rows_R: np.ndarray, *, now_VD: Tensor, how: Measuring
 ) -> Tensor:
     """The mean of the states before each item's training events, [V + 1, D]; for an item that was only ever a user's
     first, those of `now_VD`."""
