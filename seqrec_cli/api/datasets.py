@@ -83,6 +83,7 @@ def dataset(
     label: str | None = None,
     weight: str | None = None,
     split_leaks: bool | None = None,
+    predict: Literal["items", "users"] | None = None,
     protocol: str | Mapping[str, Any] | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
@@ -102,8 +103,9 @@ def dataset(
     What follows `name` are settings of the group `dataset` (`seqrec train dataset=csv --help` explains each); None
     leaves what is usual. `session` names the column that `protocol=sessions` may split by, `order` those that order
     events of equal time, `label` that of 0 and 1 (shown, and clicked; for `protocol="impressions"`), `weight` that of
-    how much a training target counts. `protocol` is one of `conf/protocol` by its name, or its settings with the name
-    among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
+    how much a training target counts. With `predict="users"` the log is turned around: each item is the sequence of its
+    users, and its next user is predicted. `protocol` is one of `conf/protocol` by its name, or its settings with the
+    name among them: `{"name": "global_time", "cut": 0.8}`; a run may ask the same data by another.
 
     The columns that are named are written to `<data_dir>/frames/<name>-<hash>.parquet`. Runs on it name that file, so
     `load` and the command line find the data again; keep it as long as the runs.
@@ -164,6 +166,7 @@ def dataset(
         "weight_column": weight,
         "split_column": split,
         "split_leaks": split_leaks,
+        "predict": predict,
     }
     settings |= {key: value for key, value in usual.items() if value is not None}
     folders = {} if data_dir is None else {"data_dir": data_dir}

@@ -38,6 +38,8 @@ def names_in(dataset: Any) -> Names:
     if dataset.source == "csv" and isinstance(dataset.user_column, str) and isinstance(dataset.item_column, str):
         time = dataset.time_column if isinstance(dataset.time_column, str) else names.time
         names = Names(dataset.user_column, dataset.item_column, time, dataset.time_unit)
+    if dataset.predict == "users":
+        names = Names(names.item, names.user, names.time, names.time_unit)
     return names
 
 

@@ -7,11 +7,13 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.restore import Restored, folder_of, restore
 from seqrec_cli.config.audit import AuditConfig
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.evaluation.audit.drift import refuse_without_vectors
 from seqrec_cli.evaluation.audit.order import Burst
 from seqrec_cli.evaluation.audit.perturbed import Measuring
 from seqrec_cli.evaluation.audit.report import audit
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.audit_report import audit_table, changes_of, changes_table, draw_audit, language_table
+from seqrec_cli.reporting.drift_table import drift_table
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
@@ -39,6 +41,8 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     length = cfg.max_length if run is None else run.cfg.model.max_length
     how = Measuring(evaluation, precision, length, cfg.metrics, cfg.repetitions, cfg.seed)
     given = None if run is None else (run.cfg.model.name, run.model)
+    if given is not None:
+        refuse_without_vectors(*given, cfg.drift)
     if cfg.ckpt is not None and cfg.split == "test":
         opened = count_opening(log, "audit", opening=new_opening(), run=RunFolder(folder_of(cfg.ckpt)))
         say(opened_words(opened))
@@ -53,6 +57,7 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
         how=how,
         given=given,
         endings=cfg.endings,
+        turns=cfg.drift,
     )
 
     title = f"{dataset.name} {log.fingerprint[:12]}, protocol {protocol.name}, {cfg.split} requests"
@@ -61,6 +66,8 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     print_table(audit_table(title, result))
     if changes := changes_of(result):
         print_table(changes_table(changes))
+    if turned := result["findings"].get("drift", {}).get("numbers"):
+        print_table(drift_table(turned))
     if corpora := result["findings"].get("language", {}).get("numbers"):
         print_table(language_table(corpora))
     if folder is not None:

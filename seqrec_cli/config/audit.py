@@ -37,6 +37,11 @@ class AuditConfig(Settings):
     endings: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         description="with a ckpt: whether users with so many last events in common get other lists; []: not asked"
     )
+    drift: int = Field(
+        ge=0,
+        description="with a ckpt of an encoder: how often an item's users are found, and the item that these fit best; "
+        "0: not asked",
+    )
     seed: int = Field(ge=0, description="seed of orders and draws")
     evaluation: EvaluationConfig
     hardware: HardwareConfig

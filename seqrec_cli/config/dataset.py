@@ -8,6 +8,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, mod
 from seqrec_cli.config.settings import Option
 
 TFIDF = "tfidf"  # the one way to make vectors of texts that is no model's name
+# What is of a user's request or an item alone, so that a log with it is not turned around (`predict`).
+NOT_TURNED = {
+    "item_vectors": "are of items, and users are predicted",
+    "item_text": "is of items, and users are predicted",
+    "owner_column": "is of items, and users are predicted",
+    "owners": "is of items, and users are predicted",
+    "session_column": "parts a user's history",
+    "split_column": "parts a user's history",
+    "valid_file": "parts a user's history",
+    "test_file": "parts a user's history",
+    "context_columns": "are of a user's request",
+    "context": "is of a user's request",
+}
 TIME_CONTEXT = ("hour", "weekday")  # context that is read off the time a request is asked at
 
 
@@ -35,7 +48,7 @@ class DatasetConfig(Option):
     # Settings newer than the first logs, which are in the fingerprint where they are set: older ones keep theirs.
     came_later: ClassVar[frozenset[str]] = frozenset()
     # The same, of settings that say in another way that all is as it was: their value then.
-    as_before: ClassVar[dict[str, Any]] = {}
+    as_before: ClassVar[dict[str, Any]] = {"predict": "items"}
 
     name: Annotated[str, AfterValidator(_name)] = Field(description="the dataset's name, in folders and tables")
     source: str = Field(description="the reader of its raw format (a file of data/sources)")
@@ -73,6 +86,10 @@ class DatasetConfig(Option):
         description="what an item's text is made of: title, and attributes by name; []: all that the data have"
     )
     text_width: int = Field(ge=1, description="numbers of a text's vector at most: of its SVD, or principal components")
+    predict: Literal["items", "users"] = Field(
+        description="items: a user's next item; users: the log is turned around, each item is the sequence of its "
+        "users in time, and its next user is predicted (whom to show an item)"
+    )
 
     @property
     def features(self) -> tuple[str | int, ...]:
@@ -90,6 +107,20 @@ class DatasetConfig(Option):
     def _vectors_are_of_one_kind(self) -> Self:
         if self.item_text is not None and self.item_vectors is not None:
             raise ValueError("dataset.item_text and item_vectors both give items their vectors; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _log_can_be_turned(self) -> Self:
+        if self.predict != "users":
+            return self
+        if self.logs_impressions:
+            raise ValueError(
+                "dataset.predict=users: this log's requests show items to users, and have no users to choose from; use "
+                "dataset.predict=items"
+            )
+        for name, why in NOT_TURNED.items():
+            if getattr(self, name, None):
+                raise ValueError(f"dataset.predict=users: dataset.{name} {why}; leave it out, or use predict=items")
         return self
 
     @model_validator(mode="after")

@@ -43,7 +43,11 @@ def _encoding(text: str) -> str:
 class TextConfig(FilesConfig):
     """What is recognised where it is `auto` (and printed), and always as told where it is told."""
 
-    as_before: ClassVar[dict[str, Any]] = {"encoding": "utf-8", "quoted": True, "missing": "keep"}
+    as_before: ClassVar[dict[str, Any]] = FilesConfig.as_before | {
+        "encoding": "utf-8",
+        "quoted": True,
+        "missing": "keep",
+    }
 
     delimiter: Annotated[str, Field(min_length=1, max_length=10), AfterValidator(_delimiter)] = Field(
         description="what stands between fields: one character or several, tab, or space (any run of blanks); auto: "

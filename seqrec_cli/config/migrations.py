@@ -42,6 +42,7 @@ BEFORE: dict[str, Any] = {
     "dataset.owner_column": None,
     "dataset.owners": False,
     "dataset.sequence_separator": None,
+    "dataset.predict": "items",
     "dataset.quoted": True,
     "dataset.session_column": None,
     "dataset.split_column": None,

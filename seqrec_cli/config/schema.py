@@ -247,6 +247,7 @@ class TrainConfig(DataConfig):
                 f"hardware.compile={str(self.hardware.compile).lower()}: model={self.model.name} "
                 f"{self.model.not_compiled}: set it to false"
             )
+        self._batches_can_be_shared()
         self._candidates_fit()
         texts_are_there(self)
         rows_can_be_sparse(self)
@@ -310,6 +311,13 @@ class TrainConfig(DataConfig):
                 f"trainer.micro_batch_tokens={self.trainer.micro_batch_tokens}: model={self.model.name} with "
                 f"{' and '.join(found)} learns from statistics of the whole batch, which a micro-batch does not have; "
                 f"set {' '.join(found.values())}, or trainer.micro_batch_tokens=null and a smaller trainer.batch_size"
+            )
+
+    def _batches_can_be_shared(self) -> None:
+        if self.objective.needs_one_process and self.hardware.processes not in (None, 1):
+            raise ValueError(
+                f"hardware.processes={self.hardware.processes}: {self.objective.needs_one_process}, or leave "
+                "hardware.processes out"
             )
 
     def _candidates_fit(self) -> None:

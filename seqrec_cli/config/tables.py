@@ -59,6 +59,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "
             "trainer.batch_size",
         ),
+        "objective.consistency": (
+            bool(cfg.objective.needs_one_process),
+            "an item's users are in the rows of several processes; set it to 0",
+        ),
         "objective.known": (
             bool(cfg.objective.batch_statistics),
             "it compares targets with all items, of which a process has a part; set it to none",

@@ -52,7 +52,7 @@ class Idle(NamedTuple):
 
 
 IDLE = (
-    Idle(AuditConfig, ("endings",), lambda cfg: cfg.ckpt is None, "asks a model, and goes with ckpt=RUN"),
+    Idle(AuditConfig, ("endings", "drift"), lambda cfg: cfg.ckpt is None, "asks a model, and goes with ckpt=RUN"),
     Idle(RecommendConfig, ("mmr_pool", "mmr_by"), lambda cfg: cfg.mmr is None, "goes with mmr=LAMBDA"),
     Idle(
         RecommendConfig,

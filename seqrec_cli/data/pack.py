@@ -17,6 +17,7 @@ from seqrec_cli.data.interactions import PackedLog, equal_to_previous
 from seqrec_cli.data.labels import Events, labelled_rows, sort_keys, unclicked
 from seqrec_cli.data.numbers import encode_numbers, number_levels
 from seqrec_cli.data.raw import AttributeTable, Impressions, RawLog
+from seqrec_cli.data.turned import turned
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.data.vocabulary import encode_attribute, factorize
 from seqrec_cli.saying import Say
@@ -43,7 +44,11 @@ class Indexed(NamedTuple):
 def pack(cfg: DatasetConfig, raw: RawLog, identity: dict[str, Any], *, say: Say) -> tuple[PackedLog, Ids]:
     """The log in memory, and the raw ids of its users and items. Raises SeqrecError where too little is left."""
     raw = _with_levels(raw)
+    before: list[dict[str, Any]] = []
+    if cfg.predict == "users":
+        cfg, raw, before = turned(cfg, raw, say)
     indexed, ids, counts = _filter_and_index(cfg, raw, say)
+    counts = before or counts
     events = _sort(raw, indexed)
     requests = None
     if raw.labels_N is not None:

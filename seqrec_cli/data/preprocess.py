@@ -23,6 +23,7 @@ from seqrec_cli.data.pack import pack
 from seqrec_cli.data.parts import digest_of, find, located
 from seqrec_cli.data.raw import RawLog
 from seqrec_cli.data.remote import Address, RemoteFile
+from seqrec_cli.data.turned import TOLD
 from seqrec_cli.data.vocabulary import write_vocabulary
 from seqrec_cli.faults import in_words
 from seqrec_cli.files import atomic_folder, one_builder, sweep_once, write_atomically
@@ -38,6 +39,8 @@ def prepare(cfg: DatasetConfig, data_dir: Path, say: Say, *, verify: bool = Fals
     Raises SeqrecError on bad input; a dataset that is already built is left as it is. `verify`: its bytes are read
     through though this machine has done so before.
     """
+    if cfg.predict == "users":
+        say(TOLD)
     return with_time_context(_prepared(cfg, data_dir, say, verify=verify), cfg.time_context)
 
 

@@ -60,9 +60,10 @@ def test_a_setting_without_effect_is_refused_and_taken_with_what_gives_it_one(
 
 
 def test_an_audit_of_data_alone_asks_no_model() -> None:
-    for words, refused in ((["dataset=synthetic", "endings=[2]"], True), (["ckpt=run", "endings=[2]"], False)):
-        with pytest.raises(SeqrecError, match="asks a model") if refused else nullcontext():
-            record_of("audit", compose("audit", words), words)
+    for given in ("endings=[2]", "drift=3"):
+        for words, refused in ((["dataset=synthetic", given], True), (["ckpt=run", given], False)):
+            with pytest.raises(SeqrecError, match="asks a model") if refused else nullcontext():
+                record_of("audit", compose("audit", words), words)
 
 
 def test_every_idle_setting_is_in_the_table_of_this_test() -> None:
@@ -72,6 +73,7 @@ def test_every_idle_setting_is_in_the_table_of_this_test() -> None:
         "sequence_separator",
         "batch",
         "endings",
+        "drift",
     }
 
 

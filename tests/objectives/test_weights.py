@@ -36,7 +36,7 @@ def built(name: str, **changes: Any) -> Objective:
 
 
 def test_these_objectives_read_weights() -> None:
-    assert sorted(WINDOWS) == ["bce", "bpr", "cloze", "codes", "distil", "gbce", "next_item", "sampled_softmax"]
+    assert sorted(WINDOWS) == ["bce", "bpr", "cloze", "codes", "distil", "dual", "gbce", "next_item", "sampled_softmax"]
     assert [name for name, cfg in CONFIGS.items() if not cfg.capabilities.weights] == [
         "all_action",
         "closed_form",

@@ -339,6 +339,12 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "teacher_stride": Row("1", "rows"),
         "scheduled_sampling": Row("linear", "refused"),
     },
+    "dual": {
+        "consistency": Row("0", "steps"),
+        "consistency_form": Row("cosine", "steps"),
+        "consistency_moves": Row("items", "steps"),
+        "consistency_temperature": Row("0.5", "steps"),
+    },
     "codes": {"scheduled_sampling": Row("linear", "refused")},
     "cloze": {
         "scheduled_sampling": Row("linear", "refused"),
@@ -384,7 +390,7 @@ OTHERWISE = {
     },
     **{
         f"{name}-objective.{key}": "as of next_item, in code that is theirs too"
-        for name in ("bpr", "gbce", "sampled_softmax", "all_action", "sampled_all_action", "multi_step")
+        for name in ("bpr", "gbce", "sampled_softmax", "all_action", "sampled_all_action", "multi_step", "dual")
         for key in ("scheduled_sampling", "scheduled_epochs", "scheduled_least")
     },
     **{

@@ -48,6 +48,7 @@ OF_DATASETS = {
     "item_text": Row("tfidf", "log"),
     "text_fields": Row("[nothing]", "refused", TFIDF),
     "text_width": Row("2", "log", TFIDF),
+    "predict": Row("users", "log", ("protocol.seen=keep",)),
 }
 
 
@@ -107,6 +108,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     | BESIDE
     | texts(*ITEMS)
     | {
+        "predict": Row("users", "refused"),  # without times
         "time_context": Row("[hour]", "refused", ("model=avgpool",)),
         "valid_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
         "test_file": Row("{pairs}", "log", ("protocol.seen=keep",)),
@@ -158,6 +160,7 @@ DATASETS: dict[str, dict[str, Row | None]] = {
     "trivago": UNRATED
     | {
         "item_text": Row("tfidf", "refused"),
+        "predict": Row("users", "refused"),
         "text_fields": None,
         "text_width": None,
         "user_core": Row("9", "log", ("protocol.seen=keep",)),

@@ -116,6 +116,7 @@ def pairs() -> list[list[str]]:
                 if "steps_ahead" not in kind.model_fields:  # an ensemble's members have theirs
                     continue
                 few = ["model.steps_ahead=2"]
+            few += ["objective.consistency=0"] if objective == "dual" else []
             found.append([f"model={model}", f"objective={objective}", *plain, *few])
     return found
 

@@ -23,6 +23,7 @@ WORDS = [
     ["model=sasrec", "objective=sampled_all_action"],
     ["model=sasrec", "objective=multi_step", "model.steps_ahead=3"],
     ["model=sasrec", "model.user_dim=8", "model.user_input=concat", "model.user_output=film", "model.user_swap=0.5"],
+    *(["model=sasrec", "objective=dual", f"objective.consistency_form={form}"] for form in ("cosine", "contrast")),
     ["model=sasrec", "objective=distil", "objective.teacher=x", "objective.next_item=leave_out"],
     ["model=sasrec", "objective=next_item", "model.user_dim=8", "model.event_dropout=0.1", "model.temperature=0.1"],
     *(["model=sasrec", f"model.positions={p}"] for p in ("absolute", "rotary", "relative")),
@@ -59,7 +60,10 @@ def meta_as_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda of: of if isinstance(of, str) else "-".join(of),
 )
 def test_a_step_asks_its_device_for_no_number(words: tuple[str, ...], micro_batch_tokens: str) -> None:
-    instead = [] if micro_batch_tokens == "null" else config([*words]).model.batch_statistics.values()
+    given = config([*words])
+    statistics = given.model.batch_statistics | given.objective.batch_statistics
+    instead = [] if micro_batch_tokens == "null" else list(statistics.values())
+    instead += ["objective.consistency_form=contrast"] if "objective.consistency=0" in instead else []
     cfg = config([*words, *instead, "trainer.batch_size=8", f"trainer.micro_batch_tokens={micro_batch_tokens}"])
     objective, model = objective_for(cfg, LOG, META), fresh_model(cfg, LOG, META)
     rows = training_rows(cfg, objective, LOG, device=META, soft=stand_in(cfg, LOG))

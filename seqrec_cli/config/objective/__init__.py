@@ -37,6 +37,11 @@ class ObjectiveConfig(Option):
         """The settings by which its loss reads statistics of the whole batch, and what to set instead of each."""
         return {}
 
+    @property
+    def needs_one_process(self) -> str:
+        """Why several processes cannot share its batches, and what to set instead; empty where they can."""
+        return ""
+
 
 AnyObjective = Annotated[SerializeAsAny[ObjectiveConfig], BeforeValidator(ObjectiveConfig.chosen)]
 

@@ -64,6 +64,8 @@ def _lacks(cfg: DatasetConfig) -> str | None:
     """What the engine does not do of these settings; None where it does all."""
     if cfg.source != "csv":
         return f"reads dataset=csv, not dataset.source={cfg.source}"
+    if cfg.predict == "users":
+        return "does not turn a log around (dataset.predict=users)"
     for name in ("label_column", "sequence_separator"):
         if getattr(cfg, name) is not None:
             return f"does not read dataset.{name}"

@@ -13,6 +13,7 @@ from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.sample import of_users
 from seqrec_cli.data.view import HeldOut
 from seqrec_cli.evaluation.audit.distributions import distributions
+from seqrec_cli.evaluation.audit.drift import drift
 from seqrec_cli.evaluation.audit.finding import Finding
 from seqrec_cli.evaluation.audit.language import language
 from seqrec_cli.evaluation.audit.leaks import leaks
@@ -52,9 +53,10 @@ def audit(
     how: Measuring,
     given: tuple[str, Recommender] | None = None,
     endings: tuple[int, ...] = (),
+    turns: int = 0,
 ) -> Audit:
     """Ask everything; `given` is a trained model and its name, `tokens` how many are compared with language, `endings`
-    by how many last events users are alike."""
+    by how many last events users are alike, `turns` how often items are turned into their users and back."""
     subject = Subject(log, split)
     part = Subject(_sampled(log, events, how.seed), split)
     timed = part.times_N is not None
@@ -77,6 +79,7 @@ def audit(
         *shortcuts(part, requests=requests, seed=how.seed),
         *([] if tokens is None else [language(subject, tokens=tokens, seed=how.seed)]),
         *([] if given is None or not endings else [same_endings(given, log, "val", endings=endings, how=how)]),
+        *([] if given is None or not turns else [drift(given, log, turns=turns, most=requests, how=how)]),
     ]
     return Audit(found, log.num_users, part.log.num_users)
 
