@@ -139,6 +139,18 @@ def test_a_step_without_dropout_and_masks_has_the_same_draws_in_both_passes() ->
     assert made.estimated_loss(lambda: torch.tensor(2.0)).item() == 2.0
 
 
+def test_masks_and_directions_are_drawn_anew_by_the_seed_of_a_step() -> None:
+    made, found = model(), []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        torch.rand(int(seed == 5))  # what else has been drawn does not matter
+        found.append([draw for draws in made._draws(torch.device("cpu")) for draw in draws])
+    first, again, other = found
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first[::2], first[1::2], strict=True))  # nor are layers alike
+
+
 def test_the_norm_of_a_jacobian_is_estimated_without_bias() -> None:
     torch.manual_seed(3)
     block = MaskedBlock(3, 1, 4, drop=0.5, attention_drop=0.5, positions=None)
