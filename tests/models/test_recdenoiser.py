@@ -53,7 +53,7 @@ def test_evaluation_keeps_probabilities_above_a_half_and_no_other() -> None:
 
 
 def test_attention_is_the_softmax_times_the_mask() -> None:
-    made, batch = model(heads=2).eval(), toy.toy_batch()
+    made, batch = model(heads=2, dropout=0.5, attention_dropout=0.5).eval(), toy.toy_batch()  # without dropout
     masks = [logit.sigmoid() * (logit > 0) for logit in with_logits(made)]
     row, length = 4, int(toy.toy_batch().lengths_B[4])
     assert made.positions.table is not None
