@@ -81,7 +81,7 @@ def rungs(given: argparse.Namespace) -> Iterator[list[str]]:
                 found = cost(cfg)
                 for budget in given.flops:
                     steps = round(budget / found.flops_a_step)
-                    name = f"{model}_{cfg.dataset.name}_d{dim}_b{blocks}_{budget:.0e}"
+                    name = f"{model}_{cfg.dataset.name}_d{dim}_b{blocks}_{budget:.6g}"
                     if steps < given.least:
                         print(f"{name}: {steps} steps fit, so it is left out", file=sys.stderr)
                         continue

@@ -1,5 +1,6 @@
 """The fit of a scaling law on planted laws, and the ladder whose runs it reads."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from scripts import scaling_ladder
 from scripts.power_law import Law, fit, trust
-from scripts.scaling_ladder import shape
-from scripts.scaling_law import best_shapes, laws, read, runs_table, stated
+from scripts.scaling_ladder import Cost, shape
+from scripts.scaling_law import Run, best_shapes, laws, read, runs_table, stated
 
 SIZES = np.array([16, 32, 64])[:, None] ** 2 * np.array([1, 2])[None] * 12.0
 X_RK = np.stack([np.tile(SIZES.ravel(), 3), np.repeat([1e10, 1e11, 1e12], 6)], axis=1)
@@ -44,6 +45,7 @@ def test_what_is_not_there_cannot_be_told_from_a_constant() -> None:
     assert found.p_values[0] > 0.1
     assert found.p_values[1] == pytest.approx(1 / 20)
     assert found.left_out < 0.3 * found.constant
+    assert found.left_out > 1.1 * np.abs(law.loss(X_RK) - losses_R).mean()  # of runs that the law has not seen
     low, high = found.exponents[1]
     assert low <= 0.25 <= high
     lines = "\n".join(stated("sasrec on x", ["layers", "flops"], law, error=found, runs=18))
@@ -60,6 +62,30 @@ def test_too_few_runs_and_bad_numbers_are_refused() -> None:
         fit(X_RK[:4], np.ones(4))
     with pytest.raises(ValueError, match="positive"):
         fit(X_RK, np.full(len(X_RK), np.nan))
+
+
+def test_a_law_is_of_the_terms_that_vary_and_the_best_shape_of_a_budget_has_the_least_loss() -> None:
+    losses_R = planted(0.0, 0.5, 0.0)
+    runs = [
+        Run("sasrec", "x", nth % 6, 1, int(size), 2 * int(size), flops, 1000, loss, {}, 1.0)
+        for nth, ((size, flops), loss) in enumerate(zip(X_RK.tolist(), losses_R.tolist(), strict=True))
+    ]
+    said = "\n".join(laws(runs, ["events", "flops"], draws=1))
+    assert "events has fewer than three values, and no term" in said
+    assert "flops: exponent 0.25" in said
+    shapes = list(best_shapes([run._replace(loss=run.loss + 0.1 * (run.dim != 4)) for run in runs]))
+    assert len(shapes) == 3
+    assert all("d 4, 1 blocks" in line and "(of 6 shapes" in line for line in shapes)
+
+
+def test_every_budget_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling_ladder, "cost", lambda cfg: Cost(1e6, 10, 1, 1, 1))
+    budgets = [1e9, 1.5e9, 1.6e9, 2e9, 2.4e9]
+    given = Namespace(models=["sasrec"], dims=[8], blocks=[1], flops=budgets, least=1, validations=4, out="x")
+    found = list(scaling_ladder.rungs(Namespace(**vars(given), overrides=["dataset=synthetic"])))
+    assert len({words[-1] for words in found}) == len(budgets)
+    steps = {words[-1]: next(word for word in words if "max_steps" in word) for words in found}
+    assert steps["run_dir=x/sasrec_synthetic_d8_b1_1.5e+09"] == "trainer.max_steps=1500"
 
 
 def test_the_ladder_spends_one_budget_and_its_runs_are_read(

@@ -115,6 +115,7 @@ def _place(objective: Config, log: PackedLog, payload: dict[str, Any]) -> tuple[
         raise SeqrecError("objective=distil keeps the teacher's answers beside the data, and this log is in no folder")
     settings = {
         "teacher": _digest(payload["model"]),
+        "model": payload["config"]["model"],  # the same weights may answer otherwise: neighbours by another half_life
         "data": log.fingerprint,
         "top": _top(objective, log),
         "temperature": _temperature(objective),

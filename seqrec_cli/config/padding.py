@@ -24,6 +24,11 @@ class PaddedConfig(CausalTransformerConfig):
     )
 
     @property
+    def counts_from_end(self) -> bool:
+        # Padding that is looked at: a prefix alone has more of it than as a part of a row.
+        return super().counts_from_end or self.padding not in ("none", "masked")
+
+    @property
     def idle(self) -> dict[str, str]:
         found = super().idle
         if self.padding not in CARRIED:

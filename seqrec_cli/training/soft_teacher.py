@@ -68,13 +68,12 @@ class Asked(NamedTuple):
         """Whether one pass over a row answers for all of its events."""
         model, cfg = self.model, self.cfg
         readers = [model] if not isinstance(model, Ensemble) else list(model.members.values())
-        settings = [cfg, *getattr(cfg, "members", {}).values()]
         return (
             all(isinstance(each, SequenceEncoder) and each.causal and each.scores_by_product for each in readers)
             and not cfg.looks_ahead
-            # Positions counted from a row's end say of its inner events that more is to come: as in training, but not
-            # as in an answer.
-            and (self.stride != 1 or all(getattr(each, "positions", None) != "reversed" for each in settings))
+            # What is counted from a row's end says of its inner events that more is to come: as in training, but not as
+            # in an answer.
+            and (self.stride != 1 or not cfg.counts_from_end)
         )
 
 

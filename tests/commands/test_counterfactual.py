@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.logged.position_bias import harvested
 from seqrec_cli.evaluation.stored import StoredClicks
+from seqrec_cli.models.contract import Recommender
 from seqrec_cli.protocols.view.build import with_view
 
 TINY = ["dataset=trivago", "model=din", "model.embed_dim=8", "model.unit=[8]", "model.max_length=10", "trainer=click"]
@@ -78,16 +81,18 @@ def test_an_outcome_run_makes_them_doubly_robust(given: list[str], run: Path, mo
     ]
     _, labels_BC = batch_labels(config(given, *more))
     assert len(np.unique(labels_BC)) > 50  # of an outcome model, where the bound of 1 leaves room for it
-    monkeypatch.setattr(
-        "seqrec_cli.evaluation.logged.relevance.probabilities",
-        lambda model, log, split, **_: np.full(log.clicks[split].items_RC.shape, 0.5),
-    )
+
+    def halves(model: Recommender, log: PackedLog, split: str, **_: Any) -> np.ndarray:
+        assert not model.training
+        return np.full(log.clicks[split].items_RC.shape, 0.5)
+
+    monkeypatch.setattr("seqrec_cli.evaluation.logged.relevance.probabilities", halves)
     first_K, later_K = batch_labels(config(given, *more))[1][:, 0], batch_labels(config(given, *more))[1][:, 1]
     assert set(np.unique(first_K)) <= {0, 1}  # r + c - r
     assert set(np.unique(later_K)) <= {0.25, 1.25}  # r + c - r / 2
 
 
-def test_estimates_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimates_of_a_run(run: Path, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [f"outcome={run}", "cutoffs=[1,2]", "clip=4", f"run_dir={tmp_path / 'out'}", "split=val"]
     found = seqrec_cli.run("counterfactual", [f"ckpt={run}", *more])
     assert json.loads((tmp_path / "out" / "counterfactual.json").read_text()) == json.loads(json.dumps(found))
@@ -97,6 +102,11 @@ def test_estimates_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     places_N = np.concatenate([np.arange(1, 11)] * (len(clicks.labels_N) // 10))
     naive = found["estimates"]["mrr"]["naive"]
     assert naive["shown"] == pytest.approx((clicks.labels_N / places_N).sum() * 10 / len(places_N))
+    relevance_N = 1 / (1 + np.exp(-clicks.logits_N))  # of the outcome run, which is this one
+    direct = found["estimates"]["mrr"]["direct"]
+    assert direct["shown"] == pytest.approx((relevance_N / places_N).sum() * 10 / len(places_N), rel=1e-5)
+    of_training_K, _ = batch_labels(config(given, "objective=click"))
+    assert found["propensities"] == pytest.approx(of_training_K.tolist())  # not of the lists that are judged
     looked_N = np.array(found["propensities"])[places_N - 1]
     ips_N = clicks.labels_N * np.minimum(1 / looked_N, 4)
     assert found["estimates"]["top@1"]["ips"]["shown"] == pytest.approx(

@@ -1,6 +1,7 @@
 """`seqrec train objective=distil`: a run learns from another one, and is served without it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from seqrec_cli.config.records import PlanConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.preprocess import prepare
-from seqrec_cli.data.splits import train_ends
+from seqrec_cli.data.splits import train_ends, view_of
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.saying import silent
+from seqrec_cli.training.checkpoint import load_checkpoint
+from seqrec_cli.training.precision import resolve_precision
 
 TINY = ["dataset=synthetic", "dataset.users=40", "dataset.items=30", "dataset.categories=5", "dataset.max_events=12"]
 TINY += ["evaluation.baselines=false", "hardware.device=cpu", "hardware.precision=fp32"]
@@ -119,6 +122,51 @@ def test_without_gradients_it_is_the_next_item_alone_and_with_them_never(base: P
         assert objective.target_loss(model, batch) == next_item.target_loss(model, batch)
     with pytest.raises(RuntimeError, match="without the teacher's soft targets"):
         objective.target_loss(model, batch)
+
+
+def test_answers_are_kept_apart_by_all_that_they_depend_on(base: Path) -> None:
+    cfg = record("train", of(base, "markov"))
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), silent), cfg.protocol, silent)
+    payload = load_checkpoint(base / "markov")
+
+    def place(payload: dict[str, Any] = payload, seen: str = "remove", **changes: Any) -> Path:
+        of_log = replace(log, view=replace(view_of(log), seen=seen))  # type: ignore[type-var]
+        return teaching._place(cfg.objective.model_copy(update=changes), of_log, payload)[0]
+
+    model = payload["config"]["model"]
+    others = [
+        place(temperature=3.0),
+        place(temperature=3.0, teacher_scale=2.0),
+        place(top=3),
+        place(teacher_stride=1),
+        place(seen="keep"),
+        place({**payload, "model": {name: weight + 1 for name, weight in payload["model"].items()}}),
+        place({**payload, "config": {"model": {**model, "max_length": 3}}}),  # by the same weights
+    ]
+    assert len({place(), *others}) == 1 + len(others)
+    assert place(temperature=3.0, soft_targets="ranks") == place()  # whose order no temperature changes
+    assert place(alpha=0.9, next_item="leave_out", temperature=4.0, teacher_scale=4.0) == place()
+
+
+def test_the_teacher_is_asked_as_it_was_trained_at_the_student_s_temperature(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def heard(given: Any, file: Any, tell: Any) -> None:
+        asked.append(given)
+        raise RuntimeError("heard")
+
+    monkeypatch.setattr(teaching, "ask", heard)
+    words = ["objective.temperature=3.0", "objective.teacher_scale=1.5", "objective.teacher_stride=2"]
+    cfg = record("train", of(base, "teacher", *words, "model.max_length=5"))
+    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), silent), cfg.protocol, silent)
+    with pytest.raises(RuntimeError, match="heard"):
+        teaching.be_taught(cfg, log, resolve_precision(cfg.hardware))
+    (given,) = asked
+    assert (given.cfg.max_length, given.stride, given.temperature) == (8, 2, 2.0)  # 1.5 z / 3 = z / 2
+    weights = load_checkpoint(base / "teacher")["model"]
+    assert all(torch.equal(value, weights[name]) for name, value in given.model.state_dict().items())
 
 
 def test_a_plan_asks_no_teacher(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

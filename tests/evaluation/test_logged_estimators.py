@@ -11,7 +11,7 @@ from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.view import LabelledRows
 from seqrec_cli.evaluation.logged.estimators import Shown, as_plain, estimates, expected_worth, places_of, worths
 from seqrec_cli.evaluation.logged.labels import corrected
-from seqrec_cli.objectives.contract import build_objective
+from seqrec_cli.objectives.contract import Objective, build_objective
 from tests.shipped import shipped
 
 NAMES = ("click", "unbiased_click")
@@ -88,14 +88,17 @@ def test_they_are_written_as_they_are() -> None:
     assert plain["mrr"]["ips"]["shown"] == pytest.approx((4 / 3 + 1 + 1) / 3)
 
 
+def built(name: str, **changes: float) -> Objective:
+    plain = shipped("objective", name) | WEIGHED | changes
+    return build_objective(config_class("objective", name).from_plain(plain))  # type: ignore[arg-type]
+
+
 def test_no_half_of_the_loss_has_a_negative_factor() -> None:
-    plain, unbiased = (
-        build_objective(config_class("objective", name).from_plain(shipped("objective", name) | WEIGHED))  # type: ignore[arg-type]
-        for name in NAMES
-    )
     logits_BC, labels_BC = torch.linspace(-3, 3, 4)[None], torch.tensor([[0.0, 1.0, 1.0, 0.0]])
-    expected_BC = plain.losses_of_candidates(logits_BC, labels_BC)
-    assert torch.allclose(unbiased.losses_of_candidates(logits_BC, labels_BC), expected_BC)
+    for smoothing in (0.2, 0.0):
+        plain, unbiased = (built(name, smoothing=smoothing) for name in NAMES)
+        expected_BC = plain.losses_of_candidates(logits_BC, labels_BC)
+        assert torch.allclose(unbiased.losses_of_candidates(logits_BC, labels_BC), expected_BC)
     outside_BC = torch.tensor([[4.0, -0.5, 0.0, 1.0]])
     found = unbiased.losses_of_candidates(torch.zeros(1, 4), outside_BC) / np.log(2)
     assert found.tolist()[0] == pytest.approx([3 * 4, 1.5, 1, 3])

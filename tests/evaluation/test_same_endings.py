@@ -113,6 +113,11 @@ def test_longer_endings_than_histories_and_fewer_users() -> None:
     assert row["groups"] == 1
 
 
+def test_the_seed_draws_the_users() -> None:
+    first, again, other = (asked("first", (2,), replace(HOW, seed=seed))[2]["planted"]["common"] for seed in (0, 0, 1))
+    assert first == again != other
+
+
 def test_scores_that_are_no_numbers_are_refused() -> None:
     model = Told(log(), "last")
     model.table = torch.full_like(model.table, torch.nan)

@@ -74,25 +74,24 @@ def test_pooling_by_a_loop() -> None:
 
 
 @pytest.mark.parametrize("positions", ["reversed", "relative"])
-def test_the_bias_is_added_to_the_second_blocks_logits(positions: str) -> None:
-    made, batch = learned("bias", positions=positions), toy.toy_batch()
+def test_the_bias_is_added_to_the_logits_of_every_block_but_the_first(positions: str) -> None:
+    made, batch = learned("bias", positions=positions, blocks=3), toy.toy_batch()
     assert made.agreement is not None
-    first, second = made.blocks
-    assert isinstance(first, TransformerBlock)
-    assert isinstance(second, TransformerBlock)
+    first, *others = made.blocks
     x_BLD = first(made.embed(batch), causal=True)
-    cosines_BL = agreement(x_BLD, made.items(batch.items_BL))
-    bias_BHLT = made.agreement.gain_N[:, None, None] * cosines_BL[:, None, None]
-    attention, inner = second.attention, second.norm_attention(x_BLD)
-    q, k, v = attention.queries_keys_values(inner, inner, None)
-    logits = q @ k.mT * q.shape[-1] ** -0.5 + bias_BHLT
-    if attention.positions is not None:
-        logits = logits + attention.positions(k.shape[2])
-    L = x_BLD.shape[1]
-    weights = logits.masked_fill(torch.ones(L, L, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
-    expected = second._after_attention(x_BLD, (weights @ v).transpose(1, 2).flatten(2))
+    for block, gain_H in zip(others, made.agreement.gain_N.split(2), strict=True):
+        assert isinstance(block, TransformerBlock)
+        cosines_BL = agreement(x_BLD, made.items(batch.items_BL))
+        attention, inner = block.attention, block.norm_attention(x_BLD)
+        q, k, v = attention.queries_keys_values(inner, inner, None)
+        logits = q @ k.mT * q.shape[-1] ** -0.5 + gain_H[:, None, None] * cosines_BL[:, None, None]
+        if attention.positions is not None:
+            logits = logits + attention.positions(k.shape[2])
+        L = x_BLD.shape[1]
+        weights = logits.masked_fill(torch.ones(L, L, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+        x_BLD = block._after_attention(x_BLD, (weights @ v).transpose(1, 2).flatten(2))
     real_BL = batch.mask_BL
-    torch.testing.assert_close(made.encode(batch)[real_BL], made.norm(expected)[real_BL], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.encode(batch)[real_BL], made.norm(x_BLD)[real_BL], rtol=1e-4, atol=1e-5)
 
 
 def test_agreement_is_a_cosine_and_nothing_without_a_vector() -> None:

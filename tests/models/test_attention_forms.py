@@ -88,6 +88,15 @@ def test_linear_attention_is_the_sum_over_kernel_features(length: int) -> None:
     torch.testing.assert_close(last_B1D[:, 0], expected[[0, 1], ends_B], rtol=1e-4, atol=1e-5)
 
 
+def test_local_weights_are_dropped_in_training_and_in_every_block_of_queries() -> None:
+    layer = made("local", 15, 3)
+    layer.drop, x_BLD = 0.5, torch.randn(2, 10, D)
+    whole_BLD = layer.attend(x_BLD, x_BLD, causal=True)
+    torch.testing.assert_close(whole_BLD, by_loops(layer, x_BLD, "local", 3), rtol=1e-4, atol=1e-5)
+    dropped_BLD = layer.train().attend(x_BLD, x_BLD, causal=True)
+    assert (dropped_BLD != whole_BLD).any(-1).all()  # what is kept counts twice
+
+
 class Largest(TorchDispatchMode):
     """The largest number of elements that an operator gave."""
 

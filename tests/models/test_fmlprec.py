@@ -15,6 +15,7 @@ from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import validate
 from seqrec_cli.models.fmlprec import LearnableFilter, Model
+from seqrec_cli.models.layers.dropout import Dropout
 
 
 def filtered_on_the_left(layer: LearnableFilter, x_LD: Tensor) -> Tensor:
@@ -73,6 +74,17 @@ def test_states_are_those_of_the_paper_row_by_row() -> None:
                 x_LD = block.norm_feed_forward(x_LD + down(F.gelu(up(x_LD))))  # type: ignore[operator]
             torch.testing.assert_close(states_BLD[row, :length], x_LD, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(last_BD[row], x_LD[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_of_the_filter_s_output_and_not_of_what_it_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x_BLD = model("causal"), torch.randn(2, 5, 16)
+    block, seen_BL = made.blocks[0], torch.ones(2, 5, dtype=torch.bool)
+    whole = block(x_BLD, seen_BL)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: torch.zeros_like(x))
+    kept = block.norm_filter(x_BLD)  # type: ignore[operator]
+    expected = block.norm_feed_forward(kept + block.feed_forward(kept))  # type: ignore[operator]
+    torch.testing.assert_close(block(x_BLD, seen_BL), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(whole, expected, atol=1e-2)
 
 
 def test_later_events_reach_the_published_filter_alone() -> None:

@@ -113,6 +113,13 @@ def test_only_a_trained_row_learns_and_positions_of_padding_only_where_they_are_
             assert not encoder.items.weight.grad[0].any()  # type: ignore[index]
 
 
+@pytest.mark.parametrize("kind", ["initial", "trained"])
+def test_a_row_is_stored_whether_it_learns_or_not(kind: str) -> None:
+    encoder, other = model(padding=kind), toy.toy_model("sasrec", 1, padding=kind).eval()
+    other.load_state_dict(encoder.state_dict())
+    assert torch.equal(other.score_corpus(toy.toy_batch()), encoder.score_corpus(toy.toy_batch()))
+
+
 def test_an_empty_history_and_one_of_one_event_are_read() -> None:
     batch = Batch(torch.tensor([0, 1]), torch.tensor([[0], [5]]), torch.tensor([0, 1]))
     for kind in KINDS:

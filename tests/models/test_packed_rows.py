@@ -22,7 +22,10 @@ from tests.shipped import shipped
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("sasrec", {"positions": "reversed"}),
     ("sasrec", {"positions": "absolute", "norm": "published", "ffn_dim": 16}),
-    ("sasrec", {"positions": "relative", "user_dim": 4, "temperature": 0.2}),
+    (
+        "sasrec",
+        {"positions": "relative", "user_dim": 4, "user_output": "film", "user_swap": 0.5, "temperature": 0.2},
+    ),
     ("esasrec", {"positions": "rotary", "attributes": "add"}),
     ("hstu", {"positions": "absolute"}),
     ("hstu", {"positions": "none", "time_bias": "target"}),

@@ -1,6 +1,7 @@
 """What positions a state is learned with, beside those it is asked with: exact where a row is a prefix."""
 
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -8,14 +9,21 @@ import toy
 
 from seqrec_cli.commands.training_setup import objective_for, training_rows
 from seqrec_cli.config.compose import compose
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.batching import BatchedRows
+from seqrec_cli.models.contract import SequenceEncoder
 from seqrec_cli.models.encoder import ItemEncoder
 from tests.toylog import packed, random_histories
 
 HISTORIES = random_histories(20, toy.ITEMS, 14, seed=2)
+CAUSAL = [
+    name
+    for name in toy.model_names()
+    if (able := config_class("model", toy.code_of(name)).capabilities).family == "encoder" and able.causal  # type: ignore[attr-defined]
+]
 
 
 def rows(window: str) -> BatchedRows:
@@ -68,6 +76,29 @@ def test_of_positions_counted_from_the_end_only_a_window_s_last_is_so(positions:
     alone = [model.last(asked(batch.items_BL[0, :end].tolist()))[0] for end in (within, length)]
     torch.testing.assert_close(states_LD[-1], alone[1], rtol=1e-4, atol=1e-5)
     assert torch.allclose(states_LD[within - 1], alone[0], rtol=1e-3, atol=1e-4) is exact
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, {}) for name in CAUSAL),
+        *((name, {"positions": "none"}) for name in ("sasrec", "recdenoiser", "bsarec", "fmlprec", "hstu")),
+        *(("sasrec", {"positions": "none", "padding": kind}) for kind in ("masked", "cleared", "zero", "trained")),
+        ("ensemble", {"members": {"sasrec": toy.small_config("sasrec", positions="none").model_dump()}}),
+    ],
+)
+def test_a_model_says_whether_its_states_depend_on_where_a_row_ends(name: str, changes: dict[str, Any]) -> None:
+    model, batch = toy.toy_model(name, **changes).eval(), toy.toy_batch()
+    assert isinstance(model, SequenceEncoder)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        length, row = 5, toy.rows(batch, slice(7, 8))
+        short = {key: x[:, :length] for key, x in vars(row).items() if key.endswith("_BL") and x is not None}
+        asked_then = replace(row, **short, lengths_B=torch.tensor([length]), request_times_B=row.times_BL[:, length])  # type: ignore[index]
+        same = torch.allclose(model.encode(row)[:, length - 1], model.last(asked_then), rtol=1e-3, atol=1e-3)
+    assert same is not toy.small_config(name, **changes).counts_from_end
 
 
 def test_the_position_s_vector_is_that_of_the_distance_to_the_prediction() -> None:

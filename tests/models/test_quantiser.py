@@ -1,6 +1,7 @@
 """From vectors to codes: residual k-means and RQ-VAE."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.models import code_tuples
+from seqrec_cli.models import quantiser as quantisers
 from seqrec_cli.models.quantiser import Quantiser, RqVae, kmeans, nearest, perplexity
 from seqrec_cli.saying import silent
 
@@ -90,6 +92,45 @@ def test_rqvae_learns_codes_that_say_where_a_vector_is() -> None:
         float((codes_NS[groups_N == g, 0].mode().values == codes_NS[groups_N == g, 0]).float().mean()) for g in range(8)
     ]
     assert np.mean(shares) > 0.9
+
+
+def test_the_encoder_learns_from_what_is_restored() -> None:
+    """Without a commitment from nothing else: the gradient passes the codes straight through."""
+    x_NW, _ = clusters()
+    one, more = (fitted(x_NW, rqvae=RqVae(8, 4, steps, 0.0)) for steps in (1, 4))
+    assert not torch.allclose(one.up_WH, more.up_WH, atol=1e-3)
+    assert not torch.allclose(one.down_HZ, more.down_HZ, atol=1e-3)
+
+
+def test_where_vectors_lie_as_a_whole_does_not_matter() -> None:
+    x_NW, _ = clusters()
+    here, there = (fitted(each, rqvae=RqVae(8, 4, 5, 0.25)) for each in (x_NW, x_NW + 8))
+    torch.testing.assert_close(here.centroids_SCZ, there.centroids_SCZ, rtol=0.01, atol=0.01)
+    same_N = (here.codes(here.latent(x_NW)) == there.codes(there.latent(x_NW + 8))).all(1)
+    assert same_N.float().mean() > 0.98
+
+
+def test_codes_that_nobody_has_chosen_since_the_last_time_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_NW, starts, calls = clusters()[0], [], []
+    kmeans_of = quantisers.residual_kmeans
+
+    def started(*given: Any, **named: Any) -> Tensor:
+        starts.append(kmeans_of(*given, **named))
+        calls.clear()
+        return starts[0].clone()
+
+    def chosen(residual_NZ: Tensor, centroids_CZ: Tensor) -> Tensor:  # all codes in the first step, then one alone
+        calls.append(1)
+        nth = nearest(residual_NZ, centroids_CZ)
+        return nth if len(calls) <= 2 else torch.zeros_like(nth)
+
+    monkeypatch.setattr(quantisers, "residual_kmeans", started)
+    monkeypatch.setattr(quantisers, "nearest", chosen)
+    monkeypatch.setattr(quantisers, "RESTARTED_EVERY", 1)
+    found_SCZ = fitted(x_NW, rqvae=RqVae(8, 4, 3, 0.25)).centroids_SCZ
+    moved_SC = (found_SCZ - starts[0]).abs().amax(-1)
+    assert (moved_SC[:, 0] < 0.05).all()  # three steps of the optimizer
+    assert (moved_SC[:, 1:] > 0.05).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("rqvae", [None, RqVae(8, 4, 2, 0.25)])

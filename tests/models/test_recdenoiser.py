@@ -53,7 +53,7 @@ def test_evaluation_keeps_probabilities_above_a_half_and_no_other() -> None:
 
 
 def test_attention_is_the_softmax_times_the_mask() -> None:
-    made, batch = model(heads=2).eval(), toy.toy_batch()
+    made, batch = model(heads=2, dropout=0.5, attention_dropout=0.5).eval(), toy.toy_batch()  # without dropout
     masks = [logit.sigmoid() * (logit > 0) for logit in with_logits(made)]
     row, length = 4, int(toy.toy_batch().lengths_B[4])
     assert made.positions.table is not None
@@ -137,6 +137,18 @@ def test_a_step_without_dropout_and_masks_has_the_same_draws_in_both_passes() ->
     assert found[0] == found[1]
     made.eval()
     assert made.estimated_loss(lambda: torch.tensor(2.0)).item() == 2.0
+
+
+def test_masks_and_directions_are_drawn_anew_by_the_seed_of_a_step() -> None:
+    made, found = model(), []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        torch.rand(int(seed == 5))  # what else has been drawn does not matter
+        found.append([draw for draws in made._draws(torch.device("cpu")) for draw in draws])
+    first, again, other = found
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first[::2], first[1::2], strict=True))  # nor are layers alike
 
 
 def test_the_norm_of_a_jacobian_is_estimated_without_bias() -> None:

@@ -15,11 +15,14 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.model.semantic import Config
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.described_items import attribute_vectors, history_vectors
 from seqrec_cli.models.layers.code_tree import NO_ITEM
 from seqrec_cli.models.semantic import Model
+from seqrec_cli.objectives.contract import build_objective
+from tests.shipped import shipped
 
 FORMS: list[dict[str, Any]] = [
     {},
@@ -143,6 +146,23 @@ def test_the_loss_of_a_target_is_what_its_score_lacks_of_certainty() -> None:
     wanted_B = -model.score_corpus(batch).gather(1, last_B[:, None])[:, 0]
     for one_a_row in (True, False):
         torch.testing.assert_close(model.target_losses(alone, one_a_row), wanted_B, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_targets_weigh_their_losses() -> None:
+    model, batch = moved(), toy.toy_batch()
+    objective = build_objective(config_class("objective", "codes").from_plain(shipped("objective", "codes")))  # type: ignore[arg-type]
+    weights_BL = torch.rand(batch.items_BL.shape, generator=torch.Generator().manual_seed(2))
+    losses_N = model.target_losses(batch, False)
+    torch.testing.assert_close(objective.target_loss(model, batch), losses_N.mean())
+    found = objective.target_loss(model, replace(batch, weights_BL=weights_BL))
+    torch.testing.assert_close(found, (losses_N * weights_BL.flatten()[batch.target_positions()]).mean())
+
+
+@pytest.mark.parametrize("vectors", ["random", "histories"])
+def test_the_seed_decides_the_codes(vectors: str) -> None:
+    first, again, other = (toy.toy_model("semantic", seed, vectors=vectors).tuples_VK for seed in (3, 3, 4))
+    assert torch.equal(first, again)  # type: ignore[arg-type]
+    assert not torch.equal(first, other)  # type: ignore[arg-type]
 
 
 def test_items_that_are_had_by_the_same_users_have_vectors_alike() -> None:

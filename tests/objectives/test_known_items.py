@@ -120,6 +120,21 @@ def test_weights_by_hand_with_and_without_the_datas(sharpness: float) -> None:
     torch.testing.assert_close(alike_N, torch.ones(4))
 
 
+@pytest.mark.parametrize("sharpness", [3.0, -3.0])
+def test_the_better_known_count_more_and_below_0_the_worse_known(sharpness: float) -> None:
+    weighing = known(built("next_item", known="running", known_sharpness=sharpness))
+    batch, encoder = batch_of(5, 3), model()
+    positions_N = batch.target_positions()
+    assert batch.targets_BL is not None
+    states_ND, targets_N = (x.flatten(0, 1)[positions_N] for x in (encoder.encode(batch), batch.targets_BL))
+    at = {"targets_N": targets_N, "positions_N": positions_N}
+    quality_N, known_N = weighing.qualities(encoder, batch, states_ND, **at)
+    weights_N = weighing.weights(encoder.train(), batch, states_ND, **at, weights_N=None)
+    assert weights_N is not None
+    order = quality_N[known_N].argsort(descending=sharpness < 0)
+    assert (weights_N[known_N][order].diff() > 0).all()
+
+
 class Two:
     """Two processes, as threads that wait for each other."""
 

@@ -1,13 +1,19 @@
 """Distillation's loss against its definition, written down with torch's own operations in fp64, gradients included."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from test_objectives import Fixed, window_batch
 from torch import Tensor
 
+from seqrec_cli.config.registry import config_class
 from seqrec_cli.objectives import soft_losses
+from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.objectives.distil import without_next
 from seqrec_cli.objectives.soft_losses import Soft, distilled_cross_entropy
+from tests.shipped import shipped
 
 N, D, V = 23, 6, 31
 
@@ -33,12 +39,12 @@ def defined(
     hard_N = F.cross_entropy(scores_NV, targets_N - 1, reduction="none", label_smoothing=smoothing)
     divergences = []
     for n, scores_V in enumerate(scores_NV / soft.temperature):
-        asked_V = torch.ones(V, dtype=torch.bool)
+        asked_V = torch.ones_like(scores_V, dtype=torch.bool)
         if soft.leave_out:
             asked_V[targets_N[n] - 1] = False
         own_V = torch.softmax(scores_V.masked_fill(~asked_V, -torch.inf), 0)
         theirs_K = soft.shares_NK[n].double()
-        kept_V = torch.zeros(V, dtype=torch.bool)
+        kept_V = torch.zeros_like(asked_V)
         kept_V[soft.items_NK[n] - 1] = True
         pairs = [(p, own_V[item - 1]) for p, item in zip(theirs_K, soft.items_NK[n].tolist(), strict=True) if p > 0]
         if not kept_V.all():
@@ -87,6 +93,35 @@ def test_loss_and_gradients_are_those_of_the_definition(
         found.append([loss.detach(), *(leaf.grad for leaf in (*leaves, bias_V) if leaf is not None)])
     for mine, defined_value in zip(*found, strict=True):
         torch.testing.assert_close(mine.double(), defined_value.double(), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "temperature", "compared_at"), [("scores", 2.0, 2.0), ("ranks", 3.0, 1.0), ("scores", 0.5, 0.5)]
+)
+@pytest.mark.parametrize("next_item", ["keep", "leave_out"])
+def test_the_objective_s_settings_and_the_data_s_weights_reach_the_loss(
+    said: str, temperature: float, compared_at: float, next_item: str
+) -> None:
+    changes = {"teacher": "a run", "alpha": 0.7, "soft_targets": said, "next_item": next_item}
+    plain = shipped("objective", "distil") | changes | {"temperature": temperature}
+    objective = build_objective(config_class("objective", "distil").from_plain(plain))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model, batch = Fixed(torch.randn(7, 4)), window_batch()
+    soft_items_BLK = torch.tensor([[[2, 5], [1, 3], [4, 2]], [[6, 3], [0, 0], [0, 0]]])
+    soft_shares_BLK = torch.tensor([[[0.5, 0.2], [0.6, 0.1], [0.3, 0.3]], [[0.4, 0.2], [0.0, 0.0], [0.0, 0.0]]])
+    weights_BL = torch.tensor([[0.5, 2.0, 1.5], [3.0, 0.0, 0.0]])
+    given = {"soft_items_BLK": soft_items_BLK, "soft_shares_BLK": soft_shares_BLK, "weights_BL": weights_BL}
+    found = objective.target_loss(model, replace(batch, **given))
+    places_N, targets_N = torch.tensor([0, 1, 2, 3]), torch.tensor([2, 3, 4, 1])
+    items_NK, shares_NK = soft_items_BLK.flatten(0, 1)[places_N], soft_shares_BLK.flatten(0, 1)[places_N]
+    leave_out = next_item == "leave_out"
+    if leave_out:
+        shares_NK = without_next(items_NK, shares_NK, targets_N)
+    soft = Soft(items_NK, shares_NK, 0.7, compared_at, leave_out)
+    table_VD = model.table.detach().double()
+    losses_N = defined(table_VD[[1, 2, 3, 4]], table_VD, targets_N, soft, bias_V=None, smoothing=0.0)
+    expected = (losses_N * weights_BL.flatten()[places_N]).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn_from_it() -> None:

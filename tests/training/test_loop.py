@@ -54,6 +54,18 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(math.isfinite(row["train_loss"]) and row["seconds"] > 0 for row in listener.rows)
 
 
+def test_an_objective_hears_how_far_the_run_is_also_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[float] = []
+    monkeypatch.setattr(ToyObjective, "at_epoch", lambda self, epochs: heard.append(epochs))
+    rows = ToyRows(at={(1, 1): lambda: os.kill(os.getpid(), SIGNALS[0])})
+    train(tmp_path, settings(max_epochs=3), rows=rows)
+    assert heard == [step / 5 for step in range(7)]
+    train(tmp_path, settings(max_epochs=3), resume_from=load_checkpoint(tmp_path / LAST))
+    assert heard == [step / 5 for step in range(15)]
+
+
 def test_best_and_last_are_written_and_the_best_is_in_the_model(tmp_path: Path) -> None:
     kept: list[dict[str, Tensor]] = []
     model = toy_model()

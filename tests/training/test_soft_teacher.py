@@ -87,6 +87,8 @@ def one_by_one(of: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             False,
             ("model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.positions=reversed"),
         ),  # one row a history
+        (False, ("model=recdenoiser", "model.embed_dim=8", "model.max_length=5", "model.positions=none")),
+        (False, ("model=sasrec", "model.embed_dim=8", "model.max_length=5", "model.padding=zero")),
         (True, ("model=gru4rec", "model.embed_dim=8", "model.max_length=30")),
         (True, ("model=ease", "model.embed_dim=8", "model.max_length=6")),
         (True, (*ENSEMBLE, "model.max_length=7", "model.members.sasrec.positions=rotary")),
@@ -94,7 +96,7 @@ def one_by_one(of: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (False, ("model=markov", "model.max_length=5")),
         (False, ("model=itemknn", "model.max_length=5")),
     ],
-    ids=["sasrec", "reversed", "gru4rec", "ease", "ensemble", "towers", "markov", "itemknn"],
+    ids=["sasrec", "reversed", "recdenoiser", "padding", "gru4rec", "ease", "ensemble", "towers", "markov", "itemknn"],
 )
 def test_every_event_is_answered_for_from_the_latest_events_before_it(
     at_once: bool, overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,6 +82,13 @@ def test_softmax_objectives_cost_what_the_scores_say(overrides: list[str]) -> No
     assert value(model, loss) == pytest.approx(cross_entropy_of_scores(model), rel=1e-4)
 
 
+def test_what_is_read_in_training_alone_is_no_part_of_it() -> None:
+    model, plain = made(["model=sasrec"])
+    _, scheduled = made(["model=sasrec", "objective.scheduled_sampling=linear", "objective.scheduled_least=0"])
+    _, known = made(["model=sasrec", "objective.known=running"])
+    assert value(model, scheduled) == value(model, known) == value(model, plain)
+
+
 def test_an_ensemble_costs_the_mean_of_its_members() -> None:
     model, loss = made(["model=ensemble"])
     each = [value(member, loss) for member in model.trainable_models()]

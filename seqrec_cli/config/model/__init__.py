@@ -81,6 +81,11 @@ class ModelConfig(Option):
         return "" if self.capabilities.causal else "objective=cloze"
 
     @property
+    def counts_from_end(self) -> bool:
+        """Whether the state at a position, though it sees no later event, depends on how many there are in its row."""
+        return False
+
+    @property
     def not_compiled(self) -> str:
         """What of it `hardware.compile` cannot take; empty if it can."""
         return ""
@@ -170,6 +175,10 @@ class EncoderConfig(ModelConfig):
     @property
     def reads_context(self) -> bool:
         return self.context != "none"
+
+    @property
+    def counts_from_end(self) -> bool:
+        return self.positions == "reversed"
 
     @property
     def idle(self) -> dict[str, str]:

@@ -35,6 +35,10 @@ class Config(ModelConfig):
         return any(member.reads_context for member in self.members.values())
 
     @property
+    def counts_from_end(self) -> bool:
+        return any(member.counts_from_end for member in self.members.values())
+
+    @property
     def not_compiled(self) -> str:
         found = ((key, member.not_compiled) for key, member in self.members.items())
         return next((f"with the member {key}, which {why}" for key, why in found if why), "")

@@ -17,6 +17,10 @@ class Config(TransformerConfig):
     smoothness: float = Field(ge=0, description="gamma: weight of the blocks' squared Jacobians an event")
 
     @property
+    def counts_from_end(self) -> bool:
+        return True  # its masks are of places in a window that ends with the row
+
+    @property
     def not_compiled(self) -> str:
         return "takes gradients of gradients, and draws its masks around the forward pass, which are not compiled"
 
