@@ -90,6 +90,8 @@ BEFORE: dict[str, Any] = {
     "objective.known_decay": 0.9,
     "objective.known_sharpness": 1.0,
     "objective.log_q": True,
+    "objective.memory": 8192,
+    "objective.pool": 4,
     "objective.scheduled_sampling": "none",
     "objective.scheduled_epochs": 10.0,
     "objective.scheduled_least": 0.0,

@@ -17,6 +17,7 @@ Legend: B rows, L history events, P redrawn events, D width, V items.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,8 +60,17 @@ class ScheduledSampling(Objective):
     def at_epoch(self, epochs: float) -> None:
         self.epochs = epochs
 
+    def after_step(self, model: Recommender, batch: Batch) -> None:
+        self.learned.after_step(model, batch)
+
+    def state(self) -> dict[str, Any] | None:
+        return self.learned.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.learned.restore(state)
+
     def measured(self) -> Objective:
-        return self.learned
+        return self.learned.measured()
 
     def drawn(self, batch: Batch) -> Batch:
         """Also which events are redrawn, and by which chance."""
