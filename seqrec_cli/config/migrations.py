@@ -112,7 +112,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
     },
     "din": {"score": "unit"},
     "ease": {"exact_items": 5000},
-    "next_item": {"negatives": None},
+    "next_item": {"negatives": None, "owner_weight": 0.0},
     "cloze": {"negatives": None},
 }
 

@@ -63,6 +63,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             "processes have unlike numbers of micro-batches, and look up vectors together; set it to null and lower "
             "trainer.batch_size",
         ),
+        "objective.owner_weight": (
+            getattr(cfg.objective, "owner_weight", 0) > 0,
+            "it reads the scores of all items, of which a process has a part; set it to 0",
+        ),
         "objective.known": (
             bool(cfg.objective.batch_statistics),
             "it compares targets with all items, of which a process has a part; set it to none",

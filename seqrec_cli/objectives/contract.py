@@ -13,6 +13,7 @@ from seqrec_cli.config.objective import KnownItemsConfig, ObjectiveConfig, Softm
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.kernels.corpus_softmax.op import fused
 from seqrec_cli.kernels.corpus_softmax.op import scratch_bytes as fused_scratch_bytes
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -37,6 +38,10 @@ class Objective:
 
     def prepare(self, counts_V: Tensor) -> None:
         """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
+
+    def read_log(self, log: PackedLog, device: torch.device) -> None:
+        """Called once after `prepare`, for an objective that learns by more of the log than its counts. Raises
+        SeqrecError where the log does not have it."""
 
     def at_epoch(self, epochs: float) -> None:
         """Called before every step with the epochs done so far, and parts of one."""

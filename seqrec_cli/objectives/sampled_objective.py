@@ -111,10 +111,7 @@ class SampledObjective(contract.Objective):
         at = contract.at_targets(model, batch, window=self.window, known=self.known)
         encoder, queries_ND, targets_N, positions_N, weights_N = at
         B, L = batch.items_BL.shape
-        if self.hard:
-            negatives_GK, log_expected_GK = self._hardest(batch, encoder, queries_ND, positions_N)
-        else:
-            negatives_GK, log_expected_GK = self._negatives(batch, positions_N)
+        negatives_GK, log_expected_GK = self._negatives(batch, encoder, queries_ND, positions_N)
         if self.own:
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
@@ -154,9 +151,14 @@ class SampledObjective(contract.Objective):
             weights_GM=weights_GM,
         )
 
-    def _negatives(self, batch: Batch, positions_N: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _negatives(
+        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, positions_N: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
         assert batch.negatives_BLK is not None
+        if self.hard:
+            items_NK = self._hardest(batch, encoder, queries_ND, positions_N)
+            return items_NK, _without_none(items_NK)
         items_GK = batch.negatives_BLK[0] if self.cfg.shared == "batch" else batch.negatives_BLK.flatten(0, 1)
         by_position = self.cfg.shared == "position" and not self.cfg.one_a_row  # else the rows' own, in their order
         items_GK = items_GK[positions_N] if by_position else items_GK
@@ -164,10 +166,8 @@ class SampledObjective(contract.Objective):
             return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         return items_GK, _without_none(items_GK)
 
-    def _hardest(
-        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, positions_N: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, [N, K], of the pools that came with the batch."""
+    def _hardest(self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, positions_N: Tensor) -> Tensor:
+        """Of the pools that came with the batch, [N, K]."""
         assert batch.negatives_BLK is not None
         keep, (B, L) = self.cfg.negatives, batch.items_BL.shape
         if self.cfg.shared == "sequence" and not self.cfg.one_a_row:
@@ -175,13 +175,9 @@ class SampledObjective(contract.Objective):
                 0, positions_N, queries_ND.detach()
             )
             items_BLK = hardest_of_shared(encoder, queries_BLD.view(B, L, -1), batch.negatives_BLK[:, 0], keep)
-            items_NK = items_BLK.flatten(0, 1)[positions_N]
-        else:
-            pool_NP = batch.negatives_BLK.flatten(0, 1)
-            items_NK = hardest_of_own(
-                encoder, queries_ND, pool_NP if self.cfg.one_a_row else pool_NP[positions_N], keep
-            )
-        return items_NK, _without_none(items_NK)
+            return items_BLK.flatten(0, 1)[positions_N]
+        pool_NP = batch.negatives_BLK.flatten(0, 1)
+        return hardest_of_own(encoder, queries_ND, pool_NP if self.cfg.one_a_row else pool_NP[positions_N], keep)
 
 
 def _without_none(items_GK: Tensor) -> Tensor:

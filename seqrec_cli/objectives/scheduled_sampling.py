@@ -24,6 +24,7 @@ from torch import Tensor
 
 from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 from seqrec_cli.objectives.contract import Objective
 
@@ -56,6 +57,9 @@ class ScheduledSampling(Objective):
 
     def prepare(self, counts_V: Tensor) -> None:
         self.learned.prepare(counts_V)
+
+    def read_log(self, log: PackedLog, device: torch.device) -> None:
+        self.learned.read_log(log, device)
 
     def at_epoch(self, epochs: float) -> None:
         self.epochs = epochs
