@@ -54,7 +54,8 @@ class Shown:
 
     def add_lists(self, items_BK: np.ndarray, *, rows_B: np.ndarray, ends_B: np.ndarray) -> None:
         """Count lists that are made already."""
-        np.add.at(self.by_item_V1, items_BK, discounts(self.longest)[: items_BK.shape[1]])
+        weights_BK = np.broadcast_to(discounts(self.longest)[: items_BK.shape[1]], items_BK.shape)
+        self.by_item_V1 += np.bincount(items_BK.ravel(), weights_BK.ravel(), minlength=len(self.by_item_V1))
         self.by_item_V1[0] = 0
 
     def merge(self, processes: Processes) -> None:

@@ -56,7 +56,7 @@ def test_a_curve_its_files_and_a_run_with_the_prices(base: Path, capsys: pytest.
 
 
 def test_a_model_without_vectors_has_a_curve_and_keeps_no_prices(base: Path) -> None:
-    found = seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "strengths=[0,1]", "rounds=20", "users=30"])
+    found = seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "strengths=[0,20]", "rounds=20", "users=30"])
     assert found["rows"][1]["distance"] < found["rows"][0]["distance"]
     with pytest.raises(SeqrecError, match="model=popular has no item bias"):
         seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "keep=1", f"run_dir={base / 'none'}"])
