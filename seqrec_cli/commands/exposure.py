@@ -51,7 +51,7 @@ def main(cfg: ExposureConfig) -> dict[str, Any]:
     rows, prices = [], {}
     for strength in cfg.strengths:
         prices[strength] = learned.learn(strength, cfg.rounds)
-        rows.append({"strength": strength, **_measured(run, owners, cfg, prices[strength])})
+        rows.append({"strength": strength, **_measured(run, owners, cfg, price_O=prices[strength])})
     result: dict[str, Any] = {
         "model": run.cfg.model.name,
         "dataset": run.cfg.dataset.name,
@@ -73,7 +73,7 @@ def main(cfg: ExposureConfig) -> dict[str, Any]:
         save_prices(folder.path / "exposure.parquet", ids=ids, owners=owners, prices=prices)
         draw_exposure(folder.path / "exposure.png", result)
         if cfg.keep is not None:
-            _keep(run, folder, _by_item(owners, prices[cfg.keep]), {"ckpt": cfg.ckpt, "strength": cfg.keep})
+            _keep(run, folder, _by_item(owners, prices[cfg.keep]), of={"ckpt": cfg.ckpt, "strength": cfg.keep})
         folder.mark_done()
         say(str(folder.path))
     return result
@@ -96,7 +96,7 @@ def _learner(run: Restored, owners: Owners, cfg: ExposureConfig) -> Prices:
         return Prices(kept.scores_RV, owners, cfg.cutoff)
 
 
-def _measured(run: Restored, owners: Owners, cfg: ExposureConfig, price_O: np.ndarray) -> dict[str, float]:
+def _measured(run: Restored, owners: Owners, cfg: ExposureConfig, *, price_O: np.ndarray) -> dict[str, float]:
     """HR, NDCG and MRR at the cutoff under these prices, and how owners are shown."""
     model = run.model
     if price_O.any():
@@ -137,7 +137,7 @@ def _refuse_to_keep(run: Restored) -> None:
         )
 
 
-def _keep(run: Restored, folder: RunFolder, added_V1: np.ndarray, of: dict[str, Any]) -> None:
+def _keep(run: Restored, folder: RunFolder, added_V1: np.ndarray, *, of: dict[str, Any]) -> None:
     """The run's model with its prices as item bias, a run of its own, measured as `train` does; test stays sealed."""
     plain = dump(run.cfg)
     plain["model"]["item_bias"] = True

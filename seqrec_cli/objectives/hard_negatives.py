@@ -22,7 +22,7 @@ from seqrec_cli.objectives.sampled_losses import chunk_scores, chunks, scored_wh
 
 
 @torch.no_grad()
-def hardest_of_own(encoder: SequenceEncoder, queries_ND: Tensor, pool_NP: Tensor, keep: int) -> Tensor:
+def hardest_of_own(encoder: SequenceEncoder, queries_ND: Tensor, pool_NP: Tensor, *, keep: int) -> Tensor:
     """Of each position's own pool the `keep` items that score highest, [N, K]."""
     dtype, bias_V = product_dtype(queries_ND.device), encoder.item_bias()
     whole = scored_whole(encoder.num_items, pool_NP.shape[1])
@@ -36,20 +36,20 @@ def hardest_of_own(encoder: SequenceEncoder, queries_ND: Tensor, pool_NP: Tensor
                 scores_nP = (products_nD @ keys_VD.T).gather(1, pool_nP)
             else:
                 scores_nP = (encoder.item_vectors(pool_nP).to(dtype) @ products_nD[:, :, None])[..., 0]
-            found.append(_highest(scores_nP, pool_nP, bias_V, keep))
+            found.append(_highest(scores_nP, pool_nP, bias_V, keep=keep))
     return torch.cat(found) if found else pool_NP[:, :keep]
 
 
 @torch.no_grad()
-def hardest_of_shared(encoder: SequenceEncoder, queries_BLD: Tensor, pool_BP: Tensor, keep: int) -> Tensor:
+def hardest_of_shared(encoder: SequenceEncoder, queries_BLD: Tensor, pool_BP: Tensor, *, keep: int) -> Tensor:
     """The same, [B, L, K], where the positions of a row have one pool: one product a row."""
     dtype, bias_V = product_dtype(queries_BLD.device), encoder.item_bias()
     with torch.autocast(queries_BLD.device.type, enabled=False):
         scores_BLP = queries_BLD.to(dtype) @ encoder.item_vectors(pool_BP).to(dtype).mT
-        return _highest(scores_BLP, pool_BP[:, None].expand_as(scores_BLP), bias_V, keep)
+        return _highest(scores_BLP, pool_BP[:, None].expand_as(scores_BLP), bias_V, keep=keep)
 
 
-def _highest(scores: Tensor, pool: Tensor, bias_V: Tensor | None, keep: int) -> Tensor:
+def _highest(scores: Tensor, pool: Tensor, bias_V: Tensor | None, *, keep: int) -> Tensor:
     """Items of a pool [..., P] by their scores, the highest `keep`; where there is no item (0), it is the lowest."""
     scores = scores.float() if bias_V is None else scores.float() + bias_V.float()[pool]
     return pool.gather(-1, scores.masked_fill(pool == 0, -torch.inf).topk(keep, dim=-1, sorted=False).indices)

@@ -111,7 +111,7 @@ class SampledObjective(contract.Objective):
         at = contract.at_targets(model, batch, window=self.window, known=self.known)
         encoder, queries_ND, targets_N, positions_N, weights_N = at
         B, L = batch.items_BL.shape
-        negatives_GK, log_expected_GK = self._negatives(batch, encoder, queries_ND, positions_N)
+        negatives_GK, log_expected_GK = self._negatives(batch, encoder, queries_ND, positions_N=positions_N)
         if self.own:
             items_X, rows_NK = _looked_up(encoder, negatives_GK)
             queries_ND, positives_ND, table_XD = contract.to_score(encoder, queries_ND, targets_N, items_X)
@@ -152,12 +152,12 @@ class SampledObjective(contract.Objective):
         )
 
     def _negatives(
-        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, positions_N: Tensor
+        self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, *, positions_N: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Negatives [G, K] and what is subtracted from their scores: infinity where there is no negative (0)."""
         assert batch.negatives_BLK is not None
         if self.hard:
-            items_NK = self._hardest(batch, encoder, queries_ND, positions_N)
+            items_NK = self._hardest(batch, encoder, queries_ND, positions_N=positions_N)
             return items_NK, _without_none(items_NK)
         items_GK = batch.negatives_BLK[0] if self.cfg.shared == "batch" else batch.negatives_BLK.flatten(0, 1)
         by_position = self.cfg.shared == "position" and not self.cfg.one_a_row  # else the rows' own, in their order
@@ -166,7 +166,7 @@ class SampledObjective(contract.Objective):
             return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
         return items_GK, _without_none(items_GK)
 
-    def _hardest(self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, positions_N: Tensor) -> Tensor:
+    def _hardest(self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, *, positions_N: Tensor) -> Tensor:
         """Of the pools that came with the batch, [N, K]."""
         assert batch.negatives_BLK is not None
         keep, (B, L) = self.cfg.negatives, batch.items_BL.shape
@@ -174,10 +174,10 @@ class SampledObjective(contract.Objective):
             queries_BLD = queries_ND.new_zeros(B * L, queries_ND.shape[1]).index_copy(
                 0, positions_N, queries_ND.detach()
             )
-            items_BLK = hardest_of_shared(encoder, queries_BLD.view(B, L, -1), batch.negatives_BLK[:, 0], keep)
+            items_BLK = hardest_of_shared(encoder, queries_BLD.view(B, L, -1), batch.negatives_BLK[:, 0], keep=keep)
             return items_BLK.flatten(0, 1)[positions_N]
         pool_NP = batch.negatives_BLK.flatten(0, 1)
-        return hardest_of_own(encoder, queries_ND, pool_NP if self.cfg.one_a_row else pool_NP[positions_N], keep)
+        return hardest_of_own(encoder, queries_ND, pool_NP if self.cfg.one_a_row else pool_NP[positions_N], keep=keep)
 
 
 def _without_none(items_GK: Tensor) -> Tensor:
