@@ -49,4 +49,4 @@ class Objective(EstimatedSoftmax):
         found = super().scratch_bytes(num_items, targets, dtype=dtype, device=device)
         if not self.owner_weight:
             return found
-        return max(found, divergence_scratch_bytes(num_items, targets, self.chunk_mb, device))
+        return max(found, divergence_scratch_bytes(num_items, targets, chunk_mb=self.chunk_mb, device=device))

@@ -103,7 +103,7 @@ def exposure_divergence(
         return loss
 
 
-def divergence_scratch_bytes(num_items: int, targets: int, chunk_mb: int, device: torch.device) -> int:
+def divergence_scratch_bytes(num_items: int, targets: int, *, chunk_mb: int, device: torch.device) -> int:
     """Memory of the chances of a chunk, and of their gradient."""
     rows = chunk_rows(num_items, FP32_BYTES, chunk_mb, device=device)
     return 2 * min(rows, targets) * num_items * FP32_BYTES
