@@ -108,6 +108,7 @@ def objective_for(cfg: TrainConfig, log: PackedLog, device: torch.device) -> Obj
     """The objective, with the items' training counts."""
     objective = build_objective(cfg.objective)
     objective.prepare(torch.from_numpy(training_counts(log)).to(device))
+    objective.read_log(log, device)
     return objective
 
 

@@ -91,6 +91,8 @@ BEFORE: dict[str, Any] = {
     "objective.known_decay": 0.9,
     "objective.known_sharpness": 1.0,
     "objective.log_q": True,
+    "objective.memory": 8192,
+    "objective.pool": 4,
     "objective.scheduled_sampling": "none",
     "objective.scheduled_epochs": 10.0,
     "objective.scheduled_least": 0.0,
@@ -112,7 +114,7 @@ BEFORE_OF: dict[str, dict[str, Any]] = {
     "din": {"score": "unit"},
     "ease": {"exact_items": 5000},
     "ensemble": {"trained": "apart"},
-    "next_item": {"negatives": None},
+    "next_item": {"negatives": None, "owner_weight": 0.0},
     "cloze": {"negatives": None},
 }
 

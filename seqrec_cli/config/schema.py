@@ -261,6 +261,11 @@ class TrainConfig(DataConfig):
         pair = f"objective={self.objective.name} cannot train model={self.model.name}"
         if model.family not in objective.families:
             raise ValueError(f"{pair} ({model.family}); it trains: {', '.join(sorted(objective.families))}")
+        if self.model.name == "ensemble" and getattr(self.objective, "sampling", "") == "cross_batch":
+            raise ValueError(
+                "objective.sampling=cross_batch remembers the item vectors of one model, and model=ensemble has "
+                "several; use objective.sampling=in_batch, or a single encoder"
+            )
         if model.family != "encoder" or objective.causal is None:
             return
         if not objective.causal and model.causal:

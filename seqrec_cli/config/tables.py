@@ -53,6 +53,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
             cfg.objective.name == "distil",
             "distil reads the scores of all items in one process",
         ),
+        "objective.sampling": (
+            getattr(cfg.objective, "sampling", "") in ("hard", "cross_batch"),
+            "negatives chosen by their scores, or remembered, are looked up in one table; use uniform or in_batch",
+        ),
         "model.items": (_reads_texts(cfg), "vectors made of texts are no table that processes could part; use ids"),
         "trainer.micro_batch_tokens": (
             cfg.trainer.micro_batch_tokens is not None,
@@ -62,6 +66,10 @@ def tables_can_be_sharded(cfg: "TrainConfig") -> None:
         "objective.consistency": (
             bool(cfg.objective.needs_one_process),
             "an item's users are in the rows of several processes; set it to 0",
+        ),
+        "objective.owner_weight": (
+            getattr(cfg.objective, "owner_weight", 0) > 0,
+            "it reads the scores of all items, of which a process has a part; set it to 0",
         ),
         "objective.known": (
             bool(cfg.objective.batch_statistics),

@@ -167,6 +167,15 @@ VERBS = {
             ),
         ),
         Verb(
+            "exposure",
+            "lists that show owners in proportion to what they interact, and what a run loses by it",
+            "exposure.ExposureConfig",
+            (
+                "seqrec exposure ckpt=runs/first",
+                "seqrec exposure ckpt=runs/first keep=0.5 run_dir=runs/first-fair",
+            ),
+        ),
+        Verb(
             "export",
             "write a trained model as a program that needs no seqrec",
             "export.ExportConfig",

@@ -18,7 +18,7 @@ from seqrec_cli.data.sizes import padded_length
 MASKED = -1
 BY_EVENT = (
     *("items_BL", "times_BL", "targets_BL", "weights_BL", "presence_BL", "redrawn_BL"),
-    *("negatives_BLK", "context_BLF", "soft_items_BLK", "soft_shares_BLK"),
+    *("negatives_BLK", "negative_places_BLK", "context_BLF", "soft_items_BLK", "soft_shares_BLK"),
 )
 
 
@@ -41,6 +41,7 @@ class Batch:
     masked_BM: Tensor | None = None  # cloze: columns of the targets, ascending; L where a row has fewer than M
     presence_BL: Tensor | None = None  # float: how much of each event's item vector is read; None: all (attributions)
     negatives_BLK: Tensor | None = None  # unseen in training, for every event; or L is 1: for the whole row
+    negative_places_BLK: Tensor | None = None  # where the objective remembers each negative's vector; -1: nowhere
     soft_items_BLK: Tensor | None = None  # that a teacher ranks first for every target; or L is 1: for the last one
     soft_shares_BLK: Tensor | None = None  # float: of its distribution
     candidates_BC: Tensor | None = None

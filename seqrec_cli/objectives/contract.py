@@ -3,7 +3,7 @@
 Legend: B rows, L history events, N training targets, D width, V items, K negatives.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from seqrec_cli.config.objective import KnownItemsConfig, ObjectiveConfig, Softm
 from seqrec_cli.config.registry import code_of
 from seqrec_cli.data.batch import Batch, count_targets
 from seqrec_cli.data.cloze_rows import Masking
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.kernels.corpus_softmax.op import fused
 from seqrec_cli.kernels.corpus_softmax.op import scratch_bytes as fused_scratch_bytes
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
@@ -22,7 +23,8 @@ from seqrec_cli.objectives.sharded_softmax import encoder_cross_entropy
 
 
 class Objective:
-    """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps but for `at_epoch`."""
+    """Built as `Objective(cfg)`, then told of the data by `prepare`; stateless between steps but for `at_epoch`, and
+    for what `after_step` keeps and `state` gives to checkpoints."""
 
     negatives_per_position: int = 0  # windows: how many unseen items the loader draws for every position
     draws_by_row: bool = False  # windows: a row's positions share the drawn items
@@ -37,8 +39,22 @@ class Objective:
     def prepare(self, counts_V: Tensor) -> None:
         """Called once before the first step, with every item's training events, int64 [V + 1], on the device."""
 
+    def read_log(self, log: PackedLog, device: torch.device) -> None:
+        """Called once after `prepare`, for an objective that learns by more of the log than its counts. Raises
+        SeqrecError where the log does not have it."""
+
     def at_epoch(self, epochs: float) -> None:
         """Called before every step with the epochs done so far, and parts of one."""
+
+    def after_step(self, model: Recommender, batch: Batch) -> None:
+        """Called after every step with the model as it then is and the batch that it learned from."""
+
+    def state(self) -> dict[str, Any] | None:
+        """What it keeps from step to step, of tensors and numbers; None for nothing."""
+        return None
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
 
     def measured(self) -> "Objective":
         """What a validation takes the loss of: this one, without what is for training alone."""
@@ -169,13 +185,18 @@ def at_targets(model: Recommender, batch: Batch, *, window: Window, known: Known
     return AtTargets(model, queries_ND, targets_N, positions_N, weights_N)
 
 
-def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:
-    """The queries and the vectors of `items`, such that their inner products are the items' scores.
+def scored_vectors(encoder: SequenceEncoder, items: Tensor) -> Tensor:
+    """Vectors of items [..., D] whose inner products with `scored_queries` are their scores: an item bias is a number
+    more."""
+    vectors, bias_V = encoder.item_vectors(items), encoder.item_bias()
+    return vectors if bias_V is None else torch.cat([vectors, F.embedding(items, bias_V[:, None])], -1)
 
-    An item bias makes both one number wider: 1 in the queries, the bias in the vectors.
-    """
-    vectors, bias_V = [encoder.item_vectors(each) for each in items], encoder.item_bias()
-    if bias_V is None:
-        return queries, *vectors
-    biases = (F.embedding(each, bias_V[:, None]) for each in items)
-    return F.pad(queries, (0, 1), value=1.0), *(torch.cat(pair, -1) for pair in zip(vectors, biases, strict=True))
+
+def scored_queries(encoder: SequenceEncoder, queries: Tensor) -> Tensor:
+    """The queries as they are, or with a 1 for the bias."""
+    return queries if encoder.item_bias() is None else F.pad(queries, (0, 1), value=1.0)
+
+
+def to_score(encoder: SequenceEncoder, queries: Tensor, *items: Tensor) -> tuple[Tensor, ...]:
+    """The queries and the vectors of `items`, such that their inner products are the items' scores."""
+    return scored_queries(encoder, queries), *(scored_vectors(encoder, each) for each in items)

@@ -55,6 +55,8 @@ def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
         shared="batch",
         sampling="mixed",
         uniform_share=0.5,
+        pool=1,
+        memory=1,
         log_q=True,
         known="none" if by_known is None else by_known.known,
         known_decay=1.0 if by_known is None else by_known.known_decay,

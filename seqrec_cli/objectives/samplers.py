@@ -89,8 +89,8 @@ class MixedSampler:
 
 
 def build_sampler(sampling: str, counts_V: Tensor, uniform_share: float) -> Sampler | None:
-    """The sampler of that name; None for `unseen`, whose items the loader draws."""
-    if sampling == "unseen":
+    """The sampler of that name that keeps nothing; None for `unseen` and `hard`, whose items the loader draws."""
+    if sampling in ("unseen", "hard"):
         return None
     if sampling == "mixed":
         return MixedSampler(counts_V, uniform_share)

@@ -17,12 +17,14 @@ Legend: B rows, L history events, P redrawn events, D width, V items.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.contract import Recommender, SequenceEncoder, corpus_scores, full_precision
 from seqrec_cli.objectives.contract import Objective
 
@@ -56,11 +58,23 @@ class ScheduledSampling(Objective):
     def prepare(self, counts_V: Tensor) -> None:
         self.learned.prepare(counts_V)
 
+    def read_log(self, log: PackedLog, device: torch.device) -> None:
+        self.learned.read_log(log, device)
+
     def at_epoch(self, epochs: float) -> None:
         self.epochs = epochs
 
+    def after_step(self, model: Recommender, batch: Batch) -> None:
+        self.learned.after_step(model, batch)
+
+    def state(self) -> dict[str, Any] | None:
+        return self.learned.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.learned.restore(state)
+
     def measured(self) -> Objective:
-        return self.learned
+        return self.learned.measured()
 
     def drawn(self, batch: Batch) -> Batch:
         """Also which events are redrawn, and by which chance."""

@@ -56,7 +56,11 @@ def refuse_many_negatives(cfg: TrainConfig, rows: int, longest: int, *, most: in
     drawn = {"position": B if one_a_row else B * L, "sequence": B, "batch": 1}[shared]
     name, now = ("batch_size", B) if trainer.batch_tokens is None else ("batch_tokens", trainer.batch_tokens)
     lower = [f"objective.negatives (now {objective.negatives:,})", f"trainer.{name} (now {now:,})"]
-    needed = drawn * objective.negatives * BYTES_OF_AN_ITEM
+    each = objective.negatives
+    if isinstance(objective, NegativesConfig) and objective.sampling == "hard":
+        each = objective.from_loader
+        lower.insert(1, f"objective.pool (now {objective.pool:,})")
+    needed = drawn * each * BYTES_OF_AN_ITEM
     refuse_too_much("a batch's sampled items", needed, most, lower=lower)
     if shared != "position":  # one vector each; for positions they are looked up
         width = getattr(cfg.model, "embed_dim", 1)

@@ -183,6 +183,7 @@ class Loop:
             self.check_finite(value, step)
         lr = learning_rate(self.cfg, step, self.expected_steps(step)) * self.plateau.scale
         update(self.optimizer, self.scaler, lr=lr, clip_norm=self.cfg.clip_norm, shards=self.sharded.shards)
+        self.objective.after_step(self.model, batch)
         if self.average is not None:
             self.average.update(step)
         self.loss_sum += loss
@@ -305,6 +306,7 @@ class Loop:
             "plateau": self.plateau.state(),
             "swa": None if self.swa is None else self.swa.state(),
             "average": None if self.average is None else self.average.state(),
+            "objective": self.objective.state(),
             "progress": {**asdict(at), "seconds": self.seconds(), "loss_sum": self.loss_sum.item()},
         }
         self.save(LAST, at.epoch, self.metrics, trainer=trainer)
@@ -336,6 +338,8 @@ class Loop:
             self.swa.restore(trainer.get("swa"))
         if self.average is not None:
             self.average.restore(trainer.get("average"))  # absent from older checkpoints
+        if trainer.get("objective") is not None:
+            self.objective.restore(trainer["objective"])
         self.progress = Progress(**trainer["progress"])
         self.loss_sum.fill_(self.progress.loss_sum)
         self.metrics = payload["metrics"]

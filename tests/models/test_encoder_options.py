@@ -245,7 +245,8 @@ def test_row_sparse_tables_with_scores_by_cosine() -> None:
         for ours, theirs in zip(sparse.parameters(), dense.parameters(), strict=True):
             assert (ours.grad is None) == (theirs.grad is None)
             if ours.grad is not None and theirs.grad is not None:
-                torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=1e-5)
+                largest = float(theirs.grad.abs().max())  # sums in another order differ by a part of it
+                torch.testing.assert_close(ours.grad.to_dense(), theirs.grad, rtol=1e-4, atol=1e-5 * max(1.0, largest))
         table = sparse.items if sparse.output is None else sparse.output
         assert table.weight.grad is not None
         assert table.weight.grad.is_sparse

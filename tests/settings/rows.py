@@ -302,11 +302,14 @@ OF_NEGATIVES = {
     "sampling": Row("uniform", "steps"),
     "uniform_share": Row("0.25", "steps", ("objective.sampling=mixed", "objective.negatives=8")),
     "log_q": Row("false", "steps"),
+    "pool": Row("2", "rows", ("objective.sampling=hard", "objective.shared=sequence", "objective.log_q=false")),
+    "memory": Row("3", "steps", ("objective.sampling=cross_batch", "objective.shared=batch")),
 }
 UNSEEN = {
     "negatives": Row("3", "rows"),
     "shared": Row("sequence", "rows"),
     "sampling": Row("uniform", "rows"),
+    "pool": Row("2", "rows", ("objective.sampling=hard",)),
 }
 
 OWN_ANSWERS = {
@@ -324,9 +327,15 @@ OBJECTIVES: dict[str, dict[str, Row]] = {
         "shared": Row("position", "steps"),
         "sampling": Row("unseen", "rows"),
         "uniform_share": Row("0.25", "refused"),
+        "pool": Row("2", "refused"),
+        "memory": Row("3", "refused"),
         "t": Row("0.1", "steps", ("objective.negatives=4",)),
     },
-    "next_item": {"negatives": Row("3", "way"), **OWN_ANSWERS},
+    "next_item": {
+        "negatives": Row("3", "way"),
+        "owner_weight": Row("0.5", "steps", ("dataset.owner_column=maker",)),
+        **OWN_ANSWERS,
+    },
     "distil": {
         "teacher": Row("{another}", "rows"),
         "top": Row("3", "rows"),

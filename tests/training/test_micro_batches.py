@@ -87,14 +87,16 @@ OPTIONS = [
 SAMPLED = [
     ["model=sasrec", f"objective={name}", f"objective.sampling={sampling}", f"objective.shared={shared}"]
     + ["objective.negatives=6"]
-    + ([f"objective.log_q={str(sampling != 'unseen').lower()}"] if "log_q" in kind.model_fields else [])
+    + ([f"objective.log_q={str(sampling not in ('unseen', 'hard')).lower()}"] if "log_q" in kind.model_fields else [])
     for name, kind in OBJECTIVES.items()
     if issubclass(kind, NegativesConfig)
     for sampling in (
-        ("unseen", "uniform") if name == "gbce" else ("unseen", "uniform", "popularity", "in_batch", "mixed")
+        ("unseen", "uniform")
+        if name == "gbce"
+        else ("unseen", "uniform", "popularity", "in_batch", "mixed", "hard", "cross_batch")
     )
     for shared in ("position", "sequence", "batch")
-    if (sampling, shared) != ("unseen", "batch")
+    if (sampling, shared) not in (("unseen", "batch"), ("hard", "batch"), ("cross_batch", "position"))
 ]
 
 

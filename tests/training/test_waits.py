@@ -21,6 +21,11 @@ META = torch.device("meta")
 WORDS = [
     *(["model=sasrec", f"objective={o}"] for o in ("next_item", "bce", "gbce", "bpr", "sampled_softmax", "all_action")),
     ["model=sasrec", "objective=sampled_all_action"],
+    ["model=sasrec", "objective=sampled_softmax", "objective.sampling=cross_batch"],
+    *(
+        ["model=sasrec", "objective=bce", "objective.sampling=hard", f"objective.shared={s}"]
+        for s in ("position", "sequence")
+    ),
     ["model=sasrec", "objective=multi_step", "model.steps_ahead=3"],
     ["model=sasrec", "model.user_dim=8", "model.user_input=concat", "model.user_output=film", "model.user_swap=0.5"],
     *(["model=sasrec", "objective=dual", f"objective.consistency_form={form}"] for form in ("cosine", "contrast")),
@@ -81,6 +86,7 @@ def test_a_step_asks_its_device_for_no_number(words: tuple[str, ...], micro_batc
     model.train()
     batch = next(iter(rows.epoch(0)))
     loss = loop.accumulate_gradients(batch)
+    objective.after_step(model, batch)
     assert loss.device == META
     assert batch.items_BL.device == META
     taught = [name for name, p in model.named_parameters() if p.grad is not None]

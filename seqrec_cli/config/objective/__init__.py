@@ -140,23 +140,44 @@ class NegativesConfig(WindowConfig):
     shared: Literal["position", "sequence", "batch"] = Field(
         description="whose negatives are the same: nobody's, a history's positions', or all targets' of a batch"
     )
-    sampling: Literal["unseen", "uniform", "popularity", "in_batch", "mixed"] = Field(
+    sampling: Literal["unseen", "uniform", "popularity", "in_batch", "mixed", "hard", "cross_batch"] = Field(
         description="how they are drawn: from items the user has not seen, from all alike, by training events, from "
-        "the batch's targets, or from these and from all items"
+        "the batch's targets, from these and from all items, as those of a pool of unseen items that the model scores "
+        "highest, or from the targets of this batch and of batches before it"
     )
     uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")
+    pool: int = Field(
+        ge=1,
+        description="for sampling=hard: unseen items drawn for each negative; the highest scores are kept",
+    )
+    memory: int = Field(
+        ge=1, description="for sampling=cross_batch: of how many targets of batches before the vectors are remembered"
+    )
 
     @property
     def idle(self) -> dict[str, str]:
-        unmixed = {} if self.sampling == "mixed" else {"uniform_share": f"objective.sampling={self.sampling}"}
-        return super().idle | unmixed
+        of = {"uniform_share": "mixed", "pool": "hard", "memory": "cross_batch"}
+        unused = (name for name, sampling in of.items() if sampling != self.sampling)
+        return super().idle | dict.fromkeys(unused, f"objective.sampling={self.sampling}")
+
+    @property
+    def from_loader(self) -> int:
+        """How many unseen items a position or sequence is given with its batch."""
+        return self.negatives * {"unseen": 1, "hard": self.pool}.get(self.sampling, 0)
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Self:
-        if self.sampling == "unseen" and self.shared == "batch":
+        if self.from_loader and self.shared == "batch":
             raise ValueError(
-                "objective.shared=batch: users of a batch share no unseen items; "
+                f"objective.sampling={self.sampling} objective.shared=batch: users of a batch share no unseen items; "
                 "use objective.sampling=uniform, or objective.shared=sequence"
+            )
+        if self.sampling == "cross_batch" and (
+            self.shared == "position" or (self.shared == "sequence" and self.one_a_row)
+        ):
+            raise ValueError(
+                "objective.sampling=cross_batch: vectors are shared by targets of a batch or a history; "
+                "use objective.shared=batch, or objective.sampling=in_batch"
             )
         uniform = mixed_uniform(self.negatives, self.uniform_share)
         if self.sampling == "mixed" and not 0 < uniform < self.negatives:
@@ -177,10 +198,11 @@ class CorpusNegativesConfig(NegativesConfig):
 
     @model_validator(mode="after")
     def _stand_for_the_corpus(self) -> Self:
-        if self.log_q and self.sampling == "unseen":
+        if self.log_q and self.from_loader:
             raise ValueError(
-                "objective.log_q=true cannot take objective.sampling=unseen: negatives that leave seen items out do "
-                "not stand for the corpus; use uniform, popularity, in_batch or mixed, or objective.log_q=false"
+                f"objective.log_q=true cannot take objective.sampling={self.sampling}: negatives that leave seen items "
+                "out do not stand for the corpus; use uniform, popularity, in_batch, mixed or cross_batch, or "
+                "objective.log_q=false"
             )
         return self
 

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.blocks import user_blocks
+from seqrec_cli.data.devices import widest_float
 from seqrec_cli.data.interactions import PackedLog, ragged_ranges
 from seqrec_cli.data.loader import request_batches, target_batches, windows
 from seqrec_cli.data.splits import held_out, subsample, train_ends, training_counts
@@ -169,7 +170,8 @@ class Space:
         """The mean over pairs of different items."""
         if len(items) < 2:
             return None
-        unit_VD = F.normalize(self.table_VD[torch.from_numpy(items).to(self.table_VD.device)], dim=1).double()
+        device = self.table_VD.device
+        unit_VD = F.normalize(self.table_VD[torch.from_numpy(items).to(device)], dim=1).to(widest_float(device))
         total, own = unit_VD.sum(0).square().sum(), unit_VD.square().sum()
         return float((total - own) / (len(items) * (len(items) - 1)))
 

@@ -1,0 +1,90 @@
+"""`seqrec exposure` end to end: from a run of a log with owners to a curve, prices, and a run that has them."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import seqrec_cli
+from seqrec_cli.config.errors import SeqrecError
+
+TINY = [
+    "dataset=synthetic",
+    "dataset.users=50",
+    "dataset.items=60",
+    "dataset.max_events=15",
+    "evaluation.baselines=false",
+]
+FAST = ["model=sasrec", "model.embed_dim=8", "trainer.max_epochs=1", "hardware.threads=1", "hardware.precision=fp32"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base: Path = tmp_path_factory.mktemp("exposure")
+    owned = [*TINY, "dataset.owners=true", f"data_dir={base / 'data'}"]
+    seqrec_cli.run("train", [*owned, *FAST, f"run_dir={base / 'sasrec'}"])
+    seqrec_cli.run("train", [*owned, "model=popular", f"run_dir={base / 'popular'}"])
+    seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", "model=popular", f"run_dir={base / 'unowned'}"])
+    return base
+
+
+def test_a_curve_its_files_and_a_run_with_the_prices(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = base / "fair"
+    words = [f"ckpt={base / 'sasrec'}", "strengths=[0,0.5,2]", "rounds=30", "keep=2", f"run_dir={out}"]
+    found = seqrec_cli.run("exposure", words)
+    assert json.loads((out / "exposure.json").read_text()) == json.loads(json.dumps(found))
+    assert (out / "exposure.png").read_bytes().startswith(b"\x89PNG")
+    rows = found["rows"]
+    # Strength 0 is the run itself, and prices bring exposure nearer to its target.
+    before = json.loads((base / "sasrec" / "metrics.json").read_text())["val"]
+    assert {name: rows[0][name] for name in ("hr@10", "ndcg@10", "mrr@10")} == {
+        name: before[name] for name in ("hr@10", "ndcg@10", "mrr@10")
+    }
+    assert rows[2]["distance"] < rows[1]["distance"] < rows[0]["distance"]
+    assert f"{rows[2]['distance']:.4f}" in capsys.readouterr().out
+    prices = pq.read_table(out / "exposure.parquet").to_pandas()
+    assert prices["target"].sum() == pytest.approx(1)
+    assert not prices["price_0"].any()
+    assert prices["price_2"].abs().max() <= 2 * found["unit"] + 1e-9
+    # The run that has the prices gives what the curve says, and lists by them.
+    after = seqrec_cli.run("evaluate", [f"ckpt={out}", "split=val", "beyond_accuracy=true"])["val"]
+    assert after["ndcg@10"] == pytest.approx(rows[2]["ndcg@10"], abs=1e-9)
+    plain = seqrec_cli.run("evaluate", [f"ckpt={base / 'sasrec'}", "split=val", "beyond_accuracy=true"])["val"]
+    assert after["owner_imbalance@10"] < plain["owner_imbalance@10"]
+    assert seqrec_cli.run("recommend", [f"ckpt={out}", "history=[i1,i2]"])["items"]
+
+
+def test_a_model_without_vectors_has_a_curve_and_keeps_no_prices(base: Path) -> None:
+    found = seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "strengths=[0,20]", "rounds=20", "users=30"])
+    assert found["rows"][1]["distance"] < found["rows"][0]["distance"]
+    with pytest.raises(SeqrecError, match="model=popular has no item bias"):
+        seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "keep=1", f"run_dir={base / 'none'}"])
+
+
+@pytest.mark.parametrize(
+    ("run", "words", "told"),
+    [
+        ("unowned", [], "belong to nobody"),
+        ("popular", ["strengths=[1,0]"], "ascending order"),
+        ("popular", ["keep=3", "run_dir=x"], "none of strengths"),
+        ("popular", ["keep=1"], "give run_dir=FOLDER"),
+    ],
+)
+def test_bad_input_gets_a_line(base: Path, run: str, words: list[str], told: str) -> None:
+    with pytest.raises(SeqrecError, match=told):
+        seqrec_cli.run("exposure", [f"ckpt={base / run}", *words])
+
+
+def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None:
+    owned = [*TINY, "dataset.owners=true", f"data_dir={base / 'data'}", *FAST, "objective.owner_weight=5"]
+    seqrec_cli.run("train", [*owned, "trainer.max_epochs=3", f"run_dir={base / 'taught'}"])
+    plain = [*owned[:-1], "trainer.max_epochs=3", f"run_dir={base / 'plain'}"]
+    seqrec_cli.run("train", plain)
+    shown = [
+        seqrec_cli.run("exposure", [f"ckpt={base / name}", "strengths=[0]"])["rows"][0]["distance"]
+        for name in ("taught", "plain")
+    ]
+    assert shown[0] < shown[1]
+    with pytest.raises(SeqrecError, match="belong to nobody"):
+        seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", *FAST, "objective.owner_weight=1"])
