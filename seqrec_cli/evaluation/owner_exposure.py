@@ -146,13 +146,14 @@ class Prices:
     def lists(self, price_O: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean relevance of the lists under these prices, and each owner's share of their exposure."""
         added_V = torch.from_numpy(np.concatenate([[0.0], price_O])).to(self.scores_RV)[self.owner_V]
-        relevance, shown_V = 0.0, torch.zeros(len(added_V), dtype=torch.float64)
+        relevance, shown_V = 0.0, np.zeros(len(added_V))
         for scores_BV in self.scores_RV.split(max(1, BLOCK // len(added_V))):
             items_BK = top_items(scores_BV + added_V, self.places)
             weight_BK = self.weight_K[: items_BK.shape[1]] * (items_BK > 0)
             relevance += float((weight_BK * scores_BV.gather(1, items_BK).where(items_BK > 0, 0)).sum())
-            shown_V.index_add_(0, items_BK.flatten().cpu(), weight_BK.flatten().double().cpu())
-        shown_O = np.bincount(self.owners.of_items_V1, shown_V.numpy(), minlength=len(price_O) + 1)[1:]
+            weights_M = weight_BK.flatten().cpu().numpy().astype(np.float64)
+            shown_V += np.bincount(items_BK.flatten().cpu().numpy(), weights_M, minlength=len(shown_V))
+        shown_O = np.bincount(self.owners.of_items_V1, shown_V, minlength=len(price_O) + 1)[1:]
         return relevance / len(self.scores_RV), _shares(shown_O)
 
 

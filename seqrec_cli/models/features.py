@@ -3,9 +3,10 @@
 from collections.abc import Collection
 
 from seqrec_cli.config.errors import SeqrecError, nearest
-from seqrec_cli.config.model import EncoderConfig, ModelConfig, RankerConfig
+from seqrec_cli.config.model import EncoderConfig, ModelConfig
 from seqrec_cli.config.model.auto import Config as AutoConfig
 from seqrec_cli.config.model.graph import Config as GraphConfig
+from seqrec_cli.config.rankers import RankerConfig
 from seqrec_cli.data.catalog import ITEM_VECTORS, Catalog
 
 ITEM_ID, USER_ID = "item_id", "user_id"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.config.model import InterestConfig
+from seqrec_cli.config.rankers import InterestConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.models.contract import full_precision

@@ -6,7 +6,7 @@ Legend: B rows, L history events, C candidates, F context attributes, M first wi
 import torch
 from torch import Tensor, nn
 
-from seqrec_cli.config.model import RankerConfig
+from seqrec_cli.config.rankers import RankerConfig
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Catalog
 from seqrec_cli.data.numbers import context_features, item_features, user_features

@@ -1,6 +1,7 @@
 """Settings of average pooling."""
 
-from seqrec_cli.config.model import Capabilities, InterestConfig
+from seqrec_cli.config.model import Capabilities
+from seqrec_cli.config.rankers import InterestConfig
 
 
 class Config(InterestConfig):

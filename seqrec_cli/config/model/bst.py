@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.model import Capabilities, RankerConfig, heads_divide, mlp_statistics
+from seqrec_cli.config.model import Capabilities, heads_divide
+from seqrec_cli.config.rankers import RankerConfig, mlp_statistics
 
 
 class Config(RankerConfig):

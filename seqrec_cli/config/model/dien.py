@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from seqrec_cli.config.model import Capabilities, InterestConfig, UnitActivation, Width
+from seqrec_cli.config.model import Capabilities, Width
+from seqrec_cli.config.rankers import InterestConfig, UnitActivation
 
 
 class Config(InterestConfig):

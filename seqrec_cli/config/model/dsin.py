@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from seqrec_cli.config.model import Capabilities, InterestConfig, heads_divide
+from seqrec_cli.config.model import Capabilities, heads_divide
+from seqrec_cli.config.rankers import InterestConfig
 
 
 class Config(InterestConfig):

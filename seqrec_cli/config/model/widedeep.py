@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from seqrec_cli.config.model import Capabilities, InterestConfig
+from seqrec_cli.config.model import Capabilities
+from seqrec_cli.config.rankers import InterestConfig
 
 
 class Config(InterestConfig):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqrec_cli.config.model import UnitActivation
+from seqrec_cli.config.rankers import UnitActivation
 from seqrec_cli.kernels.activation_unit.op import activation_unit, usable
 from seqrec_cli.kernels.activation_unit.reference import DICE, PRELU, SIGMOID
 from seqrec_cli.kernels.pair_linear.op import pair_linear
