@@ -92,7 +92,7 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
         try:
             columns = _read(part, data, wanted, parse=parse)
         except SeqrecError as error:
-            error.args = (f"{error}{of_several(parts, (done[0].label, done[0].known) if done else None)}",)
+            error.args = (f"{error}{of_several(parts, (done[0].label, done[0].known) if done else None, error)}",)
             raise
         refuse_other_columns(columns, (done[0].label, done[0].known) if done else None, wanted)
         if lists is not None:
@@ -105,9 +105,13 @@ def read_parts(parts: Parts, wanted: Sequence[Column], *, parse: Parse, lists: L
     return joined.noted(*found.said(len(joined)))
 
 
-def of_several(parts: Parts, first: tuple[str, tuple[str, ...]] | None) -> str:
+def of_several(parts: Parts, first: tuple[str, tuple[str, ...]] | None, error: SeqrecError) -> str:
     """What a message of one part says of the others; `first` is the first one's label, and its columns."""
     if first is not None and first[1]:
+        if "cannot be read" in str(error):
+            return "; copy that part again, or take it out of the folder"
+        if not re.search(r"(no|more than one) column", str(error)):
+            return ""
         return f"; all parts of {parts.label} have the same columns, and {first[0]} has {', '.join(first[1][:10])}"
     if len(parts.parts) == 1:
         return ""

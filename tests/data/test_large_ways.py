@@ -174,6 +174,24 @@ def test_memory_and_disk_reach_the_engine_and_too_little_is_refused(
     assert "GiB are free in" in said
 
 
+@pytest.mark.parametrize(("engine", "lacks"), [("duckdb", "DuckDB"), ("spark", "PySpark is not installed")])
+def test_a_missing_engine_is_told_before_a_row_is_read(
+    engine: str, lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = as_csv(tmp_path / "log", table())
+    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(build, "Staging", lambda *args, **kwargs: pytest.fail("rows are read"))
+    assert lacks in refusal(tmp_path, archive, engine=engine)
+
+
+def test_less_memory_than_any_engine_takes_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    prepared(tmp_path, as_csv(tmp_path / "log", table()), said, memory="1MiB")
+    assert any(
+        "dataset.memory=1MiB is less than the 192 MiB that an engine" in line for line in said
+    )
+
+
 def test_a_log_chooses_its_engine_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = as_csv(tmp_path / "log", table())
     said: list[str] = []
@@ -217,9 +235,13 @@ def test_bad_parts_are_named_in_one_line(tmp_path: Path) -> None:
     assert "chunk=2/part-0.parquet has no column 'item'" in said
     assert "all parts of log have the same columns" in said
     last.write_bytes(last.read_bytes()[:-20])
-    assert "chunk=2/part-0.parquet cannot be read" in refusal(tmp_path, archive)
+    said = refusal(tmp_path, archive)
+    assert "chunk=2/part-0.parquet cannot be read" in said
+    assert said.endswith("; copy that part again, or take it out of the folder")
     pq.write_table(table().slice(600, 300).set_column(3, "time", pa.array([None] + [1.0] * 299)), last)
-    assert "rows without one of user, item, time (time: empty 1)" in refusal(tmp_path, archive)
+    said = refusal(tmp_path, archive)
+    assert "rows without one of user, item, time (time: empty 1)" in said
+    assert "same columns" not in said
     assert "no file's name fits" in refusal(tmp_path, f"{tmp_path}/none/*.parquet")
     said = refusal(tmp_path, as_csv(tmp_path / "text", table()), duplicates="error")
     assert "rows repeat an earlier row (same user, item and time), the first is line" in said

@@ -76,7 +76,8 @@ def test_spark_makes_the_bytes_that_memory_makes(tmp_path: Path, monkeypatch: py
 
 
 def test_without_pyspark_the_engine_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyspark.errors", None)
+    monkeypatch.setitem(sys.modules, "pyspark.errors", None)  # installed, and not to be imported
+    monkeypatch.setattr("seqrec_cli.data.large.choose.importlib.util.find_spec", lambda name: name)
     values = COLUMNS | {"archive": str(parts(tmp_path / "log")), "duplicates": "drop"}
     with pytest.raises(
         SeqrecError, match=r"PySpark is not installed; pip install 'seqrec\[spark\]', or dataset.engine="

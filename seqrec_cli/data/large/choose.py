@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seqrec_cli.data.large.engine import Engine
     from seqrec_cli.data.large.stage_state import StagedFile
 
+LEAST_MEMORY = 192 << 20  # bytes: 128 MiB of DuckDB itself, 64 of the smallest batches
 SMALL = 64 << 20  # bytes of all files: less is read in memory without a closer look
 
 
@@ -30,7 +31,8 @@ def large_room(cfg: DatasetConfig, path: Path | Address, say: Say) -> Room | Non
     if cfg.engine != "auto":
         if lacks is not None:
             raise SeqrecError(f"dataset.engine={cfg.engine} {lacks}; set dataset.engine=memory")
-        return Room.of(cfg)
+        _refuse_missing(cfg.engine)
+        return _told(Room.of(cfg), cfg, say)
     size, room = _files(cfg, path)
     if room is None or size is None:
         return None
@@ -43,6 +45,28 @@ def large_room(cfg: DatasetConfig, path: Path | Address, say: Say) -> Room | Non
         )
         return None
     say(f"this log may take more than {room.memory / GIB:,.1f} GiB in memory: it is preprocessed by DuckDB on disk")
+    return _told(room, cfg, say)
+
+
+def _refuse_missing(engine: str) -> None:
+    """Raises SeqrecError for an engine that is not installed: before a row is read."""
+    if engine == "spark" and importlib.util.find_spec("pyspark") is None:
+        from seqrec_cli.data.large.spark import MISSING
+
+        raise SeqrecError(MISSING.format(lacks="PySpark is not installed"))
+    if engine == "duckdb" and importlib.util.find_spec("duckdb") is None:
+        from seqrec_cli.data.large.duck import MISSING
+
+        raise SeqrecError(MISSING)
+
+
+def _told(room: Room, cfg: DatasetConfig, say: Say) -> Room:
+    """The room; said, where the engine cannot keep to so little."""
+    if cfg.memory is not None and room.memory < LEAST_MEMORY:
+        say(
+            f"WARNING: dataset.memory={cfg.memory} is less than the {LEAST_MEMORY >> 20} MiB that an engine and its "
+            "batches take at least; they take those"
+        )
     return room
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from seqrec_cli.config.errors import SeqrecError, first_line
+from seqrec_cli.config.errors import first_line
 from seqrec_cli.data.large import definition
 from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.large.stage_state import StagedFile
@@ -29,7 +29,7 @@ class Duck:
         try:
             import duckdb
         except ImportError:
-            raise SeqrecError(MISSING) from None
+            raise ShortageError(MISSING) from None
         self._errors, self._memory, self._scratch = duckdb.Error, memory, scratch
         self._db = duckdb.connect(":memory:")
         limit = max(memory - LIBRARY, memory * 3 // 5, LEAST)
@@ -116,7 +116,7 @@ class Duck:
                 raise ShortageError(
                     f"dataset.memory={self._memory / GIB:.2f}GiB is too little for this log: {said}; set a larger one"
                 ) from None
-            raise SeqrecError(f"DuckDB: {said}") from None
+            raise ShortageError(f"DuckDB: {said}") from None
 
 
 def _scan(paths: Sequence[Path]) -> str:

@@ -20,7 +20,7 @@ IN_MEMORY = {"parquet": 60, "text": 12, "lines": 8}  # bytes of memory for a byt
 
 
 class ShortageError(SeqrecError):
-    """Nothing is wrong with the log: memory, disk or a connection fell short. Finished stages are kept."""
+    """Nothing is wrong with the log: memory, disk, a connection or an engine fell short. Finished stages are kept."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.large import definition
+from seqrec_cli.data.large.room import ShortageError
 from seqrec_cli.data.large.stage_state import StagedFile
 from seqrec_cli.data.large.staged_table import data_columns, union
 from seqrec_cli.machine import GIB, cores
@@ -47,7 +47,7 @@ class Spark:
                 warnings.simplefilter("ignore", FutureWarning)  # of pandas 3, which is not used here
                 from pyspark.errors import PySparkException
         except ImportError:
-            raise SeqrecError(MISSING.format(lacks="PySpark is not installed")) from None
+            raise ShortageError(MISSING.format(lacks="PySpark is not installed")) from None
         logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # its errors are told in one line
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch, self._numbers, self._errors = scratch, iter(range(1 << 30)), PySparkException
@@ -137,10 +137,10 @@ class Spark:
         except self._errors as error:
             said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             if "JAVA_GATEWAY" in said:
-                raise SeqrecError(MISSING.format(lacks=f"Java did not start ({said})")) from None
+                raise ShortageError(MISSING.format(lacks=f"Java did not start ({said})")) from None
             if "No space left" in str(error):
-                raise SeqrecError(f"no disk is left for sorting: {said}; free some, or set data_dir") from None
-            raise SeqrecError(f"Spark: {said}") from None
+                raise ShortageError(f"no disk is left for sorting: {said}; free some, or set data_dir") from None
+            raise ShortageError(f"Spark: {said}") from None
 
 
 def _session(scratch: Path, memory: int, rows: int) -> tuple[bool, Any]:

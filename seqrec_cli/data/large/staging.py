@@ -58,7 +58,7 @@ class Staging:
                 try:
                     self._part(nth, part, advance)
                 except SeqrecError as error:
-                    error.args = (f"{error}{of_several(whole, self.state.first_part)}",)
+                    error.args = (f"{error}{of_several(whole, self.state.first_part, error)}",)
                     raise
             self.state.parts_done = nth + 1
             self.state.save(self.folder)
