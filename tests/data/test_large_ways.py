@@ -187,9 +187,7 @@ def test_a_missing_engine_is_told_before_a_row_is_read(
 def test_less_memory_than_any_engine_takes_is_told(tmp_path: Path) -> None:
     said: list[str] = []
     prepared(tmp_path, as_csv(tmp_path / "log", table()), said, memory="1MiB")
-    assert any(
-        "dataset.memory=1MiB is less than the 192 MiB that an engine" in line for line in said
-    )
+    assert any("dataset.memory=1MiB is less than the 192 MiB that an engine" in line for line in said)
 
 
 def test_a_log_chooses_its_engine_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
