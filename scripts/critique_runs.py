@@ -1,185 +1,156 @@
 """The runs behind the tables of docs/critique, and the tables: what has no result yet is trained, in one process.
 
     python -m scripts.critique_runs --archive ml-100k=ml-100k.zip --archive lastfm=LastFM.txt
+    python -m scripts.critique_runs --archive ml-100k=ml-100k.zip --only padding --seeds 0
     python -m scripts.critique_runs --list
     python -m scripts.critique_runs --tables-only
+
+docs/critique/arms.yaml lists the tables' arms. A run takes about 20 to 60 CPU seconds on these logs; its metrics are
+added to docs/critique/results.jsonl as it ends, so that a run that was stopped costs itself alone. Each arm's users are
+then compared with those of its table's first arm (paired.jsonl), and the tables are rewritten in their pages. Ranks and
+checkpoints stay in --work: a comparison needs those of both arms, its table does not. A wrong name, a missing file: one
+line and exit code 2. A run that fails is told, the others go on, and the exit code is 1.
 """
 
 import argparse
-import hashlib
+import contextlib
 import json
-import re
-import shutil
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import yaml
+from scripts.critique_arms import (
+    PAGES,
+    Run,
+    Tables,
+    arm_of,
+    chosen,
+    read_lines,
+    read_results,
+    read_tables,
+    run_of,
+    seeds_of,
+    wanted,
+)
+from scripts.critique_tables import write_pages
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.files import write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = ROOT / "docs" / "critique"
-METRICS = ("hr@10", "ndcg@10")
-
-
-class Arm(NamedTuple):
-    table: str
-    log: str
-    name: str
-    overrides: tuple[str, ...]
-
-
-class Run(NamedTuple):
-    arm: Arm
-    seed: int
-
-
-def read_tables(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+RESULTS, PAIRED = "results.jsonl", "paired.jsonl"
 
 
-def arm_of(tables: dict[str, Any], table: str, log: str, name: str) -> Arm:
-    """The arm that is trained: that of another table where this one has the same settings."""
-    settings = tables[table]["arms"][name]
-    if isinstance(settings, dict):
-        return arm_of(tables, settings["same"][0], log, settings["same"][1])
-    return Arm(table, log, name, (*tables[table]["logs"][log], *settings))
+def train_missing(
+    pages: Path, tables: Tables, *, only: Sequence[str], archives: dict[str, str], seeds: Sequence[int], work: Path
+) -> list[str]:
+    """Train what has no result, one after another; a line for each run that failed."""
+    from scripts.critique_training import trained
+
+    failed: dict[Run, str] = {}
+    while True:
+        results = read_results(pages / RESULTS)
+        asked = wanted(tables, results, only=only, logs=list(archives), seeds=seeds)
+        run = next((each for each in asked if each not in results and each not in failed), None)
+        if run is None:
+            return list(failed.values())
+        flops = next((row["tflop_epoch"] for each, row in results.items() if each.arm == run.arm), None)
+        print(f"{run.arm.table}, {run.arm.log}: {run.arm.name}, seed {run.seed}", flush=True)
+        try:
+            row = trained(run, tables, archives[run.arm.log], work=work, known_flops=flops)
+        except SeqrecError as error:
+            failed[run] = f"{run.arm.table}, {run.arm.log}, {run.arm.name}, seed {run.seed}: {error}"
+            continue
+        with (pages / RESULTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
-def runs_of(tables: dict[str, Any], names: list[str], logs: list[str], seeds: list[int]) -> list[Run]:
-    """In order of logs, tables, seeds, arms; each once."""
-    found = [
-        Run(arm_of(tables, table, log, name), seed)
-        for log in logs
-        for table in names
-        if log in tables[table]["logs"]
-        for seed in seeds
-        for name in tables[table]["arms"]
-    ]
-    return list(dict.fromkeys(found))
+def compare_users(pages: Path, tables: Tables, work: Path) -> None:
+    """Rewrite paired.jsonl: each arm beside its table's first one, where the ranks of both are in `work`."""
+    from scripts.critique_pairs import compared, has_ranks
+
+    results = read_results(pages / RESULTS)
+    kept = {(row["table"], json.dumps(row["arm"])): row for row in read_lines(pages / PAIRED)}
+    for name, table in tables.items():
+        for log in table["logs"]:
+            first, *others = (chosen(tables, arm_of(tables, name, log=log, arm=arm), results) for arm in table["arms"])
+            for arm in others:
+                seeds = sorted({*seeds_of(first, results)} & {*seeds_of(arm, results)})
+                key = name, json.dumps([*arm[:3], list(arm.settings)])
+                if key in kept and (kept[key]["seeds"], kept[key]["first"][3]) == (seeds, list(first.settings)):
+                    continue
+                if seeds and all(has_ranks(Run(each, seed), work) for each in (first, arm) for seed in seeds):
+                    kept[key] = {"table": name, **compared(first, arm, seeds, work)}
+    if kept:
+        write_atomically(pages / PAIRED, "".join(json.dumps(row) + "\n" for row in kept.values()))
 
 
-def read_results(path: Path) -> dict[Run, dict[str, Any]]:
-    found = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            arm = Arm(row["table"], row["log"], row["arm"], tuple(row["overrides"]))
-            found[Run(arm, row["seed"])] = row
+def measure_more(pages: Path, tables: Tables, work: Path) -> None:
+    """What else a table asks of its runs, for those whose checkpoint is in `work` and that have not been asked."""
+    rows = read_lines(pages / RESULTS)
+    for nth, row in enumerate(rows):
+        asked = tables.get(row["table"], {}).get("also", ())
+        if asked and not row.get("also"):
+            from scripts.critique_also import measured
+            from scripts.critique_training import folder_of
+
+            folder = folder_of(run_of(row), work)
+            if (folder / "metrics.json").is_file():
+                rows[nth] = {**row, "also": measured(folder, asked)}
+                write_atomically(pages / RESULTS, "".join(json.dumps(each) + "\n" for each in rows))
+
+
+def listed(pages: Path, tables: Tables, only: Sequence[str]) -> list[str]:
+    """A line an arm: which seeds have results."""
+    results = read_results(pages / RESULTS)
+    found = []
+    for name in only:
+        for log in tables[name]["logs"]:
+            for each in tables[name]["arms"]:
+                arm = chosen(tables, arm_of(tables, name, log=log, arm=each), results)
+                seeds = ", ".join(map(str, seeds_of(arm, results))) or "none"
+                found.append(f"{name}, {log}: {each}: {' '.join(arm.settings)}: seeds {seeds}")
     return found
 
 
-def folder_of(run: Run, work: Path) -> Path:
-    slug = re.sub(r"[^\w.=-]+", "-", run.arm.name).strip("-")
-    return work / "runs" / run.arm.table / run.arm.log / slug / f"seed_{run.seed}"
-
-
-def trained(run: Run, archive: str, work: Path, known_flops: float | None) -> dict[str, Any]:
-    """Train and measure one run; its row."""
-    from seqrec_cli.commands.train import main as train
-    from seqrec_cli.config.compose import compose
-    from seqrec_cli.config.schema import TrainConfig
-    from seqrec_cli.config.validate import dump, validate
-
-    folder = folder_of(run, work)
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    overrides = [
-        re.sub(r"\{run:(.*)\}", lambda found: str(folder_of(run._replace(arm=run.arm._replace(name=found[1])), work)), text)
-        for text in run.arm.overrides
-    ]
-    overrides += [f"dataset.archive={archive}", f"data_dir={work / 'data'}", f"trainer.seed={run.seed}"]
-    overrides += ["hardware.threads=1", "evaluation.baselines=false"]
-    cfg = validate("train", compose("train", [*overrides, f"run_dir={folder}"]))
-    assert isinstance(cfg, TrainConfig)
-    began = time.process_time()
-    result = train(cfg)
-    seconds = time.process_time() - began
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    flops = flops_of(cfg) if known_flops is None else known_flops
-    plain = dump(cfg)
-    for name in ("run_dir", "data_dir"):
-        plain.pop(name)
-    plain["dataset"].pop("archive")
-    plain["trainer"].pop("seed")
-    config = hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    half = {
-        name: (result["intervals"]["test"][name][1] - result["intervals"]["test"][name][0]) / 2 for name in METRICS
-    }
-    return {
-        "table": run.arm.table,
-        "log": run.arm.log,
-        "arm": run.arm.name,
-        "seed": run.seed,
-        "overrides": list(run.arm.overrides),
-        "val": {name: round(result["val"][name], 5) for name in METRICS},
-        "test": {name: round(result["test"][name], 5) for name in METRICS},
-        "half": {name: round(half[name], 5) for name in METRICS},
-        "best_epoch": manifest["fit"]["best_epoch"],
-        "epochs": manifest["fit"]["epochs"],
-        "parameters": manifest["parameters"],
-        "cpu_s": round(seconds, 1),
-        "tflop_epoch": flops,
-        "config": config,
-        "data": manifest["data"]["fingerprint"][:12],
-    }
-
-
-def flops_of(cfg: Any) -> float | None:
-    """TFLOP of an epoch, as `seqrec plan` counts them."""
-    from functools import partial
-
-    from seqrec_cli.commands.settle import settle
-    from seqrec_cli.commands.teaching import stand_in
-    from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows, worked_positions
-    from seqrec_cli.commands.vectors_of_run import give_vectors
-    from seqrec_cli.data.preprocess import prepare
-    from seqrec_cli.protocols.view.build import with_view
-    from seqrec_cli.training.precision import resolve_precision
-    from seqrec_cli.training.step_cost import epoch_flops
-
-    precision = resolve_precision(cfg.hardware)
-    log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), lambda line: None), cfg.protocol, lambda line: None)
-    cfg = settle(cfg, log, "plan")
-    model = fresh_model(cfg, log, precision.device)
-    give_vectors(model, cfg, log)
-    objective = objective_for(cfg, log, precision.device)
-    rows = training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log))
-    flops = epoch_flops(model, objective, rows, precision=precision, worked=partial(worked_positions, cfg))
-    return float(f"{flops / 1e12:.4g}")
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", action="append", default=[], help="LOG=FILE, once for each log")
-    parser.add_argument("--only", action="append", default=[], help="a table; may be given several times")
+    parser.add_argument("--archive", action="append", default=[], help="LOG=FILE, or LOG alone where it needs no file")
+    parser.add_argument("--only", action="append", default=[], metavar="TABLE", help="may be given several times")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--work", type=Path, default=Path("outputs/critique"))
-    parser.add_argument("--arms", type=Path, default=PAGES / "arms.yaml")
-    parser.add_argument("--results", type=Path, default=PAGES / "results.jsonl")
-    parser.add_argument("--list", action="store_true")
-    asked = parser.parse_args()
-    tables = read_tables(asked.arms)
-    archives = dict(each.split("=", 1) for each in asked.archive)
-    seeds = [int(seed) for seed in asked.seeds.split(",")]
-    failed = 0
-    for run in runs_of(tables, asked.only or list(tables), list(archives), seeds):
-        known = read_results(asked.results)
-        if run in known:
-            continue
-        flops = next((row["tflop_epoch"] for each, row in known.items() if each.arm == run.arm), None)
-        try:
-            row = trained(run, archives[run.arm.log], asked.work, flops)
-        except Exception as error:
-            failed += 1
-            print(f"FAILED {run}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            continue
-        with asked.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(f"RESULT {run.arm.table} {run.arm.log} {run.arm.name} {run.seed}: {row['test']} {row['cpu_s']}", flush=True)
-    sys.exit(1 if failed else 0)
+    parser.add_argument("--work", type=Path, default=Path("outputs/critique"), help="where runs and prepared data lie")
+    parser.add_argument("--pages", type=Path, default=PAGES, help="the folder of arms.yaml, results and pages")
+    parser.add_argument("--list", action="store_true", help="the arms and which of their seeds have results")
+    parser.add_argument("--tables-only", action="store_true", help="train nothing: compare, and write the tables")
+    asked = parser.parse_args(arguments)
+    failed: list[str] = []
+    try:
+        tables = read_tables(asked.pages / "arms.yaml")
+        if unknown := {*asked.only} - tables.keys():
+            raise SeqrecError(f"--only {unknown.pop()}: no such table; there are {', '.join(tables)}")
+        only, seeds = asked.only or list(tables), [int(seed) for seed in asked.seeds.split(",")]
+        archives = {name: file for name, _, file in (each.partition("=") for each in asked.archive)}
+        for log, file in archives.items():
+            if log not in {each for table in tables.values() for each in table["logs"]}:
+                raise SeqrecError(f"--archive {log}: no table has this log")
+            if file and not Path(file).is_file():
+                raise SeqrecError(f"--archive {log}={file}: no such file")
+        if asked.list:
+            print("\n".join(listed(asked.pages, tables, only)))
+            return 0
+        with contextlib.redirect_stdout(sys.stderr):
+            if not asked.tables_only:
+                failed = train_missing(asked.pages, tables, only=only, archives=archives, seeds=seeds, work=asked.work)
+                measure_more(asked.pages, tables, asked.work)
+            compare_users(asked.pages, tables, asked.work)
+        results, pairs = read_results(asked.pages / RESULTS), read_lines(asked.pages / PAIRED)
+        for page in write_pages(asked.pages, tables, results, pairs):
+            print(page)
+    except (SeqrecError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n".join(failed), file=sys.stderr, end="\n" if failed else "")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
