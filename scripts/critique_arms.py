@@ -83,9 +83,18 @@ def chosen(tables: Tables, arm: Arm, results: Results) -> Arm:
 
 
 def wanted(
-    tables: Tables, results: Results, *, only: Sequence[str], logs: Sequence[str], seeds: Sequence[int]
+    tables: Tables,
+    results: Results,
+    *,
+    only: Sequence[str],
+    logs: Sequence[str],
+    seeds: Sequence[int],
+    arms: Sequence[str] = (),
 ) -> list[Run]:
-    """The runs behind the tables in their order: by log, table, seed and arm, each once; every rate on seed 0."""
+    """The runs behind the tables in their order: by log, table, seed and arm, each once; every rate on seed 0.
+
+    Of `arms` alone where any are named.
+    """
     found = []
     for log in logs:
         for name in only:
@@ -94,6 +103,8 @@ def wanted(
                 continue
             for seed in seeds:
                 for each in table["arms"]:
+                    if arms and each not in arms:
+                        continue
                     arm = arm_of(tables, name, log=log, arm=each)
                     found += [Run(one, seed) for one in (tried(tables, arm) if seed == 0 else ())]
                     found.append(Run(chosen(tables, arm, results), seed))

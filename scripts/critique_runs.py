@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts.critique_arms import (
     PAGES,
@@ -39,23 +40,29 @@ from seqrec_cli.files import write_atomically
 RESULTS, PAIRED = "results.jsonl", "paired.jsonl"
 
 
-def train_missing(
-    pages: Path, tables: Tables, *, only: Sequence[str], archives: dict[str, str], seeds: Sequence[int], work: Path
-) -> list[str]:
+class Asked(NamedTuple):
+    only: Sequence[str]  # tables
+    archives: dict[str, str]  # a log's file, by the log
+    seeds: Sequence[int]
+    arms: Sequence[str]  # none: all
+
+
+def train_missing(pages: Path, tables: Tables, asked: Asked, work: Path) -> list[str]:
     """Train what has no result, one after another; a line for each run that failed."""
     from scripts.critique_training import trained
 
     failed: dict[Run, str] = {}
     while True:
         results = read_results(pages / RESULTS)
-        asked = wanted(tables, results, only=only, logs=list(archives), seeds=seeds)
-        run = next((each for each in asked if each not in results and each not in failed), None)
+        logs = list(asked.archives)
+        runs = wanted(tables, results, only=asked.only, logs=logs, seeds=asked.seeds, arms=asked.arms)
+        run = next((each for each in runs if each not in results and each not in failed), None)
         if run is None:
             return list(failed.values())
         flops = next((row["tflop_epoch"] for each, row in results.items() if each.arm == run.arm), None)
         print(f"{run.arm.table}, {run.arm.log}: {run.arm.name}, seed {run.seed}", flush=True)
         try:
-            row = trained(run, tables, archives[run.arm.log], work=work, known_flops=flops)
+            row = trained(run, tables, asked.archives[run.arm.log], work=work, known_flops=flops)
         except SeqrecError as error:
             failed[run] = f"{run.arm.table}, {run.arm.log}, {run.arm.name}, seed {run.seed}: {error}"
             continue
@@ -116,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", action="append", default=[], help="LOG=FILE, or LOG alone where it needs no file")
     parser.add_argument("--only", action="append", default=[], metavar="TABLE", help="may be given several times")
+    parser.add_argument(
+        "--arm", action="append", default=[], help="by its name in the table; may be given several times"
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, default=Path("outputs/critique"), help="where runs and prepared data lie")
     parser.add_argument("--pages", type=Path, default=PAGES, help="the folder of arms.yaml, results and pages")
@@ -139,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         with contextlib.redirect_stdout(sys.stderr):
             if not asked.tables_only:
-                failed = train_missing(asked.pages, tables, only=only, archives=archives, seeds=seeds, work=asked.work)
+                failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
         results, pairs = read_results(asked.pages / RESULTS), read_lines(asked.pages / PAIRED)
