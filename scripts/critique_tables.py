@@ -16,7 +16,6 @@ from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.evaluation.intervals import TWO_SIDED, holm, normal_p
 
 MARKED = re.compile(r"(<!-- table: ([^>]*?) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
-OPEN = "–"
 SIGNIFICANT = 0.05
 
 
@@ -52,6 +51,7 @@ def write_pages(folder: Path, tables: Tables, results: Results, pairs: Sequence[
 def main_lines(tables: Tables, name: str, log: str, *, results: Results, pairs: Sequence[Row]) -> list[str]:
     """A line an arm: how good, how far from the first arm, at which cost."""
     arms_A = {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
+    rows_A = {each: [results[Run(arm, seed)] for seed in seeds_of(arm, results)] for each, arm in arms_A.items()}
     first = next(iter(arms_A.values()))
     beside = {each: paired(pairs, name, arm, first=first, results=results) for each, arm in arms_A.items()}
     clear = clearly_apart({each: row for each, row in beside.items() if row is not None})
@@ -59,15 +59,22 @@ def main_lines(tables: Tables, name: str, log: str, *, results: Results, pairs: 
     head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
     head += ["less the first arm's", "seeds above", "test HR@10", "best epoch", "CPU s", "TFLOP"]
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    for each, arm in arms_A.items():
-        rows_S = [results[Run(arm, seed)] for seed in seeds_of(arm, results)]
-        cells = [OPEN] * (len(head) - 1)
+    for each, rows_S in rows_A.items():
+        rate = [f"{rows_S[0]['lr']:g}"] if rates and rows_S else []
         if rows_S:
-            cells = [", ".join(str(row["seed"]) for row in rows_S)]
-            cells += [f"{rows_S[0]['lr']:g}"] if rates else []
-            cells += cells_of(rows_S, beside[each], clear=each in clear)
-        lines.append(f"| {each} | {' | '.join(cells)} |")
-    return lines
+            lines.append(line(each, rows_S, [*rate, *cells_of(rows_S, beside[each], clear=each in clear)]))
+    return with_open(lines, [each for each, rows_S in rows_A.items() if not rows_S])
+
+
+def line(name: str, rows_S: Sequence[Row], cells: Sequence[str]) -> str:
+    return f"| {' | '.join([name, ', '.join(str(row['seed']) for row in rows_S), *cells])} |"
+
+
+def with_open(lines: list[str], open_arms: Sequence[str]) -> list[str]:
+    """The table, and below it which arms have no result; that alone where none has one."""
+    if len(lines) == 2:
+        return ["Not yet measured."]
+    return [*lines, "", f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else lines
 
 
 def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[str]:
@@ -98,12 +105,10 @@ def also_lines(tables: Tables, name: str, log: str, results: Results) -> list[st
     columns = list(dict.fromkeys(key for rows in rows_A.values() for row in rows for key in row["also"]))
     lines = [f"| arm | seeds | {' | '.join(columns)} |", f"|---|--:|{'--:|' * len(columns)}"]
     for each, rows in rows_A.items():
-        cells = [OPEN] * (len(columns) + 1)
         if rows:
-            cells = [", ".join(str(row["seed"]) for row in rows)]
-            cells += [spread_of([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
-        lines.append(f"| {each} | {' | '.join(cells)} |")
-    return lines
+            told = ([row["also"][key] for row in rows if key in row["also"]] for key in columns)
+            lines.append(line(each, rows, list(map(spread_of, told))))
+    return with_open(lines, [each for each, rows in rows_A.items() if not rows])
 
 
 def paired(pairs: Sequence[Row], table: str, arm: Arm, *, first: Arm, results: Results) -> Row | None:
@@ -131,9 +136,9 @@ def spread(rows_S: Sequence[Row], value: Callable[[Row], float]) -> str:
 
 
 def spread_of(values_S: Sequence[float]) -> str:
-    """The mean and, of several seeds, the standard deviation over them in brackets."""
+    """The mean and, of several seeds, the standard deviation over them in brackets; nothing of none."""
     if not values_S:
-        return OPEN
+        return ""
     told = f" ({short(statistics.stdev(values_S))})" if len(values_S) > 1 else ""
     return short(statistics.fmean(values_S)) + told
 
