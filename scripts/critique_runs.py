@@ -152,12 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
-        results, pairs = read_results(asked.pages / RESULTS), read_lines(asked.pages / PAIRED)
-        for page in write_pages(asked.pages, tables, results, pairs):
+        for page in write_pages(asked.pages, tables):
             print(page)
     except (SeqrecError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; what has ended is kept, the same command goes on", file=sys.stderr)
+        return 130
     print("\n".join(failed), file=sys.stderr, end="\n" if failed else "")
     return 1 if failed else 0
 

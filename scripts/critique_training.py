@@ -56,6 +56,8 @@ def trained(run: Run, tables: Tables, archive: str, *, work: Path, known_flops: 
     assert isinstance(cfg, TrainConfig)
     began = time.process_time()
     result = train(cfg)
+    if result.get("interrupted"):
+        raise KeyboardInterrupt
     seconds = time.process_time() - began
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     ends, also = result["intervals"]["test"], tables[run.arm.table].get("also", ())

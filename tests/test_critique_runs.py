@@ -10,7 +10,7 @@ import pytest
 from scripts import critique_training
 from scripts.critique_arms import PAGES, Arm, Run, arm_of, chosen, read_lines, read_results, read_tables, tried, wanted
 from scripts.critique_runs import PAIRED, RESULTS, main
-from scripts.critique_tables import clearly_apart, main_lines, rewritten
+from scripts.critique_tables import Kept, clearly_apart, main_lines, read_kept, rewritten
 from seqrec_cli.evaluation.stored import StoredRanks
 
 SMALL = """
@@ -94,7 +94,7 @@ def test_an_arm_of_another_table_is_trained_once(trained: tuple[Path, list[str]]
     tables, results = read_tables(folder / "arms.yaml"), read_results(folder / RESULTS)
     runs = wanted(tables, results, only=["toy", "other"], logs=["synthetic"], seeds=[0])
     assert [run.arm.name for run in runs] == ["plain", "deep"]
-    assert "| as there | 0, 1 |" in main_lines(tables, "other", "synthetic", results=results, pairs=[])[2]
+    assert "| as there | 0, 1 |" in main_lines(tables, "other", log="synthetic", kept=Kept(results, []))[2]
 
 
 def test_validation_chooses_the_rate_once_all_have_been_tried() -> None:
@@ -139,13 +139,12 @@ def test_what_is_wrong_is_told_in_a_line(arguments: list[str], said: str, capsys
 
 
 def test_the_committed_pages_are_what_the_committed_results_give() -> None:
-    tables, results = read_tables(PAGES / "arms.yaml"), read_results(PAGES / RESULTS)
-    pairs = read_lines(PAGES / PAIRED)
+    tables, kept = read_tables(PAGES / "arms.yaml"), read_kept(PAGES)
     written = set()
     for page in {table["page"] for table in tables.values()}:
         text = (PAGES / page).read_text(encoding="utf-8")
-        assert rewritten(text, tables, results, pairs) == text, f"{page}: python -m scripts.critique_runs --tables-only"
+        assert rewritten(text, tables, kept) == text, f"{page}: python -m scripts.critique_runs --tables-only"
         written |= {tuple(name.split(", ")[:2]) for name in re.findall(r"<!-- table: (.*?) -->", text)}
     shown = {arm_of(tables, name, log=log, arm=arm)[:3] for name, log in written for arm in tables[name]["arms"]}
     assert shown
-    assert {run.arm[:3] for run in results} <= shown, "results that no page shows"
+    assert {run.arm[:3] for run in kept.results} <= shown, "results that no page shows"
