@@ -121,9 +121,16 @@ def run_of(row: Row) -> Run:
 
 
 def read_lines(path: Path) -> list[Row]:
+    """The rows of a file, none where there is no file. Raises SeqrecError for a line that is torn."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise SeqrecError(f"{path}: line {number} cannot be read ({error}); take it out") from error
+    return found
 
 
 def seeds_of(arm: Arm, results: Results) -> list[int]:

@@ -75,19 +75,21 @@ def compare_users(pages: Path, tables: Tables, work: Path) -> None:
     from scripts.critique_pairs import compared, has_ranks
 
     results = read_results(pages / RESULTS)
-    kept = {(row["table"], json.dumps(row["arm"])): row for row in read_lines(pages / PAIRED)}
+    before = {(row["table"], json.dumps(row["arm"])): row for row in read_lines(pages / PAIRED)}
+    kept = []
     for name, table in tables.items():
         for log in table["logs"]:
             first, *others = (chosen(tables, arm_of(tables, name, log=log, arm=arm), results) for arm in table["arms"])
             for arm in others:
                 seeds = sorted({*seeds_of(first, results)} & {*seeds_of(arm, results)})
-                key = name, json.dumps([*arm[:3], list(arm.settings)])
-                if key in kept and (kept[key]["seeds"], kept[key]["first"][3]) == (seeds, list(first.settings)):
-                    continue
-                if seeds and all(has_ranks(Run(each, seed), work) for each in (first, arm) for seed in seeds):
-                    kept[key] = {"table": name, **compared(first, arm, seeds, work)}
-    if kept:
-        write_atomically(pages / PAIRED, "".join(json.dumps(row) + "\n" for row in kept.values()))
+                row = before.get((name, json.dumps([*arm[:3], list(arm.settings)])))
+                current = row is not None and (row["seeds"], row["first"][3]) == (seeds, list(first.settings))
+                runs = [Run(each, seed) for each in (first, arm) for seed in seeds]
+                if seeds and not current and all(has_ranks(run, work) for run in runs):
+                    row = {"table": name, **compared(first, arm, seeds, work)}
+                kept += [] if row is None else [row]
+    if kept or before:
+        write_atomically(pages / PAIRED, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def measure_more(pages: Path, tables: Tables, work: Path) -> None:
