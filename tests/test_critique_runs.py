@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from scripts import critique_training
+import seqrec_cli
+from scripts import critique_also, critique_training
 from scripts.critique_arms import PAGES, Arm, Run, arm_of, chosen, read_lines, read_results, read_tables, tried, wanted
 from scripts.critique_runs import PAIRED, RESULTS, main
 from scripts.critique_tables import Kept, clearly_apart, main_lines, read_kept, rewritten
@@ -18,8 +20,7 @@ toy:
   page: toy.md
   also: [quarters]
   logs:
-    synthetic: [dataset=synthetic, dataset.users=60, dataset.items=40, model.embed_dim=8, model.max_length=8,
-                trainer.max_epochs=1, trainer.patience=null]
+    synthetic: [SETTINGS]
   arms:
     plain: []
     deep: [model.blocks=2]
@@ -28,6 +29,8 @@ other:
   logs: {synthetic: []}
   arms: {as there: {same: [toy, plain]}}
 """
+SETTINGS = ["dataset=synthetic", "dataset.users=60", "dataset.items=40", "model.embed_dim=8", "model.max_length=8"]
+SETTINGS += ["trainer.max_epochs=1", "trainer.patience=null"]
 PAGE = "# Toy\n\n<!-- table: toy, synthetic -->\n\nold\n\n<!-- end of table -->\n\nThe end.\n"
 
 
@@ -35,7 +38,7 @@ PAGE = "# Toy\n\n<!-- table: toy, synthetic -->\n\nold\n\n<!-- end of table -->\
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of the pages after two seeds of two arms, and the command line that asked for them."""
     folder = tmp_path_factory.mktemp("critique")
-    (folder / "arms.yaml").write_text(SMALL, encoding="utf-8")
+    (folder / "arms.yaml").write_text(SMALL.replace("SETTINGS", ", ".join(SETTINGS)), encoding="utf-8")
     (folder / "toy.md").write_text(PAGE, encoding="utf-8")
     asked = ["--archive", "synthetic", "--seeds", "0,1", "--pages", str(folder), "--work", str(folder / "work")]
     assert main(asked) == 0
@@ -87,6 +90,24 @@ def test_the_table_has_means_of_seeds_and_the_users_differences(trained: tuple[P
         assert "| 0, 1 |" in line
     assert f"{pair['difference']:+.4f} ± {pair['half']:.4f}".replace("0.", ".") in deep
     assert f"{sum(each > 0 for each in pair['each'])} of 2" in deep
+
+
+def test_rollouts_and_unknown_users_are_measured_as_the_verbs_do(tmp_path: Path) -> None:
+    small = [*SETTINGS, "protocol=last_k", "protocol.k=5", "protocol.targets=all", "model.user_dim=4"]
+    small += [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "evaluation.baselines=false"]
+    seqrec_cli.run("train", small)
+    found = critique_also.measured(tmp_path / "run", ["rollout", "unknown_users"])
+    told = seqrec_cli.run("rollout", [f"ckpt={tmp_path / 'run'}", "steps=5"])
+    assert found["overlap, rollout"] == pytest.approx(told["overlap"]["rollout"], abs=1e-5)
+    last = told["by_step"]["found@10"]
+    assert {name: found[f"found at step 5, {name}"] for name in last} == {
+        name: pytest.approx(values[4], abs=1e-5) for name, values in last.items()
+    }
+    payload = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    payload["model"]["users.weight"].zero_()
+    torch.save(payload, tmp_path / "run" / "best.pt")
+    unknown = seqrec_cli.run("evaluate", [f"ckpt={tmp_path / 'run'}", "split=val"])["val"]["ndcg@10"]
+    assert found["validation, users unknown"] == pytest.approx(unknown, abs=1e-5)
 
 
 def test_an_arm_of_another_table_is_trained_once(trained: tuple[Path, list[str]]) -> None:
