@@ -1,0 +1,187 @@
+"""The tables of docs/critique as Markdown, from kept results, and their place in the pages.
+
+A page has a table between two comments, `<!-- table: NAME, LOG -->` and `<!-- end of table -->`; what stands between is
+written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs.
+
+Legend: A arms, S seeds.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from scripts.critique_arms import (
+    CHOOSES,
+    Arm,
+    Results,
+    Row,
+    Run,
+    Tables,
+    arm_of,
+    chosen,
+    read_lines,
+    read_results,
+    seeds_of,
+)
+from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.evaluation.intervals import TWO_SIDED, holm, normal_p
+
+MARKED = re.compile(r"(<!-- table: ([^>]*?) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+SIGNIFICANT = 0.05
+
+
+class Kept(NamedTuple):
+    """What the tables are written from."""
+
+    results: Results
+    pairs: Sequence[Row]
+    earlier: Sequence[Row] = ()  # of runs that nothing else is left of: shown until the arm has a result
+
+
+def read_kept(folder: Path) -> Kept:
+    return Kept(
+        read_results(folder / "results.jsonl"),
+        read_lines(folder / "paired.jsonl"),
+        read_lines(folder / "earlier.jsonl"),
+    )
+
+
+def rewritten(text: str, tables: Tables, kept: Kept) -> str:
+    """A page with its tables as the results give them. Raises SeqrecError for a table that arms.yaml lacks."""
+
+    def table(found: re.Match[str]) -> str:
+        name, log, *kind = (part.strip() for part in found[2].split(","))
+        if name not in tables or log not in tables[name]["logs"]:
+            raise SeqrecError(f"<!-- table: {found[2]} -->: no such table; there are {', '.join(tables)}")
+        lines = also_lines if kind else main_lines
+        return "\n".join([found[1], *lines(tables, name, log=log, kept=kept), found[3]])
+
+    return MARKED.sub(table, text)
+
+
+def write_pages(folder: Path, tables: Tables) -> list[Path]:
+    """Rewrite the pages whose tables have changed; which they are."""
+    changed, kept = [], read_kept(folder)
+    for page in dict.fromkeys(folder / table["page"] for table in tables.values()):
+        before = page.read_text(encoding="utf-8")
+        after = rewritten(before, tables, kept)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            changed.append(page)
+    return changed
+
+
+def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
+    """A line an arm: how good, how far from the first arm, at which cost."""
+    arms_A = shown(tables, name, log, kept.results)
+    first = next(iter(arms_A.values()))
+    beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
+    clear = clearly_apart({each: row for each, row in beside.items() if row is not None})
+    rates = "rates" in tables[name]
+    head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
+    head += ["less the first arm's", "seeds above", "test HR@10", "best epoch", "CPU s", "TFLOP"]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    open_arms, lost = [], False
+    for each, arm in arms_A.items():
+        rows_S = rows_of(arm, kept.results)
+        seeds = ", ".join(str(row["seed"]) for row in rows_S)
+        if not rows_S:
+            rows_S = [row for row in kept.earlier if (row["table"], row["log"], row["arm"]) == arm[:3]]
+            seeds, lost = ", ".join(str(row["seed"]) for row in rows_S) + " (earlier)", lost or bool(rows_S)
+        if not rows_S:
+            open_arms.append(each)
+            continue
+        rate = [f"{rows_S[0]['lr']:g}" if "lr" in rows_S[0] else ""] if rates else []
+        lines.append(f"| {' | '.join([each, seeds, *rate, *cells_of(rows_S, beside[each], clear=each in clear)])} |")
+    return with_open(lines, open_arms, lost=lost)
+
+
+def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
+    """A line an arm: each of the other numbers that its runs have."""
+    rows_A = {each: rows_of(arm, kept.results) for each, arm in shown(tables, name, log, kept.results).items()}
+    rows_A = {each: [row for row in rows if row.get("also")] for each, rows in rows_A.items()}
+    columns = list(dict.fromkeys(key for rows in rows_A.values() for row in rows for key in row["also"]))
+    lines = [f"| arm | seeds | {' | '.join(columns)} |", f"|---|--:|{'--:|' * len(columns)}"]
+    for each, rows in rows_A.items():
+        if rows:
+            told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
+            lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
+    return with_open(lines, [each for each, rows in rows_A.items() if not rows], lost=False)
+
+
+def shown(tables: Tables, name: str, log: str, results: Results) -> dict[str, Arm]:
+    """The table's arms, each at its rate."""
+    return {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
+
+
+def rows_of(arm: Arm, results: Results) -> list[Row]:
+    """An arm's results by seed."""
+    return [results[Run(arm, seed)] for seed in seeds_of(arm, results)]
+
+
+def with_open(lines: list[str], open_arms: Sequence[str], *, lost: bool) -> list[str]:
+    """The table, and below it which arms have no result; that alone where none has one."""
+    if len(lines) == 2:
+        return ["Not yet measured."]
+    told = ["Earlier: figures of runs that are not kept, by hand, without comparison."] if lost else []
+    told += [f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else []
+    return [*lines, "", " ".join(told)] if told else lines
+
+
+def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[str]:
+    """From validation to cost; empty where no row has the number."""
+    difference, above = "", ""
+    if beside is not None:
+        difference = f"{beside['difference']:+.4f} ± {beside['half']:.4f}".replace("0.", ".")
+        difference = f"**{difference}**" if clear else difference
+        above = f"{sum(each > 0 for each in beside['each'])} of {len(beside['each'])}"
+    half_S, hits_S = every(rows_S, "half", CHOOSES), every(rows_S, "test", "hr@10")
+    epochs_S, seconds_S = every(rows_S, "best_epoch"), every(rows_S, "cpu_s")
+    flops_S = [row["tflop_epoch"] * row["epochs"] for row in rows_S if "tflop_epoch" in row]
+    return [
+        spread(every(rows_S, "val", CHOOSES)),
+        spread(every(rows_S, "test", CHOOSES)) + (f" ± {short(fmean(half_S))}" if half_S else ""),
+        difference,
+        above,
+        spread(hits_S),
+        f"{fmean(epochs_S):.0f} of {max(row['epochs'] for row in rows_S)}" if epochs_S else "",
+        f"{fmean(seconds_S):.0f}" if seconds_S else "",
+        f"{fmean(flops_S):.2g}" if flops_S else "",
+    ]
+
+
+def every(rows_S: Sequence[Row], *keys: str) -> list[float]:
+    """The number of each row that has it."""
+    found: list[Any] = list(rows_S)
+    for key in keys:
+        found = [row[key] for row in found if key in row]
+    return found
+
+
+def paired(kept: Kept, table: str, arm: Arm, *, first: Arm) -> Row | None:
+    """The comparison of just these settings, over just the seeds that both arms have results of."""
+    both = sorted({*seeds_of(arm, kept.results)} & {*seeds_of(first, kept.results)})
+    for row in kept.pairs:
+        named = [Arm(*each[:3], tuple(each[3])) for each in (row["arm"], row["first"])]
+        if row["table"] == table and named == [arm, first] and row["seeds"] == both:
+            return row
+    return None
+
+
+def clearly_apart(beside: Mapping[str, Row]) -> set[str]:
+    """Arms whose difference is not by chance at 5 %, corrected for the number of arms (Holm)."""
+    values = holm([normal_p(row["difference"], row["half"] / TWO_SIDED) for row in beside.values()])
+    return {each for each, value in zip(beside, values, strict=True) if value < SIGNIFICANT}
+
+
+def spread(values_S: Sequence[float]) -> str:
+    """The mean and, of several seeds, the standard deviation over them in brackets; nothing of none."""
+    if not values_S:
+        return ""
+    return short(fmean(values_S)) + (f" ({short(stdev(values_S))})" if len(values_S) > 1 else "")
+
+
+def short(value: float) -> str:
+    return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4f}"
