@@ -19,7 +19,7 @@ def complete(*words: str) -> list[str]:
 
 def test_verbs_first() -> None:
     assert complete("") == sorted([*VERBS, "completion", "--help", "--version"])
-    assert complete("ex") == ["explain", "export"]
+    assert complete("ex") == ["explain", "export", "exposure"]
     assert complete("completion", "z") == ["zsh"]
     assert complete("nonsense", "") == []
 
