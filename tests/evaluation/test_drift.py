@@ -127,8 +127,11 @@ class Drawn(Planted):
         return self.table_VD
 
 
-def test_users_of_an_item_and_what_is_told_of_the_item_reached_are_those_of_a_loop() -> None:
+def test_users_of_an_item_and_what_is_told_of_the_item_reached_are_those_of_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Of two users of three, who have items more than once."""
+    monkeypatch.setattr("seqrec_cli.evaluation.audit.drift.NEIGHBOURS", 2)
     histories = [[1, 2, 1, 3, 4, 5], [2, 2, 3, 2, 1, 4], [3, 1, 2, 5, 6, 2]]
     given, how = packed(histories, ITEMS), replace(HOW, evaluation=HOW.evaluation.model_copy(update={"ranked_users": 2}))
     states_VD = torch.randn(ITEMS + 1, ITEMS + 1, generator=torch.Generator().manual_seed(0))
@@ -143,14 +146,24 @@ def test_users_of_an_item_and_what_is_told_of_the_item_reached_are_those_of_a_lo
         made["now"][item], made["before"][item] = torch.stack(now).mean(0), torch.stack(before or now).mean(0)
     space, answer = Space.of(model, given, how), found(model, turns=1, given=given, how=how)
     percentiles_V = popularity_percentiles(training_counts(given))
+    cosines_VV = F.cosine_similarity(model.table_VD[:, None], model.table_VD, dim=2)
+
+    def near(item: int) -> set[int]:
+        others = [other for other in range(1, ITEMS + 1) if other != item]
+        return set(sorted(others, key=lambda other: -cosines_VV[item, other])[:2])
+
     for way, of_items in made.items():
         torch.testing.assert_close(space.of_log[way][starts], torch.stack([*of_items.values()]))  # type: ignore[index]
         reached = [int((vector @ model.table_VD[1:].T).argmax()) + 1 for vector in of_items.values()]
         (turn,) = answer[way, "score"]["turns"]
         assert turn["back"] == pytest.approx(np.mean(np.array(reached) == starts))
         assert turn["popularity"] == pytest.approx(percentiles_V[reached].mean())
-        assert turn["different"] == len(set(reached))
-    cosines = [F.cosine_similarity(*model.table_VD[[*pair]], dim=0).item() for pair in permutations(starts, 2)]
+        assert turn["different"] == len(set(reached)) < len(starts)
+        assert turn["cosine"] == pytest.approx(cosines_VV[starts, reached].mean().item(), abs=1e-6)
+        shares = [len(near(start) & near(item)) / 2 for start, item in zip(starts, reached, strict=True)]
+        assert turn["neighbours"] == pytest.approx(np.mean(shares))
+        assert 0 < turn["neighbours"] < 1
+    cosines = [cosines_VV[pair].item() for pair in permutations(starts, 2)]
     assert answer["numbers"]["cosine_of_any_two"] == pytest.approx(np.mean(cosines), abs=1e-6)
 
 
