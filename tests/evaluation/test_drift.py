@@ -55,9 +55,7 @@ def toward(step: int) -> Tensor:
     return states_VD
 
 
-def found(
-    model: SequenceEncoder, turns: int = 3, given: PackedLog | None = None, how: Measuring = HOW
-) -> dict:
+def found(model: SequenceEncoder, turns: int = 3, given: PackedLog | None = None, how: Measuring = HOW) -> dict:
     answer = drift(("planted", model), given or log(), turns=turns, most=100, how=how)
     ways = {(each["way"], each["fit"]): each for each in answer.numbers["ways"]}
     return {"verdict": answer.verdict, "text": answer.found, "numbers": answer.numbers} | ways
@@ -133,7 +131,8 @@ def test_users_of_an_item_and_what_is_told_of_the_item_reached_are_those_of_a_lo
     """Of two users of three, who have items more than once."""
     monkeypatch.setattr("seqrec_cli.evaluation.audit.drift.NEIGHBOURS", 2)
     histories = [[1, 2, 1, 3, 4, 5], [2, 2, 3, 2, 1, 4], [3, 1, 2, 5, 6, 2]]
-    given, how = packed(histories, ITEMS), replace(HOW, evaluation=HOW.evaluation.model_copy(update={"ranked_users": 2}))
+    given = packed(histories, ITEMS)
+    how = replace(HOW, evaluation=HOW.evaluation.model_copy(update={"ranked_users": 2}))
     states_VD = torch.randn(ITEMS + 1, ITEMS + 1, generator=torch.Generator().manual_seed(0))
     model, rows = Drawn(given, states_VD), subsample(held_out(given, "val"), 2).rows_R
     trained = [histories[row][:-2] for row in rows]
