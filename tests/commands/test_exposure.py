@@ -1,15 +1,20 @@
 """`seqrec exposure` end to end: from a run of a log with owners to a curve, prices, and a run that has them."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.exposure import _refuse_to_keep
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.training.checkpoint import checkpoint_file, load_checkpoint
+from tests.models import toy
 
 TINY = [
     "dataset=synthetic",
@@ -62,6 +67,18 @@ def test_a_model_without_vectors_has_a_curve_and_keeps_no_prices(base: Path) -> 
     assert found["rows"][1]["distance"] < found["rows"][0]["distance"]
     with pytest.raises(SeqrecError, match="model=popular has no item bias"):
         seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "keep=1", f"run_dir={base / 'none'}"])
+
+
+def test_a_bias_of_codes_is_none_of_items() -> None:
+    """The run with its prices could not be loaded, once all of them are learned."""
+    cfg = toy.small_config("semantic", item_bias=True)
+    for name, model in (
+        ("semantic", toy.build_model(cfg, toy.toy_catalog(), 0)),
+        ("gru4rec", toy.toy_model("gru4rec")),
+    ):
+        run: Any = SimpleNamespace(cfg=SimpleNamespace(model=SimpleNamespace(name=name)), model=model)
+        with pytest.raises(SeqrecError, match="semantic has no item bias") if name == "semantic" else nullcontext():
+            _refuse_to_keep(run)
 
 
 def test_prices_are_learned_on_validation_whatever_is_told(base: Path) -> None:
