@@ -18,6 +18,7 @@ from seqrec_cli.evaluation.owner_exposure import Kept, Priced, Prices, Shown, di
 from seqrec_cli.evaluation.ranks import rank_held_out
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.build import build_model
+from seqrec_cli.models.encoder import ItemEncoder
 from seqrec_cli.reporting.environment import environment
 from seqrec_cli.reporting.exposure_report import draw_exposure, exposure_table, save_prices
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
@@ -130,7 +131,7 @@ def _by_item(owners: Owners, price_O: np.ndarray) -> np.ndarray:
 
 
 def _refuse_to_keep(run: Restored) -> None:
-    if "item_bias" not in type(run.cfg.model).model_fields:
+    if not isinstance(run.model, ItemEncoder):  # which has `BIAS`; model=semantic's item_bias is of codes
         raise SeqrecError(
             f"keep: model={run.cfg.model.name} has no item bias to keep prices in; leave keep out, or take a run of "
             "a single encoder (model=sasrec)"

@@ -1,13 +1,20 @@
 """`seqrec exposure` end to end: from a run of a log with owners to a curve, prices, and a run that has them."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import seqrec_cli
+from seqrec_cli.commands.exposure import _refuse_to_keep
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.training.checkpoint import checkpoint_file, load_checkpoint
+from tests.models import toy
 
 TINY = [
     "dataset=synthetic",
@@ -62,6 +69,25 @@ def test_a_model_without_vectors_has_a_curve_and_keeps_no_prices(base: Path) -> 
         seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "keep=1", f"run_dir={base / 'none'}"])
 
 
+def test_a_bias_of_codes_is_none_of_items() -> None:
+    """The run with its prices could not be loaded, once all of them are learned."""
+    cfg = toy.small_config("semantic", item_bias=True)
+    for name, model in (
+        ("semantic", toy.build_model(cfg, toy.toy_catalog(), 0)),
+        ("gru4rec", toy.toy_model("gru4rec")),
+    ):
+        run: Any = SimpleNamespace(cfg=SimpleNamespace(model=SimpleNamespace(name=name)), model=model)
+        with pytest.raises(SeqrecError, match="semantic has no item bias") if name == "semantic" else nullcontext():
+            _refuse_to_keep(run)
+
+
+def test_prices_are_learned_on_validation_whatever_is_told(base: Path) -> None:
+    words = [f"ckpt={base / 'popular'}", "strengths=[0]"]
+    val, test = (seqrec_cli.run("exposure", [*words, f"split={split}"]) for split in ("val", "test"))
+    assert val["unit"] == test["unit"]
+    assert val["rows"] != test["rows"]
+
+
 @pytest.mark.parametrize(
     ("run", "words", "told"),
     [
@@ -77,14 +103,26 @@ def test_bad_input_gets_a_line(base: Path, run: str, words: list[str], told: str
 
 
 def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None:
-    owned = [*TINY, "dataset.owners=true", f"data_dir={base / 'data'}", *FAST, "objective.owner_weight=5"]
+    owned = [*TINY, "dataset.owners=true", f"data_dir={base / 'data'}", *FAST, "model.item_bias=true"]
+    owned.append("objective.owner_weight=5")
     seqrec_cli.run("train", [*owned, "trainer.max_epochs=3", f"run_dir={base / 'taught'}"])
     plain = [*owned[:-1], "trainer.max_epochs=3", f"run_dir={base / 'plain'}"]
     seqrec_cli.run("train", plain)
+    kept = ["strengths=[0,1]", "rounds=5", "keep=1", f"run_dir={base / 'kept'}"]
     shown = [
-        seqrec_cli.run("exposure", [f"ckpt={base / name}", "strengths=[0]"])["rows"][0]["distance"]
-        for name in ("taught", "plain")
+        seqrec_cli.run("exposure", [f"ckpt={base / name}", *words])["rows"][0]["distance"]
+        for name, words in (("taught", ["strengths=[0]"]), ("plain", kept))
     ]
     assert shown[0] < shown[1]
+    # Prices come on top of what the run has learned of its items.
+    learned_V, priced_V = (
+        load_checkpoint(checkpoint_file(base / name))["model"]["bias_V"] for name in ("plain", "kept")
+    )
+    assert learned_V[1:].abs().min() > 0
+    prices = pq.read_table(base / "kept" / "exposure.parquet").to_pandas()["price_1"]
+    added_V = (priced_V - learned_V)[1:].numpy()
+    of_nobody_too = np.array([0.0, *prices])
+    np.testing.assert_allclose(np.abs(added_V[:, None] - of_nobody_too).min(1), 0, atol=1e-5)
+    np.testing.assert_allclose(np.abs(prices.to_numpy()[:, None] - added_V).min(1), 0, atol=1e-5)
     with pytest.raises(SeqrecError, match="belong to nobody"):
         seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", *FAST, "objective.owner_weight=1"])

@@ -3,10 +3,12 @@
 import shlex
 
 import pytest
+from omegaconf import open_dict
 
 from seqrec_cli.commands.dispatch import record_of
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.leftovers import refuse_leftovers
 from seqrec_cli.config.schema import TrainConfig
 
 
@@ -43,6 +45,16 @@ def test_null_asks_for_nothing() -> None:
     record = asked("experiment=ml-1m_sasrec", "objective=distil", "objective.teacher=x")  # objective.negatives: null
     assert record.objective.name == "distil"
     assert record.objective.window == "sliding"  # type: ignore[attr-defined]  # the experiment's
+
+
+@pytest.mark.parametrize("value", [False, 0, 0.0, ""])
+def test_what_is_not_null_asks_for_something(value: object) -> None:
+    words = ["experiment=ml-1m_sasrec", "objective=next_item"]
+    cfg = compose("train", words)
+    with open_dict(cfg):
+        cfg.objective.keep = value
+    with pytest.raises(SeqrecError, match=r"^objective\.keep: set by experiment=ml-1m_sasrec, and"):
+        refuse_leftovers(cfg, words)
 
 
 def test_what_fits_is_let_through() -> None:

@@ -10,6 +10,8 @@ from dataset_helpers import build, dataset
 import seqrec_cli
 from seqrec_cli.api.requests import names_in
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.data.large import choose
+from seqrec_cli.data.large.room import Room
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.data.turned import TOLD
 from seqrec_cli.data.vocabulary import vocabulary
@@ -91,6 +93,39 @@ def test_weights_and_titles(tmp_path: Path) -> None:
     log = prepare(cfg, tmp_path / "data", said.append)
     assert log.weights_N.tolist() == [3, 4, 5, 5, 5, 2, 5, 1]
     assert "titles of items are left out: rows have none" in said
+
+
+def test_what_filters_leave_keeps_its_ratings_weights_and_order(tmp_path: Path) -> None:
+    """A row that is left out comes before others in the file, so that nothing stands where it stood."""
+    own = {**COLUMNS, "predict": "users", "weight_column": "rating"}
+    log = build(dataset("csv", archive=written(tmp_path), **own, min_rating=3), tmp_path / "data")
+    assert histories(log) == {"x": ["c", "a", "b", "d"], "y": ["b", "c"]}
+    assert log.ratings_N.tolist() == log.weights_N.tolist() == [3, 4, 5, 5, 5, 5]
+    first, *lines = ROWS.splitlines()
+    path = written(tmp_path, "\n".join([first, *reversed(lines)]) + "\n")  # user b before a, who is of a lower rating
+    cfg = dataset("csv", archive=path, predict="users", order_columns=["rating"], min_rating=None)
+    assert histories(build(cfg, tmp_path / "data"))["x"] == ["c", "a", "b", "d"]
+
+
+def test_a_log_too_large_for_memory_is_turned_in_memory_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB would preprocess it as it is, unasked."""
+    said: list[str] = []
+    monkeypatch.setattr(choose, "_files", lambda cfg, path: (1, Room.of(cfg)))
+    log = prepare(dataset("csv", archive=written(tmp_path), predict="users"), tmp_path / "data", said.append)
+    assert histories(log)["x"] == ["c", "a", "b", "d"]
+    assert any("does not turn a log around (dataset.predict=users)" in line for line in said)
+
+
+def test_a_simulation_s_law_is_of_items_and_is_not_told_of_a_turned_log(tmp_path: Path) -> None:
+    """Else `oracle` would name the next user by the law of the next item."""
+    sizes = {"users": 40, "items": 30, "categories": 5, "successors": 4, "max_events": 12}
+    plain, other = (
+        build(dataset("synthetic", **sizes, predict=predict), tmp_path / "data") for predict in ("items", "users")
+    )
+    assert plain.manifest["process"] is not None
+    assert other.manifest["process"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """From an item to its users and back: a planted encoder whose states are vectors of its rows' last items."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from test_same_endings import HOW
 from torch import Tensor
 from toylog import packed
@@ -13,7 +15,10 @@ import seqrec_cli
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
-from seqrec_cli.evaluation.audit.drift import drift, refuse_without_vectors
+from seqrec_cli.data.splits import held_out, subsample, training_counts
+from seqrec_cli.evaluation.audit.drift import Space, drift, refuse_without_vectors
+from seqrec_cli.evaluation.audit.perturbed import Measuring
+from seqrec_cli.evaluation.rollouts.measure import popularity_percentiles
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.reporting.drift_table import drift_table
 
@@ -50,8 +55,8 @@ def toward(step: int) -> Tensor:
     return states_VD
 
 
-def found(model: SequenceEncoder, turns: int = 3, given: PackedLog | None = None) -> dict:
-    answer = drift(("planted", model), given or log(), turns=turns, most=100, how=HOW)
+def found(model: SequenceEncoder, turns: int = 3, given: PackedLog | None = None, how: Measuring = HOW) -> dict:
+    answer = drift(("planted", model), given or log(), turns=turns, most=100, how=how)
     ways = {(each["way"], each["fit"]): each for each in answer.numbers["ways"]}
     return {"verdict": answer.verdict, "text": answer.found, "numbers": answer.numbers} | ways
 
@@ -109,6 +114,56 @@ def test_quarters_by_training_events_and_starts_that_somebody_had() -> None:
     table = drift_table(numbers)
     assert table.row_count > 6 * 3
     assert "4 items" in str(table.caption)
+
+
+class Drawn(Planted):
+    """With vectors of items that are not one-hot."""
+
+    table_VD = torch.randn(ITEMS + 1, ITEMS + 1, generator=torch.Generator().manual_seed(3))
+
+    def item_table(self) -> Tensor:
+        return self.table_VD
+
+
+def test_users_of_an_item_and_what_is_told_of_the_item_reached_are_those_of_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two users of three, who have items more than once."""
+    monkeypatch.setattr("seqrec_cli.evaluation.audit.drift.NEIGHBOURS", 2)
+    histories = [[1, 2, 1, 3, 4, 5], [2, 2, 3, 2, 1, 4], [3, 1, 2, 5, 6, 2]]
+    given = packed(histories, ITEMS)
+    how = replace(HOW, evaluation=HOW.evaluation.model_copy(update={"ranked_users": 2}))
+    states_VD = torch.randn(ITEMS + 1, ITEMS + 1, generator=torch.Generator().manual_seed(0))
+    model, rows = Drawn(given, states_VD), subsample(held_out(given, "val"), 2).rows_R
+    trained = [histories[row][:-2] for row in rows]
+    starts = sorted({item for history in trained for item in history})
+    assert len(trained) == 2
+    made: dict[str, dict[int, Tensor]] = {"before": {}, "now": {}}
+    for item in starts:
+        now = [states_VD[history[-1]] for history in trained if item in history]
+        before = [states_VD[h[n - 1]] for h in trained for n in range(1, len(h)) if h[n] == item]
+        made["now"][item], made["before"][item] = torch.stack(now).mean(0), torch.stack(before or now).mean(0)
+    space, answer = Space.of(model, given, how), found(model, turns=1, given=given, how=how)
+    percentiles_V = popularity_percentiles(training_counts(given))
+    cosines_VV = F.cosine_similarity(model.table_VD[:, None], model.table_VD, dim=2)
+
+    def near(item: int) -> set[int]:
+        others = [other for other in range(1, ITEMS + 1) if other != item]
+        return set(sorted(others, key=lambda other: -cosines_VV[item, other])[:2])
+
+    for way, of_items in made.items():
+        torch.testing.assert_close(space.of_log[way][starts], torch.stack([*of_items.values()]))  # type: ignore[index]
+        reached = [int((vector @ model.table_VD[1:].T).argmax()) + 1 for vector in of_items.values()]
+        (turn,) = answer[way, "score"]["turns"]
+        assert turn["back"] == pytest.approx(np.mean(np.array(reached) == starts))
+        assert turn["popularity"] == pytest.approx(percentiles_V[reached].mean())
+        assert turn["different"] == len(set(reached)) < len(starts)
+        assert turn["cosine"] == pytest.approx(cosines_VV[starts, reached].mean().item(), abs=1e-6)
+        shares = [len(near(start) & near(item)) / 2 for start, item in zip(starts, reached, strict=True)]
+        assert turn["neighbours"] == pytest.approx(np.mean(shares))
+        assert 0 < turn["neighbours"] < 1
+    cosines = [cosines_VV[pair].item() for pair in permutations(starts, 2)]
+    assert answer["numbers"]["cosine_of_any_two"] == pytest.approx(np.mean(cosines), abs=1e-6)
 
 
 def test_an_encoder_that_looks_ahead_has_no_states_before() -> None:

@@ -82,6 +82,22 @@ def test_prices_are_at_least_as_good_as_none_by_what_they_are_for() -> None:
     assert values[1] > values[0]
 
 
+def test_of_all_rounds_prices_the_best_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores_RV, owners = market(2)
+    learned, asked = Prices(scores_RV, owners, 5), list[np.ndarray]()
+    lists = learned.lists
+    monkeypatch.setattr(learned, "lists", lambda price_O: (asked.append(price_O), lists(price_O))[1])
+
+    def value(price_O: np.ndarray) -> float:
+        relevance, shares_O = lists(price_O)
+        return relevance - 0.3 * learned.unit * float(np.abs(shares_O - owners.target_O).sum())
+
+    found_O = learned.learn(0.3, 15)
+    values = [value(price_O) for price_O in asked]
+    assert len(values) == 15
+    assert value(found_O) == max(values) > values[-1]
+
+
 def test_scores_that_are_too_many_are_refused() -> None:
     kept, none = Kept(60), np.zeros(0, np.int64)
     kept.add(torch.zeros(2, 7), torch.tensor([3]), rows_B=none, ends_B=none)

@@ -223,6 +223,31 @@ def test_threads_share_the_memory_of_scores(products: Products, monkeypatch: pyt
 
 
 @needs_compiler
+def test_tensors_that_lie_otherwise_are_read_as_they_are(products: Products) -> None:
+    """C takes addresses: of a transposed tensor, or one number in two, it would read others."""
+    torch.manual_seed(4)
+    rows, weight, far = torch.randn(6, FEWEST_ROWS), torch.randn(6, 5), torch.randn(5, FEWEST_ROWS)
+    heads, queries, weights = torch.randn(4, 2, 3, 8, 40), torch.randn(9, 150), torch.rand(150, 2)
+    table, targets = torch.randn(9, 70), torch.randint(1, 70, (150,))
+
+    def run(on: str) -> list[Tensor]:
+        products(on)
+        x, of = rows.T.detach().requires_grad_(), weight.T.detach().requires_grad_()
+        made = linear(x, of, None)
+        found = [made.detach(), *torch.autograd.grad(made, [x, of], far.T)]
+        qkv = [each.transpose(2, 3).detach().requires_grad_() for each in heads[:3]]
+        attended = attention(*qkv, mask_BT=None, causal=True, drop=0.0)
+        found += [attended.detach(), *torch.autograd.grad(attended, qkv, heads[3].transpose(2, 3))]
+        q, items = queries.T.detach().requires_grad_(), table.T.detach().requires_grad_()
+        loss = corpus_cross_entropy(q, items, targets, chunk_mb=1, weights_N=weights[:, 0])
+        return [*found, loss.detach(), *torch.autograd.grad(loss, [q, items])]
+
+    assert not any(each.is_contiguous() for each in (rows.T, heads[3].transpose(2, 3), queries.T, weights[:, 0]))
+    for mine, torchs in zip(run("1"), run("0"), strict=True):
+        close(mine, torchs, 2e-5)
+
+
+@needs_compiler
 def test_rows_are_packed_where_their_positions_are_many(products: Products) -> None:
     layer, lengths_B = nn.Linear(4, 4), torch.ones(FEWEST_ROWS // 8, dtype=torch.int64)
     for on, width, packed in (("1", 8, True), ("1", 7, False), ("0", 8, False)):

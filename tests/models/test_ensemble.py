@@ -79,6 +79,24 @@ def wide_and_deep() -> Model:
     return model.eval()
 
 
+def test_a_bias_has_its_own_tower_s_weight() -> None:
+    """Though the tower before it has none."""
+    settings = toy.small_config("ensemble").model_dump(mode="json") | {"trained": "together"}
+    for key, member in settings["members"].items():
+        member["item_bias"] = key == "gru4rec"
+    model = toy.build_model(config_class("model", "ensemble").from_plain(settings), toy.toy_catalog(), 0)
+    assert isinstance(model, Model)
+    assert model.log_weights_M is not None
+    assert list(model.members).index("gru4rec") > 0
+    with torch.no_grad():
+        torch.nn.init.normal_(model.members["gru4rec"].bias_V)
+        model.log_weights_M.copy_(torch.tensor([0.5, -0.3, 0.2]))
+    batch = toy.toy_batch()
+    weights_M, scores = model.log_weights_M.exp(), [each.score_corpus(batch) for each in model.eval().members.values()]
+    sum_BV = sum(weight * scores_BV for weight, scores_BV in zip(weights_M, scores, strict=True))
+    torch.testing.assert_close(model.score_corpus(batch)[:, 1:], sum_BV[:, 1:])
+
+
 def test_towers_of_one_network_add_their_scores_by_weights_that_learn_from_the_loss_of_the_sum() -> None:
     model, batch = wide_and_deep(), toy.toy_batch()
     assert model.trainable_models() == (model,)

@@ -1,5 +1,6 @@
 """Negatives that the model scores highest, of pools of unseen items: the loss of the ones that a loop would take."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from test_sampled_objective import Biased, D, K, V, batch, by_loop, grads, objec
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.validate import validate
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.objectives import sampled_losses
 
 POOL = 4
@@ -52,6 +54,23 @@ def test_a_position_stands_beside_the_hardest_of_its_pool(
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for a, b in zip(ours, grads(model, plain), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", ["position", "sequence"])
+@pytest.mark.parametrize("window", ["sliding", "prefixes"])
+def test_a_pool_stays_with_its_row_where_others_are_shorter(window: str, shared: str) -> None:
+    """Of prefixes a row has one target, and one pool."""
+    torch.manual_seed(1)
+    model, each = Fixed(torch.randn(V + 1, D)), window == "sliding"
+    targets_BL = torch.tensor([[2, 0, 0], [3, 4, 1]]) if each else torch.tensor([[2, 0, 0], [0, 0, 1]])
+    given = Batch(torch.tensor([1, 2]), torch.tensor([[1, 0, 0], [2, 3, 4]]), torch.tensor([1, 3]))
+    drawn = torch.randint(5, V + 1, (2, 3 if each and shared == "position" else 1, K * POOL))
+    built = objective("bce", sampling="hard", shared=shared, pool=POOL, window=window, stride=None)
+    loss = built.loss(model, replace(given, targets_BL=targets_BL, negatives_BLK=drawn))
+    queries, targets = ([1, 2, 3, 4], [2, 3, 4, 1]) if each else ([1, 4], [2, 1])
+    pools_NP = drawn.expand(2, 3, -1).flatten(0, 1)[[0, 3, 4, 5] if each else [0, 3]]
+    chosen = [hardest(model, pool_P, query) for query, pool_P in zip(queries, pools_NP, strict=True)]
+    assert loss.item() == pytest.approx(by_loop("bce", model, queries, targets, chosen).item(), rel=1e-5)
 
 
 def test_a_pool_of_as_many_as_are_kept_leaves_no_choice() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_objectives import Fixed, window_batch
+from test_sampled_objective import Biased
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
@@ -74,6 +75,23 @@ def test_it_is_added_by_its_weight_in_training_alone() -> None:
     assert owned.loss(model, batch).item() == pytest.approx((loss + 0.5 * more).item(), rel=1e-5)
     with torch.no_grad():
         assert owned.loss(model, batch).item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_what_it_adds_is_of_scores_with_their_bias_and_moves_states_too() -> None:
+    torch.manual_seed(0)
+    model, batch = Biased(torch.randn(7, D)), window_batch()
+    plain, owned = objective(0.0), objective(0.5)
+    found = []
+    for by_hand in (False, True):
+        loss = plain.loss(model, batch) if by_hand else owned.loss(model, batch)
+        if by_hand:
+            scores_NV = model.table[[1, 2, 3, 4]] @ model.table[1:].T + model.bias[1:]
+            shown_V = scores_NV.softmax(1).sum(0)
+            shown_O = torch.stack([shown_V[[0, 1]].sum(), shown_V[[2, 3, 4]].sum()])
+            loss = loss + 0.5 * (owned.due_O * (owned.due_O / (shown_O / shown_O.sum())).log()).sum()
+        found.append([loss, *torch.autograd.grad(loss, [model.table, model.bias])])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_owners_come_nearer_to_what_is_due_to_them() -> None:

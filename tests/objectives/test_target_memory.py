@@ -75,6 +75,28 @@ def test_remembered_vectors_are_those_of_then_and_learn_nothing(kind: type, shar
     torch.testing.assert_close(model.table.grad, both.table.grad[: V + 1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("log_q", [False, True])
+def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: bool) -> None:
+    torch.manual_seed(1)
+    then, now = torch.randn(V + 1, D), torch.randn(V + 1, D)
+    made = objective("sampled_softmax", sampling="cross_batch", shared="batch", memory=4, log_q=log_q)
+    made.after_step(Fixed(then), batch())  # its targets, 2 3 4 1
+    window = made.drawn(batch())
+    assert window.negatives_BLK is not None
+    assert window.negative_places_BLK is not None
+    items_K, places_K = window.negatives_BLK[0, 0], window.negative_places_BLK[0, 0]
+    vectors_KD = torch.where((places_K < 0)[:, None], now[items_K], then[items_K])
+    expected_K = K * COUNTS_V[items_K].clamp(min=1) / COUNTS_V.sum()
+    assert expected_K.unique().numel() > 1
+    losses = []
+    for query, target in zip([1, 2, 3, 4], [2, 3, 4, 1], strict=True):
+        scores_K = vectors_KD @ now[query] - (expected_K.log() if log_q else 0)
+        own = now[target] @ now[query]
+        losses.append(torch.cat([own[None], scores_K[items_K != target]]).logsumexp(0) - own)
+    loss = made.target_loss(Fixed(now), window)
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
 def test_a_validation_draws_as_from_a_memory_of_all_batches() -> None:
     training = objective("bce", sampling="cross_batch", shared="batch")
     training.after_step(Fixed(torch.randn(V + 1, D)), batch())
