@@ -39,6 +39,7 @@ class AuditConfig(Settings):
     )
     drift: int = Field(
         ge=0,
+        le=100,
         description="with a ckpt of an encoder: how often an item's users are found, and the item that these fit best; "
         "0: not asked",
     )

@@ -28,8 +28,8 @@ class Owners:
         """Raises SeqrecError for a log whose items belong to nobody, or whose owners do nothing in training."""
         if log.owners_V1 is None:
             raise SeqrecError(
-                "exposure by owner: the items of this log belong to nobody; give dataset.owner_column (csv), or "
-                "dataset.owners=true (synthetic)"
+                "exposure by owner: the items of this log belong to nobody; train with dataset.owner_column (csv) or "
+                "dataset.owners=true (synthetic), both with dataset.predict=items, or objective.owner_weight=0"
             )
         users_O, of_items_V1 = np.unique(np.asarray(log.owners_V1, np.int64), return_inverse=True)
         if users_O[0] > 0:  # every item is somebody's: 0 stands for nobody all the same

@@ -133,7 +133,8 @@ def test_towers_of_one_network_add_their_scores_by_weights_that_learn_from_the_l
             "model.members.recdenoiser adds terms of its own to the loss",
         ),
         (["model.members.lrurec=null", f"+model.members.ease={EASE}"], "none learns"),
-        (["model.members.lrurec=null"], "model.members"),
+        (["model.members.lrurec=null"], "model.members: none is left; name one"),
+        ([], "joins two members or more"),
     ],
 )
 def test_what_cannot_be_one_network_is_refused(more: list[str], words: str) -> None:

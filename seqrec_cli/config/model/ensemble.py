@@ -55,6 +55,8 @@ class Config(ModelConfig):
         if not isinstance(members, dict):
             return members
         members = {key: member for key, member in members.items() if member is not None}
+        if not members:
+            raise ValueError("model.members: none is left; name one that is not null")
         for key, member in members.items():
             name = member.get("name") if isinstance(member, dict) else None
             if name not in names("model"):
@@ -74,6 +76,10 @@ class Config(ModelConfig):
                     f"model.max_length={self.max_length}, which its rows have; raise that"
                 )
         if self.trained == "together":
+            if len(self.members) < 2:
+                raise ValueError(
+                    "model.trained=together joins two members or more; use model.trained=apart, or add one"
+                )
             for key, member in self.members.items():
                 if member.loss_of_its_own:
                     raise ValueError(

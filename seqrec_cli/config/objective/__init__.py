@@ -148,6 +148,7 @@ class NegativesConfig(WindowConfig):
     uniform_share: float = Field(gt=0, lt=1, description="for sampling=mixed: the share drawn from all items alike")
     pool: int = Field(
         ge=1,
+        le=1000,
         description="for sampling=hard: unseen items drawn for each negative; the highest scores are kept",
     )
     memory: int = Field(
