@@ -76,10 +76,6 @@ class Config(ModelConfig):
                     f"model.max_length={self.max_length}, which its rows have; raise that"
                 )
         if self.trained == "together":
-            if len(self.members) < 2:
-                raise ValueError(
-                    "model.trained=together joins two members or more; use model.trained=apart, or add one"
-                )
             for key, member in self.members.items():
                 if member.loss_of_its_own:
                     raise ValueError(
@@ -87,4 +83,6 @@ class Config(ModelConfig):
                     )
         if not any(member.capabilities.family == "encoder" for member in self.members.values()):
             raise ValueError("model.members: every one is fitted in closed form and none learns; add an encoder")
+        if self.trained == "together" and len(self.members) < 2:
+            raise ValueError("model.trained=together joins two members or more; use model.trained=apart")
         return self
