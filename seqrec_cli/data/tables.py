@@ -110,7 +110,7 @@ def of_several(parts: Parts, first: tuple[str, tuple[str, ...]] | None, error: S
     if first is not None and first[1]:
         if "cannot be read" in str(error):
             return "; copy that part again, or take it out of the folder"
-        if not re.search(r"(no|more than one) column", str(error)):
+        if not re.search(r"\bcolumn", str(error)):
             return ""
         return f"; all parts of {parts.label} have the same columns, and {first[0]} has {', '.join(first[1][:10])}"
     if len(parts.parts) == 1:
