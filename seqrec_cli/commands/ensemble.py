@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.made_run import write_made_run
 from seqrec_cli.commands.measure import measure_run, validation_loss
 from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.errors import SeqrecError
@@ -15,9 +16,7 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.ensemble import Model
-from seqrec_cli.reporting.environment import environment
 from seqrec_cli.reporting.run_folder import RunFolder
-from seqrec_cli.training.checkpoint import save_checkpoint
 
 
 def main(cfg: EnsembleConfig) -> dict[str, Any]:
@@ -44,17 +43,8 @@ def main(cfg: EnsembleConfig) -> dict[str, Any]:
     for key, run in members.items():
         model.members[key].load_state_dict(run.model.state_dict())
     folder = RunFolder.allocate(cfg.run_dir, f"ensemble_{mixed.dataset.name}")
-    config, fingerprint = dump(mixed), first.log.fingerprint
-    folder.write_config(config)
-    folder.write_manifest(
-        environment(first.precision.device)
-        | {"mixed": dict(zip(members, cfg.ckpts, strict=True)), "precision": first.precision.name}
-        | {"data": {"name": mixed.dataset.name, "fingerprint": fingerprint, "folder": str(first.log.folder)}}
-    )
-    header = {"config": config, "facts": first.log.catalog.facts(), "fingerprint": fingerprint}
-    moment = {"epoch": 0, "step": 0, "metrics": {}, "trainer": None}
-    save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
     measured = mixed, model, first.log, first.precision
+    write_made_run(folder, measured, of={"mixed": dict(zip(members, cfg.ckpts, strict=True))}, epoch=0)
     metrics = measure_run(measured, folder, test=cfg.test, by="ensemble", loss=validation_loss(measured))
     folder.mark_done()
     say(str(folder.path))

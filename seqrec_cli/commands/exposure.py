@@ -6,10 +6,12 @@ import numpy as np
 import torch
 
 from seqrec_cli.commands.console import say
+from seqrec_cli.commands.made_run import write_made_run
 from seqrec_cli.commands.measure import measure_run
 from seqrec_cli.commands.restore import Restored, folder_of, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.exposure import ExposureConfig
+from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import dump, validate_plain
 from seqrec_cli.data.owners import Owners
 from seqrec_cli.data.splits import view_of
@@ -19,12 +21,10 @@ from seqrec_cli.evaluation.ranks import rank_held_out
 from seqrec_cli.metrics.table import compute_metrics
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.encoder import ItemEncoder
-from seqrec_cli.reporting.environment import environment
 from seqrec_cli.reporting.exposure_report import draw_exposure, exposure_table, save_prices
 from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
-from seqrec_cli.training.checkpoint import save_checkpoint
 
 BIAS = "bias_V"  # the parameter of encoders that holds `item_bias`
 
@@ -115,7 +115,7 @@ def _measured(run: Restored, owners: Owners, cfg: ExposureConfig, *, price_O: np
             collectors=[shown],
         )
     metrics = compute_metrics((cfg.cutoff,), ranks=ranks)
-    shares_O = shown.shares(owners)
+    shares_O = owners.shares(shown.by_item_V1)
     names = [f"{kind}@{cfg.cutoff}" for kind in ("hr", "ndcg", "mrr")]
     return {name: metrics[name] for name in names} | {
         "distance": distance(shares_O, owners.target_O),
@@ -143,18 +143,11 @@ def _keep(run: Restored, folder: RunFolder, added_V1: np.ndarray, *, of: dict[st
     plain = dump(run.cfg)
     plain["model"]["item_bias"] = True
     cfg = validate_plain("train", plain)
-    model = build_model(cfg.model, run.log.catalog, cfg.trainer.seed).to(run.precision.device)  # type: ignore[attr-defined]
+    assert isinstance(cfg, TrainConfig)
+    model = build_model(cfg.model, run.log.catalog, cfg.trainer.seed).to(run.precision.device)
     state, added_V = run.model.state_dict(), torch.from_numpy(added_V1).to(run.precision.device, torch.float32)
     state[BIAS] = state[BIAS] + added_V if BIAS in state else added_V
     model.load_state_dict(state)
-    config = dump(cfg)
-    folder.write_config(config)
-    folder.write_manifest(
-        environment(run.precision.device)
-        | {"exposure": of, "precision": run.precision.name}
-        | {"data": {"name": run.cfg.dataset.name, "fingerprint": run.log.fingerprint, "folder": str(run.log.folder)}}
-    )
-    header = {"config": config, "facts": run.log.catalog.facts(), "fingerprint": run.log.fingerprint}
-    moment = {"epoch": run.epoch, "step": 0, "metrics": {}, "trainer": None}
-    save_checkpoint(folder.best, {**header, **moment, "model": model.state_dict()})
-    measure_run((cfg, model, run.log, run.precision), folder, test="none", by="exposure", loss=None)  # type: ignore[arg-type]
+    made = cfg, model, run.log, run.precision
+    write_made_run(folder, made, of={"exposure": of}, epoch=run.epoch)
+    measure_run(made, folder, test="none", by="exposure", loss=None)

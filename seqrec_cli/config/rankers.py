@@ -58,11 +58,6 @@ class InterestConfig(RankerConfig):
     batch_norm: bool = Field(description="batch normalisation in front of the MLP's activations, padding left out")
 
     @property
-    def looks_ahead(self) -> str:
-        """What to use instead where the state at a position sees later events of its row; empty where it sees none."""
-        return "" if self.capabilities.causal else "objective=cloze"
-
-    @property
     def batch_statistics(self) -> dict[str, str]:
         return mlp_statistics(self.activation, self.batch_norm)
 

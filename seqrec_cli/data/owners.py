@@ -40,3 +40,9 @@ class Owners:
         if not acts_O.sum():
             raise SeqrecError("exposure by owner: no owner of an item has a training event, so nothing is due to any")
         return cls(of_items_V1, users_O, acts_O / acts_O.sum())
+
+    def shares(self, by_item_V1: np.ndarray) -> np.ndarray:
+        """Of what owned items have in all, as exposure [V + 1], each owner's share, float64 [O]; zeros of nothing."""
+        of_owner_O = np.bincount(self.of_items_V1, by_item_V1, minlength=len(self.users_O) + 1)[1:]
+        total = of_owner_O.sum()
+        return of_owner_O / total if total > 0 else of_owner_O

@@ -62,10 +62,6 @@ class Shown:
         """Add up what all have counted."""
         processes.sum_array(self.by_item_V1)
 
-    def shares(self, owners: Owners) -> np.ndarray:
-        """Of the exposure of owned items each owner's, float64 [O]."""
-        return _shares(np.bincount(owners.of_items_V1, self.by_item_V1, minlength=len(owners.users_O) + 1)[1:])
-
 
 class Kept:
     """A collector of scores, float32 [R, V + 1]; -inf for what is no candidate."""
@@ -153,13 +149,7 @@ class Prices:
             relevance += float((weight_BK * scores_BV.gather(1, items_BK).where(items_BK > 0, 0)).sum())
             weights_M = weight_BK.flatten().cpu().numpy().astype(np.float64)
             shown_V += np.bincount(items_BK.flatten().cpu().numpy(), weights_M, minlength=len(shown_V))
-        shown_O = np.bincount(self.owners.of_items_V1, shown_V, minlength=len(price_O) + 1)[1:]
-        return relevance / len(self.scores_RV), _shares(shown_O)
-
-
-def _shares(shown_O: np.ndarray) -> np.ndarray:
-    total = shown_O.sum()
-    return shown_O / total if total > 0 else shown_O
+        return relevance / len(self.scores_RV), self.owners.shares(shown_V)
 
 
 def distance(shares_O: np.ndarray, target_O: np.ndarray) -> float:

@@ -50,6 +50,17 @@ def test_a_run_on_a_frame_restores_in_python_and_on_the_command_line(tmp_path: P
     assert run.recommend(histories=log()[:3], top=1)["user"].tolist() == ["u0"]
 
 
+def test_a_frame_turned_around_has_items_for_users_and_is_asked_by_the_same_columns(tmp_path: Path) -> None:
+    data = made(log(), tmp_path, predict="users")
+    assert (data.num_users, data.num_items) == (20, 12)
+    run = seqrec_cli.train(SMALL, dataset=data, run_dir=tmp_path / "run", verbose=False)
+    asked = log()[:2]
+    answer = run.recommend(asked, top=1)
+    assert answer["user"].tolist() == asked["what"].tolist()
+    assert {*answer["item"]} <= {*log()["who"]}
+    assert {*run.recommend(histories=log()[:3], top=1)["user"]} == {*log()[:3]["what"]}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -13,6 +13,7 @@ import pytest
 import seqrec_cli
 from seqrec_cli.commands.exposure import _refuse_to_keep
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.evaluation.owner_exposure import Prices
 from seqrec_cli.training.checkpoint import checkpoint_file, load_checkpoint
 from tests.models import toy
 
@@ -88,6 +89,18 @@ def test_prices_are_learned_on_validation_whatever_is_told(base: Path) -> None:
     assert val["rows"] != test["rows"]
 
 
+def test_histories_and_rounds_of_prices_are_as_many_as_told(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, float, int]] = []
+
+    def learn(self: Prices, strength: float, rounds: int) -> np.ndarray:
+        told.append((len(self.scores_RV), strength, rounds))
+        return self.price_O
+
+    monkeypatch.setattr(Prices, "learn", learn)
+    seqrec_cli.run("exposure", [f"ckpt={base / 'popular'}", "strengths=[0,2]", "rounds=3", "users=7"])
+    assert told == [(7, 0.0, 3), (7, 2.0, 3)]
+
+
 @pytest.mark.parametrize(
     ("run", "words", "told"),
     [
@@ -115,9 +128,9 @@ def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None
     ]
     assert shown[0] < shown[1]
     # Prices come on top of what the run has learned of its items.
-    learned_V, priced_V = (
-        load_checkpoint(checkpoint_file(base / name))["model"]["bias_V"] for name in ("plain", "kept")
-    )
+    learned, priced = (load_checkpoint(checkpoint_file(base / name)) for name in ("plain", "kept"))
+    learned_V, priced_V = learned["model"]["bias_V"], priced["model"]["bias_V"]
+    assert learned["epoch"] == priced["epoch"] > 0
     assert learned_V[1:].abs().min() > 0
     prices = pq.read_table(base / "kept" / "exposure.parquet").to_pandas()["price_1"]
     added_V = (priced_V - learned_V)[1:].numpy()

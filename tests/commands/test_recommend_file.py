@@ -15,23 +15,6 @@ from seqrec_cli.config.errors import SeqrecError
 from tests.commands.to_a_file import HISTORIES, USERS, answered, frame_of, trained
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("recommend_file")
-
-
-@pytest.fixture(scope="module")
-def run(base: Path) -> str:
-    return trained(base, "sasrec")
-
-
-@pytest.fixture(scope="module")
-def requests(base: Path) -> Path:
-    path = base / "requests.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in HISTORIES), encoding="utf-8")
-    return path
-
-
 def one(run: str, *asked: str) -> dict[str, Any]:
     return seqrec_cli.run("recommend", [f"ckpt={run}", *asked])
 

@@ -1,6 +1,5 @@
 """`seqrec recommend input= output=`, killed, interrupted or damaged: the same command ends in the same bytes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,23 +15,6 @@ from seqrec_cli.commands import recommend_file
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.serving.answer_files import AnswerFile
 from tests.commands.to_a_file import HISTORIES, USERS, answered, frame_of, trained
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("recommend_file")
-
-
-@pytest.fixture(scope="module")
-def run(base: Path) -> str:
-    return trained(base, "sasrec")
-
-
-@pytest.fixture(scope="module")
-def requests(base: Path) -> Path:
-    path = base / "requests.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in HISTORIES), encoding="utf-8")
-    return path
 
 
 def test_a_killed_command_goes_on_and_ends_in_the_same_bytes(

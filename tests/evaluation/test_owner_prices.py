@@ -36,7 +36,7 @@ def test_places_are_discounted_and_nobody_s_items_are_left_out() -> None:
     expected = [0, 0, first, second + third, second + third, first, 0]
     assert shown.by_item_V1.tolist() == pytest.approx(expected)
     owned = np.array([first + first, second + third])  # 2 and 5 of owner 1; 4 of owner 3
-    assert shown.shares(Owners.of(OWNED)).tolist() == pytest.approx((owned / owned.sum()).tolist())
+    assert Owners.of(OWNED).shares(shown.by_item_V1).tolist() == pytest.approx((owned / owned.sum()).tolist())
 
 
 def test_distance_and_gini_by_hand() -> None:

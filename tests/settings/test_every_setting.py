@@ -18,6 +18,7 @@ from seqrec_cli.config.schema import TrainConfig
 from tests.settings import outcomes, rows, rows_of_data, small_files
 from tests.settings.outcomes import first_difference, outcome, run_of
 from tests.settings.rows import Row
+from tests.settings.rows_of_models import MODELS, OF_ENCODERS, OF_MODELS, OF_RANKERS
 from tests.shipped import shipped
 
 # Small and fast, and no number that a table of `conf/` may change. Both runs of a line have these.
@@ -59,7 +60,7 @@ RANKER_DATA = (
     "dataset.user_attribute_columns=[plan]",
     "dataset.context_columns=[place]",
 )
-OF_FAMILY = {"encoder": rows.OF_ENCODERS, "generator": rows.OF_ENCODERS, "ranker": rows.OF_RANKERS, "closed_form": {}}
+OF_FAMILY = {"encoder": OF_ENCODERS, "generator": OF_ENCODERS, "ranker": OF_RANKERS, "closed_form": {}}
 FILES = Path(outcomes.FOLDER.name)
 
 
@@ -147,7 +148,7 @@ class Line(NamedTuple):
 def tables(group: str, option: str) -> Mapping[str, Row | None]:
     """The rows of an option: its group's, and before them its own."""
     if group == "model":
-        return rows.OF_MODELS | OF_FAMILY[family(option)] | rows.MODELS.get(option, {})
+        return OF_MODELS | OF_FAMILY[family(option)] | MODELS.get(option, {})
     if group == "objective":
         return rows.OF_WINDOWS | rows.OF_NEGATIVES | rows.OBJECTIVES.get(option, {})
     if group == "protocol":
@@ -180,13 +181,13 @@ LINES = list(lines())
 def test_every_setting_has_a_row() -> None:
     without = [line for line in LINES if line.row is None]
     told = [line for line in without if not rows.OTHERWISE.keys() & {line.setting, f"{line.option}-{line.setting}"}]
-    assert not [f"no row for {line.setting} ({line.option})" for line in told], "add one to tests/settings/rows.py"
+    assert not [f"no row for {line.setting} ({line.option})" for line in told], "add one to tests/settings/rows*.py"
 
 
 def test_no_row_is_of_a_setting_that_is_gone() -> None:
     known = {line.setting for line in LINES} | {f"{line.option}-{line.setting}" for line in LINES}
     assert set(rows.OTHERWISE) <= known
-    for group, of in (("model", rows.MODELS), ("objective", rows.OBJECTIVES), ("protocol", rows_of_data.PROTOCOLS)):
+    for group, of in (("model", MODELS), ("objective", rows.OBJECTIVES), ("protocol", rows_of_data.PROTOCOLS)):
         for option, found in of.items():
             assert {f"{group}.{key}" for key in found} <= {line.setting for line in LINES if line.option == option}
 

@@ -27,6 +27,7 @@ Legend: R users asked, S starts, V items, D width, n turns, C items at once.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -70,8 +71,7 @@ def drift(given: tuple[str, Recommender], log: PackedLog, *, turns: int, most: i
     """Every way, of at most `most` starts, drawn at random: users are those of validation requests (`ranked_users`),
     and starts are items that one of them had in training."""
     name, model = given
-    refuse_without_vectors(name, model, turns)
-    assert isinstance(model, SequenceEncoder)
+    assert isinstance(model, SequenceEncoder)  # see `refuse_without_vectors`
     with measuring(model, how.precision):
         space, counts_V = Space.of(model, log, how), training_counts(log)
     with torch.inference_mode():  # outside of the run's number format
@@ -141,37 +141,52 @@ class Space:
         columns = max(len(self.table_VD), len(self.states_RD))
         return rows.split(max(1, self.memory_mb * 2**20 // (COPIES * FP32_BYTES * columns)))
 
-    def likelihoods(self) -> Tensor:
-        """The log of the sum over items of each user's exponentiated scores, [R]."""
+    @cached_property
+    def unit_VD(self) -> Tensor:
+        """The items' vectors, each of length 1."""
+        return F.normalize(self.table_VD, dim=1)
+
+    @cached_property
+    def likelihoods_R(self) -> Tensor:
+        """The log of the sum over items of each user's exponentiated scores."""
         parts = []
         for rows in self.blocks(torch.arange(len(self.states_RD), device=self.states_RD.device)):
             parts.append(corpus_scores(self.states_RD[rows], self.table_VD, self.bias_V)[:, 1:].logsumexp(1))
         return torch.cat(parts)
 
-    def made(self, items: Tensor, way: Way, sums_R: Tensor) -> Tensor:
+    def made(self, items: Tensor, way: Way) -> Tensor:
         """The vectors made of the items' users, [C, D]; zero for an item that none of them had."""
         if way != SHOWN:
             return self.of_log[way][items]
-        scores_CR = self.table_VD[items] @ self.states_RD.T - sums_R  # an item's bias is the same for all
+        scores_CR = self.table_VD[items] @ self.states_RD.T - self.likelihoods_R  # an item's bias is the same for all
         best_CM = scores_CR.topk(min(USERS, len(self.states_RD)), dim=1).indices
         return self.states_RD[best_CM].mean(1)
 
+    @cached_property
+    def _near(self) -> tuple[Tensor, Tensor]:
+        """Neighbours [V + 1, K] of items that were asked about, and whether each was, [V + 1]."""
+        size, device = len(self.table_VD), self.table_VD.device
+        near_VK = torch.zeros((size, min(NEIGHBOURS, size - 2)), dtype=torch.int64, device=device)
+        return near_VK, torch.zeros(size, dtype=torch.bool, device=device)
+
     def neighbours(self, items: Tensor) -> Tensor:
-        """The nearest items by cosine, without the item itself, [S, K]."""
-        unit_VD, found = F.normalize(self.table_VD, dim=1), []
-        for items_C in self.blocks(items):
-            cosines_CV = unit_VD[items_C] @ unit_VD.T
+        """The nearest items by cosine, without the item itself, [S, K]; each item's are looked for once."""
+        near_VK, asked_V = self._near
+        new = items.unique()
+        for items_C in self.blocks(new[~asked_V[new]]):
+            cosines_CV = self.unit_VD[items_C] @ self.unit_VD.T
             cosines_CV[:, 0] = -torch.inf
             cosines_CV.scatter_(1, items_C[:, None], -torch.inf)
-            found.append(cosines_CV.topk(min(NEIGHBOURS, len(unit_VD) - 2), dim=1).indices)
-        return torch.cat(found)
+            near_VK[items_C] = cosines_CV.topk(near_VK.shape[1], dim=1).indices
+        asked_V[new] = True
+        return near_VK[items]
 
     def cosine_of_any_two(self, items: np.ndarray) -> float | None:
         """The mean over pairs of different items."""
         if len(items) < 2:
             return None
         device = self.table_VD.device
-        unit_VD = F.normalize(self.table_VD[torch.from_numpy(items).to(device)], dim=1).to(widest_float(device))
+        unit_VD = self.unit_VD[torch.from_numpy(items).to(device)].to(widest_float(device))
         total, own = unit_VD.sum(0).square().sum(), unit_VD.square().sum()
         return float((total - own) / (len(items) * (len(items) - 1)))
 
@@ -219,8 +234,7 @@ def _turned(
 ) -> dict[str, Any]:
     """What every turn does to the starts, and to those of each quarter by training events."""
     device = space.table_VD.device
-    unit_VD, start_S = F.normalize(space.table_VD, dim=1), torch.from_numpy(starts_S).to(device)
-    sums_R = space.likelihoods() if way == SHOWN else space.states_RD[:0, 0]
+    unit_VD, start_S = space.unit_VD, torch.from_numpy(starts_S).to(device)
     after_V = torch.zeros(len(space.table_VD), dtype=torch.int64, device=device)  # f; 0: not yet asked
     cosines, ranks = [], []
     at_S, of_turns = start_S, []
@@ -229,7 +243,7 @@ def _turned(
     for turn in range(turns):
         new = at_S.unique()
         for items_C in space.blocks(new[after_V[new] == 0]):
-            made_CD = space.made(items_C, way, sums_R)
+            made_CD = space.made(items_C, way)
             if fit == "score":
                 scores_CV = corpus_scores(made_CD, space.table_VD, space.bias_V)
             else:
