@@ -1,4 +1,6 @@
-"""The notebooks run from top to bottom on generated data; the one for Colab is composed and validated, cell by cell."""
+"""The notebooks run from top to bottom on generated data, one by default and all by night; the one for Colab is
+composed and validated, cell by cell.
+"""
 
 import json
 import os
@@ -11,6 +13,7 @@ import pytest
 
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.validate import validate
+from tests.covering import covering
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 COLAB = NOTEBOOKS / "bert4rec_ml1m_colab.ipynb"  # it needs a download and a GPU
@@ -38,7 +41,9 @@ def test_a_notebook_is_valid_and_holds_no_output(path: Path) -> None:
         compile(LINES_OF_IPYTHON.sub("", cell.source), str(path), "exec")
 
 
-@pytest.mark.parametrize("path", [path for path in ALL if path != COLAB], ids=named)
+@pytest.mark.parametrize(
+    "path", covering([path for path in ALL if path != COLAB], lambda path: ["notebook"]), ids=named
+)
 def test_a_notebook_runs(path: Path, python: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty folder, as a reader would; a cell that raises fails the test with its traceback."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqrec_cli.config.errors import SeqrecError, nearest
 from seqrec_cli.config.migrations import RENAMED
 from seqrec_cli.config.quoting import shell_override
+from seqrec_cli.config.registry import GROUPS
 
 LAUNCHERS = {
     "joblib": 'pip install "seqrec[joblib]"',
@@ -170,6 +171,9 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         if key in groups:
             own = f"with --config-dir DIR one of your own, DIR/{key}/NAME.yaml"
             return f"{key} takes the name of an option: a file of conf/{key}/, or {own}"
+        section = key.partition(".")[0]
+        if "ckpt" in known and section in GROUPS and not any(word.startswith(section) for word in known):
+            return f"{key}: no such key or group: the run has the {section} that it was trained with"
         return f"{key}: no such key or group{_nearest_key(key, known)}"
     if found := re.match(r"Error merging override (\S+)", line):
         key = found[1].lstrip("+~").split("=")[0]

@@ -19,6 +19,8 @@ RENAMED = {  # keys, options of groups (GROUP=OPTION) and values (KEY=VALUE)
     "model=mixture": "model=ensemble",
     "objective=count": "objective=closed_form",
     "objective=shift": "objective=next_item",
+    "objective.log_q=false": "objective.log_q=none",
+    "objective.log_q=true": "objective.log_q=negatives",
     "objective.sampling=unmet": "objective.sampling=unseen",
     "trainer.like_lengths": "trainer.bucket_by_length",
     "trainer.part_tokens": "trainer.micro_batch_tokens",
@@ -90,7 +92,7 @@ BEFORE: dict[str, Any] = {
     "objective.known": "none",
     "objective.known_decay": 0.9,
     "objective.known_sharpness": 1.0,
-    "objective.log_q": True,
+    "objective.log_q": "negatives",
     "objective.memory": 8192,
     "objective.pool": 4,
     "objective.scheduled_sampling": "none",
@@ -153,7 +155,7 @@ def renamed(plain: dict[str, Any]) -> dict[str, Any]:
         if group != new.partition(".")[0].partition("=")[0]:
             continue  # moved to another group, above
         section = found.get(group)
-        if not isinstance(section, dict) or name not in section or (equals and section[name] != value):
+        if not isinstance(section, dict) or name not in section or (equals and _text(section[name]) != value):
             continue
         _tell(old, new)
         if equals:
@@ -161,6 +163,11 @@ def renamed(plain: dict[str, Any]) -> dict[str, Any]:
         else:
             section[new.partition(".")[2]] = section.pop(name)
     return found
+
+
+def _text(value: Any) -> str:
+    """As a command line has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _with_protocol(plain: dict[str, Any]) -> dict[str, Any]:

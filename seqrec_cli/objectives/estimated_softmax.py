@@ -57,7 +57,7 @@ def _sampled(cfg: EstimatedSoftmaxConfig, negatives: int) -> SampledConfig:
         uniform_share=0.5,
         pool=1,
         memory=1,
-        log_q=True,
+        log_q="negatives",
         known="none" if by_known is None else by_known.known,
         known_decay=1.0 if by_known is None else by_known.known_decay,
         known_sharpness=1.0 if by_known is None else by_known.known_sharpness,

@@ -79,6 +79,7 @@ class _SharedNegatives(torch.autograd.Function):
         targets_GM: Tensor,
         negatives_GK: Tensor,
         log_expected_GK: Tensor | None,
+        log_target_GM: Tensor | None,
         weights_GM: Tensor | None,
     ) -> Tensor:
         device, dtype = queries_GMD.device, product_dtype(queries_GMD.device)
@@ -95,10 +96,14 @@ class _SharedNegatives(torch.autograd.Function):
             ):
                 queries_gmD, positives_gmD = queries_GMD[g, m].float(), positives_GMD[g, m].float()
                 products_gmD = queries_GMD[g, m].to(dtype)
-                out = targets_GM1[g, m] == negatives_G1K[g]
                 offset = None if log_expected_GK is None else log_expected_GK[g, None]
-                scores_gmC = joined(queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset=offset, out=out)
-                loss += (criterion(scores_gmC) * counted_GM[g, m]).sum()
+                own = None if log_target_GM is None else log_target_GM[g, m]
+                out = (targets_GM1[g, m] == negatives_G1K[g]) if own is None else None
+                scores_gmC = joined(
+                    queries_gmD, positives_gmD, products_gmD @ keys_GKD[g].mT, offset=offset, own=own, out=out
+                )
+                losses_gm = criterion(scores_gmC)
+                loss += ((losses_gm if own is None else losses_gm - own) * counted_GM[g, m]).sum()
                 weight_gm1 = counted_GM[g, m, None] * share
                 away_gm1, others_gmK = scores_gmC[..., :1] * weight_gm1, scores_gmC[..., 1:].to(dtype)
                 grad_positives_GMD[g, m] = away_gm1 * queries_gmD
@@ -111,7 +116,7 @@ class _SharedNegatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None)
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None, None)
 
 
 class _OwnNegatives(torch.autograd.Function):
@@ -125,8 +130,9 @@ class _OwnNegatives(torch.autograd.Function):
         positives_ND: Tensor,
         table_XD: Tensor,
         rows_NK: Tensor,
-        out_NK: Tensor,
+        out_NK: Tensor | None,
         log_expected_NK: Tensor | None,
+        log_target_N: Tensor | None,
         whole: bool,
         weights_N: Tensor | None,
     ) -> Tensor:
@@ -145,8 +151,11 @@ class _OwnNegatives(torch.autograd.Function):
                     vectors_nKD = keys_XD[rows_nK]
                     scores_nK = (vectors_nKD @ products_nD[:, :, None])[..., 0]
                 offset = None if log_expected_NK is None else log_expected_NK[n]
-                scores_nC = joined(queries_nD, positives_nD, scores_nK, offset=offset, out=out_NK[n])
+                own = None if log_target_N is None else log_target_N[n]
+                out = None if out_NK is None else out_NK[n]
+                scores_nC = joined(queries_nD, positives_nD, scores_nK, offset=offset, own=own, out=out)
                 losses_n = criterion(scores_nC)
+                losses_n = losses_n if own is None else losses_n - own
                 loss += losses_n.sum() if weights_N is None else weights_N[n] @ losses_n
                 scores_nC /= N
                 if weights_N is not None:
@@ -169,7 +178,7 @@ class _OwnNegatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None, None)
+        return (None, *scaled(ctx.saved_tensors, grads[0]), None, None, None, None, None, None)
 
 
 def scored_whole(num_items: int, negatives: int) -> bool:
@@ -177,19 +186,30 @@ def scored_whole(num_items: int, negatives: int) -> bool:
     return num_items <= TABLE_ROWS_A_NEGATIVE * negatives
 
 
-def joined(queries: Tensor, positives: Tensor, products: Tensor, *, offset: Tensor | None, out: Tensor) -> Tensor:
-    """Scores fp32 [..., 1 + K]: the target's, then the negatives', -inf where `out`.
+def joined(
+    queries: Tensor,
+    positives: Tensor,
+    products: Tensor,
+    *,
+    offset: Tensor | None,
+    own: Tensor | None,
+    out: Tensor | None,
+) -> Tensor:
+    """Scores fp32 [..., 1 + K]: the target's less `own`, then the negatives' less `offset`, -inf where `out`.
 
-    The target is there with certainty: its expected count is 1, and nothing is taken off.
+    Without `own` the target is taken to be there with certainty: its expected count is 1.
     """
     scores = products.new_empty((*products.shape[:-1], products.shape[-1] + 1), dtype=torch.float32)
     torch.sum(queries * positives, dim=-1, out=scores[..., 0])
+    if own is not None:
+        scores[..., 0].sub_(own)
     others = scores[..., 1:]
     if offset is None:
         others.copy_(products)
     else:
         torch.sub(products, offset, out=others)
-    others.masked_fill_(out, -torch.inf)
+    if out is not None:
+        others.masked_fill_(out, -torch.inf)
     return scores
 
 
@@ -221,17 +241,30 @@ def loss_with_shared_negatives(
     targets_GM: Tensor,
     negatives_GK: Tensor,
     log_expected_GK: Tensor | None = None,
+    log_target_GM: Tensor | None = None,
     weights_GM: Tensor | None = None,
 ) -> Tensor:
     """Mean of the criterion (times `weights_GM`) over real targets (> 0), each beside its group's negatives.
 
     Scores are inner products, those of negatives less `log_expected_GK`: the softmax is then that of importance
     sampling (Bengio & Senecal, IEEE TNN 19(4), 2008), whose sum over negatives is an unbiased estimate of the sum
-    over all other items, and the loss tends to the full softmax as K grows. A negative that equals the target of a
-    position is left out there. Products run in autocast's format, the rest in fp32.
+    over all other items, and the loss tends to the full softmax as K grows. With `log_target_GM` off the targets'
+    scores it is the sampled softmax of Jean et al. (arXiv 1412.2007, eq. 8): the target among draws of which it is one.
+    The full softmax's best model then has the least loss at any K (Ma & Collins, arXiv 1809.01812, ranking objective).
+    The same is taken off the losses, a constant, so that they too tend to the full softmax's. A negative that equals
+    the target of a position is left out there, but not with `log_target_GM`: it is a draw like others. Products run
+    in autocast's format, the rest in fp32.
     """
     loss: Tensor = _SharedNegatives.apply(
-        criterion, queries_GMD, positives_GMD, vectors_GKD, targets_GM, negatives_GK, log_expected_GK, weights_GM
+        criterion,
+        queries_GMD,
+        positives_GMD,
+        vectors_GKD,
+        targets_GM,
+        negatives_GK,
+        log_expected_GK,
+        log_target_GM,
+        weights_GM,
     )
     return loss
 
@@ -243,9 +276,10 @@ def loss_with_own_negatives(
     *,
     table_XD: Tensor,
     rows_NK: Tensor,
-    out_NK: Tensor,
+    out_NK: Tensor | None,
     log_expected_NK: Tensor | None,
     whole: bool,
+    log_target_N: Tensor | None = None,
     weights_N: Tensor | None = None,
 ) -> Tensor:
     """The same where each position has its own negatives: `rows_NK` of the table, without those in `out_NK`.
@@ -253,6 +287,15 @@ def loss_with_own_negatives(
     `whole`: by one product with all rows, else by looking each negative's vector up.
     """
     loss: Tensor = _OwnNegatives.apply(
-        criterion, queries_ND, positives_ND, table_XD, rows_NK, out_NK, log_expected_NK, whole, weights_N
+        criterion,
+        queries_ND,
+        positives_ND,
+        table_XD,
+        rows_NK,
+        out_NK,
+        log_expected_NK,
+        log_target_N,
+        whole,
+        weights_N,
     )
     return loss

@@ -5,7 +5,7 @@ Legend: B rows, L history events, N training targets, G groups that share negati
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ BYTES_OF_A_SCORE = 16  # of a chunk: it in fp32 twice, its gradient, masks
 class SampledObjective(contract.Objective):
     """Mean over the batch's targets of a criterion, each target beside its negatives; to be prepared first."""
 
-    log_q = False  # subtract the log of a negative's expected count from its score
+    log_q: Literal["none", "negatives", "all"] = "none"  # whose scores lose the log of an item's expected count
 
     def __init__(self, cfg: NegativesConfig) -> None:
         self.cfg = cfg
@@ -121,8 +121,9 @@ class SampledObjective(contract.Objective):
                 positives_ND,
                 table_XD=table_XD,
                 rows_NK=rows_NK,
-                out_NK=negatives_GK == targets_N[:, None],
+                out_NK=None if self.log_q == "all" else negatives_GK == targets_N[:, None],
                 log_expected_NK=log_expected_GK,
+                log_target_N=self._off_targets(targets_N),
                 whole=scored_whole(encoder.num_items, self.cfg.negatives),
                 weights_N=weights_N,
             )
@@ -148,6 +149,7 @@ class SampledObjective(contract.Objective):
             targets_GM=targets_GM,
             negatives_GK=negatives_GK,
             log_expected_GK=log_expected_GK,
+            log_target_GM=self._off_targets(targets_GM),
             weights_GM=weights_GM,
         )
 
@@ -163,8 +165,16 @@ class SampledObjective(contract.Objective):
         by_position = self.cfg.shared == "position" and not self.cfg.one_a_row  # else the rows' own, in their order
         items_GK = items_GK[positions_N] if by_position else items_GK
         if self.sampler is not None:
-            return items_GK, self.sampler.log_expected(items_GK) if self.log_q else None
+            return items_GK, self._log_expected(items_GK) if self.log_q != "none" else None
         return items_GK, _without_none(items_GK)
+
+    def _log_expected(self, items: Tensor) -> Tensor:
+        assert self.sampler is not None
+        return self.sampler.log_expected(items, draws=self.cfg.negatives)
+
+    def _off_targets(self, targets: Tensor) -> Tensor | None:
+        """What is taken off the scores of targets; nothing off padding's (0), which no sampler draws."""
+        return self._log_expected(targets).masked_fill_(targets == 0, 0.0) if self.log_q == "all" else None
 
     def _hardest(self, batch: Batch, encoder: SequenceEncoder, queries_ND: Tensor, *, positions_N: Tensor) -> Tensor:
         """Of the pools that came with the batch, [N, K]."""

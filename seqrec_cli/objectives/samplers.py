@@ -20,8 +20,8 @@ class Sampler(Protocol):
     def draw(self, groups: int, negatives: int, targets_N: Tensor) -> Tensor:
         """Items [G, K], with replacement, beside the targets of the batch and on their device."""
 
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        """Log of how often each would be drawn in K draws, fp32 [G, K]."""
+    def log_expected(self, items: Tensor, *, draws: int) -> Tensor:
+        """Log of how often each would be drawn in so many draws, fp32, of the items' shape."""
 
 
 class UniformSampler:
@@ -33,8 +33,8 @@ class UniformSampler:
     def draw(self, groups: int, negatives: int, targets_N: Tensor) -> Tensor:
         return torch.randint(1, self.num_items + 1, (groups, negatives), device=targets_N.device)
 
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        return torch.full(items_GK.shape, math.log(items_GK.shape[1] / self.num_items), device=items_GK.device)
+    def log_expected(self, items: Tensor, *, draws: int) -> Tensor:
+        return torch.full(items.shape, math.log(draws / self.num_items), device=items.device)
 
 
 class PopularitySampler:
@@ -51,8 +51,8 @@ class PopularitySampler:
         events_GK = torch.randint(0, self.total, (groups, negatives), device=targets_N.device)
         return torch.searchsorted(self.ends_V, events_GK, right=True) + 1
 
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        return self.counts_V[items_GK].clamp(min=1).float().log() + math.log(items_GK.shape[1] / self.total)
+    def log_expected(self, items: Tensor, *, draws: int) -> Tensor:
+        return self.counts_V[items].clamp(min=1).float().log() + math.log(draws / self.total)
 
 
 class InBatchSampler(PopularitySampler):
@@ -82,10 +82,10 @@ class MixedSampler:
         parts = ((self.in_batch, negatives - from_all), (self.uniform, from_all))
         return torch.cat([sampler.draw(groups, count, targets_N) for sampler, count in parts], dim=1)
 
-    def log_expected(self, items_GK: Tensor) -> Tensor:
-        from_all = mixed_uniform(items_GK.shape[1], self.uniform_share)
-        of_batch = (items_GK.shape[1] - from_all) / self.in_batch.total
-        return (self.in_batch.counts_V[items_GK].float() * of_batch + from_all / self.uniform.num_items).log()
+    def log_expected(self, items: Tensor, *, draws: int) -> Tensor:
+        from_all = mixed_uniform(draws, self.uniform_share)
+        of_batch = (draws - from_all) / self.in_batch.total
+        return (self.in_batch.counts_V[items].float() * of_batch + from_all / self.uniform.num_items).log()
 
 
 def build_sampler(sampling: str, counts_V: Tensor, uniform_share: float) -> Sampler | None:

@@ -33,6 +33,7 @@ REFUSALS = [
     ("train", ["bst"], "'bst': overrides have the form KEY=VALUE"),
     ("train", ["dataset.name=a=b"], "\"dataset.name='a=b'\""),
     ("evaluate", [], "ckpt is missing: give it as ckpt=VALUE (a run folder or a checkpoint file)"),
+    ("evaluate", ["ckpt=x", "dataset.predict=users"], "the run has the dataset that it was trained with"),
     ("train", ["+trainer.lrr=1"], "trainer.lrr: no such key; did you mean 'trainer.lr'?"),
     ("train", ["+new.key=1"], "new: no such key"),
     ("train", ["model.embed_dim=abc"], "model.embed_dim=abc: expected integer >= 1"),

@@ -82,6 +82,7 @@ def test_the_old_runs_hold_every_former_name() -> None:
         ("+trainer.like_lengths=false", "+trainer.bucket_by_length=false"),
         ("~evaluation.floors", "~evaluation.baselines"),
         ("model=mixture,sasrec", "model=ensemble,sasrec"),
+        ("objective.log_q=false", "objective.log_q=none"),
         ("objective.sampling=uniform,unmet", "objective.sampling=uniform,unseen"),
         ("trainer.lr=1e-3", "trainer.lr=1e-3"),
         ("objective=click", "objective=click"),
@@ -193,7 +194,14 @@ def test_members_of_a_former_ensemble_are_completed() -> None:
 def test_a_run_that_says_nothing_of_log_q_had_it(name: str) -> None:
     recorded = today(f"objective={name}")
     recorded["objective"].pop("log_q")  # type: ignore[attr-defined]
-    assert migrated(recorded) == today(f"objective={name}", "objective.log_q=true")
+    assert migrated(recorded) == today(f"objective={name}", "objective.log_q=negatives")
+
+
+@pytest.mark.parametrize(("was", "now"), [(True, "negatives"), (False, "none")])
+def test_log_q_that_was_on_or_off(was: bool, now: str) -> None:
+    recorded = today("objective=sampled_softmax")
+    recorded["objective"]["log_q"] = was  # type: ignore[index]
+    assert migrated(recorded) == today("objective=sampled_softmax", f"objective.log_q={now}")
 
 
 def test_a_run_in_micro_batches_that_had_their_own_statistics_is_read_as_one_of_whole_batches(

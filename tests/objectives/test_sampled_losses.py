@@ -20,7 +20,7 @@ V, D = 12, 5
 COUNTS_V = torch.tensor([0, 5, 0, 1, 9, 2, 2, 7, 1, 4, 3, 8, 6])
 
 
-def by_loop(queries, table, targets, negatives, log_expected) -> torch.Tensor:
+def by_loop(queries, table, targets, negatives, log_expected, log_targets=None) -> torch.Tensor:
     """The loss's formula, one position at a time; differentiable."""
     losses = []
     for g in range(len(targets)):
@@ -29,15 +29,15 @@ def by_loop(queries, table, targets, negatives, log_expected) -> torch.Tensor:
             if target == 0:
                 continue
             own = queries[g, m] @ table[target]
-            total = own.exp()
+            total = (own if log_targets is None else own - log_targets[g, m]).exp()
             for k, negative in enumerate(negatives[g].tolist()):
-                if negative not in (0, target):
+                if negative not in (0, target) or (negative == target and log_targets is not None):
                     total = total + (queries[g, m] @ table[negative]).exp() / math.exp(log_expected[g, k])
             losses.append(total.log() - own)
     return torch.stack(losses).mean()
 
 
-def gathered(queries, table, targets, negatives, log_expected) -> torch.Tensor:
+def gathered(queries, table, targets, negatives, log_expected, log_targets=None) -> torch.Tensor:
     positives, vectors = F.embedding(targets, table, 0), F.embedding(negatives, table, 0)
     return loss_with_shared_negatives(
         softmax,
@@ -47,6 +47,7 @@ def gathered(queries, table, targets, negatives, log_expected) -> torch.Tensor:
         targets_GM=targets,
         negatives_GK=negatives,
         log_expected_GK=log_expected,
+        log_target_GM=log_targets,
     )
 
 
@@ -82,7 +83,9 @@ def test_equals_a_plain_loop(monkeypatch, groups: int, rows: int, chunk: int) ->
 def test_all_items_once_are_the_full_softmax() -> None:
     queries, table, targets, _, _ = inputs(1, 17, 8)
     negatives = torch.arange(1, V + 1)[None]
-    loss = gathered(queries, table, targets, negatives, UniformSampler(V).log_expected(negatives))
+    loss = gathered(
+        queries, table, targets, negatives, UniformSampler(V).log_expected(negatives, draws=negatives.shape[1])
+    )
     assert loss.item() == pytest.approx(F.cross_entropy(queries[0] @ table[1:].T, targets[0] - 1).item(), rel=1e-5)
 
 
@@ -132,7 +135,7 @@ def test_many_negatives_tend_to_the_full_softmax(sampling: str) -> None:
     torch.manual_seed(0)
     of_all_batches = torch.arange(V + 1).repeat_interleave(counts)
     negatives = sampler.draw(1, 200_000, of_all_batches)
-    loss = gathered(queries, table, targets, negatives, sampler.log_expected(negatives)).item()
+    loss = gathered(queries, table, targets, negatives, sampler.log_expected(negatives, draws=200_000)).item()
     assert loss == pytest.approx(F.cross_entropy(queries[0] @ table[1:].T, targets[0] - 1).item(), rel=0.01)
 
 
@@ -163,7 +166,7 @@ def test_bf16_products_stay_close() -> None:
 
 
 def objective(**changes: Any) -> Objective:
-    plain = shipped("objective", "sampled_softmax") | {"uniform_share": 0.5, "log_q": True}
+    plain = shipped("objective", "sampled_softmax") | {"uniform_share": 0.5, "log_q": "negatives"}
     plain |= {"negatives": 6, "shared": "batch", "sampling": "uniform"}
     built = Objective(Config(**(plain | changes)))  # type: ignore[arg-type]
     built.prepare(COUNTS_V)
@@ -172,8 +175,8 @@ def objective(**changes: Any) -> Objective:
 
 @pytest.mark.parametrize("sampling", ["uniform", "popularity", "in_batch", "mixed"])
 @pytest.mark.parametrize("shared", ["batch", "sequence", "position"])
-@pytest.mark.parametrize("log_q", [True, False])
-def test_the_objective_draws_and_scores(log_q: bool, shared: str, sampling: str) -> None:
+@pytest.mark.parametrize("log_q", ["none", "negatives", "all"])
+def test_the_objective_draws_and_scores(log_q: str, shared: str, sampling: str) -> None:
     """Without log-q: the target's share among scores as they are, a negative that is the target left out."""
     torch.manual_seed(1)
     table, batch = torch.randn(V + 1, D), window_batch()
@@ -199,17 +202,64 @@ def test_the_objective_draws_and_scores(log_q: bool, shared: str, sampling: str)
         queries, targets = queries[real][:, None], of_batch[:, None]
     negatives = sampler.draw(real.numel() if shared == "position" else len(targets), 6, of_batch)
     negatives = negatives[real.flatten()] if shared == "position" else negatives
-    expected = sampler.log_expected(negatives) if log_q else torch.zeros(negatives.shape)
-    assert loss == pytest.approx(by_loop(queries, table, targets, negatives, expected).item())
+    expected = sampler.log_expected(negatives, draws=6) if log_q != "none" else torch.zeros(negatives.shape)
+    of_targets = sampler.log_expected(targets, draws=6) if log_q == "all" else None
+    assert loss == pytest.approx(by_loop(queries, table, targets, negatives, expected, of_targets).item())
+
+
+@pytest.mark.parametrize("whole", [None, True, False], ids=["shared", "whole", "gathered"])
+def test_with_the_target_corrected_two_negatives_have_the_full_softmax_s_minimum(whole: bool | None) -> None:
+    """At scores log p the mean gradient over targets drawn by p and negatives drawn by popularity is nothing."""
+    torch.manual_seed(0)
+    p_V, sampler = torch.rand(V).softmax(0), build_sampler("popularity", COUNTS_V.clamp(min=1), 0.5)
+    assert sampler is not None
+    expected_V = sampler.log_expected(torch.arange(1, V + 1), draws=2)
+    drawn = torch.cartesian_prod(*[torch.arange(1, V + 1)] * 3)
+    targets, negatives, ones = drawn[:, :1], drawn[:, 1:], torch.ones(len(drawn), 1)
+    chances = p_V[targets - 1] * (expected_V[negatives - 1].exp() / 2).prod(1, keepdim=True)
+
+    def mean_gradient(log_targets: torch.Tensor | None) -> torch.Tensor:
+        table = torch.cat([torch.zeros(1), p_V.log()])[:, None].requires_grad_()
+        log_expected = expected_V[negatives - 1]
+        if whole is None:
+            loss_with_shared_negatives(
+                softmax,
+                ones[:, None],
+                table[targets],
+                vectors_GKD=table[negatives],
+                targets_GM=targets,
+                negatives_GK=negatives,
+                log_expected_GK=log_expected,
+                log_target_GM=log_targets,
+                weights_GM=chances,
+            ).backward()
+        else:
+            loss_with_own_negatives(
+                softmax,
+                ones,
+                table[targets[:, 0]],
+                table_XD=table,
+                rows_NK=negatives,
+                out_NK=negatives == targets if log_targets is None else None,
+                log_expected_NK=log_expected,
+                log_target_N=None if log_targets is None else log_targets[:, 0],
+                whole=whole,
+                weights_N=chances[:, 0],
+            ).backward()
+        assert table.grad is not None
+        return table.grad[1:] * len(drawn)
+
+    assert mean_gradient(expected_V[targets - 1]).abs().max() < 1e-6
+    assert mean_gradient(None).abs().max() > 1e-3
 
 
 def test_unmet_negatives_cannot_stand_for_the_corpus_but_for_themselves() -> None:
-    with pytest.raises(ValueError, match=r"log_q=true cannot take objective\.sampling=unseen"):
+    with pytest.raises(ValueError, match=r"log_q=negatives cannot take objective\.sampling=unseen"):
         objective(sampling="unseen", shared="sequence")
     torch.manual_seed(1)
     table, batch = torch.randn(V + 1, D), window_batch()
     negatives = torch.tensor([[1, 2, 3, 4, 5, 0]]).expand(len(batch), 1, -1)  # 0: none
-    loss = objective(sampling="unseen", shared="sequence", log_q=False).loss(
+    loss = objective(sampling="unseen", shared="sequence", log_q="none").loss(
         Fixed(table), replace(batch, negatives_BLK=negatives)
     )
     queries, none = table[batch.items_BL], torch.zeros(negatives[:, 0, :5].shape)

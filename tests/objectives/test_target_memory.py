@@ -41,7 +41,7 @@ def test_batch_and_memory_are_drawn_alike_and_as_often_as_expected() -> None:
             assert torch.equal(memory.items_M[places[places >= 0]], items[places >= 0])
             memory.remember(targets_N, torch.zeros(len(targets_N), 1))
     items = torch.arange(1, V + 1)[COUNTS_V[1:] > 0]
-    expected = memory.log_expected(items.expand(8, -1).T.contiguous()).exp()[:, 0]
+    expected = memory.log_expected(items.expand(8, -1).T, draws=8).exp()[:, 0]
     torch.testing.assert_close(found_V[items] / 3200, expected, rtol=0.06, atol=0.0)
     assert of_memory / (3200 * 8) == pytest.approx(24 / 36, rel=0.03)  # of 24 places and 12 targets
 
@@ -75,8 +75,8 @@ def test_remembered_vectors_are_those_of_then_and_learn_nothing(kind: type, shar
     torch.testing.assert_close(model.table.grad, both.table.grad[: V + 1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("log_q", [False, True])
-def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: bool) -> None:
+@pytest.mark.parametrize("log_q", ["none", "negatives"])
+def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: str) -> None:
     torch.manual_seed(1)
     then, now = torch.randn(V + 1, D), torch.randn(V + 1, D)
     made = objective("sampled_softmax", sampling="cross_batch", shared="batch", memory=4, log_q=log_q)
@@ -90,7 +90,7 @@ def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: bo
     assert expected_K.unique().numel() > 1
     losses = []
     for query, target in zip([1, 2, 3, 4], [2, 3, 4, 1], strict=True):
-        scores_K = vectors_KD @ now[query] - (expected_K.log() if log_q else 0)
+        scores_K = vectors_KD @ now[query] - (expected_K.log() if log_q == "negatives" else 0)
         own = now[target] @ now[query]
         losses.append(torch.cat([own[None], scores_K[items_K != target]]).logsumexp(0) - own)
     loss = made.target_loss(Fixed(now), window)

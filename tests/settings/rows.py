@@ -84,8 +84,8 @@ OF_NEGATIVES = {
     "shared": Row("sequence", "steps"),
     "sampling": Row("uniform", "steps"),
     "uniform_share": Row("0.25", "steps", ("objective.sampling=mixed", "objective.negatives=8")),
-    "log_q": Row("false", "steps"),
-    "pool": Row("2", "rows", ("objective.sampling=hard", "objective.shared=sequence", "objective.log_q=false")),
+    "log_q": Row("none", "steps"),
+    "pool": Row("2", "rows", ("objective.sampling=hard", "objective.shared=sequence", "objective.log_q=none")),
     "memory": Row("3", "steps", ("objective.sampling=cross_batch", "objective.shared=batch")),
 }
 UNSEEN = {

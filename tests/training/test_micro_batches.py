@@ -87,7 +87,11 @@ OPTIONS = [
 SAMPLED = [
     ["model=sasrec", f"objective={name}", f"objective.sampling={sampling}", f"objective.shared={shared}"]
     + ["objective.negatives=6"]
-    + ([f"objective.log_q={str(sampling not in ('unseen', 'hard')).lower()}"] if "log_q" in kind.model_fields else [])
+    + (
+        [f"objective.log_q={'none' if sampling in ('unseen', 'hard') else 'negatives'}"]
+        if "log_q" in kind.model_fields
+        else []
+    )
     for name, kind in OBJECTIVES.items()
     if issubclass(kind, NegativesConfig)
     for sampling in (

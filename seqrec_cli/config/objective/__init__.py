@@ -192,18 +192,19 @@ class NegativesConfig(WindowConfig):
 class CorpusNegativesConfig(NegativesConfig):
     """Sampled items that stand for all others, by a log-q correction, or for themselves alone."""
 
-    log_q: bool = Field(
-        description="take the log of how often a negative is expected off its score, so that the negatives stand for "
-        "all items; false: scores as they are"
+    log_q: Literal["none", "negatives", "all"] = Field(
+        description="off whose scores the log of how often an item is drawn is taken: off the negatives' alone, so "
+        "that the sum over them estimates that over all other items, which takes many; all: off the target's too, as "
+        "if it had been drawn, for which a few do; none: scores as they are"
     )
 
     @model_validator(mode="after")
     def _stand_for_the_corpus(self) -> Self:
-        if self.log_q and self.from_loader:
+        if self.log_q != "none" and self.from_loader:
             raise ValueError(
-                f"objective.log_q=true cannot take objective.sampling={self.sampling}: negatives that leave seen items "
-                "out do not stand for the corpus; use uniform, popularity, in_batch, mixed or cross_batch, or "
-                "objective.log_q=false"
+                f"objective.log_q={self.log_q} cannot take objective.sampling={self.sampling}: negatives that leave "
+                "seen items out do not stand for the corpus; use uniform, popularity, in_batch, mixed or cross_batch, "
+                "or objective.log_q=none"
             )
         return self
 
