@@ -172,7 +172,7 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
             own = f"with --config-dir DIR one of your own, DIR/{key}/NAME.yaml"
             return f"{key} takes the name of an option: a file of conf/{key}/, or {own}"
         section = key.partition(".")[0]
-        if "ckpt" in known and section in GROUPS and not any(word.startswith(section) for word in known):
+        if "ckpt" in known and section in GROUPS and all(word.partition(".")[0] != section for word in known):
             return f"{key}: no such key or group: the run has the {section} that it was trained with"
         return f"{key}: no such key or group{_nearest_key(key, known)}"
     if found := re.match(r"Error merging override (\S+)", line):

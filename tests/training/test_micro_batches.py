@@ -88,7 +88,7 @@ SAMPLED = [
     ["model=sasrec", f"objective={name}", f"objective.sampling={sampling}", f"objective.shared={shared}"]
     + ["objective.negatives=6"]
     + (
-        [f"objective.log_q={'none' if sampling in ('unseen', 'hard') else 'negatives'}"]
+        [f"objective.log_q={'none' if sampling in ('unseen', 'hard') else 'all'}"]
         if "log_q" in kind.model_fields
         else []
     )
