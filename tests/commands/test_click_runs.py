@@ -57,7 +57,7 @@ def test_the_manifest_says_which_kernels_ran_in_this_run(base) -> None:
     assert ran[1] == []
 
 
-@pytest.mark.parametrize("name", ["dsin", "widedeep"])
+@pytest.mark.parametrize("name", ["dsin", pytest.param("widedeep", marks=pytest.mark.exhaustive)])
 def test_other_rankers_learn_and_export(base, name: str) -> None:
     result = train(base, name, f"model={name}", "model.embed_dim=8")
     assert result["val"]["auc"] > 0.52

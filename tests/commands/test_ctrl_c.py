@@ -79,6 +79,7 @@ def test_a_sweep_side_by_side_is_interrupted_and_gone_on_with(tmp_path: Path, st
     assert all(is_whole(run, before=rows) for run, rows in zip(runs, before, strict=True))
 
 
+@pytest.mark.exhaustive  # a minute; the sweep above is interrupted alike
 def test_a_study_with_workers_is_interrupted_and_gone_on_with(
     tmp_path: Path, stand_in: Path, python: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

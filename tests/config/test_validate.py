@@ -1,6 +1,7 @@
 """Validation: the option's own `Config`, strict types, and a round trip through plain values."""
 
 import contextlib
+import itertools
 import json
 
 import pytest
@@ -17,6 +18,9 @@ from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.settings import Settings
 from seqrec_cli.config.validate import dump, validate, validate_plain
 from seqrec_cli.config.verbs import VERBS, Verb
+from tests.covering import covering
+
+WRONG: list[object] = ["abc", -7, {"a": 1}, [None], True]
 
 
 def validated(*overrides: str) -> TrainConfig:
@@ -119,8 +123,10 @@ def test_a_model_that_says_nothing_of_its_capabilities_cannot_be_defined() -> No
         Capabilities(family="encoder", causal=True)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("wrong", ["abc", -7, {"a": 1}, [None], True])
-@pytest.mark.parametrize("model", ["sasrec", "bst"])
+@pytest.mark.parametrize(
+    ("model", "wrong"),
+    covering([*itertools.product(["sasrec", "bst"], WRONG)], lambda case: [case[0], str(case[1])]),
+)
 def test_a_wrong_type_is_a_line_whatever_else_is_worked_out_from_it(model: str, wrong: object) -> None:
     plain = OmegaConf.to_container(compose("train", [f"model={model}"]), resolve=True)
     assert isinstance(plain, dict)

@@ -6,7 +6,6 @@ ONNX Runtime by night.
 """
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,17 @@ import pytest
 import torch
 
 from seqrec_cli.config.errors import SeqrecError
-from seqrec_cli.config.registry import PACKAGE
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.export.module_graph import module_graph
 from seqrec_cli.models.contract import ClosedFormModel, Generator, SequenceEncoder
 from tests.covering import covering
 from tests.export.exporting import assert_drawn, export, learnt, traced_once
-from tests.models.toy import code_of, model_names
+from tests.models.toy import made_of, model_names
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the development extras bring ONNX Runtime")
 pytest.importorskip("onnxscript", reason="the development extras bring ONNX Script")
 MAX_LENGTH = 12
-
-
-def made_of(name: str) -> set[str]:
-    """The modules of layers and kernels that a model's file imports, and that it is one."""
-    text = (PACKAGE / "models" / f"{code_of(name)}.py").read_text(encoding="utf-8")
-    return {"model", *re.findall(r"^from (seqrec_cli\.(?:models|kernels)[\w.]*) import", text, re.M)}
 
 
 EXPORTED = covering(model_names(), made_of)

@@ -15,6 +15,7 @@ from seqrec_cli.config.registry import config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute
 from seqrec_cli.models.contract import Recommender, SequenceEncoder
+from tests.covering import covering
 
 NAMES = toy.model_names()
 EMPTY = Batch(torch.tensor([0, 1]), torch.tensor([[0, 0], [5, 6]]), torch.tensor([0, 2]))
@@ -207,7 +208,9 @@ def test_can_be_exported_with_any_batch_and_length(name: str, changes: dict[str,
 COMPILED = [*((name, {}) for name in LEARNED), *FORMS]
 
 
-@pytest.mark.parametrize(("name", "changes"), COMPILED)
+@pytest.mark.parametrize(
+    ("name", "changes"), covering(COMPILED, lambda case: {*toy.made_of(case[0]), *map(str, case[1].items())})
+)
 def test_training_compiles_without_a_graph_break(name: str, changes: dict[str, object]) -> None:
     model, compiled = _compiled(name, changes, backend="eager")  # captured whole, and run as it was
     compiled(*plain_inputs(toy.toy_batch())).sum().backward()

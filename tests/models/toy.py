@@ -3,6 +3,7 @@
 Legend: B rows, L history events, C candidates, V items.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from seqrec_cli.config.model import ModelConfig
-from seqrec_cli.config.registry import config_class
+from seqrec_cli.config.registry import PACKAGE, config_class
 from seqrec_cli.data.batch import Batch
 from seqrec_cli.data.catalog import Attribute, Catalog
 from seqrec_cli.models.build import build_model
@@ -67,6 +68,12 @@ def numbers(name: str) -> dict[str, Any]:
 def code_of(name: str) -> str:
     """The model that an option of conf/model is of: enough to collect tests, and no composition."""
     return str(OmegaConf.load(ROOT / "conf" / "model" / f"{name}.yaml")["name"])
+
+
+def made_of(name: str) -> set[str]:
+    """The modules of layers and kernels that a model's file imports, and that it is one."""
+    text = (PACKAGE / "models" / f"{code_of(name)}.py").read_text(encoding="utf-8")
+    return {"model", *re.findall(r"^from (seqrec_cli\.(?:models|kernels)[\w.]*) import", text, re.M)}
 
 
 def small_config(name: str, *, sizes: dict[str, Any] = SMALL, **changes: Any) -> ModelConfig:

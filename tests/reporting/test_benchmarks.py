@@ -33,6 +33,7 @@ def test_preprocess_benchmark(python, tmp_path, log_of_events):
     assert result["figures"]["peak_memory_mb"]["min"] > 20  # MB: a Python with NumPy holds that much
 
 
+@pytest.mark.exhaustive  # starts Python anew several times; no verb is in it
 def test_start_benchmark(python, tmp_path, log_of_events):
     overrides = [*log_of_events, "model.embed_dim=8", "model.max_length=4"]
     bench(python, "bench_start", *overrides, "--runs", "1", "--json", str(tmp_path / "out.json"))
