@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_cli.commands.console import say
-from seqrec_cli.commands.restore import Restored, folder_of, restore
+from seqrec_cli.commands.restore import Restored, restore
 from seqrec_cli.config.audit import AuditConfig
 from seqrec_cli.data.preprocess import prepare
 from seqrec_cli.evaluation.audit.drift import refuse_without_vectors
@@ -14,7 +14,6 @@ from seqrec_cli.evaluation.audit.report import audit
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.audit_report import audit_table, changes_of, changes_table, draw_audit, language_table
 from seqrec_cli.reporting.drift_table import drift_table
-from seqrec_cli.reporting.openings import count_opening, new_opening, opened_words
 from seqrec_cli.reporting.run_folder import RunFolder, to_json
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.precision import resolve_precision
@@ -43,9 +42,6 @@ def main(cfg: AuditConfig) -> dict[str, Any]:
     given = None if run is None else (run.cfg.model.name, run.model)
     if given is not None:
         refuse_without_vectors(*given, cfg.drift)
-    if cfg.ckpt is not None and cfg.split == "test":
-        opened = count_opening(log, "audit", opening=new_opening(), run=RunFolder(folder_of(cfg.ckpt)))
-        say(opened_words(opened))
     burst = Burst(cfg.burst_seconds, cfg.burst_events)
     found = audit(
         log,

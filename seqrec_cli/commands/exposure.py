@@ -42,6 +42,9 @@ def main(cfg: ExposureConfig) -> dict[str, Any]:
             f"exposure: lists are of the whole corpus, and the run's protocol ranks {candidates} candidates; take a "
             "run of protocol.candidates=full"
         )
+    priced = RunFolder(folder_of(cfg.ckpt)).read_manifest().get("exposure")
+    if priced is not None:
+        _say_or_refuse(priced, cfg)
     if cfg.keep is not None:
         _refuse_to_keep(run)
     folder = None if cfg.run_dir is None else RunFolder.allocate(cfg.run_dir, "exposure")
@@ -128,6 +131,14 @@ def _by_item(owners: Owners, price_O: np.ndarray) -> np.ndarray:
     """What is added to each item's score, float64 [V + 1]."""
     added: np.ndarray = np.concatenate([[0.0], price_O])[owners.of_items_V1]
     return added
+
+
+def _say_or_refuse(priced: dict[str, Any], cfg: ExposureConfig) -> None:
+    """Of a run that has prices in its item bias already: others would come on top, beyond the strength that is told."""
+    has = f"{cfg.ckpt} has prices of strength {priced['strength']:g} in it, learned of ckpt={priced['ckpt']}"
+    if cfg.keep is not None:
+        raise SeqrecError(f"keep={cfg.keep:g}: {has}; keep those of that run")
+    say(f"{has}: strength 0 is the run as it is, with these, and others come on top")
 
 
 def _refuse_to_keep(run: Restored) -> None:

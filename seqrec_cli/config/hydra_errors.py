@@ -174,6 +174,9 @@ def _composition(text: str, overrides: list[str], recompose: Composer) -> str:
         section = key.partition(".")[0]
         if "ckpt" in known and section in GROUPS and all(word.partition(".")[0] != section for word in known):
             return f"{key}: no such key or group: the run has the {section} that it was trained with"
+        if section in groups and not any(word.startswith(f"{section}.") for word in known):
+            has_own = f", or ckpt=RUN, whose {section} it is" if "ckpt" in known else ""
+            return f"{key}: no {section} is chosen; add {section}=NAME{has_own}"
         return f"{key}: no such key or group{_nearest_key(key, known)}"
     if found := re.match(r"Error merging override (\S+)", line):
         key = found[1].lstrip("+~").split("=")[0]

@@ -24,12 +24,15 @@ class Owners:
     target_O: np.ndarray  # float64, of one
 
     @classmethod
-    def of(cls, log: PackedLog) -> "Owners":
-        """Raises SeqrecError for a log whose items belong to nobody, or whose owners do nothing in training."""
+    def of(cls, log: PackedLog, *, otherwise: str = "") -> "Owners":
+        """Raises SeqrecError for a log whose items belong to nobody, or whose owners do nothing in training.
+
+        `otherwise` is what the caller can do with such a log, for the message.
+        """
         if log.owners_V1 is None:
             raise SeqrecError(
                 "exposure by owner: the items of this log belong to nobody; train with dataset.owner_column (csv) or "
-                "dataset.owners=true (synthetic), both with dataset.predict=items, or objective.owner_weight=0"
+                f"dataset.owners=true (synthetic), both with dataset.predict=items{otherwise}"
             )
         users_O, of_items_V1 = np.unique(np.asarray(log.owners_V1, np.int64), return_inverse=True)
         if users_O[0] > 0:  # every item is somebody's: 0 stands for nobody all the same

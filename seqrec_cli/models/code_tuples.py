@@ -8,6 +8,7 @@ Legend: V items (row 0 is padding), N items that get a tuple, S levels of the qu
 codes of a level, W width of vectors, Z width of what is quantised, D vectors kept.
 """
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,8 +41,38 @@ def at_random(num_items: int, codes: int, levels: int, *, seed: int) -> np.ndarr
     found = np.full((num_items + 1, levels + 1), NONE, np.int32)
     for level in range(levels):
         found[1:, level] = draw.permutation(np.arange(num_items) % codes)
-    found[1:, levels] = 0
-    return with_last_codes(found, np.arange(1, num_items + 1), codes)
+    return anywhere(with_last_codes(found, np.arange(1, num_items + 1), codes), codes)
+
+
+def anywhere(tuples_VK: np.ndarray, codes: int) -> np.ndarray:
+    """The tuples, where those whose last code alone is missing, since all of the same other codes are taken, get the
+    first ones that are free."""
+    found, taken = tuples_VK.copy(), _taken(tuples_VK)
+    crowded = np.flatnonzero((found[:, 0] != NONE) & (found[:, -1] == NONE)).tolist()
+    if not crowded:
+        return found
+    for others in itertools.product(range(codes), repeat=found.shape[1] - 1):
+        row = np.array(others, np.int32)
+        used = taken.get(row.tobytes(), set())
+        for last in range(codes):
+            if last not in used:
+                found[crowded.pop(0)] = [*others, last]
+                if not crowded:
+                    return found
+    return found  # `refuse_few_tuples` came before: there is one for each
+
+
+def _taken(tuples_VK: np.ndarray) -> dict[bytes, set[int]]:
+    """Of each row of other codes, the last codes that items have."""
+    taken: dict[bytes, set[int]] = {}
+    for row in tuples_VK[tuples_VK[:, -1] != NONE]:
+        taken.setdefault(row[:-1].tobytes(), set()).add(int(row[-1]))
+    return taken
+
+
+def _first_free(used: set[int], codes: int) -> int:
+    """The least code that is not used, NONE where all are. Items that have gone leave gaps."""
+    return next((code for code in range(codes) if code not in used), NONE) if len(used) < codes else NONE
 
 
 def refuse_few_tuples(num_items: int, codes: int, levels: int) -> None:
@@ -56,16 +87,14 @@ def refuse_few_tuples(num_items: int, codes: int, levels: int) -> None:
 def with_last_codes(tuples_VK: np.ndarray, items_N: np.ndarray, codes: int) -> np.ndarray:
     """The tuples, those of `items_N` with the first last code that nobody of the same other codes has; NONE where
     there is none."""
-    found, taken = tuples_VK.copy(), dict[bytes, int]()
-    new = set(items_N.tolist())
-    for item, row in enumerate(found[:, :-1]):
-        if item and item not in new and row[0] != NONE:
-            taken[row.tobytes()] = max(taken.get(row.tobytes(), 0), int(found[item, -1]) + 1)
+    found = tuples_VK.copy()
+    found[items_N, -1] = NONE
+    taken = _taken(found)
     for item in items_N.tolist():
-        key = found[item, :-1].tobytes()
-        last = taken.get(key, 0)
-        found[item, -1] = last if last < codes else NONE
-        taken[key] = last + 1
+        used = taken.setdefault(found[item, :-1].tobytes(), set())
+        found[item, -1] = _first_free(used, codes)
+        used.add(int(found[item, -1]))
+        used.discard(NONE)
     return found
 
 
@@ -86,17 +115,14 @@ def add_tuples(tuples_VK: np.ndarray, items_N: np.ndarray, z_NZ: Tensor, *, quan
     for centroids_CZ, codes_N in zip(quantiser.centroids_SCZ, before.unbind(1), strict=False):
         residual_NZ -= centroids_CZ[codes_N]
     order_NC = squared_distances(residual_NZ, quantiser.centroids_SCZ[-1]).argsort(dim=1, stable=True).cpu().numpy()
-    room: dict[bytes, int] = {}
-    for item, row in enumerate(found[:, :-1]):
-        if item and found[item, -1] != NONE:
-            room[row.tobytes()] = room.get(row.tobytes(), 0) + 1
+    taken = _taken(found)
     for item, order_C in zip(items_N[crowded].tolist(), order_NC, strict=True):
         for code in order_C.tolist():
             found[item, -2] = code
-            key = found[item, :-1].tobytes()
-            if room.get(key, 0) < codes:
-                found[item, -1] = room.get(key, 0)
-                room[key] = room.get(key, 0) + 1
+            used = taken.setdefault(found[item, :-1].tobytes(), set())
+            if len(used) < codes:
+                found[item, -1] = _first_free(used, codes)
+                used.add(int(found[item, -1]))
                 break
         else:
             raise SeqrecError(

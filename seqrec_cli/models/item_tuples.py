@@ -50,7 +50,8 @@ def completed(cfg: Config, made: Made, histories: Iterable[Tensor], *, seed: int
         tuples_VK = tuples_VK.copy()
         dealt_VK = code_tuples.at_random(len(tuples_VK) - 1, cfg.codes, cfg.levels, seed=seed)
         tuples_VK[new_N, :-1] = dealt_VK[new_N, :-1]
-        return Made(code_tuples.with_last_codes(tuples_VK, new_N, cfg.codes), quantiser)
+        tuples_VK = code_tuples.with_last_codes(tuples_VK, new_N, cfg.codes)
+        return Made(code_tuples.anywhere(tuples_VK, cfg.codes), quantiser)
     found_N, z_NZ = code_tuples.neighbours_mean(histories, new_N, tuples_VK=tuples_VK, quantiser=quantiser)
     tell(f"semantic ids: {len(found_N):,} of {len(new_N):,} new items have the codes of their neighbours")
     return Made(code_tuples.add_tuples(tuples_VK, found_N, z_NZ, quantiser=quantiser), quantiser)

@@ -27,7 +27,7 @@ class Objective(EstimatedSoftmax):
 
     def read_log(self, log: PackedLog, device: torch.device) -> None:
         if self.owner_weight:
-            owners = Owners.of(log)
+            owners = Owners.of(log, otherwise=", or objective.owner_weight=0")
             self.owner_V1 = torch.from_numpy(owners.of_items_V1).to(device)
             self.due_O = torch.from_numpy(owners.target_O).to(device, torch.float32)
 

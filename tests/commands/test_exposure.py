@@ -104,7 +104,7 @@ def test_histories_and_rounds_of_prices_are_as_many_as_told(base: Path, monkeypa
 @pytest.mark.parametrize(
     ("run", "words", "told"),
     [
-        ("unowned", [], "belong to nobody"),
+        ("unowned", [], r"belong to nobody; train with .* both with dataset\.predict=items$"),
         ("popular", ["strengths=[1,0]"], "ascending order"),
         ("popular", ["keep=3", "run_dir=x"], "none of strengths"),
         ("popular", ["keep=1"], "give run_dir=FOLDER"),
@@ -127,6 +127,10 @@ def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None
         for name, words in (("taught", ["strengths=[0]"]), ("plain", kept))
     ]
     assert shown[0] < shown[1]
+    # Of a run that has prices, other ones would be beyond the strength that is told.
+    with pytest.raises(SeqrecError, match=r"prices of strength 1 .*ckpt=.*plain"):
+        seqrec_cli.run("exposure", [f"ckpt={base / 'kept'}", *kept[:-1], f"run_dir={base / 'twice'}"])
+    assert not (base / "twice").exists()
     # Prices come on top of what the run has learned of its items.
     learned, priced = (load_checkpoint(checkpoint_file(base / name)) for name in ("plain", "kept"))
     learned_V, priced_V = learned["model"]["bias_V"], priced["model"]["bias_V"]
@@ -137,5 +141,5 @@ def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None
     of_nobody_too = np.array([0.0, *prices])
     np.testing.assert_allclose(np.abs(added_V[:, None] - of_nobody_too).min(1), 0, atol=1e-5)
     np.testing.assert_allclose(np.abs(prices.to_numpy()[:, None] - added_V).min(1), 0, atol=1e-5)
-    with pytest.raises(SeqrecError, match="belong to nobody"):
+    with pytest.raises(SeqrecError, match=r"belong to nobody; .*, or objective\.owner_weight=0$"):
         seqrec_cli.run("train", [*TINY, f"data_dir={base / 'data'}", *FAST, "objective.owner_weight=1"])

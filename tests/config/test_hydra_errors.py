@@ -8,6 +8,12 @@ from seqrec_cli.config.validate import validate
 
 REFUSALS = [
     ("train", ["trainer.lrr=1"], "trainer.lrr: no such key or group; did you mean 'trainer.lr'?"),
+    (
+        "audit",
+        ["dataset.users=60"],
+        "dataset.users: no dataset is chosen; add dataset=NAME, or ckpt=RUN, whose dataset it is",
+    ),
+    ("audit", ["dataset=synthetic", "dataset.usres=5"], "did you mean 'dataset.users'?"),
     ("train", ["lr=1"], "lr: no such key or group; did you mean 'trainer.lr'?"),
     (
         "train",

@@ -195,6 +195,37 @@ def test_codes_that_say_nothing_are_dealt_out_evenly(items: int) -> None:
     assert counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize("items", [60, 63, 64])
+def test_nearly_all_tuples_of_several_levels_are_dealt_out_and_no_two_alike(items: int) -> None:
+    for seed in range(5):  # by chance more items share all but the last code than there are last codes
+        found_VK = code_tuples.at_random(items, 4, 2, seed=seed)[1:]
+        assert found_VK.min() >= 0
+        assert len({tuple(row) for row in found_VK.tolist()}) == items
+
+
+def test_where_an_item_has_gone_a_new_one_takes_a_code_that_is_free() -> None:
+    quantiser = Quantiser()
+    quantiser.fit(torch.tensor([[0.0], [10.0], [20.0]]), 1, 3, rqvae=None, seed=0, tell=silent)
+    (near,) = quantiser.codes(quantiser.latent(torch.tensor([[0.1]]))).flatten().tolist()
+    gone_VK = np.array([[-1, -1], [near, 1], [near, 2], [-1, -1], [-1, -1]], np.int32)  # [near, 0] was somebody's
+    z_NZ = quantiser.latent(torch.tensor([[0.1], [0.2]]))
+    found_VK = code_tuples.add_tuples(gone_VK, np.array([3, 4]), z_NZ, quantiser=quantiser)
+    assert found_VK[1:3].tolist() == gone_VK[1:3].tolist()
+    assert found_VK[3].tolist() == [near, 0]
+    assert found_VK[4, 0] != near  # no code of these is left
+    assert len({tuple(row) for row in found_VK[1:].tolist()}) == 4
+
+
 def test_too_few_tuples_are_refused() -> None:
     with pytest.raises(SeqrecError, match=r"model\.codes=7: with model\.levels=1 there are 49 tuples .* 50 items"):
         code_tuples.by_number(50, 7, 1)
+
+
+def test_a_new_item_is_like_all_its_neighbours_in_all_histories() -> None:
+    quantiser = Quantiser()
+    quantiser.mean_W, quantiser.centroids_SCZ = torch.zeros(1), torch.tensor([[[0.0], [4.0], [11.0], [50.0]]])
+    tuples_VK = np.array([[-1, -1], [0, 0], [1, 0], [2, 0], [-1, -1], [-1, -1]], np.int32)
+    histories = [torch.tensor(each) for each in ([1, 4], [2, 4, 3], [1, 2])]
+    found_N, z_NZ = code_tuples.neighbours_mean(histories, np.array([4, 5]), tuples_VK=tuples_VK, quantiser=quantiser)
+    assert found_N.tolist() == [4]
+    assert z_NZ.tolist() == [[5.0]]

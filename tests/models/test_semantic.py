@@ -19,9 +19,11 @@ from seqrec_cli.config.registry import config_class
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.described_items import attribute_vectors, history_vectors
+from seqrec_cli.models.item_tuples import clustered
 from seqrec_cli.models.layers.code_tree import NO_ITEM
 from seqrec_cli.models.semantic import Model
 from seqrec_cli.objectives.contract import build_objective
+from seqrec_cli.saying import silent
 from tests.shipped import shipped
 
 FORMS: list[dict[str, Any]] = [
@@ -196,6 +198,18 @@ def test_each_source_of_vectors_gives_codes_of_its_own() -> None:
     model.fit_closed_form(toy.toy_histories())
     found["run"] = model.tuples_VK
     assert len({tuple(each.flatten().tolist()) for each in found.values()}) == 4
+
+
+def test_items_that_nothing_is_told_of_move_no_centroid() -> None:
+    cfg, told_NW = toy.small_config("semantic"), torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
+    assert isinstance(cfg, Config)
+    alone, beside = (
+        clustered(cfg, torch.cat([torch.zeros(1, 4), told_NW, torch.zeros(more, 4)]), seed=0, tell=silent)
+        for more in (0, 9)
+    )
+    assert torch.equal(alone.quantiser.mean_W, beside.quantiser.mean_W)
+    assert torch.equal(alone.quantiser.centroids_SCZ, beside.quantiser.centroids_SCZ)
+    assert np.array_equal(alone.tuples_VK, beside.tuples_VK[:31])
 
 
 def test_the_quantiser_is_the_one_that_is_asked_for() -> None:

@@ -48,6 +48,18 @@ def test_with_many_draws_it_is_the_whole_softmax(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_few_draws_are_half_of_the_batch_and_corrected_beside_a_target_as_it_is(name: str) -> None:
+    losses = {}
+    plain = {"negatives": 6, "shared": "batch", "sampling": "mixed", "uniform_share": 0.5}
+    for log_q in ("none", "negatives", "all"):
+        torch.manual_seed(5)
+        losses[log_q] = objective("sampled_softmax", **plain, log_q=log_q).loss(model(), batch()).item()
+    torch.manual_seed(5)
+    loss = objective(name, negatives=6).loss(model(), batch()).item()
+    assert [log_q for log_q, each in losses.items() if each == pytest.approx(loss, rel=1e-6)] == ["negatives"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_items_without_events_are_pushed_down_too(name: str) -> None:
     encoder = model()
     torch.manual_seed(1)

@@ -67,13 +67,15 @@ def inputs(groups: int, rows: int, count: int) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize(("groups", "rows"), [(1, 17), (4, 6)], ids=["batch", "sequence"])
 @pytest.mark.parametrize("chunk", [1, 40, 10**6])
-def test_equals_a_plain_loop(monkeypatch, groups: int, rows: int, chunk: int) -> None:
+@pytest.mark.parametrize("corrected", [False, True], ids=["negatives", "all"])
+def test_equals_a_plain_loop(monkeypatch, groups: int, rows: int, chunk: int, corrected: bool) -> None:
     monkeypatch.setattr(sampled_losses, "CHUNK", chunk)
     queries, table, *rest = inputs(groups, rows, 8)
+    log_targets = torch.linspace(-2, 1, groups * rows).view(groups, rows) if corrected else None
     results = []
     for loss_of in (gathered, by_loop):
         q, w = queries.clone().requires_grad_(), table.clone().requires_grad_()
-        loss = loss_of(q, w, *rest)
+        loss = loss_of(q, w, *rest, log_targets)
         (3 * loss).backward()
         results.append((loss.detach(), q.grad, w.grad))
     for ours, plain in zip(*results, strict=True):
@@ -91,12 +93,14 @@ def test_all_items_once_are_the_full_softmax() -> None:
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "gathered"])
 @pytest.mark.parametrize("chunk", [1, 40, 10**6])
-def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, whole: bool) -> None:
+@pytest.mark.parametrize("corrected", [False, True], ids=["negatives", "all"])
+def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, whole: bool, corrected: bool) -> None:
     """Positions as groups of one, negatives twice and absent ones among them."""
     monkeypatch.setattr(sampled_losses, "CHUNK", chunk)
     queries, table, targets, negatives, log_expected = inputs(9, 1, 8)
     targets, negatives = targets.clamp(min=1), negatives.clone()
     negatives[:, 1], negatives[:, 2] = negatives[:, 0], 0
+    log_targets = torch.linspace(-2, 1, 9)[:, None] if corrected else None
 
     def ours(q, w, *_: Any) -> torch.Tensor:
         off = log_expected.masked_fill(negatives == 0, torch.inf)
@@ -106,13 +110,14 @@ def test_negatives_of_each_position_equal_a_plain_loop(monkeypatch, chunk: int, 
             w[targets[:, 0]],
             table_XD=w,
             rows_NK=negatives,
-            out_NK=negatives == targets,
+            out_NK=None if corrected else negatives == targets,
             log_expected_NK=off,
+            log_target_N=None if log_targets is None else log_targets[:, 0],
             whole=whole,
         )
 
     def plain(q, w, *_: Any) -> torch.Tensor:
-        return by_loop(q, w, targets, negatives, log_expected)
+        return by_loop(q, w, targets, negatives, log_expected, log_targets)
 
     results = []
     for loss_of in (ours, plain):

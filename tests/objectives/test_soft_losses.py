@@ -124,6 +124,13 @@ def test_the_objective_s_settings_and_the_data_s_weights_reach_the_loss(
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_without_the_next_item_the_others_and_the_remainder_are_shares_of_what_is_left() -> None:
+    items_NK, targets_N = torch.tensor([[2, 5], [1, 3], [4, 2]]), torch.tensor([2, 6, 4])
+    shares_NK = torch.tensor([[0.5, 0.2], [0.6, 0.1], [1.0, 0.0]])
+    expected = torch.tensor([[0.0, 0.2 / (0.2 + 0.3)], [0.6, 0.1], [0.0, 0.0]])
+    torch.testing.assert_close(without_next(items_NK, shares_NK, targets_N), expected)
+
+
 def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn_from_it() -> None:
     queries_ND, table_VD, targets_N, _, _ = given(5)
     temperature = 2.0

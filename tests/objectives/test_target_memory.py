@@ -75,7 +75,7 @@ def test_remembered_vectors_are_those_of_then_and_learn_nothing(kind: type, shar
     torch.testing.assert_close(model.table.grad, both.table.grad[: V + 1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("log_q", ["none", "negatives"])
+@pytest.mark.parametrize("log_q", ["none", "negatives", "all"])
 def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: str) -> None:
     torch.manual_seed(1)
     then, now = torch.randn(V + 1, D), torch.randn(V + 1, D)
@@ -86,13 +86,16 @@ def test_remembered_negatives_too_count_by_how_often_they_are_expected(log_q: st
     assert window.negative_places_BLK is not None
     items_K, places_K = window.negatives_BLK[0, 0], window.negative_places_BLK[0, 0]
     vectors_KD = torch.where((places_K < 0)[:, None], now[items_K], then[items_K])
-    expected_K = K * COUNTS_V[items_K].clamp(min=1) / COUNTS_V.sum()
+    expected_V = K * COUNTS_V.clamp(min=1) / COUNTS_V.sum()
+    expected_K = expected_V[items_K]
     assert expected_K.unique().numel() > 1
     losses = []
     for query, target in zip([1, 2, 3, 4], [2, 3, 4, 1], strict=True):
-        scores_K = vectors_KD @ now[query] - (expected_K.log() if log_q == "negatives" else 0)
+        scores_K = vectors_KD @ now[query] - (0 if log_q == "none" else expected_K.log())
         own = now[target] @ now[query]
-        losses.append(torch.cat([own[None], scores_K[items_K != target]]).logsumexp(0) - own)
+        beside = own - expected_V[target].log() if log_q == "all" else own
+        kept_K = (items_K != target) | (log_q == "all")
+        losses.append(torch.cat([beside[None], scores_K[kept_K]]).logsumexp(0) - own)
     loss = made.target_loss(Fixed(now), window)
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
