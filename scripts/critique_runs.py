@@ -33,7 +33,8 @@ from scripts.critique_arms import (
     seeds_of,
     wanted,
 )
-from scripts.critique_tables import write_pages
+from scripts.critique_summary import write_summary
+from scripts.critique_tables import read_kept, write_pages
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.files import write_atomically
 
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
-        for page in write_pages(asked.pages, tables):
+        for page in [*write_pages(asked.pages, tables), *write_summary(asked.pages, tables, read_kept(asked.pages))]:
             print(page)
     except (SeqrecError, ValueError) as error:
         print(error, file=sys.stderr)

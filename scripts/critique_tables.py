@@ -62,10 +62,13 @@ def rewritten(text: str, tables: Tables, kept: Kept) -> str:
 
 
 def write_pages(folder: Path, tables: Tables) -> list[Path]:
-    """Rewrite the pages whose tables have changed; which they are."""
+    """Rewrite the pages whose tables have changed; which they are. Raises SeqrecError where a page is missing."""
     changed, kept = [], read_kept(folder)
     for page in dict.fromkeys(folder / table["page"] for table in tables.values()):
-        before = page.read_text(encoding="utf-8")
+        try:
+            before = page.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SeqrecError(f"{page}: {error.strerror}; arms.yaml names it as a table's page") from error
         after = rewritten(before, tables, kept)
         if after != before:
             page.write_text(after, encoding="utf-8")
@@ -76,9 +79,7 @@ def write_pages(folder: Path, tables: Tables) -> list[Path]:
 def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     """A line an arm: how good, how far from the first arm, at which cost."""
     arms_A = shown(tables, name, log, kept.results)
-    first = next(iter(arms_A.values()))
-    beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
-    clear = clearly_apart({each: row for each, row in beside.items() if row is not None})
+    beside, clear = comparisons(tables, name, log=log, kept=kept)
     rates = "rates" in tables[name]
     head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
     head += ["less the first arm's", "seeds above", "test HR@10", "best epoch", "CPU s", "TFLOP"]
@@ -109,6 +110,15 @@ def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
             told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
             lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
     return with_open(lines, [each for each, rows in rows_A.items() if not rows], lost=False)
+
+
+def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
+    """Each arm of a table beside its first one, None where the two have no seed in common; and those that are told
+    apart."""
+    arms_A = shown(tables, name, log, kept.results)
+    first = next(iter(arms_A.values()))
+    beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
+    return beside, clearly_apart({each: row for each, row in beside.items() if row is not None})
 
 
 def shown(tables: Tables, name: str, log: str, results: Results) -> dict[str, Arm]:

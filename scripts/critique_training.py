@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scripts.critique_also import measured
 from scripts.critique_arms import Run, Tables, arm_of
+from seqrec_cli.commands.dispatch import record_of
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.train import main as train
@@ -18,8 +20,9 @@ from seqrec_cli.commands.training_setup import fresh_model, objective_for, train
 from seqrec_cli.commands.vectors_of_run import give_vectors
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.schema import TrainConfig
-from seqrec_cli.config.validate import dump, validate
+from seqrec_cli.config.validate import dump
 from seqrec_cli.data.preprocess import prepare
+from seqrec_cli.models.contract import ClosedFormModel
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.saying import silent
 from seqrec_cli.training.precision import resolve_precision
@@ -52,7 +55,7 @@ def trained(run: Run, tables: Tables, archive: str, *, work: Path, known_flops: 
         shutil.rmtree(folder)
     place = [f"data_dir={work / 'data'}", f"run_dir={folder}", *([f"dataset.archive={archive}"] if archive else [])]
     overrides = [*settings, *ALWAYS, f"trainer.seed={run.seed}", *place]
-    cfg = validate("train", compose("train", overrides))
+    cfg = record_of("train", compose("train", overrides), overrides)
     assert isinstance(cfg, TrainConfig)
     began = time.process_time()
     result = train(cfg)
@@ -76,7 +79,7 @@ def trained(run: Run, tables: Tables, archive: str, *, work: Path, known_flops: 
         "parameters": manifest["parameters"],
         "cpu_s": round(seconds, 1),
         "tflop_epoch": flops_of(cfg) if known_flops is None else known_flops,
-        "config": fingerprint(cfg),
+        "config": fingerprint(cfg, {str(folder_of(other, work)): other.arm.name for other in needed}),
         "data": manifest["data"]["fingerprint"][:12],
         **({"also": measured(folder, also)} if also else {}),
     }
@@ -93,21 +96,26 @@ def with_folders(run: Run, tables: Tables, work: Path) -> tuple[list[str], list[
     return [NAMED.sub(lambda _: next(folders), text) for text in run.arm.settings], named
 
 
-def fingerprint(cfg: TrainConfig) -> str:
-    """Of all settings but the seed and where files lie."""
+def fingerprint(cfg: TrainConfig, arms: Mapping[str, str]) -> str:
+    """Of all settings but the seed and where files lie; `arms` are the runs it names, by their folders."""
     plain = dump(cfg)
     for name in ("run_dir", "data_dir"):
         del plain[name]
     del plain["dataset"]["archive"], plain["trainer"]["seed"]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    text = json.dumps(plain, sort_keys=True, default=str)
+    for folder, arm in arms.items():
+        text = text.replace(json.dumps(folder), json.dumps(arm))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def flops_of(cfg: TrainConfig) -> float:
-    """10^12 floating-point operations of an epoch, counted as `seqrec plan` does."""
+    """10^12 floating-point operations of an epoch, as `seqrec plan` counts; none for what is fitted by counting."""
     precision = resolve_precision(cfg.hardware)
     log = with_view(prepare(cfg.dataset, Path(cfg.data_dir), silent), cfg.protocol, silent)
     cfg = settle(cfg, log, "plan")
     model = fresh_model(cfg, log, precision.device)
+    if isinstance(model, ClosedFormModel):
+        return 0.0
     give_vectors(model, cfg, log)
     objective = objective_for(cfg, log, precision.device)
     rows = training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log))

@@ -1,18 +1,23 @@
 """The runner of docs/critique: two arms of a tiny log, trained once; its tables; and the committed pages."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import seqrec_cli
-from scripts import critique_also, critique_training
+from scripts import critique_also, critique_pairs, critique_training
 from scripts.critique_arms import PAGES, Arm, Run, arm_of, chosen, read_lines, read_results, read_tables, tried, wanted
-from scripts.critique_runs import PAIRED, RESULTS, main
+from scripts.critique_runs import PAIRED, RESULTS, compare_users, main
+from scripts.critique_summary import MARKED, read_summary, summarised, summary_lines
+from scripts.critique_summary import PAGE as OVERVIEW
 from scripts.critique_tables import Kept, clearly_apart, main_lines, read_kept, rewritten
+from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.evaluation.stored import StoredRanks
 
 SMALL = """
@@ -64,6 +69,20 @@ def test_every_arm_and_seed_has_a_line_and_is_not_trained_again(
     assert read_lines(folder / RESULTS) == rows
 
 
+def test_an_arm_that_is_counted_costs_no_operations(tmp_path: Path) -> None:
+    (tmp_path / "arms.yaml").write_text(
+        "counted:\n  page: toy.md\n  logs: {synthetic: [dataset.users=60, dataset.items=40]}\n"
+        "  arms: {popular: [model=popular]}\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "toy.md").write_text("# Toy\n", encoding="utf-8")
+    places = ["--pages", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert main(["--archive", "synthetic", "--seeds", "0", *places]) == 0
+    (row,) = read_lines(tmp_path / RESULTS)
+    assert row["tflop_epoch"] == 0
+    assert row["test"]["hr@10"] > 0
+
+
 def test_the_table_has_means_of_seeds_and_the_users_differences(trained: tuple[Path, list[str]]) -> None:
     folder, _ = trained
     values = {}
@@ -110,6 +129,14 @@ def test_rollouts_and_unknown_users_are_measured_as_the_verbs_do(tmp_path: Path)
     assert found["validation, users unknown"] == pytest.approx(unknown, abs=1e-5)
 
 
+def test_quarters_are_of_the_users_of_test_by_their_events_before(tmp_path: Path) -> None:
+    of_users = {"user_index": [1, 2, 3, 4], "item_index": [1] * 4, "candidates": [40] * 4, "history": [3, 5, 8, 9]}
+    for split, ranks in (("val", [11, 11, 11, 11]), ("test", [1, 3, 1, 11])):
+        pd.DataFrame({**of_users, "rank": ranks}).to_parquet(tmp_path / f"ranks_{split}.parquet")
+    found = critique_also.measured(tmp_path, ["quarters"])
+    assert found == {f"{events} events before": value for events, value in ((3, 1.0), (5, 0.5), (8, 1.0), (9, 0.0))}
+
+
 def test_an_arm_of_another_table_is_trained_once(trained: tuple[Path, list[str]]) -> None:
     folder, _ = trained
     tables, results = read_tables(folder / "arms.yaml"), read_results(folder / RESULTS)
@@ -137,6 +164,84 @@ def test_validation_chooses_the_rate_once_all_have_been_tried() -> None:
     ]
 
 
+def line(arm: Arm, seed: int) -> dict[str, Any]:
+    """A result of no run."""
+    quality = {"hr@10": 0.2, "ndcg@10": 0.1}
+    named = {"table": arm.table, "log": arm.log, "arm": arm.name, "settings": [*arm.settings], "seed": seed}
+    return {**named, "val": quality, "test": quality, "tflop_epoch": 0.1, "epochs": 1}
+
+
+THREE: Any = {"t": {"page": "p.md", "logs": {"l": ["a=1"]}, "arms": {"x": [], "y": ["b=1"], "z": ["b=2"]}}}
+
+
+def test_every_arm_is_compared_with_the_first_over_all_seeds_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again when there is another seed, and not when there is none."""
+    asked: list[tuple[str, str, list[int]]] = []
+
+    def heard(first: Arm, arm: Arm, seeds: list[int], work: Path) -> dict[str, Any]:
+        asked.append((first.name, arm.name, seeds))
+        return {"first": [*first[:3], [*first.settings]], "arm": [*arm[:3], [*arm.settings]], "seeds": seeds}
+
+    monkeypatch.setattr(critique_pairs, "compared", heard)
+    monkeypatch.setattr(critique_pairs, "has_ranks", lambda run, work: True)
+    arms, seeds = [arm_of(THREE, "t", log="l", arm=name) for name in "xyz"], []
+    for seed in (0, 1):
+        seeds.append(seed)
+        rows = [line(arm, each) for arm in arms for each in seeds]
+        (tmp_path / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        for _ in range(2):
+            compare_users(tmp_path, THREE, tmp_path)
+        assert asked == [("x", "y", seeds), ("x", "z", seeds)]
+        assert [row["seeds"] for row in read_lines(tmp_path / PAIRED)] == [seeds, seeds]
+        asked.clear()
+
+
+def test_only_the_arms_that_are_named_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Run] = []
+
+    def heard(run: Run, *given: Any, **named: Any) -> dict[str, Any]:
+        asked.append(run)
+        return line(run.arm, run.seed)
+
+    monkeypatch.setattr(critique_training, "trained", heard)
+    (tmp_path / "arms.yaml").write_text(json.dumps(THREE), encoding="utf-8")
+    (tmp_path / "p.md").write_text("# None\n", encoding="utf-8")
+    told = ["--archive", "l", "--seeds", "0,2", "--pages", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert main([*told, "--arm", "y", "--arm", "z"]) == 0
+    assert [(run.arm.name, run.seed) for run in asked] == [("y", 0), ("z", 0), ("y", 2), ("z", 2)]
+
+
+def test_a_run_has_its_seed_and_learns_from_the_run_of_the_same_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"teacher": SETTINGS, "student": [*SETTINGS, "objective=distil", "objective.teacher={run:teacher}"]}
+    tables: Any = {"t": {"page": "p.md", "logs": {"l": []}, "arms": arms}}
+    teacher, student = (arm_of(tables, "t", log="l", arm=name) for name in arms)
+    seen = []
+
+    def heard(cfg: Any) -> None:
+        seen.append(cfg)
+        raise SeqrecError("heard")
+
+    monkeypatch.setattr(critique_training, "train", heard)
+    for seed in (2, 3):
+        folder = critique_training.folder_of(Run(teacher, seed), tmp_path)
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").touch()  # it is there, and not trained again
+        with pytest.raises(SeqrecError, match="heard"):
+            critique_training.trained(Run(student, seed), tables, "", work=tmp_path)
+    cfg, next_cfg = seen
+    assert cfg.run_dir == str(critique_training.folder_of(Run(student, 2), tmp_path))
+    assert (cfg.trainer.seed, next_cfg.trainer.seed) == (2, 3)
+    assert cfg.objective.teacher == str(critique_training.folder_of(Run(teacher, 2), tmp_path))
+    assert next_cfg.objective.teacher == str(folder)
+    # Two seeds of an arm have one configuration, whatever the folders of the runs that they learn from.
+    configs = [critique_training.fingerprint(each, {each.objective.teacher: "teacher"}) for each in (cfg, next_cfg)]
+    assert configs[0] == configs[1] != critique_training.fingerprint(cfg, {})
+
+
 def test_what_is_clear_is_so_for_all_arms_together() -> None:
     beside = {name: {"difference": value, "half": 1.0} for name, value in {"a": 1.05, "b": 0.2, "c": -2.0}.items()}
     assert clearly_apart({"a": beside["a"]}) == {"a"}
@@ -159,6 +264,21 @@ def test_what_is_wrong_is_told_in_a_line(arguments: list[str], said: str, capsys
     assert told.count("\n") == 1
 
 
+def test_the_overview_has_each_tables_differences(trained: tuple[Path, list[str]]) -> None:
+    tables, kept = read_tables(trained[0] / "arms.yaml"), read_kept(trained[0])
+    rows = {"two blocks": {"synthetic": ["toy", "deep"]}, "nothing": {}}
+    lines = summary_lines({"logs": {"synthetic": "A log"}, "rows": rows}, tables, kept)
+    (pair,) = kept.pairs
+    assert lines[0] == "| what is changed | A log |"
+    assert lines[2].startswith("| two blocks | ")
+    assert f"{abs(pair['difference']):.4f}".lstrip("0") in lines[2]
+    assert f"of {len(pair['each'])})" in lines[2]
+    assert lines[3] == "| nothing |  |"
+    for wrong in ({"synthetic": ["toy", "wide"]}, {"elsewhere": ["toy", "deep"]}):
+        with pytest.raises(SeqrecError, match=r"summary\.yaml: .*(wide|elsewhere)"):
+            summary_lines({"logs": {"synthetic": "A log"}, "rows": {"x": wrong}}, tables, kept)
+
+
 def test_the_committed_pages_are_what_the_committed_results_give() -> None:
     tables, kept = read_tables(PAGES / "arms.yaml"), read_kept(PAGES)
     written = set()
@@ -166,6 +286,9 @@ def test_the_committed_pages_are_what_the_committed_results_give() -> None:
         text = (PAGES / page).read_text(encoding="utf-8")
         assert rewritten(text, tables, kept) == text, f"{page}: python -m scripts.critique_runs --tables-only"
         written |= {tuple(name.split(", ")[:2]) for name in re.findall(r"<!-- table: (.*?) -->", text)}
+    text = (PAGES / OVERVIEW).read_text(encoding="utf-8")
+    assert MARKED.search(text)
+    assert summarised(text, read_summary(PAGES), tables, kept) == text
     shown = {arm_of(tables, name, log=log, arm=arm)[:3] for name, log in written for arm in tables[name]["arms"]}
     assert shown
     assert {run.arm[:3] for run in kept.results} <= shown, "results that no page shows"
