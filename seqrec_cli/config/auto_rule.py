@@ -220,7 +220,7 @@ class Settled:
         return up_to(self.numbers.dropout, self.facts.events)
 
 
-SOFTMAX = ("next_item", "cloze", "dual", "all_action", "multi_step", "sampled_softmax", "sampled_all_action")
+SOFTMAX = ("next_item", "cloze", "dual", "distil", "all_action", "multi_step", "sampled_softmax", "sampled_all_action")
 # Settings that may be written `auto`, in the order in which they are settled.
 OF_MODEL = ("max_length", "embed_dim", "ffn_dim", "blocks", "dropout", "temperature")
 OF_OBJECTIVE = ("negatives",)

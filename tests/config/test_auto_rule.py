@@ -154,9 +154,12 @@ def test_members_are_settled_like_models() -> None:
     assert of(RATINGS, "model=ensemble", "model.max_length=9")["model"]["members"]["sasrec"]["max_length"] == 9
 
 
-@pytest.mark.parametrize(("objective", "temperature"), [("next_item", 0.05), ("sampled_softmax", 0.05), ("bce", None)])
+@pytest.mark.parametrize(
+    ("objective", "temperature"), [("next_item", 0.05), ("sampled_softmax", 0.05), ("distil", 0.05), ("bce", None)]
+)
 def test_scores_are_cosines_where_a_softmax_reads_them(objective: str, temperature: float | None) -> None:
-    assert of(RATINGS, f"objective={objective}")["model"]["temperature"] == temperature
+    teacher = ["objective.teacher=outputs/teacher"] if objective == "distil" else []
+    assert of(RATINGS, f"objective={objective}", *teacher)["model"]["temperature"] == temperature
 
 
 def test_a_ranker_of_a_large_catalogue_is_chosen_by_candidates() -> None:
