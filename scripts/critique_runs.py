@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
-        for page in [*write_pages(asked.pages, tables), *write_summary(asked.pages, tables, read_kept(asked.pages))]:
+        kept = read_kept(asked.pages)
+        for page in [*write_pages(asked.pages, tables, kept), *write_summary(asked.pages, tables, kept)]:
             print(page)
     except (SeqrecError, ValueError) as error:
         print(error, file=sys.stderr)

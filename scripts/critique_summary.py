@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from scripts.critique_arms import Tables
-from scripts.critique_tables import Kept, cells_of, comparisons, rows_of, shown
+from scripts.critique_tables import Kept, comparisons, difference_cells, has_changed
 from seqrec_cli.config.errors import SeqrecError
 
 NAMES = "summary.yaml"
@@ -52,19 +52,12 @@ def cell(table: str, arm: str, *, log: str, tables: Tables, kept: Kept) -> str:
     if table not in tables or log not in tables[table]["logs"] or arm not in tables[table]["arms"]:
         raise SeqrecError(f"{NAMES}: arms.yaml has no arm '{arm}' of table '{table}' on log '{log}'")
     beside, clear = comparisons(tables, table, log=log, kept=kept)
-    rows_S = rows_of(shown(tables, table, log, kept.results)[arm], kept.results)
-    _, _, difference, above, *_ = cells_of(rows_S, beside[arm], clear=arm in clear) if rows_S else [""] * 4
-    return f"{difference} ({above})" if difference else ""
+    row = beside[arm]
+    return "" if row is None else "{} ({})".format(*difference_cells(row, clear=arm in clear))
 
 
 def write_summary(folder: Path, tables: Tables, kept: Kept) -> list[Path]:
-    """Rewrite the page where its table has changed; which it is."""
-    page, summary = folder / PAGE, read_summary(folder)
-    if not summary:
-        return []
-    before = page.read_text(encoding="utf-8")
-    after = summarised(before, summary, tables, kept)
-    if after == before:
-        return []
-    page.write_text(after, encoding="utf-8")
-    return [page.resolve()]
+    """Rewrite the page where its table has changed; which it is. Raises SeqrecError where it is missing."""
+    page, summary = (folder / PAGE).resolve(), read_summary(folder)
+    changed = bool(summary) and has_changed(page, lambda text: summarised(text, summary, tables, kept))
+    return [page] if changed else []

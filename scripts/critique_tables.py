@@ -7,7 +7,7 @@ Legend: A arms, S seeds.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -61,19 +61,22 @@ def rewritten(text: str, tables: Tables, kept: Kept) -> str:
     return MARKED.sub(table, text)
 
 
-def write_pages(folder: Path, tables: Tables) -> list[Path]:
+def write_pages(folder: Path, tables: Tables, kept: Kept) -> list[Path]:
     """Rewrite the pages whose tables have changed; which they are. Raises SeqrecError where a page is missing."""
-    changed, kept = [], read_kept(folder)
-    for page in dict.fromkeys(folder / table["page"] for table in tables.values()):
-        try:
-            before = page.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SeqrecError(f"{page}: {error.strerror}; arms.yaml names it as a table's page") from error
-        after = rewritten(before, tables, kept)
-        if after != before:
-            page.write_text(after, encoding="utf-8")
-            changed.append(page)
-    return changed
+    pages = dict.fromkeys(folder / table["page"] for table in tables.values())
+    return [page for page in pages if has_changed(page, lambda text: rewritten(text, tables, kept))]
+
+
+def has_changed(page: Path, rewrite: Callable[[str], str]) -> bool:
+    """Whether the page had to be rewritten. Raises SeqrecError where there is none."""
+    try:
+        before = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SeqrecError(f"{page}: {error.strerror}; a table is to be written there") from error
+    after = rewrite(before)
+    if after != before:
+        page.write_text(after, encoding="utf-8")
+    return after != before
 
 
 def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
@@ -142,11 +145,7 @@ def with_open(lines: list[str], open_arms: Sequence[str], *, lost: bool) -> list
 
 def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[str]:
     """From validation to cost; empty where no row has the number."""
-    difference, above = "", ""
-    if beside is not None:
-        difference = f"{beside['difference']:+.4f} ± {beside['half']:.4f}".replace("0.", ".")
-        difference = f"**{difference}**" if clear else difference
-        above = f"{sum(each > 0 for each in beside['each'])} of {len(beside['each'])}"
+    difference, above = ("", "") if beside is None else difference_cells(beside, clear=clear)
     half_S, hits_S = every(rows_S, "half", CHOOSES), every(rows_S, "test", "hr@10")
     epochs_S, seconds_S = every(rows_S, "best_epoch"), every(rows_S, "cpu_s")
     flops_S = [row["tflop_epoch"] * row["epochs"] for row in rows_S if "tflop_epoch" in row]
@@ -160,6 +159,13 @@ def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[
         f"{fmean(seconds_S):.0f}" if seconds_S else "",
         f"{fmean(flops_S):.2g}" if flops_S else "",
     ]
+
+
+def difference_cells(beside: Row, *, clear: bool) -> tuple[str, str]:
+    """How far from the first arm, bold where `clear`, and in how many seeds above it."""
+    difference = f"{beside['difference']:+.4f} ± {beside['half']:.4f}".replace("0.", ".")
+    above = f"{sum(each > 0 for each in beside['each'])} of {len(beside['each'])}"
+    return f"**{difference}**" if clear else difference, above
 
 
 def every(rows_S: Sequence[Row], *keys: str) -> list[float]:

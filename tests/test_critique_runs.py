@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,36 @@ def test_the_overview_has_each_tables_differences(trained: tuple[Path, list[str]
     for wrong in ({"synthetic": ["toy", "wide"]}, {"elsewhere": ["toy", "deep"]}):
         with pytest.raises(SeqrecError, match=r"summary\.yaml: .*(wide|elsewhere)"):
             summary_lines({"logs": {"synthetic": "A log"}, "rows": {"x": wrong}}, tables, kept)
+
+
+def test_the_command_writes_the_overview_too(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder = tmp_path / "critique"
+    folder.mkdir()
+    for name in ("arms.yaml", "toy.md", RESULTS, PAIRED):
+        shutil.copy(trained[0] / name, folder)
+    summary = "logs: {synthetic: A log}\nrows: {two blocks: {synthetic: [toy, deep]}}\n"
+    (folder / "summary.yaml").write_text(summary, encoding="utf-8")
+    asked = ["--tables-only", "--pages", str(folder), "--work", str(tmp_path / "work")]
+    assert main(asked) == 2  # there is no page yet
+    page = tmp_path / "critique.md"
+    page.write_text("# All\n\n<!-- summary -->\n\n<!-- end of summary -->\n", encoding="utf-8")
+    assert main(asked) == 0
+    assert "| two blocks | " in page.read_text(encoding="utf-8")
+
+
+def test_what_an_experiment_sets_to_null_goes_as_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`model.temperature: null` of experiment=ml-100k_distil, which an ensemble has not."""
+
+    def heard(cfg: Any) -> None:
+        raise SeqrecError(f"heard {cfg.model.name}")
+
+    monkeypatch.setattr(critique_training, "train", heard)
+    tables = read_tables(PAGES / "arms.yaml")
+    teacher = arm_of(tables, "distil", log="ml-100k", arm="the teacher (three models, 200 events, 30 epochs)")
+    with pytest.raises(SeqrecError, match="heard ensemble"):
+        critique_training.trained(Run(teacher, 0), tables, "", work=tmp_path)
 
 
 def test_the_committed_pages_are_what_the_committed_results_give() -> None:

@@ -115,7 +115,7 @@ def test_bad_input_gets_a_line(base: Path, run: str, words: list[str], told: str
         seqrec_cli.run("exposure", [f"ckpt={base / run}", *words])
 
 
-def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None:
+def test_training_with_owners_in_the_loss_and_without_owners(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     owned = [*TINY, "dataset.owners=true", f"data_dir={base / 'data'}", *FAST, "model.item_bias=true"]
     owned.append("objective.owner_weight=5")
     seqrec_cli.run("train", [*owned, "trainer.max_epochs=3", f"run_dir={base / 'taught'}"])
@@ -131,6 +131,8 @@ def test_training_with_owners_in_the_loss_and_without_owners(base: Path) -> None
     with pytest.raises(SeqrecError, match=r"prices of strength 1 .*ckpt=.*plain"):
         seqrec_cli.run("exposure", [f"ckpt={base / 'kept'}", *kept[:-1], f"run_dir={base / 'twice'}"])
     assert not (base / "twice").exists()
+    seqrec_cli.run("exposure", [f"ckpt={base / 'kept'}", "strengths=[0]"])
+    assert "has prices of strength 1 in it" in capsys.readouterr().out
     # Prices come on top of what the run has learned of its items.
     learned, priced = (load_checkpoint(checkpoint_file(base / name)) for name in ("plain", "kept"))
     learned_V, priced_V = learned["model"]["bias_V"], priced["model"]["bias_V"]

@@ -19,8 +19,9 @@ from seqrec_cli.config.registry import config_class
 from seqrec_cli.kernels.split_heads.op import split_heads
 from seqrec_cli.models.build import build_model
 from seqrec_cli.models.described_items import attribute_vectors, history_vectors
-from seqrec_cli.models.item_tuples import clustered
+from seqrec_cli.models.item_tuples import Made, clustered, completed
 from seqrec_cli.models.layers.code_tree import NO_ITEM
+from seqrec_cli.models.quantiser import Quantiser
 from seqrec_cli.models.semantic import Model
 from seqrec_cli.objectives.contract import build_objective
 from seqrec_cli.saying import silent
@@ -270,3 +271,13 @@ def test_a_level_of_the_tree_may_have_no_node() -> None:
     layer = torch.nn.Linear(8, 24)
     for part in split_heads((layer,), torch.zeros(1, 0, 8), 2, 3):
         assert part.shape == (1, 2, 0, 4)
+
+
+def test_new_items_with_random_codes_get_whole_tuples_that_nobody_has() -> None:
+    cfg = toy.small_config("semantic", vectors="random", codes=2, levels=1)
+    assert isinstance(cfg, Config)
+    tuples_VK = np.array([[-1, -1], [0, 0], [0, 1], [-1, -1], [-1, -1]], np.int32)  # behind 0 all are taken
+    for seed in range(4):
+        found_VK = completed(cfg, Made(tuples_VK, Quantiser()), [], seed=seed, tell=silent).tuples_VK
+        assert found_VK[1:3].tolist() == [[0, 0], [0, 1]]
+        assert sorted(found_VK[3:].tolist()) == [[1, 0], [1, 1]]
