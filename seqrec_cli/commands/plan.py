@@ -38,7 +38,9 @@ from seqrec_cli.reporting.advice import what_to_cut
 from seqrec_cli.reporting.plan_table import in_time, plan_table
 from seqrec_cli.reporting.tables import print_table
 from seqrec_cli.training.closed_form import closed_form_seconds, closed_form_shortage
+from seqrec_cli.training.log_place import bytes_on_device
 from seqrec_cli.training.memory import (
+    StepMemory,
     available_memory,
     bytes_of,
     fixed_memory,
@@ -72,12 +74,13 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
     if plan["nothing_to_fit"]:
         return _closed_form(cfg, log, sketch, plan=plan, title=title)
 
-    available, memory = available_memory(precision.device), fixed_memory(sketch)
+    available, memory, held = available_memory(precision.device), fixed_memory(sketch), 0
     plan["warning"] = shortage(memory, available, cfg, batch=None)
     if plan["warning"] is None:
         refuse_too_large(cfg, log, precision.device, model=False)
         model = fresh_model(cfg, log, precision.device)
         objective = objective_for(cfg, log, precision.device)
+        held = bytes_on_device(cfg.hardware.log, log, precision.device)
         rows = training_rows(cfg, objective, log, device=precision.device, soft=stand_in(cfg, log))
         available = available_memory(precision.device)
         largest = largest_part(rows.largest(), cfg.trainer)
@@ -96,13 +99,19 @@ def main(cfg: TrainConfig) -> dict[str, Any]:
         plan["time"] |= {"targets_per_second": targets_P.sum() / seconds_P.sum(), "flops_per_second": flops / epoch}
         plan["time"] |= _evaluation(cfg, log, model, precision=precision)
         plan["time"] |= _whole_run(cfg, plan["steps"], plan["time"])
-    plan["memory"] = asdict(memory) | {"total": memory.total, "available": available}
+    plan["memory"] = by_use(memory, held, available)
     print_table(plan_table(title, plan))
     slow = what_to_cut(cfg, plan["time"]["run"]) if plan["time"] else None
     for line in (plan["warning"], slow):
         if line:
             say(line)
     return plan
+
+
+def by_use(memory: StepMemory, held: int, available: int | None) -> dict[str, int | None]:
+    """Bytes of a step by what they are for, and in all; `held` are those of the log's events on the device, which are
+    there before the first step, as the model is. `available`: what was free when they were."""
+    return asdict(memory) | {"log": held, "total": memory.total + held, "available": available}
 
 
 def _closed_form(

@@ -15,6 +15,7 @@ PARTS = {
     "activations": "activations, largest batch",
     "loss_scratch": "scratch of the loss",
     "kept_free": "kept by the allocator",
+    "log": "the log's events",
 }
 
 

@@ -37,3 +37,10 @@ def log_device(where: str | None, log: PackedLog, device: torch.device) -> torch
             f"{device}; use hardware.log=host, or auto"
         )
     return device
+
+
+def bytes_on_device(where: str | None, log: PackedLog, device: torch.device) -> int:
+    """What a run's events take of the memory of a device that is not the host, by `hardware.log`; none where they lie
+    on the host. Raises SeqrecError as `log_device` does: ask before the events are there, for it looks at what is free.
+    """
+    return 0 if log_device(where, log, device).type in ("cpu", "meta") else log_bytes(log)

@@ -12,8 +12,10 @@ from seqrec_cli.commands.plan import parameters_by_part
 from seqrec_cli.config.compose import compose, groups
 from seqrec_cli.config.validate import dump, validate
 from seqrec_cli.data.catalog import Attribute, Catalog
+from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.models.build import build_model
-from seqrec_cli.training import memory, step_cost
+from seqrec_cli.training import log_place, memory, step_cost
+from seqrec_cli.training.memory import in_bytes
 
 TINY = [
     "trainer=next_item",
@@ -97,9 +99,31 @@ def test_the_numbers_agree(words: list[str]) -> None:
     assert times["flops_per_second"] == pytest.approx(flops["epoch"] / times["epoch"])
     assert (times["epochs"], times["evaluations"]) == (4, 6)
     assert times["run"] == pytest.approx(4 * times["epoch"] + 6 * times["evaluation"])
-    parts = ("model", "gradients", "optimizer", "activations", "loss_scratch", "kept_free")
+    parts = ("model", "gradients", "optimizer", "activations", "loss_scratch", "kept_free", "log")
     assert memory_["total"] == sum(memory_[part] for part in parts) < memory_["available"]
+    assert memory_["log"] == 0  # on a CPU batches are cut from the mapped files
     assert found["warning"] is None
+
+
+def test_events_that_lie_on_the_device_are_counted_and_printed(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def placed(where: str, log: PackedLog, device: torch.device) -> torch.device:
+        asked.append((where, len(log.items_N)))
+        return torch.device("cuda")
+
+    shape = [*words, *SMALL, "trainer.batch_size=16", "hardware.log=device"]
+    without = seqrec_cli.run("plan", shape)["memory"]
+    assert "the log's events" not in capsys.readouterr().out
+    monkeypatch.setattr(log_place, "log_device", placed)
+    found = seqrec_cli.run("plan", shape)["memory"]
+    [(where, events)] = asked
+    assert where == "device"
+    assert found["log"] == events * (4 + 8) > 0  # items and times
+    assert found["total"] == sum(found[part] for part in without if part not in ("total", "available"))
+    assert f"the log's events {in_bytes(found['log'])}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_epochs_flops_are_those_of_its_batches(words: list[str]) -> None:
