@@ -1,4 +1,5 @@
-"""A kernel's values and gradients beside those of its reference in fp64."""
+"""A kernel's values and gradients beside those of its reference in fp64. Without pytest: `scripts/gpu_kernels.py` calls
+it too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,18 @@ TOLERANCE = {  # in bf16 two units of the last bit
     torch.float16: 2**-9,
     torch.complex64: 1e-5,
 }
+# The kernels that run in Triton on a GPU, and how wide a recurrence's states may be there.
+TRITON = ("corpus_softmax", "biased_attention", "activation_unit", "gru_states", "gru_last")
+WIDEST_STATES = 64
+
+
+def triton_examples(kernel: Kernel, dtype: torch.dtype) -> list[tuple[Any, ...]]:
+    """Arguments for one of `TRITON`, its products in `dtype`: a recurrence's tensors are fp32 whatever they are."""
+    if kernel.triton:
+        return list(kernel.examples(dtype))
+    low = None if dtype == torch.float32 else dtype
+    narrow = (given for given in kernel.examples(torch.float32) if given[2].shape[1] <= WIDEST_STATES)
+    return [(*given[:-1], low) for given in narrow]
 
 
 def leaf(given: Any, exact: bool, device: str = "cpu") -> Any:
@@ -36,23 +49,25 @@ def results(function: Callable[..., Any], given: list[Any]) -> tuple[Tensor, ...
     return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
-def close(got: Tensor, expected: Tensor, tolerance: float) -> None:
+def close(got: Tensor, expected: Tensor, tolerance: float) -> float:
+    """The largest difference as a share of the largest number. Raises AssertionError where one is not near."""
     scale = expected.abs().max().item() if expected.numel() else 0.0
     assert got.shape == expected.shape
     got = got.to(expected.device, expected.dtype)
     torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * max(scale, 1e-3))
+    return (got - expected).abs().max().item() / max(scale, 1e-3) if expected.numel() else 0.0
 
 
-def compare(kernel: Kernel, given: tuple[Any, ...], dtype: torch.dtype, *, device: str = "cpu") -> None:
-    """Raises AssertionError where they differ; the kernel works on `device`, its reference on a CPU."""
+def compare(kernel: Kernel, given: tuple[Any, ...], dtype: torch.dtype, *, device: str = "cpu") -> float:
+    """The largest difference of values and gradients, as a share of the largest number; the kernel works on `device`,
+    its reference on a CPU. Raises AssertionError where they differ by more than the number format does."""
     name = kernel.operator.name()
     mine, exact = [leaf(x, False, device) for x in given], [leaf(x, True) for x in given]
     expected = results(kernel.reference, exact)
     got = results(kernel.operator, mine)[: len(expected)]
-    for value, right in zip(got, expected, strict=True):
-        close(value.detach(), right.detach(), TOLERANCE[dtype])
+    worst = max(close(a.detach(), b.detach(), TOLERANCE[dtype]) for a, b in zip(got, expected, strict=True))
     if not differentiable(kernel):
-        return
+        return worst
     learning = [i for i, x in enumerate(mine) if isinstance(x, Tensor) and x.requires_grad]
     used = [i for i, right in enumerate(expected) if right.requires_grad and right.numel()]
     grads = [torch.randn(got[i].shape, dtype=got[i].dtype) for i in used]
@@ -66,4 +81,5 @@ def compare(kernel: Kernel, given: tuple[Any, ...], dtype: torch.dtype, *, devic
             continue
         assert value is not None, f"argument {i} of {name} gets no gradient"
         assert value.dtype == mine[i].dtype
-        close(value, torch.zeros_like(exact[i]) if its is None else its, 2 * TOLERANCE[dtype])
+        worst = max(worst, close(value, torch.zeros_like(exact[i]) if its is None else its, 2 * TOLERANCE[dtype]))
+    return worst

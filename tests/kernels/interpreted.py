@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from beside_reference import compare, differentiable, leaf
+from beside_reference import TRITON, compare, differentiable, leaf, triton_examples
 from torch import Tensor
 
 from seqrec_cli import kernels
@@ -29,7 +29,6 @@ from seqrec_cli.models.layers.activation_unit import ActivationUnit
 from seqrec_cli.objectives.losses import corpus_cross_entropy
 
 FP32, BF16 = torch.float32, torch.bfloat16
-TRITON = ("corpus_softmax", "biased_attention", "activation_unit", "gru_states", "gru_last")
 KERNELS = all_kernels()
 CHECKS: dict[str, Callable[[], None]] = {}
 
@@ -41,10 +40,8 @@ def check(function: Callable[[], None]) -> Callable[[], None]:
 
 def examples(kernel: Kernel, dtype: torch.dtype) -> list[tuple[Any, ...]]:
     """All of a kernel in Triton alone; of a scan the smallest and an odd one, for products in `dtype`."""
-    if kernel.triton:
-        return list(kernel.examples(dtype))
-    chosen = list(kernel.examples(FP32))[:3] + list(kernel.examples(FP32))[9:10]
-    return [(*given[:-1], None if dtype == FP32 else dtype) for given in chosen]
+    found = triton_examples(kernel, dtype)
+    return found if kernel.triton else found[:3] + found[9:10]
 
 
 def against_reference(name: str, dtype: torch.dtype) -> None:

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from beside_reference import compare
+from beside_reference import TRITON, compare, triton_examples
 
 from seqrec_cli.kernels.biased_attention.op import biased_attention
 from seqrec_cli.kernels.registry import all_kernels, has_triton
 
 pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and has_triton()), reason="no CUDA device here")
-TRITON = ("corpus_softmax", "biased_attention", "activation_unit", "gru_states", "gru_last")
 KERNELS = all_kernels()
 
 
@@ -17,11 +16,7 @@ KERNELS = all_kernels()
 def test_values_and_gradients_are_those_of_the_reference(name: str, dtype: torch.dtype) -> None:
     kernel = KERNELS[name]
     torch.manual_seed(0)
-    for given in kernel.examples(dtype if kernel.triton else torch.float32):
-        if not kernel.triton:
-            given = (*given[:-1], None if dtype == torch.float32 else dtype)
-        if name.startswith("gru") and given[2].shape[1] > 64:
-            continue
+    for given in triton_examples(kernel, dtype):
         compare(kernel, given, dtype if dtype != torch.float16 else torch.bfloat16, device="cuda")
 
 

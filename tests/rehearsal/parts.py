@@ -20,19 +20,22 @@ from tests.shipped import shipped
 from tests.training.configured import config
 
 LENGTH = 12
+PACKED = "packed"  # next items from histories laid end to end, for the models that can
 LOG = packed(random_histories(14, 30, 10), 30, click_negatives=3)
 CPU = torch.device("cpu")
 
 
 def pairs() -> list[tuple[str, str]]:
     """(model, objective) by their capabilities alone, as `seqrec train` lets them pass."""
-    objectives = [*names("objective"), "prefixes"]
+    objectives = [*names("objective"), PACKED, "prefixes"]
     return [(model, objective) for model in model_names() for objective in objectives if _fit(model, objective)]
 
 
 def _fit(model: str, objective: str) -> bool:
     kind = config_class("model", model)
-    can, wants = kind.capabilities, config_class("objective", "next_item" if objective == "prefixes" else objective)
+    can, wants = kind.capabilities, config_class("objective", objective_of(objective))
+    if objective == PACKED:
+        return can.packs
     if wants.needs_impressions:  # of which the log has none
         return False
     wants = wants.capabilities
@@ -46,18 +49,23 @@ def _fit(model: str, objective: str) -> bool:
     return causal if wants.causal else not causal or (not can.causal and model not in CAUSAL)
 
 
+def objective_of(name: str) -> str:
+    """The objective whose rows are cut another way, or `name` itself."""
+    return "next_item" if name in (PACKED, "prefixes") else name
+
+
 def settings(model: str, objective: str, changes: dict[str, Any] | None = None, **trainer: Any) -> TrainConfig:
     """A run's settings: small sizes, nothing left out by chance unless `changes` of the model say so."""
     base = _base()
     own = {} if objective != "prefixes" or model not in CAUSAL else dict.fromkeys(CAUSAL[model])
     own = {name: shipped("model", model)[name] for name in own}
     own |= {"steps_ahead": 2} if objective == "multi_step" else {}
+    learned = shipped("objective", "next_item") | {"window": PACKED} if objective == PACKED else None
+    learned = learned or shipped("objective", objective)
     chosen = small_config(model, max_length=LENGTH, **own, **(changes or {}))
     parts = {
         "model": chosen,
-        "objective": config_class("objective", shipped("objective", objective)["name"]).from_plain(
-            shipped("objective", objective)
-        ),
+        "objective": config_class("objective", learned["name"]).from_plain(learned),
         "trainer": base.trainer.model_copy(update=trainer),
     }
     return TrainConfig.model_validate({**dict(base), **parts})
@@ -87,4 +95,4 @@ def loop_of(cfg: TrainConfig, precision: Precision, folder: Path = Path(), log: 
     )
 
 
-__all__ = ["CPU", "LENGTH", "LOG", "loop_of", "numbers", "pairs", "settings"]
+__all__ = ["CPU", "LENGTH", "LOG", "PACKED", "loop_of", "numbers", "pairs", "settings"]

@@ -24,7 +24,7 @@ from seqrec_cli.training.precision import Precision
 from seqrec_cli.training.validation_loss import ValidationLoss
 from tests.covering import covering
 from tests.models.toy import model_names
-from tests.rehearsal.parts import CPU, LOG, loop_of, pairs, settings
+from tests.rehearsal.parts import CPU, LOG, PACKED, loop_of, pairs, settings
 from tests.rehearsal.standin import DEVICE, POSSIBLE, DeviceMixError, Watch, standing_in, watching
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="this torch cannot stand in for a device from Python")
@@ -41,6 +41,8 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("sasrec", "next_item", {"temperature": None, "positions": "absolute", "dropout": 0.2}),
     ("bert4rec", "cloze", {"positions": "relative", "item_bias": True, "dropout": 0.2}),
     ("hstu", "sampled_softmax", {"time_bias": "past", "dropout": 0.2}),
+    ("hstu", PACKED, {"time_bias": "past", "dropout": 0.2}),
+    ("esasrec", PACKED, {"dropout": 0.2}),
     ("din", "click", {"activation": "dice", "l2": 3.0}),
     ("din", "click", {"activation": "prelu", "softmax": True, "user_id": True}),
     ("din", "click", {"search_attribute": "color", "search_events": 3}),
