@@ -1,4 +1,5 @@
-"""Whether a device computes what the CPU does: every model of conf/ by every objective that can train it.
+"""Whether a device computes what the CPU does: every model of conf/ by every objective that can train it, packed rows
+among them, in torch's own operators; gpu_kernels.py is for those of this package.
 
 They need no pytest. `python -m scripts.gpu_parts cases` runs them, and tests/training/test_cuda_cases.py.
 """
@@ -11,40 +12,58 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqrec_cli import kernels
 from seqrec_cli.commands.measure import measured
 from seqrec_cli.commands.training_setup import fresh_model
+from seqrec_cli.data.batch import Batch
 from seqrec_cli.training.checkpoint import load_checkpoint
 from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.loop import Loop
 from seqrec_cli.training.precision import Precision
-from tests.models.toy import model_names
-from tests.rehearsal.parts import CPU, LOG, loop_of, pairs, settings
+from tests.rehearsal.parts import CPU, LOG, PACKED, loop_of, pairs, settings
 
 Case = tuple[str, Callable[[], dict[str, Any]]]
 LOSS_TOLERANCE = 1e-3  # relative: fp32 on both, added up in other orders
 GRADIENT_TOLERANCE = 1e-2  # of a gradient's norm
 LOW_TOLERANCE = 0.1  # relative: a loss in 16 bits beside fp32's
 STEPS = 3
-TINY = (("sasrec", "next_item"), ("bert4rec", "cloze"), ("gru4rec", "sampled_softmax"), ("din", "click"))
+TINY = (
+    *(("sasrec", "next_item"), ("sasrec", PACKED), ("bert4rec", "cloze")),
+    *(("gru4rec", "sampled_softmax"), ("din", "click")),
+)
 
 
 def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
-    """Name and check, most telling first. `tiny`: some models, each by one objective."""
-    kernels.use(False)  # the reference is torch's own operators
-    taught = [pair for pair in pairs() if pair[1] != "closed_form"]
-    if tiny:
-        taught = [(model, objective) for model, objective in taught if (model, objective) in TINY]
-    for model, objective in taught:
-        yield f"step {model} {objective}", lambda m=model, o=objective: step(m, o, device)
-    for model in [model for model, _ in TINY] if tiny else model_names():
-        objective = next(objective for name, objective in pairs() if name == model)
-        yield f"evaluation {model}", lambda m=model, o=objective: evaluation(m, o, device)
-    yield "checkpoint sasrec", lambda: checkpoint(device, "fp32")
-    if device.type == "cuda":
-        yield "checkpoint sasrec fp16", lambda: checkpoint(device, "fp16")
+    """Name and check, most telling first: every model by one objective and its evaluation, checkpoints and packed rows,
+    then the other objectives. `tiny`: some models, each by one objective."""
+    found, later = dict[str, str](), list[tuple[str, str]]()
+    for model, objective in pairs():
+        if not tiny or (model, objective) in TINY:
+            later += [(model, objective)] if model in found else []
+            found.setdefault(model, objective)
+    for model, objective in found.items():
+        if objective != "closed_form":
+            yield f"step {model} {objective}", _plain(step, model, objective, device)
+        yield f"evaluation {model}", _plain(evaluation, model, objective, device)
+    for precision in ("fp32", "fp16") if device.type == "cuda" else ("fp32",):
+        yield f"checkpoint sasrec {precision}", _plain(checkpoint, device, precision)
+    for model, objective in sorted(later, key=lambda pair: pair[1] != PACKED):
+        yield f"step {model} {objective}", _plain(step, model, objective, device)
+
+
+def _plain(check: Callable[..., dict[str, Any]], *given: Any) -> Callable[[], dict[str, Any]]:
+    """The check with torch's operators alone, as the reference has them."""
+
+    def checked() -> dict[str, Any]:
+        kernels.use(False)
+        try:
+            return check(*given)
+        finally:
+            kernels.use(True)
+
+    return checked
 
 
 def step(model: str, objective: str, device: torch.device) -> dict[str, Any]:
@@ -53,32 +72,22 @@ def step(model: str, objective: str, device: torch.device) -> dict[str, Any]:
     on_cpu, there = (loop_of(cfg, Precision(of, "fp32")) for of in (CPU, device))
     torch.manual_seed(0)
     batch = on_cpu.objective.drawn(next(iter(on_cpu.rows.epoch(0))))
-    expected, found = (_loss_of(loop, batch) for loop in (on_cpu, there))
-    _near("loss", found, expected, LOSS_TOLERANCE)
-    gradients = dict(there.model.named_parameters())
-    total = math.sqrt(sum(_norm(p.grad) ** 2 for p in on_cpu.model.parameters()))
-    worst = 0.0
-    for name, parameter in on_cpu.model.named_parameters():
-        if (parameter.grad is None) != (gradients[name].grad is None):
-            raise AssertionError(f"{name} has a gradient on one device alone")
-        if parameter.grad is not None:
-            difference = (gradients[name].grad.cpu().to_dense() - parameter.grad.to_dense()).norm().item()
-            worst = max(worst, difference / max(_norm(parameter.grad), 1e-2 * total, 1e-12))
-            if worst > GRADIENT_TOLERANCE:
-                raise AssertionError(f"the gradient of {name} is off by {worst:.1%} of its norm")
+    expected, found = (loss_of(loop, batch) for loop in (on_cpu, there))
+    near("loss", found, expected, LOSS_TOLERANCE)
+    worst = near_gradients(there.model, on_cpu.model, GRADIENT_TOLERANCE)
     figures: dict[str, Any] = {"loss": found, "loss_on_cpu": expected, "worst_gradient": worst}
     for name in ("fp32", "bf16", "fp16") if device.type == "cuda" else ("fp32",):
         loop = loop_of(cfg, Precision(device, name))  # type: ignore[arg-type]
-        losses = _steps(loop)
+        losses = first_steps(loop)
         figures[name] = losses
-        _near(f"the first loss in {name}", losses[0], figures["fp32"][0], LOW_TOLERANCE)
+        near(f"the first loss in {name}", losses[0], figures["fp32"][0], LOW_TOLERANCE)
         if not all(math.isfinite(loss) for loss in losses):
             raise AssertionError(f"losses in {name}: {losses}")
     if not _draws_on_the_device(on_cpu):
         for nth, (here, other) in enumerate(
-            zip(figures["fp32"], _steps(loop_of(cfg, Precision(CPU, "fp32"))), strict=True)
+            zip(figures["fp32"], first_steps(loop_of(cfg, Precision(CPU, "fp32"))), strict=True)
         ):
-            _near(f"the loss of step {nth + 1}", here, other, 5 * LOSS_TOLERANCE)
+            near(f"the loss of step {nth + 1}", here, other, 5 * LOSS_TOLERANCE)
     return figures
 
 
@@ -88,23 +97,42 @@ def _draws_on_the_device(loop: Loop) -> bool:
     return loop.objective.drawn(batch) is not batch
 
 
-def _loss_of(loop: Loop, batch: Any) -> float:
-    """Of a drawn batch, and its gradients in the model."""
+def loss_of(loop: Loop, batch: Batch, scale: float = 1.0) -> float:
+    """Of a drawn batch, in the loop's number format; its gradients, times `scale`, are in the model."""
     total = torch.zeros((), device=loop.precision.device)
     for trainable in loop.model.trainable_models():
-        moved = batch.to(loop.precision.device)
-        loss, penalty = loop.objective.part_loss(trainable, moved, of=moved), trainable.penalty(moved)
-        loss = loss if penalty is None else loss + penalty
-        loss.backward()
+        with loop.precision.autocast():
+            moved = batch.to(loop.precision.device)
+            loss, penalty = loop.objective.part_loss(trainable, moved, of=moved), trainable.penalty(moved)
+            loss = loss if penalty is None else loss + penalty
+        (scale * loss).backward()
         total += loss.detach()
     return total.item()
+
+
+def near_gradients(found: nn.Module, expected: nn.Module, tolerance: float, least: float = 1e-2) -> float:
+    """The largest difference of a parameter's gradient, as a share of its norm, or of `least` of that of all together
+    where it is less: what should be 0 is rounding. Raises AssertionError where it is above `tolerance`."""
+    gradients, worst = {name: p.grad for name, p in found.named_parameters()}, 0.0
+    total = math.sqrt(sum(_norm(p.grad) ** 2 for p in expected.parameters()))
+    for name, parameter in expected.named_parameters():
+        own = gradients[name]
+        if (parameter.grad is None) != (own is None):
+            raise AssertionError(f"{name} has a gradient on one side alone")
+        if parameter.grad is not None and own is not None:
+            difference = (own.cpu().to_dense() - parameter.grad.cpu().to_dense()).norm().item()
+            share = difference / max(_norm(parameter.grad), least * total, 1e-12)
+            if not share <= tolerance:
+                raise AssertionError(f"the gradient of {name} is off by {share:.1%} of its norm")
+            worst = max(worst, share)
+    return worst
 
 
 def _norm(gradient: Tensor | None) -> float:
     return 0.0 if gradient is None else gradient.to_dense().norm().item()
 
 
-def _steps(loop: Loop) -> list[float]:
+def first_steps(loop: Loop) -> list[float]:
     """The losses of the first steps of the loop of `seqrec train`."""
     losses, before = [], 0.0
     for epoch in range(STEPS):
@@ -118,9 +146,10 @@ def _steps(loop: Loop) -> list[float]:
     return losses
 
 
-def _near(what: str, found: float, expected: float, tolerance: float) -> None:
+def near(what: str, found: float, expected: float, tolerance: float, beside: str = "on the CPU") -> None:
+    """Raises AssertionError where they differ by more than that share."""
     if not abs(found - expected) <= tolerance * max(abs(expected), 1e-2):
-        raise AssertionError(f"{what} is {found:.6g}, on the CPU {expected:.6g}")
+        raise AssertionError(f"{what} is {found:.6g}, {beside} {expected:.6g}")
 
 
 def evaluation(model: str, objective: str, device: torch.device) -> dict[str, Any]:
@@ -130,7 +159,7 @@ def evaluation(model: str, objective: str, device: torch.device) -> dict[str, An
     fit_closed_form(trained, LOG)
     found = [measured((cfg, copy.deepcopy(trained), LOG, Precision(of, "fp32")), "val").metrics for of in (CPU, device)]
     for name, expected in found[0].items():
-        _near(name, found[1][name], expected, 1e-3)
+        near(name, found[1][name], expected, 1e-3)
     return {"metrics": found[1]}
 
 

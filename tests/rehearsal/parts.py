@@ -60,8 +60,8 @@ def settings(model: str, objective: str, changes: dict[str, Any] | None = None, 
     own = {} if objective != "prefixes" or model not in CAUSAL else dict.fromkeys(CAUSAL[model])
     own = {name: shipped("model", model)[name] for name in own}
     own |= {"steps_ahead": 2} if objective == "multi_step" else {}
-    learned = shipped("objective", "next_item") | {"window": PACKED} if objective == PACKED else None
-    learned = learned or shipped("objective", objective)
+    learned = shipped("objective", "next_item" if objective == PACKED else objective)
+    learned = learned | {"window": PACKED} if objective == PACKED else learned
     chosen = small_config(model, max_length=LENGTH, **own, **(changes or {}))
     parts = {
         "model": chosen,
