@@ -18,6 +18,7 @@ import torch
 from scripts.bench_ceiling import ceiling, synchronize
 from scripts.bench_flops import by_part, flops_of_terms, useful_terms
 from scripts.clock import now
+from seqrec_cli import kernels
 from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.teaching import stand_in
@@ -228,18 +229,24 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     }
 
 
-def useful_flops(setup: Setup, model: Recommender, steps: int) -> dict[str, float]:
-    """FLOPs of forward and backward that the first `steps` of epoch 0 (and on) could not do without, by part.
+def useful_flops(setup: Setup, model: Recommender, steps: int, *, first: int = 0) -> dict[str, float]:
+    """FLOPs of forward and backward that `steps` could not do without, from that step of epoch 0 (and on), by part.
 
     Products alone, two FLOPs a multiply-add: 6 for each matrix weight and real token, attention over real places (half
-    of them under a causal mask), 6 N D V of a softmax over the corpus. Padding and repeated work count nothing.
+    of them under a causal mask), 6 N D V of a softmax over the corpus. Padding and repeated work count nothing: they
+    are counted in torch's operators, for a Triton kernel makes the scores anew in its backward pass.
     """
     rows, objective = setup.rows, setup.objective
     largest = rows.largest()
     sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
-    terms_S6 = useful_terms(itertools.islice(sizes, steps), candidates)
-    parts = by_part(terms_S6, flops_of_terms(model, objective, largest, precision=setup.precision))
+    terms_S6 = useful_terms(itertools.islice(sizes, first, first + steps), candidates)
+    kernels.use(setup.precision.device.type == "cpu")
+    try:
+        flops_6 = flops_of_terms(model, objective, largest, precision=setup.precision)
+    finally:
+        kernels.use(setup.cfg.hardware.kernels is not False)
+    parts = by_part(terms_S6, flops_6)
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2
     return parts

@@ -1,9 +1,13 @@
 """The parts of scripts/gpu_check.sh, each in a process of its own with its own limit, and one JSON file of what they
 found. That file is written anew after every part, and a part's process writes down each result as soon as it has it: a
 part that fails, or hangs and is ended, loses what it had left to do and nothing else.
+
+A part whose time is up while its results still come is `cut short`: what it found stands, and nothing is wrong. One
+that was at the same thing for a minute, or for all of its time, is `hung`, and that is wrong.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -28,19 +32,22 @@ NEEDED = {  # what is imported: the package that has it
     "filelock": "filelock",
     "rich": "rich",
 }
-# Seconds that each may take at most, in their order: what is most worth knowing comes first.
+# Seconds that each may take, in their order, what is most worth knowing first; and what those before it have left over.
 LIMITS = {
-    "environment": 30,
-    "cases": 110,
+    "environment": 25,
+    "kernels": 75,
+    "cases": 100,
     "bert4rec": 30,
     "sasrec": 60,
-    "clicks": 45,
-    "scoring": 30,
-    "plan": 40,
-    "formats": 40,
-    "pytest": 60,
+    "clicks": 40,
+    "plan": 30,
+    "formats": 35,
+    "scoring": 25,
+    "compiled": 85,
+    "pytest": 70,
 }
-IN_ALL = 345  # seconds: a part that would begin later is left out, and said to be
+OF_DATA = 75  # more for `formats`, with a log to train on
+STUCK = 60  # seconds at the same thing, after which a part that is ended hung
 LEFT_OUT, BROKEN = 3, 4  # exit codes of a part: not here; to be begun again
 GRACE = 5  # seconds between being asked to end and being ended
 
@@ -57,20 +64,29 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(LIMITS), help="default: %(default)s")
     parser.add_argument("--json", type=Path, default=Path("gpu_check.json"), help="default: %(default)s")
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=IN_ALL,
-        help="for all parts together, each part's in proportion (default: %(default)s)",
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="a log for `formats`: sequences, a line `user item` an event, as of ml-1m.txt; 75 s more",
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="for all parts together, in proportion (default: the sum of what each may take)"
     )
     asked = parser.parse_args(argv)
     asked.parts = [name for name in asked.parts.split(",") if name]
     if unknown := [name for name in asked.parts if name not in LIMITS]:
         parser.error(f"--parts: no such part: {', '.join(unknown)} (have: {', '.join(LIMITS)})")
+    if asked.seconds is not None and not asked.seconds > 0:
+        parser.error(f"--seconds: {asked.seconds:g} is no time; give a number above 0")
+    limits = {name: LIMITS[name] + (OF_DATA if name == "formats" and asked.data else 0) for name in asked.parts}
+    asked.seconds = asked.seconds or sum(limits.values())
+    asked.limits = {name: limit * asked.seconds / sum(limits.values()) for name, limit in limits.items()}
     return asked
 
 
 def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executable,)) -> int:
-    """0: all is well; 1: something failed, or took too long; 2: it cannot run here, and one line says why."""
+    """0: nothing is wrong, and a line says what there was no time for; 1: something failed or hung; 2: it cannot run
+    here, and one line says why."""
     asked = arguments(sys.argv[1:] if argv is None else argv)
     if gone := missing():
         print(f"gpu_check: missing here: {', '.join(gone)}; install them (pip install {' '.join(gone)})")
@@ -78,10 +94,15 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
     if not asked.json.absolute().parent.is_dir():
         print(f"gpu_check: --json {asked.json}: no such folder; make it first")
         return 2
+    if asked.data is not None and not asked.data.is_file():
+        print(f"gpu_check: --data {asked.data}: no such file")
+        return 2
     began, found = time.monotonic(), {"device": asked.device, "tiny": asked.tiny, "parts": {}}
-    for name in asked.parts:
+    for nth, name in enumerate(asked.parts):
         left = asked.seconds - (time.monotonic() - began)
-        found["parts"][name] = part = _part(name, asked, left=left, python=python)
+        later = sum(asked.limits[other] for other in asked.parts[nth + 1 :])
+        limit = min(max(asked.limits[name], left - later), left)
+        found["parts"][name] = part = _part(name, asked, limit=limit, python=python)
         found["seconds"] = round(time.monotonic() - began, 1)
         _write(asked.json, found)
         wrong = sum(not result.get("ok", True) for result in part["results"])
@@ -91,35 +112,47 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
             + (f"  {part['message']}" if part["message"] else ""),
             flush=True,
         )
-        if name == "environment" and part["status"] == "failed":  # without the device nothing else can be
+        if name == "environment" and part["status"] in ("failed", "hung"):  # without the device nothing else can be
             print(f"gpu_check: {part['message']}")
             return 2
-    print(f"{asked.json}: {found['seconds']} s")
-    well = all(
-        part["status"] in ("done", "left out") and all(result.get("ok", True) for result in part["results"])
+    found["unfinished"] = [name for name, part in found["parts"].items() if part["status"] == "cut short"]
+    found["ok"] = all(
+        part["status"] in ("done", "left out", "cut short")
+        and all(result.get("ok", True) for result in part["results"])
         for part in found["parts"].values()
     )
-    return 0 if well else 1
+    _write(asked.json, found)
+    if found["unfinished"]:
+        print(f"not finished, for want of time: {', '.join(found['unfinished'])}; --parts runs them alone")
+    print(f"{asked.json}: {found['seconds']} s")
+    return 0 if found["ok"] else 1
 
 
-def _part(name: str, asked: argparse.Namespace, *, left: float, python: Sequence[str]) -> dict[str, Any]:
+def _part(name: str, asked: argparse.Namespace, *, limit: float, python: Sequence[str]) -> dict[str, Any]:
     """One part's results, whatever becomes of its process."""
-    part: dict[str, Any] = {"status": "left out", "seconds": 0.0, "message": "", "results": []}
-    if left <= 1:
-        return part | {"message": "no time left", "status": "timeout"}
-    limit = min(LIMITS[name] * max(1.0, asked.seconds / IN_ALL), left)
+    part: dict[str, Any] = {"status": "cut short", "seconds": 0.0, "message": "no time left", "results": []}
+    if limit <= 1:
+        return part
     with tempfile.TemporaryDirectory() as folder:
         told, said = Path(folder) / "results.jsonl", Path(folder) / "output.txt"
         words = [*python, "-m", "scripts.gpu_parts", name, "--device", asked.device, "--results", str(told)]
-        words += ["--tiny"] if asked.tiny else []
+        words += ["--seconds", f"{limit:.1f}", *(["--tiny"] if asked.tiny else [])]
+        words += [] if asked.data is None else ["--data", str(asked.data.absolute())]
+        told.touch()
         began, code, results = time.monotonic(), BROKEN, -1
-        while code == BROKEN and len(read_results(told)) > results:  # as long as that leads on
+        # As long as that leads on: its device, or the process itself, broke at one thing, and the others are left.
+        while code is not None and (code == BROKEN or code < 0) and len(read_results(told)) > results:
             results = len(read_results(told))
             code = _waited_for(words, said, limit - (time.monotonic() - began))
+            if code is not None and code < 0:
+                _add_crash(told, code)
         part["seconds"] = round(time.monotonic() - began, 1)
-        part["results"] = read_results(told)
+        part |= {"results": read_results(told), "message": ""}
         if code is None:
-            part |= {"status": "timeout", "message": f"ended after {limit:.0f} s"}
+            at = at_file(told).read_text(encoding="utf-8") if at_file(told).is_file() else "its start"
+            quiet = time.time() - told.stat().st_mtime
+            part["status"] = "hung" if quiet >= min(STUCK, 0.9 * LIMITS[name]) else "cut short"
+            part["message"] = f"ended after {limit:.0f} s, {quiet:.0f} s of them at {at}"
         else:
             part["status"] = {0: "done", LEFT_OUT: "left out"}.get(code, "failed")
         if part["status"] in ("failed", "left out"):
@@ -127,6 +160,20 @@ def _part(name: str, asked: argparse.Namespace, *, left: float, python: Sequence
             part["message"] = lines[-1] if lines else f"exit code {code}"
             part["output"] = lines[-30:]
     return part
+
+
+def at_file(results: Path) -> Path:
+    """Where a part says what it is at."""
+    return results.with_name(results.name + ".at")
+
+
+def _add_crash(told: Path, code: int) -> None:
+    """A result for what the process was at when it was ended from outside, or ended itself."""
+    name = at_file(told).read_text(encoding="utf-8") if at_file(told).is_file() else None
+    if name is not None and all(result["name"] != name for result in read_results(told)):
+        result = {"name": name, "ok": False, "error": f"the process ended at this: {signal.Signals(-code).name}"}
+        with told.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(result) + "\n")
 
 
 def _waited_for(words: list[str], said: Path, limit: float) -> int | None:
@@ -144,13 +191,11 @@ def _waited_for(words: list[str], said: Path, limit: float) -> int | None:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file: the last one may have been cut."""
+    """The whole lines of a file: one may have been cut where its process ended."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
+        with contextlib.suppress(ValueError):
             found.append(json.loads(line))
-        except ValueError:
-            break
     return found
 
 

@@ -100,9 +100,7 @@ def _size(given: tuple[Any, ...]) -> int:
     return sum(x.numel() for x in given if isinstance(x, torch.Tensor))
 
 
-def step(
-    model: str, objective: str, changes: dict[str, Any], precision: Precision, wanted: set[str]
-) -> dict[str, Any]:
+def step(model: str, objective: str, changes: dict[str, Any], precision: Precision, wanted: set[str]) -> dict[str, Any]:
     """Loss and gradients of a batch, and three steps, with the kernels beside torch's operators. `wanted` must run."""
     cfg, name = settings(model, objective, changes, clip_norm=1.0), precision.name
     made = {}
@@ -128,5 +126,3 @@ def step(
     limit, least = GRADIENT_TOLERANCE.get(name, GRADIENT_IN_16), LEAST.get(name, LEAST_IN_16)
     worst = near_gradients(with_kernels, without, limit, least)
     return {"loss": found, "loss_of_torch": expected, "losses": own, "worst_gradient": worst, "ran": ran}
-
-
