@@ -156,8 +156,8 @@ def clicks(device: torch.device, tiny: bool) -> Iterator[Work]:
 
 
 def compiled(device: torch.device, tiny: bool) -> Iterator[Work]:
-    """Steps with `hardware.compile` false, true and graphs; `first_step_seconds` are those of compiling, most of it, and
-    other widths of a batch may be compiled in `warm_up_seconds`."""
+    """Steps with `hardware.compile` false, true and graphs. The first step compiles; other widths of a batch may be
+    compiled, or recorded, in the rest of `warm_up_seconds`."""
     catalogue = made_log(40, 30, 12, 20) if tiny else made_log(20_000, 3_400, 120, 1000)
     of_clicks = made_log(40, 50, 12, 20) if tiny else made_log(20_000, 60_000, 60, 400)
     encoder = ["model=sasrec", "objective=next_item", f"model.embed_dim={16 if tiny else 64}"]
