@@ -89,7 +89,7 @@ def test_a_step_has_the_loss_and_gradients_of_a_processor_s(words: list[str]) ->
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("words", WORDS, ids=named)
 def test_the_host_never_waits_in_a_step(words: list[str], precision: str, request: pytest.FixtureRequest) -> None:
-    parts = [] if config(words).model.batch_statistics else ["trainer.micro_batch_tokens=60"]  # Dice needs whole batches
+    parts = [] if config(words).model.batch_statistics else ["trainer.micro_batch_tokens=60"]  # not of Dice
     loop = loop_on(GPU, [*words, *parts, "trainer.ema=0.9"], precision)
     batches = itertools.islice(loop.rows.epoch(0), 8)  # step LOG_EVERY reports its loss, and waits for it
     for _ in range(2):  # libraries are loaded, memory is fetched
