@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,19 +72,21 @@ def test_formats_are_compared_on_the_log_that_is_given(found: dict[str, Any]) ->
     *of_file, of_clicks, _ = found["parts"]["formats"]["results"]
     assert [result["name"] for result in of_file] == ["sasrec on a 'log'.txt, fp32", "sasrec on a 'log'.txt, bf16"]
     for result in of_file:
-        assert (result["users"], result["items"], result["steps"]) == (12, 9, 3)
+        assert (result["users"], result["items"], result["steps"]) == (12, 9, 2)
         assert result["metrics"]["ndcg@10"] > 0
     assert of_file[0]["mean_loss"] == pytest.approx(of_file[1]["mean_loss"], rel=0.05)
     assert "no figure of MovieLens" in of_clicks["data"]
 
 
-def test_operations_a_second_are_those_of_the_timed_batches() -> None:
+def test_operations_a_second_are_those_of_the_timed_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows as long as each other in a batch and not from batch to batch, so that nothing is padded and each batch's
     own count, less the half of attention that a causal mask hides, is what it needs."""
     D, blocks, log = 8, 2, made_log(30, 40, 10, 24)
     words = [f"model.embed_dim={D}", "model.ffn_dim=16", f"model.blocks={blocks}", "trainer.bucket_by_length=equal"]
     cfg = gpu_loop.config(["model=sasrec", "objective=next_item", *words], torch.device("cpu"), tiny=True)
-    found = gpu_rates.rates(cfg, log, torch.device("cpu"), 0.01)
+    monkeypatch.setattr(gpu_rates, "time", SimpleNamespace(perf_counter=itertools.count().__next__))  # a second a step
+    found = gpu_rates.rates(cfg, log, torch.device("cpu"), 7.5)
+    assert found["steps"] == 8
     loop = gpu_loop.loop_of(cfg, log, torch.device("cpu"))
     timed = itertools.islice(gpu_rates.epochs(loop), found["before"], found["before"] + found["steps"])
     counted, widths = 0.0, set()
@@ -162,7 +165,7 @@ at("second")
 if part == "sasrec": time.sleep(600)
 if part == "clicks": sys.exit("it broke")
 """
-    limits = {"bert4rec": 1, "sasrec": 3, "clicks": 60, "plan": 60}
+    limits = {"bert4rec": 4, "sasrec": 1, "clicks": 4, "plan": 4}
     code, found = acted(acting, limits, tmp_path, monkeypatch)
     read = found["parts"]
     assert code == 1
@@ -256,9 +259,9 @@ def test_a_part_without_pytest_is_left_out(tmp_path: Path, monkeypatch: pytest.M
     assert gpu_parts.run_pytest(tmp_path / "results.jsonl", ()) == gpu_parts.LEFT_OUT
 
 
-def test_every_test_s_result_is_written_as_it_ends(tmp_path: Path) -> None:
+def test_every_test_s_result_is_written_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed loses no other, an error of the device's own ends the process, and the next one goes on after it."""
-    (tmp_path / "test_some.py").write_text(
+    (tmp_path / "test_of_a_gpu.py").write_text(
         "import pytest\n"
         "def test_compiled(): pass\n"
         "def test_wrong(): assert 1 == 2, 'not so'\n"
@@ -266,14 +269,12 @@ def test_every_test_s_result_is_written_as_it_ends(tmp_path: Path) -> None:
         "@pytest.mark.skip\ndef test_left_out(): pass\n"
         "def test_right(): pass\n"
     )
-    file, acting = tmp_path / "results.jsonl", "import sys; from pathlib import Path; from scripts import gpu_parts; "
-    acting += "gpu_parts.ROOT = Path(sys.argv[1]); sys.exit(gpu_parts.run_pytest(Path(sys.argv[2]), ('test_some.py',)))"
-    codes = [
-        subprocess.run([*python_that(acting), str(tmp_path), str(file)], cwd=ROOT, capture_output=True, check=False)
-        for _ in range(2)
-    ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu_parts, "ROOT", tmp_path)
+    file = tmp_path / "results.jsonl"
+    codes = [gpu_parts.run_pytest(file, ("test_of_a_gpu.py",)) for _ in range(2)]
     found = {result["name"].split("::")[1]: result for result in gpu_check.read_results(file)}
-    assert [done.returncode for done in codes] == [gpu_check.BROKEN, 1]
+    assert codes == [gpu_check.BROKEN, 1]
     assert list(found) == ["test_wrong", "test_broken", "test_left_out", "test_right", "test_compiled"]
     assert [result["ok"] for result in found.values()] == [False, False, True, True, True]
     assert "not so" in found["test_wrong"]["error"]
