@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from seqrec_cli.config.validate import dump, validate
 TINY = ["dataset=synthetic", "dataset.users=60", "dataset.items=40", "dataset.max_events=12", "model.dropout=0"]
 TINY += ["model.embed_dim=16", "trainer.max_epochs=3", "trainer.batch_size=10", "trainer.patience=null"]
 TINY += ["evaluation.baselines=false", "hardware.precision=fp32", "hardware.threads=1"]
+ROOT = Path(__file__).resolve().parents[2]
 LATE = 8  # steps: in the second epoch of six steps
 # The second process ends itself as the system would, where memory runs out, the first time it comes to that step.
 KILLED = f"""
@@ -68,6 +70,22 @@ def test_one_of_two_processes_is_killed_and_the_run_ends_as_that_of_one(
         run_verb("train", [*given, f"run_dir={tmp_path / 'two'}", "hardware.processes=2"])
     assert "Traceback" not in capfd.readouterr().err
     assert "RANK" not in os.environ
+
+
+def test_torchrun_starts_two_that_learn_what_one_does(tmp_path: Path, python: list[str]) -> None:
+    given = [*TINY, "trainer.max_epochs=2", f"data_dir={tmp_path / 'data'}"]
+    run_verb("train", [*given, f"run_dir={tmp_path / 'one'}"])
+    started = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", *python]
+    command = [*python, *started, "-m", "seqrec_cli", "train", *given, f"run_dir={tmp_path / 'two'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test metrics") == 1  # the first one speaks for both
+    assert [row["step"] for row in rows(tmp_path / "two")] == [6, 12]
+    for row, expected in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    manifest = json.loads((tmp_path / "two" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["processes"]["count"], manifest["processes"]["restarts"]) == (2, 0)
 
 
 def config(*overrides: str) -> TrainConfig:
