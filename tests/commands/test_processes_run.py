@@ -137,6 +137,7 @@ def test_restarts_and_threads_reach_the_launcher(tmp_path: Path, monkeypatch: py
 
     def elastic_launch(asked: Any, program: str) -> Any:
         def run(*words: str) -> None:
+            assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"  # no stack frames of C++ where a connection ends
             seen.extend([asked, os.environ["OMP_NUM_THREADS"], json.loads(Path(words[-1]).read_text(encoding="utf-8"))])
             Path(os.environ[launch.LAUNCHED]).write_text('{"val": {}, "run_dir": "there"}')
 
@@ -220,6 +221,24 @@ def test_an_attempt_goes_on_with_what_an_earlier_one_of_its_name_began(
     (folder / "last.pt").unlink()
     assert going_on(cfg) is cfg  # from the start
     assert not folder.exists()
+
+
+def test_an_attempt_of_one_process_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --nnodes 1:4` begins with the machine that is there, and anew when another one comes."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert beginning_anew.who_trains({}) == {"count": 1}  # of no launcher
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    alone = beginning_anew.who_trains({})
+    assert alone == {"count": 1, "machines": 1, "of_this_machine": 1, "run": "mine", "restarts": 0}
+    (folder / "manifest.json").write_text(json.dumps({"processes": alone}))
+    (folder / "last.pt").write_bytes(b"")
+    assert going_on(config(f"run_dir={folder}")).resume == str(folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert going_on(config(f"run_dir={folder}")).resume == str(folder)
+    assert beginning_anew.who_trains({"processes": alone})["restarts"] == 1
 
 
 def test_restarts_need_a_folder_to_meet_in(of_two: pytest.MonkeyPatch) -> None:
