@@ -131,7 +131,8 @@ def main() -> None:
         figures: dict[str, Any] = train(asked.folder, asked.train, asked.steps, asked.further)
     else:
         log, sizes = log_of(asked.folder, asked, 1.0)
-        figures = {"log": sizes, "preprocess": preprocessed(asked.folder, log, asked.memory, asked.further), "train": []}
+        found = preprocessed(asked.folder, log, asked.memory, asked.further)
+        figures = {"log": sizes, "preprocess": found, "train": []}
         print(json.dumps(figures), flush=True)
         for share in asked.shares:
             part, _ = log_of(asked.folder, asked, share)
