@@ -4,7 +4,8 @@
 
 Writes a synthetic log (kept, and found again), preprocesses it in a process of its own, and trains on a hundredth and
 a tenth of as many events (and users) over the same items, with sampled softmax and row-sparse tables, for --steps steps
-or an epoch, if that is shorter. To be seen: a peak of preprocessing below --memory, and as much memory in training
+or an epoch, if that is shorter (`--shares` without a number: none; `--with dataset.user_core=5` sets what it likes for
+both). To be seen: a peak of preprocessing below --memory, and as much memory in training
 whatever the log's length. Memory is anonymous memory (`scripts/watched.py`): pages of mapped files are not in it.
 """
 
@@ -48,13 +49,13 @@ def log_of(folder: Path, asked: argparse.Namespace, share: float) -> tuple[Path,
     return path, dict(sizes)
 
 
-def preprocessed(folder: Path, log: Path, memory: str) -> dict[str, float]:
+def preprocessed(folder: Path, log: Path, memory: str, further: list[str]) -> dict[str, float]:
     """`seqrec preprocess` in a process of its own."""
-    command = [sys.executable, "-m", "seqrec_cli", "preprocess", *SETTINGS]
+    command = [sys.executable, "-m", "seqrec_cli", "preprocess", *SETTINGS, *further]
     return watched([*command, f"dataset.archive={log}", f"dataset.memory={memory}", f"data_dir={folder / 'data'}"])
 
 
-def train(folder: Path, log: Path, steps: int) -> dict[str, Any]:
+def train(folder: Path, log: Path, steps: int, further: list[str]) -> dict[str, Any]:
     """Some steps of `seqrec train` in this process: when the first was done, rates, and memory before and after."""
     began = time.perf_counter()
     from scripts.bench_own import drive, set_up
@@ -63,7 +64,7 @@ def train(folder: Path, log: Path, steps: int) -> dict[str, Any]:
     from seqrec_cli.config.validate import validate
 
     data = [f"dataset.archive={log}", f"data_dir={folder / 'data'}"]
-    cfg = validate("train", compose("train", [*SETTINGS, *TRAINING, *data], None))
+    cfg = validate("train", compose("train", [*SETTINGS, *TRAINING, *further, *data], None))
     assert isinstance(cfg, TrainConfig)
     setup = set_up(cfg)
     opened, ready = time.perf_counter() - began, anonymous_now()
@@ -74,7 +75,7 @@ def train(folder: Path, log: Path, steps: int) -> dict[str, Any]:
             peaks.append(anonymous_now())
 
     threading.Thread(target=look, daemon=True).start()
-    count = min(steps, setup.rows.steps - 1)
+    count = max(min(steps, setup.rows.steps - 1), 1)
     marks = drive(setup, 1, count, lambda: None, lambda: None)[2]
     done.set()
     timed = marks.at[-1] - marks.at[0]
@@ -87,6 +88,8 @@ def train(folder: Path, log: Path, steps: int) -> dict[str, Any]:
         "steps": count,
         "steps_of_an_epoch": setup.rows.steps,
         "targets_a_second": sum(marks.targets[1:]) / timed,
+        "targets_of_these_steps": sum(marks.targets[1:]),
+        "training_events": len(setup.log.items_N) - 2 * setup.log.num_users,
         "anonymous_mb_before_training": ready / MEGABYTE,
         "anonymous_mb_first_tenth": max(peaks[: max(len(peaks) // 10, 1)]) / MEGABYTE,
         "anonymous_mb_peak": max(peaks) / MEGABYTE,
@@ -101,11 +104,11 @@ def anonymous_now() -> int:
     return anonymous(os.getpid())
 
 
-def trained(folder: Path, log: Path, steps: int) -> dict[str, Any]:
+def trained(folder: Path, log: Path, steps: int, further: list[str]) -> dict[str, Any]:
     """`train` in a process of its own."""
     file = folder / "train.json"
     command = [sys.executable, "-m", "scripts.bench_large_log", str(folder), "--train", str(log), "--steps", str(steps)]
-    watched([*command, "--json", str(file)])
+    watched([*command, "--json", str(file), *(["--with", *further] if further else [])])
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
@@ -120,19 +123,21 @@ def main() -> None:
     parser.add_argument("--memory", default="8GiB")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--shares", type=float, nargs="*", default=[0.01, 0.1], help="of the events, to train on")
+    parser.add_argument("--with", dest="further", nargs="*", default=[], metavar="OVERRIDE", help="of seqrec")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     if asked.train is not None:
-        figures: dict[str, Any] = train(asked.folder, asked.train, asked.steps)
+        figures: dict[str, Any] = train(asked.folder, asked.train, asked.steps, asked.further)
     else:
         log, sizes = log_of(asked.folder, asked, 1.0)
-        figures = {"log": sizes, "preprocess": preprocessed(asked.folder, log, asked.memory), "train": []}
+        found = preprocessed(asked.folder, log, asked.memory, asked.further)
+        figures = {"log": sizes, "preprocess": found, "train": []}
         print(json.dumps(figures), flush=True)
         for share in asked.shares:
             part, _ = log_of(asked.folder, asked, share)
-            preprocessed(asked.folder, part, asked.memory)
-            figures["train"].append(trained(asked.folder, part, asked.steps))
+            preprocessed(asked.folder, part, asked.memory, asked.further)
+            figures["train"].append(trained(asked.folder, part, asked.steps, asked.further))
             print(json.dumps(figures["train"][-1]), flush=True)
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

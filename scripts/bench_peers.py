@@ -46,6 +46,14 @@ RECBOLE = ("recbole==1.2.1", "setuptools<81", "numpy==1.26.4", "pandas==2.2.3", 
 PEERS = {
     "replay": Peer("replay", REPLAY, "replay.nn.sequential", "run_replay.py"),
     "replay-buckets": Peer("replay", REPLAY, "replay.nn.sequential", "run_replay.py"),
+    "replay-bert4rec": Peer(
+        "replay",
+        REPLAY,
+        "replay.models.nn.sequential.bert4rec",
+        "run_replay_bert4rec.py",
+        models=("bert4rec",),
+        objectives=("cloze",),
+    ),
     "rectools": Peer(
         "rectools",
         RECTOOLS,

@@ -4,7 +4,7 @@
 #
 #   scripts/two_hosts.sh dataset=synthetic trainer.max_epochs=2 run_dir=/tmp/two_hosts
 #
-# KILL=1 kills the second host's process -9 after the first epoch; torchrun starts both anew, from the last checkpoint.
+# KILL=1 kills the second host's process -9 after the first checkpoint; torchrun starts both anew, from the last one.
 set -eu
 A=seqrec-a B=seqrec-b
 for word in "$@"; do case $word in run_dir=*) run=${word#run_dir=} ;; esac; done
@@ -39,7 +39,7 @@ first=$!
 host $B cable-b 10.77.0.2 0 "$@" &
 second=$!
 if [ -n "${KILL:-}" ]; then
-    until [ -s "$run/metrics.jsonl" ]; do sleep 0.2; done
+    until [ -s "$run/last.pt" ]; do sleep 0.2; done
     for pid in $(ip netns pids $B); do
         if tr '\0' '\n' <"/proc/$pid/environ" | grep -qx LOCAL_RANK=0; then
             echo "two_hosts: kill -9 $pid on the second host"

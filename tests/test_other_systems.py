@@ -113,6 +113,28 @@ def test_the_workflow_tries_every_system_and_python() -> None:
     assert "x86-64-v3" in jobs["avx2"]["env"]["SEQREC_KERNELS_MARCH"]
 
 
+@pytest.mark.parametrize(
+    ("job", "installs", "files"),
+    [
+        ("spark", '-c constraints.txt -e ".[dev,spark]"', ["tests/data/test_spark_engine.py"]),
+        (
+            "ray",
+            '-c constraints-ray.txt -e ".[ray]" s3fs pytest',
+            ["tests/commands/test_sweep_processes.py", "tests/commands/test_sweep_requests.py"],
+        ),
+    ],
+)
+def test_what_needs_an_environment_of_its_own_is_tried_by_night(job: str, installs: str, files: list[str]) -> None:
+    """Where PySpark, Java or Ray is not there, their tests are skipped: so the job imports them first."""
+    steps = [str(step.get("run", "")) for step in workflow("nightly.yml")["jobs"][job]["steps"]]
+    install, imported, tests = (step for step in steps if step)
+    assert install == f"pip install {installs}"
+    assert imported.startswith('python -c "import ')
+    assert tests.split()[0] == "pytest"
+    assert [word for word in tests.split() if word.startswith("tests/")] == files
+    assert all(job in (ROOT / file).read_text(encoding="utf-8") for file in files)
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / ".github" / "workflows").glob("*.yml")))
 def test_workflows_are_whole(name: str) -> None:
     for job in workflow(name)["jobs"].values():

@@ -17,6 +17,7 @@ from seqrec_cli.processes import ALONE, started
 from seqrec_cli.reporting.run_folder import RunFolder
 
 PROCESSES = "processes"  # of the manifest
+RUN_ID = "TORCHELASTIC_RUN_ID"  # what torchrun sets in its processes
 UNNAMED = "none"  # what torchrun calls a run without a name
 
 
@@ -25,7 +26,7 @@ def who_trains(before: Mapping[str, Any]) -> dict[str, Any]:
     often they have begun anew. `before` is the manifest so far."""
     group = started() or ALONE
     found: dict[str, Any] = {"count": group.count}
-    if group.several:
+    if _may_begin_anew():
         found |= {"machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")), "of_this_machine": group.local_count}
         earlier = before.get(PROCESSES, {}).get("restarts", -1) if _is_ours(before) else -1
         found |= {"run": _name(), "restarts": earlier + 1}
@@ -39,15 +40,10 @@ def going_on(cfg: TrainConfig) -> TrainConfig:
     Raises SeqrecError where attempts are to follow each other and nothing says where they meet, and for what several
     processes cannot train.
     """
-    if started() is None:
+    if not _may_begin_anew():
         return cfg
-    if cfg.model.capabilities.family == "closed_form":
-        raise SeqrecError(f"model={cfg.model.name} is counted in one pass by one process; start it without torchrun")
-    if cfg.hardware.compile and cfg.model.batch_statistics:
-        raise SeqrecError(
-            f"hardware.compile=true: {' and '.join(cfg.model.batch_statistics)} reads statistics of a batch, which are "
-            "not compiled where several processes share it; set it to false"
-        )
+    if started() is not None:
+        _refuse_what_is_not_shared(cfg)
     if cfg.resume is not None:
         return cfg
     if cfg.run_dir is None:
@@ -69,6 +65,22 @@ def going_on(cfg: TrainConfig) -> TrainConfig:
     return cfg
 
 
+def _may_begin_anew() -> bool:
+    """Whether a launcher has started this process: one of several or, of an elastic group (`torchrun --nnodes 1:4`),
+    the only one for now."""
+    return started() is not None or RUN_ID in os.environ
+
+
+def _refuse_what_is_not_shared(cfg: TrainConfig) -> None:
+    if cfg.model.capabilities.family == "closed_form":
+        raise SeqrecError(f"model={cfg.model.name} is counted in one pass by one process; start it without torchrun")
+    if cfg.hardware.compile and cfg.model.batch_statistics:
+        raise SeqrecError(
+            f"hardware.compile=true: {' and '.join(cfg.model.batch_statistics)} reads statistics of a batch, which are "
+            "not compiled where several processes share it; set it to false"
+        )
+
+
 def _is_ours(manifest: Mapping[str, Any]) -> bool:
     run = manifest.get(PROCESSES, {}).get("run")
     unnamed_again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -76,4 +88,4 @@ def _is_ours(manifest: Mapping[str, Any]) -> bool:
 
 
 def _name() -> str:
-    return os.environ.get("TORCHELASTIC_RUN_ID", UNNAMED)
+    return os.environ.get(RUN_ID, UNNAMED)

@@ -35,6 +35,7 @@ PYTHON = [sys.executable]
 ON_A_CPU = 2  # processes of `auto` where there is no GPU
 HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 LOOK_S = 0.2  # between two looks of the agent at its processes
+QUIET = "TORCH_CPP_LOG_LEVEL"
 SAVING_S = 600  # that processes have to save and exit after Ctrl-C
 
 
@@ -112,6 +113,8 @@ def _run(hardware: HardwareConfig, count: int, record: Path, *, end: Path) -> tu
     threads = hardware.threads or max(1, int(os.environ.get(THREADS[0], cores())) // count)
     settings = dict.fromkeys(THREADS, str(threads)) | {LAUNCHED: str(end)}
     settings |= {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING_S)}
+    # torch's C++ would list its stack frames where a connection ends; what matters of it is said in a line.
+    settings |= {QUIET: os.environ.get(QUIET, "ERROR")}
     with _environment(settings), _handlers():
         try:
             elastic_launch(launched, PYTHON[0])(*PYTHON[1:], "-c", START, str(PACKAGE.parent), str(record))

@@ -26,6 +26,10 @@ ASK_S, SOON_S = 0.5, 0.05  # between two looks at the store; while others are st
 MEETING_S = 900  # for all processes to begin, torchrun's own patience
 PARTING_S = 5 * ASK_S  # for the first to fail to say so, when its end has broken a connection here
 ENDING_S = 60  # at the end, for the others
+GONE = (
+    "seqrec train: what had started the processes is gone, and they end; what was saved is whole: "
+    "seqrec train resume=RUN_FOLDER goes on"
+)
 
 
 class Meeting:
@@ -126,7 +130,7 @@ class Meeting:
     def _watch(self, store: Store) -> None:
         """In a thread, with a connection of its own: the first welcomes the others; all end with who fails."""
         greeted: dict[int, bytes] = {}
-        missing = self.processes.is_first
+        missing, gone = self.processes.is_first, False
         while not self._ended.wait(SOON_S if missing else ASK_S):
             try:
                 if missing:
@@ -134,8 +138,10 @@ class Meeting:
                     missing = store.add(f"{self._name}/here", 0) < self.processes.count - 1
                 failed = store.check([f"{self._name}/failed"])
             except (RuntimeError, ValueError):
-                failed = True  # the store has gone with the launcher: nobody is left to work for
+                failed = gone = True  # the store has gone with the launcher: nobody is left to work for
             if failed and not self._ended.wait(ASK_S):
+                if gone and self.processes.is_first:
+                    print(GONE, file=sys.stderr)
                 sys.stderr.flush()
                 os._exit(self.refused)
 

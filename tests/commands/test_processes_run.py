@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from seqrec_cli.config.validate import dump, validate
 TINY = ["dataset=synthetic", "dataset.users=60", "dataset.items=40", "dataset.max_events=12", "model.dropout=0"]
 TINY += ["model.embed_dim=16", "trainer.max_epochs=3", "trainer.batch_size=10", "trainer.patience=null"]
 TINY += ["evaluation.baselines=false", "hardware.precision=fp32", "hardware.threads=1"]
+ROOT = Path(__file__).resolve().parents[2]
 LATE = 8  # steps: in the second epoch of six steps
 # The second process ends itself as the system would, where memory runs out, the first time it comes to that step.
 KILLED = f"""
@@ -68,6 +70,22 @@ def test_one_of_two_processes_is_killed_and_the_run_ends_as_that_of_one(
         run_verb("train", [*given, f"run_dir={tmp_path / 'two'}", "hardware.processes=2"])
     assert "Traceback" not in capfd.readouterr().err
     assert "RANK" not in os.environ
+
+
+def test_torchrun_starts_two_that_learn_what_one_does(tmp_path: Path, python: list[str]) -> None:
+    given = [*TINY, "trainer.max_epochs=2", f"data_dir={tmp_path / 'data'}"]
+    run_verb("train", [*given, f"run_dir={tmp_path / 'one'}"])
+    started = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", *python]
+    command = [*python, *started, "-m", "seqrec_cli", "train", *given, f"run_dir={tmp_path / 'two'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test metrics") == 1  # the first one speaks for both
+    assert [row["step"] for row in rows(tmp_path / "two")] == [6, 12]
+    for row, expected in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    manifest = json.loads((tmp_path / "two" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["processes"]["count"], manifest["processes"]["restarts"]) == (2, 0)
 
 
 def config(*overrides: str) -> TrainConfig:
@@ -119,6 +137,7 @@ def test_restarts_and_threads_reach_the_launcher(tmp_path: Path, monkeypatch: py
 
     def elastic_launch(asked: Any, program: str) -> Any:
         def run(*words: str) -> None:
+            assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"  # no stack frames of C++ where a connection ends
             seen.extend([asked, os.environ["OMP_NUM_THREADS"], json.loads(Path(words[-1]).read_text(encoding="utf-8"))])
             Path(os.environ[launch.LAUNCHED]).write_text('{"val": {}, "run_dir": "there"}')
 
@@ -202,6 +221,24 @@ def test_an_attempt_goes_on_with_what_an_earlier_one_of_its_name_began(
     (folder / "last.pt").unlink()
     assert going_on(cfg) is cfg  # from the start
     assert not folder.exists()
+
+
+def test_an_attempt_of_one_process_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --nnodes 1:4` begins with the machine that is there, and anew when another one comes."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert beginning_anew.who_trains({}) == {"count": 1}  # of no launcher
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    alone = beginning_anew.who_trains({})
+    assert alone == {"count": 1, "machines": 1, "of_this_machine": 1, "run": "mine", "restarts": 0}
+    (folder / "manifest.json").write_text(json.dumps({"processes": alone}))
+    (folder / "last.pt").write_bytes(b"")
+    assert going_on(config(f"run_dir={folder}")).resume == str(folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert going_on(config(f"run_dir={folder}")).resume == str(folder)
+    assert beginning_anew.who_trains({"processes": alone})["restarts"] == 1
 
 
 def test_restarts_need_a_folder_to_meet_in(of_two: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dataset_helpers import dataset
 from pydantic import ValidationError
 from test_large_log import ROWS, as_csv, as_parts, same, small_batches, table
 
+from seqrec_cli import cli
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.interactions import PackedLog
 from seqrec_cli.data.large import build, choose, duck, room, staging
@@ -92,6 +94,44 @@ def test_a_log_elsewhere_has_the_bytes_of_a_local_one(tmp_path: Path) -> None:
         assert "torn.parquet cannot be read" in refusal(tmp_path, "memory://bucket/torn.parquet")
     finally:
         store.rm("/bucket", recursive=True)
+
+
+def test_files_here_are_read_by_fsspecs_own_local_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`local://` is its name there; `file://` and paths are opened without fsspec."""
+    pytest.importorskip("fsspec")
+    from fsspec.implementations.local import LocalFileSystem
+
+    folder = as_parts(tmp_path / "log", table())
+    opened: list[str] = []
+    open_file = LocalFileSystem.open
+
+    def counted(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+        opened.append(Path(path).relative_to(folder).as_posix())
+        return open_file(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "open", counted)
+    found = same(tmp_path, archive=f"local://{folder.as_posix()}/*/*.parquet", **DROP)
+    assert set(opened) == {f"chunk={part}/part-0.parquet" for part in range(3)}
+    opened.clear()
+    here = prepared(tmp_path / "here", folder / "*" / "*.parquet")
+    assert opened == []
+    assert here.folder is not None
+    assert here.folder.name == found.name
+    assert (here.folder / "items.npy").read_bytes() == (found / "items.npy").read_bytes()
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
+def test_a_bucket_without_its_package_is_one_line(
+    scheme: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = pytest.importorskip("fsspec.registry")
+    monkeypatch.delitem(registry._registry, scheme, raising=False)  # where another test has opened one
+    monkeypatch.setitem(sys.modules, package, None)  # not to be imported
+    words = ["dataset=csv", f"dataset.archive={scheme}://bucket/log/*.parquet", f"data_dir={tmp_path}"]
+    assert cli.main(["preprocess", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"dataset.archive={scheme}://bucket/log/*.parquet is an address, and cannot be opened: " in line
+    assert package in line
 
 
 def test_an_address_of_no_known_kind_is_refused(tmp_path: Path) -> None:

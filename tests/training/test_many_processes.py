@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from training_toys import CPU, Recorder
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.processes import ALONE, Processes, started, together
+from seqrec_cli.training import process_group
 from seqrec_cli.training.loop import Loop
 from seqrec_cli.training.process_group import Meeting
 from seqrec_cli.training.shared_steps import own_randomness, seed_step, share_bounds
@@ -150,3 +152,29 @@ def test_one_process_alone_tells_nobody() -> None:
         assert [alone.any(True), alone.any(False)] == [True, False]
         assert list(range(5))[alone.share] == [0, 1, 2, 3, 4]
     assert [list(range(5))[Processes(rank, 2, rank, 2).share] for rank in range(2)] == [[0, 2, 4], [1, 3]]
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, 1), (1, 0)])
+def test_processes_whose_launcher_is_gone_end_and_the_first_says_so(
+    rank: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone:
+        def check(self, keys: list[str]) -> bool:
+            raise RuntimeError("recvValue failed on SocketImpl(...)")
+
+        add = check
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(process_group.os, "_exit", leave)
+    monkeypatch.setattr(process_group, "ASK_S", 0.01)
+    monkeypatch.setattr(Meeting, "__init__", lambda self: None)
+    meeting = Meeting()  # type: ignore[call-arg]
+    meeting.processes, meeting.refused, meeting._name = Processes(rank, 2, 0, 2), 2, "mine"
+    meeting._ended = threading.Event()
+    with pytest.raises(SystemExit, match="2"):
+        meeting._watch(Gone())  # type: ignore[arg-type]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert all("what had started the processes is gone" in line for line in told)
