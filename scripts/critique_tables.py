@@ -117,7 +117,7 @@ def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
 
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
     """Each arm of a table beside its first one, None where the two have no seed in common; and those that are told
-    apart."""
+    apart, in every seed on one side."""
     arms_A = shown(tables, name, log, kept.results)
     first = next(iter(arms_A.values()))
     beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
@@ -187,9 +187,14 @@ def paired(kept: Kept, table: str, arm: Arm, *, first: Arm) -> Row | None:
 
 
 def clearly_apart(beside: Mapping[str, Row]) -> set[str]:
-    """Arms whose difference is not by chance at 5 %, corrected for the number of arms (Holm)."""
+    """Arms whose difference is not by chance at 5 %, corrected for the number of arms (Holm), and of one sign in every
+    seed: what a seed does to all users alike is in no interval over users."""
     values = holm([normal_p(row["difference"], row["half"] / TWO_SIDED) for row in beside.values()])
-    return {each for each, value in zip(beside, values, strict=True) if value < SIGNIFICANT}
+    return {
+        name
+        for (name, row), value in zip(beside.items(), values, strict=True)
+        if value < SIGNIFICANT and all(each * row["difference"] > 0 for each in row["each"])
+    }
 
 
 def spread(values_S: Sequence[float]) -> str:

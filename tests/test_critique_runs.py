@@ -244,9 +244,11 @@ def test_a_run_has_its_seed_and_learns_from_the_run_of_the_same_seed(
 
 
 def test_what_is_clear_is_so_for_all_arms_together() -> None:
-    beside = {name: {"difference": value, "half": 1.0} for name, value in {"a": 1.05, "b": 0.2, "c": -2.0}.items()}
+    values = {"a": 1.05, "b": 0.2, "c": -2.0}
+    beside = {name: {"difference": value, "half": 1.0, "each": [value, value]} for name, value in values.items()}
     assert clearly_apart({"a": beside["a"]}) == {"a"}
     assert clearly_apart(beside) == {"c"}
+    assert clearly_apart(beside | {"c": {"difference": -2.0, "half": 1.0, "each": [-4.5, 0.5]}}) == set()
 
 
 @pytest.mark.parametrize(
