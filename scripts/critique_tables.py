@@ -37,15 +37,10 @@ class Kept(NamedTuple):
 
     results: Results
     pairs: Sequence[Row]
-    earlier: Sequence[Row] = ()  # of runs that nothing else is left of: shown until the arm has a result
 
 
 def read_kept(folder: Path) -> Kept:
-    return Kept(
-        read_results(folder / "results.jsonl"),
-        read_lines(folder / "paired.jsonl"),
-        read_lines(folder / "earlier.jsonl"),
-    )
+    return Kept(read_results(folder / "results.jsonl"), read_lines(folder / "paired.jsonl"))
 
 
 def rewritten(text: str, tables: Tables, kept: Kept) -> str:
@@ -87,19 +82,16 @@ def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
     head += ["less the first arm's", "seeds above", "test HR@10", "best epoch", "CPU s", "TFLOP"]
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    open_arms, lost = [], False
+    open_arms = []
     for each, arm in arms_A.items():
         rows_S = rows_of(arm, kept.results)
-        seeds = ", ".join(str(row["seed"]) for row in rows_S)
-        if not rows_S:
-            rows_S = [row for row in kept.earlier if (row["table"], row["log"], row["arm"]) == arm[:3]]
-            seeds, lost = ", ".join(str(row["seed"]) for row in rows_S) + " (earlier)", lost or bool(rows_S)
         if not rows_S:
             open_arms.append(each)
             continue
-        rate = [f"{rows_S[0]['lr']:g}" if "lr" in rows_S[0] else ""] if rates else []
+        seeds = ", ".join(str(row["seed"]) for row in rows_S)
+        rate = [f"{rows_S[0]['lr']:g}"] if rates else []
         lines.append(f"| {' | '.join([each, seeds, *rate, *cells_of(rows_S, beside[each], clear=each in clear)])} |")
-    return with_open(lines, open_arms, lost=lost)
+    return with_open(lines, open_arms)
 
 
 def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
@@ -112,7 +104,7 @@ def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
         if rows:
             told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
             lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
-    return with_open(lines, [each for each, rows in rows_A.items() if not rows], lost=False)
+    return with_open(lines, [each for each, rows in rows_A.items() if not rows])
 
 
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
@@ -134,13 +126,11 @@ def rows_of(arm: Arm, results: Results) -> list[Row]:
     return [results[Run(arm, seed)] for seed in seeds_of(arm, results)]
 
 
-def with_open(lines: list[str], open_arms: Sequence[str], *, lost: bool) -> list[str]:
+def with_open(lines: list[str], open_arms: Sequence[str]) -> list[str]:
     """The table, and below it which arms have no result; that alone where none has one."""
     if len(lines) == 2:
         return ["Not yet measured."]
-    told = ["Earlier: figures of runs that are not kept, by hand, without comparison."] if lost else []
-    told += [f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else []
-    return [*lines, "", " ".join(told)] if told else lines
+    return [*lines, "", f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else lines
 
 
 def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[str]:
