@@ -1,7 +1,8 @@
 """The tables of docs/critique as Markdown, from kept results, and their place in the pages.
 
 A page has a table between two comments, `<!-- table: NAME, LOG -->` and `<!-- end of table -->`; what stands between is
-written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs.
+written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs, `NAME, LOG,
+pairs` that of other arms beside each other.
 
 Legend: A arms, S seeds.
 """
@@ -21,6 +22,7 @@ from scripts.critique_arms import (
     Tables,
     arm_of,
     chosen,
+    compared_arms,
     read_lines,
     read_results,
     seeds_of,
@@ -48,9 +50,9 @@ def rewritten(text: str, tables: Tables, kept: Kept) -> str:
 
     def table(found: re.Match[str]) -> str:
         name, log, *kind = (part.strip() for part in found[2].split(","))
-        if name not in tables or log not in tables[name]["logs"]:
+        if name not in tables or log not in tables[name]["logs"] or "".join(kind) not in KINDS:
             raise SeqrecError(f"<!-- table: {found[2]} -->: no such table; there are {', '.join(tables)}")
-        lines = also_lines if kind else main_lines
+        lines = KINDS["".join(kind)]
         return "\n".join([found[1], *lines(tables, name, log=log, kept=kept), found[3]])
 
     return MARKED.sub(table, text)
@@ -105,6 +107,23 @@ def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
             told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
             lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
     return with_open(lines, [each for each, rows in rows_A.items() if not rows])
+
+
+def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
+    """A line for each of the table's `pairs`: how far the second arm is from the first one. None is bold: they are
+    chosen by hand, and no correction counts them."""
+    lines, missing = ["| arm | less | seeds | test NDCG@10 | seeds above |", "|---|---|--:|--:|--:|"], []
+    asked = compared_arms(tables, name, log=log, results=kept.results)[len(tables[name]["arms"]) - 1 :]
+    for (before, after), (first, arm) in zip(tables[name].get("pairs", ()), asked, strict=True):
+        if (row := paired(kept, name, arm, first=first)) is None:
+            missing.append(f"{after} less {before}")
+        else:
+            seeds = ", ".join(map(str, row["seeds"]))
+            lines.append(f"| {after} | {before} | {seeds} | {' | '.join(difference_cells(row, clear=False))} |")
+    return with_open(lines, missing)
+
+
+KINDS = {"": main_lines, "also": also_lines, "pairs": pair_lines}
 
 
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
