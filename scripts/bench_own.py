@@ -25,6 +25,7 @@ from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
+from seqrec_cli.config.objective import WindowConfig
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch, part_bounds
@@ -175,9 +176,11 @@ def drive(
     return model, rows, marks
 
 
-def padded_tokens(lengths: list[int], micro_batch_tokens: int | None) -> int:
-    """Of a batch worked on in parts."""
-    bounds, widest = part_bounds(lengths, micro_batch_tokens), max(lengths)
+def padded_tokens(lengths: list[int], cfg: TrainConfig) -> int:
+    """Of a batch worked on in parts; packed rows have no padding."""
+    if isinstance(cfg.objective, WindowConfig) and cfg.objective.window == "packed":
+        return sum(lengths)
+    bounds, widest = part_bounds(lengths, cfg.trainer.micro_batch_tokens), max(lengths)
     return sum((last - first) * padded_length(max(lengths[first:last]), widest) for first, last in bounds)
 
 
@@ -201,9 +204,7 @@ def time_training(setup: Setup, steps: int | None) -> dict[str, Any]:
     ends_S = np.array([began[0], *marks.at[-count:]])
     seconds = float(ends_S[-1] - ends_S[0])
     tokens, targets = sum(int(lengths_B.sum()) for lengths_B in rows.lengths_S), sum(marks.targets[-count:])
-    padded = sum(
-        padded_tokens(lengths_B.tolist(), setup.cfg.trainer.micro_batch_tokens) for lengths_B in rows.lengths_S
-    )
+    padded = sum(padded_tokens(lengths_B.tolist(), setup.cfg) for lengths_B in rows.lengths_S)
     sequences = sum(map(len, rows.lengths_S))
     flops = useful_flops(setup, model, count)
     return {

@@ -46,13 +46,13 @@ def read_tables(path: Path) -> Tables:
         raise SeqrecError(f"{path}: {error}".replace("\n", " ")) from error
     for name, table in tables.items():
         missing = {"page", "logs", "arms"} - table.keys()
-        extra = table.keys() - {"page", "logs", "arms", "rates", "also"}
+        extra = table.keys() - {"page", "logs", "arms", "rates", "also", "pairs"}
         if missing or extra:
             raise SeqrecError(
                 f"{path}: table '{name}' has {sorted(extra) or 'no'} and lacks {sorted(missing) or 'none'}"
             )
-        for arm in table["arms"]:
-            for log in table["logs"]:
+        for log in table["logs"]:
+            for arm in [*table["arms"], *(arm for pair in table.get("pairs", ()) for arm in pair)]:
                 arm_of(tables, name, log=log, arm=arm)
     return dict(tables)
 
@@ -80,6 +80,14 @@ def chosen(tables: Tables, arm: Arm, results: Results) -> Arm:
     found = [(each, results.get(Run(each, 0))) for each in tried(tables, arm)]
     measured = [(row["val"][CHOOSES], each) for each, row in found if row is not None]
     return max(measured, key=lambda pair: pair[0])[1] if len(measured) == len(found) else arm
+
+
+def compared_arms(tables: Tables, name: str, *, log: str, results: Results) -> list[tuple[Arm, Arm]]:
+    """Which arms of a table are set beside each other: its first one and each other, then its `pairs`."""
+    first, *others = tables[name]["arms"]
+    pairs = [*((first, each) for each in others), *tables[name].get("pairs", ())]
+    arms = {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
+    return [(arms[before], arms[after]) for before, after in pairs]
 
 
 def wanted(

@@ -26,6 +26,7 @@ from scripts.critique_arms import (
     Tables,
     arm_of,
     chosen,
+    compared_arms,
     read_lines,
     read_results,
     read_tables,
@@ -72,19 +73,19 @@ def train_missing(pages: Path, tables: Tables, asked: Asked, work: Path) -> list
 
 
 def compare_users(pages: Path, tables: Tables, work: Path) -> None:
-    """Rewrite paired.jsonl: each arm beside its table's first one, where the ranks of both are in `work`."""
+    """Rewrite paired.jsonl: each arm beside its table's first one, and the table's `pairs`, where the ranks of both are
+    in `work`."""
     from scripts.critique_pairs import compared, has_ranks
 
     results = read_results(pages / RESULTS)
-    before = {(row["table"], json.dumps(row["arm"])): row for row in read_lines(pages / PAIRED)}
+    before = {(row["table"], json.dumps([row["first"], row["arm"]])): row for row in read_lines(pages / PAIRED)}
     kept = []
     for name, table in tables.items():
         for log in table["logs"]:
-            first, *others = (chosen(tables, arm_of(tables, name, log=log, arm=arm), results) for arm in table["arms"])
-            for arm in others:
+            for first, arm in compared_arms(tables, name, log=log, results=results):
                 seeds = sorted({*seeds_of(first, results)} & {*seeds_of(arm, results)})
-                row = before.get((name, json.dumps([*arm[:3], list(arm.settings)])))
-                current = row is not None and (row["seeds"], row["first"][3]) == (seeds, list(first.settings))
+                row = before.get((name, json.dumps([[*each[:3], list(each.settings)] for each in (first, arm)])))
+                current = row is not None and row["seeds"] == seeds
                 runs = [Run(each, seed) for each in (first, arm) for seed in seeds]
                 if seeds and not current and all(has_ranks(run, work) for run in runs):
                     row = {"table": name, **compared(first, arm, seeds, work)}

@@ -1,7 +1,8 @@
 """The tables of docs/critique as Markdown, from kept results, and their place in the pages.
 
 A page has a table between two comments, `<!-- table: NAME, LOG -->` and `<!-- end of table -->`; what stands between is
-written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs.
+written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs, `NAME, LOG,
+pairs` that of other arms beside each other.
 
 Legend: A arms, S seeds.
 """
@@ -21,6 +22,7 @@ from scripts.critique_arms import (
     Tables,
     arm_of,
     chosen,
+    compared_arms,
     read_lines,
     read_results,
     seeds_of,
@@ -37,15 +39,10 @@ class Kept(NamedTuple):
 
     results: Results
     pairs: Sequence[Row]
-    earlier: Sequence[Row] = ()  # of runs that nothing else is left of: shown until the arm has a result
 
 
 def read_kept(folder: Path) -> Kept:
-    return Kept(
-        read_results(folder / "results.jsonl"),
-        read_lines(folder / "paired.jsonl"),
-        read_lines(folder / "earlier.jsonl"),
-    )
+    return Kept(read_results(folder / "results.jsonl"), read_lines(folder / "paired.jsonl"))
 
 
 def rewritten(text: str, tables: Tables, kept: Kept) -> str:
@@ -53,9 +50,9 @@ def rewritten(text: str, tables: Tables, kept: Kept) -> str:
 
     def table(found: re.Match[str]) -> str:
         name, log, *kind = (part.strip() for part in found[2].split(","))
-        if name not in tables or log not in tables[name]["logs"]:
+        if name not in tables or log not in tables[name]["logs"] or "".join(kind) not in KINDS:
             raise SeqrecError(f"<!-- table: {found[2]} -->: no such table; there are {', '.join(tables)}")
-        lines = also_lines if kind else main_lines
+        lines = KINDS["".join(kind)]
         return "\n".join([found[1], *lines(tables, name, log=log, kept=kept), found[3]])
 
     return MARKED.sub(table, text)
@@ -87,19 +84,16 @@ def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
     head += ["less the first arm's", "seeds above", "test HR@10", "best epoch", "CPU s", "TFLOP"]
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    open_arms, lost = [], False
+    open_arms = []
     for each, arm in arms_A.items():
         rows_S = rows_of(arm, kept.results)
-        seeds = ", ".join(str(row["seed"]) for row in rows_S)
-        if not rows_S:
-            rows_S = [row for row in kept.earlier if (row["table"], row["log"], row["arm"]) == arm[:3]]
-            seeds, lost = ", ".join(str(row["seed"]) for row in rows_S) + " (earlier)", lost or bool(rows_S)
         if not rows_S:
             open_arms.append(each)
             continue
-        rate = [f"{rows_S[0]['lr']:g}" if "lr" in rows_S[0] else ""] if rates else []
+        seeds = ", ".join(str(row["seed"]) for row in rows_S)
+        rate = [f"{rows_S[0]['lr']:g}"] if rates else []
         lines.append(f"| {' | '.join([each, seeds, *rate, *cells_of(rows_S, beside[each], clear=each in clear)])} |")
-    return with_open(lines, open_arms, lost=lost)
+    return with_open(lines, open_arms)
 
 
 def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
@@ -112,12 +106,29 @@ def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
         if rows:
             told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
             lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
-    return with_open(lines, [each for each, rows in rows_A.items() if not rows], lost=False)
+    return with_open(lines, [each for each, rows in rows_A.items() if not rows])
+
+
+def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
+    """A line for each of the table's `pairs`: how far the second arm is from the first one. None is bold: they are
+    chosen by hand, and no correction counts them."""
+    lines, missing = ["| arm | less | seeds | test NDCG@10 | seeds above |", "|---|---|--:|--:|--:|"], []
+    asked = compared_arms(tables, name, log=log, results=kept.results)[len(tables[name]["arms"]) - 1 :]
+    for (before, after), (first, arm) in zip(tables[name].get("pairs", ()), asked, strict=True):
+        if (row := paired(kept, name, arm, first=first)) is None:
+            missing.append(f"{after} less {before}")
+        else:
+            seeds = ", ".join(map(str, row["seeds"]))
+            lines.append(f"| {after} | {before} | {seeds} | {' | '.join(difference_cells(row, clear=False))} |")
+    return with_open(lines, missing)
+
+
+KINDS = {"": main_lines, "also": also_lines, "pairs": pair_lines}
 
 
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
     """Each arm of a table beside its first one, None where the two have no seed in common; and those that are told
-    apart."""
+    apart, in every seed on one side."""
     arms_A = shown(tables, name, log, kept.results)
     first = next(iter(arms_A.values()))
     beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
@@ -134,13 +145,11 @@ def rows_of(arm: Arm, results: Results) -> list[Row]:
     return [results[Run(arm, seed)] for seed in seeds_of(arm, results)]
 
 
-def with_open(lines: list[str], open_arms: Sequence[str], *, lost: bool) -> list[str]:
+def with_open(lines: list[str], open_arms: Sequence[str]) -> list[str]:
     """The table, and below it which arms have no result; that alone where none has one."""
     if len(lines) == 2:
         return ["Not yet measured."]
-    told = ["Earlier: figures of runs that are not kept, by hand, without comparison."] if lost else []
-    told += [f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else []
-    return [*lines, "", " ".join(told)] if told else lines
+    return [*lines, "", f"Not yet measured: {'; '.join(open_arms)}."] if open_arms else lines
 
 
 def cells_of(rows_S: Sequence[Row], beside: Row | None, *, clear: bool) -> list[str]:
@@ -187,9 +196,14 @@ def paired(kept: Kept, table: str, arm: Arm, *, first: Arm) -> Row | None:
 
 
 def clearly_apart(beside: Mapping[str, Row]) -> set[str]:
-    """Arms whose difference is not by chance at 5 %, corrected for the number of arms (Holm)."""
+    """Arms whose difference is not by chance at 5 %, corrected for the number of arms (Holm), and of one sign in every
+    seed: what a seed does to all users alike is in no interval over users."""
     values = holm([normal_p(row["difference"], row["half"] / TWO_SIDED) for row in beside.values()])
-    return {each for each, value in zip(beside, values, strict=True) if value < SIGNIFICANT}
+    return {
+        name
+        for (name, row), value in zip(beside.items(), values, strict=True)
+        if value < SIGNIFICANT and all(each * row["difference"] > 0 for each in row["each"])
+    }
 
 
 def spread(values_S: Sequence[float]) -> str:

@@ -116,8 +116,13 @@ def test_the_clock_starts_after_the_warm_up() -> None:
         taken.append(int(batch.items_BL[0, 0]))
     assert taken == [10, 11, -1, 0, 1, 2, 10]  # epoch 1 warms up; epoch 0 is timed, and then the next
     assert rows.steps == 6
-    assert [bench_own.padded_tokens(lengths_B.tolist(), None) for lengths_B in rows.lengths_S] == [2, 4, 6, 2]
-    assert bench_own.padded_tokens([50, 20, 17], 64) == 50 + 2 * 24
+    whole, parts, packed_rows = (
+        sealed("model=sasrec", f"trainer.micro_batch_tokens={tokens}", f"objective.window={window}")
+        for tokens, window in (("null", "last"), ("64", "last"), ("null", "packed"))
+    )
+    assert [bench_own.padded_tokens(lengths_B.tolist(), whole) for lengths_B in rows.lengths_S] == [2, 4, 6, 2]
+    assert bench_own.padded_tokens([50, 20, 17], parts) == 50 + 2 * 24
+    assert bench_own.padded_tokens([50, 20, 17], packed_rows) == 50 + 20 + 17
     assert [int(lengths_B.sum()) for lengths_B in rows.lengths_S] == [2, 3, 4, 2]
 
 

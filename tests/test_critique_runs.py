@@ -13,7 +13,19 @@ import torch
 
 import seqrec_cli
 from scripts import critique_also, critique_pairs, critique_training
-from scripts.critique_arms import PAGES, Arm, Run, arm_of, chosen, read_lines, read_results, read_tables, tried, wanted
+from scripts.critique_arms import (
+    PAGES,
+    Arm,
+    Run,
+    arm_of,
+    chosen,
+    compared_arms,
+    read_lines,
+    read_results,
+    read_tables,
+    tried,
+    wanted,
+)
 from scripts.critique_runs import PAIRED, RESULTS, compare_users, main
 from scripts.critique_summary import MARKED, read_summary, summarised, summary_lines
 from scripts.critique_summary import PAGE as OVERVIEW
@@ -199,6 +211,20 @@ def test_every_arm_is_compared_with_the_first_over_all_seeds_that_there_are(
         asked.clear()
 
 
+def test_other_arms_are_compared_too_where_a_table_names_them() -> None:
+    tables: Any = {"t": THREE["t"] | {"pairs": [["y", "z"], ["z", "x"]]}}
+    arms = {name: arm_of(tables, "t", log="l", arm=name) for name in "xyz"}
+    named = [("x", "y"), ("x", "z"), ("y", "z"), ("z", "x")]
+    assert compared_arms(tables, "t", log="l", results={}) == [(arms[a], arms[b]) for a, b in named]
+    results: Any = {Run(arm, 0): line(arm, 0) for arm in arms.values()}
+    told = {"table": "t", "seeds": [0], "difference": 0.01, "half": 0.002, "each": [0.01]}
+    pair = told | {key: [*arms[a][:3], [*arms[a].settings]] for key, a in (("first", "y"), ("arm", "z"))}
+    page = rewritten("<!-- table: t, l, pairs -->\n\n<!-- end of table -->", tables, Kept(results, [pair]))
+    assert "| z | y | 0 | +.0100 ± .0020 | 1 of 1 |\n\nNot yet measured: x less z.\n" in page
+    with pytest.raises(SeqrecError, match="no such table"):
+        rewritten("<!-- table: t, l, pair -->\n\n<!-- end of table -->", tables, Kept(results, []))
+
+
 def test_only_the_arms_that_are_named_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Run] = []
 
@@ -244,9 +270,11 @@ def test_a_run_has_its_seed_and_learns_from_the_run_of_the_same_seed(
 
 
 def test_what_is_clear_is_so_for_all_arms_together() -> None:
-    beside = {name: {"difference": value, "half": 1.0} for name, value in {"a": 1.05, "b": 0.2, "c": -2.0}.items()}
+    values = {"a": 1.05, "b": 0.2, "c": -2.0}
+    beside = {name: {"difference": value, "half": 1.0, "each": [value, value]} for name, value in values.items()}
     assert clearly_apart({"a": beside["a"]}) == {"a"}
     assert clearly_apart(beside) == {"c"}
+    assert clearly_apart(beside | {"c": {"difference": -2.0, "half": 1.0, "each": [-4.5, 0.5]}}) == set()
 
 
 @pytest.mark.parametrize(

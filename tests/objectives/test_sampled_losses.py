@@ -258,6 +258,12 @@ def test_with_the_target_corrected_two_negatives_have_the_full_softmax_s_minimum
     assert mean_gradient(None).abs().max() > 1e-3
 
 
+def test_log_q_that_is_not_said_is_what_the_sampler_can() -> None:
+    for sampling, found in {"unseen": "none", "hard": "none", "uniform": "all", "cross_batch": "all"}.items():
+        plain = shipped("objective", "sampled_softmax") | {"shared": "sequence", "sampling": sampling}
+        assert Config(**plain).log_q == found
+
+
 def test_unmet_negatives_cannot_stand_for_the_corpus_but_for_themselves() -> None:
     with pytest.raises(ValueError, match=r"log_q=negatives cannot take objective\.sampling=unseen"):
         objective(sampling="unseen", shared="sequence")

@@ -3,9 +3,9 @@
 Nothing here imports torch: the code of `cloze.py` is `objectives/cloze.py`.
 """
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from seqrec_cli.config.settings import Option
 
@@ -195,8 +195,17 @@ class CorpusNegativesConfig(NegativesConfig):
     log_q: Literal["none", "negatives", "all"] = Field(
         description="off whose scores the log of how often an item is drawn is taken: off the negatives' alone, so "
         "that the sum over them estimates that over all other items, which takes many; all: off the target's too, as "
-        "if it had been drawn, for which a few do; none: scores as they are"
+        "if it had been drawn, for which a few do; none: scores as they are; null: all, or none for sampling=unseen "
+        "and hard"
     )
+
+    @field_validator("log_q", mode="before")
+    @classmethod
+    def _as_the_sampler_can(cls, given: Any, info: ValidationInfo) -> Any:
+        """What null is. `sampling` is missing where it was wrong itself, which is told."""
+        if given is not None:
+            return given
+        return "none" if info.data.get("sampling") in ("unseen", "hard") else "all"
 
     @model_validator(mode="after")
     def _stand_for_the_corpus(self) -> Self:
