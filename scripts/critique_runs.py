@@ -97,14 +97,15 @@ def measure_more(pages: Path, tables: Tables, work: Path) -> None:
     """What else a table asks of its runs, for those whose checkpoint is in `work` and that have not been asked."""
     rows = read_lines(pages / RESULTS)
     for nth, row in enumerate(rows):
-        asked = tables.get(row["table"], {}).get("also", ())
-        if asked and not row.get("also"):
+        also = row.get("also", {})
+        asked = [each for each in tables.get(row["table"], {}).get("also", ()) if each not in also]
+        if asked:
             from scripts.critique_also import measured
             from scripts.critique_training import folder_of
 
             folder = folder_of(run_of(row), work)
             if (folder / "metrics.json").is_file():
-                rows[nth] = {**row, "also": measured(folder, asked)}
+                rows[nth] = {**row, "also": also | measured(folder, asked)}
                 write_atomically(pages / RESULTS, "".join(json.dumps(each) + "\n" for each in rows))
 
 
