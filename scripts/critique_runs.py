@@ -156,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
+            print("\n".join(failed), end="\n" if failed else "")
         kept = read_kept(asked.pages)
         for page in [*write_pages(asked.pages, tables, kept), *write_summary(asked.pages, tables, kept)]:
             print(page)
@@ -165,7 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what has ended is kept, the same command goes on", file=sys.stderr)
         return 130
-    print("\n".join(failed), file=sys.stderr, end="\n" if failed else "")
     return 1 if failed else 0
 
 
