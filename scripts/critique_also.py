@@ -8,11 +8,16 @@ from pathlib import Path
 
 import torch
 
-from seqrec_cli.commands.restore import AS_TRAINED, restore
+from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.commands.rollout import main as roll_out
+from seqrec_cli.config.audit import AuditConfig
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.rollout import RolloutConfig
 from seqrec_cli.config.validate import validate
+from seqrec_cli.data.splits import held_out
+from seqrec_cli.evaluation.audit.drift import drift as turned
+from seqrec_cli.evaluation.audit.perturbed import Measuring
+from seqrec_cli.evaluation.audit.same_endings import same_endings
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.paired import Stored
 from seqrec_cli.evaluation.ranks import rank_held_out
@@ -24,6 +29,9 @@ from seqrec_cli.saying import silent
 
 METRIC = "ndcg@10"
 STEPS = 5
+TURNS = 5
+ENDINGS = (1, 2, 5)
+WAYS = (("before", "score"), ("before", "cosine"), ("shown", "score"), ("shown", "cosine"))
 
 
 def rollout(folder: Path) -> dict[str, float]:
@@ -51,7 +59,7 @@ def quarters(folder: Path) -> dict[str, float]:
 
 def unknown_users(folder: Path) -> dict[str, float]:
     """Validation NDCG@10 where every request comes from an unknown user, who has a zero vector."""
-    run = restore(str(folder), None, None, hardware=AS_TRAINED, tell=silent)
+    run = _restored(folder)
     if not isinstance(run.model, ItemEncoder) or run.model.users is None:
         return {}
     with torch.no_grad():
@@ -62,13 +70,64 @@ def unknown_users(folder: Path) -> dict[str, float]:
     return {"validation, users unknown": StoredRanks.of(ranks).sums(METRIC).value}
 
 
+def drift(folder: Path) -> dict[str, float]:
+    """Shares of items that are back after one turn to their users, and what is left after five, as `audit drift=5`."""
+    run, cfg = _restored(folder), _audit(folder, f"drift={TURNS}")
+    given = (run.cfg.model.name, run.model)
+    numbers = turned(given, run.log, turns=TURNS, most=cfg.requests, how=_how(run, cfg)).numbers
+    of_ways = {(found["way"], found["fit"]): found for found in numbers["ways"]}
+    shown = [(way, fit, of_ways[way, fit]) for way, fit in WAYS if (way, fit) in of_ways]
+    return {
+        "cosine of any two": numbers["cosine_of_any_two"],
+        **{f"back, {way}, by {fit}": found["turns"][0]["back"] for way, fit, found in shown},
+        **{
+            f"{name} after {TURNS}, {way}": found["turns"][-1][key]
+            for name, key in (("neighbours kept", "neighbours"), ("different items", "different"))
+            for way, fit, found in shown
+            if fit == "cosine"
+        },
+    }
+
+
+def endings(folder: Path) -> dict[str, float]:
+    """Shares of users whose ten best items differ though their last events are the same, as `audit endings=[1,2,5]`."""
+    run, cfg = _restored(folder), _audit(folder, f"endings={list(ENDINGS)}")
+    given = (run.cfg.model.name, run.model)
+    found = same_endings(given, run.log, held_out(run.log, "val"), endings=ENDINGS, how=_how(run, cfg)).numbers
+    words = {"natural": "natural", "planted": "planted", "history": "by history alone", "user": "by user alone"}
+    return {
+        f"{told}, {row['events']}": row[key]["differ"]
+        for key, told in words.items()
+        for row in found["endings"]
+        if row[key]["differ"] is not None
+    }
+
+
+def _restored(folder: Path) -> Restored:
+    return restore(str(folder), None, None, hardware=AS_TRAINED, tell=silent)
+
+
+def _audit(folder: Path, *words: str) -> AuditConfig:
+    cfg = validate("audit", compose("audit", [f"ckpt={folder}", *words]))
+    assert isinstance(cfg, AuditConfig)
+    return cfg
+
+
+def _how(run: Restored, cfg: AuditConfig) -> Measuring:
+    """As `seqrec audit` asks a run: all its users, its own length of history."""
+    length = run.cfg.model.max_length
+    return Measuring(cfg.evaluation, run.precision, length, cfg.metrics, cfg.repetitions, cfg.seed)
+
+
 ASKED: dict[str, Callable[[Path], dict[str, float]]] = {
     "rollout": rollout,
     "quarters": quarters,
     "unknown_users": unknown_users,
+    "drift": drift,
+    "endings": endings,
 }
 
 
-def measured(folder: Path, asked: Sequence[str]) -> dict[str, float]:
-    """All that is asked of a run."""
-    return {name: round(value, 5) for each in asked for name, value in ASKED[each](folder).items()}
+def measured(folder: Path, asked: Sequence[str]) -> dict[str, dict[str, float]]:
+    """All that is asked of a run, each by its name in arms.yaml."""
+    return {each: {name: round(value, 5) for name, value in ASKED[each](folder).items()} for each in asked}

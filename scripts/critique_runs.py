@@ -98,14 +98,15 @@ def measure_more(pages: Path, tables: Tables, work: Path) -> None:
     """What else a table asks of its runs, for those whose checkpoint is in `work` and that have not been asked."""
     rows = read_lines(pages / RESULTS)
     for nth, row in enumerate(rows):
-        asked = tables.get(row["table"], {}).get("also", ())
-        if asked and not row.get("also"):
+        also = row.get("also", {})
+        asked = [each for each in tables.get(row["table"], {}).get("also", ()) if each not in also]
+        if asked:
             from scripts.critique_also import measured
             from scripts.critique_training import folder_of
 
             folder = folder_of(run_of(row), work)
             if (folder / "metrics.json").is_file():
-                rows[nth] = {**row, "also": measured(folder, asked)}
+                rows[nth] = {**row, "also": also | measured(folder, asked)}
                 write_atomically(pages / RESULTS, "".join(json.dumps(each) + "\n" for each in rows))
 
 
@@ -156,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = train_missing(asked.pages, tables, Asked(only, archives, seeds, asked.arm), asked.work)
                 measure_more(asked.pages, tables, asked.work)
             compare_users(asked.pages, tables, asked.work)
+            print("\n".join(failed), end="\n" if failed else "")
         kept = read_kept(asked.pages)
         for page in [*write_pages(asked.pages, tables, kept), *write_summary(asked.pages, tables, kept)]:
             print(page)
@@ -165,7 +167,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what has ended is kept, the same command goes on", file=sys.stderr)
         return 130
-    print("\n".join(failed), file=sys.stderr, end="\n" if failed else "")
     return 1 if failed else 0
 
 

@@ -1,8 +1,9 @@
 """The tables of docs/critique as Markdown, from kept results, and their place in the pages.
 
 A page has a table between two comments, `<!-- table: NAME, LOG -->` and `<!-- end of table -->`; what stands between is
-written here and nowhere else. `NAME, LOG, also` is the table of what else was measured of the same runs, `NAME, LOG,
-pairs` that of other arms beside each other.
+written here and nowhere else. `NAME, LOG, ALSO` is the table of what else was measured of the same runs, where ALSO is
+one or more of what `also` in arms.yaml asks for, with blanks between them; `NAME, LOG, pairs` that of other arms beside
+each other.
 
 Legend: A arms, S seeds.
 """
@@ -49,11 +50,19 @@ def rewritten(text: str, tables: Tables, kept: Kept) -> str:
     """A page with its tables as the results give them. Raises SeqrecError for a table that arms.yaml lacks."""
 
     def table(found: re.Match[str]) -> str:
-        name, log, *kind = (part.strip() for part in found[2].split(","))
-        if name not in tables or log not in tables[name]["logs"] or "".join(kind) not in KINDS:
+        name, log, *asked = found[2].replace(",", " ").split()
+        if name not in tables or log not in tables[name]["logs"]:
             raise SeqrecError(f"<!-- table: {found[2]} -->: no such table; there are {', '.join(tables)}")
-        lines = KINDS["".join(kind)]
-        return "\n".join([found[1], *lines(tables, name, log=log, kept=kept), found[3]])
+        also = tables[name].get("also", [])
+        if asked == ["pairs"]:
+            lines = pair_lines(tables, name, log=log, kept=kept)
+        elif unknown := [each for each in asked if each not in also]:
+            raise SeqrecError(f"<!-- table: {found[2]} -->: {unknown[0]} is not in the table's `also`")
+        elif asked:
+            lines = also_lines(tables, name, log=log, asked=asked, kept=kept)
+        else:
+            lines = main_lines(tables, name, log=log, kept=kept)
+        return "\n".join([found[1], *lines, found[3]])
 
     return MARKED.sub(table, text)
 
@@ -96,17 +105,22 @@ def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     return with_open(lines, open_arms)
 
 
-def also_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
-    """A line an arm: each of the other numbers that its runs have."""
+def also_lines(tables: Tables, name: str, *, log: str, asked: Sequence[str], kept: Kept) -> list[str]:
+    """A line an arm: the other numbers of these kinds that its runs have."""
     rows_A = {each: rows_of(arm, kept.results) for each, arm in shown(tables, name, log, kept.results).items()}
-    rows_A = {each: [row for row in rows if row.get("also")] for each, rows in rows_A.items()}
-    columns = list(dict.fromkeys(key for rows in rows_A.values() for row in rows for key in row["also"]))
+    found_A = {
+        each: [
+            (row["seed"], {name: value for kind in asked for name, value in row["also"][kind].items()}) for row in whole
+        ]
+        for each, rows in rows_A.items()
+        if (whole := [row for row in rows if {*asked} <= {*row.get("also", {})}])
+    }
+    columns = list(dict.fromkeys(key for found in found_A.values() for _, numbers in found for key in numbers))
     lines = [f"| arm | seeds | {' | '.join(columns)} |", f"|---|--:|{'--:|' * len(columns)}"]
-    for each, rows in rows_A.items():
-        if rows:
-            told = [spread([row["also"][key] for row in rows if key in row["also"]]) for key in columns]
-            lines.append(f"| {' | '.join([each, ', '.join(str(row['seed']) for row in rows), *told])} |")
-    return with_open(lines, [each for each, rows in rows_A.items() if not rows])
+    for each, found in found_A.items():
+        told = [spread([numbers[key] for _, numbers in found if key in numbers]) for key in columns]
+        lines.append(f"| {' | '.join([each, ', '.join(str(seed) for seed, _ in found), *told])} |")
+    return with_open(lines, [each for each in rows_A if each not in found_A])
 
 
 def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
@@ -121,9 +135,6 @@ def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
             seeds = ", ".join(map(str, row["seeds"]))
             lines.append(f"| {after} | {before} | {seeds} | {' | '.join(difference_cells(row, clear=False))} |")
     return with_open(lines, missing)
-
-
-KINDS = {"": main_lines, "also": also_lines, "pairs": pair_lines}
 
 
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
@@ -214,4 +225,4 @@ def spread(values_S: Sequence[float]) -> str:
 
 
 def short(value: float) -> str:
-    return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4f}"
+    return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.1f}"

@@ -38,9 +38,10 @@ def covering(
         best = max((number for number in range(len(cases)) if number not in kept), key=use)
         kept.add(best)
         taken.update(made_of[best])
-    return [case if number in kept else _by_night(case) for number, case in enumerate(cases)]
+    return [case if number in kept else by_night(case) for number, case in enumerate(cases)]
 
 
-def _by_night(case: Any) -> Any:
+def by_night(case: Any) -> Any:
+    """A case with the mark `exhaustive`."""
     values = case if type(case) is tuple else (case,)  # a named tuple is one argument
     return pytest.param(*values, marks=pytest.mark.exhaustive)

@@ -74,7 +74,7 @@ def test_every_arm_and_seed_has_a_line_and_is_not_trained_again(
     assert one["tflop_epoch"] > other["tflop_epoch"] > 0
     assert one["epochs"] == one["best_epoch"] == 1
     assert one["config"] == rows[3]["config"] != other["config"]
-    assert all(name.endswith("events before") for name in one["also"])
+    assert all(name.endswith("events before") for name in one["also"]["quarters"])
     monkeypatch.setattr(critique_training, "train", None)  # would be called
     page = (folder / "toy.md").read_text(encoding="utf-8")
     assert main(asked) == 0
