@@ -14,7 +14,6 @@ from seqrec_cli.config.audit import AuditConfig
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.rollout import RolloutConfig
 from seqrec_cli.config.validate import validate
-from seqrec_cli.data.splits import held_out
 from seqrec_cli.evaluation.audit.drift import drift as turned
 from seqrec_cli.evaluation.audit.perturbed import Measuring
 from seqrec_cli.evaluation.audit.same_endings import same_endings
@@ -93,7 +92,7 @@ def endings(folder: Path) -> dict[str, float]:
     """Shares of users whose ten best items differ though their last events are the same, as `audit endings=[1,2,5]`."""
     run, cfg = _restored(folder), _audit(folder, f"endings={list(ENDINGS)}")
     given = (run.cfg.model.name, run.model)
-    found = same_endings(given, run.log, held_out(run.log, "val"), endings=ENDINGS, how=_how(run, cfg)).numbers
+    found = same_endings(given, run.log, "val", endings=ENDINGS, how=_how(run, cfg)).numbers
     words = {"natural": "natural", "planted": "planted", "history": "by history alone", "user": "by user alone"}
     return {
         f"{told}, {row['events']}": row[key]["differ"]

@@ -23,6 +23,7 @@ from scripts.critique_arms import (
     read_lines,
     read_results,
     read_tables,
+    run_of,
     tried,
     wanted,
 )
@@ -128,7 +129,8 @@ def test_rollouts_and_unknown_users_are_measured_as_the_verbs_do(tmp_path: Path)
     small = [*SETTINGS, "protocol=last_k", "protocol.k=5", "protocol.targets=all", "model.user_dim=4"]
     small += [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "evaluation.baselines=false"]
     seqrec_cli.run("train", small)
-    found = critique_also.measured(tmp_path / "run", ["rollout", "unknown_users"])
+    kinds = critique_also.measured(tmp_path / "run", ["rollout", "unknown_users"])
+    found = kinds["rollout"] | kinds["unknown_users"]
     told = seqrec_cli.run("rollout", [f"ckpt={tmp_path / 'run'}", "steps=5"])
     assert found["overlap, rollout"] == pytest.approx(told["overlap"]["rollout"], abs=1e-5)
     last = told["by_step"]["found@10"]
@@ -146,8 +148,49 @@ def test_quarters_are_of_the_users_of_test_by_their_events_before(tmp_path: Path
     of_users = {"user_index": [1, 2, 3, 4], "item_index": [1] * 4, "candidates": [40] * 4, "history": [3, 5, 8, 9]}
     for split, ranks in (("val", [11, 11, 11, 11]), ("test", [1, 3, 1, 11])):
         pd.DataFrame({**of_users, "rank": ranks}).to_parquet(tmp_path / f"ranks_{split}.parquet")
-    found = critique_also.measured(tmp_path, ["quarters"])
+    found = critique_also.measured(tmp_path, ["quarters"])["quarters"]
     assert found == {f"{events} events before": value for events, value in ((3, 1.0), (5, 0.5), (8, 1.0), (9, 0.0))}
+
+
+def test_drift_and_same_endings_are_what_the_audit_tells(trained: tuple[Path, list[str]]) -> None:
+    folder, _ = trained
+    (row, *_) = read_lines(folder / RESULTS)
+    run = critique_training.folder_of(run_of(row), folder / "work")
+    found = critique_also.measured(run, ["drift", "endings"])
+    told = seqrec_cli.run("audit", [f"ckpt={run}", "drift=5", "endings=[1,2,5]", "tokens=null", "repetitions=1"])
+    findings = told["findings"]
+    of_ways = {(each["way"], each["fit"]): each for each in findings["drift"]["numbers"]["ways"]}
+    for way in ("before", "shown"):
+        assert found["drift"][f"back, {way}, by score"] == pytest.approx(
+            of_ways[way, "score"]["turns"][0]["back"], abs=1e-5
+        )
+        last = of_ways[way, "cosine"]["turns"][-1]
+        assert found["drift"][f"different items after 5, {way}"] == last["different"]
+        assert found["drift"][f"neighbours kept after 5, {way}"] == pytest.approx(last["neighbours"], abs=1e-5)
+    rows = findings["same_endings"]["numbers"]["endings"]
+    assert rows
+    for each in rows:
+        assert found["endings"][f"planted, {each['events']}"] == pytest.approx(each["planted"]["differ"], abs=1e-5)
+        assert found["endings"][f"by user alone, {each['events']}"] == pytest.approx(each["user"]["differ"], abs=1e-5)
+
+
+def test_a_kind_of_numbers_that_is_asked_for_later_is_measured_of_kept_runs(trained: tuple[Path, list[str]]) -> None:
+    folder, asked = trained
+    page, arms = folder / "toy.md", folder / "arms.yaml"
+    before = {path: path.read_text(encoding="utf-8") for path in (page, arms, folder / RESULTS)}
+    arms.write_text(before[arms].replace("also: [quarters]", "also: [quarters, drift]"), encoding="utf-8")
+    page.write_text("# Toy\n\n<!-- table: toy, synthetic, drift -->\n\n<!-- end of table -->\n", encoding="utf-8")
+    assert main(asked) == 0
+    rows = read_lines(folder / RESULTS)
+    assert all(set(row["also"]) == {"quarters", "drift"} for row in rows)
+    first = next(row for row in rows if row["arm"] == "plain" and row["seed"] == 0)
+    kept = [json.loads(line)["also"]["quarters"] for line in before[folder / RESULTS].splitlines()]
+    assert [row["also"]["quarters"] for row in rows] == kept
+    lines = page.read_text(encoding="utf-8").splitlines()
+    head = next(line for line in lines if line.startswith("| arm"))
+    assert list(first["also"]["drift"]) == [cell.strip() for cell in head.strip("|").split("|")][2:]
+    for path, text in before.items():
+        path.write_text(text, encoding="utf-8")
 
 
 def test_an_arm_of_another_table_is_trained_once(trained: tuple[Path, list[str]]) -> None:
@@ -221,7 +264,7 @@ def test_other_arms_are_compared_too_where_a_table_names_them() -> None:
     pair = told | {key: [*arms[a][:3], [*arms[a].settings]] for key, a in (("first", "y"), ("arm", "z"))}
     page = rewritten("<!-- table: t, l, pairs -->\n\n<!-- end of table -->", tables, Kept(results, [pair]))
     assert "| z | y | 0 | +.0100 ± .0020 | 1 of 1 |\n\nNot yet measured: x less z.\n" in page
-    with pytest.raises(SeqrecError, match="no such table"):
+    with pytest.raises(SeqrecError, match="pair is not in the table's `also`"):
         rewritten("<!-- table: t, l, pair -->\n\n<!-- end of table -->", tables, Kept(results, []))
 
 
