@@ -99,7 +99,7 @@ def beside_reference(kernel: Kernel, dtype: torch.dtype, nth: int, device: torch
 def _one(kernel: Kernel, dtype: torch.dtype, given: tuple[Any, ...], device: torch.device) -> dict[str, Any]:
     switch.use(True)  # `ran` begins anew
     shapes = [list(x.shape) for x in given if isinstance(x, torch.Tensor)]
-    return {"worst_difference": compare(kernel, given, dtype, device=device.type), "shapes": shapes}
+    return {"worst_difference": compare(kernel, given, dtype, device=str(device)), "shapes": shapes}
 
 
 def _size(given: tuple[Any, ...]) -> int:
