@@ -87,7 +87,15 @@ def test_a_pool_of_as_many_as_are_kept_leaves_no_choice() -> None:
     ("overrides", "words"),
     [
         (["objective=bce", "objective.sampling=hard", "objective.shared=batch"], "share no unseen items"),
-        (["objective=sampled_softmax", "objective.sampling=hard", "objective.shared=sequence"], "do not stand for"),
+        (
+            [
+                "objective=sampled_softmax",
+                "objective.sampling=hard",
+                "objective.shared=sequence",
+                "objective.log_q=all",
+            ],
+            "do not stand for",
+        ),
         (["objective=gbce", "objective.sampling=hard"], "calibration of gbce holds for uniform"),
         (["objective=bce", "objective.pool=9"], "objective.pool=9 has no effect"),
         (["objective=bce", "objective.sampling=hard", "hardware.table=sharded"], "looked up in one table"),

@@ -198,12 +198,21 @@ def test_all_targets_of_a_batch_but_padding_alone_give_no_gradient() -> None:
     [
         (["objective=gbce", "objective.sampling=popularity"], "calibration of gbce holds for uniform"),
         (["objective=bce", "objective.shared=batch"], "share no unseen items"),
-        (["objective=sampled_softmax", "objective.sampling=unseen", "objective.shared=sequence"], "do not stand for"),
+        (
+            [
+                "objective=sampled_softmax",
+                "objective.sampling=unseen",
+                "objective.shared=sequence",
+                "objective.log_q=all",
+            ],
+            "do not stand for",
+        ),
         (
             [
                 "objective=sampled_all_action",
                 "objective.sampling=unseen",
                 "objective.shared=sequence",
+                "objective.log_q=all",
             ],
             "do not stand for",
         ),
