@@ -23,6 +23,7 @@ from seqrec_cli.commands.console import say
 from seqrec_cli.commands.settle import settle
 from seqrec_cli.commands.teaching import stand_in
 from seqrec_cli.commands.training_setup import fresh_model, objective_for, training_rows
+from seqrec_cli.commands.vectors_of_run import give_vectors
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.objective import WindowConfig
@@ -39,6 +40,7 @@ from seqrec_cli.models.contract import Recommender, SequenceEncoder
 from seqrec_cli.objectives.contract import Objective
 from seqrec_cli.protocols.view.build import with_view
 from seqrec_cli.reporting.environment import peak_memory
+from seqrec_cli.training.closed_form import fit_closed_form
 from seqrec_cli.training.fitting import Listener
 from seqrec_cli.training.loop import fit
 from seqrec_cli.training.precision import Precision, resolve_precision
@@ -64,6 +66,13 @@ class Setup:
     def model(self) -> Recommender:
         """A fresh one on the device."""
         return fresh_model(self.cfg, self.log, self.precision.device)
+
+    def counted_model(self) -> Recommender:
+        """A fresh one with all that is counted before its first step: a model's codes, an ensemble's EASE."""
+        model = self.model()
+        give_vectors(model, self.cfg, self.log)
+        fit_closed_form(model, self.log)
+        return model
 
 
 def set_up(cfg: TrainConfig, tell: Callable[[str], None] = say) -> Setup:
@@ -256,7 +265,7 @@ def useful_flops(setup: Setup, model: Recommender, steps: int, *, first: int = 0
 def time_evaluation(setup: Setup, model: Recommender | None = None) -> dict[str, Any]:
     """The test users ranked among the whole corpus without their seen items, all metrics included."""
     cfg, device = setup.cfg, setup.precision.device
-    model = model or setup.model()
+    model = model or setup.counted_model()
     assert model.trainable_models()
     users, passes = len(held_out(setup.log, "test").rows_R), list[float]()
     forget_peak(device)

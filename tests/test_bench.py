@@ -290,3 +290,17 @@ def test_every_peer_has_a_script_that_does_not_hide_its_package() -> None:
         text = path.read_text(encoding="utf-8")
         assert path.stem != peer.module.split(".")[0]
         assert "seqrec_cli" not in text
+
+
+def test_what_is_counted_before_the_first_step_is_there_when_an_evaluation_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    histories = [(rng.permutation(40)[:12] + 1).tolist() for _ in range(30)]
+    monkeypatch.setattr(bench_own, "prepare", lambda *given: packed(histories, 40))
+    words = ["model=semantic", "model.embed_dim=8", "model.ffn_dim=8", "model.codes=4", "model.levels=2", *CPU]
+    setup, timed = bench_own.set_up(sealed(*words), lambda _: None), []
+    monkeypatch.setattr(bench_own, "evaluate", lambda model, *given, **settings: timed.append(model))
+    bench_own.time_evaluation(setup)
+    assert timed[0].tree.sizes[1:3] != setup.model().tree.sizes[1:3]
+    assert timed[0].tree.sizes[1] == 4
