@@ -130,7 +130,7 @@ def other_than_the_first(function: Callable[..., Any], change: Callable[[Any], A
 
 def test_cases_are_wrong_where_the_device_gives_other_losses_or_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_cases, "loss_of", other_than_the_first(gpu_cases.loss_of, lambda loss: 1.01 * loss))
-    with pytest.raises(AssertionError, match="^loss is "):
+    with pytest.raises(AssertionError, match=r"^loss is "):
         gpu_cases.step("sasrec", "next_item", CPU)
     less = other_than_the_first(gpu_cases.measured, lambda of: SimpleNamespace(metrics=dict.fromkeys(of.metrics, 9.0)))
     monkeypatch.setattr(gpu_cases, "measured", less)

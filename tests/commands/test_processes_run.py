@@ -238,7 +238,8 @@ def test_an_attempt_of_one_process_goes_on_too(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
     alone = beginning_anew.who_trains({})
     assert alone == {"count": 1, "machines": 1, "of_this_machine": 1, "run": "mine", "restarts": 0}
-    counted = config("model=popular", f"run_dir={tmp_path / 'counted'}")
+    counted = validate("train", compose("train", ["model=popular", f"run_dir={tmp_path / 'counted'}"]))
+    assert isinstance(counted, TrainConfig)
     assert going_on(counted) is counted  # one process can, which torchrun has started
     (folder / "manifest.json").write_text(json.dumps({"processes": alone}))
     (folder / "last.pt").write_bytes(b"")
