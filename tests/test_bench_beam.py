@@ -39,7 +39,12 @@ def test_the_table_has_a_line_a_width_and_other_models_are_refused(
     assert bench_beam.main([str(folder), "--beams", "10,20", "--requests", "50"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["all scores", "beam of 10", "beam of 20"]
-    assert "100.0 %" in lines[2]
+    run = restore(str(folder), None, None, hardware=AS_TRAINED, tell=silent)
+    exact, narrow = (bench_beam.lists(run, beam, 50) for beam in (None, 10))
+    assert narrow.items_RK.shape == (50, 10)
+    for line, found in ((lines[2], exact), (lines[3], narrow)):
+        shown = [f"{100 * found.of(exact):.1f} %", f"{found.hit_rate():.4f}", f"{found.ndcg():.4f}"]
+        assert [cell.strip() for cell in line.split("|")[2:5]] == shown
     words = ["model=popular", f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     seqrec_cli.run("train", [*(word for word in RUN if not word.startswith("debug")), *words])
     assert bench_beam.main([str(tmp_path / "run")]) == 2

@@ -170,8 +170,10 @@ def test_drift_and_same_endings_are_what_the_audit_tells(trained: tuple[Path, li
     rows = findings["same_endings"]["numbers"]["endings"]
     assert rows
     for each in rows:
-        assert found["endings"][f"planted, {each['events']}"] == pytest.approx(each["planted"]["differ"], abs=1e-5)
-        assert found["endings"][f"by user alone, {each['events']}"] == pytest.approx(each["user"]["differ"], abs=1e-5)
+        for name, key in (("planted", "planted"), ("by history alone", "history"), ("by user alone", "user")):
+            assert found["endings"][f"{name}, {each['events']}"] == pytest.approx(each[key]["differ"], abs=1e-5)
+        natural = found["endings"].get(f"natural, {each['events']}")  # none where no two users end alike
+        assert natural == (each["natural"]["differ"] and pytest.approx(each["natural"]["differ"], abs=1e-5))
 
 
 def test_a_kind_of_numbers_that_is_asked_for_later_is_measured_of_kept_runs(trained: tuple[Path, list[str]]) -> None:
@@ -233,7 +235,8 @@ THREE: Any = {"t": {"page": "p.md", "logs": {"l": ["a=1"]}, "arms": {"x": [], "y
 def test_every_arm_is_compared_with_the_first_over_all_seeds_that_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Again when there is another seed, and not when there is none."""
+    """Again when there is another seed, and not when there is none; and the table's pairs."""
+    tables = {"t": THREE["t"] | {"pairs": [["y", "z"]]}}
     asked: list[tuple[str, str, list[int]]] = []
 
     def heard(first: Arm, arm: Arm, seeds: list[int], work: Path) -> dict[str, Any]:
@@ -248,9 +251,11 @@ def test_every_arm_is_compared_with_the_first_over_all_seeds_that_there_are(
         rows = [line(arm, each) for arm in arms for each in seeds]
         (tmp_path / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         for _ in range(2):
-            compare_users(tmp_path, THREE, tmp_path)
-        assert asked == [("x", "y", seeds), ("x", "z", seeds)]
-        assert [row["seeds"] for row in read_lines(tmp_path / PAIRED)] == [seeds, seeds]
+            compare_users(tmp_path, tables, tmp_path)
+        named = [("x", "y"), ("x", "z"), ("y", "z")]
+        assert asked == [(*names, seeds) for names in named]
+        rows = read_lines(tmp_path / PAIRED)
+        assert [(row["first"][2], row["arm"][2], row["seeds"]) for row in rows] == [(*names, seeds) for names in named]
         asked.clear()
 
 

@@ -13,6 +13,7 @@ import torch
 
 from scripts import gpu_cases, gpu_check, gpu_loop, gpu_parts, gpu_plan, gpu_rates
 from scripts.gpu_log import made_log
+from seqrec_cli.data.batch import count_targets
 from seqrec_cli.training.step_cost import count_flops
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,7 @@ def test_every_part_is_done_and_has_figures(found: dict[str, Any]) -> None:
             assert result["targets_a_second"] > 0
             assert result["flops_a_second"] > 0
     epoch = parts["bert4rec"]["results"][0]
+    assert epoch["epoch_seconds"] == epoch["epochs"][-1]  # the first of two is not counted
     assert (epoch["to_reach_seconds"], epoch["aim_seconds"], epoch["reached"]) == (0.3, 0.15, None)
     planned = parts["plan"]["results"][0]
     assert planned["planned_bytes"] == planned["planned"]["total"] > 1000
@@ -69,13 +71,15 @@ def test_kernels_are_compared_one_by_one_and_in_steps(found: dict[str, Any]) -> 
 
 
 def test_formats_are_compared_on_the_log_that_is_given(found: dict[str, Any]) -> None:
-    *of_file, of_clicks, _ = found["parts"]["formats"]["results"]
+    *of_file, of_clicks, of_clicks_in_bf16 = found["parts"]["formats"]["results"]
     assert [result["name"] for result in of_file] == ["sasrec on a 'log'.txt, fp32", "sasrec on a 'log'.txt, bf16"]
     for result in of_file:
         assert (result["users"], result["items"], result["steps"]) == (12, 9, 2)
         assert result["metrics"]["ndcg@10"] > 0
     assert of_file[0]["mean_loss"] == pytest.approx(of_file[1]["mean_loss"], rel=0.05)
+    assert of_file[0]["mean_loss"] != of_file[1]["mean_loss"]
     assert "no figure of MovieLens" in of_clicks["data"]
+    assert of_clicks["mean_loss"] != of_clicks_in_bf16["mean_loss"]
 
 
 def test_operations_a_second_are_those_of_the_timed_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,15 +93,17 @@ def test_operations_a_second_are_those_of_the_timed_batches(monkeypatch: pytest.
     assert found["steps"] == 8
     loop = gpu_loop.loop_of(cfg, log, torch.device("cpu"))
     timed = itertools.islice(gpu_rates.epochs(loop), found["before"], found["before"] + found["steps"])
-    counted, widths = 0.0, set()
+    counted, targets, widths = 0.0, 0, set()
     for batch in timed:
         B, L = batch.items_BL.shape
         assert batch.lengths_B.tolist() == [L] * B
         counted += count_flops(loop.model, loop.objective, batch, precision=loop.precision) - 6 * blocks * B * L * L * D
+        targets += count_targets(batch)
         widths.add(L)
     assert len(widths) > 1
     seconds = found["ms_a_step"] * found["steps"] / 1e3
     assert found["flops_a_second"] * seconds == pytest.approx(counted, rel=1e-6)
+    assert found["targets_a_second"] * seconds == pytest.approx(targets)
 
 
 def test_a_plan_that_is_not_within_15_percent_of_the_peak_is_wrong() -> None:

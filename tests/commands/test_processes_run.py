@@ -134,10 +134,12 @@ def test_restarts_and_threads_reach_the_launcher(tmp_path: Path, monkeypatch: py
     import torch.distributed.launcher.api as api
 
     seen: list[Any] = []
+    quiet = "ERROR"
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
 
     def elastic_launch(asked: Any, program: str) -> Any:
         def run(*words: str) -> None:
-            assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"  # no stack frames of C++ where a connection ends
+            assert os.environ["TORCH_CPP_LOG_LEVEL"] == quiet  # no stack frames of C++ where a connection ends
             seen.extend([asked, os.environ["OMP_NUM_THREADS"], json.loads(Path(words[-1]).read_text(encoding="utf-8"))])
             Path(os.environ[launch.LAUNCHED]).write_text('{"val": {}, "run_dir": "there"}')
 
@@ -152,6 +154,9 @@ def test_restarts_and_threads_reach_the_launcher(tmp_path: Path, monkeypatch: py
     assert record["run_dir"].startswith("outputs/")  # so that all attempts know it
     assert not Path(record["run_dir"]).exists()  # nothing was written into it
     assert launch.LAUNCHED not in os.environ
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+    quiet = "INFO"  # what was asked for is left as it is
+    assert launch.launch(cfg, 3) == {"val": {}, "run_dir": "there"}
 
 
 def test_the_timeout_reaches_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +238,9 @@ def test_an_attempt_of_one_process_goes_on_too(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
     alone = beginning_anew.who_trains({})
     assert alone == {"count": 1, "machines": 1, "of_this_machine": 1, "run": "mine", "restarts": 0}
+    counted = validate("train", compose("train", ["model=popular", f"run_dir={tmp_path / 'counted'}"]))
+    assert isinstance(counted, TrainConfig)
+    assert going_on(counted) is counted  # one process can, which torchrun has started
     (folder / "manifest.json").write_text(json.dumps({"processes": alone}))
     (folder / "last.pt").write_bytes(b"")
     assert going_on(config(f"run_dir={folder}")).resume == str(folder)

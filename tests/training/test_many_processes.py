@@ -154,15 +154,20 @@ def test_one_process_alone_tells_nobody() -> None:
     assert [list(range(5))[Processes(rank, 2, rank, 2).share] for rank in range(2)] == [[0, 2, 4], [1, 3]]
 
 
-@pytest.mark.parametrize(("rank", "lines"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize(("rank", "gone", "lines"), [(0, True, 1), (1, True, 0), (0, False, 0)])
 def test_processes_whose_launcher_is_gone_end_and_the_first_says_so(
-    rank: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rank: int, gone: bool, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Gone:
-        def check(self, keys: list[str]) -> bool:
-            raise RuntimeError("recvValue failed on SocketImpl(...)")
+    """Not where another process has failed, which says why itself."""
 
-        add = check
+    class Lost:
+        def check(self, keys: list[str]) -> bool:
+            if gone:
+                raise RuntimeError("recvValue failed on SocketImpl(...)")
+            return keys == ["mine/failed"]
+
+        def add(self, key: str, amount: int) -> int:
+            return self.check([key])
 
     def leave(code: int) -> None:
         raise SystemExit(code)
@@ -174,7 +179,7 @@ def test_processes_whose_launcher_is_gone_end_and_the_first_says_so(
     meeting.processes, meeting.refused, meeting._name = Processes(rank, 2, 0, 2), 2, "mine"
     meeting._ended = threading.Event()
     with pytest.raises(SystemExit, match="2"):
-        meeting._watch(Gone())  # type: ignore[arg-type]
+        meeting._watch(Lost())  # type: ignore[arg-type]
     told = capsys.readouterr().err.splitlines()
     assert len(told) == lines
     assert all("what had started the processes is gone" in line for line in told)
