@@ -288,6 +288,23 @@ def test_only_the_arms_that_are_named_are_trained(tmp_path: Path, monkeypatch: p
     assert [(run.arm.name, run.seed) for run in asked] == [("y", 0), ("z", 0), ("y", 2), ("z", 2)]
 
 
+def test_an_arm_that_fails_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(run: Run, *given: Any, **named: Any) -> dict[str, Any]:
+        if run.arm.name == "y":
+            raise SeqrecError("no memory")
+        return line(run.arm, run.seed)
+
+    monkeypatch.setattr(critique_training, "trained", fails)
+    (tmp_path / "arms.yaml").write_text(json.dumps(THREE), encoding="utf-8")
+    (tmp_path / "p.md").write_text("# None\n", encoding="utf-8")
+    told = ["--archive", "l", "--seeds", "0", "--pages", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert main(told) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "t, l, y, seed 0: no memory"
+    assert [row["arm"] for row in read_lines(tmp_path / RESULTS)] == ["x", "z"]
+
+
 def test_a_run_has_its_seed_and_learns_from_the_run_of_the_same_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
