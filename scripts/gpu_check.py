@@ -47,6 +47,7 @@ LIMITS = {
     "pytest": 70,
 }
 OF_DATA = 75  # more for `formats`, with a log to train on
+IN_ALL = 345  # for all parts: where these add up to more, each has as much less in proportion
 STUCK = 60  # seconds at the same thing, after which a part that is ended hung
 LEFT_OUT, BROKEN = 3, 4  # exit codes of a part: not here; to be begun again
 GRACE = 5  # seconds between being asked to end and being ended
@@ -67,10 +68,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--data",
         type=Path,
         metavar="FILE",
-        help="a log for `formats`: sequences, a line `user item` an event, as of ml-1m.txt; 75 s more",
+        help="a log for `formats`: sequences, a line `user item` an event, as of ml-1m.txt",
     )
     parser.add_argument(
-        "--seconds", type=float, help="for all parts together, in proportion (default: the sum of what each may take)"
+        "--seconds", type=float, help="for all parts together, in proportion (default: what they may take, 345 at most)"
     )
     asked = parser.parse_args(argv)
     asked.parts = [name for name in asked.parts.split(",") if name]
@@ -79,7 +80,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     if asked.seconds is not None and not asked.seconds > 0:
         parser.error(f"--seconds: {asked.seconds:g} is no time; give a number above 0")
     limits = {name: LIMITS[name] + (OF_DATA if name == "formats" and asked.data else 0) for name in asked.parts}
-    asked.seconds = asked.seconds or sum(limits.values())
+    asked.seconds = asked.seconds or min(sum(limits.values()), IN_ALL)
     asked.limits = {name: limit * asked.seconds / sum(limits.values()) for name, limit in limits.items()}
     return asked
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Whether seqrec is right on this GPU, and how fast: the CUDA checks, then the table, under ten minutes, JSON as it goes.
+# Whether seqrec is right on this GPU, and how fast: the CUDA checks, then the table, under six minutes, JSON as it goes.
 #
 #   sh scripts/gpu_check.sh                       writes gpu_check.json in the folder it is called from
 #   sh scripts/gpu_check.sh --json out/gpu.json --parts kernels,cases,sasrec
-#   sh scripts/gpu_check.sh --data ml-1m.txt      SASRec on that log in fp32, bf16 and fp16 as well, 75 s more
+#   sh scripts/gpu_check.sh --data ml-1m.txt      SASRec on that log in fp32, bf16 and fp16 as well
 #   sh scripts/gpu_check.sh --device cpu --tiny   the same parts at toy sizes, without a GPU: does the script hold together?
 #
 # It runs from a source checkout; nothing is installed, downloaded or read but the checkout (and --data), and all other
