@@ -5,7 +5,7 @@ from typing import Any
 from scripts.critique_arms import Arm
 
 
-def line(arm: Arm, seed: int) -> dict[str, Any]:
+def row_of_no_run(arm: Arm, seed: int) -> dict[str, Any]:
     """A result of no run."""
     quality = {"hr@10": 0.2, "ndcg@10": 0.1}
     named = {"table": arm.table, "log": arm.log, "arm": arm.name, "settings": [*arm.settings], "seed": seed}

@@ -28,7 +28,7 @@ from scripts.critique_summary import summary_lines
 from scripts.critique_tables import Kept, main_lines, read_kept
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.evaluation.stored import StoredRanks
-from tests.critique_toys import THREE, line
+from tests.critique_toys import THREE, row_of_no_run
 
 SMALL = """
 toy:
@@ -204,7 +204,7 @@ def test_only_the_arms_that_are_named_are_trained(tmp_path: Path, monkeypatch: p
 
     def heard(run: Run, *given: Any, **named: Any) -> dict[str, Any]:
         asked.append(run)
-        return line(run.arm, run.seed)
+        return row_of_no_run(run.arm, run.seed)
 
     monkeypatch.setattr(critique_training, "trained", heard)
     (tmp_path / "arms.yaml").write_text(json.dumps(THREE), encoding="utf-8")
@@ -220,7 +220,7 @@ def test_an_arm_that_fails_is_told_at_the_end(
     def fails(run: Run, *given: Any, **named: Any) -> dict[str, Any]:
         if run.arm.name == "y":
             raise SeqrecError("no memory")
-        return line(run.arm, run.seed)
+        return row_of_no_run(run.arm, run.seed)
 
     monkeypatch.setattr(critique_training, "trained", fails)
     (tmp_path / "arms.yaml").write_text(json.dumps(THREE), encoding="utf-8")

@@ -25,7 +25,7 @@ from scripts.critique_summary import MARKED, read_summary, summarised
 from scripts.critique_summary import PAGE as OVERVIEW
 from scripts.critique_tables import Kept, clearly_apart, read_kept, rewritten
 from seqrec_cli.config.errors import SeqrecError
-from tests.critique_toys import THREE, line
+from tests.critique_toys import THREE, row_of_no_run
 
 
 def test_validation_chooses_the_rate_once_all_have_been_tried() -> None:
@@ -63,7 +63,7 @@ def test_every_arm_is_compared_with_the_first_over_all_seeds_that_there_are(
     arms, seeds = [arm_of(THREE, "t", log="l", arm=name) for name in "xyz"], []
     for seed in (0, 1):
         seeds.append(seed)
-        rows = [line(arm, each) for arm in arms for each in seeds]
+        rows = [row_of_no_run(arm, each) for arm in arms for each in seeds]
         (tmp_path / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         for _ in range(2):
             compare_users(tmp_path, tables, tmp_path)
@@ -79,7 +79,7 @@ def test_other_arms_are_compared_too_where_a_table_names_them() -> None:
     arms = {name: arm_of(tables, "t", log="l", arm=name) for name in "xyz"}
     named = [("x", "y"), ("x", "z"), ("y", "z"), ("z", "x")]
     assert compared_arms(tables, "t", log="l", results={}) == [(arms[a], arms[b]) for a, b in named]
-    results: Any = {Run(arm, 0): line(arm, 0) for arm in arms.values()}
+    results: Any = {Run(arm, 0): row_of_no_run(arm, 0) for arm in arms.values()}
     told = {"table": "t", "seeds": [0], "difference": 0.01, "half": 0.002, "each": [0.01]}
     pair = told | {key: [*arms[a][:3], [*arms[a].settings]] for key, a in (("first", "y"), ("arm", "z"))}
     page = rewritten("<!-- table: t, l, pairs -->\n\n<!-- end of table -->", tables, Kept(results, [pair]))
