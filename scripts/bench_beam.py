@@ -87,6 +87,14 @@ def measured(run: Restored, beams: Sequence[int], requests: int) -> list[str]:
     return lines
 
 
+def _beams(text: str) -> list[int]:
+    """Raises SeqrecError for what is no list of widths that a list of ten can come from."""
+    widths = [int(word) if word.isdecimal() else 0 for word in text.split(",")]
+    if min(widths) < TOP:
+        raise SeqrecError(f"--beams {text}: give widths of {TOP} and more, with commas between them (10,20,50)")
+    return widths
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,13 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=1000)
     asked = parser.parse_args(arguments)
     try:
+        if asked.requests < 1:
+            raise SeqrecError(f"--requests {asked.requests}: ask at least one")
         run = restore(str(asked.run), None, None, hardware=AS_TRAINED, tell=silent)
         if not isinstance(run.model, Semantic):
             raise SeqrecError(
                 f"{asked.run}: model={run.cfg.model.name} has no codes to search; a run of model=semantic has"
             )
-        print("\n".join(measured(run, [int(beam) for beam in asked.beams.split(",")], asked.requests)))
-    except (SeqrecError, ValueError) as error:
+        print("\n".join(measured(run, _beams(asked.beams), asked.requests)))
+    except SeqrecError as error:
         print(f"bench_beam: {error}", file=sys.stderr)
         return 2
     return 0

@@ -68,8 +68,19 @@ def train_missing(pages: Path, tables: Tables, asked: Asked, work: Path) -> list
         except SeqrecError as error:
             failed[run] = f"{run.arm.table}, {run.arm.log}, {run.arm.name}, seed {run.seed}: {error}"
             continue
+        kept = {row["data"] for each, row in results.items() if each.arm[:2] == run.arm[:2] and "data" in row}
+        if kept and row["data"] not in kept:
+            given = f"--archive {run.arm.log}={asked.archives[run.arm.log]}"
+            other = f"other data ({row['data']}) than this log's kept results ({', '.join(kept)})"
+            failed[run] = f"{run.arm.table}, {run.arm.log}: {given} holds {other}; nothing is added"
+            return list(failed.values())
         with (pages / RESULTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def logs_of(tables: Tables) -> list[str]:
+    """The logs that some table has."""
+    return sorted({each for table in tables.values() for each in table["logs"]})
 
 
 def compare_users(pages: Path, tables: Tables, work: Path) -> None:
@@ -145,10 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         only, seeds = asked.only or list(tables), [int(seed) for seed in asked.seeds.split(",")]
         archives = {name: file for name, _, file in (each.partition("=") for each in asked.archive)}
         for log, file in archives.items():
-            if log not in {each for table in tables.values() for each in table["logs"]}:
-                raise SeqrecError(f"--archive {log}: no table has this log")
+            if log not in logs_of(tables):
+                raise SeqrecError(f"--archive {log}: no table has this log; there are {', '.join(logs_of(tables))}")
             if file and not Path(file).is_file():
-                raise SeqrecError(f"--archive {log}={file}: no such file")
+                raise SeqrecError(f"--archive {log}={file}: {'a folder' if Path(file).is_dir() else 'no such file'}")
         if asked.list:
             print("\n".join(listed(asked.pages, tables, only)))
             return 0

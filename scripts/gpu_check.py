@@ -48,6 +48,7 @@ LIMITS = {
 }
 OF_DATA = 75  # more for `formats`, with a log to train on
 IN_ALL = 345  # for all parts: where these add up to more, each has as much less in proportion
+READ_S = 60  # for a log to be read
 STUCK = 60  # seconds at the same thing, after which a part that is ended hung
 LEFT_OUT, BROKEN = 3, 4  # exit codes of a part: not here; to be begun again
 GRACE = 5  # seconds between being asked to end and being ended
@@ -75,6 +76,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     asked = parser.parse_args(argv)
     asked.parts = [name for name in asked.parts.split(",") if name]
+    if not asked.parts:
+        parser.error(f"--parts: names none (have: {', '.join(LIMITS)})")
+    if asked.device != "cpu" and not asked.device.startswith("cuda"):
+        parser.error(f"--device {asked.device}: give cuda, cuda:N or cpu")
     if unknown := [name for name in asked.parts if name not in LIMITS]:
         parser.error(f"--parts: no such part: {', '.join(unknown)} (have: {', '.join(LIMITS)})")
     if asked.seconds is not None and not asked.seconds > 0:
@@ -95,8 +100,11 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
     if not asked.json.absolute().parent.is_dir():
         print(f"gpu_check: --json {asked.json}: no such folder; make it first")
         return 2
-    if asked.data is not None and not asked.data.is_file():
-        print(f"gpu_check: --data {asked.data}: no such file")
+    if asked.json.is_dir():
+        print(f"gpu_check: --json {asked.json}: a folder; name a file in it")
+        return 2
+    if asked.data is not None and (wrong := _wrong_data(asked.data, python)):
+        print(f"gpu_check: --data {asked.data}: {wrong}")
         return 2
     began, found = time.monotonic(), {"device": asked.device, "tiny": asked.tiny, "parts": {}}
     for nth, name in enumerate(asked.parts):
@@ -127,6 +135,18 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
         print(f"not finished, for want of time: {', '.join(found['unfinished'])}; --parts runs them alone")
     print(f"{asked.json}: {found['seconds']} s")
     return 0 if found["ok"] else 1
+
+
+def _wrong_data(file: Path, python: Sequence[str]) -> str:
+    """Why a log cannot be trained on, as `seqrec preprocess` says it before any part has begun; empty where it can."""
+    if not file.is_file():
+        return "a folder, not a file" if file.is_dir() else "no such file"
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        words = [f"dataset.archive={json.dumps(str(file.absolute()))}", f"data_dir={json.dumps(folder + '/data')}"]
+        code = _waited_for([*python, "-m", "seqrec_cli", "preprocess", "dataset=sequences", *words], said, READ_S)
+        lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return "" if code == 0 else (lines or [f"not read within {READ_S} s"])[-1].removeprefix("seqrec preprocess: ")
 
 
 def _part(name: str, asked: argparse.Namespace, *, limit: float, python: Sequence[str]) -> dict[str, Any]:

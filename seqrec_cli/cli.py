@@ -174,6 +174,7 @@ def _job(cfg: "DictConfig") -> float | None:
     """What Hydra calls for a single run, and for each job of a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     from seqrec_cli.commands import dispatch, sweep
 
@@ -184,6 +185,8 @@ def _job(cfg: "DictConfig") -> float | None:
             return sweep.run_job(verb, cfg, hydra)
         except SeqrecError as error:  # of the sweep itself; a job's own is in its table
             raise sweep.Refused(str(error)) from error
+    if OmegaConf.select(hydra.sweeper, "params"):
+        raise sweep.Refused(f"sweep={hydra.runtime.choices['sweep']}: its values are of several runs; add -m")
     try:
         added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
         record = dispatch.record_of(verb, cfg, list(hydra.overrides.task), config_dir=next(iter(added), None))

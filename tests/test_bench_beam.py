@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wide_beam_is_exact_and_a_narrow_one_is_not(folder: Path) -> None:
     run = restore(str(folder), None, None, hardware=AS_TRAINED, tell=silent)
-    exact, wide, narrow = (bench_beam.lists(run, beam, 1000) for beam in (None, 80, 10))
+    exact, wide, narrow = (bench_beam.lists(run, beam, 1000) for beam in (None, 10**9, 10))
     assert wide.of(exact) == 1.0
     assert wide.ndcg() == pytest.approx(exact.ndcg())
     assert 0 < narrow.of(exact) < 1
@@ -45,6 +45,16 @@ def test_the_table_has_a_line_a_width_and_other_models_are_refused(
     for line, found in ((lines[2], exact), (lines[3], narrow)):
         shown = [f"{100 * found.of(exact):.1f} %", f"{found.hit_rate():.4f}", f"{found.ndcg():.4f}"]
         assert [cell.strip() for cell in line.split("|")[2:5]] == shown
+    refused = (
+        ("--beams", "5", "--beams 5: give widths of 10"),
+        ("--beams", "10,x", "--beams 10,x: give"),
+        ("--requests", "0", "--requests 0: ask"),
+    )
+    for option, value, said in refused:
+        assert bench_beam.main([str(folder), option, value]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert told.count("\n") == 1
     words = ["model=popular", f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     seqrec_cli.run("train", [*(word for word in RUN if not word.startswith("debug")), *words])
     assert bench_beam.main([str(tmp_path / "run")]) == 2

@@ -125,6 +125,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "model=sasrek"], "seqrec train: model=sasrek: no such option; did you mean 'sasrec'?"),
         (["train", "--cfg", "job", "trainer.lrr=1"], "did you mean 'trainer.lr'?"),
         (["train", "-m", "model=sasrec,sasrek"], "model=sasrek: no such option; did you mean 'sasrec'?"),
+        (["train", "sweep=samplers"], "seqrec train: sweep=samplers: its values are of several runs; add -m"),
         (["train", "--help", "modle=bst"], "did you mean 'model'?"),
         (["train", "--config-dir", "/no/such/folder"], "/no/such/folder"),
         (["train", "ml.csv"], "'ml.csv' names no setting: a log of your own is given as dataset=csv dataset.archive="),

@@ -231,6 +231,23 @@ def test_an_arm_that_fails_is_told_at_the_end(
     assert [row["arm"] for row in read_lines(tmp_path / RESULTS)] == ["x", "z"]
 
 
+def test_a_log_of_other_data_adds_nothing_to_the_kept_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = iter(["first", "first", "other"])
+
+    def found(run: Run, *given: Any, **named: Any) -> dict[str, Any]:
+        return row_of_no_run(run.arm, run.seed) | {"data": next(data)}
+
+    monkeypatch.setattr(critique_training, "trained", found)
+    (tmp_path / "arms.yaml").write_text(json.dumps(THREE), encoding="utf-8")
+    (tmp_path / "p.md").write_text("# None\n", encoding="utf-8")
+    told = ["--archive", "l", "--seeds", "0", "--pages", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert main(told) == 1
+    assert len(read_lines(tmp_path / RESULTS)) == 2
+    assert "holds other data (other) than this log's kept results (first)" in capsys.readouterr().err
+
+
 def test_a_run_has_its_seed_and_learns_from_the_run_of_the_same_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,6 +243,37 @@ def test_a_part_whose_device_broke_is_begun_again_and_passes_over_what_it_has(
     assert [(each["name"], each["ok"]) for each in found] == [("first", True), ("second", False), ("third", True)]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--parts", ""], "--parts: names none"),
+        (["--device", "tpu"], "--device tpu: give cuda, cuda:N or cpu"),
+        (["--json", "."], "--json .: a folder"),
+        (["--data", "."], "--data .: a folder, not a file"),
+        (["--data", "none.txt"], "--data none.txt: no such file"),
+        (["--data", "rubbish.txt"], "--data rubbish.txt: "),
+    ],
+)
+def test_what_is_wrong_is_told_before_a_part_begins(
+    words: list[str],
+    said: str,
+    python: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rubbish.txt").write_bytes(b"\0\0 no log")
+    try:
+        code = gpu_check.main(["--device", "cpu", *words], python)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    output = capsys.readouterr()
+    assert said in (output.out + output.err).splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rubbish.txt"]
+
+
 def test_what_is_missing_is_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

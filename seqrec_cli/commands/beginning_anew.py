@@ -18,6 +18,7 @@ from seqrec_cli.reporting.run_folder import RunFolder
 
 PROCESSES = "processes"  # of the manifest
 RUN_ID = "TORCHELASTIC_RUN_ID"  # what torchrun sets in its processes
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 UNNAMED = "none"  # what torchrun calls a run without a name
 
 
@@ -29,7 +30,8 @@ def who_trains(before: Mapping[str, Any]) -> dict[str, Any]:
     if _may_begin_anew():
         found |= {"machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")), "of_this_machine": group.local_count}
         earlier = before.get(PROCESSES, {}).get("restarts", -1) if _is_ours(before) else -1
-        found |= {"run": _name(), "restarts": earlier + 1}
+        # An attempt that ended before its first checkpoint left nothing; its launcher has counted it.
+        found |= {"run": _name(), "restarts": max(earlier + 1, int(os.environ.get(RESTARTS, "0")))}
     return found
 
 
@@ -83,7 +85,7 @@ def _refuse_what_is_not_shared(cfg: TrainConfig) -> None:
 
 def _is_ours(manifest: Mapping[str, Any]) -> bool:
     run = manifest.get(PROCESSES, {}).get("run")
-    unnamed_again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    unnamed_again = int(os.environ.get(RESTARTS, "0")) > 0
     return run is not None and run == _name() and (run != UNNAMED or unnamed_again)
 
 

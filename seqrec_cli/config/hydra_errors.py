@@ -199,7 +199,7 @@ def _nearest_key(key: str, known: list[str]) -> str:
     ending = [word for word in known if word.rpartition(".")[2] == last and word != key]
     if 0 < len(ending) <= 3:
         return f"; did you mean {' or '.join(repr(word) for word in ending)}?"
-    beside = [word for word in known if word.startswith(f"{section}.")] if section else []
+    beside = [word for word in known if word.startswith(f"{section}.") and word != key] if section else []
     if beside:
         have = [word.removeprefix(f"{section}.") for word in beside]
         close = nearest(last, have).replace("did you mean '", f"did you mean '{section}.")

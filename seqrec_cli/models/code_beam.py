@@ -37,7 +37,8 @@ def beam_search(tree: CodeTree, step: Step, hidden_M: Tensor, *, rows: int, colu
         next_BX = torch.searchsorted(keys_P, keys_BX).clamp(max=len(keys_P) - 1)
         there_BX = (keys_P[next_BX] == keys_BX) & (allowed[level].gather(1, next_BX) > 0)
         scores_BX = (total_BW[..., None] + logs_BWC).flatten(1).masked_fill(~there_BX, -torch.inf)
-        total_BW, best_BW = scores_BX.topk(min(beam, scores_BX.shape[1]), dim=1)
+        # Of a wide beam no more than there are beginnings: the others would be followed to no item.
+        total_BW, best_BW = scores_BX.topk(min(beam, scores_BX.shape[1], len(keys_P)), dim=1)
         nodes_BW = next_BX.gather(1, best_BW)
         before_BWl = codes_BWl.gather(1, (best_BW // tree.C)[..., None].expand(-1, -1, level))
         codes_BWl = torch.cat([before_BWl, (best_BW % tree.C)[..., None]], dim=2)

@@ -247,6 +247,8 @@ def test_an_attempt_of_one_process_goes_on_too(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert going_on(config(f"run_dir={folder}")).resume == str(folder)
     assert beginning_anew.who_trains({"processes": alone})["restarts"] == 1
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")  # of attempts that left nothing
+    assert beginning_anew.who_trains({})["restarts"] == 2
 
 
 def test_restarts_need_a_folder_to_meet_in(of_two: pytest.MonkeyPatch) -> None:

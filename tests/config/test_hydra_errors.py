@@ -35,6 +35,11 @@ REFUSALS = [
     ("train", ["trainer.lr.x=1"], "trainer.lr"),
     ("train", ["trainer=1"], "the option of a group must be a string"),
     ("train", ["trainer.lr=1,2"], "trainer.lr=1,2: several values are a sweep, add -m"),
+    (
+        "train",
+        ["model=popular", "model.dropout=0"],
+        "model.dropout: no such key or group (model has: max_length, name)",
+    ),
     ("train", ["+trainer.lr=1"], "trainer.lr is there already: write it without +"),
     ("train", ["bst"], "'bst': overrides have the form KEY=VALUE"),
     ("train", ["dataset.name=a=b"], "\"dataset.name='a=b'\""),
