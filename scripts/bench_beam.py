@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scripts.refusing import exit_code
 from seqrec_cli.commands.restore import AS_TRAINED, Restored, restore
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.data.batch import Batch
@@ -26,6 +27,7 @@ from seqrec_cli.data.loader import target_batches
 from seqrec_cli.data.splits import held_out, subsample
 from seqrec_cli.evaluation.evaluate import measuring
 from seqrec_cli.evaluation.ranks import seen_positions
+from seqrec_cli.evaluation.top_lists import top_items
 from seqrec_cli.models.semantic import Model as Semantic
 from seqrec_cli.saying import silent
 
@@ -73,7 +75,7 @@ def _best(model: Semantic, batch: Batch, seen_M: Tensor) -> Tensor:
     scores_BV = model.score_corpus_without(batch, seen_M, TOP).float()
     scores_BV.view(-1).index_fill_(0, seen_M, -torch.inf)
     scores_BV[:, 0] = -torch.inf
-    return scores_BV.topk(TOP, dim=1).indices
+    return top_items(scores_BV, TOP)
 
 
 def measured(run: Restored, beams: Sequence[int], requests: int) -> list[str]:
@@ -102,19 +104,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beams", default="10,20,50,100")
     parser.add_argument("--requests", type=int, default=1000)
     asked = parser.parse_args(arguments)
-    try:
+
+    def table() -> None:
         if asked.requests < 1:
             raise SeqrecError(f"--requests {asked.requests}: ask at least one")
-        run = restore(str(asked.run), None, None, hardware=AS_TRAINED, tell=silent)
+        run, beams = restore(str(asked.run), None, None, hardware=AS_TRAINED, tell=silent), _beams(asked.beams)
         if not isinstance(run.model, Semantic):
             raise SeqrecError(
                 f"{asked.run}: model={run.cfg.model.name} has no codes to search; a run of model=semantic has"
             )
-        print("\n".join(measured(run, _beams(asked.beams), asked.requests)))
-    except SeqrecError as error:
-        print(f"bench_beam: {error}", file=sys.stderr)
-        return 2
-    return 0
+        print("\n".join(measured(run, beams, asked.requests)))
+
+    return exit_code(table)
 
 
 if __name__ == "__main__":

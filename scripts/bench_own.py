@@ -251,11 +251,12 @@ def useful_flops(setup: Setup, model: Recommender, steps: int, *, first: int = 0
     sizes = itertools.chain.from_iterable(rows.sizes(epoch) for epoch in itertools.count())
     candidates = None if largest.candidates_BC is None else 1 + objective.negatives_per_row
     terms_S6 = useful_terms(itertools.islice(sizes, first, first + steps), candidates)
-    kernels.use(setup.precision.device.type == "cpu")
+    on = kernels.enabled()
+    kernels.use(on and setup.precision.device.type == "cpu")
     try:
         flops_6 = flops_of_terms(model, objective, largest, precision=setup.precision)
     finally:
-        kernels.use(setup.cfg.hardware.kernels is not False)
+        kernels.use(on)
     parts = by_part(terms_S6, flops_6)
     if isinstance(model, SequenceEncoder) and model.causal:
         parts["attention"] /= 2

@@ -82,12 +82,17 @@ def chosen(tables: Tables, arm: Arm, results: Results) -> Arm:
     return max(measured, key=lambda pair: pair[0])[1] if len(measured) == len(found) else arm
 
 
+def arms_of(tables: Tables, name: str, *, log: str, results: Results) -> dict[str, Arm]:
+    """A table's arms by their names, each at its rate."""
+    return {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
+
+
 def compared_arms(tables: Tables, name: str, *, log: str, results: Results) -> list[tuple[Arm, Arm]]:
     """Which arms of a table are set beside each other: its first one and each other, then its `pairs`."""
-    first, *others = tables[name]["arms"]
+    arms_A = arms_of(tables, name, log=log, results=results)
+    first, *others = arms_A
     pairs = [*((first, each) for each in others), *tables[name].get("pairs", ())]
-    arms = {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
-    return [(arms[before], arms[after]) for before, after in pairs]
+    return [(arms_A[before], arms_A[after]) for before, after in pairs]
 
 
 def wanted(

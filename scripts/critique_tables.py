@@ -21,9 +21,7 @@ from scripts.critique_arms import (
     Row,
     Run,
     Tables,
-    arm_of,
-    chosen,
-    compared_arms,
+    arms_of,
     read_lines,
     read_results,
     seeds_of,
@@ -87,7 +85,7 @@ def has_changed(page: Path, rewrite: Callable[[str], str]) -> bool:
 
 def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     """A line an arm: how good, how far from the first arm, at which cost."""
-    arms_A = shown(tables, name, log, kept.results)
+    arms_A = arms_of(tables, name, log=log, results=kept.results)
     beside, clear = comparisons(tables, name, log=log, kept=kept)
     rates = "rates" in tables[name]
     head = ["arm", "seeds", *(["rate"] if rates else []), "validation NDCG@10", "test NDCG@10"]
@@ -107,7 +105,9 @@ def main_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
 
 def also_lines(tables: Tables, name: str, *, log: str, asked: Sequence[str], kept: Kept) -> list[str]:
     """A line an arm: the other numbers of these kinds that its runs have."""
-    rows_A = {each: rows_of(arm, kept.results) for each, arm in shown(tables, name, log, kept.results).items()}
+    rows_A = {
+        each: rows_of(arm, kept.results) for each, arm in arms_of(tables, name, log=log, results=kept.results).items()
+    }
     found_A = {
         each: [
             (row["seed"], {name: value for kind in asked for name, value in row["also"][kind].items()}) for row in whole
@@ -127,9 +127,9 @@ def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
     """A line for each of the table's `pairs`: how far the second arm is from the first one. None is bold: they are
     chosen by hand, and no correction counts them."""
     lines, missing = ["| arm | less | seeds | test NDCG@10 | seeds above |", "|---|---|--:|--:|--:|"], []
-    asked = compared_arms(tables, name, log=log, results=kept.results)[len(tables[name]["arms"]) - 1 :]
-    for (before, after), (first, arm) in zip(tables[name].get("pairs", ()), asked, strict=True):
-        if (row := paired(kept, name, arm, first=first)) is None:
+    arms_A = arms_of(tables, name, log=log, results=kept.results)
+    for before, after in tables[name].get("pairs", ()):
+        if (row := paired(kept, name, arms_A[after], first=arms_A[before])) is None:
             missing.append(f"{after} less {before}")
         else:
             seeds = ", ".join(map(str, row["seeds"]))
@@ -140,15 +140,10 @@ def pair_lines(tables: Tables, name: str, *, log: str, kept: Kept) -> list[str]:
 def comparisons(tables: Tables, name: str, *, log: str, kept: Kept) -> tuple[dict[str, Row | None], set[str]]:
     """Each arm of a table beside its first one, None where the two have no seed in common; and those that are told
     apart, in every seed on one side."""
-    arms_A = shown(tables, name, log, kept.results)
+    arms_A = arms_of(tables, name, log=log, results=kept.results)
     first = next(iter(arms_A.values()))
     beside = {each: paired(kept, name, arm, first=first) for each, arm in arms_A.items()}
     return beside, clearly_apart({each: row for each, row in beside.items() if row is not None})
-
-
-def shown(tables: Tables, name: str, log: str, results: Results) -> dict[str, Arm]:
-    """The table's arms, each at its rate."""
-    return {each: chosen(tables, arm_of(tables, name, log=log, arm=each), results) for each in tables[name]["arms"]}
 
 
 def rows_of(arm: Arm, results: Results) -> list[Row]:

@@ -34,7 +34,7 @@ NEEDED = {  # what is imported: the package that has it
 }
 # Seconds that each may take, in their order, what is most worth knowing first; and what those before it have left over.
 LIMITS = {
-    "environment": 25,
+    "environment": 50,
     "kernels": 75,
     "cases": 100,
     "bert4rec": 30,
@@ -93,7 +93,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executable,)) -> int:
     """0: nothing is wrong, and a line says what there was no time for; 1: something failed or hung; 2: it cannot run
     here, and one line says why."""
-    asked = arguments(sys.argv[1:] if argv is None else argv)
+    began, asked = time.monotonic(), arguments(sys.argv[1:] if argv is None else argv)
     if gone := missing():
         print(f"gpu_check: missing here: {', '.join(gone)}; install them (pip install {' '.join(gone)})")
         return 2
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
     if asked.data is not None and (wrong := _wrong_data(asked.data, python)):
         print(f"gpu_check: --data {asked.data}: {wrong}")
         return 2
-    began, found = time.monotonic(), {"device": asked.device, "tiny": asked.tiny, "parts": {}}
+    found: dict[str, Any] = {"device": asked.device, "tiny": asked.tiny, "parts": {}}
     for nth, name in enumerate(asked.parts):
         left = asked.seconds - (time.monotonic() - began)
         later = sum(asked.limits[other] for other in asked.parts[nth + 1 :])
@@ -137,13 +137,19 @@ def main(argv: Sequence[str] | None = None, python: Sequence[str] = (sys.executa
     return 0 if found["ok"] else 1
 
 
+def quoted(path: Path) -> str:
+    """A file's place as the value of an override."""
+    text = str(path.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
 def _wrong_data(file: Path, python: Sequence[str]) -> str:
     """Why a log cannot be trained on, as `seqrec preprocess` says it before any part has begun; empty where it can."""
     if not file.is_file():
         return "a folder, not a file" if file.is_dir() else "no such file"
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
-        words = [f"dataset.archive={json.dumps(str(file.absolute()))}", f"data_dir={json.dumps(folder + '/data')}"]
+        words = [f"dataset.archive={quoted(file)}", f"data_dir={quoted(Path(folder) / 'data')}"]
         code = _waited_for([*python, "-m", "seqrec_cli", "preprocess", "dataset=sequences", *words], said, READ_S)
         lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return "" if code == 0 else (lines or [f"not read within {READ_S} s"])[-1].removeprefix("seqrec preprocess: ")
@@ -172,7 +178,7 @@ def _part(name: str, asked: argparse.Namespace, *, limit: float, python: Sequenc
         if code is None:
             at = at_file(told).read_text(encoding="utf-8") if at_file(told).is_file() else "its start"
             quiet = time.time() - told.stat().st_mtime
-            part["status"] = "hung" if quiet >= min(STUCK, 0.9 * LIMITS[name]) else "cut short"
+            part["status"] = "hung" if quiet >= min(STUCK, 0.9 * asked.limits[name]) else "cut short"
             part["message"] = f"ended after {limit:.0f} s, {quiet:.0f} s of them at {at}"
         else:
             part["status"] = {0: "done", LEFT_OUT: "left out"}.get(code, "failed")

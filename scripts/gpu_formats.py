@@ -16,6 +16,7 @@ import torch
 
 from scripts.bench_ceiling import synchronize
 from scripts.bench_own import Setup, set_up
+from scripts.gpu_check import quoted
 from scripts.gpu_log import made_log
 from scripts.gpu_loop import Work, config, loop_of
 from seqrec_cli.commands.measure import measured
@@ -47,8 +48,7 @@ def formats(device: torch.device, tiny: bool, data: Path | None, seconds: float)
 def _of_a_file(data: Path, names: tuple[str, ...], device: torch.device, tiny: bool, seconds: float) -> Iterator[Work]:
     """SASRec as `experiment=ml-1m_sasrec` has it, for as many epochs as fp32 does in `seconds`."""
     with tempfile.TemporaryDirectory() as folder:
-        quoted = str(data.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-        words = ["experiment=ml-1m_sasrec", f"dataset.archive='{quoted}'", f"data_dir={folder}"]
+        words = ["experiment=ml-1m_sasrec", f"dataset.archive={quoted(data)}", f"data_dir={quoted(Path(folder))}"]
         words += ["model.embed_dim=16", "model.ffn_dim=16", "objective.stride=6"] if tiny else []
 
         def setup(name: str) -> Setup:

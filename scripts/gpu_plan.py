@@ -50,7 +50,7 @@ def _planned(cfg: TrainConfig, log: PackedLog, device: torch.device) -> dict[str
     synchronize(device)
     peak = peak_bytes(device)
     found = {"planned_bytes": planned["total"], "planned": planned, "held_by_libraries_bytes": before}
-    return found | beside_peak(memory.total + held, None if peak is None else peak - before)
+    return found | beside_peak(planned["total"], None if peak is None else peak - before)
 
 
 def beside_peak(planned: int, peak: int | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import torch
 
 from scripts import bench, bench_own, bench_peers
+from seqrec_cli import kernels
 from seqrec_cli.config.compose import compose
 from seqrec_cli.config.errors import SeqrecError
 from seqrec_cli.config.schema import TrainConfig
 from seqrec_cli.config.validate import validate
 from seqrec_cli.data.batch import Batch
+from seqrec_cli.training.precision import Precision
 from tests.toylog import packed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +99,24 @@ def test_useful_flops_are_the_hand_count(monkeypatch: pytest.MonkeyPatch) -> Non
     assert parts["attention"] == pytest.approx(12 * D * blocks * pairs / 2, rel=1e-3)
     loss = 6 * tokens * D * V  # every token has a target
     assert sum(parts.values()) == pytest.approx(6 * weights * tokens + 6 * D * blocks * pairs + loss, rel=1e-3)
+
+
+def test_a_gpu_s_operations_are_counted_without_kernels_which_are_as_before_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench_own, "prepare", lambda *given: packed([[1, 2, 3, 4, 5]] * 6, 8))
+    setup, seen = bench_own.set_up(sealed("model.embed_dim=8", "model.max_length=12", *CPU), lambda _: None), []
+
+    def counted(*given: Any, **named: Any) -> np.ndarray:
+        seen.append(kernels.enabled())
+        return np.ones(6)
+
+    monkeypatch.setattr(bench_own, "flops_of_terms", counted)
+    for device in ("cuda", "cpu"):
+        of = replace(setup, precision=Precision(torch.device(device), "fp32"))
+        bench_own.useful_flops(of, setup.model(), 1)
+        assert kernels.enabled()
+    assert seen == [False, True]
 
 
 class Batches:
@@ -299,8 +320,10 @@ def test_what_is_counted_before_the_first_step_is_there_when_an_evaluation_is_ti
     histories = [(rng.permutation(40)[:12] + 1).tolist() for _ in range(30)]
     monkeypatch.setattr(bench_own, "prepare", lambda *given: packed(histories, 40))
     words = ["model=semantic", "model.embed_dim=8", "model.ffn_dim=8", "model.codes=4", "model.levels=2", *CPU]
-    setup, timed = bench_own.set_up(sealed(*words), lambda _: None), []
+    setup, timed, handed = bench_own.set_up(sealed(*words), lambda _: None), [], []
     monkeypatch.setattr(bench_own, "evaluate", lambda model, *given, **settings: timed.append(model))
+    monkeypatch.setattr(bench_own, "give_vectors", lambda model, *given: handed.append((model, *given)))
     bench_own.time_evaluation(setup)
+    assert handed == [(timed[0], setup.cfg, setup.log)]
     assert timed[0].tree.sizes[1:3] != setup.model().tree.sizes[1:3]
     assert timed[0].tree.sizes[1] == 4

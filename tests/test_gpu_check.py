@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def found(python: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("gpu")
-    file, log = folder / "gpu.json", folder / "a 'log'.txt"
+    file, log = folder / "gpu.json", folder / "a 'lög'.txt"
     log.write_text("".join(f"{user} {1 + (user + k) % 9}\n" for user in range(1, 13) for k in range(6)))
     words = ["--device", "cpu", "--tiny", "--json", str(file), "--seconds", "3000", "--data", str(log)]
     parts = [name for name in gpu_check.LIMITS if name != "pytest"]  # which would be this very suite's
@@ -72,7 +72,7 @@ def test_kernels_are_compared_one_by_one_and_in_steps(found: dict[str, Any]) -> 
 
 def test_formats_are_compared_on_the_log_that_is_given(found: dict[str, Any]) -> None:
     *of_file, of_clicks, of_clicks_in_bf16 = found["parts"]["formats"]["results"]
-    assert [result["name"] for result in of_file] == ["sasrec on a 'log'.txt, fp32", "sasrec on a 'log'.txt, bf16"]
+    assert [result["name"] for result in of_file] == ["sasrec on a 'lög'.txt, fp32", "sasrec on a 'lög'.txt, bf16"]
     for result in of_file:
         assert (result["users"], result["items"], result["steps"]) == (12, 9, 2)
         assert result["metrics"]["ndcg@10"] > 0

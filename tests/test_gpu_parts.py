@@ -37,6 +37,25 @@ def test_each_way_that_a_part_ends_decides_the_exit_code(
     assert (found[0], found[1]["parts"]["clicks"]["status"], found[1]["ok"]) == (code, status, code == 0)
 
 
+def test_a_part_is_hung_that_was_at_one_thing_for_all_of_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each may take is cut in proportion, and so is what is taken for a hang."""
+    monkeypatch.setattr(gpu_check, "IN_ALL", 3)
+    acting = "time.sleep(600) if part == 'clicks' else None"
+    code, found = acted(acting, {"plan": 20, "clicks": 20}, tmp_path, monkeypatch)
+    assert (code, found["parts"]["clicks"]["status"]) == (1, "hung")
+    assert found["parts"]["plan"]["status"] == "done"
+
+
+def test_a_part_is_told_how_long_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    acting = "result(sys.argv[sys.argv.index('--seconds') + 1])"
+    _, found = acted(acting, {"clicks": 9, "plan": 7}, tmp_path, monkeypatch)
+    told = [float(part["results"][0]["name"]) for part in found["parts"].values()]
+    assert 8 < told[0] <= 9
+    assert told[1] >= 7  # and what was left over
+
+
 def test_without_its_device_nothing_else_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
